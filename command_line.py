@@ -1,0 +1,41 @@
+"""What all scripts' command lines share."""
+import argparse
+
+from errors import UserError
+
+
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    def _get_help_string(self, action):
+        if action.default is None or action.default is False or "(default:" in action.help:
+            return action.help
+        return super()._get_help_string(action)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with defaults in the help, and a mistake reported as one line."""
+
+    def __init__(self, description):
+        super().__init__(description=description, formatter_class=_Formatter, allow_abbrev=False)
+
+    def error(self, message):
+        raise UserError(f"{message}; see --help")
+
+
+def at_least(kind, low, high=None):
+    """An argparse type: a finite number of `kind` that is at least `low` (and at most `high`)."""
+    def parse(text):
+        value = kind(text)
+        if not low <= value <= (float("inf") if high is None else high) or value == float("inf"):
+            raise argparse.ArgumentTypeError(
+                f"{text} is not {f'at least {low}' if high is None else f'between {low} and {high}'}")
+        return value
+    parse.__name__ = kind.__name__  # argparse's messages say "invalid int value"
+    return parse
+
+
+def add_folders(parser, *names):
+    """Add --data_dir, --model_dir, --result_dir, those of `names`."""
+    helps = {"data": "folder of the datasets and prepared files", "model": "folder of the trained networks",
+             "result": "folder of the results"}
+    for name in names:
+        parser.add_argument(f"--{name}_dir", default=name.title(), metavar="DIR", help=helps[name])

@@ -1,0 +1,218 @@
+"""The settings of networks and runs: the paper's numbers as defaults, their flags, and their checks."""
+import argparse
+import dataclasses
+import json
+import os
+import re
+
+from command_line import add_folders, at_least
+from errors import UserError
+
+NETWORK_TYPE = re.compile(r"SAFA_([1-9]\d{0,2})|VGG_gp")
+LAYERS_DOWN = 32  # pixels of the input behind one position of the last map: five 2x2 poolings
+SETTINGS = "config.json"  # beside a run's checkpoints
+BEST = "best"  # folder of the best checkpoint inside a run's
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig:
+    """What a network is; the defaults are the paper's (sections 3 and 4).
+
+    Attributes:
+        network_type: "SAFA_M" with M spatial-aware position embeddings, or "VGG_gp", the global-pooling baseline.
+        polar: 1 for polar maps as references, 0 for aerial tiles.
+        height, width: of panoramas and polar maps at the network's input, in pixels.
+        aerial_size: side of aerial tiles at the network's input, in pixels (polar 0 only).
+        width_multiplier: factor on the number of channels of every convolution of VGG16.
+    """
+    network_type: str = "SAFA_8"
+    polar: int = 1
+    height: int = 112
+    width: int = 616
+    aerial_size: int = 256
+    width_multiplier: float = 1.0
+
+    @property
+    def embeddings(self):
+        """M of SAFA_M; 0 for VGG_gp."""
+        return int(self.network_type.removeprefix("SAFA_")) if self.network_type != "VGG_gp" else 0
+
+    @property
+    def grd_shape(self):
+        """(height, width) of the ground branch's input."""
+        return self.height, self.width
+
+    @property
+    def sat_shape(self):
+        """(height, width) of the satellite branch's input."""
+        return self.grd_shape if self.polar else (self.aerial_size, self.aerial_size)
+
+    @property
+    def is_papers(self):
+        """Whether the sizes are the paper's, so that its weights fit and its recalls compare."""
+        return self == NetworkConfig(self.network_type, self.polar)
+
+    def __str__(self):
+        sizes = "" if self.is_papers else (f", satellite {self.sat_shape[0]}x{self.sat_shape[1]}, ground {self.height}"
+                                           f"x{self.width}, width multiplier {self.width_multiplier:g}")
+        return f"{self.network_type}, polar {self.polar}{sizes}"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """How a network is trained; the defaults are the paper's (section 4)."""
+    epochs: int = 100
+    batch_size: int = 32
+    learning_rate: float = 1e-5
+    keep_prob: float = 0.8
+    batch_hard_count: int = 0
+    seed: int = 0
+    init: str = "imagenet"
+    continue_from: str | None = None
+
+
+NETWORK = NetworkConfig()
+TRAINING = TrainingConfig()
+
+
+def _network_type(text):
+    if not NETWORK_TYPE.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is none of SAFA_1, SAFA_2, SAFA_4, SAFA_8, ... and VGG_gp")
+    return text
+
+
+def add_network(parser, from_checkpoint=False):
+    """Add the flags of `NetworkConfig`; `from_checkpoint` leaves the sizes to what the checkpoint's settings say."""
+    def size(value):
+        return None if from_checkpoint else value
+
+    default = " (default: the checkpoint's)" if from_checkpoint else ""
+    side = at_least(int, LAYERS_DOWN)
+    group = parser.add_argument_group("network")
+    group.add_argument("--network_type", type=_network_type, default=NETWORK.network_type, metavar="{SAFA_M,VGG_gp}",
+                       help="SAFA_M: M spatial-aware embeddings (paper: 1, 2, 4, 8); VGG_gp: global pooling")
+    group.add_argument("--polar", type=int, choices=(0, 1), default=NETWORK.polar,
+                       help="1: polar maps as references; 0: aerial tiles (ablation)")
+    group.add_argument("--height", type=side, default=size(NETWORK.height), metavar="PIXELS",
+                       help=f"input height of panoramas and polar maps (paper: 112){default}")
+    group.add_argument("--width", type=side, default=size(NETWORK.width), metavar="PIXELS",
+                       help=f"input width of panoramas and polar maps (paper: 616){default}")
+    group.add_argument("--aerial_size", type=side, default=size(NETWORK.aerial_size), metavar="PIXELS",
+                       help=f"input side of aerial tiles with --polar 0 (paper: 256){default}")
+    group.add_argument("--width_multiplier", type=at_least(float, 1 / 64, 4), default=size(NETWORK.width_multiplier),
+                       metavar="FACTOR", help=f"factor on VGG16's channels (paper: 1){default}")
+
+
+def add_training(parser):
+    """Add the flags of `TrainingConfig`."""
+    group = parser.add_argument_group("training")
+    group.add_argument("--epochs", type=at_least(int, 1), default=TRAINING.epochs, help="(paper: 100)")
+    group.add_argument("--batch_size", type=at_least(int, 2), default=TRAINING.batch_size, metavar="PAIRS",
+                       help="pairs a step; each is the others' negative (paper: 32)")
+    group.add_argument("--learning_rate", type=at_least(float, 0), default=TRAINING.learning_rate, metavar="RATE",
+                       help="of Adam with betas 0.9 and 0.999, epsilon 1e-8 (paper: 1e-5)")
+    group.add_argument("--keep_prob", type=at_least(float, 0.01, 1), default=TRAINING.keep_prob,
+                       help="share of activations that dropout keeps, after each convolution of blocks 4 and 5; from "
+                            "random weights 1 learns faster (paper: 0.8)")
+    group.add_argument("--batch_hard_count", type=at_least(int, 0), default=TRAINING.batch_hard_count, metavar="K",
+                       help="use only the K hardest negatives of each row and column; 0: all (paper: 0)")
+    group.add_argument("--seed", type=at_least(int, 0, 2**31 - 1), default=TRAINING.seed,
+                       help="of random weights, dropout and the order of the pairs")
+    group.add_argument("--init", default=TRAINING.init, metavar="{imagenet,random,PATH}",
+                       help="starting weights. imagenet: VGG16's, downloaded once by Keras (paper). random: He-normal. "
+                            "PATH: that file of Keras's, vgg16.npy, the authors' initial_model.ckpt, or a checkpoint")
+    group.add_argument("--continue_from", metavar="CHECKPOINT",
+                       help="go on with the authors' training: weights, Adam's moments and step from a published "
+                            "training checkpoint, instead of --init")
+
+
+def add_run_folders(parser, has_act_data):
+    """Add the flags of the folders and of the data; `has_act_data`: the dataset is described by a MATLAB file."""
+    add_folders(parser, "data", "model", "result")
+    if has_act_data:
+        parser.add_argument("--act_data", metavar="FILE.mat",
+                            help="ACT_data.mat (default: the one in the dataset's folder)")
+    parser.add_argument("--skip_missing", action="store_true", help="leave out pairs whose files do not exist")
+
+
+def parsed(kind, args):
+    """The `kind` (a dataclass of this module) that the parsed flags describe."""
+    return kind(**{field.name: getattr(args, field.name) for field in dataclasses.fields(kind)})
+
+
+def run_folder(model_dir, dataset, network):
+    """Folder of a run's checkpoints."""
+    return os.path.join(model_dir, dataset, network.network_type, f"polar_{network.polar}")
+
+
+def result_file(result_dir, dataset, network, extension):
+    """Path of a run's CSV or JSON file."""
+    return os.path.join(result_dir, dataset, f"{network.network_type}_polar_{network.polar}.{extension}")
+
+
+def read_settings(folder):
+    """The settings noted in a run's folder: {"network": {...}, "training": {...}}, or None where there is no note.
+
+    Raises:
+        UserError: the note cannot be understood.
+    """
+    path = os.path.join(folder, SETTINGS)
+    try:
+        with open(path, encoding="utf-8") as file:
+            settings = json.load(file)
+        network, training = NetworkConfig(**settings["network"]), TrainingConfig(**settings["training"])
+        if not NETWORK_TYPE.fullmatch(network.network_type) or network.polar not in (0, 1) or min(
+                network.height, network.width, network.aerial_size) < LAYERS_DOWN:
+            raise ValueError(f"it describes no network: {network}")
+        return {"network": network, "training": training}
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a run's settings ({error}); restore the file, or use another --model_dir") from None
+
+
+def agree_with_earlier_run(folder, network, training):
+    """Refuse to go on with a run whose settings were others; only the number of epochs may grow.
+
+    Raises:
+        UserError: the first setting that differs, with both values.
+    """
+    earlier = read_settings(folder)
+    if earlier is None:
+        if os.path.isdir(folder) and any(name.endswith(".index") for name in os.listdir(folder)):
+            raise UserError(f"{folder}: holds checkpoints without {SETTINGS}, so that nobody knows which run they are; "
+                            "restore the file, or use another --model_dir")
+        return
+    for kind, config in (("network", network), ("training", training)):
+        for name, value in dataclasses.asdict(config).items():
+            before = getattr(earlier[kind], name)
+            if before != value and name != "epochs":
+                raise UserError(f"{folder}: holds a run with --{name} {before}, not {value}; use --{name} {before} to "
+                                "go on with it, or another --model_dir for a new run")
+
+
+def checkpoint_network(args, path):
+    """The network of a checkpoint: as noted beside it, or, where there is no note, as the flags or the paper say.
+
+    Args:
+        args: parsed flags of `add_network`.
+        path: of the checkpoint's files.
+
+    Raises:
+        UserError: a flag contradicts the note.
+    """
+    folder = os.path.dirname(os.path.abspath(path))
+    settings = read_settings(folder) or read_settings(os.path.dirname(folder))
+    asked = {name: getattr(args, name) for name in dataclasses.asdict(NETWORK) if getattr(args, name) is not None}
+    if settings is None:
+        return NetworkConfig(**asked)
+    for name, value in asked.items():
+        noted = getattr(settings["network"], name)
+        if noted != value:
+            raise UserError(f"{path}: a checkpoint of {settings['network']}; use --{name} {noted} instead of {value}")
+    return settings["network"]
+
+
+def settings_text(network, training):
+    """The text of a run's note."""
+    return json.dumps({"network": dataclasses.asdict(network), "training": dataclasses.asdict(training)}, indent=2)

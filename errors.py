@@ -1,0 +1,43 @@
+"""The one exception for mistakes of the user's, and how a script ends on it."""
+import contextlib
+import errno
+import os
+import sys
+
+
+NO_SPACE = "free some space (or quota) and run the same command again; finished files are kept"
+IN_THE_WAY = "a file or folder of this name stands in the way; move it, or choose another path"
+NOT_ALLOWED = "check the permissions, or choose another folder"
+REMEDIES = {
+    errno.ENOSPC: NO_SPACE, errno.EDQUOT: NO_SPACE, errno.EACCES: NOT_ALLOWED, errno.EPERM: NOT_ALLOWED,
+    errno.EROFS: NOT_ALLOWED, errno.EEXIST: IN_THE_WAY, errno.ENOTDIR: IN_THE_WAY, errno.EISDIR: IN_THE_WAY,
+}
+
+
+class UserError(Exception):
+    """A mistake that the user can put right. Its text is one clear line: which file, what is wrong, what to do."""
+
+
+@contextlib.contextmanager
+def reported():
+    """Run a script's main function: exit code 2 and a line for a `UserError` or a file that fails, 130 for Ctrl-C.
+
+    Anything else is a bug of ours and keeps its traceback.
+    """
+    script = os.path.basename(sys.argv[0])
+    try:
+        yield
+    except UserError as error:
+        sys.exit(_end(f"{script}: error: {error}", 2))
+    except KeyboardInterrupt:
+        sys.exit(_end(f"{script}: interrupted; what was finished is kept, the same command goes on from there", 130))
+    except OSError as error:
+        if error.filename is None and error.errno not in REMEDIES:
+            raise
+        remedy = REMEDIES.get(error.errno, "check this path, or choose another one")
+        sys.exit(_end(f"{script}: error: {error.filename or 'output'}: {os.strerror(error.errno)}; {remedy}", 2))
+
+
+def _end(line, code):
+    print(line, file=sys.stderr)
+    return code

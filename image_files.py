@@ -1,0 +1,193 @@
+"""Image files that are either read whole or refused, and either written whole or not at all."""
+import os
+import platform
+import struct
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+
+JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+# JPEG markers that open a frame and so carry the image's size (ITU T.81, table B.1).
+JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+HEADER_BYTES = 4096  # that hold an image's size, but for long headers
+FILLED_UP = 128  # grey level of the blocks that libjpeg cannot decode, always the last ones
+PARTIAL = ".partial"  # ending of files that are still being written
+
+
+class ImageError(Exception):
+    """An image file that is missing, broken or of the wrong size; the text names the file and what is wrong with it."""
+
+
+def read_image(path):
+    """Decode an image file.
+
+    Args:
+        path: JPEG or PNG file (any format that OpenCV reads is decoded; only these two are checked for truncation).
+
+    Returns:
+        (height, width, 3) uint8, BGR, the pixels as they are stored: north is up whatever a camera's tag says.
+
+    Raises:
+        ImageError: the file is missing, empty, truncated, damaged so that its last blocks are lost, or not an image.
+            A decoder left to itself fills the missing part of a JPEG with grey and says nothing.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except OSError as error:
+        raise ImageError(f"{path}: {error.strerror}") from None
+    _refuse_fragment(path, content)
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise ImageError(f"{path}: not an image that can be decoded")
+    if content.startswith(JPEG_START) and (image[-8:, -8:] == FILLED_UP).all() and not _decodes_cleanly(path):
+        raise ImageError(f"{path}: damaged; only a part of it can be decoded")
+    return image
+
+
+def _decodes_cleanly(path):
+    """Whether libjpeg has nothing to say against a file. OpenCV only lets it print, so it is asked elsewhere."""
+    program = "import cv2, sys; cv2.imread(sys.argv[1])"
+    return "JPEG" not in subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True).stderr
+
+
+def image_size(path):
+    """Height and width in pixels from the header of a JPEG or PNG file that is also whole at its end.
+
+    Reads a few kilobytes, so that tens of thousands of files are checked before a long run begins.
+
+    Returns:
+        (height, width).
+
+    Raises:
+        ImageError: as for `read_image`, as far as the header and the end of the file tell.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read(HEADER_BYTES)
+            tail = content
+            length = os.fstat(file.fileno()).st_size
+            if length > 2 * HEADER_BYTES:
+                file.seek(length - HEADER_BYTES)
+                tail = file.read()
+            elif length > HEADER_BYTES:
+                tail = content = content + file.read()
+            size = _png_size(content) if content.startswith(PNG_START) else _jpeg_size(content)
+            ending = JPEG_END if content.startswith(JPEG_START) else PNG_END
+            if size is None or tail.rfind(ending) < 0:  # a long header or padding, perhaps: look at all of it
+                file.seek(0)
+                content = file.read()
+                _refuse_fragment(path, content)
+                size = _jpeg_size(content)
+            elif tail is content:
+                _refuse_fragment(path, content)
+    except OSError as error:
+        raise ImageError(f"{path}: {error.strerror}") from None
+    return size if size is not None else read_image(path).shape[:2]
+
+
+def _refuse_fragment(path, content):
+    if not content:
+        raise ImageError(f"{path}: empty file")
+    if content.startswith(JPEG_START):
+        # Entropy-coded data never holds FF D9, so an end marker after the last scan's start means a whole file.
+        whole = content.rfind(JPEG_END) > content.rfind(JPEG_SCAN) >= 0
+    elif content.startswith(PNG_START):
+        whole = content.rfind(PNG_END) >= 0
+    else:
+        whole = True  # another format: left to the decoder
+    if not whole:
+        raise ImageError(f"{path}: truncated after {len(content):,} bytes")
+
+
+def _png_size(content):
+    if len(content) < 24:
+        return None
+    width, height = struct.unpack(">II", content[16:24])
+    return height, width
+
+
+def _jpeg_size(content):
+    position = 2
+    while position + 9 <= len(content) and content[position] == 0xFF:
+        marker = content[position + 1]
+        if marker == 0xFF:  # fill byte
+            position += 1
+        elif marker in JPEG_FRAMES:
+            return struct.unpack(">HH", content[position + 5:position + 9])
+        else:
+            position += 2 + struct.unpack(">H", content[position + 2:position + 4])[0]
+    return None
+
+
+def write_image(path, image, options=()):
+    """Write an image so that `path` is only ever absent or whole: encode, write beside it, rename.
+
+    Args:
+        path: the file; its extension chooses the format. Its folder must exist.
+        image: (height, width, 3) uint8, BGR.
+        options: OpenCV's encoder options, such as `(cv2.IMWRITE_PNG_COMPRESSION, 1)`.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; nothing is left behind.
+    """
+    encoded, content = cv2.imencode(os.path.splitext(path)[1], image, list(options))
+    if not encoded:
+        raise ValueError(f"{path}: cannot be encoded")
+    write_whole(path, content.data, durable=False)
+
+
+def write_whole(path, content, durable=True):
+    """Write bytes to `path` under a temporary name, then rename: readers and a killed run see all of it or none.
+
+    The temporary name holds machine and process, so that several runs may write the same folder. `durable` waits for
+    the disk, so that not even a power cut leaves an empty file; tens of thousands of images are checked instead.
+    """
+    folder, name = os.path.split(path)
+    partial = os.path.join(folder, f".{name}.{_writer()}{PARTIAL}")
+    try:
+        with open(partial, "wb") as file:
+            file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException as error:
+        if os.path.exists(partial):
+            os.unlink(partial)
+        if isinstance(error, OSError):
+            error.filename = path  # a write that fails for lack of space does not name its file
+        raise
+
+
+def remove_abandoned(folder):
+    """Remove what killed runs on this machine left half-written in a folder; files of running ones stay."""
+    machine = _writer().rpartition("-")[0]
+    for entry in os.scandir(folder):
+        owner, _, process = entry.name.removesuffix(PARTIAL).rpartition(".")[2].rpartition("-")
+        if entry.name.endswith(PARTIAL) and owner == machine and process.isdecimal() and not _runs(int(process)):
+            os.unlink(entry.path)
+
+
+def _writer():
+    return f"{platform.node().partition('.')[0]}-{os.getpid()}"
+
+
+def _runs(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    try:  # one that has ended keeps its number until its parent asks for it: in containers often for ever
+        with open(f"/proc/{process}/stat", encoding="utf-8") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return True
