@@ -1,0 +1,59 @@
+"""Small datasets and the scripts as a user runs them."""
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# A network that trains in seconds; every setting that a run needs to be repeated.
+SMALL = ["--height", "32", "--width", "128", "--aerial_size", "64", "--width_multiplier", "0.05", "--init", "random",
+         "--keep_prob", "1", "--learning_rate", "1e-3", "--batch_size", "8"]
+
+
+def start(script, *arguments, cwd):
+    """Start a script of the project's top level."""
+    return subprocess.Popen([sys.executable, os.path.join(ROOT, script), *map(str, arguments)], cwd=cwd, text=True,
+                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def run(script, *arguments, cwd):
+    """Run a script to its end: a process with returncode, stdout and stderr."""
+    process = start(script, *arguments, cwd=cwd)
+    process.stdout, process.stderr = process.communicate(timeout=300)
+    return process
+
+
+def succeeds(script, *arguments, cwd):
+    """Run a script that must end well; returns what it printed."""
+    process = run(script, *arguments, cwd=cwd)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+def complains(script, *arguments, cwd, code=2):
+    """Run a script that must refuse a user's mistake with one line; returns the line."""
+    process = run(script, *arguments, cwd=cwd)
+    assert process.returncode == code, (process.returncode, process.stdout, process.stderr)
+    lines = process.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith(f"{script}: error: "), process.stderr
+    return lines[0]
+
+
+@pytest.fixture(scope="session")
+def towns(tmp_path_factory):
+    """A folder with `Data`: toy towns in CVUSA's and CVACT's format, prepared. Not to be changed."""
+    folder = tmp_path_factory.mktemp("towns")
+    for dataset, panorama in (("cvusa", "112x616"), ("cvact", "224x448")):
+        succeeds("toy_world.py", "--dataset", dataset, "--train", 24, "--test", 10, "--aerial_size", 128,
+                 "--panorama_size", panorama, "--workers", 1, cwd=folder)
+    succeeds("data_preparation.py", "--dataset", "all", cwd=folder)
+    return folder
+
+
+@pytest.fixture
+def own_towns(towns, tmp_path):
+    """A copy of `towns` to break."""
+    shutil.copytree(towns / "Data", tmp_path / "Data")
+    return tmp_path

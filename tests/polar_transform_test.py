@@ -1,0 +1,57 @@
+"""The polar transform is the published one, pixel for pixel, and looks where it should."""
+import numpy as np
+import pytest
+from golden import recipe
+from golden_numbers import GOLDEN
+
+from polar_transform import HEIGHT, WIDTH, min_max_stretch, polar_transform, sample_coordinates, to_uint8
+
+
+@pytest.mark.parametrize("size", [750, 1200])
+def test_polar_maps_equal_the_published_ones_pixel_for_pixel(size):
+    golden = np.load(GOLDEN / "polar_transform.npz")
+    polar = polar_transform(recipe.aerial_image(size))
+    np.testing.assert_allclose(polar[[0, 37, 74, 111]], golden[f"polar_{size}_unstretched_rows"], rtol=0, atol=1e-10)
+    np.testing.assert_array_equal(min_max_stretch(polar), golden[f"polar_{size}"])
+
+
+@pytest.mark.parametrize("column, row_step, column_step", [
+    (0, 1, 0), (WIDTH // 4, 0, -1), (WIDTH // 2, -1, 0), (3 * WIDTH // 4, 0, 1)])
+def test_column_0_looks_south_and_columns_turn_by_west_north_and_east(column, row_step, column_step):
+    rows, columns = sample_coordinates(750)
+    radius = 375 / HEIGHT * (HEIGHT - 1)
+    assert rows[0, column] == pytest.approx(375 + row_step * radius)
+    assert columns[0, column] == pytest.approx(375 + column_step * radius)
+
+
+def test_bottom_row_is_the_centre_of_the_tile():
+    tile = np.zeros((100, 100, 3), np.uint8)
+    tile[50, 50] = 10, 20, 30
+    np.testing.assert_allclose(polar_transform(tile)[-1], np.tile([10, 20, 30], (WIDTH, 1)), atol=1e-9)
+
+
+def test_a_red_patch_in_the_north_appears_in_the_centre_columns_only():
+    tile = np.zeros((750, 750, 3), np.uint8)
+    tile[60:100, 365:385, 2] = 255
+    columns = np.flatnonzero(polar_transform(tile)[..., 2].max(axis=0) > 128)
+    assert columns.min() > WIDTH // 2 - 6 and columns.max() < WIDTH // 2 + 6
+
+
+def test_the_stretch_spans_all_grey_levels_of_the_image_as_a_whole():
+    image = np.array([[[30.0, 80.0, 130.0]], [[205.0, 90.0, 55.0]]])
+    stretched = min_max_stretch(image)
+    assert stretched.min() == 0 and stretched.max() == 255
+    assert stretched[0, 0, 1] == int(50 * 255 / 175 + 0.5)
+
+
+def test_a_constant_image_becomes_black_instead_of_not_a_number():
+    assert not min_max_stretch(np.full((4, 4, 3), 77.0)).any()
+
+
+def test_without_the_stretch_grey_levels_stay():
+    np.testing.assert_array_equal(to_uint8(np.array([0.0, 77.4, 77.5, 254.9, 300.0, -1.0])), [0, 77, 78, 255, 255, 0])
+
+
+def test_a_tile_that_is_not_square_is_refused():
+    with pytest.raises(ValueError, match="S, S, 3"):
+        polar_transform(np.zeros((10, 12, 3), np.uint8))
