@@ -1,0 +1,80 @@
+"""VGG16's thirteen convolutions (Simonyan & Zisserman 2015), as SAFA's branches use them (paper, section 3)."""
+import itertools
+
+import backend  # noqa: F401
+
+import keras
+from keras import ops
+
+# Name and output channels of each convolution; a 2x2 max-pool stands after each of the first four blocks.
+BLOCKS = (
+    (("conv1_1", 64), ("conv1_2", 64)),
+    (("conv2_1", 128), ("conv2_2", 128)),
+    (("conv3_1", 256), ("conv3_2", 256), ("conv3_3", 256)),
+    (("conv4_1", 512), ("conv4_2", 512), ("conv4_3", 512)),
+    (("conv5_1", 512), ("conv5_2", 512), ("conv5_3", 512)),
+)
+DROPOUT_BLOCKS = (3, 4)  # dropout follows each convolution of blocks 4 and 5
+MEAN_BGR = (103.939, 116.779, 123.6)  # grey levels; the published code's (ImageNet's mean red is 123.68)
+
+
+@keras.saving.register_keras_serializable("SAFA")
+class VGG16(keras.layers.Layer):
+    """Feature map of block 5: the images less the mean, 3x3 SAME convolutions with ReLU, 2x2 SAME max-pools.
+
+    Input: (B, H, W, 3), BGR, 0..255, uint8 or float32.
+    Output: (B, ceil(H/16), ceil(W/16), 512 * width_multiplier) float32.
+
+    Args:
+        width_multiplier: factor on the number of channels.
+        keep_prob: share of activations that dropout keeps in training, after each convolution of blocks 4 and 5.
+        seed: of dropout and of the He-normal kernels; None draws one.
+    """
+
+    def __init__(self, width_multiplier=1.0, keep_prob=0.8, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        self.width_multiplier, self.keep_prob, self.seed = width_multiplier, keep_prob, seed
+        seeds = itertools.repeat(None) if seed is None else itertools.count(1000 * seed)
+        self.blocks = []
+        for number, block in enumerate(BLOCKS):
+            layers = []
+            for name, channels in block:
+                layers.append(keras.layers.Conv2D(
+                    max(1, round(channels * width_multiplier)), 3, padding="same", activation="relu",
+                    data_format="channels_last", name=name, dtype=self.dtype_policy,
+                    kernel_initializer=keras.initializers.HeNormal(next(seeds))))
+                if number in DROPOUT_BLOCKS and keep_prob < 1:
+                    layers.append(keras.layers.Dropout(1 - keep_prob, seed=next(seeds), name=f"dropout{name[4:]}"))
+            if number < len(BLOCKS) - 1:
+                layers.append(keras.layers.MaxPooling2D(2, padding="same", data_format="channels_last"))
+            self.blocks.append(layers)
+
+    @property
+    def convolutions(self):
+        """{name: keras.layers.Conv2D}, in order."""
+        return {layer.name: layer for block in self.blocks for layer in block
+                if isinstance(layer, keras.layers.Conv2D)}
+
+    def build(self, input_shape):
+        for block in self.blocks:
+            for layer in block:
+                layer.build(input_shape)
+                input_shape = layer.compute_output_shape(input_shape)
+        super().build(input_shape)
+
+    def call(self, images, training=False):
+        maps = ops.cast(images, "float32") - ops.convert_to_tensor(MEAN_BGR, "float32")
+        for block in self.blocks:
+            for layer in block:
+                maps = layer(maps, training=training) if isinstance(layer, keras.layers.Dropout) else layer(maps)
+        return maps
+
+    def compute_output_shape(self, input_shape):
+        for block in self.blocks:
+            for layer in block:
+                input_shape = layer.compute_output_shape(input_shape)
+        return input_shape
+
+    def get_config(self):
+        return super().get_config() | {
+            "width_multiplier": self.width_multiplier, "keep_prob": self.keep_prob, "seed": self.seed}

@@ -1,0 +1,117 @@
+"""The networks: two un-shared branches from images to L2-normalised descriptors (paper, section 3)."""
+import backend  # noqa: F401
+
+import keras
+from keras import ops
+
+from VGG import VGG16
+
+NORM_EPSILON = 1e-12  # of the squared norm, TensorFlow's l2_normalize
+SPATIAL_STDDEV, SPATIAL_BIAS = 0.005, 0.1  # initial values of the embedding's linear layers (published code)
+
+
+@keras.saving.register_keras_serializable("SAFA")
+class SpatialAwareEmbedding(keras.layers.Layer):
+    """Spatial-aware feature aggregation: M weighted sums of a map's positions (paper, section 3.2, equation 2).
+
+    The map's mean over channels, P = H*W values in row-major order, goes through two linear layers without
+    activation, P -> P//2 -> P, for each of M embeddings. (The paper draws a maximum over channels; the published
+    code, and so its weights, takes the mean.)
+
+    Input: (B, H, W, C) float32.
+    Output: (B, M*C) float32, embedding-major, not normalised.
+
+    Args:
+        embeddings: M.
+        seed: of the initial weights; None draws one.
+    """
+
+    def __init__(self, embeddings, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        self.embeddings, self.seed = embeddings, seed
+
+    def build(self, input_shape):
+        _, height, width, _ = input_shape
+        positions, hidden = height * width, height * width // 2
+        seeds = (None, None) if self.seed is None else (2 * self.seed, 2 * self.seed + 1)
+
+        def kernel(seed):
+            return keras.initializers.TruncatedNormal(stddev=SPATIAL_STDDEV, seed=seed)
+
+        bias = keras.initializers.Constant(SPATIAL_BIAS)
+        self.weights1 = self.add_weight((positions, hidden, self.embeddings), kernel(seeds[0]), name="weights1")
+        self.biases1 = self.add_weight((1, hidden, self.embeddings), bias, name="biases1")
+        self.weights2 = self.add_weight((hidden, positions, self.embeddings), kernel(seeds[1]), name="weights2")
+        self.biases2 = self.add_weight((1, positions, self.embeddings), bias, name="biases2")
+        super().build(input_shape)
+
+    def position_weights(self, maps):
+        """The weight of each position in each embedding: (B, H, W, C) -> (B, H*W, M)."""
+        means = ops.reshape(ops.mean(maps, axis=-1), (-1, maps.shape[1] * maps.shape[2]))
+        hidden = ops.einsum("bi,ijd->bjd", means, self.weights1) + self.biases1
+        return ops.einsum("bjd,jid->bid", hidden, self.weights2) + self.biases2
+
+    def call(self, maps):
+        _, height, width, channels = maps.shape
+        features = ops.reshape(maps, (-1, height * width, channels))
+        sums = ops.einsum("bic,bid->bdc", features, self.position_weights(maps))
+        return ops.reshape(sums, (-1, self.embeddings * channels))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[0], self.embeddings * input_shape[-1]
+
+    def get_config(self):
+        return super().get_config() | {"embeddings": self.embeddings, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable("SAFA")
+class L2Normalization(keras.layers.Layer):
+    """Scale each row to length 1: (B, D) -> (B, D). A row of zeros stays zero."""
+
+    def call(self, rows):
+        return rows * ops.rsqrt(ops.maximum(ops.sum(ops.square(rows), axis=-1, keepdims=True), NORM_EPSILON))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+def branch(view, image_shape, embeddings, width_multiplier=1.0, keep_prob=0.8, seed=None):
+    """One branch of a network.
+
+    Args:
+        view: "sat" or "grd", for the names of the layers.
+        image_shape: (height, width) of the images.
+        embeddings: M of SAFA_M; 0 for VGG_gp, the global maximum of the block-5 map.
+        width_multiplier, keep_prob, seed: see `VGG.VGG16`.
+
+    Returns:
+        keras.Model: (B, height, width, 3) images, BGR, 0..255 -> (B, D) float32 descriptors of length 1, where D is
+        512 * width_multiplier, times M for SAFA_M.
+    """
+    images = keras.Input((*image_shape, 3), name=f"{view}_images")
+    maps = VGG16(width_multiplier, keep_prob, seed, name=f"VGG_{view}")(images)
+    if embeddings:
+        maps = keras.layers.MaxPooling2D(2, padding="same", data_format="channels_last", name=f"pool_{view}")(maps)
+        features = SpatialAwareEmbedding(embeddings, seed, name=f"spatial_{view}")(maps)
+    else:
+        features = keras.layers.GlobalMaxPooling2D(data_format="channels_last", name=f"pool_{view}")(maps)
+    return keras.Model(images, L2Normalization(name=f"normalize_{view}")(features), name=f"branch_{view}")
+
+
+def network(config, keep_prob=0.8, seed=None):
+    """Both branches of a network.
+
+    Args:
+        config: configuration.NetworkConfig.
+        keep_prob: see `VGG.VGG16`.
+        seed: of the random weights and of dropout; None draws one.
+
+    Returns:
+        keras.Model: [sat, grd] images, BGR, 0..255 -> [sat, grd] descriptors, (B, D) float32 each. One branch
+        alone is `keras.Model(model.inputs[0], model.outputs[0])`, the satellite's, or that of the others.
+    """
+    sat, grd = (
+        branch(view, shape, config.embeddings, config.width_multiplier, keep_prob,
+               None if seed is None else 2 * seed + number)
+        for number, (view, shape) in enumerate((("sat", config.sat_shape), ("grd", config.grd_shape))))
+    return keras.Model([sat.input, grd.input], [sat.output, grd.output], name=config.network_type)

@@ -1,0 +1,131 @@
+"""Networks, losses, gradients and Adam steps give the numbers of the published code."""
+import backend  # noqa: F401
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from golden import recipe
+from golden_numbers import GOLDEN, NETWORKS
+
+import training
+from configuration import LAYERS_DOWN, NetworkConfig
+from spatial_net import SpatialAwareEmbedding, network
+from triplet_loss import far_apart, triplet_loss
+
+PUBLISHED_NAMES = {"kernel": "weights", "bias": "biases"}
+
+
+def published_name(variable):
+    """The published code's name of one of our variables."""
+    layer, _, name = variable.path.rpartition("/")
+    return f"{layer}/{PUBLISHED_NAMES.get(name, name)}"
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def golden(request):
+    """A network with the golden weights, its inputs, and the published code's numbers."""
+    config = NetworkConfig(*NETWORKS[request.param])
+    model = network(config, keep_prob=1.0)
+    weights = {}
+    for view, shape in (("sat", config.sat_shape), ("grd", config.grd_shape)):
+        weights |= recipe.vgg_weights(view)
+        if config.embeddings:
+            positions = -(-shape[0] // LAYERS_DOWN) * -(-shape[1] // LAYERS_DOWN)
+            weights |= recipe.spatial_weights(view, positions, config.embeddings)
+    assert {published_name(variable) for variable in model.trainable_variables} == set(weights)
+    for variable in model.trainable_variables:
+        variable.assign(weights[published_name(variable)])
+    inputs = recipe.images("sat", 4, *config.sat_shape), recipe.images("grd", 4, *config.grd_shape)
+    return model, inputs, np.load(GOLDEN / f"{request.param}.npz")
+
+
+def test_descriptors_losses_gradients_and_adam_steps_are_the_published_codes(golden):
+    model, images, numbers = golden
+    variables = model.trainable_variables
+    optimizer = training.adam(1e-5)
+    optimizer.build(variables)
+
+    @tf.function
+    def gradients_of_loss(sat_images, grd_images):
+        with tf.GradientTape() as tape:
+            descriptors = model([sat_images, grd_images], training=True)
+            loss = triplet_loss(*descriptors)
+        return descriptors, loss, tape.gradient(loss, [variable.value for variable in variables])
+
+    (sat, grd), loss, gradients = gradients_of_loss(*images)
+    np.testing.assert_allclose(sat, numbers["sat_descriptors"], rtol=0, atol=2e-6)
+    np.testing.assert_allclose(grd, numbers["grd_descriptors"], rtol=0, atol=2e-6)
+    assert float(loss) == pytest.approx(float(numbers["loss"]), abs=2e-6)
+    assert float(triplet_loss(sat, grd, batch_hard_count=2)) == pytest.approx(
+        float(numbers["loss_batch_hard_2"]), abs=2e-6)
+    assert float(triplet_loss(sat, grd, far_apart(recipe.utm_positions(4), 25.0))) == pytest.approx(
+        float(numbers["loss_cvact"]), abs=2e-6)
+
+    norms = {published_name(variable): float(tf.norm(gradient))
+             for variable, gradient in zip(variables, gradients, strict=True)}
+    assert sorted(norms) == sorted(numbers["gradient_names"])
+    np.testing.assert_allclose([norms[name] for name in numbers["gradient_names"]], numbers["gradient_norms"],
+                               rtol=0.005)
+
+    optimizer.apply(gradients, variables)  # the first step; a training step takes the others
+    step = training.training_step(model, optimizer)
+    trace = [float(loss), *(float(step(*images, None)) for _ in range(3))]
+    sat, grd = model(list(images), training=False)
+    np.testing.assert_allclose([*trace, float(triplet_loss(sat, grd))], numbers["adam_loss_trace"], rtol=0, atol=5e-4)
+    np.testing.assert_allclose(sat, numbers["sat_descriptors_after_4_steps"], rtol=0, atol=3e-3)
+    np.testing.assert_allclose(grd, numbers["grd_descriptors_after_4_steps"], rtol=0, atol=3e-3)
+
+
+SMALL = NetworkConfig("SAFA_3", 1, 32, 64, 64, 1 / 16)
+
+
+@pytest.mark.parametrize("network_type", ["SAFA_1", "SAFA_3", "SAFA_16", "VGG_gp"])
+@pytest.mark.parametrize("polar", [0, 1])
+def test_descriptors_have_length_1_and_512_values_an_embedding(network_type, polar):
+    config = NetworkConfig(network_type, polar, 32, 64, 64, 1 / 16)
+    model = network(config, seed=0)
+    for descriptors in model([np.random.default_rng(0).integers(0, 256, (2, *shape, 3), np.uint8)
+                              for shape in (config.sat_shape, config.grd_shape)]):
+        assert descriptors.shape == (2, 512 // 16 * max(1, config.embeddings))
+        np.testing.assert_allclose(np.linalg.norm(descriptors, axis=1), 1, rtol=1e-5)
+
+
+def test_a_descriptor_is_flattened_embedding_by_embedding():
+    layer = SpatialAwareEmbedding(2, seed=0)
+    maps = np.random.default_rng(0).random((3, 2, 4, 5), np.float32)
+    descriptor = np.array(layer(maps))
+    weights = np.array(layer.position_weights(maps))
+    expected = [sum(weights[0, position, 1] * maps[0].reshape(8, 5)[position, channel] for position in range(8))
+                for channel in range(5)]
+    np.testing.assert_allclose(descriptor[0, 5:], expected, rtol=1e-5)
+
+
+def test_the_branches_share_no_weights():
+    model = network(SMALL, seed=0)
+    kernels = {variable.path: variable.numpy() for variable in model.trainable_variables if "kernel" in variable.path}
+    assert len(kernels) == 26
+    assert not np.array_equal(kernels["VGG_sat/conv1_1/kernel"], kernels["VGG_grd/conv1_1/kernel"])
+
+
+def test_the_same_seed_gives_the_same_weights():
+    first, again, other = (network(SMALL, seed=seed).get_weights() for seed in (1, 1, 2))
+    assert all(np.array_equal(one, two) for one, two in zip(first, again, strict=True))
+    assert not all(np.array_equal(one, two) for one, two in zip(first, other, strict=True))
+
+
+def test_dropout_works_in_training_only_and_only_in_blocks_4_and_5():
+    model = network(SMALL, keep_prob=0.8, seed=0)
+    images = [np.random.default_rng(0).integers(0, 256, (1, 32, 64, 3), np.uint8)] * 2
+    assert np.array_equal(model(images)[0], model(images)[0])
+    assert not np.array_equal(model(images, training=True)[0], model(images, training=True)[0])
+    dropouts = [layer.name for block in model.get_layer("VGG_sat").blocks for layer in block
+                if isinstance(layer, keras.layers.Dropout)]
+    assert dropouts == ["dropout4_1", "dropout4_2", "dropout4_3", "dropout5_1", "dropout5_2", "dropout5_3"]
+
+
+def test_a_network_survives_saving_by_keras(tmp_path):
+    model = network(SMALL, seed=0)
+    model.save(tmp_path / "network.keras")
+    images = [np.random.default_rng(0).integers(0, 256, (1, 32, 64, 3), np.uint8)] * 2
+    np.testing.assert_array_equal(keras.models.load_model(tmp_path / "network.keras")(images)[0], model(images)[0])

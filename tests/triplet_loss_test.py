@@ -1,0 +1,56 @@
+"""The loss is the method's, and stays finite where its formula as written overflows."""
+import backend  # noqa: F401
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from triplet_loss import far_apart, triplet_loss
+
+
+def descriptors(seed, batch=5, values=7):
+    rows = np.random.default_rng(seed).standard_normal((batch, values)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def as_written(sat, grd, mask=None):
+    """Equation by equation, in float64."""
+    distances = 2 - 2 * sat.astype(np.float64) @ grd.T.astype(np.float64)
+    total = 0.0
+    for i in range(len(sat)):
+        for j in range(len(grd)):
+            m = 1 if mask is None else mask[i, j]
+            total += np.log(1 + np.exp(10 * m * (distances[j, j] - distances[i, j])))
+            total += np.log(1 + np.exp(10 * m * (distances[i, i] - distances[i, j])))
+    return total / 2 / (len(sat) * (len(sat) - 1) if mask is None else mask.sum())
+
+
+def test_all_negatives_and_the_diagonal_count():
+    sat, grd = descriptors(0), descriptors(1)
+    assert float(triplet_loss(sat, grd)) == pytest.approx(as_written(sat, grd), rel=1e-5)
+
+
+def test_near_places_are_no_negatives_but_keep_their_constant():
+    sat, grd = descriptors(0), descriptors(1)
+    mask = np.array(far_apart(np.array([[0, 0], [0, 24.9], [0, 25], [60, 0], [60, 1.0]]) + [693000, 6090000], 25.0))
+    assert mask[0].tolist() == [0, 0, 1, 1, 1] and mask[3].tolist() == [1, 1, 1, 0, 0]
+    assert float(triplet_loss(sat, grd, mask)) == pytest.approx(as_written(sat, grd, mask), rel=1e-5)
+
+
+def test_a_collapsed_network_has_log_2_a_negative():
+    same = np.tile(descriptors(0, 1), (4, 1))
+    assert float(triplet_loss(same, same)) == pytest.approx(np.log(2) * 4 / 3, rel=1e-5)
+
+
+def test_the_loss_and_its_gradient_do_not_overflow():
+    sat = tf.constant([[1.0, 0], [-1, 0]]) * 100
+    with tf.GradientTape() as tape:
+        tape.watch(sat)
+        loss = triplet_loss(sat, -sat)
+    assert np.isfinite(loss) and np.isfinite(tape.gradient(loss, sat)).all()
+
+
+def test_the_hardest_negatives_of_all_are_all_negatives():
+    sat, grd = descriptors(0), descriptors(1)
+    assert float(triplet_loss(sat, grd, batch_hard_count=5)) == pytest.approx(as_written(sat, grd) * 20 / 25, rel=1e-5)
+    assert float(triplet_loss(sat, grd, batch_hard_count=1)) > float(triplet_loss(sat, grd, batch_hard_count=2))

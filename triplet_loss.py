@@ -1,0 +1,56 @@
+"""The weighted soft-margin triplet loss over all pairs of a batch (paper, section 3.3; Hu et al. 2018)."""
+import backend  # noqa: F401
+
+from keras import ops
+
+LOSS_WEIGHT = 10.0  # the paper's alpha
+
+
+def triplet_loss(sat, grd, negatives=None, batch_hard_count=0):
+    """Mean of log(1 + exp(10 * (positive distance - negative distance))), both views as the anchor.
+
+    As published, the diagonal (and what `negatives` masks) stays in the sums with its constant log 2, while the
+    divisor counts B(B-1) pairs, or the pairs that are not masked.
+
+    Args:
+        sat, grd: (B, D) float32 descriptors of length 1; row i of both is one place.
+        negatives: (B, B) mask, 1 where satellite i is a negative of ground j; None: all but the diagonal.
+        batch_hard_count: k > 0 takes the mean over the k hardest entries of each row and column instead.
+
+    Returns:
+        () float32.
+    """
+    distances = 2.0 - 2.0 * ops.matmul(sat, ops.transpose(grd))
+    positive = ops.diagonal(distances)
+    ground_to_satellite = positive[None, :] - distances
+    satellite_to_ground = positive[:, None] - distances
+    if negatives is None:
+        batch = ops.cast(ops.shape(sat)[0], "float32")
+        pairs = batch * (batch - 1.0)
+    else:
+        negatives = ops.cast(negatives, "float32")
+        pairs = ops.sum(negatives)
+        ground_to_satellite *= negatives
+        satellite_to_ground *= negatives
+
+    def soft_margin(differences):
+        losses = ops.softplus(LOSS_WEIGHT * differences)  # log(1 + exp(x)) that does not overflow
+        if batch_hard_count:
+            return ops.mean(ops.top_k(losses, batch_hard_count)[0])
+        return ops.sum(losses) / pairs
+
+    return (soft_margin(ops.transpose(ground_to_satellite)) + soft_margin(satellite_to_ground)) / 2.0
+
+
+def far_apart(utm, metres):
+    """Which places of a batch are far enough from each other to be negatives.
+
+    Args:
+        utm: (B, 2) float64 easting and northing in metres; float32 is good to half a metre only at CVACT's northings.
+        metres: the least distance.
+
+    Returns:
+        (B, B) float32, 1 where two places are at least that far apart.
+    """
+    differences = utm[:, None, :] - utm[None, :, :]
+    return ops.cast(ops.sum(ops.square(differences), axis=-1) >= metres**2, "float32")
