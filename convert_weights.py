@@ -1,0 +1,59 @@
+"""Convert weights between the authors' TensorFlow 1 checkpoints and this project's, both ways.
+
+TARGET FILE.weights.h5 writes Keras weights; any other TARGET writes a checkpoint with the authors' names and shapes
+(TARGET.index, TARGET.data-00000-of-00001), Adam's slots and step counter included, which the authors' code restores.
+SOURCE is either kind, or a checkpoint of a training run, recognised by its content.
+"""
+import os
+
+from checkpoint_files import DATA, INDEX, find_checkpoint
+from command_line import Parser
+from configuration import add_network, checkpoint_network
+from errors import UserError, reported
+
+KERAS_ENDING = ".weights.h5"
+
+
+def main(argv=None):
+    parser = Parser(__doc__)
+    parser.add_argument("source", metavar="SOURCE", help="checkpoint or weights file to read")
+    parser.add_argument("target", metavar="TARGET", help="file or checkpoint to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace TARGET if it exists")
+    add_network(parser, from_checkpoint=True)
+    args = parser.parse_args(argv)
+    to_keras = args.target.endswith(KERAS_ENDING)
+    name = os.path.basename(args.target)
+    if not name or not to_keras and name.endswith((".h5", ".keras", INDEX, DATA)):
+        raise UserError(f"TARGET {args.target!r}: name a file *{KERAS_ENDING}, or a checkpoint such as model.ckpt, of "
+                        f"which model.ckpt{INDEX} and model.ckpt{DATA} are made")
+    written = [args.target] if to_keras else [args.target + INDEX, args.target + DATA]
+    for path in written:
+        if os.path.isdir(path) or os.path.exists(path) and not args.overwrite:
+            raise UserError(f"{path}: exists; choose another TARGET, or replace a file with --overwrite")
+    folder = os.path.dirname(args.target) or "."
+    if not os.path.isdir(folder):
+        raise UserError(f"{folder}: no such folder; make it, or choose another TARGET")
+    path, kind = find_checkpoint(args.source)
+    config = checkpoint_network(args, path)
+
+    import checkpoints
+    import published_checkpoint
+    import spatial_net
+    network = spatial_net.network(config)
+    reader = checkpoints.load_weights(network, path, kind, config)
+    if to_keras:
+        partial = args.target.removesuffix(KERAS_ENDING) + f".partial{KERAS_ENDING}"
+        network.save_weights(partial)
+        os.replace(partial, args.target)
+    else:
+        variables = checkpoints.network_variables(network)
+        step, moments = checkpoints.optimizer_state(reader, variables)
+        published_checkpoint.write(args.target, {name: variable.numpy() for name, variable in variables.items()},
+                                   step, moments)
+        print(f"Adam's moments and step: {'none in SOURCE, written as not begun' if moments is None else step}")
+    print(f"{args.source} ({config}) -> {', '.join(written)}")
+
+
+if __name__ == "__main__":
+    with reported():
+        main()

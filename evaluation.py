@@ -1,0 +1,163 @@
+"""Testing a network: descriptors of all pairs, their ranks, and the recall table (paper, section 4.1)."""
+import io
+import json
+import time
+
+import backend  # noqa: F401
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from errors import UserError
+from image_files import write_whole
+from input_data import batches
+from recall import one_percent, ranks, recall_curve, reported_recalls, within
+
+HIT_METRES = 5.0  # CVACT_test: a match this close to the truth is a hit
+# Percent, R@1, R@5, R@10, R@1%: the paper's table 1 and 2, the others as later papers quote them.
+PUBLISHED = {
+    ("CVUSA", "SAFA_8", 1): (89.84, 96.93, 98.14, 99.64),
+    ("CVACT", "SAFA_8", 1): (81.03, 92.80, 94.84, 98.17),
+    ("CVUSA", "SAFA_8", 0): (81.15, 94.23, 96.85, 99.49),
+    ("CVACT", "SAFA_8", 0): (78.28, 91.60, 93.79, 98.15),
+    ("CVACT_test", "SAFA_8", 1): (55.50, 79.94, 85.08, 94.49),
+}
+
+
+class Describer:
+    """Computes descriptors: `Describer(network)(pairs, ...)`; made once, so that the network is traced once."""
+
+    def __init__(self, network):
+        self._forward = tf.function(lambda sat, grd: network([sat, grd], training=False), reduce_retracing=True)
+
+    def __call__(self, pairs, config, batch_size, title):
+        """Descriptors of all pairs.
+
+        Args:
+            pairs: input_data.Pairs.
+            config: configuration.NetworkConfig.
+            batch_size: pairs at a time.
+            title: of the progress bar.
+
+        Returns:
+            sat, grd: (N, D) float32 each.
+
+        Raises:
+            UserError: an image cannot be read, or a descriptor is not finite.
+        """
+        sat_descriptors = grd_descriptors = None
+        with tqdm(total=len(pairs), desc=title, unit="pair", leave=False, disable=None) as progress:
+            for sat, grd, rows in batches(pairs, range(len(pairs)), batch_size, config.sat_shape, config.grd_shape):
+                described = [descriptors.numpy() for descriptors in self._forward(sat, grd)]
+                if sat_descriptors is None:
+                    sat_descriptors, grd_descriptors = (
+                        np.empty((len(pairs), each.shape[1]), np.float32) for each in described)
+                sat_descriptors[rows], grd_descriptors[rows] = described
+                progress.update(len(rows))
+        for view, paths, descriptors in (("satellite", pairs.sat_paths, sat_descriptors),
+                                         ("ground", pairs.grd_paths, grd_descriptors)):
+            wrong = np.flatnonzero(~np.isfinite(descriptors).all(axis=1))
+            if wrong.size:
+                raise UserError(f"{wrong.size:,} of {len(pairs):,} {view} descriptors are not finite, such as that of "
+                                f"{paths[wrong[0]]}; the network has diverged: use an earlier checkpoint")
+        return sat_descriptors, grd_descriptors
+
+
+def evaluate(sat, grd, utm=None):
+    """Recalls of descriptors.
+
+    Args:
+        sat, grd: (N, D) float32 descriptors; row i of both is one place.
+        utm: (N, 2) float64 positions in metres, if places within `HIT_METRES` of the truth are to count as hits too.
+
+    Returns:
+        {"queries": N, "references": N, "recall": {"1", "5", "10", "1%"}, "recall_curve": [recall@1, ..., recall@1%],
+        "tied_queries": number of queries whose truth shares its distance with another reference,
+        "pessimistic_recall": as "recall", with every tied reference before the truth,
+        "recall_within_5m": with `utm`, as "recall", where any reference within 5 m is true}. Recalls are fractions.
+    """
+    closer, tied = ranks(sat, grd)
+    return {
+        "queries": len(grd), "references": len(sat), "recall": reported_recalls(closer),
+        "recall_curve": recall_curve(closer, one_percent(len(sat))).tolist(),
+        "tied_queries": int(np.count_nonzero(tied)), "pessimistic_recall": reported_recalls(closer + tied),
+    } | ({} if utm is None else {"recall_within_5m": reported_recalls(ranks(sat, grd, within(utm, HIT_METRES))[0])})
+
+
+def recall_line(recalls):
+    """Recalls in percent, for a person: "R@1 89.84  R@5 96.93  R@10 98.14  R@1% 99.64"."""
+    return "  ".join(f"R@{k} {100 * value:.2f}" for k, value in recalls.items())
+
+
+def tie_warning(result):
+    """One line that says what ties do to the recall, or None without ties."""
+    if not result["tied_queries"]:
+        return None
+    return (f"ties: {result['tied_queries']:,} of {result['queries']:,} queries have other references as close as the true "
+            "one. Recall counts only closer ones; the pessimistic recall counts these too. If the two differ much, the "
+            "network has collapsed to the same descriptors everywhere")
+
+
+def recall_table(result, published=None):
+    """The recalls as a table, in percent.
+
+    Args:
+        result: of `evaluate`.
+        published: the paper's four numbers, or None.
+
+    Returns:
+        Text of several lines.
+    """
+    rows = {"recall": [100 * value for value in result["recall"].values()]}
+    if result["tied_queries"]:
+        rows["pessimistic"] = [100 * value for value in result["pessimistic_recall"].values()]
+    if "recall_within_5m" in result:
+        rows["within 5 m"] = [100 * value for value in result["recall_within_5m"].values()]
+    if published is not None:
+        rows["published"] = published
+    lines = [f"{'percent':<12}" + "".join(f"{'R@' + k:>9}" for k in result["recall"])]
+    lines += [f"{name:<12}" + "".join(f"{value:9.2f}" for value in values) for name, values in rows.items()]
+    if result["references"] < 100:
+        lines.append(f"R@1% of {result['references']} references is recall@1")
+    warning = tie_warning(result)
+    return "\n".join(lines + [warning] if warning else lines)
+
+
+def save_descriptors(path, pairs, sat, grd):
+    """Write `ids` (N strings), `sat_descriptors` and `grd_descriptors` ((N, D) float32) to an .npz file."""
+    content = io.BytesIO()
+    np.savez(content, ids=np.array(pairs.ids), sat_descriptors=sat, grd_descriptors=grd)
+    write_whole(path, content.getbuffer())
+
+
+def test(describer, pairs, config, checkpoint, batch_size, json_path, descriptors_path=None,
+         count_near=False):
+    """Describe, search, report: prints the table and writes the JSON file.
+
+    Args:
+        describer: Describer.
+        pairs: input_data.Pairs.
+        config: configuration.NetworkConfig.
+        checkpoint: where the weights came from, for the report.
+        batch_size: pairs at a time.
+        json_path: file for the result.
+        descriptors_path: .npz file for the descriptors, or None.
+        count_near: also count matches within 5 m of the truth; the published recalls of CVACT_test do.
+
+    Returns:
+        The result as written.
+    """
+    begin = time.perf_counter()
+    sat, grd = describer(pairs, config, batch_size, f"{pairs.dataset} {pairs.split}")
+    described = time.perf_counter()
+    result = {"dataset": pairs.dataset, "split": pairs.split, "network_type": config.network_type,
+              "polar": config.polar, "checkpoint": checkpoint} | evaluate(sat, grd, pairs.utm if count_near else None)
+    result["seconds"] = {"descriptors": round(described - begin, 3), "ranks": round(time.perf_counter() - described, 3)}
+    if descriptors_path is not None:
+        save_descriptors(descriptors_path, pairs, sat, grd)
+    write_whole(json_path, json.dumps(result, indent=2).encode())
+    published = PUBLISHED.get((pairs.dataset, config.network_type, config.polar)) if config.is_papers else None
+    print(f"\n{pairs.dataset} {pairs.split}, {config}: {len(pairs):,} panoramas among {len(pairs):,} aerial images")
+    print(recall_table(result, published), flush=True)
+    return result

@@ -1,0 +1,133 @@
+"""Starting weights of a network: random, VGG16's from ImageNet (paper, section 4), or a checkpoint's."""
+import io
+import pickle
+
+import backend  # noqa: F401
+
+import keras
+import numpy as np
+
+import published_checkpoint
+from checkpoint_files import KERAS, NUMPY, find_checkpoint
+from checkpoints import load_weights, network_variables, slot_path
+from errors import UserError
+
+KERAS_FILE = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
+DOWNLOAD = f"get {KERAS_FILE} where there is internet and name it with --init, or use --init random"
+# All that a pickled NumPy array needs; a pickle may ask for any function, and loading it would call that.
+HARMLESS = {(module, name) for name in ("_reconstruct", "scalar")
+            for module in ("numpy.core.multiarray", "numpy._core.multiarray")}
+HARMLESS |= {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
+
+
+def initialise(network, init, description, published_parts=("VGG", "spatial")):
+    """Give both branches their starting weights.
+
+    Args:
+        network: keras.Model of `spatial_net.network`, which has random weights (He-normal convolutions).
+        init: "random" leaves it so; "imagenet" takes `keras.applications`' VGG16, downloaded once by Keras; else a
+            path: that file, `vgg16.npy` (a dict {"conv1_1": [kernel, bias], ...}), or a checkpoint. VGG16's weights
+            expect BGR images less the mean, as `VGG.VGG16` makes them.
+        description: of the network, for messages.
+        published_parts: which layers to take from a checkpoint, by the beginning of their names.
+
+    Raises:
+        UserError: the weights cannot be had or do not fit.
+    """
+    if init == "random":
+        return
+    path, kind = (init, KERAS) if init == "imagenet" else find_checkpoint(init)
+    if kind == NUMPY:
+        _assign_vgg16(network, init, vgg16_npy(path))
+    elif kind == KERAS and not _is_network_weights(path):
+        _assign_vgg16(network, init, _keras_vgg16(init))
+    else:
+        load_weights(network, path, kind, description, published_parts)
+
+
+def continue_published(network, optimizer, path, description):
+    """Take over weights, Adam's moments and step from a published training checkpoint.
+
+    Returns:
+        Number of steps that were taken.
+
+    Raises:
+        UserError: the checkpoint does not fit, or holds no training state.
+    """
+    path, kind = find_checkpoint(path)
+    reader = load_weights(network, path, kind, description)
+    if reader is None or published_checkpoint.MARK not in reader.get_variable_to_shape_map():
+        raise UserError(f"{path}: not a checkpoint of the authors' code; use it with --init instead")
+    try:
+        step, moments = published_checkpoint.optimizer_state(reader, network_variables(network))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    slots = {variable.path: variable for variable in optimizer.variables}
+    optimizer.iterations.assign(step)
+    for (name, moment), value in moments.items():
+        slots[slot_path(name, moment)].assign(value)
+    return step
+
+
+def vgg16_npy(path):
+    """VGG16's convolutions from a `vgg16.npy`, without running code that its pickle may ask for.
+
+    Returns:
+        {name: (kernel, bias)}.
+
+    Raises:
+        UserError: it is something else, or asks for more than NumPy arrays need.
+    """
+    class Unpickler(pickle.Unpickler):
+        def find_class(self, module, name):
+            if (module, name) not in HARMLESS:
+                raise UserError(f"{path}: refused, since loading it would run {module}.{name}; use a file that holds "
+                                "nothing but arrays")
+            return super().find_class(module, name)
+
+    try:
+        with open(path, "rb") as file:
+            np.lib.format.read_magic(file)
+            _, _, dtype = np.lib.format.read_array_header_1_0(file)
+            content = Unpickler(io.BytesIO(file.read()), encoding="latin1").load().item() if dtype.hasobject else None
+        return {name: tuple(np.asarray(array, np.float32) for array in arrays) for name, arrays in content.items()
+                if name.startswith("conv")}
+    except UserError:
+        raise
+    except Exception:  # whatever broken bytes lead the unpickler to
+        raise UserError(f"{path}: not a dict of arrays such as conv1_1: [kernel, bias]; use Keras's file or vgg16.npy"
+                        ) from None
+
+
+def _is_network_weights(path):
+    import h5py  # Keras brings it
+    try:
+        with h5py.File(path) as file:
+            return "layers" in file and "block1_conv1" not in file
+    except OSError:
+        return False  # damaged: Keras says how
+
+
+def _keras_vgg16(init):
+    try:
+        imagenet = keras.applications.VGG16(include_top=False, weights=init, input_shape=(32, 32, 3))
+    except Exception as error:  # Keras raises bare Exceptions when a download fails, and h5py's for a broken file
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(f"--init {init}: VGG16's ImageNet weights cannot be loaded ({reason}); {DOWNLOAD}") from None
+    layers = [layer for layer in imagenet.layers if isinstance(layer, keras.layers.Conv2D)]
+    # block1_conv1 is conv1_1
+    return {f"conv{layer.name[5]}_{layer.name[-1]}": (layer.kernel.numpy(), layer.bias.numpy()) for layer in layers}
+
+
+def _assign_vgg16(network, init, weights):
+    for view in ("sat", "grd"):
+        for name, layer in network.get_layer(f"VGG_{view}").convolutions.items():
+            if name not in weights or len(weights[name]) != 2:
+                raise UserError(f"--init {init}: lacks {name}, kernel and bias; use Keras's file or vgg16.npy")
+            shapes = [array.shape for array in weights[name]]
+            if shapes != [tuple(layer.kernel.shape), tuple(layer.bias.shape)]:
+                raise UserError(f"--init {init}: {name} has shapes {shapes}, and in this network "
+                                f"{[tuple(layer.kernel.shape), tuple(layer.bias.shape)]}; ImageNet weights need "
+                                "--width_multiplier 1")
+            layer.kernel.assign(weights[name][0])
+            layer.bias.assign(weights[name][1])

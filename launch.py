@@ -1,0 +1,126 @@
+"""What the training and the test scripts do before there is a network: flags, settings, and a check of the data.
+
+TensorFlow is imported last, so that a mistake is reported within a second.
+"""
+import os
+
+from checkpoint_files import find_checkpoint
+from command_line import Parser, at_least
+from configuration import (BEST, NetworkConfig, TrainingConfig, add_network, add_run_folders, add_training,
+                           agree_with_earlier_run, checkpoint_network, parsed, result_file, run_folder)
+from errors import UserError
+from input_data import CVACT, CVACTTest, checked, polar_maps_are_stretched
+
+
+def launch_training(description, dataset_class, negative_metres=None, published_parts=("VGG", "spatial")):
+    """Parse the flags of a training script, check its data, train.
+
+    Args:
+        description: the script's, for --help.
+        dataset_class: input_data.CVUSA or CVACT.
+        negative_metres, published_parts: see `training.train`.
+    """
+    parser = Parser(description)
+    add_run_folders(parser, issubclass(dataset_class, CVACT))
+    add_network(parser)
+    add_training(parser)
+    args = parser.parse_args()
+    network, training = parsed(NetworkConfig, args), parsed(TrainingConfig, args)
+    if training.batch_hard_count > training.batch_size:
+        raise UserError(f"--batch_hard_count {training.batch_hard_count}: more than the --batch_size "
+                        f"{training.batch_size}; choose fewer")
+    if training.continue_from is not None:
+        if training.init != TrainingConfig.init:
+            raise UserError("--continue_from takes all weights from its checkpoint; leave --init out")
+        find_checkpoint(training.continue_from)
+    elif training.init not in ("imagenet", "random"):
+        find_checkpoint(training.init)
+    dataset = _dataset(dataset_class, network, args)
+    folder = run_folder(args.model_dir, dataset.name, network)
+    agree_with_earlier_run(folder, network, training)
+    train_pairs, val_pairs = (_checked_pairs(dataset, split, network, args) for split in ("train", "val"))
+    if len(train_pairs) < training.batch_size:
+        raise UserError(f"{dataset.name} train: {len(train_pairs)} pairs are less than a batch of "
+                        f"{training.batch_size}; use a smaller --batch_size")
+
+    from training import train
+    train(network, training, train_pairs, val_pairs, folder,
+          result_file(args.result_dir, dataset.name, network, "csv"), negative_metres,
+          published_parts)
+
+
+def launch_testing(description, dataset_classes):
+    """Parse the flags of a test script, check its data, test.
+
+    Args:
+        description: the script's, for --help.
+        dataset_classes: {split: input_data.CVUSA, CVACT or CVACTTest}; the first is the default. Networks are
+            trained on the first.
+    """
+    parser = Parser(description)
+    default_split = next(iter(dataset_classes))
+    trained_on = dataset_classes[default_split]
+    add_run_folders(parser, issubclass(trained_on, CVACT))
+    if len(dataset_classes) > 1:
+        parser.add_argument("--split", choices=list(dataset_classes), help="which pairs to test on")
+    parser.set_defaults(split=default_split)
+    parser.add_argument("--checkpoint", metavar="PATH",
+                        help="weights to test, ours, the authors' or Keras's, or a folder whose newest are taken "
+                             f"(default: the best of the training run below --model_dir, else the authors' in "
+                             f"{trained_on.name}/Trained/model.ckpt there)")
+    parser.add_argument("--batch_size", type=at_least(int, 1), default=32, metavar="PAIRS",
+                        help="pairs at a time; does not change the result")
+    parser.add_argument("--save_descriptors", metavar="FILE.npz",
+                        help="write ids, sat_descriptors and grd_descriptors to this file")
+    add_network(parser, from_checkpoint=True)
+    args = parser.parse_args()
+    if args.save_descriptors is not None:
+        if not args.save_descriptors:
+            raise UserError("--save_descriptors: name a file")
+        folder = os.path.dirname(args.save_descriptors) or "."
+        if os.path.isdir(args.save_descriptors) or not os.path.isdir(folder):
+            raise UserError(f"--save_descriptors {args.save_descriptors}: a folder, or in none that exists; name a "
+                            "file in a folder that exists")
+    path, kind = _tested_checkpoint(args, trained_on)
+    network = checkpoint_network(args, path)
+    dataset = _dataset(dataset_classes[args.split], network, args)
+    pairs = _checked_pairs(dataset, args.split, network, args)
+    json_path = result_file(args.result_dir, dataset.name, network, "json")
+    os.makedirs(os.path.dirname(json_path), exist_ok=True)
+
+    import checkpoints
+    import evaluation
+    import spatial_net
+    model = spatial_net.network(network)
+    checkpoints.load_weights(model, path, kind, network)
+    print(f"checkpoint: {path}", flush=True)
+    evaluation.test(evaluation.Describer(model), pairs, network, path, args.batch_size, json_path,
+                    args.save_descriptors,
+                    count_near=dataset_classes[args.split] is CVACTTest)
+
+
+def _dataset(dataset_class, network, args):
+    dataset = dataset_class(args.data_dir, args.act_data) if "act_data" in args else dataset_class(args.data_dir)
+    if network.polar and not polar_maps_are_stretched(dataset.polar_dir):
+        print(f"{dataset.polar_dir}: polar maps without the min-max stretch, unlike the paper's", flush=True)
+    return dataset
+
+
+def _checked_pairs(dataset, split, network, args):
+    return checked(dataset.pairs(split, network.polar), dataset, network.sat_shape, network.grd_shape,
+                   args.skip_missing)
+
+
+def _tested_checkpoint(args, trained_on):
+    """The checkpoint to test: the one that is named, the best of our training run, or the authors'."""
+    if args.checkpoint:
+        return find_checkpoint(args.checkpoint)
+    asked = NetworkConfig(args.network_type, args.polar)
+    ours = os.path.join(run_folder(args.model_dir, trained_on.name, asked), BEST)
+    authors = os.path.join(args.model_dir, trained_on.name, "Trained", "model.ckpt")
+    if os.path.isdir(ours):
+        return find_checkpoint(ours)
+    if os.path.isdir(os.path.dirname(authors)):
+        return find_checkpoint(authors)
+    raise UserError(f"no checkpoint of {asked}: neither ours in {ours} nor the authors' {authors}; train it "
+                    f"(train_{trained_on.name.lower()}.py), or name one with --checkpoint")

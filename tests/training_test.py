@@ -1,0 +1,231 @@
+"""Training and testing as a user runs them: whole runs, killed runs, and mistakes."""
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import time
+
+import cv2
+import numpy as np
+import pytest
+from conftest import SMALL, complains, run, start, succeeds
+
+from recall import ranks, reported_recalls
+
+
+def lines(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def trained(towns, tmp_path_factory):
+    """A folder with a network trained on CVUSA's toy town for four epochs. Not to be changed."""
+    folder = tmp_path_factory.mktemp("trained")
+    os.symlink(towns / "Data", folder / "Data")
+    succeeds("train_cvusa.py", *SMALL, "--network_type", "SAFA_2", "--epochs", 4, cwd=folder)
+    return folder
+
+
+def test_every_epoch_leaves_a_line_and_a_checkpoint(trained):
+    rows = lines(trained / "Result/CVUSA/SAFA_2_polar_1.csv")
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    assert list(rows[0]) == ["epoch", "loss", "recall@1", "recall@5", "recall@10", "recall@1%", "seconds"]
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"]) and float(rows[0]["recall@10"]) == 1
+    run_folder = trained / "Model/CVUSA/SAFA_2/polar_1"
+    assert sorted(path.name for path in run_folder.glob("*.index")) == [f"epoch-{n}.index" for n in (2, 3, 4)]
+    best = max(range(4), key=lambda row: (float(rows[row]["recall@1"]), -row)) + 1
+    assert [path.name for path in (run_folder / "best").glob("*.index")] == [f"epoch-{best}.index"]
+
+
+def test_the_test_script_reports_what_the_descriptors_say(trained, tmp_path):
+    output = succeeds("test_cvusa.py", "--network_type", "SAFA_2", "--save_descriptors", tmp_path / "d.npz",
+                      "--result_dir", tmp_path, cwd=trained)
+    result = json.loads((tmp_path / "CVUSA/SAFA_2_polar_1.json").read_text())
+    saved = np.load(tmp_path / "d.npz")
+    assert saved["ids"].tolist() == [f"{number:07}" for number in range(25, 35)]
+    np.testing.assert_allclose(np.linalg.norm(saved["sat_descriptors"], axis=1), 1, rtol=1e-5)
+    closer, _ = ranks(saved["sat_descriptors"], saved["grd_descriptors"])
+    assert result["recall"] == reported_recalls(closer)
+    assert result | {"dataset": "CVUSA", "split": "val", "network_type": "SAFA_2", "polar": 1, "queries": 10,
+                     "references": 10} == result
+    assert len(result["recall_curve"]) == 1 and set(result["seconds"]) == {"descriptors", "ranks"}
+    assert f"{100 * result['recall']['1']:.2f}" in output and "R@1% of 10 references is recall@1" in output
+    best = max(float(row["recall@1"]) for row in lines(trained / "Result/CVUSA/SAFA_2_polar_1.csv"))
+    assert result["recall"]["1"] == pytest.approx(best)
+
+
+def test_the_batch_size_does_not_change_the_descriptors(trained, tmp_path):
+    for batch_size in (3, 10):
+        succeeds("test_cvusa.py", "--network_type", "SAFA_2", "--batch_size", batch_size, "--save_descriptors",
+                 tmp_path / f"{batch_size}.npz", "--result_dir", tmp_path, cwd=trained)
+    one, other = (np.load(tmp_path / f"{batch_size}.npz")["grd_descriptors"] for batch_size in (3, 10))
+    np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_a_run_that_is_killed_again_and_again_ends_complete(towns, tmp_path):
+    os.symlink(towns / "Data", tmp_path / "Data")
+    command = ["train_cvact.py", *SMALL, "--network_type", "VGG_gp", "--epochs", 5]
+    csv_path = tmp_path / "Result/CVACT/VGG_gp_polar_1.csv"
+    moments = random.Random(1)
+    for _ in range(3):
+        process = start(*command, cwd=tmp_path)
+        before = len(lines(csv_path)) if csv_path.exists() else 0
+        deadline = time.time() + 120
+        while process.poll() is None and time.time() < deadline and (
+                (len(lines(csv_path)) if csv_path.exists() else 0) <= before):
+            time.sleep(0.02)
+        time.sleep(moments.random() / 4)  # somewhere between an epoch's line, its checkpoint and the next epoch
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    output = succeeds(*command, cwd=tmp_path)
+    assert "going on after epoch" in output or "finished" in output
+    assert [row["epoch"] for row in lines(csv_path)] == ["1", "2", "3", "4", "5"]
+    succeeds("test_cvact.py", "--network_type", "VGG_gp", cwd=tmp_path)
+    assert (tmp_path / "Result/CVACT/VGG_gp_polar_1.json").exists()
+
+
+def test_a_damaged_checkpoint_is_passed_over(trained, tmp_path):
+    for name in ("Data", "Result", "Model"):
+        shutil.copytree(trained / name, tmp_path / name)
+    newest = tmp_path / "Model/CVUSA/SAFA_2/polar_1/epoch-4.data-00000-of-00001"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    output = succeeds("train_cvusa.py", *SMALL, "--network_type", "SAFA_2", "--epochs", 4, cwd=tmp_path)
+    assert "epoch-4: cannot be read" in output and "going on after epoch 3" in output
+    assert len(lines(tmp_path / "Result/CVUSA/SAFA_2_polar_1.csv")) == 4
+
+
+def test_a_lost_list_of_checkpoints_loses_nothing(trained, tmp_path):
+    for name in ("Data", "Result", "Model"):
+        shutil.copytree(trained / name, tmp_path / name)
+    run_folder = tmp_path / "Model/CVUSA/SAFA_2/polar_1"
+    (run_folder / "checkpoint").write_text("")
+    (run_folder / "best/checkpoint").unlink()
+    command = ["train_cvusa.py", *SMALL, "--network_type", "SAFA_2", "--epochs", 4]
+    assert "all 4 epochs were finished before" in succeeds(*command, cwd=tmp_path)
+    (run_folder / "config.json").unlink()
+    assert "config.json" in complains(*command, cwd=tmp_path)
+    assert len(list(run_folder.glob("*.index"))) == 3
+
+
+def test_the_lines_of_another_run_are_kept(trained, tmp_path):
+    for name in ("Data", "Result"):
+        shutil.copytree(trained / name, tmp_path / name)
+    path = tmp_path / "Result/CVUSA/SAFA_2_polar_1.csv"
+    before = path.read_text()
+    succeeds("train_cvusa.py", *SMALL, "--network_type", "SAFA_2", "--epochs", 1, cwd=tmp_path)
+    assert path.with_name("SAFA_2_polar_1.previous-1.csv").read_text() == before
+    assert len(lines(path)) == 1
+
+
+def test_aerial_tiles_without_polar_transform_train_and_test(towns, tmp_path):
+    os.symlink(towns / "Data", tmp_path / "Data")
+    succeeds("train_cvact.py", *SMALL, "--network_type", "SAFA_1", "--polar", 0, "--epochs", 1, cwd=tmp_path)
+    assert "SAFA_1, polar 0, satellite 64x64, ground 32x128" in succeeds(
+        "test_cvact.py", "--network_type", "SAFA_1", "--polar", 0, cwd=tmp_path)
+    # CVACT_test is laid out like CVACT; there, matches within 5 m count too.
+    (tmp_path / "Other").mkdir()
+    os.symlink(towns / "Data/ANU_data_small", tmp_path / "Other/ANU_data_test")
+    succeeds("data_preparation.py", "--dataset", "cvact_test", "--data_dir", "Other", cwd=tmp_path)
+    assert "within 5 m" in succeeds("test_cvact.py", "--network_type", "SAFA_1", "--polar", 0, "--split", "test",
+                                    "--data_dir", "Other", cwd=tmp_path)
+    result = json.loads((tmp_path / "Result/CVACT_test/SAFA_1_polar_0.json").read_text())
+    assert result["dataset"] == "CVACT_test" and result["queries"] == 10
+    assert all(result["recall_within_5m"][k] >= value for k, value in result["recall"].items())
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(trained, tmp_path):
+    for name in ("Data", "Result", "Model"):
+        shutil.copytree(trained / name, tmp_path / name)
+    config = tmp_path / "Model/CVUSA/SAFA_2/polar_1/config.json"
+    config.write_text(config.read_text().replace("0.001", "1e+36"))
+    # The learning rate lies in the checkpoint too, so start the weights anew with a rate that must diverge.
+    for path in config.parent.glob("epoch-*"):
+        path.unlink()
+    (config.parent / "checkpoint").unlink()
+    arguments = [argument if argument != "1e-3" else "1e36" for argument in SMALL]
+    message = complains("train_cvusa.py", *arguments, "--network_type", "SAFA_2", "--epochs", 6, cwd=tmp_path)
+    assert "the loss is" in message or "not finite" in message
+    assert list((config.parent / "best").glob("*.index"))
+
+
+def test_a_collapsed_network_does_not_look_perfect(trained, tmp_path):
+    os.symlink(trained / "Data", tmp_path / "Data")
+    shutil.copytree(trained / "Model", tmp_path / "Model")
+    import tensorflow as tf
+    best = tmp_path / "Model/CVUSA/SAFA_2/polar_1/best"
+    reader = tf.train.load_checkpoint(str(best))
+    zeros = {key.split("/")[1].replace(".S", "/"): tf.Variable(0 * reader.get_tensor(key))
+             for key in reader.get_variable_to_shape_map() if key.startswith("network/")}
+    prefix = tf.train.Checkpoint(network=zeros).write(str(tmp_path / "Model/CVUSA/SAFA_2/polar_1/zero"))
+    output = succeeds("test_cvusa.py", "--network_type", "SAFA_2", "--checkpoint", prefix, cwd=tmp_path)
+    result = json.loads((tmp_path / "Result/CVUSA/SAFA_2_polar_1.json").read_text())
+    assert result["recall"]["1"] == 1 and result["pessimistic_recall"]["1"] == 0
+    assert "pessimistic" in output and "collapsed" in output
+
+
+def test_no_internet_and_no_weights_file_is_one_line(towns, tmp_path):
+    os.symlink(towns / "Data", tmp_path / "Data")
+    (tmp_path / "weights.h5").write_text("<html>404</html>")
+    for init in ("weights.h5", "missing.h5"):
+        assert init in complains("train_cvusa.py", "--init", init, "--batch_size", 8, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("script, arguments, expected", [
+    ("train_cvusa.py", ["--network_type", "SAFA"], "SAFA_8"),
+    ("train_cvusa.py", ["--network_type", "SAFA_0"], "SAFA_8"),
+    ("train_cvusa.py", ["--polar", "2"], "--polar"),
+    ("train_cvusa.py", ["--keep_prob", "0"], "--keep_prob"),
+    ("train_cvusa.py", ["--batch_hard_count", "40"], "--batch_size"),
+    ("train_cvusa.py", ["--batch_size", "25"], "24 pairs are less than a batch"),
+    ("train_cvusa.py", ["--init", "nothing.h5"], "nothing.h5"),
+    ("train_cvusa.py", ["--data_dir", "empty"], "train-19zl.csv: not found"),
+    ("train_cvact.py", ["--data_dir", "empty"], "ACT_data.mat: not found"),
+    ("train_cvact.py", ["--act_data", "other.mat"], "other.mat: not found"),
+    ("test_cvusa.py", [], "no checkpoint"),
+    ("test_cvact.py", ["--split", "test"], "no checkpoint"),
+    ("test_cvact.py", ["--checkpoint", "nowhere"], "nowhere"),
+])
+def test_mistakes_are_found_before_anything_is_written(towns, tmp_path, script, arguments, expected):
+    os.symlink(towns / "Data", tmp_path / "Data")
+    assert expected in complains(script, *arguments, cwd=tmp_path)
+    assert os.listdir(tmp_path) == ["Data"]
+
+
+def test_a_checkpoint_of_another_network_is_refused(trained, tmp_path):
+    checkpoint = trained / "Model/CVUSA/SAFA_2/polar_1/best"
+    message = complains("test_cvusa.py", "--checkpoint", checkpoint, "--result_dir", tmp_path, cwd=trained)
+    assert "SAFA_2" in message and "--network_type SAFA_2" in message
+    bare = tmp_path / "bare"
+    shutil.copytree(checkpoint, bare)
+    message = complains("test_cvusa.py", "--checkpoint", bare, "--network_type", "SAFA_3", "--height", 32, "--width",
+                        128, "--width_multiplier", 0.05, "--result_dir", tmp_path, cwd=trained)
+    assert "not a checkpoint of SAFA_3" in message and "spatial_sat/weights1" in message
+
+
+def test_a_run_with_other_settings_is_refused_with_both_values(trained):
+    message = complains("train_cvusa.py", *SMALL, "--network_type", "SAFA_2", "--seed", 5, cwd=trained)
+    assert "--seed 0, not 5" in message
+
+
+def test_a_row_with_one_column_is_named(own_towns):
+    path = own_towns / "Data/CVUSA/splits/val-19zl.csv"
+    path.write_text(path.read_text() + "bingmap/19/0000099.jpg\n")
+    assert "row 11" in complains("train_cvusa.py", *SMALL, cwd=own_towns)
+
+
+@pytest.mark.parametrize("damage", ["cut", "pixel", "missing"])
+def test_images_that_cannot_be_used_are_found_before_training(own_towns, damage):
+    path = own_towns / "Data/CVUSA/streetview/panos/0000030.jpg"
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-1000])
+    elif damage == "pixel":
+        cv2.imwrite(str(path), np.zeros((1, 1, 3), np.uint8))
+    else:
+        path.unlink()
+    assert "0000030.jpg" in complains("train_cvusa.py", *SMALL, cwd=own_towns)
+    if damage == "missing":
+        process = run("train_cvusa.py", *SMALL, "--skip_missing", "--epochs", 1, cwd=own_towns)
+        assert process.returncode == 0 and "9 pairs remain" in process.stdout

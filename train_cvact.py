@@ -1,0 +1,15 @@
+"""Train SAFA on CVACT (paper, section 4): pairs less than 25 m apart are not negatives of each other.
+
+After every epoch: recall on the validation split, a line in Result/CVACT/<network_type>_polar_<0|1>.csv, a checkpoint
+in Model/CVACT/<network_type>/polar_<0|1>/. The same command again goes on after the last finished epoch.
+"""
+from errors import reported
+from input_data import CVACT
+from launch import launch_training
+
+NEGATIVE_METRES = 25.0  # the published code's threshold
+PUBLISHED_PARTS = ("VGG",)  # of the authors' initial model; the embeddings begin at random here
+
+if __name__ == "__main__":
+    with reported():
+        launch_training(__doc__, CVACT, NEGATIVE_METRES, PUBLISHED_PARTS)
