@@ -1,0 +1,301 @@
+"""Render a procedural town as a dataset in the exact layout of CVUSA or CVACT, whose images may not be passed on.
+
+Every place is an aerial tile and a 360 degree panorama of the same height field, so that what lies at an azimuth in one
+lies at that azimuth in the other. All places share one palette, and light, season, tint and exposure are drawn anew for
+each view, so that the layout has to decide. A run that was stopped goes on with the same command; the files depend on
+the settings only.
+"""
+import argparse
+import base64
+import dataclasses
+import hashlib
+import io
+import json
+import math
+import os
+
+import cv2
+import numpy as np
+import scipy.io
+from tqdm import tqdm
+
+from command_line import Parser, at_least
+from errors import UserError, reported
+from image_files import PARTIAL, remove_abandoned, write_image, write_whole
+from toy_town.layout import Town
+from toy_town.materials import CELL
+from toy_town.scene import RANGE
+from toy_town.views import TILE, panorama_view, random_look, render_aerial, render_panorama
+from worker_pool import available_cores, worker_map
+
+DISTRICT = 6  # blocks along one side of what is drawn at once: more memory, but fewer margins drawn twice
+SPREAD = 30.0  # metres between the test places of the toy CVUSA
+JPEG = (cv2.IMWRITE_JPEG_QUALITY, 92)
+CANBERRA = (693000.0, 6090000.0)  # metres, UTM easting and northing of the town's origin
+RENDERER = 1  # raise it when the pictures change, so that an interrupted dataset is not finished with other pictures
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What decides every byte of a dataset; kept beside it in `NOTE`."""
+    dataset: str  # "cvusa" or "cvact"
+    train: int  # places
+    test: int  # places
+    seed: int
+    aerial_size: int  # pixels
+    panorama_height: int  # pixels
+    panorama_width: int  # pixels
+    renderer: int = RENDERER
+
+
+NOTE = "toy_world.json"
+SIZES = {"cvusa": (750, 224, 1232), "cvact": (1200, 832, 1664)}  # aerial, panorama's height and width; pixels
+FOLDERS = {"cvusa": "CVUSA", "cvact": "ANU_data_small"}
+IMAGE_FOLDERS = {"cvusa": ("bingmap/19", "streetview/panos"), "cvact": ("satview_polish", "streetview")}
+
+
+def place_positions(settings):
+    """Where the dataset's places are; the training places first, none within 30 m of a test place.
+
+    Returns:
+        (train + test, 2) int64, the lattice's columns and rows, and a list of as many districts' keys: places
+        with one key are drawn together.
+    """
+    town = Town(settings.seed)
+    positions, districts = [], []
+    # Two quarters of the town, two blocks apart: training to the east, tests to the west.
+    for quarter, count in enumerate((settings.train, settings.test)):
+        side, found, taken = 0, [], {}
+        while len(found) < count:
+            side += 1
+            for a, b in _new_blocks(side):
+                district = quarter, a // DISTRICT, b // DISTRICT
+                for place in town.places(-4 - a if quarter else a, b, settings.dataset == "cvact"):
+                    # CVUSA's test places are not neighbours of one another; CVACT's are.
+                    if quarter == 0 or settings.dataset == "cvact" or _is_apart(place, taken):
+                        found.append((place, district))
+        # Which image shows which place should say nothing about where it lies.
+        order = np.random.default_rng((settings.seed, 9, quarter)).permutation(count)
+        positions += [found[i][0] for i in order]
+        districts += [found[i][1] for i in order]
+    return np.array(positions, np.int64).reshape(-1, 2), districts
+
+
+def _is_apart(place, taken):
+    """Whether a place is `SPREAD` metres from all `taken` ones, which it then joins; they are kept by squares of that size."""
+    spread = round(SPREAD / CELL)
+    i, j = place[0] // spread, place[1] // spread
+    for square in ((i + di, j + dj) for di in (-1, 0, 1) for dj in (-1, 0, 1)):
+        if any((place[0] - column) ** 2 + (place[1] - row) ** 2 < spread ** 2 for column, row in taken.get(square, ())):
+            return False
+    taken.setdefault((i, j), []).append(place)
+    return True
+
+
+def _new_blocks(side):
+    """The blocks by which a square of `side` blocks is larger than the one before."""
+    last = side - 1
+    return [(last, b) for b in range(side)] + [(a, last) for a in range(last)]
+
+
+def image_paths(settings, number):
+    """Paths of a place's aerial tile and panorama in the dataset's folder; `number` counts from 0."""
+    aerial, ground = IMAGE_FOLDERS[settings.dataset]
+    if settings.dataset == "cvusa":
+        return f"{aerial}/{number + 1:07d}.jpg", f"{ground}/{number + 1:07d}.jpg"
+    name = pano_id(settings.seed, number)
+    return f"{aerial}/{name}_satView_polish.jpg", f"{ground}/{name}_grdView.jpg"
+
+
+def pano_id(seed, number):
+    """A name of 22 characters, as Google's panoramas have."""
+    digest = hashlib.sha256(f"{seed}/{number}".encode()).digest()
+    return base64.urlsafe_b64encode(digest)[:22].decode()
+
+
+def render_dataset(settings, data_dir, workers=1, progress=None):
+    """Render a dataset into its folder under `data_dir`, or the rest of it if a run was cut off.
+
+    The lists of places are written last, so a dataset that has them is whole.
+
+    Args:
+        settings: `Settings`.
+        data_dir: the folder that will hold `CVUSA/` or `ANU_data_small/`.
+        workers: processes; the files do not depend on it.
+        progress: shown while rendering; has `update(count)`, as tqdm has.
+
+    Returns:
+        The dataset's folder.
+
+    Raises:
+        UserError: the folder holds another dataset, or a worker was killed.
+    """
+    folder = os.path.join(data_dir, FOLDERS[settings.dataset])
+    _claim(folder, settings)
+    positions, districts = place_positions(settings)
+    jobs = {}
+    for number, district in enumerate(districts):
+        jobs.setdefault(district, []).append(number)
+    jobs = [(settings, folder, numbers, positions[numbers]) for numbers in jobs.values()]
+    jobs.sort(key=lambda job: -len(job[2]))  # so that no worker is left with a large one at the end
+    with worker_map(min(workers, len(jobs))) as parallel_map:
+        for count in parallel_map(_render_district, jobs):
+            if progress is not None:
+                progress.update(count)
+    for name in IMAGE_FOLDERS[settings.dataset]:
+        remove_abandoned(os.path.join(folder, name))
+    if settings.dataset == "cvusa":
+        _write_splits(folder, settings)
+    else:
+        _write_mat(folder, settings, positions)
+    return folder
+
+
+def _claim(folder, settings):
+    """Leave a note of the settings in a new folder, and refuse one that holds something else."""
+    note = os.path.join(folder, NOTE)
+    wanted = dataclasses.asdict(settings)
+    if os.path.exists(note):
+        try:
+            with open(note, encoding="utf-8") as file:
+                found = json.load(file)
+            if not isinstance(found, dict):
+                raise ValueError
+        except ValueError:
+            raise UserError(f"{note}: cannot be read; delete {folder} or choose another --data_dir") from None
+        if found != wanted:
+            other = ", ".join(f"{key} {found.get(key)} instead of {value}" for key, value in wanted.items()
+                              if found.get(key) != value) or "settings that this version does not know"
+            raise UserError(f"{folder}: holds a toy dataset with {other}; choose another --data_dir, repeat "
+                            "its settings, or delete the folder")
+        return
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise UserError(f"{folder}: is a file; choose another --data_dir")
+    if os.path.isdir(folder) and any(not name.endswith(PARTIAL) for name in os.listdir(folder)):
+        raise UserError(f"{folder}: holds files that are not of a toy dataset (no {NOTE}), perhaps the real one; "
+                        "choose another --data_dir")
+    os.makedirs(folder, exist_ok=True)
+    write_whole(note, (json.dumps(wanted, indent=1) + "\n").encode())
+    # Folders come after the note, so that a run that is killed here can go on.
+
+
+def _render_district(job):
+    """Render the missing images of places that lie close together, and say how many places these are.
+
+    Args:
+        job: settings, folder, the places' numbers from 0, and their (n, 2) columns and rows.
+    """
+    settings, folder, numbers, cells = job
+    for name in IMAGE_FOLDERS[settings.dataset]:
+        os.makedirs(os.path.join(folder, name), exist_ok=True)
+    view = scene = None
+    for number, (column, row) in zip(numbers, cells.tolist(), strict=True):
+        aerial, ground = (os.path.join(folder, path) for path in image_paths(settings, number))
+        if os.path.exists(aerial) and os.path.exists(ground):
+            continue
+        if scene is None:
+            scene = _district_scene(settings.seed, cells)
+            view = _view(settings.dataset, settings.panorama_height, settings.panorama_width)
+        rng = np.random.default_rng((settings.seed, 10, number))
+        above, beside = random_look(rng), random_look(rng)
+        write_image(aerial, render_aerial(scene, column, row, settings.aerial_size, above), JPEG)
+        write_image(ground, render_panorama(scene, column, row, view, beside), JPEG)
+    return len(numbers)
+
+
+_CACHE = {}  # what a process keeps between districts
+
+
+def _district_scene(seed, cells):
+    reach = math.ceil(RANGE / CELL) + 2
+    low, high = cells.min(axis=0) - reach, cells.max(axis=0) + reach + 1
+    town = _CACHE.get("town")
+    if town is None or town.seed != seed or town.size > 2000:  # neighbouring districts share blocks
+        town = _CACHE["town"] = Town(seed)
+    return town.scene(*low.tolist(), *(high - low).tolist())
+
+
+def _view(*key):
+    if key not in _CACHE:
+        _CACHE[key] = panorama_view(*key)
+    return _CACHE[key]
+
+
+def _write_splits(folder, settings):
+    os.makedirs(os.path.join(folder, "splits"), exist_ok=True)
+    for name, first, count in (("train", 0, settings.train), ("val", settings.train, settings.test)):
+        rows = [",".join((*image_paths(settings, number), f"streetview/annotations/{number + 1:07d}.png")) + "\n"
+                for number in range(first, first + count)]
+        write_whole(os.path.join(folder, "splits", f"{name}-19zl.csv"), "".join(rows).encode())
+
+
+def _write_mat(folder, settings, positions):
+    count = settings.train + settings.test
+    utm = np.array(CANBERRA) + positions * (CELL, -CELL)  # rows grow to the south, northings to the north
+    train = np.arange(1, settings.train + 1, dtype=np.int32)[:, None]  # MATLAB counts from 1
+    test = np.arange(settings.train + 1, count + 1, dtype=np.int32)[:, None]
+    file = io.BytesIO()
+    scipy.io.savemat(file, {
+        "panoIds": np.array([pano_id(settings.seed, number) for number in range(count)]), "utm": utm,
+        "trainSet": {"trainInd": train}, "valSet": {"valInd": test}, "valSetAll": {"valInd": test}})
+    content = bytearray(file.getvalue())
+    content[:116] = b"MATLAB 5.0 MAT-file, written by toy_world.py".ljust(116)  # else it names the hour
+    write_whole(os.path.join(folder, "ACT_data.mat"), bytes(content))
+
+
+def _height_by_width(text):
+    height, _, width = text.lower().partition("x")
+    if not (height.isdigit() and width.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH, such as 112x616")
+    height, width = int(height), int(width)
+    if not (16 <= height <= 4096 and 32 <= width <= 8192):
+        raise argparse.ArgumentTypeError(f"{text} is not between 16x32 and 4096x8192 pixels")
+    return height, width
+
+
+def parser():
+    """The command line; its help is the manual."""
+    result = Parser(__doc__)
+    count = at_least(int, 1, 1_000_000)
+    result.add_argument("--dataset", choices=sorted(SIZES), default="cvusa", help="whose layout to write")
+    result.add_argument("--train", type=count, default=1500, metavar="N", help="training places")
+    result.add_argument("--test", type=count, default=200, metavar="N",
+                        help="test places, in another part of the town")
+    result.add_argument("--seed", type=at_least(int, 0, 2**31 - 1), default=1, metavar="S", help="which town")
+    result.add_argument("--workers", type=at_least(int, 1, 1024), default=available_cores(), metavar="W",
+                        help="processes, of about 500 MB each")
+    result.add_argument("--data_dir", default="Data", metavar="DIR",
+                        help="folder in which CVUSA/ or ANU_data_small/ is written; one that holds another dataset is "
+                             "refused")
+    result.add_argument("--aerial_size", type=at_least(int, 16, 8192), metavar="PIXELS", default=argparse.SUPPRESS,
+                        help=f"height and width of the aerial tiles, which are always {TILE:g} m across (default: as "
+                             "in the dataset, 750 for cvusa and 1200 for cvact)")
+    result.add_argument("--panorama_size", type=_height_by_width, metavar="HxW", default=argparse.SUPPRESS,
+                        help="height and width of the panoramas in pixels; cvact's are whole spheres, so twice as wide "
+                             "as high (default: as in the dataset, 224x1232 for cvusa and 832x1664 for cvact)")
+    return result
+
+
+def main(argv=None):
+    """Render a dataset as the command line asks.
+
+    Raises:
+        UserError: the settings contradict one another or the folder holds something else.
+    """
+    arguments = parser().parse_args(argv)
+    aerial, *panorama = SIZES[arguments.dataset]
+    height, width = getattr(arguments, "panorama_size", panorama)
+    if arguments.dataset == "cvact" and (width != 2 * height or height % 4):
+        raise UserError(f"--panorama_size {height}x{width}: cvact's panoramas are whole spheres, of which a quarter is "
+                        "cropped above and below; choose twice as wide as high, and a height that 4 divides, such as "
+                        "224x448")
+    settings = Settings(arguments.dataset, arguments.train, arguments.test, arguments.seed,
+                        getattr(arguments, "aerial_size", aerial), height, width)
+    with tqdm(total=settings.train + settings.test, unit="place", disable=None, smoothing=0) as progress:
+        folder = render_dataset(settings, arguments.data_dir, arguments.workers, progress)
+    print(f"{folder}: {settings.train} training and {settings.test} test places")
+
+
+if __name__ == "__main__":
+    with reported():
+        main()
