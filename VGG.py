@@ -1,9 +1,11 @@
 """VGG16's thirteen convolutions (Simonyan & Zisserman 2015), as SAFA's branches use them (paper, section 3)."""
 import itertools
+import random
 
 import backend  # noqa: F401
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 # Name and output channels of each convolution; a 2x2 max-pool stands after each of the first four blocks.
@@ -18,6 +20,44 @@ DROPOUT_BLOCKS = (3, 4)  # dropout follows each convolution of blocks 4 and 5
 MEAN_BGR = (103.939, 116.779, 123.6)  # grey levels; the published code's (ImageNet's mean red is 123.68)
 
 
+PHILOX, PHILOX_VALUES = 1, 4  # TensorFlow's number of the random generator, and its values per count
+
+
+@keras.saving.register_keras_serializable("SAFA")
+class Dropout(keras.layers.Layer):
+    """Dropout whose mask follows from the seed, the step, and the image's row in the whole batch alone.
+
+    So a batch has the same masks however it is spread over devices and parts, and a run that was stopped goes on with
+    the masks that it would have had.
+
+    Input: (B, H, W, C), and where the batch is: (2,) int64, the step and the first image's row.
+    Output: (B, H, W, C), with values set to 0 at random and the others divided by `keep_prob`.
+
+    Args:
+        keep_prob: share of values that are kept.
+        seed: of the masks.
+    """
+
+    def __init__(self, keep_prob, seed, **kwargs):
+        super().__init__(**kwargs)
+        self.keep_prob, self.seed = keep_prob, seed
+
+    def call(self, maps, position):
+        values = maps.shape[1] * maps.shape[2] * maps.shape[3]
+        counts = -(-values // PHILOX_VALUES)  # of an image; an image begins with a count of its own
+        noise = tf.raw_ops.StatelessRandomUniformFullIntV2(
+            shape=[tf.shape(maps)[0], counts * PHILOX_VALUES], key=tf.constant([self.seed], tf.uint64),
+            counter=tf.cast([position[1] * counts, position[0]], tf.uint64), dtype=tf.uint32, alg=PHILOX)
+        keep = tf.reshape(noise[:, :values], tf.shape(maps)) < tf.constant(round(self.keep_prob * 2**32), tf.uint32)
+        return tf.where(keep, maps / self.keep_prob, tf.zeros((), maps.dtype))
+
+    def compute_output_shape(self, input_shape, position_shape=None):
+        return input_shape
+
+    def get_config(self):
+        return super().get_config() | {"keep_prob": self.keep_prob, "seed": self.seed}
+
+
 @keras.saving.register_keras_serializable("SAFA")
 class VGG16(keras.layers.Layer):
     """Feature map of block 5: the images less the mean, 3x3 SAME convolutions with ReLU, 2x2 SAME max-pools.
@@ -29,12 +69,16 @@ class VGG16(keras.layers.Layer):
         width_multiplier: factor on the number of channels.
         keep_prob: share of activations that dropout keeps in training, after each convolution of blocks 4 and 5.
         seed: of dropout and of the He-normal kernels; None draws one.
+
+    Attributes:
+        position: (2,) int64 variable: the step and the first image's row in the whole batch, for dropout. Each call in
+            training counts a step; who spreads batches over devices gives it a value in a `keras.StatelessScope`.
     """
 
     def __init__(self, width_multiplier=1.0, keep_prob=0.8, seed=None, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)  # the mean is taken off in float32
         self.width_multiplier, self.keep_prob, self.seed = width_multiplier, keep_prob, seed
-        seeds = itertools.repeat(None) if seed is None else itertools.count(1000 * seed)
+        seeds = itertools.count(1000 * (random.getrandbits(31) if seed is None else seed))
         self.blocks = []
         for number, block in enumerate(BLOCKS):
             layers = []
@@ -44,7 +88,7 @@ class VGG16(keras.layers.Layer):
                     data_format="channels_last", name=name, dtype=self.dtype_policy,
                     kernel_initializer=keras.initializers.HeNormal(next(seeds))))
                 if number in DROPOUT_BLOCKS and keep_prob < 1:
-                    layers.append(keras.layers.Dropout(1 - keep_prob, seed=next(seeds), name=f"dropout{name[4:]}"))
+                    layers.append(Dropout(keep_prob, next(seeds), name=f"dropout{name[4:]}", dtype=self.dtype_policy))
             if number < len(BLOCKS) - 1:
                 layers.append(keras.layers.MaxPooling2D(2, padding="same", data_format="channels_last"))
             self.blocks.append(layers)
@@ -60,13 +104,19 @@ class VGG16(keras.layers.Layer):
             for layer in block:
                 layer.build(input_shape)
                 input_shape = layer.compute_output_shape(input_shape)
+        self.position = self.add_weight((2,), "zeros", dtype="int64", trainable=False, name="position")
         super().build(input_shape)
 
     def call(self, images, training=False):
         maps = ops.cast(images, "float32") - ops.convert_to_tensor(MEAN_BGR, "float32")
         for block in self.blocks:
             for layer in block:
-                maps = layer(maps, training=training) if isinstance(layer, keras.layers.Dropout) else layer(maps)
+                if not isinstance(layer, Dropout):
+                    maps = layer(maps)
+                elif training:
+                    maps = layer(maps, self.position.value)
+        if training:
+            self.position.assign_add([1, 0])
         return maps
 
     def compute_output_shape(self, input_shape):

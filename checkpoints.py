@@ -1,4 +1,4 @@
-"""A run's checkpoints: the last three, the best, and what is wrong with one that does not fit."""
+"""A run's checkpoints, the last three and the best, and what is wrong with one that does not fit."""
 import os
 import re
 import shutil
@@ -23,33 +23,47 @@ def network_variables(network):
 
 
 class RunCheckpoints:
-    """Saves and restores all that a training run needs to go on: weights, Adam, dropout's random state, progress.
+    """Saves and restores all that a training run needs to go on as if it had not been stopped.
+
+    That is the weights, Adam's moments and step, and the position in the data; dropout and the order of the pairs
+    follow from these and the seed. Only the chief's process touches files; the others get its values.
 
     Args:
         folder: the run's.
         network: keras.Model.
         optimizer: keras.optimizers.Optimizer, built for the network's weights.
+        distribution: distribution.Distribution.
 
     Attributes:
         epoch: tf.Variable, int64: finished epochs.
+        steps: tf.Variable, int64: steps taken of the epoch after these.
+        loss_sum: tf.Variable, float64: sum of these steps' losses.
         best_recall: tf.Variable, float64: R@1 of the best epoch so far, a fraction; -1 before the first.
     """
 
-    def __init__(self, folder, network, optimizer):
+    def __init__(self, folder, network, optimizer, distribution):
         self.folder = folder
-        self.epoch = tf.Variable(0, dtype=tf.int64)
-        self.best_recall = tf.Variable(-1.0, dtype=tf.float64)
+        with distribution.strategy.scope():
+            self.epoch, self.steps = (tf.Variable(0, dtype=tf.int64) for _ in range(2))
+            self.loss_sum = tf.Variable(0.0, dtype=tf.float64)
+            self.best_recall = tf.Variable(-1.0, dtype=tf.float64)
+        self._distribution = distribution
         self._weights = weights = network_variables(network)
-        random_states = {str(number): variable.value for number, variable in
-                         enumerate(network.non_trainable_variables)}
-        slots = {variable.path: variable.value for variable in optimizer.variables}
-        self._all = tf.train.Checkpoint(network=weights, random=random_states, optimizer=slots, epoch=self.epoch,
-                                        best_recall=self.best_recall)
+        self._slots = {variable.path: variable.value for variable in optimizer.variables}
+        if not distribution.is_chief:
+            return
+        self._all = tf.train.Checkpoint(network=weights, optimizer=self._slots, epoch=self.epoch, steps=self.steps,
+                                        loss_sum=self.loss_sum, best_recall=self.best_recall)
         for each in (folder, os.path.join(folder, BEST)):
             _renew_state(each)
-        self._latest = tf.train.CheckpointManager(self._all, folder, max_to_keep=KEPT, checkpoint_name="epoch")
+        self._latest = tf.train.CheckpointManager(self._all, folder, max_to_keep=KEPT)
         self._best = tf.train.CheckpointManager(
-            tf.train.Checkpoint(network=weights), os.path.join(folder, BEST), max_to_keep=1, checkpoint_name="epoch")
+            tf.train.Checkpoint(network=weights), os.path.join(folder, BEST), max_to_keep=1)
+
+    def share(self):
+        """Give all processes the chief's weights, optimizer and progress."""
+        self._distribution.share_chiefs_values([*self._weights.values(), *self._slots.values(), self.epoch, self.steps,
+                                                self.loss_sum, self.best_recall])
 
     def check_space(self):
         """Refuse to begin a run whose checkpoints will not fit on the disk.
@@ -87,21 +101,21 @@ class RunCheckpoints:
                             "start anew, or use another --model_dir")
         return None
 
-    def save(self, best):
-        """Save the run, with `self.epoch` finished; `best` says whether these weights are the best so far.
+    def save(self, best=False):
+        """Save the run; `best` says whether these weights are the best so far.
 
         Raises:
             UserError: they cannot be written; the checkpoints before them stay whole.
         """
-        epoch = int(self.epoch.numpy())
+        if not self._distribution.is_chief:
+            return
         try:
-            if best:
-                self._best.save(epoch)
-            self._latest.save(epoch)
+            for manager in (self._best, self._latest) if best else (self._latest,):
+                # A number of its own: a checkpoint that is written over could be lost.
+                manager.save(1 + max(map(_number, manager.checkpoints), default=0))
         except (tf.errors.OpError, OSError) as error:
-            raise UserError(f"{self.folder}: the checkpoint of epoch {epoch} cannot be written "
-                            f"({_first_line(error)}); those before it are whole: free some space and run the same "
-                            "command again") from None
+            raise UserError(f"{self.folder}: the checkpoint cannot be written ({_first_line(error)}); those before it "
+                            "are whole: free some space and run the same command again") from None
 
 
 def load_weights(network, path, kind, description, parts=("VGG", "spatial")):
@@ -211,7 +225,7 @@ def _renew_state(folder):
     state = os.path.join(folder, "checkpoint")
     names = [name.removesuffix(INDEX) for name in (os.listdir(folder) if os.path.isdir(folder) else ())
              if name.endswith(INDEX)]
-    names = sorted((name for name in names if re.fullmatch(r"epoch-\d+", name)), key=lambda name: int(name[6:]))
+    names = sorted((name for name in names if re.fullmatch(r"ckpt-\d+", name)), key=_number)
     if names:
         lines = [f'model_checkpoint_path: "{names[-1]}"', *(f'all_model_checkpoint_paths: "{name}"' for name in names)]
         lines += [f"all_model_checkpoint_timestamps: {os.path.getmtime(os.path.join(folder, name + INDEX))}"
@@ -219,6 +233,10 @@ def _renew_state(folder):
         write_whole(state, "\n".join([*lines, ""]).encode())
     elif os.path.exists(state):
         os.unlink(state)
+
+
+def _number(path):
+    return int(path.rpartition("-")[2])
 
 
 def _first_line(error):

@@ -1,6 +1,7 @@
 """The settings of networks and runs: the paper's numbers as defaults, their flags, and their checks."""
 import argparse
 import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -69,16 +70,48 @@ class TrainingConfig:
     seed: int = 0
     init: str = "imagenet"
     continue_from: str | None = None
+    precision: str = "float32"
+    schedule: str = "constant"
+    warmup_epochs: float = 0.0
+    clip_norm: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """How a run is carried out; a run that was stopped may go on with others.
+
+    Attributes:
+        devices: number of GPUs; None: all.
+        micro_batch: pairs that go through the network at a time; None: a device's whole share of the batch.
+        save_every: ("minutes" or "steps", number) between checkpoints within an epoch.
+        log_every: steps between lines of the log.
+        deterministic: every operation is to give the same bits every time.
+    """
+    devices: int | None = None
+    micro_batch: int | None = None
+    save_every: tuple = ("minutes", 10.0)
+    log_every: int = 100
+    deterministic: bool = False
 
 
 NETWORK = NetworkConfig()
 TRAINING = TrainingConfig()
+RUN = RunConfig()
 
 
 def _network_type(text):
     if not NETWORK_TYPE.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} is none of SAFA_1, SAFA_2, SAFA_4, SAFA_8, ... and VGG_gp")
     return text
+
+
+def _save_every(text):
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(|m|min|minutes?|steps?)", text)
+    unit = "minutes" if match and match[2].startswith("m") else "steps"
+    if not match or not float(match[1]) or unit == "steps" and not match[1].isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of minutes, such as 10min, nor of steps, such "
+                                         "as 500")
+    return unit, float(match[1]) if unit == "minutes" else int(match[1])
 
 
 def add_network(parser, from_checkpoint=False):
@@ -126,6 +159,39 @@ def add_training(parser):
                             "training checkpoint, instead of --init")
 
 
+    group.add_argument("--precision", choices=("float32", "bfloat16"), default=TRAINING.precision,
+                       help="of the convolutions; weights, descriptors and loss are float32 either way (paper: float32)")
+    group.add_argument("--schedule", choices=("constant", "cosine"), default=TRAINING.schedule,
+                       help="of the learning rate; cosine falls to 0 at the last epoch (paper: constant)")
+    group.add_argument("--warmup_epochs", type=at_least(float, 0), default=TRAINING.warmup_epochs, metavar="EPOCHS",
+                       help="in which the learning rate rises from 0 (paper: 0)")
+    group.add_argument("--clip_norm", type=at_least(float, 1e-12), default=TRAINING.clip_norm, metavar="NORM",
+                       help="scale gradients with a greater norm, over all weights, to this one (paper: not)")
+
+
+def add_run(parser):
+    """Add the flags of `RunConfig`."""
+    group = parser.add_argument_group("run", "may differ when a run that was stopped goes on")
+    add_devices(group)
+    group.add_argument("--micro_batch", type=at_least(int, 1), metavar="PAIRS",
+                       help="pairs that go through the network at a time, for GPUs with little memory: the same "
+                            "gradients for a third more time; divides a device's share of the batch (default: all)")
+    group.add_argument("--save_every", type=_save_every, default=RUN.save_every, metavar="{Nmin,N}",
+                       help="minutes (10min) or steps (500) between checkpoints, besides that of every epoch "
+                            "(default: 10min)")
+    group.add_argument("--log_every", type=at_least(int, 1), default=RUN.log_every, metavar="STEPS",
+                       help="steps between lines of the log and points in TensorBoard")
+    group.add_argument("--deterministic", action="store_true",
+                       help="the same bits in every run on the same machine, also after a stop; slower on GPUs")
+
+
+def add_devices(parser):
+    """Add --devices."""
+    parser.add_argument("--devices", type=at_least(int, 1), metavar="N",
+                        help="GPUs of this machine that share a batch (default: all); without a GPU the CPU counts as N "
+                             "devices, to try it")
+
+
 def add_run_folders(parser, has_act_data):
     """Add the flags of the folders and of the data; `has_act_data`: the dataset is described by a MATLAB file."""
     add_folders(parser, "data", "model", "result")
@@ -151,7 +217,10 @@ def result_file(result_dir, dataset, network, extension):
 
 
 def read_settings(folder):
-    """The settings noted in a run's folder: {"network": {...}, "training": {...}}, or None where there is no note.
+    """The settings noted in a run's folder, or None where there is no note.
+
+    Returns:
+        {"network": NetworkConfig, "training": TrainingConfig, "data": {"train_pairs", "train_ids"}, "sessions": [...]}.
 
     Raises:
         UserError: the note cannot be understood.
@@ -164,7 +233,8 @@ def read_settings(folder):
         if not NETWORK_TYPE.fullmatch(network.network_type) or network.polar not in (0, 1) or min(
                 network.height, network.width, network.aerial_size) < LAYERS_DOWN:
             raise ValueError(f"it describes no network: {network}")
-        return {"network": network, "training": training}
+        return {"network": network, "training": training, "data": dict(settings["data"]),
+                "sessions": list(settings["sessions"])}
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
@@ -186,9 +256,31 @@ def agree_with_earlier_run(folder, network, training):
     for kind, config in (("network", network), ("training", training)):
         for name, value in dataclasses.asdict(config).items():
             before = getattr(earlier[kind], name)
-            if before != value and name != "epochs":
+            if before != value and (name != "epochs" or training.schedule != "constant"):
                 raise UserError(f"{folder}: holds a run with --{name} {before}, not {value}; use --{name} {before} to "
                                 "go on with it, or another --model_dir for a new run")
+
+
+def data_identity(train_pairs):
+    """What a run's order of pairs depends on: {"train_pairs": number, "train_ids": digest of their ids in order}."""
+    digest = hashlib.sha256("\n".join(train_pairs.ids).encode()).hexdigest()[:16]
+    return {"train_pairs": len(train_pairs), "train_ids": digest}
+
+
+def agree_on_data(folder, data):
+    """Refuse to go on with a run that was trained on other pairs: its position in an epoch would mean others.
+
+    Args:
+        data: of `data_identity`.
+
+    Raises:
+        UserError: with both values.
+    """
+    earlier = read_settings(folder)
+    for name, value in data.items():
+        if earlier is not None and earlier["data"].get(name) != value:
+            raise UserError(f"{folder}: holds a run with {name} {earlier['data'].get(name)}, and now there are {value}; "
+                            "restore the data as it was (or leave --skip_missing as it was), or use another --model_dir")
 
 
 def checkpoint_network(args, path):
@@ -213,6 +305,13 @@ def checkpoint_network(args, path):
     return settings["network"]
 
 
-def settings_text(network, training):
-    """The text of a run's note."""
-    return json.dumps({"network": dataclasses.asdict(network), "training": dataclasses.asdict(training)}, indent=2)
+def settings_text(network, training, data, sessions):
+    """The text of a run's note.
+
+    Args:
+        network, training: NetworkConfig and TrainingConfig.
+        data: of `data_identity`.
+        sessions: list of dicts, one for each time that the run was started: command, options, versions.
+    """
+    return json.dumps({"network": dataclasses.asdict(network), "training": dataclasses.asdict(training), "data": data,
+                       "sessions": sessions}, indent=2)

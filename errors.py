@@ -2,6 +2,7 @@
 import contextlib
 import errno
 import os
+import signal
 import sys
 
 
@@ -18,9 +19,23 @@ class UserError(Exception):
     """A mistake that the user can put right. Its text is one clear line: which file, what is wrong, what to do."""
 
 
+class Stopped(Exception):
+    """A signal ended the run.
+
+    Attributes:
+        signal: its number.
+        kept: what was saved, for a person.
+    """
+
+    def __init__(self, number, kept="what was saved before is kept"):
+        super().__init__(f"stopped by {signal.Signals(number).name}; {kept}; the same command goes on from there")
+        self.signal = number
+
+
 @contextlib.contextmanager
 def reported():
-    """Run a script's main function: exit code 2 and a line for a `UserError` or a file that fails, 130 for Ctrl-C.
+    """Run a script's main function: exit code 2 and a line for a `UserError` or a file that fails, 130 for Ctrl-C
+    (143 for SIGTERM where a script answers that).
 
     Anything else is a bug of ours and keeps its traceback.
     """
@@ -29,6 +44,8 @@ def reported():
         yield
     except UserError as error:
         sys.exit(_end(f"{script}: error: {error}", 2))
+    except Stopped as stopped:
+        sys.exit(_end(f"{script}: {stopped}", 128 + stopped.signal))
     except KeyboardInterrupt:
         sys.exit(_end(f"{script}: interrupted; what was finished is kept, the same command goes on from there", 130))
     except OSError as error:

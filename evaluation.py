@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from distribution import gather_rows
 from errors import UserError
 from image_files import write_whole
 from input_data import batches
@@ -26,10 +27,27 @@ PUBLISHED = {
 
 
 class Describer:
-    """Computes descriptors: `Describer(network)(pairs, ...)`; made once, so that the network is traced once."""
+    """Computes descriptors, all devices together: `Describer(network, distribution)(pairs, ...)`.
 
-    def __init__(self, network):
-        self._forward = tf.function(lambda sat, grd: network([sat, grd], training=False), reduce_retracing=True)
+    Made once, so that the network is traced once.
+
+    Args:
+        network: keras.Model of `spatial_net.network`, made in the distribution's scope.
+        distribution: distribution.Distribution.
+    """
+
+    def __init__(self, network, distribution):
+        self.distribution = distribution
+
+        def replica_forward(sat, grd):
+            return [gather_rows(each) for each in network([sat, grd], training=False)]
+
+        @tf.function(reduce_retracing=True)
+        def forward(sat, grd):
+            described = distribution.strategy.run(replica_forward, (sat, grd))
+            return [distribution.strategy.experimental_local_results(each)[0] for each in described]
+
+        self._forward = forward
 
     def __call__(self, pairs, config, batch_size, title):
         """Descriptors of all pairs.
@@ -37,7 +55,7 @@ class Describer:
         Args:
             pairs: input_data.Pairs.
             config: configuration.NetworkConfig.
-            batch_size: pairs at a time.
+            batch_size: pairs at a time, of all devices together; rounded up to a multiple of their number.
             title: of the progress bar.
 
         Returns:
@@ -46,15 +64,23 @@ class Describer:
         Raises:
             UserError: an image cannot be read, or a descriptor is not finite.
         """
+        replicas = self.distribution.replicas
+        batch_size = -(-batch_size // replicas) * replicas
+        # The last pair fills up a last batch that does not divide evenly.
+        order = np.minimum(np.arange(-(-len(pairs) // replicas) * replicas), len(pairs) - 1)
+        reader = batches(pairs, self.distribution.local_rows(order, batch_size),
+                         self.distribution.local_batch_size(batch_size), config.sat_shape, config.grd_shape)
         sat_descriptors = grd_descriptors = None
-        with tqdm(total=len(pairs), desc=title, unit="pair", leave=False, disable=None) as progress:
-            for sat, grd, rows in batches(pairs, range(len(pairs)), batch_size, config.sat_shape, config.grd_shape):
-                described = [descriptors.numpy() for descriptors in self._forward(sat, grd)]
+        with tqdm(total=len(pairs), desc=title, unit="pair", leave=False,
+                  disable=None if self.distribution.is_chief else True) as progress:
+            for start, (sat, grd, _) in zip(range(0, len(order), batch_size), reader, strict=True):
+                described = [each.numpy() for each in self._forward(*self.distribution.spread(sat, grd)[1:])]
                 if sat_descriptors is None:
                     sat_descriptors, grd_descriptors = (
                         np.empty((len(pairs), each.shape[1]), np.float32) for each in described)
+                rows = order[start:start + batch_size]
                 sat_descriptors[rows], grd_descriptors[rows] = described
-                progress.update(len(rows))
+                progress.update(len(np.unique(rows)))
         for view, paths, descriptors in (("satellite", pairs.sat_paths, sat_descriptors),
                                          ("ground", pairs.grd_paths, grd_descriptors)):
             wrong = np.flatnonzero(~np.isfinite(descriptors).all(axis=1))
@@ -146,10 +172,12 @@ def test(describer, pairs, config, checkpoint, batch_size, json_path, descriptor
         count_near: also count matches within 5 m of the truth; the published recalls of CVACT_test do.
 
     Returns:
-        The result as written.
+        The result as written; None in the processes of a run that are not its chief.
     """
     begin = time.perf_counter()
     sat, grd = describer(pairs, config, batch_size, f"{pairs.dataset} {pairs.split}")
+    if not describer.distribution.is_chief:
+        return None
     described = time.perf_counter()
     result = {"dataset": pairs.dataset, "split": pairs.split, "network_type": config.network_type,
               "polar": config.polar, "checkpoint": checkpoint} | evaluate(sat, grd, pairs.utm if count_near else None)

@@ -6,8 +6,9 @@ import os
 
 from checkpoint_files import find_checkpoint
 from command_line import Parser, at_least
-from configuration import (BEST, NetworkConfig, TrainingConfig, add_network, add_run_folders, add_training,
-                           agree_with_earlier_run, checkpoint_network, parsed, result_file, run_folder)
+from configuration import (BEST, NetworkConfig, RunConfig, TrainingConfig, add_devices, add_network, add_run,
+                           add_run_folders, add_training, agree_on_data, agree_with_earlier_run, checkpoint_network,
+                           data_identity, parsed, result_file, run_folder)
 from errors import UserError
 from input_data import CVACT, CVACTTest, checked, polar_maps_are_stretched
 
@@ -24,6 +25,7 @@ def launch_training(description, dataset_class, negative_metres=None, published_
     add_run_folders(parser, issubclass(dataset_class, CVACT))
     add_network(parser)
     add_training(parser)
+    add_run(parser)
     args = parser.parse_args()
     network, training = parsed(NetworkConfig, args), parsed(TrainingConfig, args)
     if training.batch_hard_count > training.batch_size:
@@ -42,11 +44,11 @@ def launch_training(description, dataset_class, negative_metres=None, published_
     if len(train_pairs) < training.batch_size:
         raise UserError(f"{dataset.name} train: {len(train_pairs)} pairs are less than a batch of "
                         f"{training.batch_size}; use a smaller --batch_size")
+    agree_on_data(folder, data_identity(train_pairs))
 
     from training import train
-    train(network, training, train_pairs, val_pairs, folder,
-          result_file(args.result_dir, dataset.name, network, "csv"), negative_metres,
-          published_parts)
+    train(network, training, parsed(RunConfig, args), train_pairs, val_pairs, folder,
+          result_file(args.result_dir, dataset.name, network, "csv"), negative_metres, published_parts)
 
 
 def launch_testing(description, dataset_classes):
@@ -72,6 +74,9 @@ def launch_testing(description, dataset_classes):
                         help="pairs at a time; does not change the result")
     parser.add_argument("--save_descriptors", metavar="FILE.npz",
                         help="write ids, sat_descriptors and grd_descriptors to this file")
+    add_devices(parser)
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32",
+                        help="of the convolutions (paper: float32)")
     add_network(parser, from_checkpoint=True)
     args = parser.parse_args()
     if args.save_descriptors is not None:
@@ -91,10 +96,14 @@ def launch_testing(description, dataset_classes):
     import checkpoints
     import evaluation
     import spatial_net
-    model = spatial_net.network(network)
+    from distribution import Distribution
+    distribution = Distribution(args.devices)
+    with distribution.strategy.scope():
+        model = spatial_net.network(network, precision=args.precision)
     checkpoints.load_weights(model, path, kind, network)
-    print(f"checkpoint: {path}", flush=True)
-    evaluation.test(evaluation.Describer(model), pairs, network, path, args.batch_size, json_path,
+    if distribution.is_chief:
+        print(f"checkpoint: {path}", flush=True)
+    evaluation.test(evaluation.Describer(model, distribution), pairs, network, path, args.batch_size, json_path,
                     args.save_descriptors,
                     count_near=dataset_classes[args.split] is CVACTTest)
 

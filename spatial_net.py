@@ -7,6 +7,7 @@ from keras import ops
 from VGG import VGG16
 
 NORM_EPSILON = 1e-12  # of the squared norm, TensorFlow's l2_normalize
+PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}  # Keras's dtype policies of the convolutions
 SPATIAL_STDDEV, SPATIAL_BIAS = 0.005, 0.1  # initial values of the embedding's linear layers (published code)
 
 
@@ -75,7 +76,7 @@ class L2Normalization(keras.layers.Layer):
         return input_shape
 
 
-def branch(view, image_shape, embeddings, width_multiplier=1.0, keep_prob=0.8, seed=None):
+def branch(view, image_shape, embeddings, width_multiplier=1.0, keep_prob=0.8, seed=None, precision="float32"):
     """One branch of a network.
 
     Args:
@@ -83,28 +84,34 @@ def branch(view, image_shape, embeddings, width_multiplier=1.0, keep_prob=0.8, s
         image_shape: (height, width) of the images.
         embeddings: M of SAFA_M; 0 for VGG_gp, the global maximum of the block-5 map.
         width_multiplier, keep_prob, seed: see `VGG.VGG16`.
+        precision: see `network`.
 
     Returns:
         keras.Model: (B, height, width, 3) images, BGR, 0..255 -> (B, D) float32 descriptors of length 1, where D is
         512 * width_multiplier, times M for SAFA_M.
     """
-    images = keras.Input((*image_shape, 3), name=f"{view}_images")
-    maps = VGG16(width_multiplier, keep_prob, seed, name=f"VGG_{view}")(images)
+    policy = PRECISIONS[precision]
+    images = keras.Input((*image_shape, 3), dtype="float32", name=f"{view}_images")
+    maps = VGG16(width_multiplier, keep_prob, seed, name=f"VGG_{view}", dtype=policy)(images)
     if embeddings:
-        maps = keras.layers.MaxPooling2D(2, padding="same", data_format="channels_last", name=f"pool_{view}")(maps)
-        features = SpatialAwareEmbedding(embeddings, seed, name=f"spatial_{view}")(maps)
+        maps = keras.layers.MaxPooling2D(2, padding="same", data_format="channels_last", name=f"pool_{view}",
+                                         dtype=policy)(maps)
+        features = SpatialAwareEmbedding(embeddings, seed, name=f"spatial_{view}", dtype="float32")(maps)
     else:
-        features = keras.layers.GlobalMaxPooling2D(data_format="channels_last", name=f"pool_{view}")(maps)
-    return keras.Model(images, L2Normalization(name=f"normalize_{view}")(features), name=f"branch_{view}")
+        features = keras.layers.GlobalMaxPooling2D(data_format="channels_last", name=f"pool_{view}",
+                                                     dtype=policy)(maps)
+    return keras.Model(images, L2Normalization(name=f"normalize_{view}", dtype="float32")(features), name=f"branch_{view}")
 
 
-def network(config, keep_prob=0.8, seed=None):
+def network(config, keep_prob=0.8, seed=None, precision="float32"):
     """Both branches of a network.
 
     Args:
         config: configuration.NetworkConfig.
         keep_prob: see `VGG.VGG16`.
         seed: of the random weights and of dropout; None draws one.
+        precision: "float32", or "bfloat16" for VGG16's convolutions; weights, sums over positions and descriptors
+            are float32 either way.
 
     Returns:
         keras.Model: [sat, grd] images, BGR, 0..255 -> [sat, grd] descriptors, (B, D) float32 each. One branch
@@ -112,6 +119,6 @@ def network(config, keep_prob=0.8, seed=None):
     """
     sat, grd = (
         branch(view, shape, config.embeddings, config.width_multiplier, keep_prob,
-               None if seed is None else 2 * seed + number)
+               None if seed is None else 2 * seed + number, precision)
         for number, (view, shape) in enumerate((("sat", config.sat_shape), ("grd", config.grd_shape))))
     return keras.Model([sat.input, grd.input], [sat.output, grd.output], name=config.network_type)

@@ -1,11 +1,11 @@
-"""Training a network: batches, steps, validation, checkpoints (paper, section 4)."""
-import csv
-import io
-import itertools
+"""A training run: epochs of steps, validation, checkpoints (paper, section 4)."""
+import contextlib
+import dataclasses
 import os
+import signal
 import time
 
-import backend
+import backend  # noqa: F401
 
 import keras
 import numpy as np
@@ -13,27 +13,32 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from checkpoints import RunCheckpoints
-from configuration import SETTINGS, settings_text
-from errors import UserError
+from configuration import SETTINGS, data_identity, read_settings, settings_text
+from distribution import Distribution
+from errors import Stopped, UserError
 from evaluation import Describer, evaluate, recall_line, tie_warning
 from image_files import write_whole
 from initial_weights import continue_published, initialise
 from input_data import batches, epoch_order
+from interruption import StopRequest
+from provenance import session
 from spatial_net import network as build_network
-from triplet_loss import far_apart, triplet_loss
+from training_log import TrainingLog, put_aside, read_lines
+from training_step import adam, learning_rate_schedule, training_step
 
-ADAM_EPSILON = 1e-8  # TensorFlow 1's default; Keras's is 1e-7
-COLUMNS = ("epoch", "loss", "recall@1", "recall@5", "recall@10", "recall@1%", "seconds")
+LOCK = ".lock"  # held by the process that trains in a folder
+FINAL = "final.weights.h5"
+TENSORBOARD = "tensorboard"
 
 
-def train(network_config, training_config, train_pairs, val_pairs, folder, csv_path, negative_metres=None,
+def train(network_config, training_config, run_config, train_pairs, val_pairs, folder, csv_path, negative_metres=None,
           published_parts=("VGG", "spatial")):
-    """Train a network, or go on with a run that was stopped, after its last finished epoch.
+    """Train a network, or go on with a run that was stopped, after its last saved step.
 
     After every epoch: recall on the validation split, a line in the CSV file, a checkpoint.
 
     Args:
-        network_config, training_config: configuration.NetworkConfig and TrainingConfig.
+        network_config, training_config, run_config: configuration.NetworkConfig, TrainingConfig and RunConfig.
         train_pairs, val_pairs: input_data.Pairs.
         folder: for checkpoints.
         csv_path: file for losses and recalls.
@@ -41,158 +46,278 @@ def train(network_config, training_config, train_pairs, val_pairs, folder, csv_p
         published_parts: which layers to take from a checkpoint given as starting weights.
 
     Raises:
-        UserError: weights cannot be had, or the loss is not finite any more.
+        UserError: weights cannot be had, the devices do not fit the batch, or the loss is not finite any more.
+        Stopped: by a signal, after saving.
     """
-    _read_lines(csv_path)  # refuses what is not one, before anything is written
-    for gpu in tf.config.list_physical_devices("GPU"):
-        tf.config.experimental.set_memory_growth(gpu, True)
-    network = build_network(network_config, training_config.keep_prob, training_config.seed)
-    optimizer = adam(training_config.learning_rate)
-    optimizer.build(network.trainable_variables)
-    describer = Describer(network)
-    os.makedirs(folder, exist_ok=True)
-    os.makedirs(os.path.dirname(csv_path), exist_ok=True)
-    checkpoints = RunCheckpoints(folder, network, optimizer)
-
-    print(f"{train_pairs.dataset}: {network_config}; {len(train_pairs):,} pairs for training, {len(val_pairs):,} for "
-          f"validation; on {backend.devices()}", flush=True)
-    restored = checkpoints.restore()
-    if restored is not None:
-        print(f"going on after epoch {int(checkpoints.epoch.numpy())} of {training_config.epochs}, from {restored}",
-              flush=True)
-    else:
-        checkpoints.check_space()
-        if training_config.continue_from is not None:
-            step = continue_published(network, optimizer, training_config.continue_from, network_config)
-            checkpoints.epoch.assign(step // (len(train_pairs) // training_config.batch_size))
-        else:
-            initialise(network, training_config.init, network_config, published_parts)
-        write_whole(os.path.join(folder, SETTINGS), settings_text(network_config, training_config).encode())
-        print(f"weights: {training_config.continue_from or training_config.init}; Adam's step "
-              f"{int(optimizer.iterations.numpy())}, {int(checkpoints.epoch.numpy())} epochs done; dropout keeps "
-              f"{training_config.keep_prob:g} of the activations", flush=True)
-        before = "untrained" if training_config.continue_from is None else "before training"
-        result = evaluate(*describer(val_pairs, network_config, training_config.batch_size, before))
-        print(f"{before}: {recall_line(result['pessimistic_recall'])}", flush=True)
-
-    finished = int(checkpoints.epoch.numpy())
-    if finished >= training_config.epochs:
-        print(f"all {training_config.epochs} epochs were finished before; use more --epochs to go on", flush=True)
-        return
-    lines = _read_lines(csv_path)
-    if lines and (restored is None or int(lines[-1][0]) > finished + 1):
-        kept = _free_name(csv_path)
-        os.replace(csv_path, kept)
-        print(f"{csv_path}: held the lines of another run, or of one cut off; kept as {kept}", flush=True)
-    step = training_step(network, optimizer, negative_metres, training_config.batch_hard_count)
-    for epoch in range(finished + 1, training_config.epochs + 1):
-        begin = time.perf_counter()
-        loss = _train_epoch(step, train_pairs, network_config, training_config, epoch)
-        trained = time.perf_counter()
-        result = evaluate(*describer(val_pairs, network_config, training_config.batch_size, "validation"))
-        recalls = result["recall"]
-        seconds = time.perf_counter() - begin
-        pairs = len(train_pairs) // training_config.batch_size * training_config.batch_size
-        print(f"epoch {epoch}: loss {loss:.4f}  {recall_line(recalls)}  {seconds:.1f} s, "
-              f"{pairs / (trained - begin):.1f} pairs/s", flush=True)
-        if (warning := tie_warning(result)) is not None:
-            print(f"{warning}; pessimistic: {recall_line(result['pessimistic_recall'])}", flush=True)
-        # A run that is killed between these repeats the epoch, and writes the same line and checkpoint again.
-        _write_line(csv_path, (epoch, f"{loss:.6f}", *(f"{value:.6f}" for value in recalls.values()), f"{seconds:.2f}"))
-        recall = result["pessimistic_recall"]["1"]  # so that a collapsed network is never the best
-        best = recall > checkpoints.best_recall.numpy()
-        checkpoints.epoch.assign(epoch)
-        checkpoints.best_recall.assign(max(recall, checkpoints.best_recall.numpy()))
-        checkpoints.save(best)
-    print(f"finished {training_config.epochs} epochs; best R@1 {100 * checkpoints.best_recall.numpy():.2f}; "
-          f"checkpoints in {folder}, losses and recalls in {csv_path}", flush=True)
+    read_lines(csv_path)  # refuses what is not one, before anything is written
+    if run_config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+        keras.utils.set_random_seed(training_config.seed)
+    distribution = Distribution(run_config.devices)
+    _check_shares(training_config.batch_size, distribution.replicas, run_config.micro_batch)
+    with contextlib.ExitStack() as stack:
+        if distribution.is_chief:
+            os.makedirs(folder, exist_ok=True)
+            stack.enter_context(_only_run(folder))
+        stack.enter_context(_understood(distribution, run_config))
+        stop = stack.enter_context(StopRequest())
+        run = _Run(network_config, training_config, run_config, train_pairs, val_pairs, folder, csv_path, distribution,
+                   stop)
+        run.begin(published_parts)
+        run.train(negative_metres)
 
 
-def adam(learning_rate):
-    """The paper's optimizer."""
-    return keras.optimizers.Adam(learning_rate, beta_1=0.9, beta_2=0.999, epsilon=ADAM_EPSILON)
+class _Run:
+    """What the parts of a run share; the arguments are those of `train`."""
 
+    def __init__(self, network_config, training_config, run_config, train_pairs, val_pairs, folder, csv_path,
+                 distribution, stop):
+        self.network_config, self.training_config, self.run_config = network_config, training_config, run_config
+        self.train_pairs, self.val_pairs = train_pairs, val_pairs
+        self.folder, self.csv_path = folder, csv_path
+        self.distribution, self.stop = distribution, stop
+        self.steps = len(train_pairs) // training_config.batch_size  # an incomplete batch is dropped
+        with distribution.strategy.scope():
+            self.network = build_network(network_config, training_config.keep_prob, training_config.seed,
+                                         training_config.precision)
+            self.optimizer = adam(learning_rate_schedule(
+                training_config.learning_rate, training_config.schedule,
+                round(training_config.warmup_epochs * self.steps), training_config.epochs * self.steps))
+            self.optimizer.build(self.network.trainable_variables)
+        self.describer = Describer(self.network, distribution)
+        self.checkpoints = RunCheckpoints(folder, self.network, self.optimizer, distribution)
+        self.log = TrainingLog(csv_path, os.path.join(folder, TENSORBOARD)) if distribution.is_chief else None
 
-def training_step(network, optimizer, negative_metres=None, batch_hard_count=0):
-    """One step of gradient descent as a function.
+    def say(self, text):
+        if self.distribution.is_chief:
+            print(text, flush=True)
 
-    Args:
-        network: keras.Model of `spatial_net.network`.
-        optimizer: built for the network's weights.
-        negative_metres: see `train`.
-        batch_hard_count: see `triplet_loss`.
+    def begin(self, published_parts):
+        """Restore the run, or give it its starting weights."""
+        config, checkpoints = self.training_config, self.checkpoints
+        self.say(f"{self.train_pairs.dataset}: {self.network_config}; {len(self.train_pairs):,} pairs for training, "
+                 f"{len(self.val_pairs):,} for validation; on {self.distribution}, {config.precision}")
+        if self.distribution.is_chief:
+            restored = checkpoints.restore()
+            if restored is None:
+                checkpoints.check_space()
+                if config.continue_from is not None:
+                    step = continue_published(self.network, self.optimizer, config.continue_from, self.network_config)
+                    checkpoints.epoch.assign(step // self.steps)
+                else:
+                    initialise(self.network, config.init, self.network_config, published_parts)
+            self._note_session()
+            self._put_foreign_lines_aside(restored is None)
+        checkpoints.share()
+        epochs, steps = int(checkpoints.epoch.numpy()), int(checkpoints.steps.numpy())
+        if self.distribution.is_chief and restored is not None:
+            self.say(f"going on after epoch {epochs} of {config.epochs}{f' and {steps} steps' if steps else ''}, from "
+                     f"{restored}")
+        elif self._is_new():
+            before = "untrained" if config.continue_from is None else "before training"
+            self.say(f"weights: {config.continue_from or config.init}; Adam's step "
+                     f"{int(self.optimizer.iterations.numpy())}, {epochs} epochs done; dropout keeps "
+                     f"{config.keep_prob:g} of the activations")
+            with self.stop.at_once():
+                result = self._validate(before)
+            if result is not None:
+                self.say(f"{before}: {recall_line(result['pessimistic_recall'])}")
 
-    Returns:
-        Function of sat, grd ((B, H, W, 3) uint8) and utm ((B, 2) float64, or None) that updates the weights and
-        returns the loss before the update, () float32.
-    """
-    variables = network.trainable_variables
+    def train(self, negative_metres):
+        """The epochs that are left."""
+        config, checkpoints = self.training_config, self.checkpoints
+        finished = int(checkpoints.epoch.numpy())
+        if finished >= config.epochs:
+            self.say(f"all {config.epochs} epochs were finished before; use more --epochs to go on")
+            return
+        step = training_step(self.network, self.optimizer, self.distribution.strategy, negative_metres,
+                             config.batch_hard_count, self.run_config.micro_batch, config.clip_norm)
+        for epoch in range(finished + 1, config.epochs + 1):
+            begin = time.perf_counter()
+            before = int(checkpoints.steps.numpy())
+            loss_sum = self._train_epoch(step, epoch, before)
+            trained = time.perf_counter()
+            try:
+                with self.stop.at_once():
+                    result = self._validate("validation")
+            except Stopped as stopped:
+                raise self._save_and_stop(stopped.signal, epoch, self.steps, loss_sum) from None
+            checkpoints.epoch.assign(epoch)
+            checkpoints.steps.assign(0)
+            checkpoints.loss_sum.assign(0.0)
+            if result is not None:
+                # A run that is killed between these repeats the epoch, and writes the same line and checkpoint again.
+                rate = (self.steps - before) * config.batch_size / (trained - begin)
+                self.log.epoch(epoch, loss_sum / self.steps, result["recall"], time.perf_counter() - begin, rate,
+                               int(self.optimizer.iterations.numpy()))
+                if (warning := tie_warning(result)) is not None:
+                    self.say(f"{warning}; pessimistic: {recall_line(result['pessimistic_recall'])}")
+                recall = result["pessimistic_recall"]["1"]  # so that a collapsed network is never the best
+                best = float(checkpoints.best_recall.numpy())
+                checkpoints.best_recall.assign(max(recall, best))
+                checkpoints.save(best=recall > best)
+            if self.stop.signal is not None:
+                raise Stopped(self.stop.signal, f"epoch {epoch} is saved")
+        if self.distribution.is_chief:
+            self._write_final_weights()
+            self.say(f"finished {config.epochs} epochs; best R@1 {100 * checkpoints.best_recall.numpy():.2f}; "
+                     f"checkpoints in {self.folder}, losses and recalls in {self.csv_path}")
 
-    @tf.function
-    def step(sat, grd, utm):
-        with tf.GradientTape() as tape:
-            descriptors = network([sat, grd], training=True)
-            mask = None if negative_metres is None else far_apart(utm, negative_metres)
-            loss = triplet_loss(*descriptors, mask, batch_hard_count)
-        optimizer.apply(tape.gradient(loss, [variable.value for variable in variables]), variables)
-        return loss
+    def _train_epoch(self, step, epoch, done):
+        """The steps of an epoch after the first `done`, with checkpoints; returns the sum of the epoch's losses."""
+        loss_sum = float(self.checkpoints.loss_sum.numpy())
+        if done == self.steps:  # stopped in the epoch's validation
+            return loss_sum
+        batch_size = self.training_config.batch_size
+        order = epoch_order(len(self.train_pairs), epoch, self.training_config.seed)[:self.steps * batch_size]
+        reader = batches(self.train_pairs, self.distribution.local_rows(order[done * batch_size:], batch_size),
+                         self.distribution.local_batch_size(batch_size), self.network_config.sat_shape,
+                         self.network_config.grd_shape)
+        meter = _Meter(batch_size)
+        saved = time.monotonic()
+        pending = None
 
-    return step
-
-
-def _train_epoch(step, pairs, network_config, training_config, epoch):
-    """One epoch; returns its mean loss."""
-    batch_size = training_config.batch_size
-    steps = len(pairs) // batch_size  # an incomplete batch is dropped
-    order = epoch_order(len(pairs), epoch, training_config.seed)[:steps * batch_size]
-    total, pending = 0.0, None
-    with tqdm(total=len(order), desc=f"epoch {epoch}", unit="pair", leave=False, disable=None) as progress:
-
-        def account(number, loss):
-            loss = float(loss)
+        def account(number):
+            """Look at the outcome of a step: one later than it began, so that the device is never waited for."""
+            nonlocal loss_sum, pending
+            loss, stops = (each.numpy() for each in pending)
+            pending = None
             if not np.isfinite(loss):
                 raise UserError(
-                    f"epoch {epoch}, step {number} of {steps}: the loss is {loss}, so the run is stopped; the "
+                    f"epoch {epoch}, step {number} of {self.steps}: the loss is {loss}, so the run is stopped; the "
                     f"checkpoints of the epochs before are kept. Use a lower --learning_rate with another --model_dir"
-                    + ("" if pairs.utm is None else "; a batch of places all close together has no negatives"))
-            progress.set_postfix(loss=f"{total / max(number - 1, 1):.4f}", refresh=False)
+                    + ("" if self.train_pairs.utm is None else "; a batch of places all close together has no "
+                                                               "negatives"))
+            loss_sum += float(loss)
+            meter.loss += float(loss)
+            progress.set_postfix(loss=f"{loss_sum / number:.4f}", refresh=False)
             progress.update(batch_size)
-            return loss
+            return stops
 
-        reader = batches(pairs, order, batch_size, network_config.sat_shape, network_config.grd_shape)
-        for number, (sat, grd, rows) in enumerate(reader, 1):
-            loss = step(sat, grd, None if pairs.utm is None else pairs.utm[rows])
-            if pending is not None:  # one step behind, so that the device computes while its last loss is looked at
-                total += account(number - 1, pending)
-            pending = loss
-        total += account(steps, pending)
-    return total / steps
+        with tqdm(total=len(order), initial=done * batch_size, desc=f"epoch {epoch}", unit="pair", leave=False,
+                  disable=None if self.distribution.is_chief else True) as progress:
+            for number in range(done + 1, self.steps + 1):
+                waiting = time.perf_counter()
+                sat, grd, rows = next(reader)
+                meter.waited += time.perf_counter() - waiting
+                utm = None if self.train_pairs.utm is None else self.train_pairs.utm[rows]
+                arrays = self.distribution.spread(sat, grd, *([] if utm is None else [utm]))
+                outcome = step(*arrays, *([None] if utm is None else []),
+                               self.distribution.everywhere(float(self.stop.signal is not None)))
+                stops = 0 if pending is None else account(number - 1)
+                pending = outcome
+                meter.steps += 1
+                unit, every = self.run_config.save_every
+                due = time.monotonic() - saved >= 60 * every if unit == "minutes" else number % every == 0
+                if stops or due or number == self.steps or number % self.run_config.log_every == 0:
+                    stops += account(number)
+                if stops:  # of any process: all see the same number after the same step, and save here
+                    raise self._save_and_stop(self.stop.signal or signal.SIGTERM, epoch, number, loss_sum)
+                if due and number < self.steps:
+                    self._save(number, loss_sum)
+                    saved = time.monotonic()
+                if number % self.run_config.log_every == 0 and self.log is not None:
+                    learning_rate = float(keras.ops.convert_to_numpy(self.optimizer.learning_rate))
+                    self.log.steps(epoch, number, self.steps, meter.rates() | {"learning rate": learning_rate},
+                                   int(self.optimizer.iterations.numpy()))
+        return loss_sum
+
+    def _save(self, steps, loss_sum):
+        self.checkpoints.steps.assign(steps)
+        self.checkpoints.loss_sum.assign(loss_sum)
+        self.checkpoints.save()
+
+    def _save_and_stop(self, number, epoch, steps, loss_sum):
+        self._save(steps, loss_sum)
+        return Stopped(number, f"epoch {epoch} is saved up to step {steps} of {self.steps}")
+
+    def _validate(self, title):
+        """Recalls on the validation split; None in processes that are not the chief's."""
+        descriptors = self.describer(self.val_pairs, self.network_config, self.training_config.batch_size, title)
+        return evaluate(*descriptors) if self.distribution.is_chief else None
+
+    def _is_new(self):
+        return not int(self.checkpoints.steps.numpy()) and float(self.checkpoints.best_recall.numpy()) < 0
+
+    def _note_session(self):
+        earlier = read_settings(self.folder)
+        now = session() | {"devices": str(self.distribution), "options": dataclasses.asdict(self.run_config)}
+        sessions = ([] if earlier is None else earlier["sessions"]) + [now]
+        write_whole(os.path.join(self.folder, SETTINGS), settings_text(
+            self.network_config, self.training_config, data_identity(self.train_pairs), sessions).encode())
+
+    def _put_foreign_lines_aside(self, is_new):
+        lines = read_lines(self.csv_path)
+        if lines and (is_new or int(lines[-1][0]) > int(self.checkpoints.epoch.numpy()) + 1):
+            kept = put_aside(self.csv_path)
+            self.say(f"{self.csv_path}: held the lines of another run, or of one cut off; kept as {kept}")
+
+    def _write_final_weights(self):
+        path = os.path.join(self.folder, FINAL)
+        partial = os.path.join(self.folder, f"partial.{FINAL}")  # Keras insists on the ending
+        self.network.save_weights(partial)
+        os.replace(partial, path)
 
 
-def _read_lines(path):
-    """The lines of a CSV file of this module without its header; none where there is no file."""
+class _Meter:
+    """Means since the last report."""
+
+    def __init__(self, batch_size):
+        self.batch_size = batch_size
+        self._begin()
+
+    def _begin(self):
+        self.steps, self.loss, self.waited, self.began = 0, 0.0, 0.0, time.perf_counter()
+
+    def rates(self):
+        seconds = time.perf_counter() - self.began
+        rates = {"loss": self.loss / self.steps, "pairs/s": self.steps * self.batch_size / seconds,
+                 "input wait": self.waited / seconds}
+        self._begin()
+        return rates
+
+
+def _check_shares(batch_size, replicas, micro_batch):
+    if batch_size % replicas:
+        raise UserError(f"--batch_size {batch_size}: cannot be shared evenly by {replicas} devices; use a multiple of "
+                        f"{replicas}, or fewer --devices")
+    share = batch_size // replicas
+    if micro_batch is not None and share % micro_batch:
+        raise UserError(f"--micro_batch {micro_batch}: does not divide the {share} pairs that each device has of a "
+                        "batch; use a divisor")
+
+
+@contextlib.contextmanager
+def _only_run(folder):
+    """Refuse a folder in which another run is training at the moment."""
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            lines = [line for line in csv.reader(file) if line]
-    except FileNotFoundError:
-        return []
-    except (UnicodeDecodeError, csv.Error):
-        lines = [None]
-    if lines[:1] != [list(COLUMNS)] or not all(line[0].isdecimal() for line in lines[1:]):
-        raise UserError(f"{path}: not a file of losses and recalls; move it away, or use another --result_dir")
-    return lines[1:]
+        import fcntl
+    except ImportError:  # not on Windows
+        yield
+        return
+    with open(os.path.join(folder, LOCK), "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{folder}: another run is training there at the moment; wait for it, or use another "
+                            "--model_dir") from None
+        except OSError:  # a file system without locks
+            pass
+        yield
 
 
-def _free_name(path):
-    """A name beside `path` that no file has."""
-    numbers = itertools.count(1)
-    return next(name for name in (path.removesuffix(".csv") + f".previous-{number}.csv" for number in numbers)
-                if not os.path.exists(name))
-
-
-def _write_line(path, row):
-    """Put an epoch's line into the CSV file, in place of its own and later ones from a run that was stopped."""
-    lines = [line for line in _read_lines(path) if int(line[0]) < row[0]]
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *lines, row])
-    write_whole(path, text.getvalue().encode())
+@contextlib.contextmanager
+def _understood(distribution, run_config):
+    """Say in a user's words what TensorFlow says about memory and about other processes."""
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError:
+        remedy = ("a smaller --micro_batch" if run_config.micro_batch else
+                  "--micro_batch, which needs less for the same result")
+        raise UserError(f"the device's memory is full; use {remedy}") from None
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError,
+            tf.errors.DeadlineExceededError) as error:
+        if not distribution.has_others:
+            raise
+        raise UserError(f"another process of the run has ended or cannot be reached ({type(error).__name__}); start all "
+                        "of them again: they go on from the last checkpoint") from None

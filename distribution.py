@@ -1,0 +1,180 @@
+"""Where a run computes: one device, several GPUs of a machine, or several machines, by tf.distribute.
+
+A batch is spread over replicas, one a device. The replicas of a process are fed by that process alone.
+"""
+import json
+import os
+
+import backend
+
+import numpy as np
+import tensorflow as tf
+
+from errors import UserError
+
+CLUSTER = "TF_CONFIG"
+
+
+class Distribution:
+    """The replicas of a run and this process's part in it.
+
+    To be made before TensorFlow computes anything. Several machines where the environment's TF_CONFIG names them, else
+    several GPUs of this one, else one device.
+
+    Args:
+        devices: number of GPUs to use (default: all). Without GPUs the CPU counts as so many devices, which makes
+            nothing faster but tries the distribution.
+
+    Attributes:
+        strategy: tf.distribute.Strategy.
+        replicas: number of devices that share a batch.
+        is_chief: whether this process is the one that reports and writes.
+        has_others: whether the run has other processes.
+
+    Raises:
+        UserError: TF_CONFIG cannot be understood, its machines do not answer, or there are fewer GPUs.
+    """
+
+    def __init__(self, devices=None):
+        self._workers = _workers()
+        self._gpus = _choose_devices(devices)
+        self.strategy = self._strategy()
+        self.replicas = self.strategy.num_replicas_in_sync
+        numbers = []
+        self._from_function(lambda context: numbers.append(context.replica_id_in_sync_group) or tf.constant(0))
+        self._own = numbers
+        self.is_chief = numbers[0] == 0
+        self.has_others = self._workers > 1
+
+    def __str__(self):
+        if self.replicas == 1:
+            return backend.devices()
+        among = f" of {self._workers} processes" if self._workers > 1 else ""
+        return f"{self.replicas} {'GPUs' if self._gpus else 'CPU devices'}{among}"
+
+    def local_rows(self, order, batch_size):
+        """The rows that this process reads, batch by batch.
+
+        Args:
+            order: (N,) rows of all replicas' batches, N a multiple of their number.
+            batch_size: of all replicas together, a multiple of their number; the last batch may have fewer.
+
+        Returns:
+            (N * local share,) rows, in batches of `local_batch_size(batch_size)`.
+        """
+        parts = []
+        for start in range(0, len(order), batch_size):
+            batch = np.asarray(order[start:start + batch_size])
+            parts.append(batch.reshape(self.replicas, -1)[self._own].reshape(-1))
+        return np.concatenate(parts)
+
+    def local_batch_size(self, batch_size):
+        """Pairs of a batch that this process reads."""
+        return batch_size // self.replicas * len(self._own)
+
+    def spread(self, *arrays):
+        """Give each of this process's replicas its part of a batch, as `strategy.run` takes it.
+
+        Args:
+            arrays: with this process's rows of the batch.
+
+        Returns:
+            first: (), int64 a replica: the number that the replica's first row has in the whole batch.
+            A part of each array, a replica.
+        """
+        each = len(arrays[0]) // len(self._own)
+
+        def part(array, number):
+            start = (number - self._own[0]) * each
+            return tf.convert_to_tensor(array[start:start + each])
+        parts = [self._from_function(lambda context, array=array: part(array, context.replica_id_in_sync_group))
+                 for array in arrays]
+        return self._from_function(
+            lambda context: tf.constant(context.replica_id_in_sync_group * each, tf.int64)), *parts
+
+    def everywhere(self, value):
+        """Give each of this process's replicas the same value, as `strategy.run` takes it."""
+        return self._from_function(lambda context: tf.constant(value))
+
+    def share_chiefs_values(self, variables):
+        """Give variables of all processes the chief's values."""
+        if self._workers == 1:
+            return
+
+        def sum_over_replicas(values):
+            context = tf.distribute.get_replica_context()
+            is_chief = tf.equal(context.replica_id_in_sync_group, 0)
+            return [context.all_reduce(tf.distribute.ReduceOp.SUM, tf.where(is_chief, value, tf.zeros_like(value)))
+                    for value in values]
+
+        @tf.function
+        def chiefs(values):
+            shared = self.strategy.run(sum_over_replicas, (values,))
+            return [self.strategy.experimental_local_results(value)[0] for value in shared]
+
+        values = [tf.convert_to_tensor(variable) for variable in variables]
+        for variable, value in zip(variables, chiefs(values), strict=True):
+            variable.assign(value)
+
+    def _strategy(self):
+        if self._workers > 1:
+            try:
+                return tf.distribute.MultiWorkerMirroredStrategy()
+            except (tf.errors.OpError, ValueError, RuntimeError) as error:
+                raise UserError(f"{CLUSTER}: {str(error).splitlines()[0][:300]}; check its addresses, and that every "
+                                "worker was started") from None
+        names = [device.name for device in tf.config.list_logical_devices("GPU" if self._gpus else "CPU")]
+        return tf.distribute.MirroredStrategy(names) if len(names) > 1 else tf.distribute.get_strategy()
+
+    def _from_function(self, value_of):
+        return self.strategy.experimental_distribute_values_from_function(value_of)
+
+
+def gather_rows(rows):
+    """All replicas' rows, in their order, for each of them; to be called in a replica's context.
+
+    Gradients go back through it: each replica gets the sum of all replicas' gradients by its rows.
+
+    Args:
+        rows: (b, ...), as many in every replica.
+
+    Returns:
+        (b * replicas, ...).
+    """
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync == 1:
+        return rows
+    return context.all_gather(tf.identity(rows), axis=0)  # the identity has the replica's device; an argument lacks it
+
+
+def _choose_devices(devices):
+    gpus = tf.config.list_physical_devices("GPU")
+    if devices is not None and gpus:
+        if devices > len(gpus):
+            raise UserError(f"--devices {devices}: there are {len(gpus)} GPUs; use at most these")
+        gpus = gpus[:devices]
+        tf.config.set_visible_devices(gpus, "GPU")
+    elif devices is not None:
+        tf.config.set_logical_device_configuration(
+            tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * devices)
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    return gpus
+
+
+def _workers():
+    """Number of processes of the run, by TF_CONFIG."""
+    text = os.environ.get(CLUSTER)
+    if not text:
+        return 1
+    try:
+        config = json.loads(text)
+        cluster, task = config["cluster"], config["task"]
+        workers = cluster.get("chief", []) + cluster.get("worker", [])
+        if set(cluster) - {"chief", "worker"} or task["type"] not in cluster or not (
+                0 <= int(task["index"]) < len(cluster[task["type"]])):
+            raise ValueError("workers (and a chief) are expected, and a task that is one of them")
+        return len(workers)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f'{CLUSTER}: not like {{"cluster": {{"worker": ["host1:12345", "host2:12345"]}}, "task": '
+                        f'{{"type": "worker", "index": 0}}}} ({error}); correct it, or unset it') from None
