@@ -1,0 +1,155 @@
+"""However a batch is spread, over devices, processes or parts, it trains the same network."""
+import csv
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT, SMALL, complains, succeeds
+
+from input_data import CVACT, CVUSA
+
+# 21 steps with dropout; the rate is low enough for rounding not to be amplified.
+TRAINING = [argument if argument not in ("1", "1e-3") else {"1": "0.8", "1e-3": "3e-5"}[argument] for argument in SMALL]
+ARGUMENTS = [*TRAINING, "--network_type", "SAFA_2", "--epochs", "7", "--log_every", "1",
+             "--skip_missing"]
+SCRIPTS = {"CVUSA": "train_cvusa.py", "CVACT": "train_cvact.py"}
+
+
+@pytest.fixture(scope="module", params=SCRIPTS)
+def alone(request, towns, tmp_path_factory):
+    """The dataset's name, and a folder with a run on one device; 9 pairs for validation. Not to be changed."""
+    folder = tmp_path_factory.mktemp("alone")
+    shutil.copytree(towns / "Data", folder / "Data")
+    for dataset in CVUSA, CVACT:
+        os.unlink(dataset(folder / "Data").pairs("val").sat_paths[3])
+    succeeds(SCRIPTS[request.param], *ARGUMENTS, cwd=folder)
+    return request.param, folder
+
+
+def losses(folder, dataset):
+    """The loss of every step, from TensorBoard's files."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util import tensor_util
+    events = EventAccumulator(str(folder / f"Model/{dataset}/SAFA_2/polar_1/tensorboard"), {"tensors": 0})
+    events.Reload()
+    assert {"steps/learning rate", "steps/pairs/s", "steps/input wait", "epochs/recall@1%"} <= set(
+        events.Tags()["tensors"])
+    return np.array([tensor_util.make_ndarray(event.tensor_proto) for event in events.Tensors("steps/loss")])
+
+
+def weights(folder, dataset):
+    import tensorflow as tf
+    reader = tf.train.load_checkpoint(str(folder / f"Model/{dataset}/SAFA_2/polar_1"))
+    return {key: reader.get_tensor(key) for key in reader.get_variable_to_shape_map() if key.startswith("network/")}
+
+
+def recalls(folder, dataset):
+    with open(folder / f"Result/{dataset}/SAFA_2_polar_1.csv", newline="") as file:
+        return [[row[name] for name in row if name.startswith("recall")] for row in csv.DictReader(file)]
+
+
+def assert_same_training(dataset, folder, expected):
+    assert len(losses(expected, dataset)) >= 20
+    np.testing.assert_allclose(losses(folder, dataset), losses(expected, dataset), rtol=0, atol=1e-5)
+    others = weights(expected, dataset)
+    for key, tensor in weights(folder, dataset).items():
+        np.testing.assert_allclose(tensor, others[key], rtol=0, atol=1e-4, err_msg=key)
+    assert recalls(folder, dataset) == recalls(expected, dataset)
+
+
+def test_two_devices_train_what_one_device_trains(alone, tmp_path):
+    dataset, folder = alone
+    os.symlink(folder / "Data", tmp_path / "Data")
+    output = succeeds(SCRIPTS[dataset], *ARGUMENTS, "--devices", 2, cwd=tmp_path)
+    assert "on 2 CPU devices" in output
+    assert_same_training(dataset, tmp_path, folder)
+
+
+def test_two_processes_train_what_one_device_trains(alone, tmp_path):
+    dataset, folder = alone
+    sockets = [socket.create_server(("localhost", 0)) for _ in range(2)]
+    addresses = [f"localhost:{each.getsockname()[1]}" for each in sockets]
+    for each in sockets:
+        each.close()
+    processes = []
+    for index in range(2):
+        machine = tmp_path / str(index)  # with its own copy of the data and nothing else
+        machine.mkdir()
+        os.symlink(folder / "Data", machine / "Data")
+        config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        processes.append(subprocess.Popen(
+            [sys.executable, os.path.join(ROOT, SCRIPTS[dataset]), *map(str, ARGUMENTS)], cwd=machine, text=True,
+            env=os.environ | {"TF_CONFIG": json.dumps(config)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+    outputs = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert "2 CPU devices of 2 processes" in outputs[0][0]
+    assert_same_training(dataset, tmp_path / "0", folder)
+    assert os.listdir(tmp_path / "1") == ["Data"], "only the chief writes"
+
+
+GRADIENTS = """
+import numpy as np
+from distribution import Distribution
+two_devices = Distribution(2)
+import keras, tensorflow as tf
+from configuration import NetworkConfig
+from spatial_net import network
+from training_step import training_step
+random = np.random.default_rng(0)
+sat, grd = random.integers(0, 256, (2, 8, 32, 128, 3), np.uint8)
+utm = 6e6 + random.random((8, 2)) * 60
+
+class OneDevice:
+    strategy = tf.distribute.get_strategy()
+    def spread(self, *arrays):
+        return tf.constant(0, tf.int64), *map(tf.constant, arrays)
+    def everywhere(self, value):
+        return tf.constant(value)
+
+def gradients(distribution, micro_batch, negative_metres, clip_norm=None):
+    with distribution.strategy.scope():
+        model = network(NetworkConfig("SAFA_2", 1, 32, 128, 64, 1 / 16), 0.8, seed=1)
+        optimizer = keras.optimizers.SGD(1.0)
+        optimizer.build(model.trainable_variables)
+    step = training_step(model, optimizer, distribution.strategy, negative_metres, 0, micro_batch, clip_norm)
+    before = [variable.numpy() for variable in model.trainable_variables]
+    loss, _ = step(*distribution.spread(sat, grd, utm), distribution.everywhere(0.0))
+    return float(loss), [old - variable.numpy() for old, variable in zip(before, model.trainable_variables)]
+
+for negative_metres in (None, 25.0):
+    loss, expected = gradients(OneDevice(), None, negative_metres)
+    for distribution, micro_batch in ((OneDevice(), 2), (two_devices, None), (two_devices, 2)):
+        other, found = gradients(distribution, micro_batch, negative_metres)
+        assert abs(loss - other) < 1e-6, (loss, other)
+        for one, two in zip(expected, found, strict=True):
+            assert np.abs(one).max() > 0
+            np.testing.assert_allclose(one, two, rtol=0, atol=1e-4 * np.abs(one).max() + 1e-7)
+norm = np.sqrt(sum(np.square(each, dtype=np.float64).sum() for each in expected))
+for distribution in OneDevice(), two_devices:
+    _, clipped = gradients(distribution, None, 25.0, norm / 2)
+    assert abs(np.sqrt(sum(np.square(each, dtype=np.float64).sum() for each in clipped)) - norm / 2) < 1e-3 * norm
+"""
+
+
+def test_parts_and_devices_give_the_gradients_of_the_whole_batch():
+    outcome = subprocess.run([sys.executable, "-c", GRADIENTS], cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert outcome.returncode == 0, outcome.stderr
+
+
+def test_batches_that_cannot_be_shared_are_refused(towns, tmp_path):
+    os.symlink(towns / "Data", tmp_path / "Data")
+    assert "--batch_size 8" in complains("train_cvusa.py", *SMALL, "--devices", 3, cwd=tmp_path)
+    assert "--micro_batch 3" in complains("train_cvusa.py", *SMALL, "--micro_batch", 3, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("config", ["{", "[]", '{"cluster": {"ps": ["a:1"]}, "task": {"type": "ps", "index": 0}}',
+                                    '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}'])
+def test_a_mistake_in_tf_config_is_one_line(towns, tmp_path, monkeypatch, config):
+    os.symlink(towns / "Data", tmp_path / "Data")
+    monkeypatch.setenv("TF_CONFIG", config)
+    assert "TF_CONFIG" in complains("train_cvusa.py", *SMALL, cwd=tmp_path)
