@@ -49,7 +49,7 @@ class Dropout(keras.layers.Layer):
             shape=[tf.shape(maps)[0], counts * PHILOX_VALUES], key=tf.constant([self.seed], tf.uint64),
             counter=tf.cast([position[1] * counts, position[0]], tf.uint64), dtype=tf.uint32, alg=PHILOX)
         keep = tf.reshape(noise[:, :values], tf.shape(maps)) < tf.constant(round(self.keep_prob * 2**32), tf.uint32)
-        return tf.where(keep, maps / self.keep_prob, tf.zeros((), maps.dtype))
+        return maps * (tf.cast(keep, maps.dtype) / self.keep_prob)  # on CPUs a product is faster than a selection
 
     def compute_output_shape(self, input_shape, position_shape=None):
         return input_shape
