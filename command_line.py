@@ -38,4 +38,14 @@ def add_folders(parser, *names):
     helps = {"data": "folder of the datasets and prepared files", "model": "folder of the trained networks",
              "result": "folder of the results"}
     for name in names:
-        parser.add_argument(f"--{name}_dir", default=name.title(), metavar="DIR", help=helps[name])
+        parser.add_argument(f"--{name}_dir", default=name.title(), type=_folder, metavar="DIR", help=helps[name])
+        if name == "data":
+            parser.add_argument("--prepared_dir", type=_folder, metavar="DIR",
+                                help="folder of the prepared files, where the dataset's is read-only (default: "
+                                     "--data_dir)")
+
+
+def _folder(text):
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError("a folder's name is missing")
+    return text

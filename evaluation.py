@@ -49,7 +49,7 @@ class Describer:
 
         self._forward = forward
 
-    def __call__(self, pairs, config, batch_size, title):
+    def __call__(self, pairs, config, batch_size, title, cache=None):
         """Descriptors of all pairs.
 
         Args:
@@ -57,6 +57,7 @@ class Describer:
             config: configuration.NetworkConfig.
             batch_size: pairs at a time, of all devices together; rounded up to a multiple of their number.
             title: of the progress bar.
+            cache: see `input_data.batches`.
 
         Returns:
             sat, grd: (N, D) float32 each.
@@ -69,7 +70,8 @@ class Describer:
         # The last pair fills up a last batch that does not divide evenly.
         order = np.minimum(np.arange(-(-len(pairs) // replicas) * replicas), len(pairs) - 1)
         reader = batches(pairs, self.distribution.local_rows(order, batch_size),
-                         self.distribution.local_batch_size(batch_size), config.sat_shape, config.grd_shape)
+                         self.distribution.local_batch_size(batch_size), config.sat_shape, config.grd_shape,
+                         cache=cache)
         sat_descriptors = grd_descriptors = None
         with tqdm(total=len(pairs), desc=title, unit="pair", leave=False,
                   disable=None if self.distribution.is_chief else True) as progress:

@@ -2,18 +2,17 @@
 import os
 import platform
 import struct
-import subprocess
-import sys
+import zlib
 
 import cv2
 import numpy as np
+import simplejpeg
 
 JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 # JPEG markers that open a frame and so carry the image's size (ITU T.81, table B.1).
 JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 HEADER_BYTES = 4096  # that hold an image's size, but for long headers
-FILLED_UP = 128  # grey level of the blocks that libjpeg cannot decode, always the last ones
 PARTIAL = ".partial"  # ending of files that are still being written
 
 
@@ -25,36 +24,44 @@ def read_image(path):
     """Decode an image file.
 
     Args:
-        path: JPEG or PNG file (any format that OpenCV reads is decoded; only these two are checked for truncation).
+        path: JPEG or PNG file (any format that OpenCV reads is decoded; only these two are checked for damage).
 
     Returns:
         (height, width, 3) uint8, BGR, the pixels as they are stored: north is up whatever a camera's tag says.
 
     Raises:
-        ImageError: the file is missing, empty, truncated, damaged so that its last blocks are lost, or not an image.
-            A decoder left to itself fills the missing part of a JPEG with grey and says nothing.
+        ImageError: the file is missing, empty, truncated, damaged so that a part of it cannot be decoded, or not an
+            image. OpenCV left to itself fills the missing part of a JPEG with grey and says nothing.
     """
+    return decode_image(path, read_bytes(path))
+
+
+def read_bytes(path):
+    """A file's content; an `ImageError` says why there is none."""
     try:
         with open(path, "rb") as file:
-            content = file.read()
-    except OSError as error:
-        raise ImageError(f"{path}: {error.strerror}") from None
+            return file.read()
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        raise ImageError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def decode_image(path, content):
+    """Decode an image file's content; arguments, result and errors as those of `read_image`."""
     _refuse_fragment(path, content)
+    try:
+        # Four colours are left to OpenCV to convert.
+        if content.startswith(JPEG_START) and simplejpeg.decode_jpeg_header(content)[2] not in ("CMYK", "YCCK"):
+            # OpenCV's pixels, from the same library; but every warning of the decoder is an error.
+            return simplejpeg.decode_jpeg(content, "BGR", strict=True)
+    except ValueError as error:
+        raise ImageError(f"{path}: damaged; only a part of it can be decoded ({error})") from None
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:
         image = None
     if image is None:
         raise ImageError(f"{path}: not an image that can be decoded")
-    if content.startswith(JPEG_START) and (image[-8:, -8:] == FILLED_UP).all() and not _decodes_cleanly(path):
-        raise ImageError(f"{path}: damaged; only a part of it can be decoded")
     return image
-
-
-def _decodes_cleanly(path):
-    """Whether libjpeg has nothing to say against a file. OpenCV only lets it print, so it is asked elsewhere."""
-    program = "import cv2, sys; cv2.imread(sys.argv[1])"
-    return "JPEG" not in subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True).stderr
 
 
 def image_size(path):
@@ -100,9 +107,26 @@ def _refuse_fragment(path, content):
         whole = content.rfind(JPEG_END) > content.rfind(JPEG_SCAN) >= 0
     elif content.startswith(PNG_START):
         whole = content.rfind(PNG_END) >= 0
+        if whole:
+            _refuse_damaged_png(path, content)
     else:
         whole = True  # another format: left to the decoder
     if not whole:
+        raise ImageError(f"{path}: truncated after {len(content):,} bytes")
+
+
+def _refuse_damaged_png(path, content):
+    """Compare the checksums of all chunks. OpenCV only prints what libpng says of them."""
+    position, name = len(PNG_START), b""
+    while name != b"IEND" and position + 12 <= len(content):
+        length, name = struct.unpack_from(">I4s", content, position)
+        end = position + 8 + length
+        if end + 4 > len(content) or zlib.crc32(memoryview(content)[position + 4:end]) != struct.unpack_from(
+                ">I", content, end)[0]:
+            raise ImageError(f"{path}: damaged; the checksum of its part {name.decode('latin1')!r} at byte {position:,} "
+                             "is wrong")
+        position = end + 4
+    if name != b"IEND":
         raise ImageError(f"{path}: truncated after {len(content):,} bytes")
 
 
@@ -171,7 +195,7 @@ def remove_abandoned(folder):
     machine = _writer().rpartition("-")[0]
     for entry in os.scandir(folder):
         owner, _, process = entry.name.removesuffix(PARTIAL).rpartition(".")[2].rpartition("-")
-        if entry.name.endswith(PARTIAL) and owner == machine and process.isdecimal() and not _runs(int(process)):
+        if entry.name.endswith(PARTIAL) and owner == machine and process.isdecimal() and not runs(int(process)):
             os.unlink(entry.path)
 
 
@@ -179,7 +203,8 @@ def _writer():
     return f"{platform.node().partition('.')[0]}-{os.getpid()}"
 
 
-def _runs(process):
+def runs(process):
+    """Whether a process of this machine, given by its number, is running."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

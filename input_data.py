@@ -52,14 +52,20 @@ class CVUSA:
 
     name = "CVUSA"
     splits = {"train": "train-19zl.csv", "val": "val-19zl.csv"}
+    published = {"train": 35_532, "val": 8_884}  # pairs
     aerial_size = 750
     toy_world = "cvusa"
 
-    def __init__(self, data_dir="Data"):
-        self.data_dir = data_dir
+    def __init__(self, data_dir="Data", prepared_dir=None):
+        """
+        Args:
+            data_dir: folder that holds the dataset's folder.
+            prepared_dir: folder for the prepared files (default: `data_dir`).
+        """
+        self.data_dir, self.prepared_dir = data_dir, prepared_dir or data_dir
         self.root = os.path.join(data_dir, "CVUSA")
         self.aerial_dir = os.path.join(self.root, "bingmap", "19")
-        self.polar_dir = os.path.join(self.root, "polarmap", "19")
+        self.polar_dir = os.path.join(self.prepared_dir, "CVUSA", "polarmap", "19")
 
     def pairs(self, split, polar=1):
         """The pairs that a split's CSV file lists, in its order.
@@ -75,23 +81,23 @@ class CVUSA:
             UserError: the CSV file is missing, empty, or has rows that do not parse.
         """
         path = os.path.join(self.root, "splits", self.splits[split])
+        polar_root = os.path.join(self.prepared_dir, "CVUSA", "polarmap")
         ids, sat_paths, grd_paths, wrong = [], [], [], []
         try:
             with open(path, encoding="utf-8-sig", newline="") as file:
                 for number, row in enumerate(csv.reader(file), 1):
-                    if not any(field.strip() for field in row):
+                    if not any(map(str.strip, row)):
                         continue
-                    aerial, ground = ([field.strip() for field in row] + [""])[:2]
-                    folders, name = os.path.split(aerial)
-                    if not ground or not folders.startswith("bingmap/"):
+                    # Lists that went through Windows may have its separators.
+                    aerial, ground = ([field.strip().replace("\\", "/") for field in row[:2]] + [""])[:2]
+                    folders, _, name = aerial.removeprefix("bingmap/").rpartition("/")
+                    stem = name.rpartition(".")[0] or name
+                    if not ground or not stem or not aerial.startswith("bingmap/"):
                         wrong.append(f"row {number} ({','.join(row)[:80]!r})")
                         continue
-                    stem = os.path.splitext(name)[0]
-                    if polar:
-                        aerial = os.path.join("polarmap", folders.removeprefix("bingmap/"), stem + ".png")
                     ids.append(stem)
-                    sat_paths.append(os.path.join(self.root, aerial))
-                    grd_paths.append(os.path.join(self.root, ground))
+                    sat_paths.append(f"{polar_root}/{folders}/{stem}.png" if polar else f"{self.root}/{aerial}")
+                    grd_paths.append(f"{self.root}/{ground}")
         except FileNotFoundError:
             raise UserError(f"{path}: not found; {_remedy(self)}") from None
         except (UnicodeDecodeError, csv.Error) as error:
@@ -103,29 +109,36 @@ class CVUSA:
             raise UserError(f"{path}: no pairs in it; take the file from the dataset again")
         return Pairs(self.name, split, ids, sat_paths, grd_paths)
 
+    def tiles(self, pairs):
+        """Aerial tiles that the polar maps of `pairs` are made from."""
+        polar_root = os.path.join(self.prepared_dir, "CVUSA", "polarmap")
+        return [f"{self.root}/bingmap{path.removeprefix(polar_root).removesuffix('.png')}.jpg" for path in pairs.sat_paths]
+
 
 class CVACT:
     """CVACT (Liu & Li 2019), training and validation: `data_dir`/ANU_data_small, pairs and positions in ACT_data.mat."""
 
     name = "CVACT"
     splits = {"train": ("trainSet", "trainInd"), "val": ("valSet", "valInd")}
+    published = {"train": 35_532, "val": 8_884}  # pairs
     released = "ANU_data_small"
     aerial_size = 1200
     panorama_size = (832, 1664)
     toy_world = "cvact"
 
-    def __init__(self, data_dir="Data", mat=None):
+    def __init__(self, data_dir="Data", prepared_dir=None, mat=None):
         """
         Args:
-            data_dir: folder that holds the dataset's folder and the prepared files.
+            data_dir: folder that holds the dataset's folder.
+            prepared_dir: folder for the prepared files (default: `data_dir`).
             mat: path of ACT_data.mat where it does not lie in the dataset's folder.
         """
-        self.data_dir = data_dir
+        self.data_dir, self.prepared_dir = data_dir, prepared_dir or data_dir
         self.mat = mat or os.path.join(data_dir, self.released, "ACT_data.mat")
         self.aerial_dir = os.path.join(data_dir, self.released, "satview_polish")
         self.panorama_dir = os.path.join(data_dir, self.released, "streetview")
-        self.polar_dir = os.path.join(data_dir, self.name, "polarmap")
-        self.prepared_panorama_dir = os.path.join(data_dir, self.name, "streetview")
+        self.polar_dir = os.path.join(self.prepared_dir, self.name, "polarmap")
+        self.prepared_panorama_dir = os.path.join(self.prepared_dir, self.name, "streetview")
 
     def pairs(self, split, polar=1):
         """The pairs of a split in the order of its index vector.
@@ -141,20 +154,17 @@ class CVACT:
             UserError: ACT_data.mat is missing, cannot be read, or lacks what the split needs.
         """
         struct, field = self.splits[split]
+        read = _read_mat_7_3 if _is_mat_7_3(self.mat) else _read_mat
         try:
-            content = scipy.io.loadmat(self.mat, variable_names=["panoIds", "utm", struct])
+            ids, utm, numbers = read(self.mat, struct, field)
+            rows = numbers.astype(np.int64) - 1
         except FileNotFoundError:
             raise UserError(f"{self.mat}: not found; {_remedy(self)}") from None
-        except Exception as error:  # whatever broken bytes lead SciPy's parser to
-            raise UserError(f"{self.mat}: not a MATLAB file that can be read ({error}); "
+        except (KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
+            raise UserError(f"{self.mat}: lacks panoIds, utm or {struct}.{field}, or is damaged ({_first_line(error)}); "
                             "take it from the dataset again") from None
-        try:
-            ids = [str(name).strip() for name in map(_text, content["panoIds"])]
-            utm = np.asarray(content["utm"], np.float64)
-            numbers = np.asarray(content[struct][field][0, 0], np.float64).ravel()
-            rows = numbers.astype(np.int64) - 1
-        except (KeyError, ValueError, IndexError, TypeError) as error:
-            raise UserError(f"{self.mat}: lacks panoIds, utm or {struct}.{field} ({error}); "
+        except Exception as error:  # whatever else broken bytes lead the parsers to
+            raise UserError(f"{self.mat}: not a MATLAB file that can be read ({_first_line(error)}); "
                             "take it from the dataset again") from None
         if not np.isfinite(utm).all() or (numbers != rows + 1).any():
             raise UserError(f"{self.mat}: positions that are not finite, or indices that are not whole numbers; take "
@@ -168,12 +178,18 @@ class CVACT:
                      [os.path.join(sat_dir, f"{name}_satView_polish.{extension}") for name in ids],
                      [os.path.join(self.prepared_panorama_dir, f"{name}_grdView.png") for name in ids], utm[rows])
 
+    def tiles(self, pairs):
+        """Aerial tiles that the polar maps of `pairs` are made from."""
+        return [os.path.join(self.aerial_dir, os.path.splitext(os.path.basename(path))[0] + ".jpg")
+                for path in pairs.sat_paths]
+
 
 class CVACTTest(CVACT):
     """CVACT_test, 92,802 pairs: `data_dir`/ANU_data_test, laid out like ANU_data_small."""
 
     name = "CVACT_test"
     splits = {"test": ("valSetAll", "valInd")}
+    published = {"test": 92_802}
     released = "ANU_data_test"
     toy_world = None
 
@@ -194,8 +210,38 @@ def polar_maps_are_stretched(folder):
         raise UserError(f"{path}: not a note of data_preparation.py; delete the folder and prepare again") from None
 
 
-def _text(field):
-    return field.item() if isinstance(field, np.ndarray) and field.size == 1 else field
+def _is_mat_7_3(path):
+    try:
+        with open(path, "rb") as file:
+            return file.read(10) == b"MATLAB 7.3"
+    except OSError:
+        return False
+
+
+def _read_mat(path, struct, field):
+    """panoIds (list of str), utm ((N, 2) float64), struct.field ((n,) float64) of a MATLAB file up to version 7."""
+    content = scipy.io.loadmat(path, variable_names=["panoIds", "utm", struct])
+    ids = [str(field.item() if isinstance(field, np.ndarray) and field.size == 1 else field).strip()
+           for field in content["panoIds"]]
+    return ids, np.asarray(content["utm"], np.float64), np.asarray(content[struct][field][0, 0], np.float64).ravel()
+
+
+def _read_mat_7_3(path, struct, field):
+    """The same of version 7.3, which is HDF5, with all arrays transposed and texts as character codes."""
+    import h5py  # Keras brings it
+
+    def text(codes):
+        return bytes(np.asarray(codes, "<u2").ravel()).decode("utf-16-le").strip()
+    with h5py.File(path) as file:
+        names = file["panoIds"][()]
+        ids = ([text(file[name][()]) for name in names.ravel()] if names.dtype == object  # a cell array
+               else [text(codes) for codes in names.T])
+        return (ids, np.asarray(file["utm"][()], np.float64).T,
+                np.asarray(file[struct][field][()], np.float64).ravel())
+
+
+def _first_line(error):
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _remedy(dataset):
@@ -206,6 +252,26 @@ def _remedy(dataset):
 
 def _first(things):
     return ", ".join(things[:NAMED]) + (", ..." if len(things) > NAMED else "")
+
+
+def existing(paths):
+    """Paths of files; one that does not exist is replaced by one that differs from it in upper and lower case only.
+
+    Args:
+        paths: sequence of paths (None stays so).
+
+    Returns:
+        List of as many paths; those of files that do not exist at all are unchanged.
+    """
+    folders, found = {}, []
+    for path in paths:
+        if path is not None and not os.path.exists(path):
+            folder, name = os.path.split(path)
+            if folder not in folders:
+                folders[folder] = {each.lower(): each for each in os.listdir(folder)} if os.path.isdir(folder) else {}
+            path = os.path.join(folder, folders[folder].get(name.lower(), name))
+        found.append(path)
+    return found
 
 
 def checked(pairs, dataset, sat_shape, grd_shape, skip_missing=False):
@@ -233,6 +299,7 @@ def checked(pairs, dataset, sat_shape, grd_shape, skip_missing=False):
                     f"{shape[0]}x{shape[1]}")
         return None
 
+    pairs = dataclasses.replace(pairs, sat_paths=existing(pairs.sat_paths), grd_paths=existing(pairs.grd_paths))
     paths = pairs.sat_paths + pairs.grd_paths
     shapes = [sat_shape] * len(pairs) + [grd_shape] * len(pairs)
     with concurrent.futures.ThreadPoolExecutor(4 * available_cores()) as threads:
@@ -243,10 +310,6 @@ def checked(pairs, dataset, sat_shape, grd_shape, skip_missing=False):
         raise UserError(f"{pairs.dataset} {pairs.split}: {len(broken):,} of {len(paths):,} images cannot be used: "
                         f"{_first(broken)}; replace them (prepared files: delete them and run "
                         f"data_preparation.py), or delete them and use --skip_missing")
-    twice = len(pairs) - len(set(pairs.ids))
-    if twice:
-        print(f"{pairs.dataset} {pairs.split}: {twice:,} pairs repeat the id of another one; in training such a pair "
-              "is its own negative, in testing it fills two ranks", flush=True)
     missing = [text is FileNotFoundError for text in found]
     if not any(missing):
         return pairs
@@ -265,7 +328,29 @@ def checked(pairs, dataset, sat_shape, grd_shape, skip_missing=False):
     raise UserError(f"{counts}: {_first(names)}; {remedy}{alternative}")
 
 
-def batches(pairs, order, batch_size, sat_shape, grd_shape, threads=None, prefetch=2):
+def read_input(path, shape):
+    """An image as the network takes it.
+
+    Args:
+        path: image file.
+        shape: (height, width) of the network's input; an image of another size is resized by area.
+
+    Returns:
+        (height, width, 3) uint8, BGR.
+
+    Raises:
+        UserError: the image cannot be read.
+    """
+    try:
+        image = read_image(path)
+    except ImageError as error:
+        raise UserError(f"{error}; replace the file (prepared files: delete it and run data_preparation.py)") from None
+    if image.shape[:2] != tuple(shape):
+        image = cv2.resize(image, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
+    return image
+
+
+def batches(pairs, order, batch_size, sat_shape, grd_shape, threads=None, prefetch=2, cache=None):
     """Read batches of images in threads, a few batches ahead of their use.
 
     Args:
@@ -275,6 +360,7 @@ def batches(pairs, order, batch_size, sat_shape, grd_shape, threads=None, prefet
         sat_shape, grd_shape: (height, width) of the network's inputs; images of another size are resized by area.
         threads: number of reading threads (default: as many as cores).
         prefetch: batches read ahead.
+        cache: image_cache.MemoryCache or DiskCache of these pairs, or None.
 
     Yields:
         sat: (B, *sat_shape, 3) uint8, BGR.
@@ -284,26 +370,22 @@ def batches(pairs, order, batch_size, sat_shape, grd_shape, threads=None, prefet
     Raises:
         UserError: an image cannot be read. A batch never holds an image that was not read.
     """
-    def read_into(batch, place, path):
-        try:
-            image = read_image(path)
-        except ImageError as error:
-            raise UserError(f"{error}; replace the file (prepared files: delete it and run data_preparation.py)"
-                            ) from None
-        height, width = batch.shape[1:3]
-        if image.shape[:2] != (height, width):
-            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-        batch[place] = image
+    views = (pairs.sat_paths, sat_shape), (pairs.grd_paths, grd_shape)
+
+    def read_pair(images, place, row):
+        for view, (paths, shape) in enumerate(views):
+            image = None if cache is None else cache.get(view, row)
+            if image is None:
+                image = read_input(paths[row], shape)
+                if cache is not None:
+                    cache.put(view, row, image)
+            images[view][place] = image
 
     order = np.asarray(order, np.int64)
     with concurrent.futures.ThreadPoolExecutor(threads or available_cores()) as pool:
         def begin(rows):
-            sat = np.empty((len(rows), *sat_shape, 3), np.uint8)
-            grd = np.empty((len(rows), *grd_shape, 3), np.uint8)
-            reads = [pool.submit(read_into, batch, place, paths[row])
-                     for batch, paths in ((sat, pairs.sat_paths), (grd, pairs.grd_paths))
-                     for place, row in enumerate(rows)]
-            return sat, grd, rows, reads
+            images = [np.empty((len(rows), *shape, 3), np.uint8) for _, shape in views]
+            return images, rows, [pool.submit(read_pair, images, place, row) for place, row in enumerate(rows)]
 
         starts = iter(range(0, len(order), batch_size))
         begun = collections.deque()
@@ -313,7 +395,7 @@ def batches(pairs, order, batch_size, sat_shape, grd_shape, threads=None, prefet
                     begun.append(begin(order[start:start + batch_size]))
                 if not begun:
                     return
-                sat, grd, rows, reads = begun.popleft()
+                (sat, grd), rows, reads = begun.popleft()
                 for read in reads:
                     read.result()
                 yield sat, grd, rows

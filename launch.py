@@ -9,6 +9,7 @@ from command_line import Parser, at_least
 from configuration import (BEST, NetworkConfig, RunConfig, TrainingConfig, add_devices, add_network, add_run,
                            add_run_folders, add_training, agree_on_data, agree_with_earlier_run, checkpoint_network,
                            data_identity, parsed, result_file, run_folder)
+from data_checks import listing, outdated
 from errors import UserError
 from input_data import CVACT, CVACTTest, checked, polar_maps_are_stretched
 
@@ -45,10 +46,18 @@ def launch_training(description, dataset_class, negative_metres=None, published_
         raise UserError(f"{dataset.name} train: {len(train_pairs)} pairs are less than a batch of "
                         f"{training.batch_size}; use a smaller --batch_size")
     agree_on_data(folder, data_identity(train_pairs))
+    findings = listing(dataset, {"train": train_pairs, "val": val_pairs})
+    if network.polar:
+        findings += [each for pairs in (train_pairs, val_pairs) for each in outdated(pairs, dataset.tiles(pairs))]
+    for finding in findings:
+        print(f"{dataset.name} {finding.split}: {finding.count:,} {finding.text}", flush=True)
+    if any(finding.problem for finding in findings):
+        print(f"check_data.py --dataset {dataset.name.lower()} says more", flush=True)
 
     from training import train
     train(network, training, parsed(RunConfig, args), train_pairs, val_pairs, folder,
-          result_file(args.result_dir, dataset.name, network, "csv"), negative_metres, published_parts)
+          result_file(args.result_dir, dataset.name, network, "csv"),
+          os.path.join(dataset.prepared_dir, dataset.name, "cache"), negative_metres, published_parts)
 
 
 def launch_testing(description, dataset_classes):
@@ -109,7 +118,8 @@ def launch_testing(description, dataset_classes):
 
 
 def _dataset(dataset_class, network, args):
-    dataset = dataset_class(args.data_dir, args.act_data) if "act_data" in args else dataset_class(args.data_dir)
+    mat = {"mat": args.act_data} if "act_data" in args else {}
+    dataset = dataset_class(args.data_dir, args.prepared_dir, **mat)
     if network.polar and not polar_maps_are_stretched(dataset.polar_dir):
         print(f"{dataset.polar_dir}: polar maps without the min-max stretch, unlike the paper's", flush=True)
     return dataset

@@ -17,6 +17,7 @@ from configuration import SETTINGS, data_identity, read_settings, settings_text
 from distribution import Distribution
 from errors import Stopped, UserError
 from evaluation import Describer, evaluate, recall_line, tie_warning
+from image_cache import DiskCache, MemoryCache
 from image_files import write_whole
 from initial_weights import continue_published, initialise
 from input_data import batches, epoch_order
@@ -31,8 +32,8 @@ FINAL = "final.weights.h5"
 TENSORBOARD = "tensorboard"
 
 
-def train(network_config, training_config, run_config, train_pairs, val_pairs, folder, csv_path, negative_metres=None,
-          published_parts=("VGG", "spatial")):
+def train(network_config, training_config, run_config, train_pairs, val_pairs, folder, csv_path, cache_dir=None,
+          negative_metres=None, published_parts=("VGG", "spatial")):
     """Train a network, or go on with a run that was stopped, after its last saved step.
 
     After every epoch: recall on the validation split, a line in the CSV file, a checkpoint.
@@ -42,6 +43,7 @@ def train(network_config, training_config, run_config, train_pairs, val_pairs, f
         train_pairs, val_pairs: input_data.Pairs.
         folder: for checkpoints.
         csv_path: file for losses and recalls.
+        cache_dir: folder for decoded images, for `run_config.cache` "disk".
         negative_metres: pairs closer than this are not negatives of each other; None: all other pairs are.
         published_parts: which layers to take from a checkpoint given as starting weights.
 
@@ -61,8 +63,8 @@ def train(network_config, training_config, run_config, train_pairs, val_pairs, f
             stack.enter_context(_only_run(folder))
         stack.enter_context(_understood(distribution, run_config))
         stop = stack.enter_context(StopRequest())
-        run = _Run(network_config, training_config, run_config, train_pairs, val_pairs, folder, csv_path, distribution,
-                   stop)
+        run = _Run(network_config, training_config, run_config, train_pairs, val_pairs, folder, csv_path, cache_dir,
+                   distribution, stop)
         run.begin(published_parts)
         run.train(negative_metres)
 
@@ -70,7 +72,7 @@ def train(network_config, training_config, run_config, train_pairs, val_pairs, f
 class _Run:
     """What the parts of a run share; the arguments are those of `train`."""
 
-    def __init__(self, network_config, training_config, run_config, train_pairs, val_pairs, folder, csv_path,
+    def __init__(self, network_config, training_config, run_config, train_pairs, val_pairs, folder, csv_path, cache_dir,
                  distribution, stop):
         self.network_config, self.training_config, self.run_config = network_config, training_config, run_config
         self.train_pairs, self.val_pairs = train_pairs, val_pairs
@@ -86,6 +88,10 @@ class _Run:
             self.optimizer.build(self.network.trainable_variables)
         self.describer = Describer(self.network, distribution)
         self.checkpoints = RunCheckpoints(folder, self.network, self.optimizer, distribution)
+        shapes = network_config.sat_shape, network_config.grd_shape
+        make_cache = {"none": lambda pairs: None, "memory": lambda pairs: MemoryCache(pairs, shapes),
+                      "disk": lambda pairs: DiskCache(pairs, shapes, cache_dir)}[run_config.cache]
+        self.train_cache, self.val_cache = make_cache(train_pairs), make_cache(val_pairs)
         self.log = TrainingLog(csv_path, os.path.join(folder, TENSORBOARD)) if distribution.is_chief else None
 
     def say(self, text):
@@ -172,7 +178,7 @@ class _Run:
         order = epoch_order(len(self.train_pairs), epoch, self.training_config.seed)[:self.steps * batch_size]
         reader = batches(self.train_pairs, self.distribution.local_rows(order[done * batch_size:], batch_size),
                          self.distribution.local_batch_size(batch_size), self.network_config.sat_shape,
-                         self.network_config.grd_shape)
+                         self.network_config.grd_shape, cache=self.train_cache)
         meter = _Meter(batch_size)
         saved = time.monotonic()
         pending = None
@@ -233,7 +239,8 @@ class _Run:
 
     def _validate(self, title):
         """Recalls on the validation split; None in processes that are not the chief's."""
-        descriptors = self.describer(self.val_pairs, self.network_config, self.training_config.batch_size, title)
+        descriptors = self.describer(self.val_pairs, self.network_config, self.training_config.batch_size, title,
+                                     self.val_cache)
         return evaluate(*descriptors) if self.distribution.is_chief else None
 
     def _is_new(self):

@@ -1,0 +1,89 @@
+"""Check a dataset before it is trained or tested on: counts, files, prepared files, leaks, pairs that do not match.
+
+Decodes every image, and makes every prepared file anew in memory to compare it. What it cannot tell: whether a single
+panorama belongs to its tile, where the ground around looks alike everywhere; whether a place's position is right.
+Exit code 0: nothing wrong; 1: problems, which are listed; 2: the dataset cannot be read at all.
+"""
+import dataclasses
+import functools
+import json
+import os
+import sys
+
+from tqdm import tqdm
+
+from command_line import Parser, add_folders, at_least
+from data_checks import Finding, check_pair, files, listing, orientation, outdated, sources
+from data_preparation import DATASETS
+from errors import UserError, reported
+from image_files import write_whole
+from input_data import CVACT, existing
+from worker_pool import available_cores, worker_map
+
+TITLES = "aerial tiles", "panoramas", "polar maps", "prepared panoramas"
+NAMED = 5  # examples that the report names; --json has all
+
+
+def main():
+    parser = Parser(__doc__)
+    parser.add_argument("--dataset", required=True, choices=list(DATASETS), help="what to check")
+    add_folders(parser, "data")
+    parser.add_argument("--act_data", metavar="FILE.mat", help="CVACT's ACT_data.mat (default: in the dataset's folder)")
+    parser.add_argument("--workers", type=at_least(int, 1), default=available_cores(), help="processes")
+    parser.add_argument("--quick", action="store_true", help="only what needs no image to be decoded")
+    parser.add_argument("--json", metavar="FILE", help="also write all findings, with all examples, to this file")
+    args = parser.parse_args()
+    kind = DATASETS[args.dataset]
+    if args.act_data and not issubclass(kind, CVACT):
+        raise UserError("--act_data: belongs to CVACT; leave it out")
+    if args.json is not None and not os.path.isdir(os.path.dirname(args.json) or "."):
+        raise UserError(f"--json {args.json}: in a folder that does not exist; make it, or choose another file")
+    dataset = kind(args.data_dir, args.prepared_dir, **({"mat": args.act_data} if args.act_data else {}))
+    splits = {split: dataset.pairs(split) for split in dataset.splits}
+    findings = listing(dataset, splits)
+    for split, pairs in splits.items():
+        findings += _check_split(dataset, pairs, args.workers, args.quick)
+    _report(dataset, splits, findings)
+    problems = [finding for finding in findings if finding.problem]
+    if args.json is not None:
+        write_whole(args.json, json.dumps(
+            {"dataset": dataset.name, "pairs": {split: len(pairs) for split, pairs in splits.items()},
+             "problems": len(problems), "findings": [dataclasses.asdict(finding) for finding in findings]},
+            indent=2).encode())
+    return 1 if problems else 0
+
+
+def _check_split(dataset, pairs, workers, quick):
+    paths = list(zip(*map(existing, zip(*sources(dataset, pairs.split), strict=True)), strict=True))
+    findings = outdated(pairs, dataset.tiles(pairs))
+    if quick:
+        for number, title in enumerate(TITLES):
+            missing = [each[number] for each in paths if each[number] is not None and not os.path.exists(each[number])]
+            if missing:
+                findings.append(Finding("missing", pairs.split, len(missing), f"{title} do not exist",
+                                        examples=tuple(missing)))
+        return findings
+    check = functools.partial(check_pair, isinstance(dataset, CVACT))
+    with worker_map(min(workers, -(-len(paths) // 16)), chunksize=4) as parallel_map:
+        results = list(tqdm(parallel_map(check, paths), f"{dataset.name} {pairs.split}", total=len(paths), unit="pair",
+                            leave=False, disable=None))
+    return findings + files(pairs, results, TITLES) + orientation(pairs, [result[3] for result in results])
+
+
+def _report(dataset, splits, findings):
+    print(f"{dataset.name} in {dataset.data_dir}: " + ", ".join(
+        f"{len(pairs):,} pairs for {split}" for split, pairs in splits.items()))
+    for finding in sorted(findings, key=lambda finding: not finding.problem):
+        split = f"{finding.split}: " if finding.split else ""
+        print(f"{'PROBLEM' if finding.problem else 'note   '}  {split}{finding.count:,} {finding.text}")
+        for example in finding.examples[:NAMED]:
+            print(f"           {example}")
+        if len(finding.examples) > NAMED:
+            print(f"           ... {len(finding.examples) - NAMED:,} more")
+    problems = sum(finding.problem for finding in findings)
+    print(f"{problems} kinds of problems" if problems else "no problems found", flush=True)
+
+
+if __name__ == "__main__":
+    with reported():
+        sys.exit(main())

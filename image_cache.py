@@ -1,0 +1,179 @@
+"""Decoded images of the network's size, kept in memory or on disk, so that later epochs decode nothing."""
+import concurrent.futures
+import hashlib
+import itertools
+import json
+import os
+import shutil
+
+import numpy as np
+from tqdm import tqdm
+
+from errors import UserError
+from image_files import runs, write_whole
+from input_data import read_input
+from worker_pool import available_cores
+
+VIEWS = "sat", "grd"
+NOTE = "cache.json"  # beside the cached images: which source files they are of
+SPARE = 0.9  # share of the free memory that a cache may take
+
+
+def bytes_needed(pairs, shapes):
+    """Bytes of all images of `pairs`, uint8, with the (height, width) of each view in `shapes`."""
+    return len(pairs) * sum(3 * height * width for height, width in shapes)
+
+
+class MemoryCache:
+    """Keeps every image that was read once.
+
+    Args:
+        pairs: input_data.Pairs.
+        shapes: (height, width) of the satellite and the ground view at the network's input.
+
+    Raises:
+        UserError: there is too little memory.
+    """
+
+    def __init__(self, pairs, shapes):
+        needed, free = bytes_needed(pairs, shapes), _free_memory()
+        print(f"{pairs.dataset} {pairs.split}: {needed / 1e9:.1f} GB of decoded images are kept in memory", flush=True)
+        if free is not None and needed > SPARE * free:
+            raise UserError(f"--cache memory: {pairs.dataset} {pairs.split} needs {needed / 1e9:.1f} GB and "
+                            f"{free / 1e9:.1f} GB are free; use --cache disk or none")
+        self._images = [np.empty((len(pairs), *shape, 3), np.uint8) for shape in shapes]
+        self._known = np.zeros((len(shapes), len(pairs)), bool)
+
+    def get(self, view, row):
+        """An image, or None if it is not known yet; `view` is 0 for satellite, 1 for ground."""
+        return self._images[view][row] if self._known[view, row] else None
+
+    def put(self, view, row, image):
+        """Keep an image."""
+        self._images[view][row] = image
+        self._known[view, row] = True
+
+
+class DiskCache:
+    """All images in two files that are mapped into memory; made before the first epoch, and anew when a source changed.
+
+    Args:
+        pairs: input_data.Pairs.
+        shapes: (height, width) of the satellite and the ground view at the network's input.
+        folder: for the files, below the prepared files.
+
+    Raises:
+        UserError: there is too little space, or an image cannot be read. An earlier cache stays as it was.
+    """
+
+    def __init__(self, pairs, shapes, folder):
+        height_width = "_".join(f"{height}x{width}" for height, width in shapes)
+        self.folder = os.path.join(folder, f"{pairs.split}_{height_width}")
+        identity = {"pairs": len(pairs), "sources": _sources_digest(pairs)}
+        self._images = self._load(shapes, identity)
+        if self._images is not None:
+            print(f"{self.folder}: {bytes_needed(pairs, shapes) / 1e9:.1f} GB of decoded images, made before from the "
+                  "same files", flush=True)
+        else:
+            self._make(pairs, shapes, identity)
+            self._images = self._load(shapes, identity)
+
+    def get(self, view, row):
+        """An image; `view` is 0 for satellite, 1 for ground."""
+        return self._images[view][row]
+
+    def _load(self, shapes, identity):
+        """The images, or None where they are not those of `identity`, or not whole."""
+        if _noted(self.folder) != identity:
+            return None
+        try:
+            images = [np.load(os.path.join(self.folder, f"{name}.npy"), mmap_mode="r") for name in VIEWS]
+        except (OSError, ValueError):
+            return None
+        whole = all(array.shape == (identity["pairs"], *shape, 3) and array.dtype == np.uint8
+                    for array, shape in zip(images, shapes, strict=True))
+        return images if whole else None
+
+    def _make(self, pairs, shapes, identity):
+        parent = os.path.dirname(self.folder)
+        os.makedirs(parent, exist_ok=True)
+        _remove_abandoned(parent)
+        needed, free = bytes_needed(pairs, shapes), shutil.disk_usage(parent).free
+        print(f"{self.folder}: {needed / 1e9:.1f} GB of decoded images are written", flush=True)
+        if free < needed:
+            raise UserError(f"{parent}: the cache needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; free "
+                            "some space, use another --prepared_dir, or leave out --cache disk")
+        partial = f"{self.folder}.{os.getpid()}.partial"
+        os.makedirs(partial)
+        try:
+            images = [np.lib.format.open_memmap(os.path.join(partial, f"{name}.npy"), "w+", np.uint8,
+                                                (len(pairs), *shape, 3)) for name, shape in zip(VIEWS, shapes, strict=True)]
+            for array in images:  # a mapped file on a full disk would end the process by a signal
+                _allocate(array.filename)
+
+            def read(row):
+                for array, path, shape in zip(images, (pairs.sat_paths[row], pairs.grd_paths[row]), shapes, strict=True):
+                    array[row] = read_input(path, shape)
+            with concurrent.futures.ThreadPoolExecutor(available_cores()) as pool:
+                try:
+                    for _ in tqdm(pool.map(read, range(len(pairs))), f"decoding {pairs.dataset} {pairs.split}",
+                                  total=len(pairs), unit="pair", leave=False, disable=None):
+                        pass
+                except BaseException:
+                    pool.shutdown(cancel_futures=True)
+                    raise
+            for array in images:
+                array.flush()
+            write_whole(os.path.join(partial, NOTE), json.dumps(identity).encode())
+            shutil.rmtree(self.folder, ignore_errors=True)
+            try:
+                os.rename(partial, self.folder)
+            except OSError:
+                if _noted(self.folder) != identity:  # else another process has just made the same
+                    raise
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _allocate(path):
+    """Take the space of a new mapped file at once, so that a full disk is an error here."""
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "r+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
+            except OSError as error:
+                error.filename = path
+                raise
+
+
+def _sources_digest(pairs):
+    """What the source files are: paths, sizes and times of change."""
+    digest = hashlib.sha256()
+    for path in itertools.chain(pairs.sat_paths, pairs.grd_paths):
+        status = os.stat(path)
+        digest.update(f"{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _noted(folder):
+    try:
+        with open(os.path.join(folder, NOTE), encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError):
+        return None
+
+
+def _remove_abandoned(folder):
+    """Remove what killed runs left half-made."""
+    for entry in os.scandir(folder):
+        _, number, ending = ([""] * 3 + entry.name.rsplit(".", 2))[-3:]
+        if ending == "partial" and number.isdecimal() and not runs(int(number)):
+            shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _free_memory():
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return None
