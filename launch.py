@@ -46,13 +46,7 @@ def launch_training(description, dataset_class, negative_metres=None, published_
         raise UserError(f"{dataset.name} train: {len(train_pairs)} pairs are less than a batch of "
                         f"{training.batch_size}; use a smaller --batch_size")
     agree_on_data(folder, data_identity(train_pairs))
-    findings = listing(dataset, {"train": train_pairs, "val": val_pairs})
-    if network.polar:
-        findings += [each for pairs in (train_pairs, val_pairs) for each in outdated(pairs, dataset.tiles(pairs))]
-    for finding in findings:
-        print(f"{dataset.name} {finding.split}: {finding.count:,} {finding.text}", flush=True)
-    if any(finding.problem for finding in findings):
-        print(f"check_data.py --dataset {dataset.name.lower()} says more", flush=True)
+    _note_findings(dataset, {"train": train_pairs, "val": val_pairs}, network.polar)
 
     from training import train
     train(network, training, parsed(RunConfig, args), train_pairs, val_pairs, folder,
@@ -99,6 +93,7 @@ def launch_testing(description, dataset_classes):
     network = checkpoint_network(args, path)
     dataset = _dataset(dataset_classes[args.split], network, args)
     pairs = _checked_pairs(dataset, args.split, network, args)
+    _note_findings(dataset, {args.split: pairs}, network.polar)
     json_path = result_file(args.result_dir, dataset.name, network, "json")
     os.makedirs(os.path.dirname(json_path), exist_ok=True)
 
@@ -128,6 +123,17 @@ def _dataset(dataset_class, network, args):
 def _checked_pairs(dataset, split, network, args):
     return checked(dataset.pairs(split, network.polar), dataset, network.sat_shape, network.grd_shape,
                    args.skip_missing)
+
+
+def _note_findings(dataset, splits, polar):
+    """Say what check_data.py would, as far as it takes no time."""
+    findings = listing(dataset, splits)
+    if polar:
+        findings += [finding for pairs in splits.values() for finding in outdated(pairs, dataset.tiles(pairs))]
+    for finding in findings:
+        print(f"{dataset.name} {finding.split}: {finding.count:,} {finding.text}", flush=True)
+    if any(finding.problem for finding in findings):
+        print(f"check_data.py --dataset {dataset.name.lower()} says more", flush=True)
 
 
 def _tested_checkpoint(args, trained_on):
