@@ -28,7 +28,7 @@ def main():
     parser = Parser(__doc__)
     parser.add_argument("--dataset", required=True, choices=list(DATASETS), help="what to check")
     add_folders(parser, "data")
-    parser.add_argument("--act_data", metavar="FILE.mat", help="CVACT's ACT_data.mat (default: in the dataset's folder)")
+    parser.add_argument("--act_data", metavar="FILE.mat", help="ACT_data.mat (default: the one in the dataset's folder)")
     parser.add_argument("--workers", type=at_least(int, 1), default=available_cores(), help="processes")
     parser.add_argument("--quick", action="store_true", help="only what needs no image to be decoded")
     parser.add_argument("--json", metavar="FILE", help="also write all findings, with all examples, to this file")

@@ -162,7 +162,7 @@ def add_training(parser):
 
 
     group.add_argument("--precision", choices=("float32", "bfloat16"), default=TRAINING.precision,
-                       help="of the convolutions; weights, descriptors and loss are float32 either way (paper: float32)")
+                       help="of the convolutions; weights, descriptors and loss stay float32 (paper: float32)")
     group.add_argument("--schedule", choices=("constant", "cosine"), default=TRAINING.schedule,
                        help="of the learning rate; cosine falls to 0 at the last epoch (paper: constant)")
     group.add_argument("--warmup_epochs", type=at_least(float, 0), default=TRAINING.warmup_epochs, metavar="EPOCHS",
@@ -193,8 +193,8 @@ def add_run(parser):
 def add_devices(parser):
     """Add --devices."""
     parser.add_argument("--devices", type=at_least(int, 1), metavar="N",
-                        help="GPUs of this machine that share a batch (default: all); without a GPU the CPU counts as N "
-                             "devices, to try it")
+                        help="GPUs of this machine that share a batch (default: all); without a GPU the CPU counts as "
+                             "N devices, to try it")
 
 
 def add_run_folders(parser, has_act_data):
@@ -284,8 +284,8 @@ def agree_on_data(folder, data):
     earlier = read_settings(folder)
     for name, value in data.items():
         if earlier is not None and earlier["data"].get(name) != value:
-            raise UserError(f"{folder}: holds a run with {name} {earlier['data'].get(name)}, and now there are {value}; "
-                            "restore the data as it was (or leave --skip_missing as it was), or use another --model_dir")
+            raise UserError(f"{folder}: holds a run with {name} {earlier['data'].get(name)}, and now {value}; restore the "
+                            "data (or --skip_missing) as it was, or use another --model_dir")
 
 
 def checkpoint_network(args, path):

@@ -60,8 +60,8 @@ def listing(dataset, splits):
                                     problem=False))
         twice = [each for each, count in collections.Counter(pairs.ids).items() if count > 1]
         if twice:
-            findings.append(Finding("duplicate ids", name, len(twice), "ids are listed more than once: in training such "
-                                    "a pair is its own negative, in testing it fills two ranks",
+            findings.append(Finding("duplicate ids", name, len(twice), "ids are listed more than once: in training "
+                                    "such a pair is its own negative, in testing it fills two ranks",
                                     examples=tuple(twice)))
     return findings + leakage(splits)
 
@@ -251,8 +251,8 @@ def files(pairs, results, titles):
             findings.append(Finding("missing", pairs.split, len(missing), f"{title} do not exist",
                                     examples=tuple(missing)))
         if broken:
-            findings.append(Finding("unreadable", pairs.split, len(broken), f"{title} cannot be decoded, or in part only",
-                                    examples=tuple(broken)))
+            findings.append(Finding("unreadable", pairs.split, len(broken), f"{title} cannot be decoded, or in part "
+                                    "only", examples=tuple(broken)))
         if odd:
             findings.append(Finding("size", pairs.split, len(odd), f"{title} have not the {usual[0]}x{usual[1]} pixels "
                                     "that most have", examples=tuple(odd)))

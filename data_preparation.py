@@ -66,7 +66,8 @@ def main(argv=None):
     args = parser.parse_args(argv)
 
     datasets = [DATASETS[args.dataset](args.data_dir, args.prepared_dir)] if args.dataset != "all" else [
-        dataset for dataset in (kind(args.data_dir, args.prepared_dir) for kind in DATASETS.values()) if os.path.isdir(dataset.aerial_dir)]
+        dataset for dataset in (kind(args.data_dir, args.prepared_dir) for kind in DATASETS.values())
+        if os.path.isdir(dataset.aerial_dir)]
     if not datasets:
         folders = ", ".join(kind(args.data_dir).aerial_dir for kind in DATASETS.values())
         raise UserError(f"{args.data_dir}: no dataset in it (looked for {folders}); see README, 'The datasets'")

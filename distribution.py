@@ -118,6 +118,7 @@ class Distribution:
 
     def _strategy(self):
         if self._workers > 1:
+            print(f"waiting for all {self._workers} processes of {CLUSTER}", flush=True)
             try:
                 return tf.distribute.MultiWorkerMirroredStrategy()
             except (tf.errors.OpError, ValueError, RuntimeError) as error:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from distribution import gather_rows
 from errors import UserError
 from image_files import write_whole
-from input_data import batches
+from input_data import CVACT, CVUSA, CVACTTest, batches
 from recall import one_percent, ranks, recall_curve, reported_recalls, within
 
 HIT_METRES = 5.0  # CVACT_test: a match this close to the truth is a hit
@@ -24,6 +24,8 @@ PUBLISHED = {
     ("CVACT", "SAFA_8", 0): (78.28, 91.60, 93.79, 98.15),
     ("CVACT_test", "SAFA_8", 1): (55.50, 79.94, 85.08, 94.49),
 }
+PUBLISHED_PAIRS = {"CVUSA": CVUSA.published["val"], "CVACT": CVACT.published["val"],
+                   "CVACT_test": CVACTTest.published["test"]}
 
 
 class Describer:
@@ -190,4 +192,7 @@ def test(describer, pairs, config, checkpoint, batch_size, json_path, descriptor
     published = PUBLISHED.get((pairs.dataset, config.network_type, config.polar)) if config.is_papers else None
     print(f"\n{pairs.dataset} {pairs.split}, {config}: {len(pairs):,} panoramas among {len(pairs):,} aerial images")
     print(recall_table(result, published), flush=True)
+    if published is not None and len(pairs) != PUBLISHED_PAIRS[pairs.dataset]:
+        print(f"the published recalls are among {PUBLISHED_PAIRS[pairs.dataset]:,} pairs, which these are not",
+              flush=True)
     return result

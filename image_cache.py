@@ -106,13 +106,15 @@ class DiskCache:
         partial = f"{self.folder}.{os.getpid()}.partial"
         os.makedirs(partial)
         try:
-            images = [np.lib.format.open_memmap(os.path.join(partial, f"{name}.npy"), "w+", np.uint8,
-                                                (len(pairs), *shape, 3)) for name, shape in zip(VIEWS, shapes, strict=True)]
+            images = [np.lib.format.open_memmap(
+                os.path.join(partial, f"{name}.npy"), "w+", np.uint8, (len(pairs), *shape, 3))
+                for name, shape in zip(VIEWS, shapes, strict=True)]
             for array in images:  # a mapped file on a full disk would end the process by a signal
                 _allocate(array.filename)
 
             def read(row):
-                for array, path, shape in zip(images, (pairs.sat_paths[row], pairs.grd_paths[row]), shapes, strict=True):
+                paths = pairs.sat_paths[row], pairs.grd_paths[row]
+                for array, path, shape in zip(images, paths, shapes, strict=True):
                     array[row] = read_input(path, shape)
             with concurrent.futures.ThreadPoolExecutor(available_cores()) as pool:
                 try:

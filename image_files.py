@@ -123,8 +123,8 @@ def _refuse_damaged_png(path, content):
         end = position + 8 + length
         if end + 4 > len(content) or zlib.crc32(memoryview(content)[position + 4:end]) != struct.unpack_from(
                 ">I", content, end)[0]:
-            raise ImageError(f"{path}: damaged; the checksum of its part {name.decode('latin1')!r} at byte {position:,} "
-                             "is wrong")
+            raise ImageError(f"{path}: damaged; the checksum of its part {name.decode('latin1')!r} at byte "
+                             f"{position:,} is wrong")
         position = end + 4
     if name != b"IEND":
         raise ImageError(f"{path}: truncated after {len(content):,} bytes")

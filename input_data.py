@@ -112,7 +112,8 @@ class CVUSA:
     def tiles(self, pairs):
         """Aerial tiles that the polar maps of `pairs` are made from."""
         polar_root = os.path.join(self.prepared_dir, "CVUSA", "polarmap")
-        return [f"{self.root}/bingmap{path.removeprefix(polar_root).removesuffix('.png')}.jpg" for path in pairs.sat_paths]
+        return [f"{self.root}/bingmap{path.removeprefix(polar_root).removesuffix('.png')}.jpg"
+                for path in pairs.sat_paths]
 
 
 class CVACT:
@@ -161,8 +162,8 @@ class CVACT:
         except FileNotFoundError:
             raise UserError(f"{self.mat}: not found; {_remedy(self)}") from None
         except (KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
-            raise UserError(f"{self.mat}: lacks panoIds, utm or {struct}.{field}, or is damaged ({_first_line(error)}); "
-                            "take it from the dataset again") from None
+            raise UserError(f"{self.mat}: lacks panoIds, utm or {struct}.{field}, or is damaged "
+                            f"({_first_line(error)}); take it from the dataset again") from None
         except Exception as error:  # whatever else broken bytes lead the parsers to
             raise UserError(f"{self.mat}: not a MATLAB file that can be read ({_first_line(error)}); "
                             "take it from the dataset again") from None

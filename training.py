@@ -326,5 +326,5 @@ def _understood(distribution, run_config):
             tf.errors.DeadlineExceededError) as error:
         if not distribution.has_others:
             raise
-        raise UserError(f"another process of the run has ended or cannot be reached ({type(error).__name__}); start all "
-                        "of them again: they go on from the last checkpoint") from None
+        raise UserError(f"another process of the run has ended or cannot be reached ({type(error).__name__}); start "
+                        "all of them again: they go on from the last checkpoint") from None

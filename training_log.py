@@ -43,7 +43,7 @@ class TrainingLog:
         self._scalars({f"steps/{name}": value for name, value in rates.items()}, step)
 
     def epoch(self, epoch, loss, recalls, seconds, rate, step):
-        """Report an epoch: its mean loss, recalls as fractions, seconds, pairs trained a second, Adam's step."""
+        """Report an epoch: its mean loss, recalls as fractions, seconds, pairs/s, Adam's step."""
         print(f"epoch {epoch}: loss {loss:.4f}  {recall_line(recalls)}  {seconds:.1f} s, {rate:.1f} pairs/s", flush=True)
         write_line(self.csv_path, (epoch, f"{loss:.6f}", *(f"{value:.6f}" for value in recalls.values()),
                                    f"{seconds:.2f}"))

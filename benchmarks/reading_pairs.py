@@ -1,6 +1,7 @@
 """Pairs/s that reading delivers at the paper's sizes, per setting, beside what a training step on a GPU would consume.
 
-Also: seconds and memory for a list of a million rows. Run from the repository's root: python benchmarks/reading_pairs.py
+Also: seconds and memory for a list of a million rows.
+Run from the repository's root: python benchmarks/reading_pairs.py
 """
 import argparse
 import os
@@ -59,8 +60,8 @@ def main():
         pairs = images(folder, args.pairs)
         rate(pairs, 1)
         one = max(rate(pairs, 1) for _ in range(3))
-        for name, value in [("no cache, 1 thread", one)] + (
-                [(f"no cache, {cores} threads", max(rate(pairs, cores) for _ in range(3)))] if cores > 1 else []):
+        for threads in sorted({1, cores}):
+            name, value = f"no cache, {threads} threads", max(rate(pairs, threads) for _ in range(3))
             print(f"{name}: {value:,.0f} pairs/s ({value / one:.2f} times one thread); cores to feed them: " + ", ".join(
                 f"{flop / GFLOP_PAIR / 1e9 / one:.1f}" for flop in GPUS.values()))
         for name, cache in (("memory", MemoryCache(pairs, (SHAPE, SHAPE))),

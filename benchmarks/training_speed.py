@@ -1,4 +1,4 @@
-"""Training at the paper's sizes: pairs/s forward and a step, FLOP/s beside the best single convolution, waiting, memory.
+"""Training at the paper's sizes: pairs/s forward and a step, FLOP/s beside the best convolution, waiting, memory.
 
 Each precision runs in a process of its own, so that its peak memory is its own. The step is the training script's, with
 dropout and Adam; its images are read from files that are made for it.
@@ -67,7 +67,8 @@ def measure(precision, batch_size, micro_batch):
     with tempfile.TemporaryDirectory() as folder:
         paths = []
         for name, size in (("sat.png", (112, 616)), ("grd.jpg", (224, 1232))):
-            smooth = cv2.resize(random.integers(0, 256, (14, 77, 3), np.uint8), size[::-1], interpolation=cv2.INTER_CUBIC)
+            smooth = cv2.resize(random.integers(0, 256, (14, 77, 3), np.uint8), size[::-1],
+                                interpolation=cv2.INTER_CUBIC)
             paths.append(os.path.join(folder, name))
             cv2.imwrite(paths[-1], smooth)
         count = 4 * batch_size

@@ -82,7 +82,8 @@ def mat_7_3(path, ids, utm, train, val, as_cells):
     with h5py.File(path, "w", userblock_size=512) as file:
         codes = [np.frombuffer(name.encode("utf-16-le"), "<u2") for name in ids]
         if as_cells:
-            cells = [file.create_dataset(f"#refs#/{number}", data=each[:, None]).ref for number, each in enumerate(codes)]
+            cells = [file.create_dataset(f"#refs#/{number}", data=each[:, None]).ref
+                     for number, each in enumerate(codes)]
             file.create_dataset("panoIds", data=np.array([cells], dtype=h5py.ref_dtype), dtype=h5py.ref_dtype)
         else:
             file.create_dataset("panoIds", data=np.stack(codes).T)
@@ -98,7 +99,8 @@ def test_a_mat_file_of_version_7_3_holds_the_same_pairs(own_towns, as_cells):
     path = own_towns / "Data/ANU_data_small/ACT_data.mat"
     content = scipy.io.loadmat(path)
     expected = [CVACT(str(own_towns / "Data")).pairs(split) for split in ("train", "val")]
-    mat_7_3(path, [str(np.asarray(name).item()) for name in content["panoIds"]], content["utm"], content["trainSet"]["trainInd"][0, 0].ravel(),
+    mat_7_3(path, [str(np.asarray(name).item()) for name in content["panoIds"]], content["utm"],
+            content["trainSet"]["trainInd"][0, 0].ravel(),
             content["valSet"]["valInd"][0, 0].ravel(), as_cells)
     for before, split in zip(expected, ("train", "val"), strict=True):
         pairs = CVACT(str(own_towns / "Data")).pairs(split)

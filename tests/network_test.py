@@ -71,7 +71,8 @@ def test_descriptors_losses_gradients_and_adam_steps_are_the_published_codes(gol
 
     optimizer.apply(gradients, variables)  # the first step; a training step takes the others
     step = training_step(model, optimizer)
-    trace = [float(loss), *(float(step(tf.constant(0, tf.int64), *images, None, tf.constant(0.0))[0]) for _ in range(3))]
+    trace = [float(loss)]
+    trace += [float(step(tf.constant(0, tf.int64), *images, None, tf.constant(0.0))[0]) for _ in range(3)]
     sat, grd = model(list(images), training=False)
     np.testing.assert_allclose([*trace, float(triplet_loss(sat, grd))], numbers["adam_loss_trace"], rtol=0, atol=5e-4)
     np.testing.assert_allclose(sat, numbers["sat_descriptors_after_4_steps"], rtol=0, atol=3e-3)

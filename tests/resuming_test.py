@@ -13,8 +13,8 @@ import pytest
 from conftest import ROOT, SMALL, complains, start, succeeds
 
 # With dropout, whose masks must go on too, and a checkpoint after every step.
-COMMAND = ["train_cvact.py", *[argument if argument != "1" else "0.8" for argument in SMALL], "--network_type", "SAFA_1",
-           "--epochs", 6, "--deterministic", "--save_every", 1]
+COMMAND = ["train_cvact.py", *[argument if argument != "1" else "0.8" for argument in SMALL], "--network_type",
+           "SAFA_1", "--epochs", 6, "--deterministic", "--save_every", 1]
 
 
 @pytest.fixture(scope="module")
