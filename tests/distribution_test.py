@@ -13,10 +13,11 @@ from conftest import ROOT, SMALL, complains, succeeds
 
 from input_data import CVACT, CVUSA
 
-# 21 steps with dropout; the rate is low enough for rounding not to be amplified.
-TRAINING = [argument if argument not in ("1", "1e-3") else {"1": "0.8", "1e-3": "3e-5"}[argument] for argument in SMALL]
-ARGUMENTS = [*TRAINING, "--network_type", "SAFA_2", "--epochs", "7", "--log_every", "1",
-             "--skip_missing"]
+# 21 steps with dropout at the paper's rate. Narrower networks and higher rates amplify rounding: where it turns a ReLU
+# or the choice of a pooling, Adam takes another step of full size.
+CHANGED = {"1": "0.8", "1e-3": "1e-5", "0.05": "0.125"}
+ARGUMENTS = [*(CHANGED.get(argument, argument) for argument in SMALL), "--network_type", "SAFA_2", "--epochs", "7",
+             "--log_every", "1", "--skip_missing"]
 SCRIPTS = {"CVUSA": "train_cvusa.py", "CVACT": "train_cvact.py"}
 
 
@@ -57,8 +58,9 @@ def assert_same_training(dataset, folder, expected):
     assert len(losses(expected, dataset)) >= 20
     np.testing.assert_allclose(losses(folder, dataset), losses(expected, dataset), rtol=0, atol=1e-5)
     others = weights(expected, dataset)
-    for key, tensor in weights(folder, dataset).items():
-        np.testing.assert_allclose(tensor, others[key], rtol=0, atol=1e-4, err_msg=key)
+    differences = [np.abs(tensor - others[key]) for key, tensor in weights(folder, dataset).items()]
+    assert max(each.max() for each in differences) < 1e-4  # 21 steps of 1e-5 could make them 4e-4
+    assert np.mean(np.concatenate([each.ravel() for each in differences])) < 1e-6
     assert recalls(folder, dataset) == recalls(expected, dataset)
 
 

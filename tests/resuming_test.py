@@ -72,13 +72,13 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(uninterrup
     assert settings["sessions"][0]["command"][0] == "train_cvact.py" and settings["data"]["train_pairs"] == 24
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_first_and_the_run_goes_on_with_the_same_bits(uninterrupted, tmp_path, number, code):
+@pytest.mark.parametrize("number, code, moment", [(signal.SIGTERM, 143, "step 1"), (signal.SIGINT, 130, "step 3")])
+def test_a_signal_saves_first_and_the_run_goes_on_with_the_same_bits(uninterrupted, tmp_path, number, code, moment):
     os.symlink(uninterrupted / "Data", tmp_path / "Data")
     command = [argument if argument != 1 else "10min" for argument in COMMAND]  # nothing else saves within an epoch
     process = start(*command, "--log_every", 1, cwd=tmp_path)
     for line in process.stdout:
-        if line.startswith("epoch 2, step 1"):
+        if line.startswith(f"epoch 2, {moment}"):  # after the third step comes the validation
             process.send_signal(number)
             break
     _, errors = process.communicate()
