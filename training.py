@@ -91,7 +91,8 @@ class _Run:
         shapes = network_config.sat_shape, network_config.grd_shape
         make_cache = {"none": lambda pairs: None, "memory": lambda pairs: MemoryCache(pairs, shapes),
                       "disk": lambda pairs: DiskCache(pairs, shapes, cache_dir)}[run_config.cache]
-        self.train_cache, self.val_cache = make_cache(train_pairs), make_cache(val_pairs)
+        with stop.at_once():
+            self.train_cache, self.val_cache = make_cache(train_pairs), make_cache(val_pairs)
         self.log = TrainingLog(csv_path, os.path.join(folder, TENSORBOARD)) if distribution.is_chief else None
 
     def say(self, text):
