@@ -105,10 +105,13 @@ class RunCheckpoints:
         """Save the run; `best` says whether these weights are the best so far.
 
         Raises:
-            UserError: they cannot be written; the checkpoints before them stay whole.
+            UserError: they cannot be written, or are not finite; the checkpoints before them stay whole.
         """
         if not self._distribution.is_chief:
             return
+        if not all(np.isfinite(variable.numpy()).all() for variable in self._weights.values()):
+            raise UserError(f"{self.folder}: the weights are not finite any more, so that they are not saved; those of "
+                            "the checkpoints before are. Use a lower --learning_rate with another --model_dir")
         try:
             for manager in (self._best, self._latest) if best else (self._latest,):
                 # A number of its own: a checkpoint that is written over could be lost.

@@ -91,7 +91,7 @@ class _Run:
         shapes = network_config.sat_shape, network_config.grd_shape
         make_cache = {"none": lambda pairs: None, "memory": lambda pairs: MemoryCache(pairs, shapes),
                       "disk": lambda pairs: DiskCache(pairs, shapes, cache_dir)}[run_config.cache]
-        with stop.at_once():
+        with self._leavable():
             self.train_cache, self.val_cache = make_cache(train_pairs), make_cache(val_pairs)
         self.log = TrainingLog(csv_path, os.path.join(folder, TENSORBOARD)) if distribution.is_chief else None
 
@@ -125,7 +125,7 @@ class _Run:
             self.say(f"weights: {config.continue_from or config.init}; Adam's step "
                      f"{int(self.optimizer.iterations.numpy())}, {epochs} epochs done; dropout keeps "
                      f"{config.keep_prob:g} of the activations")
-            with self.stop.at_once():
+            with self._leavable():
                 result = self._validate(before)
             if result is not None:
                 self.say(f"{before}: {recall_line(result['pessimistic_recall'])}")
@@ -145,7 +145,7 @@ class _Run:
             loss_sum = self._train_epoch(step, epoch, before)
             trained = time.perf_counter()
             try:
-                with self.stop.at_once():
+                with self._leavable():
                     result = self._validate("validation")
             except Stopped as stopped:
                 raise self._save_and_stop(stopped.signal, epoch, self.steps, loss_sum) from None
@@ -163,7 +163,7 @@ class _Run:
                 best = float(checkpoints.best_recall.numpy())
                 checkpoints.best_recall.assign(max(recall, best))
                 checkpoints.save(best=recall > best)
-            if self.stop.signal is not None:
+            if self.stop.signal is not None and not self.distribution.has_others:
                 raise Stopped(self.stop.signal, f"epoch {epoch} is saved")
         if self.distribution.is_chief:
             self._write_final_weights()
@@ -182,7 +182,7 @@ class _Run:
                          self.network_config.grd_shape, cache=self.train_cache)
         meter = _Meter(batch_size)
         saved = time.monotonic()
-        pending = None
+        pending, stops = None, 0
 
         def account(number):
             """Look at the outcome of a step: one later than it began, so that the device is never waited for."""
@@ -211,14 +211,18 @@ class _Run:
                 arrays = self.distribution.spread(sat, grd, *([] if utm is None else [utm]))
                 outcome = step(*arrays, *([None] if utm is None else []),
                                self.distribution.everywhere(float(self.stop.signal is not None)))
-                stops = 0 if pending is None else account(number - 1)
+                if pending is not None:
+                    stops = account(number - 1)
                 pending = outcome
                 meter.steps += 1
                 unit, every = self.run_config.save_every
                 due = time.monotonic() - saved >= 60 * every if unit == "minutes" else number % every == 0
-                if stops or due or number == self.steps or number % self.run_config.log_every == 0:
-                    stops += account(number)
-                if stops:  # of any process: all see the same number after the same step, and save here
+                ends, stops = stops, 0
+                if ends or due or number == self.steps or number % self.run_config.log_every == 0:
+                    stops = account(number)
+                # A request of any process reaches all of them with the same step. They act on it after the next one,
+                # also where this process has looked at it early, so that none waits for another that has left.
+                if ends or number == self.steps and stops:
                     raise self._save_and_stop(self.stop.signal or signal.SIGTERM, epoch, number, loss_sum)
                 if due and number < self.steps:
                     self._save(number, loss_sum)
@@ -237,6 +241,10 @@ class _Run:
     def _save_and_stop(self, number, epoch, steps, loss_sum):
         self._save(steps, loss_sum)
         return Stopped(number, f"epoch {epoch} is saved up to step {steps} of {self.steps}")
+
+    def _leavable(self):
+        """A context that a signal ends at once; with other processes, which wait for this one, only a step can."""
+        return contextlib.nullcontext() if self.distribution.has_others else self.stop.at_once()
 
     def _validate(self, title):
         """Recalls on the validation split; None in processes that are not the chief's."""

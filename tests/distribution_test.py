@@ -3,6 +3,7 @@ import csv
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -64,6 +65,24 @@ def assert_same_training(dataset, folder, expected):
     assert recalls(folder, dataset) == recalls(expected, dataset)
 
 
+def start_two(script, arguments, data, folder):
+    """Start a script as two processes of one run, in folders "0" and "1" that hold a link to the data."""
+    sockets = [socket.create_server(("localhost", 0)) for _ in range(2)]
+    addresses = [f"localhost:{each.getsockname()[1]}" for each in sockets]
+    for each in sockets:
+        each.close()
+    processes = []
+    for index in range(2):
+        machine = folder / str(index)
+        machine.mkdir()
+        os.symlink(data, machine / "Data")
+        config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        processes.append(subprocess.Popen(
+            [sys.executable, os.path.join(ROOT, script), *map(str, arguments)], cwd=machine, text=True,
+            env=os.environ | {"TF_CONFIG": json.dumps(config)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+    return processes
+
+
 def test_two_devices_train_what_one_device_trains(alone, tmp_path):
     dataset, folder = alone
     os.symlink(folder / "Data", tmp_path / "Data")
@@ -74,24 +93,29 @@ def test_two_devices_train_what_one_device_trains(alone, tmp_path):
 
 def test_two_processes_train_what_one_device_trains(alone, tmp_path):
     dataset, folder = alone
-    sockets = [socket.create_server(("localhost", 0)) for _ in range(2)]
-    addresses = [f"localhost:{each.getsockname()[1]}" for each in sockets]
-    for each in sockets:
-        each.close()
-    processes = []
-    for index in range(2):
-        machine = tmp_path / str(index)  # with its own copy of the data and nothing else
-        machine.mkdir()
-        os.symlink(folder / "Data", machine / "Data")
-        config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-        processes.append(subprocess.Popen(
-            [sys.executable, os.path.join(ROOT, SCRIPTS[dataset]), *map(str, ARGUMENTS)], cwd=machine, text=True,
-            env=os.environ | {"TF_CONFIG": json.dumps(config)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+    processes = start_two(SCRIPTS[dataset], ARGUMENTS, folder / "Data", tmp_path)
     outputs = [process.communicate(timeout=300) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert "2 CPU devices of 2 processes" in outputs[0][0]
     assert_same_training(dataset, tmp_path / "0", folder)
     assert os.listdir(tmp_path / "1") == ["Data"], "only the chief writes"
+
+
+@pytest.mark.parametrize("stopped", [signal.SIGTERM, signal.SIGKILL])
+def test_when_one_process_is_stopped_all_end(towns, tmp_path, stopped):
+    arguments = [*(argument if argument != "7" else "10000" for argument in ARGUMENTS), "--save_every", "2"]
+    processes = start_two("train_cvusa.py", arguments, towns / "Data", tmp_path)
+    for line in processes[0].stdout:
+        if line.startswith("epoch 2, step 1"):
+            processes[1].send_signal(stopped)
+            break
+    errors = [process.communicate(timeout=120)[1] for process in processes]
+    if stopped == signal.SIGTERM:  # of the one that does not write; the other one saves
+        assert [process.returncode for process in processes] == [143, 143], errors
+        assert all("is saved up to step" in error and "Traceback" not in error for error in errors)
+    else:
+        assert processes[0].returncode == 2 and "another process of the run has ended" in errors[0], errors
+    assert list((tmp_path / "0/Model/CVUSA/SAFA_2/polar_1").glob("ckpt-*.index"))
 
 
 GRADIENTS = """
