@@ -118,7 +118,7 @@ def test_other_settings_and_other_data_are_refused_with_both_values(uninterrupte
     (tmp_path / "Model/CVACT/SAFA_1/polar_1").mkdir(parents=True)
     (tmp_path / "Model/CVACT/SAFA_1/polar_1/config.json").write_text(
         settings.read_text().replace('"train_pairs": 24', '"train_pairs": 30'))
-    assert "train_pairs 30, and now there are 24" in complains(*COMMAND, cwd=tmp_path)
+    assert "train_pairs 30, and now 24" in complains(*COMMAND, cwd=tmp_path)
 
 
 def test_a_second_run_in_the_same_folder_is_refused(uninterrupted, tmp_path):
