@@ -162,7 +162,7 @@ def save_descriptors(path, pairs, sat, grd):
 
 
 def test(describer, pairs, config, checkpoint, batch_size, json_path, descriptors_path=None,
-         count_near=False):
+         count_near=False, precision="float32"):
     """Describe, search, report: prints the table and writes the JSON file.
 
     Args:
@@ -173,6 +173,7 @@ def test(describer, pairs, config, checkpoint, batch_size, json_path, descriptor
         batch_size: pairs at a time.
         json_path: file for the result.
         descriptors_path: .npz file for the descriptors, or None.
+        precision: that the network computes in, for the report.
         count_near: also count matches within 5 m of the truth; the published recalls of CVACT_test do.
 
     Returns:
@@ -184,7 +185,8 @@ def test(describer, pairs, config, checkpoint, batch_size, json_path, descriptor
         return None
     described = time.perf_counter()
     result = {"dataset": pairs.dataset, "split": pairs.split, "network_type": config.network_type,
-              "polar": config.polar, "checkpoint": checkpoint} | evaluate(sat, grd, pairs.utm if count_near else None)
+              "polar": config.polar, "precision": precision, "checkpoint": checkpoint}
+    result |= evaluate(sat, grd, pairs.utm if count_near else None)
     result["seconds"] = {"descriptors": round(described - begin, 3), "ranks": round(time.perf_counter() - described, 3)}
     if descriptors_path is not None:
         save_descriptors(descriptors_path, pairs, sat, grd)

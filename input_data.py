@@ -323,7 +323,8 @@ def checked(pairs, dataset, sat_shape, grd_shape, skip_missing=False):
         return complete
     names = [path for path, lost in zip(paths, missing, strict=True) if lost]
     prepared = dataset.polar_dir, getattr(dataset, "prepared_panorama_dir", dataset.polar_dir)
-    remedy = (f"run: python data_preparation.py --dataset {dataset.name.lower()} --data_dir {dataset.data_dir}"
+    elsewhere = f" --prepared_dir {dataset.prepared_dir}" if dataset.prepared_dir != dataset.data_dir else ""
+    remedy = (f"run: python data_preparation.py --dataset {dataset.name.lower()} --data_dir {dataset.data_dir}{elsewhere}"
               if names[0].startswith(prepared) else "get them from the dataset")
     alternative = f", or use --skip_missing to go on with {len(complete):,} pairs" if len(complete) else ""
     raise UserError(f"{counts}: {_first(names)}; {remedy}{alternative}")

@@ -109,7 +109,7 @@ def launch_testing(description, dataset_classes):
         print(f"checkpoint: {path}", flush=True)
     evaluation.test(evaluation.Describer(model, distribution), pairs, network, path, args.batch_size, json_path,
                     args.save_descriptors,
-                    count_near=dataset_classes[args.split] is CVACTTest)
+                    count_near=dataset_classes[args.split] is CVACTTest, precision=args.precision)
 
 
 def _dataset(dataset_class, network, args):

@@ -89,6 +89,12 @@ def test_two_devices_train_what_one_device_trains(alone, tmp_path):
     output = succeeds(SCRIPTS[dataset], *ARGUMENTS, "--devices", 2, cwd=tmp_path)
     assert "on 2 CPU devices" in output
     assert_same_training(dataset, tmp_path, folder)
+    for devices in (1, 2):
+        succeeds(SCRIPTS[dataset].replace("train", "test"), "--network_type", "SAFA_2", "--skip_missing", "--devices",
+                 devices, "--save_descriptors", f"{devices}.npz", cwd=tmp_path)
+    one, two = (np.load(tmp_path / f"{devices}.npz")["grd_descriptors"] for devices in (1, 2))
+    assert len(one) == 9
+    np.testing.assert_allclose(one, two, rtol=0, atol=1e-6)
 
 
 def test_two_processes_train_what_one_device_trains(alone, tmp_path):
