@@ -1,7 +1,8 @@
 """Check a dataset before it is trained or tested on: counts, files, prepared files, leaks, pairs that do not match.
 
 Decodes every image, and makes every prepared file anew in memory to compare it. What it cannot tell: whether a single
-panorama belongs to its tile, where the ground around looks alike everywhere; whether a place's position is right.
+panorama belongs to its tile, where the ground around looks alike everywhere; whether a place's position is right; that
+a JPEG's bytes were changed so that it still decodes to its end (JPEG has no checksums, PNG has).
 Exit code 0: nothing wrong; 1: problems, which are listed; 2: the dataset cannot be read at all.
 """
 import dataclasses
