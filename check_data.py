@@ -29,7 +29,7 @@ def main():
     parser = Parser(__doc__)
     parser.add_argument("--dataset", required=True, choices=list(DATASETS), help="what to check")
     add_folders(parser, "data")
-    parser.add_argument("--act_data", metavar="FILE.mat", help="ACT_data.mat (default: the one in the dataset's folder)")
+    parser.add_argument("--act_data", metavar="FILE.mat", help="ACT_data.mat (default: in the dataset's folder)")
     parser.add_argument("--workers", type=at_least(int, 1), default=available_cores(), help="processes")
     parser.add_argument("--quick", action="store_true", help="only what needs no image to be decoded")
     parser.add_argument("--json", metavar="FILE", help="also write all findings, with all examples, to this file")
@@ -37,8 +37,9 @@ def main():
     kind = DATASETS[args.dataset]
     if args.act_data and not issubclass(kind, CVACT):
         raise UserError("--act_data: belongs to CVACT; leave it out")
-    if args.json is not None and not os.path.isdir(os.path.dirname(args.json) or "."):
-        raise UserError(f"--json {args.json}: in a folder that does not exist; make it, or choose another file")
+    if args.json is not None and (not args.json or os.path.isdir(args.json)
+                                  or not os.path.isdir(os.path.dirname(args.json) or ".")):
+        raise UserError(f"--json {args.json}: a folder, or in none that exists; name a file in a folder that exists")
     dataset = kind(args.data_dir, args.prepared_dir, **({"mat": args.act_data} if args.act_data else {}))
     splits = {split: dataset.pairs(split) for split in dataset.splits}
     findings = listing(dataset, splits)
@@ -56,8 +57,8 @@ def main():
 
 def _check_split(dataset, pairs, workers, quick):
     paths = list(zip(*map(existing, zip(*sources(dataset, pairs.split), strict=True)), strict=True))
-    findings = outdated(pairs, dataset.tiles(pairs))
     if quick:
+        findings = outdated(pairs.split, _made(paths))
         for number, title in enumerate(TITLES):
             missing = [each[number] for each in paths if each[number] is not None and not os.path.exists(each[number])]
             if missing:
@@ -68,7 +69,16 @@ def _check_split(dataset, pairs, workers, quick):
     with worker_map(min(workers, -(-len(paths) // 16)), chunksize=4) as parallel_map:
         results = list(tqdm(parallel_map(check, paths), f"{dataset.name} {pairs.split}", total=len(paths), unit="pair",
                             leave=False, disable=None))
-    return findings + files(pairs, results, TITLES) + orientation(pairs, [result[3] for result in results])
+    # Times say nothing of a file that was just found to be what its source gives.
+    unproved = [(tile, panorama, polar if origin in (None, "other") else None, None if agrees else prepared)
+                for (tile, panorama, polar, prepared), (_, origin, agrees, _) in zip(paths, results, strict=True)]
+    return outdated(pairs.split, _made(unproved)) + files(pairs, results, TITLES) + orientation(pairs, [result[3] for result in results])
+
+
+def _made(paths):
+    """(source, prepared file) of the four kinds of files."""
+    made = [(each[kind], each[kind + 2]) for each in paths for kind in (0, 1)]
+    return [(source, prepared) for source, prepared in made if prepared is not None]
 
 
 def _report(dataset, splits, findings):

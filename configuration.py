@@ -252,18 +252,22 @@ def agree_with_earlier_run(folder, network, training):
     Raises:
         UserError: the first setting that differs, with both values.
     """
+    if not _has_checkpoints(folder):  # a start that saved nothing holds nobody to its settings
+        return
     earlier = read_settings(folder)
     if earlier is None:
-        if os.path.isdir(folder) and any(name.endswith(".index") for name in os.listdir(folder)):
-            raise UserError(f"{folder}: holds checkpoints without {SETTINGS}, so that nobody knows which run they are; "
-                            "restore the file, or use another --model_dir")
-        return
+        raise UserError(f"{folder}: holds checkpoints without {SETTINGS}, so that nobody knows which run they are; "
+                        "restore the file, or use another --model_dir")
     for kind, config in (("network", network), ("training", training)):
         for name, value in dataclasses.asdict(config).items():
             before = getattr(earlier[kind], name)
             if before != value and (name != "epochs" or training.schedule != "constant"):
                 raise UserError(f"{folder}: holds a run with --{name} {before}, not {value}; use --{name} {before} to "
                                 "go on with it, or another --model_dir for a new run")
+
+
+def _has_checkpoints(folder):
+    return os.path.isdir(folder) and any(name.endswith(".index") for name in os.listdir(folder))
 
 
 def data_identity(train_pairs):
@@ -281,7 +285,7 @@ def agree_on_data(folder, data):
     Raises:
         UserError: with both values.
     """
-    earlier = read_settings(folder)
+    earlier = read_settings(folder) if _has_checkpoints(folder) else None
     for name, value in data.items():
         if earlier is not None and earlier["data"].get(name) != value:
             raise UserError(f"{folder}: holds a run with {name} {earlier['data'].get(name)}, and now {value}; restore the "

@@ -18,6 +18,7 @@ NEAR_METRES = 5.0  # CVACT_test counts a match this close as a hit, so closer pl
 GRID = 4, 64  # rows and columns of a view's colours for the statistic of orientation
 LEAST_PAIRS = 30  # that the statistic needs
 CHANCE = 0.35  # share of pairs that look no more like each other than strangers, above which a split is reported
+CHANCE_SINGLE = 0.002  # share of pairs that may look mirrored or swapped by chance
 TURNS = {"turned by 90 degrees": 16, "turned by 180 degrees": 32, "turned by 270 degrees": 48}  # columns of GRID
 COLOUR_TYPES = {0: "grey-scale", 3: "palette", 4: "grey-scale with alpha", 6: "alpha"}  # of PNG
 
@@ -86,21 +87,21 @@ def leakage(splits):
     return findings
 
 
-def outdated(pairs, tiles):
-    """Polar maps that are older than their tiles.
+def outdated(split, made):
+    """Prepared files that are older than what they are made from.
 
     Args:
-        pairs: input_data.Pairs with polar maps.
-        tiles: their aerial tiles' paths, in the same order.
+        split: name of the split.
+        made: (source, prepared file) paths; those that do not exist are another check's.
     """
     def changed(path):
         try:
             return os.stat(path).st_mtime_ns
         except OSError:
             return None
-    old = [polar for polar, tile in zip(pairs.sat_paths, tiles, strict=True)
-           if None not in (times := (changed(polar), changed(tile))) and times[0] < times[1]]
-    return [Finding("outdated", pairs.split, len(old), "polar maps are older than their tiles: run "
+    old = [prepared for source, prepared in made
+           if None not in (times := (changed(source), changed(prepared))) and times[1] < times[0]]
+    return [Finding("outdated", split, len(old), "prepared files are older than what they are made from: run "
                     "data_preparation.py --overwrite", examples=tuple(old))] if old else []
 
 
@@ -187,7 +188,8 @@ def orientation(pairs, colours):
     """
     rows = [row for row, each in enumerate(colours) if each is not None]
     if len(rows) < LEAST_PAIRS:
-        return []
+        return [Finding("orientation", pairs.split, len(rows), f"pairs are too few to tell whether some are mirrored, "
+                        f"turned or swapped, which takes {LEAST_PAIRS}", problem=False)]
     sat, grd = (np.stack([colours[row][view] for row in rows]) for view in (0, 1))
     flat = grd.reshape(len(rows), -1)
     views = {"straight": sat, "mirrored": np.roll(sat[:, :, ::-1], 1, axis=2)}
@@ -225,8 +227,10 @@ def orientation(pairs, colours):
         np.minimum(best_score - own["straight"], (best_score - own["straight"])[best]) > 2)
     for name, selected in (("mirrored", mirrored), ("swapped", swapped)):
         if selected.any():
+            by_chance = 2 + int(CHANCE_SINGLE * len(rows))
             findings.append(Finding(f"{name} pairs", pairs.split, int(selected.sum()), f"pairs look {name}; look at "
-                                    "them", examples=ids(selected)))
+                                    f"them (up to {by_chance} of so many can be chance)", examples=ids(selected),
+                                    problem=bool(selected.sum() > by_chance)))
     return findings
 
 

@@ -2,8 +2,12 @@
 
 A batch is spread over replicas, one a device. The replicas of a process are fed by that process alone.
 """
+import contextlib
+import hashlib
 import json
 import os
+import re
+import signal
 
 import backend
 
@@ -96,6 +100,27 @@ class Distribution:
         """Give each of this process's replicas the same value, as `strategy.run` takes it."""
         return self._from_function(lambda context: tf.constant(value))
 
+    def agree(self, text):
+        """Refuse to go on if another process of the run says something else.
+
+        Args:
+            text: what all of them must say, such as their settings.
+
+        Raises:
+            UserError: in all processes.
+        """
+        if not self.has_others:
+            return
+        digest = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+
+        @tf.function
+        def gather(digest):
+            return self.strategy.run(gather_rows, (digest,))
+        digests = gather(self._from_function(lambda context: tf.constant([digest], tf.int64)))
+        if len(np.unique(self.strategy.experimental_local_results(digests)[0])) > 1:
+            raise UserError("the processes of the run were started with different settings, or see different data; "
+                            "give all of them the same")
+
     def share_chiefs_values(self, variables):
         """Give variables of all processes the chief's values."""
         if self._workers == 1:
@@ -119,11 +144,15 @@ class Distribution:
     def _strategy(self):
         if self._workers > 1:
             print(f"waiting for all {self._workers} processes of {CLUSTER}", flush=True)
+            # TensorFlow waits where Python's handlers do not run: Ctrl-C is left to the system.
+            before = signal.signal(signal.SIGINT, signal.SIG_DFL)
             try:
                 return tf.distribute.MultiWorkerMirroredStrategy()
             except (tf.errors.OpError, ValueError, RuntimeError) as error:
                 raise UserError(f"{CLUSTER}: {str(error).splitlines()[0][:300]}; check its addresses, and that every "
                                 "worker was started") from None
+            finally:
+                signal.signal(signal.SIGINT, before)
         names = [device.name for device in tf.config.list_logical_devices("GPU" if self._gpus else "CPU")]
         return tf.distribute.MirroredStrategy(names) if len(names) > 1 else tf.distribute.get_strategy()
 
@@ -146,6 +175,25 @@ def gather_rows(rows):
     if context.num_replicas_in_sync == 1:
         return rows
     return context.all_gather(tf.identity(rows), axis=0)  # the identity has the replica's device; an argument lacks it
+
+
+@contextlib.contextmanager
+def understood(distribution, remedy):
+    """Say in a user's words what TensorFlow says about memory and about other processes.
+
+    Args:
+        distribution: Distribution.
+        remedy: what to do when a device's memory is full.
+    """
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError:
+        raise UserError(f"the device's memory is full; use {remedy}") from None
+    except tf.errors.OpError as error:
+        if not distribution.has_others:
+            raise
+        raise UserError(f"another process of the run has ended or cannot be reached ({type(error).__name__}); start "
+                        "all of them again: they go on from the last checkpoint") from None
 
 
 def _choose_devices(devices):
@@ -175,6 +223,9 @@ def _workers():
         if set(cluster) - {"chief", "worker"} or task["type"] not in cluster or not (
                 0 <= int(task["index"]) < len(cluster[task["type"]])):
             raise ValueError("workers (and a chief) are expected, and a task that is one of them")
+        if len(set(workers)) < len(workers) or not all(
+                re.fullmatch(r"\S+:\d+", worker) for worker in workers) or int(task["index"]) != task["index"]:
+            raise ValueError("addresses are host:port, each once, and the index a whole number")
         return len(workers)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f'{CLUSTER}: not like {{"cluster": {{"worker": ["host1:12345", "host2:12345"]}}, "task": '

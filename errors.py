@@ -19,8 +19,8 @@ class UserError(Exception):
     """A mistake that the user can put right. Its text is one clear line: which file, what is wrong, what to do."""
 
 
-class Stopped(Exception):
-    """A signal ended the run.
+class Stopped(BaseException):
+    """A signal ended the run. No Exception, as KeyboardInterrupt is none: libraries would catch it.
 
     Attributes:
         signal: its number.

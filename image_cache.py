@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from errors import UserError
-from image_files import runs, write_whole
+from image_files import partial_path, remove_abandoned, write_whole
 from input_data import read_input
 from worker_pool import available_cores
 
@@ -24,21 +24,40 @@ def bytes_needed(pairs, shapes):
     return len(pairs) * sum(3 * height * width for height, width in shapes)
 
 
+def make_caches(kind, splits, shapes, folder):
+    """Caches for `input_data.batches`, one for each split.
+
+    Args:
+        kind: "none", "memory" or "disk".
+        splits: input_data.Pairs each.
+        shapes: (height, width) of the satellite and the ground view at the network's input.
+        folder: for "disk".
+
+    Returns:
+        List of None, MemoryCache or DiskCache.
+    """
+    if kind == "memory":
+        return [MemoryCache(pairs, shapes, sum(bytes_needed(each, shapes) for each in splits[:number]))
+                for number, pairs in enumerate(splits)]
+    return [DiskCache(pairs, shapes, folder) if kind == "disk" else None for pairs in splits]
+
+
 class MemoryCache:
     """Keeps every image that was read once.
 
     Args:
         pairs: input_data.Pairs.
         shapes: (height, width) of the satellite and the ground view at the network's input.
+        promised: bytes of the free memory that other caches will take.
 
     Raises:
         UserError: there is too little memory.
     """
 
-    def __init__(self, pairs, shapes):
+    def __init__(self, pairs, shapes, promised=0):
         needed, free = bytes_needed(pairs, shapes), _free_memory()
         print(f"{pairs.dataset} {pairs.split}: {needed / 1e9:.1f} GB of decoded images are kept in memory", flush=True)
-        if free is not None and needed > SPARE * free:
+        if free is not None and needed + promised > SPARE * free:
             raise UserError(f"--cache memory: {pairs.dataset} {pairs.split} needs {needed / 1e9:.1f} GB and "
                             f"{free / 1e9:.1f} GB are free; use --cache disk or none")
         self._images = [np.empty((len(pairs), *shape, 3), np.uint8) for shape in shapes]
@@ -75,8 +94,9 @@ class DiskCache:
             print(f"{self.folder}: {bytes_needed(pairs, shapes) / 1e9:.1f} GB of decoded images, made before from the "
                   "same files", flush=True)
         else:
-            self._make(pairs, shapes, identity)
-            self._images = self._load(shapes, identity)
+            while self._images is None:  # again if another process is just replacing it
+                self._make(pairs, shapes, identity)
+                self._images = self._load(shapes, identity)
 
     def get(self, view, row):
         """An image; `view` is 0 for satellite, 1 for ground."""
@@ -97,13 +117,13 @@ class DiskCache:
     def _make(self, pairs, shapes, identity):
         parent = os.path.dirname(self.folder)
         os.makedirs(parent, exist_ok=True)
-        _remove_abandoned(parent)
+        remove_abandoned(parent)
         needed, free = bytes_needed(pairs, shapes), shutil.disk_usage(parent).free
         print(f"{self.folder}: {needed / 1e9:.1f} GB of decoded images are written", flush=True)
         if free < needed:
             raise UserError(f"{parent}: the cache needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; free "
                             "some space, use another --prepared_dir, or leave out --cache disk")
-        partial = f"{self.folder}.{os.getpid()}.partial"
+        partial = partial_path(self.folder)
         os.makedirs(partial)
         try:
             images = [np.lib.format.open_memmap(
@@ -127,6 +147,8 @@ class DiskCache:
             for array in images:
                 array.flush()
             write_whole(os.path.join(partial, NOTE), json.dumps(identity).encode())
+            if _noted(self.folder) == identity and self._load(shapes, identity) is not None:
+                return  # another process has just made the same
             shutil.rmtree(self.folder, ignore_errors=True)
             try:
                 os.rename(partial, self.folder)
@@ -165,17 +187,19 @@ def _noted(folder):
         return None
 
 
-def _remove_abandoned(folder):
-    """Remove what killed runs left half-made."""
-    for entry in os.scandir(folder):
-        _, number, ending = ([""] * 3 + entry.name.rsplit(".", 2))[-3:]
-        if ending == "partial" and number.isdecimal() and not runs(int(number)):
-            shutil.rmtree(entry.path, ignore_errors=True)
-
-
 def _free_memory():
+    """Bytes of memory that this process can take, also inside a container or a batch job; None where nobody says."""
+    free = []
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
-            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return None
+            free += [int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:")]
+    except OSError:
+        pass
+    for limit, used in (("memory.max", "memory.current"),
+                        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
+        try:
+            numbers = [open(os.path.join("/sys/fs/cgroup", name), encoding="ascii").read() for name in (limit, used)]
+            free.append(int(numbers[0]) - int(numbers[1]))
+        except (OSError, ValueError):  # no such limit, or "max"
+            pass
+    return min(free, default=None)

@@ -1,6 +1,7 @@
 """Image files that are either read whole or refused, and either written whole or not at all."""
 import os
 import platform
+import shutil
 import struct
 import zlib
 
@@ -173,8 +174,7 @@ def write_whole(path, content, durable=True):
     The temporary name holds machine and process, so that several runs may write the same folder. `durable` waits for
     the disk, so that not even a power cut leaves an empty file; tens of thousands of images are checked instead.
     """
-    folder, name = os.path.split(path)
-    partial = os.path.join(folder, f".{name}.{_writer()}{PARTIAL}")
+    partial = partial_path(path)
     try:
         with open(partial, "wb") as file:
             file.write(content)
@@ -190,21 +190,26 @@ def write_whole(path, content, durable=True):
         raise
 
 
+def partial_path(path):
+    """Where this process makes a file or folder that gets the name `path` when it is whole."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name}.{_writer()}{PARTIAL}")
+
+
 def remove_abandoned(folder):
     """Remove what killed runs on this machine left half-written in a folder; files of running ones stay."""
     machine = _writer().rpartition("-")[0]
     for entry in os.scandir(folder):
         owner, _, process = entry.name.removesuffix(PARTIAL).rpartition(".")[2].rpartition("-")
-        if entry.name.endswith(PARTIAL) and owner == machine and process.isdecimal() and not runs(int(process)):
-            os.unlink(entry.path)
+        if entry.name.endswith(PARTIAL) and owner == machine and process.isdecimal() and not _runs(int(process)):
+            shutil.rmtree(entry.path) if entry.is_dir() else os.unlink(entry.path)
 
 
 def _writer():
     return f"{platform.node().partition('.')[0]}-{os.getpid()}"
 
 
-def runs(process):
-    """Whether a process of this machine, given by its number, is running."""
+def _runs(process):
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -92,7 +92,7 @@ class CVUSA:
                     aerial, ground = ([field.strip().replace("\\", "/") for field in row[:2]] + [""])[:2]
                     folders, _, name = aerial.removeprefix("bingmap/").rpartition("/")
                     stem = name.rpartition(".")[0] or name
-                    if not ground or not stem or not aerial.startswith("bingmap/"):
+                    if not ground or not stem or "\0" in aerial + ground or not aerial.startswith("bingmap/"):
                         wrong.append(f"row {number} ({','.join(row)[:80]!r})")
                         continue
                     ids.append(stem)

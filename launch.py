@@ -11,7 +11,7 @@ from configuration import (BEST, NetworkConfig, RunConfig, TrainingConfig, add_d
                            data_identity, parsed, result_file, run_folder)
 from data_checks import listing, outdated
 from errors import UserError
-from input_data import CVACT, CVACTTest, checked, polar_maps_are_stretched
+from input_data import CVACT, CVACTTest, checked, existing, polar_maps_are_stretched
 
 
 def launch_training(description, dataset_class, negative_metres=None, published_parts=("VGG", "spatial")):
@@ -32,6 +32,9 @@ def launch_training(description, dataset_class, negative_metres=None, published_
     if training.batch_hard_count > training.batch_size:
         raise UserError(f"--batch_hard_count {training.batch_hard_count}: more than the --batch_size "
                         f"{training.batch_size}; choose fewer")
+    if training.warmup_epochs >= training.epochs:
+        raise UserError(f"--warmup_epochs {training.warmup_epochs:g}: not less than --epochs {training.epochs}; choose "
+                        "fewer")
     if training.continue_from is not None:
         if training.init != TrainingConfig.init:
             raise UserError("--continue_from takes all weights from its checkpoint; leave --init out")
@@ -100,16 +103,17 @@ def launch_testing(description, dataset_classes):
     import checkpoints
     import evaluation
     import spatial_net
-    from distribution import Distribution
+    from distribution import Distribution, understood
     distribution = Distribution(args.devices)
-    with distribution.strategy.scope():
-        model = spatial_net.network(network, precision=args.precision)
-    checkpoints.load_weights(model, path, kind, network)
-    if distribution.is_chief:
-        print(f"checkpoint: {path}", flush=True)
-    evaluation.test(evaluation.Describer(model, distribution), pairs, network, path, args.batch_size, json_path,
-                    args.save_descriptors,
-                    count_near=dataset_classes[args.split] is CVACTTest, precision=args.precision)
+    with understood(distribution, "a smaller --batch_size"):
+        with distribution.strategy.scope():
+            model = spatial_net.network(network, precision=args.precision)
+        checkpoints.load_weights(model, path, kind, network)
+        if distribution.is_chief:
+            print(f"checkpoint: {path}", flush=True)
+        evaluation.test(evaluation.Describer(model, distribution), pairs, network, path, args.batch_size, json_path,
+                        args.save_descriptors, count_near=dataset_classes[args.split] is CVACTTest,
+                        precision=args.precision)
 
 
 def _dataset(dataset_class, network, args):
@@ -129,7 +133,8 @@ def _note_findings(dataset, splits, polar):
     """Say what check_data.py would, as far as it takes no time."""
     findings = listing(dataset, splits)
     if polar:
-        findings += [finding for pairs in splits.values() for finding in outdated(pairs, dataset.tiles(pairs))]
+        findings += [finding for split, pairs in splits.items()
+                     for finding in outdated(split, zip(existing(dataset.tiles(pairs)), pairs.sat_paths, strict=True))]
     for finding in findings:
         print(f"{dataset.name} {finding.split}: {finding.count:,} {finding.text}", flush=True)
     if any(finding.problem for finding in findings):

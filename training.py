@@ -14,22 +14,21 @@ from tqdm import tqdm
 
 from checkpoints import RunCheckpoints
 from configuration import SETTINGS, data_identity, read_settings, settings_text
-from distribution import Distribution
+from distribution import Distribution, understood
 from errors import Stopped, UserError
 from evaluation import Describer, evaluate, recall_line, tie_warning
-from image_cache import DiskCache, MemoryCache
+from image_cache import make_caches
 from image_files import write_whole
 from initial_weights import continue_published, initialise
 from input_data import batches, epoch_order
 from interruption import StopRequest
 from provenance import session
 from spatial_net import network as build_network
-from training_log import TrainingLog, put_aside, read_lines
+from training_log import TrainingLog, read_lines
 from training_step import adam, learning_rate_schedule, training_step
 
 LOCK = ".lock"  # held by the process that trains in a folder
 FINAL = "final.weights.h5"
-TENSORBOARD = "tensorboard"
 
 
 def train(network_config, training_config, run_config, train_pairs, val_pairs, folder, csv_path, cache_dir=None,
@@ -61,7 +60,10 @@ def train(network_config, training_config, run_config, train_pairs, val_pairs, f
         if distribution.is_chief:
             os.makedirs(folder, exist_ok=True)
             stack.enter_context(_only_run(folder))
-        stack.enter_context(_understood(distribution, run_config))
+        stack.enter_context(understood(distribution, "a smaller --micro_batch" if run_config.micro_batch else
+                                       "--micro_batch, which needs less for the same result"))
+        distribution.agree(repr((network_config, training_config, run_config.micro_batch, run_config.deterministic,
+                                 *map(data_identity, (train_pairs, val_pairs)))))
         stop = stack.enter_context(StopRequest())
         run = _Run(network_config, training_config, run_config, train_pairs, val_pairs, folder, csv_path, cache_dir,
                    distribution, stop)
@@ -89,11 +91,10 @@ class _Run:
         self.describer = Describer(self.network, distribution)
         self.checkpoints = RunCheckpoints(folder, self.network, self.optimizer, distribution)
         shapes = network_config.sat_shape, network_config.grd_shape
-        make_cache = {"none": lambda pairs: None, "memory": lambda pairs: MemoryCache(pairs, shapes),
-                      "disk": lambda pairs: DiskCache(pairs, shapes, cache_dir)}[run_config.cache]
         with self._leavable():
-            self.train_cache, self.val_cache = make_cache(train_pairs), make_cache(val_pairs)
-        self.log = TrainingLog(csv_path, os.path.join(folder, TENSORBOARD)) if distribution.is_chief else None
+            self.train_cache, self.val_cache = make_caches(run_config.cache, (train_pairs, val_pairs), shapes,
+                                                           cache_dir)
+        self.log = TrainingLog(csv_path, folder) if distribution.is_chief else None
 
     def say(self, text):
         if self.distribution.is_chief:
@@ -135,10 +136,14 @@ class _Run:
         config, checkpoints = self.training_config, self.checkpoints
         finished = int(checkpoints.epoch.numpy())
         if finished >= config.epochs:
+            if self.distribution.is_chief and not os.path.exists(os.path.join(self.folder, FINAL)):
+                self._write_final_weights()  # the run ended between its last checkpoint and this
             self.say(f"all {config.epochs} epochs were finished before; use more --epochs to go on")
             return
         step = training_step(self.network, self.optimizer, self.distribution.strategy, negative_metres,
                              config.batch_hard_count, self.run_config.micro_batch, config.clip_norm)
+        if self.distribution.is_chief and os.path.exists(os.path.join(self.folder, FINAL)):
+            os.unlink(os.path.join(self.folder, FINAL))  # of fewer epochs
         for epoch in range(finished + 1, config.epochs + 1):
             begin = time.perf_counter()
             before = int(checkpoints.steps.numpy())
@@ -163,7 +168,7 @@ class _Run:
                 best = float(checkpoints.best_recall.numpy())
                 checkpoints.best_recall.assign(max(recall, best))
                 checkpoints.save(best=recall > best)
-            if self.stop.signal is not None and not self.distribution.has_others:
+            if self.stop.signal is not None and not self.distribution.has_others and epoch < config.epochs:
                 raise Stopped(self.stop.signal, f"epoch {epoch} is saved")
         if self.distribution.is_chief:
             self._write_final_weights()
@@ -248,8 +253,10 @@ class _Run:
 
     def _validate(self, title):
         """Recalls on the validation split; None in processes that are not the chief's."""
-        descriptors = self.describer(self.val_pairs, self.network_config, self.training_config.batch_size, title,
-                                     self.val_cache)
+        batch_size = self.training_config.batch_size
+        if self.run_config.micro_batch is not None:
+            batch_size = min(batch_size, self.run_config.micro_batch * self.distribution.replicas)
+        descriptors = self.describer(self.val_pairs, self.network_config, batch_size, title, self.val_cache)
         return evaluate(*descriptors) if self.distribution.is_chief else None
 
     def _is_new(self):
@@ -263,9 +270,9 @@ class _Run:
             self.network_config, self.training_config, data_identity(self.train_pairs), sessions).encode())
 
     def _put_foreign_lines_aside(self, is_new):
-        lines = read_lines(self.csv_path)
-        if lines and (is_new or int(lines[-1][0]) > int(self.checkpoints.epoch.numpy()) + 1):
-            kept = put_aside(self.csv_path)
+        if is_new:
+            self.log.forget()
+        if (kept := self.log.put_foreign_lines_aside()) is not None:
             self.say(f"{self.csv_path}: held the lines of another run, or of one cut off; kept as {kept}")
 
     def _write_final_weights(self):
@@ -320,20 +327,3 @@ def _only_run(folder):
         except OSError:  # a file system without locks
             pass
         yield
-
-
-@contextlib.contextmanager
-def _understood(distribution, run_config):
-    """Say in a user's words what TensorFlow says about memory and about other processes."""
-    try:
-        yield
-    except tf.errors.ResourceExhaustedError:
-        remedy = ("a smaller --micro_batch" if run_config.micro_batch else
-                  "--micro_batch, which needs less for the same result")
-        raise UserError(f"the device's memory is full; use {remedy}") from None
-    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError,
-            tf.errors.DeadlineExceededError) as error:
-        if not distribution.has_others:
-            raise
-        raise UserError(f"another process of the run has ended or cannot be reached ({type(error).__name__}); start "
-                        "all of them again: they go on from the last checkpoint") from None

@@ -13,6 +13,8 @@ from errors import UserError
 from evaluation import recall_line
 from image_files import write_whole
 
+OWN = "epochs.csv"  # in the run's folder
+TENSORBOARD = "tensorboard"
 COLUMNS = ("epoch", "loss", "recall@1", "recall@5", "recall@10", "recall@1%", "seconds")
 
 
@@ -21,13 +23,32 @@ class TrainingLog:
 
     Args:
         csv_path: file for the losses and recalls of the epochs.
-        tensorboard_dir: folder for the event files.
+        folder: of the run, for the event files and a copy of the CSV file, which tells whether the other is its own.
     """
 
-    def __init__(self, csv_path, tensorboard_dir):
+    def __init__(self, csv_path, folder):
         os.makedirs(os.path.dirname(csv_path), exist_ok=True)
-        self.csv_path = csv_path
-        self._writer = tf.summary.create_file_writer(tensorboard_dir)
+        self.csv_path, self._own_path = csv_path, os.path.join(folder, OWN)
+        try:
+            self._writer = tf.summary.create_file_writer(os.path.join(folder, TENSORBOARD))
+        except tf.errors.OpError as error:
+            self._writer = tf.summary.create_noop_writer()
+            _complain(error)
+
+    def forget(self):
+        """Begin a new run: lines of an earlier one in its folder do not count."""
+        if os.path.exists(self._own_path):
+            os.unlink(self._own_path)
+
+    def put_foreign_lines_aside(self):
+        """Keep a CSV file that is not this run's under another name, and write its own; returns the name, or None."""
+        lines, own = read_lines(self.csv_path), read_lines(self._own_path)
+        if lines == own:
+            return None
+        kept = put_aside(self.csv_path) if lines and lines != own[:len(lines)] else None
+        if own:
+            write_lines(self.csv_path, own)
+        return kept
 
     def steps(self, epoch, number, steps, rates, step):
         """Report the steps since the last such report.
@@ -45,8 +66,10 @@ class TrainingLog:
     def epoch(self, epoch, loss, recalls, seconds, rate, step):
         """Report an epoch: its mean loss, recalls as fractions, seconds, pairs/s, Adam's step."""
         print(f"epoch {epoch}: loss {loss:.4f}  {recall_line(recalls)}  {seconds:.1f} s, {rate:.1f} pairs/s", flush=True)
-        write_line(self.csv_path, (epoch, f"{loss:.6f}", *(f"{value:.6f}" for value in recalls.values()),
-                                   f"{seconds:.2f}"))
+        row = (str(epoch), f"{loss:.6f}", *(f"{value:.6f}" for value in recalls.values()), f"{seconds:.2f}")
+        lines = [line for line in read_lines(self._own_path) if int(line[0]) < epoch]  # without those of a stopped run
+        for path in self._own_path, self.csv_path:
+            write_lines(path, [*lines, row])
         self._scalars({"epochs/loss": loss} | {f"epochs/recall@{k}": value for k, value in recalls.items()}, step)
 
     def _scalars(self, values, step):
@@ -56,7 +79,7 @@ class TrainingLog:
                     tf.summary.scalar(name, value)
             self._writer.flush()
         except tf.errors.OpError as error:  # pictures are not worth a run
-            print(f"TensorBoard's files cannot be written ({error.message.splitlines()[0][:200]})", file=sys.stderr)
+            _complain(error)
 
 
 def read_lines(path):
@@ -77,11 +100,10 @@ def read_lines(path):
     return lines[1:]
 
 
-def write_line(path, row):
-    """Put an epoch's line into the CSV file, in place of its own and later ones from a run that was stopped."""
-    lines = [line for line in read_lines(path) if int(line[0]) < row[0]]
+def write_lines(path, lines):
+    """Write a CSV file of these lines."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *lines, row])
+    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *lines])
     write_whole(path, text.getvalue().encode())
 
 
@@ -92,3 +114,7 @@ def put_aside(path):
                 if not os.path.exists(name))
     os.replace(path, kept)
     return kept
+
+
+def _complain(error):
+    print(f"TensorBoard's files cannot be written ({error.message.splitlines()[0][:200]})", file=sys.stderr)

@@ -57,13 +57,16 @@ def test_files_that_are_missing_broken_or_odd_are_named(own_town):
     cv2.imwrite(pairs.grd_paths[3], np.zeros((50, 60, 3), np.uint8))
     cv2.imwrite(polar[4], cv2.imread(polar[4]).astype(np.uint16) * 257)
     cv2.imwrite(polar[5], cv2.cvtColor(cv2.imread(polar[5]), cv2.COLOR_BGR2BGRA))
-    os.utime(polar[6], (1, 1))
     cv2.imwrite(polar[7], 255 - cv2.imread(polar[7]))
+    for number in (6, 7):  # that are older than their tiles; number 6 still is what its tile gives
+        os.utime(polar[number], (1, 1))
+    _, found = findings(own_town, "cvusa", "--quick")
+    assert found["outdated", "train"]["count"] == 2
     code, found = findings(own_town)
     assert code == 1
     for check, text, path in (("missing", "panoramas", pairs.grd_paths[0]),
                               ("unreadable", "panoramas", pairs.grd_paths[1]),
-                              ("size", "panoramas", pairs.grd_paths[3]), ("outdated", "polar maps", polar[6]),
+                              ("size", "panoramas", pairs.grd_paths[3]), ("outdated", "prepared files", polar[7]),
                               ("content", "polar maps", polar[7])):
         finding = found[check, "train"]
         assert finding["count"] == 1 and text in finding["text"], check

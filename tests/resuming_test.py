@@ -3,6 +3,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,11 +114,10 @@ def test_other_settings_and_other_data_are_refused_with_both_values(uninterrupte
                                   ("--clip_norm", "2", "--clip_norm None, not 2.0"),
                                   ("--schedule", "cosine", "--schedule constant, not cosine")):
         assert expected in complains(*COMMAND, flag, value, cwd=tmp_path)
-    settings = uninterrupted / "Model/CVACT/SAFA_1/polar_1/config.json"
     os.unlink(tmp_path / "Model")
-    (tmp_path / "Model/CVACT/SAFA_1/polar_1").mkdir(parents=True)
-    (tmp_path / "Model/CVACT/SAFA_1/polar_1/config.json").write_text(
-        settings.read_text().replace('"train_pairs": 24', '"train_pairs": 30'))
+    shutil.copytree(uninterrupted / "Model", tmp_path / "Model")
+    settings = tmp_path / "Model/CVACT/SAFA_1/polar_1/config.json"
+    settings.write_text(settings.read_text().replace('"train_pairs": 24', '"train_pairs": 30'))
     assert "train_pairs 30, and now 24" in complains(*COMMAND, cwd=tmp_path)
 
 
