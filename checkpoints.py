@@ -75,7 +75,7 @@ class RunCheckpoints:
         needed = weights * (3 * (KEPT + 1) + 2)  # with Adam's two moments; a new one is written before an old one goes
         free = shutil.disk_usage(self.folder).free
         if free < needed:
-            raise UserError(f"{self.folder}: the run's checkpoints need {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB "
+            raise UserError(f"{self.folder}: the run's checkpoints need {needed / 1e9:.3g} GB and {free / 1e9:.3g} GB "
                             "are free; free some space, or use another --model_dir")
 
     def restore(self):

@@ -141,8 +141,8 @@ def plan(title, source_dir, target_dir, published_size):
         folder = os.path.dirname(folder) or "."
     needed, free = (len(files) - existing) * LEAST_BYTES, shutil.disk_usage(folder).free
     if free < needed:
-        raise UserError(f"{target_dir}: {len(files) - existing:,} files need at least {needed / 1e9:.1f} GB and "
-                        f"{free / 1e9:.1f} GB are free; free some space or use another --data_dir")
+        raise UserError(f"{target_dir}: {len(files) - existing:,} files need at least {needed / 1e9:.3g} GB and "
+                        f"{free / 1e9:.3g} GB are free; free some space or use another --data_dir")
     note = "" if size == published_size else f" (the dataset's have {wanted})"
     print(f"{title}: {len(files):,} images of {height}x{width}{note}", flush=True)
     return files, size

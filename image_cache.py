@@ -56,10 +56,10 @@ class MemoryCache:
 
     def __init__(self, pairs, shapes, promised=0):
         needed, free = bytes_needed(pairs, shapes), _free_memory()
-        print(f"{pairs.dataset} {pairs.split}: {needed / 1e9:.1f} GB of decoded images are kept in memory", flush=True)
+        print(f"{pairs.dataset} {pairs.split}: {needed / 1e9:.3g} GB of decoded images are kept in memory", flush=True)
         if free is not None and needed + promised > SPARE * free:
-            raise UserError(f"--cache memory: {pairs.dataset} {pairs.split} needs {needed / 1e9:.1f} GB and "
-                            f"{free / 1e9:.1f} GB are free; use --cache disk or none")
+            raise UserError(f"--cache memory: {pairs.dataset} {pairs.split} needs {needed / 1e9:.3g} GB and "
+                            f"{free / 1e9:.3g} GB are free; use --cache disk or none")
         self._images = [np.empty((len(pairs), *shape, 3), np.uint8) for shape in shapes]
         self._known = np.zeros((len(shapes), len(pairs)), bool)
 
@@ -91,7 +91,7 @@ class DiskCache:
         identity = {"pairs": len(pairs), "sources": _sources_digest(pairs)}
         self._images = self._load(shapes, identity)
         if self._images is not None:
-            print(f"{self.folder}: {bytes_needed(pairs, shapes) / 1e9:.1f} GB of decoded images, made before from the "
+            print(f"{self.folder}: {bytes_needed(pairs, shapes) / 1e9:.3g} GB of decoded images, made before from the "
                   "same files", flush=True)
         else:
             while self._images is None:  # again if another process is just replacing it
@@ -119,9 +119,9 @@ class DiskCache:
         os.makedirs(parent, exist_ok=True)
         remove_abandoned(parent)
         needed, free = bytes_needed(pairs, shapes), shutil.disk_usage(parent).free
-        print(f"{self.folder}: {needed / 1e9:.1f} GB of decoded images are written", flush=True)
+        print(f"{self.folder}: {needed / 1e9:.3g} GB of decoded images are written", flush=True)
         if free < needed:
-            raise UserError(f"{parent}: the cache needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; free "
+            raise UserError(f"{parent}: the cache needs {needed / 1e9:.3g} GB and {free / 1e9:.3g} GB are free; free "
                             "some space, use another --prepared_dir, or leave out --cache disk")
         partial = partial_path(self.folder)
         os.makedirs(partial)
