@@ -62,10 +62,15 @@ def test_upper_case_extensions_are_found(own_towns):
     for folder in ("CVUSA/bingmap/19", "CVUSA/streetview/panos", "ANU_data_small/satview_polish"):
         for path in (own_towns / "Data" / folder).iterdir():
             path.rename(path.with_suffix(".JPG"))
-    shutil.rmtree(own_towns / "Data/CVUSA/polarmap")
-    succeeds("data_preparation.py", "--dataset", "cvusa", cwd=own_towns)
+            assert not path.exists()  # a file system that ignores the case would show nothing
+    polar = own_towns / "Data/CVUSA/polarmap"
+    expected = contents(polar)
+    shutil.rmtree(polar)
+    assert "34 prepared" in succeeds("data_preparation.py", "--dataset", "cvusa", cwd=own_towns)
+    assert contents(polar) == expected
     for arguments in (["train_cvusa.py"], ["train_cvact.py", "--polar", 0]):
-        succeeds(*arguments, *SMALL, "--network_type", "SAFA_1", "--epochs", 1, cwd=own_towns)
+        output = succeeds(*arguments, *SMALL, "--network_type", "SAFA_1", "--epochs", 1, cwd=own_towns)
+        assert "24 pairs for training, 10 for validation" in output and "finished 1 epochs" in output
 
 
 def test_two_runs_preparing_one_folder_both_finish(own_towns):
