@@ -14,7 +14,7 @@ import sys
 from tqdm import tqdm
 
 from command_line import Parser, add_folders, at_least
-from data_checks import Finding, check_pair, files, listing, orientation, outdated, sources
+from data_checks import check_pair, files, listing, missing, orientation, outdated, sources
 from data_preparation import DATASETS
 from errors import UserError, reported
 from image_files import write_whole
@@ -60,10 +60,8 @@ def _check_split(dataset, pairs, workers, quick):
     if quick:
         findings = outdated(pairs.split, _made(paths))
         for number, title in enumerate(TITLES):
-            missing = [each[number] for each in paths if each[number] is not None and not os.path.exists(each[number])]
-            if missing:
-                findings.append(Finding("missing", pairs.split, len(missing), f"{title} do not exist",
-                                        examples=tuple(missing)))
+            of_kind = [each[number] for each in paths if each[number] is not None]
+            findings += missing(pairs.split, title, [path for path in of_kind if not os.path.exists(path)])
         return findings
     check = functools.partial(check_pair, isinstance(dataset, CVACT))
     with worker_map(min(workers, -(-len(paths) // 16)), chunksize=4) as parallel_map:
@@ -72,7 +70,8 @@ def _check_split(dataset, pairs, workers, quick):
     # Times say nothing of a file that was just found to be what its source gives.
     unproved = [(tile, panorama, polar if origin in (None, "other") else None, None if agrees else prepared)
                 for (tile, panorama, polar, prepared), (_, origin, agrees, _) in zip(paths, results, strict=True)]
-    return outdated(pairs.split, _made(unproved)) + files(pairs, results, TITLES) + orientation(pairs, [result[3] for result in results])
+    findings = outdated(pairs.split, _made(unproved)) + files(pairs, results, TITLES)
+    return findings + orientation(pairs, [result[3] for result in results])
 
 
 def _made(paths):

@@ -11,7 +11,7 @@ import tensorflow as tf
 import published_checkpoint
 from checkpoint_files import INDEX, KERAS, TENSORFLOW
 from configuration import BEST
-from errors import UserError
+from errors import UserError, first_line
 from image_files import write_whole
 
 KEPT = 3
@@ -93,7 +93,7 @@ class RunCheckpoints:
                 self._all.restore(path).assert_consumed()
             except Exception as error:  # TensorFlow's readers raise many kinds for broken bytes
                 damaged.append(path)
-                print(f"{path}: cannot be read ({_first_line(error)}); going back to the one before", flush=True)
+                print(f"{path}: cannot be read ({first_line(error)}); going back to the one before", flush=True)
             else:
                 return path
         if damaged:
@@ -117,7 +117,7 @@ class RunCheckpoints:
                 # A number of its own: a checkpoint that is written over could be lost.
                 manager.save(1 + max(map(_number, manager.checkpoints), default=0))
         except (tf.errors.OpError, OSError) as error:
-            raise UserError(f"{self.folder}: the checkpoint cannot be written ({_first_line(error)}); those before it "
+            raise UserError(f"{self.folder}: the checkpoint cannot be written ({first_line(error)}); those before it "
                             "are whole: free some space and run the same command again") from None
 
 
@@ -153,7 +153,7 @@ def load_weights(network, path, kind, description, parts=("VGG", "spatial")):
     except UserError:
         raise
     except Exception as error:  # TensorFlow's and HDF5's readers raise many kinds for broken bytes
-        raise UserError(f"{path}: cannot be read as weights of {description} ({_first_line(error)}); it is damaged or "
+        raise UserError(f"{path}: cannot be read as weights of {description} ({first_line(error)}); it is damaged or "
                         "another network's: copy or download it again, or use another one") from None
     wrong = [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]
     if wrong:
@@ -240,8 +240,3 @@ def _renew_state(folder):
 
 def _number(path):
     return int(path.rpartition("-")[2])
-
-
-def _first_line(error):
-    lines = str(getattr(error, "message", "") or error).splitlines() or [type(error).__name__]
-    return re.sub(r"^\{\{.*?\}\} ?", "", lines[0])[:300]  # without the name of TensorFlow's operation

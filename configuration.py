@@ -161,8 +161,7 @@ def add_training(parser):
                             "training checkpoint, instead of --init")
 
 
-    group.add_argument("--precision", choices=("float32", "bfloat16"), default=TRAINING.precision,
-                       help="of the convolutions; weights, descriptors and loss stay float32 (paper: float32)")
+    add_precision(group)
     group.add_argument("--schedule", choices=("constant", "cosine"), default=TRAINING.schedule,
                        help="of the learning rate; cosine falls to 0 at the last epoch (paper: constant)")
     group.add_argument("--warmup_epochs", type=at_least(float, 0), default=TRAINING.warmup_epochs, metavar="EPOCHS",
@@ -188,6 +187,12 @@ def add_run(parser):
                        help="steps between lines of the log and points in TensorBoard")
     group.add_argument("--deterministic", action="store_true",
                        help="the same bits in every run on the same machine, also after a stop; slower on GPUs")
+
+
+def add_precision(parser):
+    """Add --precision."""
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default=TRAINING.precision,
+                        help="of the convolutions; weights, descriptors and loss stay float32 (paper: float32)")
 
 
 def add_devices(parser):

@@ -105,6 +105,11 @@ def outdated(split, made):
                     "data_preparation.py --overwrite", examples=tuple(old))] if old else []
 
 
+def missing(split, title, paths):
+    """Files of a split that do not exist, with the name of their kind."""
+    return [Finding("missing", split, len(paths), f"{title} do not exist", examples=tuple(paths))] if paths else []
+
+
 def check_pair(is_cvact, paths):
     """All that the files of one pair tell; the function of a worker process.
 
@@ -245,15 +250,12 @@ def files(pairs, results, titles):
     findings = []
     for number, title in enumerate(titles):
         found = [result[0][number] for result in results if result[0][number] is not None]
-        missing = [file["path"] for file in found if file["error"] == "missing"]
         broken = [file["error"] for file in found if file["error"] not in (None, "missing")]
         sizes = collections.Counter(file["size"] for file in found if file["size"])
         usual = max(sizes, key=sizes.get, default=None)
         odd = [f"{file['path']} ({file['size'][0]}x{file['size'][1]})" for file in found
                if file["size"] and file["size"] != usual]
-        if missing:
-            findings.append(Finding("missing", pairs.split, len(missing), f"{title} do not exist",
-                                    examples=tuple(missing)))
+        findings += missing(pairs.split, title, [file["path"] for file in found if file["error"] == "missing"])
         if broken:
             findings.append(Finding("unreadable", pairs.split, len(broken), f"{title} cannot be decoded, or in part "
                                     "only", examples=tuple(broken)))

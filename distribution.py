@@ -14,7 +14,7 @@ import backend
 import numpy as np
 import tensorflow as tf
 
-from errors import UserError
+from errors import UserError, first_line
 
 CLUSTER = "TF_CONFIG"
 
@@ -41,6 +41,7 @@ class Distribution:
 
     def __init__(self, devices=None):
         self._workers = _workers()
+        self.has_others = self._workers > 1
         self._gpus = _choose_devices(devices)
         self.strategy = self._strategy()
         self.replicas = self.strategy.num_replicas_in_sync
@@ -48,12 +49,11 @@ class Distribution:
         self._from_function(lambda context: numbers.append(context.replica_id_in_sync_group) or tf.constant(0))
         self._own = numbers
         self.is_chief = numbers[0] == 0
-        self.has_others = self._workers > 1
 
     def __str__(self):
         if self.replicas == 1:
             return backend.devices()
-        among = f" of {self._workers} processes" if self._workers > 1 else ""
+        among = f" of {self._workers} processes" if self.has_others else ""
         return f"{self.replicas} {'GPUs' if self._gpus else 'CPU devices'}{among}"
 
     def local_rows(self, order, batch_size):
@@ -123,7 +123,7 @@ class Distribution:
 
     def share_chiefs_values(self, variables):
         """Give variables of all processes the chief's values."""
-        if self._workers == 1:
+        if not self.has_others:
             return
 
         def sum_over_replicas(values):
@@ -142,14 +142,14 @@ class Distribution:
             variable.assign(value)
 
     def _strategy(self):
-        if self._workers > 1:
+        if self.has_others:
             print(f"waiting for all {self._workers} processes of {CLUSTER}", flush=True)
             # TensorFlow waits where Python's handlers do not run: Ctrl-C is left to the system.
             before = signal.signal(signal.SIGINT, signal.SIG_DFL)
             try:
                 return tf.distribute.MultiWorkerMirroredStrategy()
             except (tf.errors.OpError, ValueError, RuntimeError) as error:
-                raise UserError(f"{CLUSTER}: {str(error).splitlines()[0][:300]}; check its addresses, and that every "
+                raise UserError(f"{CLUSTER}: {first_line(error)}; check its addresses, and that every "
                                 "worker was started") from None
             finally:
                 signal.signal(signal.SIGINT, before)

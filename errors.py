@@ -2,6 +2,7 @@
 import contextlib
 import errno
 import os
+import re
 import signal
 import sys
 
@@ -53,6 +54,12 @@ def reported():
             raise
         remedy = REMEDIES.get(error.errno, "check this path, or choose another one")
         sys.exit(_end(f"{script}: error: {error.filename or 'output'}: {os.strerror(error.errno)}; {remedy}", 2))
+
+
+def first_line(error):
+    """What an exception of a library says, in a line that fits into one of ours."""
+    lines = str(getattr(error, "message", "") or error).splitlines() or [type(error).__name__]
+    return re.sub(r"^\{\{.*?\}\} ?", "", lines[0])[:300]  # without the name of TensorFlow's operation
 
 
 def _end(line, code):

@@ -147,7 +147,7 @@ class DiskCache:
             for array in images:
                 array.flush()
             write_whole(os.path.join(partial, NOTE), json.dumps(identity).encode())
-            if _noted(self.folder) == identity and self._load(shapes, identity) is not None:
+            if self._load(shapes, identity) is not None:
                 return  # another process has just made the same
             shutil.rmtree(self.folder, ignore_errors=True)
             try:

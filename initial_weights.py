@@ -10,7 +10,7 @@ import numpy as np
 import published_checkpoint
 from checkpoint_files import KERAS, NUMPY, find_checkpoint
 from checkpoints import load_weights, network_variables, slot_path
-from errors import UserError
+from errors import UserError, first_line
 
 KERAS_FILE = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
 DOWNLOAD = f"get {KERAS_FILE} where there is internet and name it with --init, or use --init random"
@@ -112,8 +112,8 @@ def _keras_vgg16(init):
     try:
         imagenet = keras.applications.VGG16(include_top=False, weights=init, input_shape=(32, 32, 3))
     except Exception as error:  # Keras raises bare Exceptions when a download fails, and h5py's for a broken file
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise UserError(f"--init {init}: VGG16's ImageNet weights cannot be loaded ({reason}); {DOWNLOAD}") from None
+        raise UserError(f"--init {init}: VGG16's ImageNet weights cannot be loaded ({first_line(error)}); "
+                        f"{DOWNLOAD}") from None
     layers = [layer for layer in imagenet.layers if isinstance(layer, keras.layers.Conv2D)]
     # block1_conv1 is conv1_1
     return {f"conv{layer.name[5]}_{layer.name[-1]}": (layer.kernel.numpy(), layer.bias.numpy()) for layer in layers}

@@ -12,7 +12,7 @@ import numpy as np
 import scipy.io
 from tqdm import tqdm
 
-from errors import UserError
+from errors import UserError, first_line
 from image_files import ImageError, image_size, read_image
 from worker_pool import available_cores
 
@@ -163,9 +163,9 @@ class CVACT:
             raise UserError(f"{self.mat}: not found; {_remedy(self)}") from None
         except (KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
             raise UserError(f"{self.mat}: lacks panoIds, utm or {struct}.{field}, or is damaged "
-                            f"({_first_line(error)}); take it from the dataset again") from None
+                            f"({first_line(error)}); take it from the dataset again") from None
         except Exception as error:  # whatever else broken bytes lead the parsers to
-            raise UserError(f"{self.mat}: not a MATLAB file that can be read ({_first_line(error)}); "
+            raise UserError(f"{self.mat}: not a MATLAB file that can be read ({first_line(error)}); "
                             "take it from the dataset again") from None
         if not np.isfinite(utm).all() or (numbers != rows + 1).any():
             raise UserError(f"{self.mat}: positions that are not finite, or indices that are not whole numbers; take "
@@ -239,10 +239,6 @@ def _read_mat_7_3(path, struct, field):
                else [text(codes) for codes in names.T])
         return (ids, np.asarray(file["utm"][()], np.float64).T,
                 np.asarray(file[struct][field][()], np.float64).ravel())
-
-
-def _first_line(error):
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _remedy(dataset):

@@ -6,9 +6,9 @@ import os
 
 from checkpoint_files import find_checkpoint
 from command_line import Parser, at_least
-from configuration import (BEST, NetworkConfig, RunConfig, TrainingConfig, add_devices, add_network, add_run,
-                           add_run_folders, add_training, agree_on_data, agree_with_earlier_run, checkpoint_network,
-                           data_identity, parsed, result_file, run_folder)
+from configuration import (BEST, NetworkConfig, RunConfig, TrainingConfig, add_devices, add_network, add_precision,
+                           add_run, add_run_folders, add_training, agree_on_data, agree_with_earlier_run,
+                           checkpoint_network, data_identity, parsed, result_file, run_folder)
 from data_checks import listing, outdated
 from errors import UserError
 from input_data import CVACT, CVACTTest, checked, existing, polar_maps_are_stretched
@@ -81,8 +81,7 @@ def launch_testing(description, dataset_classes):
     parser.add_argument("--save_descriptors", metavar="FILE.npz",
                         help="write ids, sat_descriptors and grd_descriptors to this file")
     add_devices(parser)
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32",
-                        help="of the convolutions (paper: float32)")
+    add_precision(parser)
     add_network(parser, from_checkpoint=True)
     args = parser.parse_args()
     if args.save_descriptors is not None:

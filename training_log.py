@@ -9,7 +9,7 @@ import backend  # noqa: F401
 
 import tensorflow as tf
 
-from errors import UserError
+from errors import UserError, first_line
 from evaluation import recall_line
 from image_files import write_whole
 
@@ -117,4 +117,4 @@ def put_aside(path):
 
 
 def _complain(error):
-    print(f"TensorBoard's files cannot be written ({error.message.splitlines()[0][:200]})", file=sys.stderr)
+    print(f"TensorBoard's files cannot be written ({first_line(error)})", file=sys.stderr)
