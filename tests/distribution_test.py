@@ -57,7 +57,11 @@ def recalls(folder, dataset):
 
 def assert_same_training(dataset, folder, expected):
     assert len(losses(expected, dataset)) >= 20
-    np.testing.assert_allclose(losses(folder, dataset), losses(expected, dataset), rtol=0, atol=1e-5)
+    found, loss = losses(folder, dataset), losses(expected, dataset)
+    # Rounding makes 4e-7 in the first steps. Where it turns a ReLU it grows, to 3e-5 after 21 steps on four cores and less
+    # on two. Other masks of dropout or other negatives make 1e-2 at once.
+    np.testing.assert_allclose(found[:6], loss[:6], rtol=0, atol=2e-6)
+    np.testing.assert_allclose(found, loss, rtol=0, atol=1e-4)
     others = weights(expected, dataset)
     differences = [np.abs(tensor - others[key]) for key, tensor in weights(folder, dataset).items()]
     assert max(each.max() for each in differences) < 1e-4  # 21 steps of 1e-5 could make them 4e-4
