@@ -80,6 +80,7 @@ class _Run:
         self.train_pairs, self.val_pairs = train_pairs, val_pairs
         self.folder, self.csv_path = folder, csv_path
         self.distribution, self.stop = distribution, stop
+        self.said_no_negatives = False
         self.steps = len(train_pairs) // training_config.batch_size  # an incomplete batch is dropped
         with distribution.strategy.scope():
             self.network = build_network(network_config, training_config.keep_prob, training_config.seed,
@@ -197,9 +198,11 @@ class _Run:
             if not np.isfinite(loss):
                 raise UserError(
                     f"epoch {epoch}, step {number} of {self.steps}: the loss is {loss}, so the run is stopped; the "
-                    f"checkpoints of the epochs before are kept. Use a lower --learning_rate with another --model_dir"
-                    + ("" if self.train_pairs.utm is None else "; a batch of places all close together has no "
-                                                               "negatives"))
+                    f"checkpoints of the epochs before are kept. Use a lower --learning_rate with another --model_dir")
+            if loss == 0 and not self.said_no_negatives:  # no other batch has a loss of 0: the diagonal's is log 2
+                self.say(f"epoch {epoch}, step {number} of {self.steps}: a batch without negatives, since all its places "
+                         "are too close to each other; its loss is 0 (said once)")
+                self.said_no_negatives = True
             loss_sum += float(loss)
             meter.loss += float(loss)
             progress.set_postfix(loss=f"{loss_sum / number:.4f}", refresh=False)

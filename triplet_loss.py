@@ -10,12 +10,15 @@ def triplet_loss(sat, grd, negatives=None, batch_hard_count=0):
     """Mean of log(1 + exp(10 * (positive distance - negative distance))), both views as the anchor.
 
     As published, the diagonal (and what `negatives` masks) stays in the sums with its constant log 2, while the
-    divisor counts B(B-1) pairs, or the pairs that are not masked.
+    divisor counts B(B-1) pairs, or the pairs that are not masked. Unlike there, a batch in which all are masked has
+    loss 0 instead of an infinite one, and masked entries are never among the hardest.
 
     Args:
         sat, grd: (B, D) float32 descriptors of length 1; row i of both is one place.
         negatives: (B, B) mask, 1 where satellite i is a negative of ground j; None: all but the diagonal.
-        batch_hard_count: k > 0 takes the mean over the k hardest entries of each row and column instead.
+        batch_hard_count: k > 0 takes the mean over the k hardest entries of each row and column instead, those on the
+            diagonal among them, as published; with `negatives` over the k hardest that are not masked, or fewer where
+            fewer are left.
 
     Returns:
         () float32.
@@ -24,22 +27,27 @@ def triplet_loss(sat, grd, negatives=None, batch_hard_count=0):
     positive = ops.diagonal(distances)
     ground_to_satellite = positive[None, :] - distances
     satellite_to_ground = positive[:, None] - distances
-    if negatives is None:
-        batch = ops.cast(ops.shape(sat)[0], "float32")
-        pairs = batch * (batch - 1.0)
-    else:
+    if negatives is not None:
         negatives = ops.cast(negatives, "float32")
-        pairs = ops.sum(negatives)
         ground_to_satellite *= negatives
         satellite_to_ground *= negatives
 
-    def soft_margin(differences):
+    def soft_margin(differences, negatives):
         losses = ops.softplus(LOSS_WEIGHT * differences)  # log(1 + exp(x)) that does not overflow
         if batch_hard_count:
-            return ops.mean(ops.top_k(losses, batch_hard_count)[0])
-        return ops.sum(losses) / pairs
+            if negatives is None:
+                return ops.mean(ops.top_k(losses, batch_hard_count)[0])
+            hardest = ops.top_k(losses * negatives, batch_hard_count)[0]  # every loss is above 0
+            return _quotient(ops.sum(hardest), ops.sum(ops.cast(hardest > 0, "float32")))
+        batch = ops.cast(ops.shape(sat)[0], "float32")
+        return _quotient(ops.sum(losses), batch * (batch - 1.0) if negatives is None else ops.sum(negatives))
 
-    return (soft_margin(ops.transpose(ground_to_satellite)) + soft_margin(satellite_to_ground)) / 2.0
+    return (soft_margin(ops.transpose(ground_to_satellite), None if negatives is None else ops.transpose(negatives))
+            + soft_margin(satellite_to_ground, negatives)) / 2.0
+
+
+def _quotient(total, count):
+    return ops.where(count > 0, total / ops.maximum(count, 1.0), 0.0)
 
 
 def far_apart(utm, metres):

@@ -7,6 +7,7 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+import scipy.io
 from conftest import SMALL, complains, run, succeeds
 
 from recall import ranks, reported_recalls
@@ -124,6 +125,19 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(t
     message = complains("train_cvusa.py", *arguments, "--network_type", "SAFA_2", "--epochs", 6, cwd=tmp_path)
     assert "the loss is" in message or "not finite" in message
     assert list((config.parent / "best").glob("*.index"))
+
+
+def test_batches_without_negatives_do_not_stop_a_run(own_towns):
+    path = own_towns / "Data/ANU_data_small/ACT_data.mat"
+    content = scipy.io.loadmat(path)
+    everywhere_alike = content["utm"][:1] + np.zeros_like(content["utm"])
+    scipy.io.savemat(path, {"panoIds": content["panoIds"], "utm": everywhere_alike} | {
+        struct: {field: content[struct][field][0, 0]} for struct, field in
+        (("trainSet", "trainInd"), ("valSet", "valInd"))})
+    output = succeeds("train_cvact.py", *SMALL, "--network_type", "SAFA_1", "--epochs", 2, "--batch_hard_count", 2,
+                      cwd=own_towns)
+    assert output.count("a batch without negatives") == 1 and "finished 2 epochs" in output
+    assert [float(row["loss"]) for row in lines(own_towns / "Result/CVACT/SAFA_1_polar_1.csv")] == [0, 0]
 
 
 def test_a_collapsed_network_does_not_look_perfect(trained, tmp_path):

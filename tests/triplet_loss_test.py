@@ -54,3 +54,25 @@ def test_the_hardest_negatives_of_all_are_all_negatives():
     sat, grd = descriptors(0), descriptors(1)
     assert float(triplet_loss(sat, grd, batch_hard_count=5)) == pytest.approx(as_written(sat, grd) * 20 / 25, rel=1e-5)
     assert float(triplet_loss(sat, grd, batch_hard_count=1)) > float(triplet_loss(sat, grd, batch_hard_count=2))
+
+
+@pytest.mark.parametrize("batch_hard_count", [0, 2])
+def test_a_batch_without_negatives_has_loss_0_and_no_gradient(batch_hard_count):
+    sat, grd = tf.constant(descriptors(0)), tf.constant(descriptors(1))
+    with tf.GradientTape() as tape:
+        tape.watch([sat, grd])
+        loss = triplet_loss(sat, grd, np.zeros((5, 5), np.float32), batch_hard_count)
+    assert float(loss) == 0 and all((gradient.numpy() == 0).all() for gradient in tape.gradient(loss, [sat, grd]))
+
+
+def test_places_that_are_no_negatives_are_not_among_the_hardest():
+    sat, grd = descriptors(0), descriptors(1)
+    mask = np.array(far_apart(np.array([[0, 0], [0, 9], [0, 40], [60, 0], [60, 1.0]]) + [693000, 6090000], 25.0))
+    mask[4, :3] = mask[:3, 4] = 0  # the last place has no negative, the first two have two, the others two and three
+    distances = 2 - 2 * sat.astype(np.float64) @ grd.T.astype(np.float64)
+    views = []
+    for differences in (np.diagonal(distances)[:, None] - distances, (np.diagonal(distances)[None] - distances).T):
+        losses = [sorted(np.log(1 + np.exp(10 * differences[row, mask[row] == 1])))[-2:] for row in range(5)]
+        assert [len(row) for row in losses] == [2, 2, 2, 2, 0]
+        views.append(np.mean(np.concatenate(losses)))
+    assert float(triplet_loss(sat, grd, mask, batch_hard_count=2)) == pytest.approx(np.mean(views), rel=1e-5)
