@@ -3,6 +3,8 @@ import argparse
 
 from errors import UserError
 
+LONGEST = 400  # characters of a message: it may quote a value of any length
+
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
     def _get_help_string(self, action):
@@ -18,7 +20,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(description=description, formatter_class=_Formatter, allow_abbrev=False)
 
     def error(self, message):
-        raise UserError(f"{message}; see --help")
+        raise UserError(f"{message if len(message) <= LONGEST else message[:LONGEST] + '...'}; see --help")
 
 
 def at_least(kind, low, high=None):
@@ -27,7 +29,7 @@ def at_least(kind, low, high=None):
         value = kind(text)
         if not low <= value <= (float("inf") if high is None else high) or value == float("inf"):
             raise argparse.ArgumentTypeError(
-                f"{text} is not {f'at least {low}' if high is None else f'between {low} and {high}'}")
+                f"{text[:40]} is not {f'at least {low}' if high is None else f'between {low} and {high}'}")
         return value
     parse.__name__ = kind.__name__  # argparse's messages say "invalid int value"
     return parse

@@ -36,13 +36,23 @@ class Stopped(BaseException):
 @contextlib.contextmanager
 def reported():
     """Run a script's main function: exit code 2 and a line for a `UserError` or a file that fails, 130 for Ctrl-C
-    (143 for SIGTERM where a script answers that).
+    (143 for SIGTERM where a script answers that), 141 where nobody reads the output any more (`... | head -1`).
 
     Anything else is a bug of ours and keeps its traceback.
     """
     script = os.path.basename(sys.argv[0])
     try:
-        yield
+        try:
+            yield
+        except SystemExit:
+            _flush()
+            raise
+        _flush()
+    except BrokenPipeError:
+        # What is left to be written, at Python's end too, goes nowhere.
+        for stream in sys.stdout, sys.stderr:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except UserError as error:
         sys.exit(_end(f"{script}: error: {error}", 2))
     except Stopped as stopped:
@@ -60,6 +70,11 @@ def first_line(error):
     """What an exception of a library says, in a line that fits into one of ours."""
     lines = str(getattr(error, "message", "") or error).splitlines() or [type(error).__name__]
     return re.sub(r"^\{\{.*?\}\} ?", "", lines[0])[:300]  # without the name of TensorFlow's operation
+
+
+def _flush():
+    if sys.stdout is not None:  # closed by the shell: >&-
+        sys.stdout.flush()
 
 
 def _end(line, code):
