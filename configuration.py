@@ -10,6 +10,7 @@ from command_line import add_folders, at_least
 from errors import UserError
 
 NETWORK_TYPE = re.compile(r"SAFA_([1-9]\d{0,2})|VGG_gp")
+MOST_DEVICES = 64  # more than any machine has; TensorFlow would start thousands of threads for more
 LAYERS_DOWN = 32  # pixels of the input behind one position of the last map: five 2x2 poolings
 SETTINGS = "config.json"  # beside a run's checkpoints
 BEST = "best"  # folder of the best checkpoint inside a run's
@@ -197,7 +198,7 @@ def add_precision(parser):
 
 def add_devices(parser):
     """Add --devices."""
-    parser.add_argument("--devices", type=at_least(int, 1), metavar="N",
+    parser.add_argument("--devices", type=at_least(int, 1, MOST_DEVICES), metavar="N",
                         help="GPUs of this machine that share a batch (default: all); without a GPU the CPU counts as "
                              "N devices, to try it")
 

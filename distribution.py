@@ -8,6 +8,8 @@ import json
 import os
 import re
 import signal
+import socket
+import time
 
 import backend
 
@@ -15,8 +17,12 @@ import numpy as np
 import tensorflow as tf
 
 from errors import UserError, first_line
+from interruption import SIGNALS, StopRequest
 
 CLUSTER = "TF_CONFIG"
+PORTS = range(1, 2**16)
+RETRY_SECONDS = 0.5  # between two looks at processes that do not listen yet
+ANSWER_SECONDS = 5.0  # that a connection may take
 
 
 class Distribution:
@@ -40,9 +46,11 @@ class Distribution:
     """
 
     def __init__(self, devices=None):
-        self._workers = _workers()
-        self.has_others = self._workers > 1
+        self._addresses, self._own_number = _cluster()
+        self.has_others = len(self._addresses) > 1
         self._gpus = _choose_devices(devices)
+        if not self._gpus and (warning := backend.unused_gpu_warning()):
+            print(warning, flush=True)
         self.strategy = self._strategy()
         self.replicas = self.strategy.num_replicas_in_sync
         numbers = []
@@ -53,7 +61,7 @@ class Distribution:
     def __str__(self):
         if self.replicas == 1:
             return backend.devices()
-        among = f" of {self._workers} processes" if self.has_others else ""
+        among = f" of {len(self._addresses)} processes" if self.has_others else ""
         return f"{self.replicas} {'GPUs' if self._gpus else 'CPU devices'}{among}"
 
     def local_rows(self, order, batch_size):
@@ -143,16 +151,18 @@ class Distribution:
 
     def _strategy(self):
         if self.has_others:
-            print(f"waiting for all {self._workers} processes of {CLUSTER}", flush=True)
-            # TensorFlow waits where Python's handlers do not run: Ctrl-C is left to the system.
-            before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+            with StopRequest() as stop, stop.at_once():
+                _wait_for_all(self._addresses, self._own_number)
+            # TensorFlow runs no handler of Python's while it connects, and leaves one that ignores SIGTERM.
+            handlers = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
             try:
                 return tf.distribute.MultiWorkerMirroredStrategy()
             except (tf.errors.OpError, ValueError, RuntimeError) as error:
                 raise UserError(f"{CLUSTER}: {first_line(error)}; check its addresses, and that every "
                                 "worker was started") from None
             finally:
-                signal.signal(signal.SIGINT, before)
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
         names = [device.name for device in tf.config.list_logical_devices("GPU" if self._gpus else "CPU")]
         return tf.distribute.MirroredStrategy(names) if len(names) > 1 else tf.distribute.get_strategy()
 
@@ -200,7 +210,7 @@ def _choose_devices(devices):
     gpus = tf.config.list_physical_devices("GPU")
     if devices is not None and gpus:
         if devices > len(gpus):
-            raise UserError(f"--devices {devices}: there are {len(gpus)} GPUs; use at most these")
+            raise UserError(f"--devices {devices}: this machine has {backend.devices()}; use no more")
         gpus = gpus[:devices]
         tf.config.set_visible_devices(gpus, "GPU")
     elif devices is not None:
@@ -211,22 +221,64 @@ def _choose_devices(devices):
     return gpus
 
 
-def _workers():
-    """Number of processes of the run, by TF_CONFIG."""
+def _cluster():
+    """The processes of the run, by TF_CONFIG: their addresses, "host:port" each, and the number of this one among them."""
     text = os.environ.get(CLUSTER)
     if not text:
-        return 1
+        return ["alone"], 0
     try:
         config = json.loads(text)
         cluster, task = config["cluster"], config["task"]
-        workers = cluster.get("chief", []) + cluster.get("worker", [])
+        chiefs, workers = cluster.get("chief", []), cluster.get("worker", [])
+        addresses = chiefs + workers
         if set(cluster) - {"chief", "worker"} or task["type"] not in cluster or not (
                 0 <= int(task["index"]) < len(cluster[task["type"]])):
             raise ValueError("workers (and a chief) are expected, and a task that is one of them")
-        if len(set(workers)) < len(workers) or not all(
-                re.fullmatch(r"\S+:\d+", worker) for worker in workers) or int(task["index"]) != task["index"]:
+        if len(set(addresses)) < len(addresses) or not all(
+                re.fullmatch(r"\S+:\d{1,5}", address) for address in addresses) or int(task["index"]) != task["index"]:
             raise ValueError("addresses are host:port, each once, and the index a whole number")
-        return len(workers)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if not all(_port(address) in PORTS for address in addresses):
+            raise ValueError(f"ports are numbers from {PORTS[0]} to {PORTS[-1]}")
+        return addresses, int(task["index"]) + (len(chiefs) if task["type"] == "worker" else 0)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(f'{CLUSTER}: not like {{"cluster": {{"worker": ["host1:12345", "host2:12345"]}}, "task": '
-                        f'{{"type": "worker", "index": 0}}}} ({error}); correct it, or unset it') from None
+                        f'{{"type": "worker", "index": 0}}}} ({first_line(error)}); correct it, or unset it') from None
+
+
+def _port(address):
+    return int(address.rpartition(":")[2])
+
+
+def _wait_for_all(addresses, own):
+    """Wait until a process listens at every address, as this one does at its own meanwhile.
+
+    TensorFlow would wait too, but would answer no signal and not say for whom.
+
+    Raises:
+        UserError: the own port is taken.
+        Stopped: by a signal.
+    """
+    dual = socket.has_dualstack_ipv6()
+    try:
+        listener = socket.create_server(("", _port(addresses[own])), dualstack_ipv6=dual,
+                                        family=socket.AF_INET6 if dual else socket.AF_INET)
+    except OSError as error:
+        raise UserError(f"{CLUSTER}: port {_port(addresses[own])} of this process cannot be used ({error.strerror}); "
+                        "end what uses it, or name another port in all processes") from None
+    with listener:
+        missing = [address for number, address in enumerate(addresses) if number != own]
+        said = False
+        while missing := [address for address in missing if not _listens(address)]:
+            if not said:
+                print(f"waiting for {len(missing)} of {len(addresses)} processes: {', '.join(missing)}", flush=True)
+                said = True
+            time.sleep(RETRY_SECONDS)
+
+
+def _listens(address):
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
+    except (OSError, UnicodeError):  # UnicodeError: a host name that cannot be one
+        return False
+    return True

@@ -8,10 +8,14 @@ import socket
 import subprocess
 import sys
 
+import backend
+
 import numpy as np
 import pytest
 from conftest import ROOT, SMALL, complains, succeeds
 
+from distribution import Distribution
+from errors import UserError
 from input_data import CVACT, CVUSA
 
 # 21 steps with dropout at the paper's rate. Narrower networks and higher rates amplify rounding: where it turns a ReLU
@@ -194,10 +198,61 @@ def test_batches_that_cannot_be_shared_are_refused(towns, tmp_path):
     assert "--micro_batch 3" in complains("train_cvusa.py", *SMALL, "--micro_batch", 3, cwd=tmp_path)
 
 
-@pytest.mark.parametrize("config", ["{", "[]", '{"cluster": {"ps": ["a:1"]}, "task": {"type": "ps", "index": 0}}',
-                                    '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}',
-                                    '{"cluster": {"worker": [1, 2]}, "task": {"type": "worker", "index": 0}}'])
-def test_a_mistake_in_tf_config_is_one_line(towns, tmp_path, monkeypatch, config):
+def test_a_mistake_in_tf_config_is_one_line(towns, tmp_path, monkeypatch):
     os.symlink(towns / "Data", tmp_path / "Data")
-    monkeypatch.setenv("TF_CONFIG", config)
+    monkeypatch.setenv("TF_CONFIG", "{")
     assert "TF_CONFIG" in complains("train_cvusa.py", *SMALL, cwd=tmp_path)
+
+
+WORKER = '{"cluster": {"worker": ["a:1", "b:%s"]}, "task": {"type": "worker", "index": %s}}'
+
+
+@pytest.mark.parametrize("config", ["[]", '{"cluster": {"ps": ["a:1"]}, "task": {"type": "ps", "index": 0}}',
+                                    '{"cluster": {"worker": [1, 2]}, "task": {"type": "worker", "index": 0}}',
+                                    WORKER % (1, 2), WORKER % (1, "1e400"), WORKER % (1, "NaN"), WORKER % (65536, 1),
+                                    WORKER % (0, 1), WORKER % ("x", 1), "[" * 100_000])
+def test_what_tf_config_must_not_be(config, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", config)
+    with pytest.raises(UserError, match="TF_CONFIG") as error:
+        Distribution()
+    assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_process_that_waits_for_the_others_can_be_stopped(towns, tmp_path, number, code):
+    waiting, other = start_two("train_cvusa.py", ARGUMENTS, towns / "Data", tmp_path, ["--seed", "wrong"])
+    for line in waiting.stdout:
+        if line.startswith("waiting for 1 of 2 processes: localhost:"):
+            break
+    waiting.send_signal(number)
+    errors = waiting.communicate(timeout=20)[1]
+    assert waiting.returncode == code and errors.startswith(f"train_cvusa.py: stopped by {number.name}"), errors
+    assert errors.count("\n") == 1 and other.wait() == 2
+
+
+def test_a_port_that_is_taken_is_named(monkeypatch):
+    with socket.create_server(("", 0)) as server:
+        port = server.getsockname()[1]
+        config = {"cluster": {"worker": [f"localhost:{port}", "localhost:1"]}, "task": {"type": "worker", "index": 0}}
+        monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+        with pytest.raises(UserError, match=f"port {port} of this process cannot be used"):
+            Distribution()
+
+
+@pytest.mark.parametrize("number", ["100000", "1" + 30 * "0"])
+def test_more_devices_than_machines_have_are_refused(tmp_path, number):
+    assert "--devices" in complains("test_cvusa.py", "--devices", number, cwd=tmp_path)
+
+
+def test_a_gpu_that_tensorflow_does_not_see_is_named_with_the_remedy(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(backend, "NVIDIA_DRIVER", [str(tmp_path / "nvidia[0-9]")])
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    Distribution()
+    assert not capsys.readouterr().out
+    (tmp_path / "nvidia0").touch()
+    Distribution()
+    output = capsys.readouterr().out
+    assert output.count("\n") == 1 and "pip install -r requirements-gpu.txt" in output
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    Distribution()
+    assert not capsys.readouterr().out
