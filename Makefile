@@ -1,6 +1,8 @@
-# `make demo` and `make test` need nothing but Python 3.11 with venv.
+# `make demo` and `make test` need nothing but Python 3.10 to 3.13 with venv; GPU=1 uses an NVIDIA GPU.
 PYTHON ?= python3
 VENV = .venv
+REQUIREMENTS = requirements$(if $(GPU),-gpu,).txt
+INSTALLED = $(VENV)/installed$(if $(GPU),-gpu,)
 RUN = $(VENV)/bin/python
 SMALL = --height 56 --width 308 --width_multiplier 0.125
 LEARN = --init random --keep_prob 1 --learning_rate 1e-3 --batch_size 16 --epochs 6
@@ -12,7 +14,7 @@ demo: PANORAMA = 112x616
 demo-cvact: DATASET = cvact
 demo-cvact: PANORAMA = 224x448
 demo demo-cvact: FOLDERS = --data_dir demo/$(DATASET)/Data --model_dir demo/$(DATASET)/Model --result_dir demo/$(DATASET)/Result
-demo demo-cvact: $(VENV)/installed
+demo demo-cvact: $(INSTALLED)
 	@begin=$$(date +%s) && \
 	$(RUN) toy_world.py --dataset $(DATASET) --train 1500 --test 200 --aerial_size 256 --panorama_size $(PANORAMA) --data_dir demo/$(DATASET)/Data && \
 	$(RUN) data_preparation.py --dataset $(DATASET) --data_dir demo/$(DATASET)/Data && \
@@ -21,13 +23,15 @@ demo demo-cvact: $(VENV)/installed
 	echo "" && \
 	echo "This took $$(($$(date +%s) - begin)) s. Images, network and results lie in demo/$(DATASET)."
 
-test: $(VENV)/installed
+test: $(INSTALLED)
 	$(RUN) -m pytest
 
 clean-demo:
 	rm -rf demo
 
-$(VENV)/installed: requirements.txt requirements-test.txt
+$(INSTALLED): requirements.txt $(REQUIREMENTS) requirements-test.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || { echo \
+		"$$($(PYTHON) --version 2>&1): TensorFlow needs Python 3.10 to 3.13; name one, such as: make PYTHON=python3.11" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-test.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r $(REQUIREMENTS) -r requirements-test.txt
 	touch $@
