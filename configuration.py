@@ -192,8 +192,10 @@ def add_run(parser):
 
 def add_precision(parser):
     """Add --precision."""
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default=TRAINING.precision,
-                        help="of the convolutions; weights, descriptors and loss stay float32 (paper: float32)")
+    parser.add_argument("--precision", choices=("float32", "tf32", "bfloat16"), default=TRAINING.precision,
+                        help="of the convolutions; weights, descriptors and loss stay float32. tf32: NVIDIA GPUs since "
+                             "Ampere round the convolutions' inputs to TensorFloat-32, others compute in float32 "
+                             "(paper: float32)")
 
 
 def add_devices(parser):

@@ -34,6 +34,7 @@ class Distribution:
     Args:
         devices: number of GPUs to use (default: all). Without GPUs the CPU counts as so many devices, which makes
             nothing faster but tries the distribution.
+        precision: see `backend.compute_in`.
 
     Attributes:
         strategy: tf.distribute.Strategy.
@@ -42,10 +43,12 @@ class Distribution:
         has_others: whether the run has other processes.
 
     Raises:
-        UserError: TF_CONFIG cannot be understood, its machines do not answer, or there are fewer GPUs.
+        UserError: TF_CONFIG cannot be understood, its machines do not answer, there are fewer GPUs, or the CPU is not
+            made for the precision.
     """
 
-    def __init__(self, devices=None):
+    def __init__(self, devices=None, precision="float32"):
+        backend.compute_in(precision)
         self._addresses, self._own_number = _cluster()
         self.has_others = len(self._addresses) > 1
         self._gpus = _choose_devices(devices)

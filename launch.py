@@ -103,7 +103,7 @@ def launch_testing(description, dataset_classes):
     import evaluation
     import spatial_net
     from distribution import Distribution, understood
-    distribution = Distribution(args.devices)
+    distribution = Distribution(args.devices, args.precision)
     with understood(distribution, "a smaller --batch_size"):
         with distribution.strategy.scope():
             model = spatial_net.network(network, precision=args.precision)

@@ -7,7 +7,8 @@ from keras import ops
 from VGG import VGG16
 
 NORM_EPSILON = 1e-12  # of the squared norm, TensorFlow's l2_normalize
-PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}  # Keras's dtype policies of the convolutions
+# Keras's dtype policies of the convolutions
+PRECISIONS = {"float32": "float32", "tf32": "float32", "bfloat16": "mixed_bfloat16"}
 SPATIAL_STDDEV, SPATIAL_BIAS = 0.005, 0.1  # initial values of the embedding's linear layers (published code)
 
 
@@ -110,8 +111,8 @@ def network(config, keep_prob=0.8, seed=None, precision="float32"):
         config: configuration.NetworkConfig.
         keep_prob: see `VGG.VGG16`.
         seed: of the random weights and of dropout; None draws one.
-        precision: "float32", or "bfloat16" for VGG16's convolutions; weights, sums over positions and descriptors
-            are float32 either way.
+        precision: "bfloat16" for VGG16's convolutions in bfloat16, else "float32" or "tf32" (which is a matter of
+            `backend.compute_in`); weights, sums over positions and descriptors are float32 either way.
 
     Returns:
         keras.Model: [sat, grd] images, BGR, 0..255 -> [sat, grd] descriptors, (B, D) float32 each. One branch

@@ -54,7 +54,7 @@ def train(network_config, training_config, run_config, train_pairs, val_pairs, f
     if run_config.deterministic:
         tf.config.experimental.enable_op_determinism()
         keras.utils.set_random_seed(training_config.seed)
-    distribution = Distribution(run_config.devices)
+    distribution = Distribution(run_config.devices, training_config.precision)
     _check_shares(training_config.batch_size, distribution.replicas, run_config.micro_batch)
     with contextlib.ExitStack() as stack:
         if distribution.is_chief:

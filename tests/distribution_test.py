@@ -256,3 +256,32 @@ def test_a_gpu_that_tensorflow_does_not_see_is_named_with_the_remedy(tmp_path, m
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     Distribution()
     assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flags, has", [("flags\t\t: fpu avx2 fma", False), ("flags\t\t: avx512f avx512_bf16", True),
+                                        ("flags\t\t: amx_tile amx_bf16", True), ("Features\t: fp asimd bf16", True),
+                                        ("Features\t: fp asimd", False), ("nothing known", True)])
+def test_bfloat16_is_refused_on_a_cpu_that_computes_it_in_software(flags, has, tmp_path, monkeypatch):
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{flags}\n")
+    monkeypatch.setattr(backend, "CPU_INFORMATION", str(tmp_path / "cpuinfo"))
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    assert backend.cpu_has_bfloat16() == has
+    if has:
+        Distribution(precision="bfloat16")
+    else:
+        with pytest.raises(UserError, match="--precision bfloat16: .* use --precision float32"):
+            Distribution(precision="bfloat16")
+
+
+def test_float32_is_float32_unless_tf32_is_asked_for():
+    import tensorflow as tf
+    for precision in ("tf32", "float32"):
+        Distribution(precision=precision)
+        assert tf.config.experimental.tensor_float_32_execution_enabled() == (precision == "tf32")
+
+
+def test_a_cpu_without_bfloat16_ends_training_in_a_line(towns, tmp_path, monkeypatch):
+    os.symlink(towns / "Data", tmp_path / "Data")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert "computes it in software" in complains("train_cvusa.py", *SMALL, "--precision", "bfloat16", cwd=tmp_path)
+    assert os.listdir(tmp_path) == ["Data"]
