@@ -1,5 +1,7 @@
 """What all scripts' command lines share."""
 import argparse
+import re
+import sys
 
 from errors import UserError
 
@@ -18,6 +20,12 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, description):
         super().__init__(description=description, formatter_class=_Formatter, allow_abbrev=False)
+
+    def parse_args(self, args=None, namespace=None):
+        for argument in sys.argv[1:] if args is None else args:
+            if re.search("[\ud800-\udfff]", argument):
+                raise UserError(f"{argument!r}: not UTF-8; rename this file or folder")
+        return super().parse_args(args, namespace)
 
     def error(self, message):
         raise UserError(f"{message if len(message) <= LONGEST else message[:LONGEST] + '...'}; see --help")

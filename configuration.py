@@ -7,11 +7,14 @@ import os
 import re
 
 from command_line import add_folders, at_least
-from errors import UserError
+from errors import UserError, first_line
+from ordinary_files import ordinary
 
 NETWORK_TYPE = re.compile(r"SAFA_([1-9]\d{0,2})|VGG_gp")
 MOST_DEVICES = 64  # more than any machine has; TensorFlow would start thousands of threads for more
 LAYERS_DOWN = 32  # pixels of the input behind one position of the last map: five 2x2 poolings
+LARGEST_SIDE = 2**14  # of an image, far beyond what any device can train with
+WIDTHS = 1 / 64, 4  # least and greatest width_multiplier
 SETTINGS = "config.json"  # beside a run's checkpoints
 BEST = "best"  # folder of the best checkpoint inside a run's
 
@@ -123,7 +126,7 @@ def add_network(parser, from_checkpoint=False):
         return None if from_checkpoint else value
 
     default = " (default: the checkpoint's)" if from_checkpoint else ""
-    side = at_least(int, LAYERS_DOWN)
+    side = at_least(int, LAYERS_DOWN, LARGEST_SIDE)
     group = parser.add_argument_group("network")
     group.add_argument("--network_type", type=_network_type, default=NETWORK.network_type, metavar="{SAFA_M,VGG_gp}",
                        help="SAFA_M: M spatial-aware embeddings (paper: 1, 2, 4, 8); VGG_gp: global pooling")
@@ -135,7 +138,7 @@ def add_network(parser, from_checkpoint=False):
                        help=f"input width of panoramas and polar maps (paper: 616){default}")
     group.add_argument("--aerial_size", type=side, default=size(NETWORK.aerial_size), metavar="PIXELS",
                        help=f"input side of aerial tiles with --polar 0 (paper: 256){default}")
-    group.add_argument("--width_multiplier", type=at_least(float, 1 / 64, 4), default=size(NETWORK.width_multiplier),
+    group.add_argument("--width_multiplier", type=at_least(float, *WIDTHS), default=size(NETWORK.width_multiplier),
                        metavar="FACTOR", help=f"factor on VGG16's channels (paper: 1){default}")
 
 
@@ -240,18 +243,33 @@ def read_settings(folder):
     """
     path = os.path.join(folder, SETTINGS)
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8", opener=ordinary) as file:
             settings = json.load(file)
-        network, training = NetworkConfig(**settings["network"]), TrainingConfig(**settings["training"])
-        if not NETWORK_TYPE.fullmatch(network.network_type) or network.polar not in (0, 1) or min(
-                network.height, network.width, network.aerial_size) < LAYERS_DOWN:
+        network, training = _typed(NetworkConfig, settings["network"]), _typed(TrainingConfig, settings["training"])
+        sides = network.height, network.width, network.aerial_size
+        if not NETWORK_TYPE.fullmatch(network.network_type) or network.polar not in (0, 1) or not (
+                LAYERS_DOWN <= min(sides) <= max(sides) <= LARGEST_SIDE) or not (
+                WIDTHS[0] <= network.width_multiplier <= WIDTHS[1]):
             raise ValueError(f"it describes no network: {network}")
-        return {"network": network, "training": training, "data": dict(settings["data"]),
-                "sessions": list(settings["sessions"])}
+        if not isinstance(settings["data"], dict) or not isinstance(settings["sessions"], list):
+            raise ValueError("data and sessions are expected")
+        return {name: settings[name] for name in ("data", "sessions")} | {"network": network, "training": training}
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a run's settings ({error}); restore the file, or use another --model_dir") from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{path}: not a run's settings ({first_line(error)}); restore the file, or use another "
+                        "--model_dir") from None
+
+
+def _typed(kind, values):
+    """A `kind` (a dataclass of this module) of these values, whose types are checked."""
+    config = kind(**values)
+    for field in dataclasses.fields(kind):
+        value = getattr(config, field.name)
+        allowed = (int, field.type) if isinstance(0.0, field.type) else field.type  # JSON may write 1.0 as 1
+        if isinstance(value, bool) or not isinstance(value, allowed):
+            raise TypeError(f"{field.name} is {value!r}")
+    return config
 
 
 def agree_with_earlier_run(folder, network, training):

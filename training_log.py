@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from errors import UserError, first_line
 from evaluation import recall_line
-from image_files import write_whole
+from image_files import remove_abandoned, write_whole
+from ordinary_files import ordinary
 
 OWN = "epochs.csv"  # in the run's folder
 TENSORBOARD = "tensorboard"
@@ -28,6 +29,7 @@ class TrainingLog:
 
     def __init__(self, csv_path, folder):
         os.makedirs(os.path.dirname(csv_path), exist_ok=True)
+        remove_abandoned(os.path.dirname(csv_path))
         self.csv_path, self._own_path = csv_path, os.path.join(folder, OWN)
         try:
             self._writer = tf.summary.create_file_writer(os.path.join(folder, TENSORBOARD))
@@ -89,7 +91,7 @@ def read_lines(path):
         UserError: it is another file.
     """
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8", opener=ordinary) as file:
             lines = [line for line in csv.reader(file) if line]
     except FileNotFoundError:
         return []
