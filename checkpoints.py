@@ -1,6 +1,7 @@
 """A run's checkpoints, the last three and the best, and what is wrong with one that does not fit."""
+import io
+import itertools
 import os
-import re
 import shutil
 
 import backend  # noqa: F401
@@ -9,12 +10,15 @@ import numpy as np
 import tensorflow as tf
 
 import published_checkpoint
-from checkpoint_files import INDEX, KERAS, TENSORFLOW
+from checkpoint_files import (INDEX, KERAS, TENSORFLOW, find_checkpoint, remove_checkpoint, remove_leftovers,
+                              run_checkpoints)
 from configuration import BEST
 from errors import UserError, first_line
 from image_files import write_whole
+from tensorflow_files import literal_prefix, open_checkpoint, whole_checkpoint
 
-KEPT = 3
+CHECKPOINTS_KEPT = 3
+LAYERS = tuple(f"{part}_{view}" for part in ("VGG", "spatial") for view in ("sat", "grd"))  # that have weights
 
 
 def network_variables(network):
@@ -29,7 +33,7 @@ class RunCheckpoints:
     follow from these and the seed. Only the chief's process touches files; the others get its values.
 
     Args:
-        folder: the run's.
+        folder: the run's, in which no other process may be training.
         network: keras.Model.
         optimizer: keras.optimizers.Optimizer, built for the network's weights.
         distribution: distribution.Distribution.
@@ -42,7 +46,7 @@ class RunCheckpoints:
     """
 
     def __init__(self, folder, network, optimizer, distribution):
-        self.folder = folder
+        self.folder, self.best_folder = folder, os.path.join(folder, BEST)
         with distribution.strategy.scope():
             self.epoch, self.steps = (tf.Variable(0, dtype=tf.int64) for _ in range(2))
             self.loss_sum = tf.Variable(0.0, dtype=tf.float64)
@@ -54,11 +58,11 @@ class RunCheckpoints:
             return
         self._all = tf.train.Checkpoint(network=weights, optimizer=self._slots, epoch=self.epoch, steps=self.steps,
                                         loss_sum=self.loss_sum, best_recall=self.best_recall)
-        for each in (folder, os.path.join(folder, BEST)):
-            _renew_state(each)
-        self._latest = tf.train.CheckpointManager(self._all, folder, max_to_keep=KEPT)
-        self._best = tf.train.CheckpointManager(
-            tf.train.Checkpoint(network=weights), os.path.join(folder, BEST), max_to_keep=1)
+        self._best = tf.train.Checkpoint(network=weights)
+        for checkpoint in self._all, self._best:
+            checkpoint.save_counter.assign(0)  # makes it: the checkpoints of earlier versions have one
+        for each in filter(os.path.isdir, (folder, self.best_folder)):
+            remove_leftovers(each)
 
     def share(self):
         """Give all processes the chief's weights, optimizer and progress."""
@@ -72,7 +76,8 @@ class RunCheckpoints:
             UserError: says how much they need and how much is free.
         """
         weights = sum(variable.shape.num_elements() for variable in self._weights.values()) * 4
-        needed = weights * (3 * (KEPT + 1) + 2)  # with Adam's two moments; a new one is written before an old one goes
+        # With Adam's two moments; a new one is written before an old one goes.
+        needed = weights * (3 * (CHECKPOINTS_KEPT + 1) + 2)
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             raise UserError(f"{self.folder}: the run's checkpoints need {needed / 1e9:.3g} GB and {free / 1e9:.3g} GB "
@@ -85,20 +90,23 @@ class RunCheckpoints:
             Its path, or None where there is none.
 
         Raises:
-            UserError: there are checkpoints, and none can be read.
+            UserError: there are checkpoints, and none can be read; a run never starts anew among them.
         """
-        damaged = []
-        for path in reversed(self._latest.checkpoints):
+        for number in reversed(run_checkpoints(self.folder)):
+            prefix = _prefix(self.folder, number)
             try:
-                self._all.restore(path).assert_consumed()
+                find_checkpoint(prefix)
+                with literal_prefix(prefix) as literal:
+                    self._all.read(literal).assert_consumed()
             except Exception as error:  # TensorFlow's readers raise many kinds for broken bytes
-                damaged.append(path)
-                print(f"{path}: cannot be read ({first_line(error)}); going back to the one before", flush=True)
+                print(f"{prefix}: cannot be read ({first_line(error)}); going back to the one before", flush=True)
             else:
-                return path
-        if damaged:
-            raise UserError(f"{self.folder}: none of its {len(damaged)} checkpoints can be read; remove the folder to "
-                            "start anew, or use another --model_dir")
+                return prefix
+        found = sorted(name for name in os.listdir(self.folder) if name.endswith(INDEX) or ".data-" in name)
+        if found:
+            raise UserError(f"{self.folder}: holds {found[-1]}, but no checkpoint that the run can go on from; restore "
+                            "the files from a copy, move them to another folder, or use another --model_dir")
+        self._put_best_aside()
         return None
 
     def save(self, best=False):
@@ -112,32 +120,79 @@ class RunCheckpoints:
         if not all(np.isfinite(variable.numpy()).all() for variable in self._weights.values()):
             raise UserError(f"{self.folder}: the weights are not finite any more, so that they are not saved; those of "
                             "the checkpoints before are. Use a lower --learning_rate with another --model_dir")
-        try:
-            for manager in (self._best, self._latest) if best else (self._latest,):
-                # A number of its own: a checkpoint that is written over could be lost.
-                manager.save(1 + max(map(_number, manager.checkpoints), default=0))
-        except (tf.errors.OpError, OSError) as error:
-            raise UserError(f"{self.folder}: the checkpoint cannot be written ({first_line(error)}); those before it "
-                            "are whole: free some space and run the same command again") from None
+        if best:
+            os.makedirs(self.best_folder, exist_ok=True)
+            self._write(self._best, self.best_folder, 1)
+        self._write(self._all, self.folder, CHECKPOINTS_KEPT)
+
+    def _write(self, checkpoint, folder, kept):
+        numbers = run_checkpoints(folder)
+        # A number of its own: a checkpoint that is written over could be lost.
+        numbers.append(1 + max(numbers, default=0))
+        with whole_checkpoint(_prefix(folder, numbers[-1])) as prefix:
+            checkpoint.write(prefix)
+        for number in numbers[:-kept]:
+            remove_checkpoint(_prefix(folder, number))
+        # For tf.train.latest_checkpoint and the like; this project reads the folder itself.
+        lines = [f'model_checkpoint_path: "{_name(numbers[-1])}"',
+                 *(f'all_model_checkpoint_paths: "{_name(number)}"' for number in numbers[-kept:]), ""]
+        write_whole(os.path.join(folder, "checkpoint"), "\n".join(lines).encode())
+
+    def _put_best_aside(self):
+        """Keep the best weights of a run whose other checkpoints are gone: they are not this run's."""
+        if not os.path.isdir(self.best_folder) or not os.listdir(self.best_folder):
+            return
+        kept = next(path for path in (f"{self.best_folder}.previous-{number}" for number in itertools.count(1))
+                    if not os.path.exists(path))
+        os.rename(self.best_folder, kept)
+        print(f"{self.best_folder}: held the best weights of a run that has no other checkpoints; kept as {kept}",
+              flush=True)
 
 
-def load_weights(network, path, kind, description, parts=("VGG", "spatial")):
+def _name(number):
+    return f"ckpt-{number}"
+
+
+def _prefix(folder, number):
+    return os.path.join(folder, _name(number))
+
+
+class _KerasFile(io.BytesIO):
+    """A file of Keras weights in memory. Keras insists on the ending of its name."""
+
+    def __str__(self):
+        return "in_memory.weights.h5"
+
+
+def write_keras_weights(path, network):
+    """Write a network's weights as Keras does, the file whole or not at all.
+
+    They are put together in memory: HDF5 crashes the process when a disk is full.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    content = _KerasFile()
+    network.save_weights(content)
+    write_whole(path, content.getbuffer())
+
+
+def load_weights(network, path, kind, description):
     """Load a network's weights from a file that `checkpoint_files.find_checkpoint` found.
 
     Args:
         network: keras.Model.
         path, kind: of the file.
         description: of the network, for messages.
-        parts: which layers to load, by the beginning of their names; others keep their weights.
 
     Returns:
-        tf.train.CheckpointReader, or None for Keras weights.
+        Names of the optimizer's variables in a checkpoint of the authors', which were left aside; else none.
 
     Raises:
         UserError: the file is damaged, holds another network, or weights that are not finite. Nothing is loaded then.
     """
     variables = network_variables(network)
-    reader, tensors = None, {}
+    aside = []
     try:
         if kind == KERAS:
             before = network.get_weights()
@@ -145,9 +200,12 @@ def load_weights(network, path, kind, description, parts=("VGG", "spatial")):
             tensors = {name: variable.numpy() for name, variable in variables.items()}
             network.set_weights(before)
         elif kind == TENSORFLOW:
-            reader = tf.train.load_checkpoint(path)
-            keys = _keys(reader.get_variable_to_shape_map(), variables, path, description, parts)
-            tensors = {name: reader.get_tensor(key) for name, key in keys.items()}
+            with open_checkpoint(path) as reader:
+                shapes = reader.get_variable_to_shape_map()
+                keys = _keys(shapes, variables, path, description)
+                tensors = {name: reader.get_tensor(key) for name, key in keys.items()}
+                if published_checkpoint.MARK in shapes:
+                    aside = sorted(set(shapes) - set(keys.values()))
         else:
             raise UserError(f"{path}: NumPy files hold VGG16's starting weights only; use it with --init")
     except UserError:
@@ -160,59 +218,71 @@ def load_weights(network, path, kind, description, parts=("VGG", "spatial")):
         raise UserError(f"{path}: {len(wrong)} weights are not finite, such as {wrong[0]}; the network that it holds "
                         "has diverged: use an earlier checkpoint")
     for name, tensor in tensors.items():
-        if name.startswith(parts):
-            variables[name].assign(tensor)
-    return reader
+        variables[name].assign(tensor)
+    return aside
 
 
-def _keys(shapes, variables, path, description, parts):
+def print_left_aside(path, names):
+    """Say which variables of a checkpoint were not loaded, if any."""
+    if names:
+        print(f"{path}: {len(names)} variables of the optimizer ({_few(names)}) are left aside; only the weights are "
+              "used", flush=True)
+
+
+def _keys(shapes, variables, path, description):
     """{our name of a weight: its key in a TensorFlow checkpoint}, ours or the authors', after accounting for all."""
     if published_checkpoint.MARK in shapes:
         key_of = published_checkpoint.published_name
-        extra = [key for key in shapes if not published_checkpoint.is_bookkeeping(key)]
+        extra = [key for key, shape in shapes.items() if not published_checkpoint.is_bookkeeping(key, shape)]
     else:
         def key_of(name):
-            return f"network/{name.replace('.', '..').replace('/', '.S')}/.ATTRIBUTES/VARIABLE_VALUE"
+            return _our_key("network", name)
         extra = [key for key in shapes if key.startswith("network/")]
         if not extra:
             raise UserError(f"{path}: a TensorFlow checkpoint, but of something else (it holds "
-                            f"{', '.join(sorted(shapes)[:3])} ...); name a checkpoint of this project or the authors'")
-    keys = {name: key_of(name) for name in variables if name.startswith(parts)}
+                            f"{_few(sorted(shapes))}); name a checkpoint of this project or the authors'")
+    keys = {name: key_of(name) for name in variables}
     lacking = [name for name, key in keys.items() if key not in shapes]
     misshapen = [f"{name} {shapes[key]} instead of {list(variables[name].shape)}" for name, key in keys.items()
                  if key in shapes and shapes[key] != list(variables[name].shape)]
-    known = {key_of(name) for name in variables}
-    unexpected = sorted(set(extra) - known) if parts == ("VGG", "spatial") else []
+    unexpected = sorted(set(extra) - set(keys.values()))
     if lacking or misshapen or unexpected:
-        counts = [f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" for what, names in
+        counts = [f"{len(names)} {what} ({_few(names)})" for what, names in
                   (("missing", lacking), ("misshapen", misshapen), ("unexpected", unexpected)) if names]
-        raise UserError(f"{path}: not a checkpoint of {description}: {'; '.join(counts)}. Name the network that it "
-                        "was trained as with --network_type, --polar and the sizes")
+        foreign = any(not key.removeprefix("network/").startswith(LAYERS) for key in unexpected)
+        raise UserError(f"{path}: not a checkpoint of {description}: {'; '.join(counts)}. " + (
+            "It holds parts that no network of this project has; use another checkpoint" if foreign else
+            "Name the network that it was trained as with --network_type, --polar and the sizes"))
     return keys
 
 
-def optimizer_state(reader, variables):
+def optimizer_state(path, kind, variables):
     """Adam's step and moments from a checkpoint of a training run, ours or the authors'.
 
     Args:
-        reader: as `load_weights` returned it.
+        path, kind: of the file, as of `checkpoint_files.find_checkpoint`.
         variables: of `network_variables`.
 
     Returns:
-        step, {(name, "momentum" or "velocity"): array}; 0 and None where the checkpoint holds weights only.
-    """
-    shapes = {} if reader is None else reader.get_variable_to_shape_map()
-    if published_checkpoint.MARK in shapes:
-        has_state = any(published_checkpoint.is_bookkeeping(name) for name in shapes)
-        return published_checkpoint.optimizer_state(reader, variables) if has_state else (0, None)
+        step, {(name, "momentum" or "velocity"): array}; 0 and None where the file holds weights only.
 
-    def key(path):
-        return f"optimizer/{path.replace('.', '..').replace('/', '.S')}/.ATTRIBUTES/VARIABLE_VALUE"
-    if key("adam/iteration") not in shapes:
+    Raises:
+        UserError: see `published_checkpoint.optimizer_state`.
+    """
+    if kind != TENSORFLOW:
         return 0, None
-    return int(reader.get_tensor(key("adam/iteration"))), {
-        (name, moment): reader.get_tensor(key(slot_path(name, moment)))
-        for name in variables for moment in published_checkpoint.SLOTS.values()}
+    with open_checkpoint(path) as reader:
+        shapes = reader.get_variable_to_shape_map()
+        if published_checkpoint.MARK in shapes:
+            if not published_checkpoint.has_slots(shapes):
+                return 0, None
+            return published_checkpoint.optimizer_state(path, reader, variables)
+        step_key = _our_key("optimizer", "adam/iteration")
+        if step_key not in shapes:
+            return 0, None
+        return int(reader.get_tensor(step_key)), {
+            (name, moment): reader.get_tensor(_our_key("optimizer", slot_path(name, moment)))
+            for name in variables for moment in published_checkpoint.SLOTS.values()}
 
 
 def slot_path(name, moment):
@@ -220,23 +290,10 @@ def slot_path(name, moment):
     return f"adam/{name.replace('/', '_')}_{moment}"
 
 
-def _renew_state(folder):
-    """Write TensorFlow's list of a folder's checkpoints anew from the files that are there.
-
-    The list may be lost or empty after a crash, and TensorFlow would overlook the checkpoints, or fail.
-    """
-    state = os.path.join(folder, "checkpoint")
-    names = [name.removesuffix(INDEX) for name in (os.listdir(folder) if os.path.isdir(folder) else ())
-             if name.endswith(INDEX)]
-    names = sorted((name for name in names if re.fullmatch(r"ckpt-\d+", name)), key=_number)
-    if names:
-        lines = [f'model_checkpoint_path: "{names[-1]}"', *(f'all_model_checkpoint_paths: "{name}"' for name in names)]
-        lines += [f"all_model_checkpoint_timestamps: {os.path.getmtime(os.path.join(folder, name + INDEX))}"
-                  for name in names]
-        write_whole(state, "\n".join([*lines, ""]).encode())
-    elif os.path.exists(state):
-        os.unlink(state)
+def _our_key(part, path):
+    """Key of a variable in a `tf.train.Checkpoint`, under "network" or "optimizer"."""
+    return f"{part}/{path.replace('.', '..').replace('/', '.S')}/.ATTRIBUTES/VARIABLE_VALUE"
 
 
-def _number(path):
-    return int(path.rpartition("-")[2])
+def _few(names):
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -1,12 +1,13 @@
 """Convert weights between the authors' TensorFlow 1 checkpoints and this project's, both ways.
 
 TARGET FILE.weights.h5 writes Keras weights; any other TARGET writes a checkpoint with the authors' names and shapes
-(TARGET.index, TARGET.data-00000-of-00001), Adam's slots and step counter included, which the authors' code restores.
+(TARGET.index, TARGET.data-00000-of-00001), Adam's slots, powers and step counter included, which the authors' code
+restores.
 SOURCE is either kind, or a checkpoint of a training run, recognised by its content.
 """
 import os
 
-from checkpoint_files import DATA, INDEX, find_checkpoint
+from checkpoint_files import DATA, INDEX, use_checkpoint
 from command_line import Parser
 from configuration import add_network, checkpoint_network
 from errors import UserError, reported
@@ -33,21 +34,25 @@ def main(argv=None):
     folder = os.path.dirname(args.target) or "."
     if not os.path.isdir(folder):
         raise UserError(f"{folder}: no such folder; make it, or choose another TARGET")
-    path, kind = find_checkpoint(args.source)
-    config = checkpoint_network(args, path)
+    config = use_checkpoint(args.source, lambda path, _: checkpoint_network(args, path))
 
     import checkpoints
     import published_checkpoint
     import spatial_net
     network = spatial_net.network(config)
-    reader = checkpoints.load_weights(network, path, kind, config)
+    variables = checkpoints.network_variables(network)
+
+    def load(path, kind):
+        aside = checkpoints.load_weights(network, path, kind, config)
+        if to_keras:
+            checkpoints.print_left_aside(path, aside)
+            return 0, None
+        return checkpoints.optimizer_state(path, kind, variables)
+
+    step, moments = use_checkpoint(args.source, load)
     if to_keras:
-        partial = args.target.removesuffix(KERAS_ENDING) + f".partial{KERAS_ENDING}"
-        network.save_weights(partial)
-        os.replace(partial, args.target)
+        checkpoints.write_keras_weights(args.target, network)
     else:
-        variables = checkpoints.network_variables(network)
-        step, moments = checkpoints.optimizer_state(reader, variables)
         published_checkpoint.write(args.target, {name: variable.numpy() for name, variable in variables.items()},
                                    step, moments)
         print(f"Adam's moments and step: {'none in SOURCE, written as not begun' if moments is None else step}")

@@ -1,48 +1,44 @@
 """Starting weights of a network: random, VGG16's from ImageNet (paper, section 4), or a checkpoint's."""
-import io
-import pickle
-
 import backend  # noqa: F401
 
 import keras
-import numpy as np
 
 import published_checkpoint
-from checkpoint_files import KERAS, NUMPY, find_checkpoint
-from checkpoints import load_weights, network_variables, slot_path
+from checkpoint_files import KERAS, NUMPY, TENSORFLOW, use_checkpoint
+from checkpoints import load_weights, network_variables, print_left_aside, slot_path
 from errors import UserError, first_line
+from pickled_arrays import vgg16_npy
+from tensorflow_files import open_checkpoint
 
 KERAS_FILE = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
 DOWNLOAD = f"get {KERAS_FILE} where there is internet and name it with --init, or use --init random"
-# All that a pickled NumPy array needs; a pickle may ask for any function, and loading it would call that.
-HARMLESS = {(module, name) for name in ("_reconstruct", "scalar")
-            for module in ("numpy.core.multiarray", "numpy._core.multiarray")}
-HARMLESS |= {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
 
 
-def initialise(network, init, description, published_parts=("VGG", "spatial")):
+def initialise(network, init, description):
     """Give both branches their starting weights.
 
     Args:
         network: keras.Model of `spatial_net.network`, which has random weights (He-normal convolutions).
         init: "random" leaves it so; "imagenet" takes `keras.applications`' VGG16, downloaded once by Keras; else a
-            path: that file, `vgg16.npy` (a dict {"conv1_1": [kernel, bias], ...}), or a checkpoint. VGG16's weights
-            expect BGR images less the mean, as `VGG.VGG16` makes them.
+            path: that file, `vgg16.npy` (a dict {"conv1_1": [kernel, bias], ...}), or a checkpoint, all of which is
+            taken. VGG16's weights expect BGR images less the mean, as `VGG.VGG16` makes them.
         description: of the network, for messages.
-        published_parts: which layers to take from a checkpoint, by the beginning of their names.
 
     Raises:
         UserError: the weights cannot be had or do not fit.
     """
-    if init == "random":
-        return
-    path, kind = (init, KERAS) if init == "imagenet" else find_checkpoint(init)
-    if kind == NUMPY:
-        _assign_vgg16(network, init, vgg16_npy(path))
-    elif kind == KERAS and not _is_network_weights(path):
+    def start_from(path, kind):
+        if kind == NUMPY:
+            _assign_vgg16(network, init, vgg16_npy(path))
+        elif kind == KERAS and not _is_network_weights(path):
+            _assign_vgg16(network, init, _keras_vgg16(init))
+        else:
+            print_left_aside(path, load_weights(network, path, kind, description))
+
+    if init == "imagenet":
         _assign_vgg16(network, init, _keras_vgg16(init))
-    else:
-        load_weights(network, path, kind, description, published_parts)
+    elif init != "random":
+        use_checkpoint(init, start_from)
 
 
 def continue_published(network, optimizer, path, description):
@@ -54,49 +50,20 @@ def continue_published(network, optimizer, path, description):
     Raises:
         UserError: the checkpoint does not fit, or holds no training state.
     """
-    path, kind = find_checkpoint(path)
-    reader = load_weights(network, path, kind, description)
-    if reader is None or published_checkpoint.MARK not in reader.get_variable_to_shape_map():
+    def take_over(path, kind):
+        load_weights(network, path, kind, description)
+        if kind == TENSORFLOW:
+            with open_checkpoint(path) as reader:
+                if published_checkpoint.MARK in reader.get_variable_to_shape_map():
+                    return published_checkpoint.optimizer_state(path, reader, network_variables(network))
         raise UserError(f"{path}: not a checkpoint of the authors' code; use it with --init instead")
-    try:
-        step, moments = published_checkpoint.optimizer_state(reader, network_variables(network))
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+
+    step, moments = use_checkpoint(path, take_over)
     slots = {variable.path: variable for variable in optimizer.variables}
     optimizer.iterations.assign(step)
     for (name, moment), value in moments.items():
         slots[slot_path(name, moment)].assign(value)
     return step
-
-
-def vgg16_npy(path):
-    """VGG16's convolutions from a `vgg16.npy`, without running code that its pickle may ask for.
-
-    Returns:
-        {name: (kernel, bias)}.
-
-    Raises:
-        UserError: it is something else, or asks for more than NumPy arrays need.
-    """
-    class Unpickler(pickle.Unpickler):
-        def find_class(self, module, name):
-            if (module, name) not in HARMLESS:
-                raise UserError(f"{path}: refused, since loading it would run {module}.{name}; use a file that holds "
-                                "nothing but arrays")
-            return super().find_class(module, name)
-
-    try:
-        with open(path, "rb") as file:
-            np.lib.format.read_magic(file)
-            _, _, dtype = np.lib.format.read_array_header_1_0(file)
-            content = Unpickler(io.BytesIO(file.read()), encoding="latin1").load().item() if dtype.hasobject else None
-        return {name: tuple(np.asarray(array, np.float32) for array in arrays) for name, arrays in content.items()
-                if name.startswith("conv")}
-    except UserError:
-        raise
-    except Exception:  # whatever broken bytes lead the unpickler to
-        raise UserError(f"{path}: not a dict of arrays such as conv1_1: [kernel, bias]; use Keras's file or vgg16.npy"
-                        ) from None
 
 
 def _is_network_weights(path):

@@ -4,7 +4,7 @@ TensorFlow is imported last, so that a mistake is reported within a second.
 """
 import os
 
-from checkpoint_files import find_checkpoint
+from checkpoint_files import find_checkpoint, use_checkpoint
 from command_line import Parser, at_least
 from configuration import (BEST, NetworkConfig, RunConfig, TrainingConfig, add_devices, add_network, add_precision,
                            add_run, add_run_folders, add_training, agree_on_data, agree_with_earlier_run,
@@ -13,14 +13,16 @@ from data_checks import listing, outdated
 from errors import UserError
 from input_data import CVACT, CVACTTest, checked, existing, polar_maps_are_stretched
 
+LAST = "last"  # besides BEST: what --checkpoint takes for the run's own
 
-def launch_training(description, dataset_class, negative_metres=None, published_parts=("VGG", "spatial")):
+
+def launch_training(description, dataset_class, negative_metres=None):
     """Parse the flags of a training script, check its data, train.
 
     Args:
         description: the script's, for --help.
         dataset_class: input_data.CVUSA or CVACT.
-        negative_metres, published_parts: see `training.train`.
+        negative_metres: see `training.train`.
     """
     parser = Parser(description)
     add_run_folders(parser, issubclass(dataset_class, CVACT))
@@ -54,7 +56,7 @@ def launch_training(description, dataset_class, negative_metres=None, published_
     from training import train
     train(network, training, parsed(RunConfig, args), train_pairs, val_pairs, folder,
           result_file(args.result_dir, dataset.name, network, "csv"),
-          os.path.join(dataset.prepared_dir, dataset.name, "cache"), negative_metres, published_parts)
+          os.path.join(dataset.prepared_dir, dataset.name, "cache"), negative_metres)
 
 
 def launch_testing(description, dataset_classes):
@@ -72,10 +74,12 @@ def launch_testing(description, dataset_classes):
     if len(dataset_classes) > 1:
         parser.add_argument("--split", choices=list(dataset_classes), help="which pairs to test on")
     parser.set_defaults(split=default_split)
-    parser.add_argument("--checkpoint", metavar="PATH",
-                        help="weights to test, ours, the authors' or Keras's, or a folder whose newest are taken "
-                             f"(default: the best of the training run below --model_dir, else the authors' in "
-                             f"{trained_on.name}/Trained/model.ckpt there)")
+    parser.add_argument("--checkpoint", metavar="{best,last,PATH}",
+                        help="weights to test. best: of the training run below --model_dir, those of the epoch with "
+                             "the best R@1 on the validation split, which is also the split tested on, as usual for "
+                             "these datasets. last: the run's newest. PATH: ours, the authors' or Keras's, or a folder "
+                             "whose newest are taken; ./last for one of that name (default: best where there is a run, "
+                             f"else the authors' in {trained_on.name}/Trained/model.ckpt below --model_dir)")
     parser.add_argument("--batch_size", type=at_least(int, 1), default=32, metavar="PAIRS",
                         help="pairs at a time; does not change the result")
     parser.add_argument("--save_descriptors", metavar="FILE.npz",
@@ -91,8 +95,8 @@ def launch_testing(description, dataset_classes):
         if os.path.isdir(args.save_descriptors) or not os.path.isdir(folder):
             raise UserError(f"--save_descriptors {args.save_descriptors}: a folder, or in none that exists; name a "
                             "file in a folder that exists")
-    path, kind = _tested_checkpoint(args, trained_on)
-    network = checkpoint_network(args, path)
+    source = _tested_checkpoint(args, trained_on)
+    network = use_checkpoint(source, lambda path, _: checkpoint_network(args, path))
     dataset = _dataset(dataset_classes[args.split], network, args)
     pairs = _checked_pairs(dataset, args.split, network, args)
     _note_findings(dataset, {args.split: pairs}, network.polar)
@@ -107,9 +111,15 @@ def launch_testing(description, dataset_classes):
     with understood(distribution, "a smaller --batch_size"):
         with distribution.strategy.scope():
             model = spatial_net.network(network, precision=args.precision)
-        checkpoints.load_weights(model, path, kind, network)
+
+        def load(path, kind):
+            return path, checkpoints.load_weights(model, path, kind, network)
+
+        path, aside = use_checkpoint(source, load)
+        distribution.share_chiefs_values(list(checkpoints.network_variables(model).values()))
         if distribution.is_chief:
             print(f"checkpoint: {path}", flush=True)
+            checkpoints.print_left_aside(path, aside)
         evaluation.test(evaluation.Describer(model, distribution), pairs, network, path, args.batch_size, json_path,
                         args.save_descriptors, count_near=dataset_classes[args.split] is CVACTTest,
                         precision=args.precision)
@@ -141,15 +151,20 @@ def _note_findings(dataset, splits, polar):
 
 
 def _tested_checkpoint(args, trained_on):
-    """The checkpoint to test: the one that is named, the best of our training run, or the authors'."""
-    if args.checkpoint:
-        return find_checkpoint(args.checkpoint)
+    """Path of the checkpoint to test: the one that is named, the best or last of our training run, or the authors'."""
+    if args.checkpoint not in (None, BEST, LAST):
+        return args.checkpoint
     asked = NetworkConfig(args.network_type, args.polar)
-    ours = os.path.join(run_folder(args.model_dir, trained_on.name, asked), BEST)
+    run = run_folder(args.model_dir, trained_on.name, asked)
+    ours = run if args.checkpoint == LAST else os.path.join(run, BEST)
     authors = os.path.join(args.model_dir, trained_on.name, "Trained", "model.ckpt")
     if os.path.isdir(ours):
-        return find_checkpoint(ours)
+        return ours
+    script = f"train_{trained_on.name.lower()}.py"
+    if args.checkpoint is not None:
+        raise UserError(f"--checkpoint {args.checkpoint}: no training run of {asked} in {ours}; train it ({script}), "
+                        f"or name ./{args.checkpoint} for a file or folder of that name")
     if os.path.isdir(os.path.dirname(authors)):
-        return find_checkpoint(authors)
+        return authors
     raise UserError(f"no checkpoint of {asked}: neither ours in {ours} nor the authors' {authors}; train it "
-                    f"(train_{trained_on.name.lower()}.py), or name one with --checkpoint")
+                    f"({script}), or name one with --checkpoint")

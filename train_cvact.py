@@ -9,8 +9,7 @@ from input_data import CVACT
 from launch import launch_training
 
 NEGATIVE_METRES = 25.0  # the published code's threshold
-PUBLISHED_PARTS = ("VGG",)  # of the authors' initial model; the embeddings begin at random here
 
 if __name__ == "__main__":
     with reported():
-        launch_training(__doc__, CVACT, NEGATIVE_METRES, PUBLISHED_PARTS)
+        launch_training(__doc__, CVACT, NEGATIVE_METRES)

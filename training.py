@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from checkpoints import RunCheckpoints
+from checkpoints import RunCheckpoints, write_keras_weights
 from configuration import SETTINGS, data_identity, read_settings, settings_text
 from distribution import Distribution, understood
 from errors import Stopped, UserError
@@ -22,6 +22,7 @@ from image_files import write_whole
 from initial_weights import continue_published, initialise
 from input_data import batches, epoch_order
 from interruption import StopRequest
+from ordinary_files import ordinary
 from provenance import session
 from spatial_net import network as build_network
 from training_log import TrainingLog, read_lines
@@ -32,7 +33,7 @@ FINAL = "final.weights.h5"
 
 
 def train(network_config, training_config, run_config, train_pairs, val_pairs, folder, csv_path, cache_dir=None,
-          negative_metres=None, published_parts=("VGG", "spatial")):
+          negative_metres=None):
     """Train a network, or go on with a run that was stopped, after its last saved step.
 
     After every epoch: recall on the validation split, a line in the CSV file, a checkpoint.
@@ -44,7 +45,6 @@ def train(network_config, training_config, run_config, train_pairs, val_pairs, f
         csv_path: file for losses and recalls.
         cache_dir: folder for decoded images, for `run_config.cache` "disk".
         negative_metres: pairs closer than this are not negatives of each other; None: all other pairs are.
-        published_parts: which layers to take from a checkpoint given as starting weights.
 
     Raises:
         UserError: weights cannot be had, the devices do not fit the batch, or the loss is not finite any more.
@@ -67,7 +67,7 @@ def train(network_config, training_config, run_config, train_pairs, val_pairs, f
         stop = stack.enter_context(StopRequest())
         run = _Run(network_config, training_config, run_config, train_pairs, val_pairs, folder, csv_path, cache_dir,
                    distribution, stop)
-        run.begin(published_parts)
+        run.begin()
         run.train(negative_metres)
 
 
@@ -101,7 +101,7 @@ class _Run:
         if self.distribution.is_chief:
             print(text, flush=True)
 
-    def begin(self, published_parts):
+    def begin(self):
         """Restore the run, or give it its starting weights."""
         config, checkpoints = self.training_config, self.checkpoints
         self.say(f"{self.train_pairs.dataset}: {self.network_config}; {len(self.train_pairs):,} pairs for training, "
@@ -114,7 +114,7 @@ class _Run:
                     step = continue_published(self.network, self.optimizer, config.continue_from, self.network_config)
                     checkpoints.epoch.assign(step // self.steps)
                 else:
-                    initialise(self.network, config.init, self.network_config, published_parts)
+                    initialise(self.network, config.init, self.network_config)
             self._note_session()
             self._put_foreign_lines_aside(restored is None)
         checkpoints.share()
@@ -279,10 +279,7 @@ class _Run:
             self.say(f"{self.csv_path}: held the lines of another run, or of one cut off; kept as {kept}")
 
     def _write_final_weights(self):
-        path = os.path.join(self.folder, FINAL)
-        partial = os.path.join(self.folder, f"partial.{FINAL}")  # Keras insists on the ending
-        self.network.save_weights(partial)
-        os.replace(partial, path)
+        write_keras_weights(os.path.join(self.folder, FINAL), self.network)
 
 
 class _Meter:
@@ -321,7 +318,7 @@ def _only_run(folder):
     except ImportError:  # not on Windows
         yield
         return
-    with open(os.path.join(folder, LOCK), "w") as file:
+    with open(os.path.join(folder, LOCK), "w", opener=ordinary) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -16,7 +16,8 @@ def adam(learning_rate):
     Args:
         learning_rate: a number, or a keras.optimizers.schedules.LearningRateSchedule.
     """
-    return keras.optimizers.Adam(learning_rate, beta_1=0.9, beta_2=0.999, epsilon=ADAM_EPSILON)
+    # The name is part of the keys in checkpoints; a second optimizer of a process would get another.
+    return keras.optimizers.Adam(learning_rate, beta_1=0.9, beta_2=0.999, epsilon=ADAM_EPSILON, name="adam")
 
 
 def learning_rate_schedule(learning_rate, schedule, warmup_steps, steps):

@@ -19,7 +19,7 @@ import published_checkpoint
 from checkpoints import load_weights, network_variables
 from configuration import NetworkConfig
 from errors import UserError
-from initial_weights import continue_published, initialise, vgg16_npy
+from initial_weights import continue_published, initialise
 from spatial_net import network
 from training import adam
 
@@ -27,20 +27,29 @@ SIZES = ["--height", "32", "--width", "128", "--aerial_size", "64", "--width_mul
 CONFIG = NetworkConfig("SAFA_2", 1, 32, 128, 64, 0.05)
 
 
-def save_with_tensorflow_1(prefix, weights, step=1110, slots=True):
-    """Write weights as the authors' training script does: a Saver over its variables, Adam's included."""
-    with tf.Graph().as_default():
+def save_with_tensorflow_1(prefix, weights, step=1110, scope="train"):
+    """Write weights as the authors' training scripts do: a Saver over all variables of a graph.
+
+    Args:
+        scope: name scope in which Adam is made, the authors' by default; "" for none, None for weights only.
+    """
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         variables = [tf.compat.v1.Variable(value, name=name, use_resource=False) for name, value in weights.items()]
-        if slots:
-            variables.append(tf.compat.v1.Variable(np.int32(step), name="Variable", use_resource=False))
-            for name, beta in (("beta1_power", 0.9), ("beta2_power", 0.999)):
-                variables.append(tf.compat.v1.Variable(np.float32(beta ** (step + 1)), name=name, use_resource=False))
-            for name, value in weights.items():
-                for suffix, slot in (("Adam", 0.25 * value), ("Adam_1", value**2)):
-                    variables.append(tf.compat.v1.Variable(slot, name=f"{name}/{suffix}", use_resource=False))
-        with tf.compat.v1.Session() as session:
-            session.run(tf.compat.v1.global_variables_initializer())
-            tf.compat.v1.train.Saver(variables).save(session, str(prefix))
+        if scope is not None:
+            counter = tf.compat.v1.Variable(np.int32(step), trainable=False, use_resource=False)  # "Variable"
+            with tf.compat.v1.name_scope(scope):
+                adam = tf.compat.v1.train.AdamOptimizer(1e-5)
+                adam.minimize(tf.add_n([tf.reduce_sum(variable) for variable in variables]), global_step=counter)
+        session.run(tf.compat.v1.global_variables_initializer())
+        if scope is not None:  # the state that it would have after `step` steps
+            for variable, value in zip(variables, weights.values(), strict=True):
+                adam.get_slot(variable, "m").load(0.25 * value, session)
+                adam.get_slot(variable, "v").load(value**2, session)
+            for variable in tf.compat.v1.global_variables():
+                for name, beta in (("beta1_power", 0.9), ("beta2_power", 0.999)):
+                    if variable.op.name.endswith(name):
+                        variable.load(np.float32(beta ** (step + 1)), session)
+        tf.compat.v1.train.Saver().save(session, str(prefix))
 
 
 def published_weights(config, seed=3):
@@ -99,19 +108,22 @@ def test_both_ways_give_the_same_bits_and_the_authors_saver_restores_ours(small,
     theirs = tf.train.load_checkpoint(str(prefix))
     for name in ("back.ckpt", "again.ckpt"):
         ours = tf.train.load_checkpoint(str(tmp_path / name))
-        assert ours.get_variable_to_shape_map() == theirs.get_variable_to_shape_map()
-        assert ours.get_variable_to_dtype_map() == theirs.get_variable_to_dtype_map()
+        for ours_of, theirs_of in ((ours.get_variable_to_shape_map(), theirs.get_variable_to_shape_map()),
+                                   (ours.get_variable_to_dtype_map(), theirs.get_variable_to_dtype_map())):
+            assert ours_of.items() > theirs_of.items() and set(ours_of) - set(theirs_of) == {"beta1_power",
+                                                                                             "beta2_power"}
         for variable, value in weights.items():
             np.testing.assert_array_equal(ours.get_tensor(variable), value)
     for variable in theirs.get_variable_to_shape_map():
         np.testing.assert_array_equal(ours.get_tensor(variable), theirs.get_tensor(variable))
     with tf.Graph().as_default():
         variables = [tf.compat.v1.get_variable(name, shape, ours.get_variable_to_dtype_map()[name], use_resource=False)
-                     for name, shape in ours.get_variable_to_shape_map().items()]
+                     for name, shape in theirs.get_variable_to_shape_map().items()]
         with tf.compat.v1.Session() as session:
             tf.compat.v1.train.Saver(variables).restore(session, str(tmp_path / "again.ckpt"))
             restored = session.run({variable.op.name: variable for variable in variables})
-    assert all(np.array_equal(restored[name], value) for name, value in weights.items())
+    assert "train/beta2_power" in restored
+    assert all(np.array_equal(value, theirs.get_tensor(name)) for name, value in restored.items())
     message = complains("convert_weights.py", prefix, "again.ckpt", *flags, cwd=tmp_path)
     assert "--overwrite" in message
 
@@ -135,15 +147,54 @@ def test_the_authors_training_continues_with_adams_moments_and_step(small, towns
     assert "Adam's step 1110, 370 epochs done" in output and "epoch 371:" in output
 
 
-def test_the_initial_model_gives_all_weights_to_cvusa_and_vggs_to_cvact(small):
-    prefix, weights = small
-    for parts in (("VGG", "spatial"), ("VGG",)):
-        model = network(CONFIG, seed=9)
-        before = {name: variable.numpy() for name, variable in network_variables(model).items()}
-        initialise(model, str(prefix), CONFIG, parts)
-        for name, variable in network_variables(model).items():
-            expected = weights[published_checkpoint.published_name(name)] if name.startswith(parts) else before[name]
-            np.testing.assert_array_equal(variable.numpy(), expected)
+@pytest.mark.parametrize("scope", ["train", "", "tower_0/train", None])
+def test_adams_variables_may_stand_in_any_scope_or_be_missing(scope, tmp_path, capsys):
+    weights = published_weights(CONFIG)
+    prefix = str(tmp_path / "model.ckpt")
+    save_with_tensorflow_1(prefix, weights, scope=scope)
+    names = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
+    assert (scope is not None) == (f"{scope}/beta1_power".removeprefix("/") in names)
+    model, optimizer = network(CONFIG, seed=9), adam(1e-5)
+    initialise(model, prefix, CONFIG)
+    for name, variable in network_variables(model).items():  # all of them: the published training starts so
+        np.testing.assert_array_equal(variable.numpy(), weights[published_checkpoint.published_name(name)])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == (scope is not None) and all("left aside" in line for line in lines)
+    optimizer.build(model.trainable_variables)
+    if scope is None:
+        with pytest.raises(UserError, match="no training state"):
+            continue_published(model, optimizer, prefix, CONFIG)
+    else:
+        assert continue_published(model, optimizer, prefix, CONFIG) == 1110
+    assert not capsys.readouterr().out  # nothing is left aside there
+
+
+def rewrite(prefix, changes):
+    """Change or add tensors of a TensorFlow checkpoint."""
+    reader = tf.train.load_checkpoint(str(prefix))
+    tensors = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()} | changes
+    tf.raw_ops.SaveV2(prefix=str(prefix), tensor_names=list(tensors), shape_and_slices=[""] * len(tensors),
+                      tensors=list(tensors.values()))
+
+
+def test_adams_powers_may_be_there_twice_if_they_agree(own_small):
+    model, optimizer = network(CONFIG), adam(1e-5)
+    optimizer.build(model.trainable_variables)
+    power = tf.train.load_checkpoint(str(own_small)).get_tensor("train/beta2_power")
+    rewrite(own_small, {"beta2_power": power})
+    assert continue_published(model, optimizer, str(own_small), CONFIG) == 1110
+    rewrite(own_small, {"beta2_power": power / 2})
+    with pytest.raises(UserError, match="beta2_power and train/beta2_power differ"):
+        continue_published(model, optimizer, str(own_small), CONFIG)
+
+
+def test_only_what_concerns_the_network_is_refused_and_only_then_is_another_network_advised(own_small):
+    rewrite(own_small, {"global_step": np.int64(3), "learning/Variable_1": np.float32(1)})
+    load_weights(network(CONFIG), str(own_small), checkpoint_files.TENSORFLOW, CONFIG)
+    rewrite(own_small, {"netvlad_sat/Variable": np.ones(3, np.float32)})
+    with pytest.raises(UserError, match="unexpected .netvlad_sat/Variable.") as error:
+        load_weights(network(CONFIG), str(own_small), checkpoint_files.TENSORFLOW, CONFIG)
+    assert "--network_type" not in str(error.value)
 
 
 def vgg16(seed=0):
@@ -172,17 +223,6 @@ def test_imagenet_weights_reach_both_branches_in_bgr_order(layout, tmp_path):
         for descriptors in model([np.ascontiguousarray(ours)] * 2):
             difference = np.abs(descriptors - expected).max()
             assert difference < 1e-4 if bgr else difference > 1e-3  # (the published mean of red differs by 0.08)
-
-
-def test_a_pickle_that_would_run_code_is_refused(tmp_path):
-    class Trap:
-        def __reduce__(self):
-            return os.mkdir, (str(tmp_path / "trap"),)
-
-    np.save(tmp_path / "vgg16.npy", {"conv1_1": Trap()}, allow_pickle=True)
-    with pytest.raises(UserError, match="mkdir"):
-        vgg16_npy(str(tmp_path / "vgg16.npy"))
-    assert not (tmp_path / "trap").exists()
 
 
 @pytest.mark.parametrize("config, expected", [
@@ -220,7 +260,7 @@ def swap_index(prefix):
 def put_nan(prefix):
     reader = tf.train.load_checkpoint(str(prefix))
     weights = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()
-               if not published_checkpoint.is_bookkeeping(name)}
+               if name.startswith(("VGG", "spatial")) and "/Adam" not in name}
     weights["VGG_sat/conv3_1/weights"] = weights["VGG_sat/conv3_1/weights"] * np.nan
     save_with_tensorflow_1(prefix, weights)
 

@@ -53,12 +53,15 @@ def test_the_test_script_reports_what_the_descriptors_say(trained, tmp_path):
     assert f"{100 * result['recall']['1']:.2f}" in output and "R@1% of 10 references is recall@1" in output
     best = max(float(row["recall@1"]) for row in lines(trained / "Result/CVUSA/SAFA_2_polar_1.csv"))
     assert result["recall"]["1"] == pytest.approx(best)
+    assert os.path.dirname(result["checkpoint"]) == "Model/CVUSA/SAFA_2/polar_1/best"
 
 
-def test_the_batch_size_does_not_change_the_descriptors(trained, tmp_path):
+def test_the_batch_size_does_not_change_the_descriptors_of_the_last_checkpoint(trained, tmp_path):
     for batch_size in (3, 10):
-        succeeds("test_cvusa.py", "--network_type", "SAFA_2", "--batch_size", batch_size, "--save_descriptors",
-                 tmp_path / f"{batch_size}.npz", "--result_dir", tmp_path, cwd=trained)
+        output = succeeds("test_cvusa.py", "--network_type", "SAFA_2", "--batch_size", batch_size, "--save_descriptors",
+                          tmp_path / f"{batch_size}.npz", "--result_dir", tmp_path, "--checkpoint", "last", cwd=trained)
+        result = json.loads((tmp_path / "CVUSA/SAFA_2_polar_1.json").read_text())
+        assert result["checkpoint"] == "Model/CVUSA/SAFA_2/polar_1/ckpt-4" and result["checkpoint"] in output
     one, other = (np.load(tmp_path / f"{batch_size}.npz")["grd_descriptors"] for batch_size in (3, 10))
     np.testing.assert_allclose(one, other, atol=1e-6)
 
@@ -124,7 +127,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(t
     arguments = [argument if argument != "1e-3" else "1e36" for argument in SMALL]
     message = complains("train_cvusa.py", *arguments, "--network_type", "SAFA_2", "--epochs", 6, cwd=tmp_path)
     assert "the loss is" in message or "not finite" in message
-    assert list((config.parent / "best").glob("*.index"))
+    assert list((config.parent / "best.previous-1").glob("*.index"))  # of the run before
 
 
 def test_batches_without_negatives_do_not_stop_a_run(own_towns):
@@ -176,6 +179,8 @@ def test_no_internet_and_no_weights_file_is_one_line(towns, tmp_path):
     ("test_cvusa.py", [], "no checkpoint"),
     ("test_cvact.py", ["--split", "test"], "no checkpoint"),
     ("test_cvact.py", ["--checkpoint", "nowhere"], "nowhere"),
+    ("test_cvact.py", ["--checkpoint", "last"], "--checkpoint last: no training run"),
+    ("test_cvact.py", ["--checkpoint", "./last"], "./last: no checkpoint of this name"),
 ])
 def test_mistakes_are_found_before_anything_is_written(towns, tmp_path, script, arguments, expected):
     os.symlink(towns / "Data", tmp_path / "Data")

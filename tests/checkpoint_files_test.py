@@ -1,0 +1,247 @@
+"""Checkpoints survive odd names, odd files, kills and full disks; what cannot be used is said in one line."""
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+
+import backend  # noqa: F401
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import ROOT
+
+import convert_weights
+from checkpoint_files import find_checkpoint, use_checkpoint
+from checkpoints import RunCheckpoints, load_weights
+from configuration import NetworkConfig, TrainingConfig, read_settings, settings_text
+from distribution import Distribution
+from errors import UserError
+from pickled_arrays import vgg16_npy
+from spatial_net import network
+from training_log import TrainingLog, read_lines
+from training_step import adam
+
+CONFIG = NetworkConfig("SAFA_1", 1, 32, 64, 64, 1 / 64)
+FLAGS = [f"--{name}={getattr(CONFIG, name)}" for name in ("network_type", "height", "width", "aerial_size",
+                                                          "width_multiplier")]
+HOSTILE = "run[1]", "a*b", "q?x", "back\\slash"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return network(CONFIG, seed=1)
+
+
+@pytest.fixture
+def in_time():
+    """Ends a test that waits for ever."""
+    signal.signal(signal.SIGALRM, lambda *_: pytest.fail("waits for ever"))
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+
+
+def checkpoints(folder, model):
+    """The checkpoints of a run that begins in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    optimizer = adam(1e-3)
+    optimizer.build(model.trainable_variables)
+    return RunCheckpoints(str(folder), model, optimizer, Distribution())
+
+
+def saved_run(folder, model, times=1):
+    """A run that saved its epochs 1 to `times`, each the best."""
+    run = checkpoints(folder, model)
+    for epoch in range(1, times + 1):
+        run.epoch.assign(epoch)
+        run.save(best=True)
+    return run
+
+
+def indices(folder):
+    return sorted(path.name for path in folder.glob("*.index"))
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_folder_whose_name_is_a_pattern_keeps_its_own_checkpoints_and_no_others(name, model, tmp_path):
+    saved_run(tmp_path / "run1", model)
+    neighbours = "aab", "qxx", "backslash"  # which the patterns fit too
+    for neighbour in neighbours:
+        shutil.copytree(tmp_path / "run1", tmp_path / neighbour)
+    folder = tmp_path / name
+    saved_run(folder, model, times=5)
+    assert indices(folder) == ["ckpt-3.index", "ckpt-4.index", "ckpt-5.index"]
+    assert indices(folder / "best") == ["ckpt-5.index"]
+    assert not [each for each in folder.rglob("*") if "partial" in each.name or "temp" in each.name]
+    again = checkpoints(folder, model)
+    assert again.restore() == str(folder / "ckpt-5") and int(again.epoch.numpy()) == 5
+    assert all(indices(tmp_path / neighbour) == ["ckpt-1.index"] for neighbour in ("run1", *neighbours))
+    # And as a source and a target of other scripts.
+    before = [weight.copy() for weight in model.get_weights()]
+    convert_weights.main([str(folder), str(folder / f"{name}.ckpt"), *FLAGS])
+    convert_weights.main([str(folder / f"{name}.ckpt"), str(folder / f"{name}.weights.h5"), *FLAGS])
+    other = network(CONFIG, seed=2)
+    load_weights(other, *find_checkpoint(str(folder / f"{name}.weights.h5")), CONFIG)
+    for found, expected in zip(other.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_the_newest_checkpoint_is_that_of_the_greatest_number_whatever_the_clock_says(model, tmp_path):
+    folder = tmp_path / "run"
+    saved_run(folder, model, times=3)
+    for path in folder.rglob("*"):
+        os.utime(path, (0, 0))
+    again = checkpoints(folder, model)
+    assert again.restore() == str(folder / "ckpt-3") and int(again.epoch.numpy()) == 3
+    again.save()
+    assert indices(folder) == ["ckpt-2.index", "ckpt-3.index", "ckpt-4.index"]
+    assert tf.train.latest_checkpoint(str(folder)) == str(folder / "ckpt-4")
+
+
+def leave_out(*endings):
+    def damage(folder):
+        for path in folder.iterdir():
+            if path.name.endswith(endings):
+                path.unlink()
+    return damage
+
+
+def rename_all(folder):
+    for path in sorted(folder.glob("ckpt-*")):
+        path.rename(folder / path.name.replace("ckpt", "copy of ckpt"))
+
+
+@pytest.mark.parametrize("damage", [leave_out(".index"), leave_out(".data-00000-of-00001"), rename_all])
+def test_a_folder_with_checkpoints_of_which_none_is_restored_never_starts_anew(damage, model, tmp_path):
+    folder = tmp_path / "run"
+    saved_run(folder, model, times=2)
+    damage(folder)
+    before = sorted(folder.iterdir())
+    with pytest.raises(UserError, match="another --model_dir") as error:
+        checkpoints(folder, model).restore()
+    assert "remove" not in str(error.value) and sorted(folder.iterdir()) == before
+
+
+def test_the_best_weights_of_another_run_are_kept_when_a_run_begins_beside_them(model, tmp_path, capsys):
+    folder = tmp_path / "run"
+    saved_run(folder, model)
+    leave_out(".index", ".data-00000-of-00001")(folder)
+    run = checkpoints(folder, model)
+    assert run.restore() is None and "best.previous-1" in capsys.readouterr().out
+    run.save(best=True)
+    assert indices(folder / "best.previous-1") == indices(folder / "best") == ["ckpt-1.index"]
+
+
+def test_what_killed_runs_left_is_removed_when_the_run_starts_again(model, tmp_path):
+    folder = tmp_path / "run"
+    saved_run(folder, model, times=2)
+    whole = {path.name for path in folder.iterdir()}
+    for name in ("ckpt-3_temp", ".ckpt-3.host-7.partial", "best/.ckpt-9.other-1.partial"):
+        (folder / name).mkdir()
+        (folder / name / "weights.data-00000-of-00001").write_bytes(bytes(10))
+    for name in (".config.json.host-7.partial", "partial.final.weights.h5", "ckpt-3.index.tempstate123",
+                 "checkpoint.tmp0af3", "ckpt-3.data-00000-of-00001"):  # the last one was about to get its index
+        (folder / name).write_bytes(bytes(10))
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    (tmp_path / "Result").mkdir()
+    (tmp_path / "Result" / f".a.csv.{platform.node().partition('.')[0]}-{ended.pid}.partial").write_text("epoch")
+    (folder / "notes.partial").write_text("the user's")
+    assert checkpoints(folder, model).restore() == str(folder / "ckpt-2")
+    assert {path.name for path in folder.iterdir()} == whole | {"notes.partial"}
+    TrainingLog(str(tmp_path / "Result/a.csv"), str(folder))
+    assert not list((tmp_path / "Result").iterdir())
+    assert indices(folder / "best") == ["ckpt-2.index"] and len(list((folder / "best").iterdir())) == 3
+
+
+def test_a_checkpoint_that_a_run_replaces_meanwhile_is_looked_for_again(model, tmp_path):
+    best = tmp_path / "run/best"
+    run = saved_run(tmp_path / "run", model)
+    other, tried = network(CONFIG, seed=3), []
+
+    def load(path, kind):
+        if not tried:
+            run.save(best=True)  # the training goes on while the test script starts TensorFlow
+        tried.append(path)
+        return load_weights(other, path, kind, CONFIG)
+
+    use_checkpoint(str(best), load)
+    assert tried == [str(best / "ckpt-1"), str(best / "ckpt-2")]
+    with pytest.raises(UserError, match="no checkpoint of this name"):  # and not: damaged
+        use_checkpoint(str(best / "ckpt-2"), lambda *found: run.save(best=True) or load(*found))
+    (best / "ckpt-3.data-00000-of-00001").write_bytes(bytes(100))
+    with pytest.raises(UserError, match="damaged"):
+        use_checkpoint(str(best), load)
+
+
+@pytest.mark.parametrize("name", ["config.json", "ckpt-1.index", "ckpt-1.data-00000-of-00001", "vgg16.npy",
+                                  "epochs.csv"])
+def test_a_pipe_in_the_place_of_a_file_is_refused(name, model, tmp_path, in_time):
+    folder = tmp_path / "run"
+    saved_run(folder, model)
+    if (folder / name).exists():
+        (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(UserError, match=f"{name}: .*pipe"):
+        if name == "config.json":
+            read_settings(str(folder))
+        elif name == "vgg16.npy":
+            vgg16_npy(str(folder / name))
+        elif name == "epochs.csv":
+            read_lines(str(folder / name))
+        else:
+            find_checkpoint(str(folder))
+    if name.startswith("ckpt"):
+        with pytest.raises(UserError, match="no checkpoint that the run can go on from"):
+            checkpoints(folder, model).restore()
+
+
+SETTINGS = settings_text(CONFIG, TrainingConfig(), {}, [])
+
+
+@pytest.mark.parametrize("text", [
+    "[" * 100_000, '{"network": ' * 50_000, SETTINGS.replace('"height": 32', '"height": "32"'),
+    SETTINGS.replace('"height": 32', '"height": 1e400'), SETTINGS.replace('"height": 32', f'"height": {10**30}'),
+    SETTINGS.replace('"polar": 1', '"polar": true'), SETTINGS.replace('"SAFA_1"', "8"),
+    SETTINGS.replace("0.015625", "NaN"), SETTINGS.replace('"seed": 0', '"seed": null'),
+    SETTINGS.replace('"sessions": []', '"sessions": "none"'), SETTINGS.replace('"data": {}', '"data": 3'), "3", ""])
+def test_settings_that_are_none_are_named(text, tmp_path):
+    assert text != SETTINGS
+    (tmp_path / "config.json").write_text(SETTINGS)
+    assert read_settings(str(tmp_path))["network"] == CONFIG
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UserError, match="config.json: not a run's settings") as error:
+        read_settings(str(tmp_path))
+    assert "\n" not in str(error.value) and len(str(error.value)) < 1000
+
+
+def test_a_path_that_is_not_utf_8_is_refused():
+    with pytest.raises(UserError, match="not UTF-8"):
+        convert_weights.main([os.fsdecode(b"mod\xe8le.ckpt"), "ours.weights.h5"])
+
+
+def test_a_full_disk_ends_a_conversion_with_one_line_and_the_target_stays(model, tmp_path):
+    saved_run(tmp_path / "run", model)
+    for target in ("a.weights.h5", "b.ckpt"):
+        convert_weights.main([str(tmp_path / "run"), str(tmp_path / target), *FLAGS])
+    (tmp_path / "run/ckpt-1.index").rename(tmp_path / "c.index")
+    (tmp_path / "run/ckpt-1.data-00000-of-00001").rename(tmp_path / "c.data-00000-of-00001")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    # No file may grow beyond 20 kB: writing fails in the middle, as on a full disk.
+    code = ("import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+            "import convert_weights, errors\n"
+            "for target in ('a.weights.h5', 'b.ckpt'):\n"
+            "    try:\n"
+            "        with errors.reported():\n"
+            "            convert_weights.main(['c', target, '--overwrite', *sys.argv[1:]])\n"
+            "    except SystemExit as end: print(end.code)")
+    outcome = subprocess.run([sys.executable, "-c", code, *FLAGS], cwd=tmp_path, capture_output=True, text=True,
+                             timeout=100, env=os.environ | {"PYTHONPATH": ROOT})
+    assert outcome.returncode == 0 and outcome.stdout.split() == ["2", "2"], outcome.stderr  # and no crash at its end
+    lines = outcome.stderr.splitlines()
+    assert len(lines) == 2 and "a.weights.h5: " in lines[0] and "b.ckpt: " in lines[1]
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+    assert {path.name for path in tmp_path.iterdir()} == {"run", *(path.name for path in before)}
