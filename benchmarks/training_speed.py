@@ -1,7 +1,8 @@
-"""Training at the paper's sizes: pairs/s forward and a step, FLOP/s beside the best convolution, waiting, memory.
+"""Training at the paper's sizes: pairs/s forward and a step, waiting, memory; beside two yardsticks of the same machine.
 
-Each precision runs in a process of its own, so that its peak memory is its own. The step is the training script's, with
-dropout and Adam; its images are read from files that are made for it.
+The yardsticks: the best single convolution of the network alone, and the same network written plainly, of Keras's own layers
+with a GradientTape step. Every measurement runs in a process of its own, one after the other, so its peak memory is its own.
+The step is the training script's, with dropout and Adam; its images are read from files that are made for it.
 """
 import argparse
 import os
@@ -15,7 +16,6 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 GFLOP_IMAGE = 42.3  # of one branch forward, 112x616: two for each multiplication and addition of the convolutions
 GFLOP_PAIR = 6 * GFLOP_IMAGE  # two images; backward costs twice forward
-AUTHORS = 0.45, 1.96  # seconds a pair, forward and step, of TensorFlow 1 on another 2-core machine, in float32
 CONVOLUTIONS = ((112, 616, 3, 64), (112, 616, 64, 64), (56, 308, 64, 128), (56, 308, 128, 128), (28, 154, 128, 256),
                 (28, 154, 256, 256), (14, 77, 256, 512), (14, 77, 512, 512), (7, 39, 512, 512))
 
@@ -31,7 +31,61 @@ def shortest(function, repeats=3):
     return min(seconds)
 
 
-def measure(precision, batch_size, micro_batch):
+def plain_seconds(precision, batch_size):
+    """Seconds a pair, forward and step, of the network written plainly."""
+    import backend  # noqa: F401
+    import keras
+    import numpy as np
+    import tensorflow as tf
+    from keras import layers
+
+    keras.mixed_precision.set_global_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
+
+    class Embedding(layers.Layer):
+        def build(self, shape):
+            self.first = self.add_weight((shape[1], shape[1] // 2, 8))
+            self.second = self.add_weight((shape[1] // 2, shape[1], 8))
+
+        def call(self, maps):
+            hidden = tf.einsum("bi,ijm->bjm", tf.reduce_mean(maps, -1), tf.cast(self.first, maps.dtype))
+            weights = tf.einsum("bjm,jim->bim", hidden, tf.cast(self.second, maps.dtype))
+            return tf.einsum("bic,bim->bmc", maps, weights)
+
+    def branch():
+        images = maps = keras.Input((112, 616, 3))
+        for number, (count, channels) in enumerate(((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))):
+            for _ in range(count):
+                maps = layers.Conv2D(channels, 3, padding="same", activation="relu")(maps)
+                maps = layers.Dropout(0.2)(maps) if number > 2 else maps
+            maps = layers.MaxPooling2D(2, padding="same")(maps)
+        features = layers.Flatten()(Embedding()(layers.Reshape((-1, 512))(maps)))
+        return keras.Model(images, layers.UnitNormalization(dtype="float32")(features))
+
+    branches, optimizer = (branch(), branch()), keras.optimizers.Adam(1e-5)
+
+    def describe(images, training):
+        return [each(tf.cast(view, tf.float32), training=training) for each, view in zip(branches, images, strict=True)]
+
+    @tf.function
+    def step(images):
+        with tf.GradientTape() as tape:
+            sat, grd = describe(images, True)
+            distances = 2 - 2 * tf.matmul(sat, grd, transpose_b=True)
+            positive = tf.linalg.diag_part(distances)
+            loss = tf.reduce_mean(tf.nn.softplus(10 * (positive - distances))
+                                  + tf.nn.softplus(10 * (positive[:, None] - distances)))
+        variables = [variable for each in branches for variable in each.trainable_variables]
+        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        return loss
+
+    random = np.random.default_rng(0)
+    images = [tf.constant(random.integers(0, 256, (batch_size, 112, 616, 3), np.uint8)) for _ in range(2)]
+    forward = tf.function(lambda images: describe(images, False))
+    return [shortest(lambda: [each.numpy() for each in forward(images)]) / batch_size,
+            shortest(lambda: step(images).numpy()) / batch_size]
+
+
+def measure(precision, batch_size, micro_batch, plain):
     import cv2
     import numpy as np
 
@@ -42,11 +96,13 @@ def measure(precision, batch_size, micro_batch):
     from spatial_net import network
     from training_step import adam, training_step
 
+    backend.compute_in(precision)
+    dtype = "bfloat16" if precision == "bfloat16" else "float32"
     part = micro_batch or batch_size  # images that go through a layer at a time
     rates = []
     for height, width, inputs, outputs in CONVOLUTIONS:
-        maps = tf.cast(tf.random.normal((part, height, width, inputs)), precision)
-        kernel = tf.cast(tf.random.normal((3, 3, inputs, outputs)), precision)
+        maps = tf.cast(tf.random.normal((part, height, width, inputs)), dtype)
+        kernel = tf.cast(tf.random.normal((3, 3, inputs, outputs)), dtype)
         convolution = tf.function(lambda maps, kernel: tf.reduce_max(tf.nn.conv2d(maps, kernel, 1, "SAME")))
         seconds = shortest(lambda convolution=convolution, maps=maps, kernel=kernel: convolution(maps, kernel).numpy())
         rates.append(2 * 9 * part * height * width * inputs * outputs / seconds / 1e9)
@@ -87,28 +143,51 @@ def measure(precision, batch_size, micro_batch):
             else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     print(f"{precision}, batch {batch_size}{f' in parts of {micro_batch}' if micro_batch else ''}, on "
           f"{backend.devices()}: best single convolution {best:,.0f} GFLOP/s (first one {rates[0]:,.0f})")
-    for name, taken, flop, authors in (("forward", forward_seconds, 2 * GFLOP_IMAGE, AUTHORS[0]),
-                                       ("step", step_seconds, GFLOP_PAIR, AUTHORS[1])):
+    for name, taken, flop, plainly in (("forward", forward_seconds, 2 * GFLOP_IMAGE, plain[0]),
+                                       ("step", step_seconds, GFLOP_PAIR, plain[1])):
         print(f"  {name:8} {1 / taken:8.2f} pairs/s, {taken:.4f} s a pair, {flop / taken:,.0f} GFLOP/s = "
-              f"{100 * flop / taken / best:.0f} % of that; {authors / taken:.1f} times the authors' code")
+              f"{100 * flop / taken / best:.0f} % of that; {plainly / taken:.2f} times the plain network's pairs/s")
     print(f"  waiting for input: {100 * waited / seconds:.1f} % of {seconds / 4:.2f} s a step; peak memory "
           f"{peak / 1e9:.1f} GB{'' if gpus else ' of the whole process'}", flush=True)
 
 
+def _has_bfloat16():
+    import backend
+    import tensorflow as tf
+    has = bool(tf.config.list_physical_devices("GPU")) or backend.cpu_has_bfloat16()
+    if not has:
+        print("bfloat16 is left out: this CPU computes it in software")
+    return has
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--precision", nargs="+", default=["float32", "bfloat16"])
-    parser.add_argument("--batch_size", type=int, default=8)
-    parser.add_argument("--micro_batch", type=int)
-    parser.add_argument("--in_process", action="store_true", help="measure the one --precision here")
+    parser.add_argument("--precision", nargs="+", choices=("float32", "tf32", "bfloat16"), default=None,
+                        help="(default: float32, and bfloat16 where the processor has instructions for it)")
+    parser.add_argument("--batch_size", type=int, default=8, help="pairs")
+    parser.add_argument("--micro_batch", type=int, help="pairs that go through the network at a time")
+    parser.add_argument("--in_process", nargs=2, type=float, metavar="SECONDS", help=argparse.SUPPRESS)
+    parser.add_argument("--plain", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.in_process:
-        measure(args.precision[0], args.batch_size, args.micro_batch)
+    if args.precision is None:
+        args.precision = ["float32", "bfloat16"] if _has_bfloat16() else ["float32"]
+    if args.plain:
+        print(*plain_seconds(args.precision[0], args.batch_size))
         return
+    if args.in_process:
+        measure(args.precision[0], args.batch_size, args.micro_batch, args.in_process)
+        return
+
+    def run(precision, *arguments, **options):
+        command = [sys.executable, __file__, "--precision", precision, "--batch_size", str(args.batch_size), *arguments]
+        return subprocess.run(command, check=True, **options)
+    parts = ["--micro_batch", str(args.micro_batch)] if args.micro_batch else []
     for precision in args.precision:
-        command = [sys.executable, __file__, "--in_process", "--precision", precision, "--batch_size",
-                   str(args.batch_size)]
-        subprocess.run(command + (["--micro_batch", str(args.micro_batch)] if args.micro_batch else []), check=True)
+        try:
+            plain = run(precision, "--plain", stdout=subprocess.PIPE, text=True).stdout.split()
+            run(precision, "--in_process", *plain, *parts)
+        except subprocess.CalledProcessError as error:
+            sys.exit(error.returncode)
 
 
 if __name__ == "__main__":
