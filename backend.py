@@ -2,7 +2,6 @@
 import glob
 import os
 import platform
-import re
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,10 @@ NVIDIA_DRIVER = ("/proc/driver/nvidia/gpus/*", "/dev/nvidia[0-9]*", "/usr/lib/ws
 
 CPU_INFORMATION = "/proc/cpuinfo"
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # of x86, x86 with AMX, and Arm, as Linux names them
-WITHOUT_BFLOAT16 = re.compile(r"SSE41|AVX|AVX2|AVX2_VNNI\w*|AVX512_CORE(_VNNI)?", re.IGNORECASE)  # oneDNN's names
+# oneDNN's names of instruction sets, to which this variable may limit it.
+LIMIT = "ONEDNN_MAX_CPU_ISA"
+WITHOUT_AVX512 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2"}
+WITHOUT_BFLOAT16 = WITHOUT_AVX512 | {"AVX512_CORE", "AVX512_CORE_VNNI"}
 
 
 def _import_quietly():
@@ -72,17 +74,35 @@ def cpu_has_bfloat16():
 
     Without them TensorFlow computes bfloat16 in software, 15 times slower than float32 on a CPU with AVX2.
     """
-    if WITHOUT_BFLOAT16.fullmatch(os.environ.get("ONEDNN_MAX_CPU_ISA", "")):
+    if os.environ.get(LIMIT, "").upper() in WITHOUT_BFLOAT16:
         return False
     if platform.system() == "Darwin":
         asked = subprocess.run(["sysctl", "-n", "hw.optional.arm.FEAT_BF16"], capture_output=True, text=True)
         return asked.stdout.strip() == "1"
+    flags = _cpu_flags()
+    return not flags or bool(BFLOAT16_FLAGS & flags)
+
+
+def weight_gradients_are_slow():
+    """Whether oneDNN computes convolutions' gradients by their kernels at a fraction of the forward pass's speed.
+
+    It does on x86 CPUs without AVX-512: 14 to 66 against 87 to 129 GFLOP/s (`weight_gradient`).
+    """
+    import tensorflow
+    if tensorflow.config.list_physical_devices("GPU"):
+        return False
+    flags = _cpu_flags()
+    return "avx2" in flags and ("avx512f" not in flags or os.environ.get(LIMIT, "").upper() in WITHOUT_AVX512)
+
+
+def _cpu_flags():
+    """What Linux says that the first processor can do: a set of names, empty where it does not say."""
     try:
         with open(CPU_INFORMATION, encoding="utf-8", errors="replace") as file:
-            flags = [line.partition(":")[2].split() for line in file if line.lower().startswith(("flags", "features"))]
+            lines = [line for line in file if line.lower().startswith(("flags", "features"))]
     except OSError:
-        return True
-    return not flags or bool(BFLOAT16_FLAGS & set(flags[0]))
+        return set()
+    return set(lines[0].partition(":")[2].split()) if lines else set()
 
 
 def compute_in(precision):
