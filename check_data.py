@@ -1,8 +1,10 @@
 """Check a dataset before it is trained or tested on: counts, files, prepared files, leaks, pairs that do not match.
 
 Decodes every image, and makes every prepared file anew in memory to compare it. What it cannot tell: whether a single
-panorama belongs to its tile, where the ground around looks alike everywhere; whether a place's position is right; that
-a JPEG's bytes were changed so that it still decodes to its end (JPEG has no checksums, PNG has).
+panorama belongs to its tile, where the ground around looks alike everywhere; whether a panorama is turned by 180 degrees,
+where streets look alike ahead and behind (it says so); whether an image is a copy of another one that was saved again;
+whether a place's position is right; that a JPEG's bytes were changed so that it still decodes to its end (JPEG has no
+checksums, PNG has).
 Exit code 0: nothing wrong; 1: problems, which are listed; 2: the dataset cannot be read at all.
 """
 import dataclasses
@@ -14,7 +16,7 @@ import sys
 from tqdm import tqdm
 
 from command_line import Parser, add_folders, at_least
-from data_checks import check_pair, files, listing, missing, orientation, outdated, sources
+from data_checks import check_pair, copies, files, listing, missing, orientation, outdated, sources
 from data_preparation import DATASETS
 from errors import UserError, reported
 from image_files import write_whole
@@ -43,8 +45,14 @@ def main():
     dataset = kind(args.data_dir, args.prepared_dir, **({"mat": args.act_data} if args.act_data else {}))
     splits = {split: dataset.pairs(split) for split in dataset.splits}
     findings = listing(dataset, splits)
-    for split, pairs in splits.items():
-        findings += _check_split(dataset, pairs, args.workers, args.quick)
+    if args.quick:
+        for split in splits:
+            findings += _check_quickly(_paths(dataset, split), split)
+    else:
+        results = {split: _check_files(dataset, split, args.workers) for split in splits}
+        for split, pairs in splits.items():
+            findings += _findings(pairs, results[split])
+        findings += copies(results, TITLES)
     _report(dataset, splits, findings)
     problems = [finding for finding in findings if finding.problem]
     if args.json is not None:
@@ -55,23 +63,37 @@ def main():
     return 1 if problems else 0
 
 
-def _check_split(dataset, pairs, workers, quick):
-    paths = list(zip(*map(existing, zip(*sources(dataset, pairs.split), strict=True)), strict=True))
-    if quick:
-        findings = outdated(pairs.split, _made(paths))
-        for number, title in enumerate(TITLES):
-            of_kind = [each[number] for each in paths if each[number] is not None]
-            findings += missing(pairs.split, title, [path for path in of_kind if not os.path.exists(path)])
-        return findings
+def _paths(dataset, split):
+    """The four kinds of files of each pair, as they are written on disk."""
+    return list(zip(*map(existing, zip(*sources(dataset, split), strict=True)), strict=True))
+
+
+def _check_quickly(paths, split):
+    findings = outdated(split, _made(paths))
+    for number, title in enumerate(TITLES):
+        of_kind = [each[number] for each in paths if each[number] is not None]
+        findings += missing(split, title, [path for path in of_kind if not os.path.exists(path)])
+    return findings
+
+
+def _check_files(dataset, split, workers):
+    """A CheckedPair for each pair."""
+    paths = _paths(dataset, split)
     check = functools.partial(check_pair, isinstance(dataset, CVACT))
     with worker_map(min(workers, -(-len(paths) // 16)), chunksize=4) as parallel_map:
-        results = list(tqdm(parallel_map(check, paths), f"{dataset.name} {pairs.split}", total=len(paths), unit="pair",
-                            leave=False, disable=None))
+        return list(tqdm(parallel_map(check, paths), f"{dataset.name} {split}", total=len(paths), unit="pair",
+                         leave=False, disable=None))
+
+
+def _findings(pairs, results):
     # Times say nothing of a file that was just found to be what its source gives.
-    unproved = [(tile, panorama, polar if origin in (None, "other") else None, None if agrees else prepared)
-                for (tile, panorama, polar, prepared), (_, origin, agrees, _) in zip(paths, results, strict=True)]
+    unproved = []
+    for result in results:
+        tile, panorama, polar, prepared = (file and file["path"] for file in result.files)
+        unproved.append((tile, panorama, polar if result.origin in (None, "other") else None,
+                         None if result.panorama_agrees else prepared))
     findings = outdated(pairs.split, _made(unproved)) + files(pairs, results, TITLES)
-    return findings + orientation(pairs, [result[3] for result in results])
+    return findings + orientation(pairs, [result.colours for result in results])
 
 
 def _made(paths):

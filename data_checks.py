@@ -1,6 +1,7 @@
 """What can be wrong with a dataset that loads: each check is a function from pairs or files to findings."""
 import collections
 import dataclasses
+import hashlib
 import itertools
 import os
 import struct
@@ -18,8 +19,18 @@ NEAR_METRES = 5.0  # CVACT_test counts a match this close as a hit, so closer pl
 GRID = 4, 64  # rows and columns of a view's colours for the statistic of orientation
 LEAST_PAIRS = 30  # that the statistic needs
 CHANCE = 0.35  # share of pairs that look no more like each other than strangers, above which a split is reported
-CHANCE_SINGLE = 0.002  # share of pairs that may look mirrored or swapped by chance
-TURNS = {"turned by 90 degrees": 16, "turned by 180 degrees": 32, "turned by 270 degrees": 48}  # columns of GRID
+# Standard deviations by which a turned or mirrored view must beat the straight one before the whole split is reported.
+# Five real CVUSA pairs average 1.78 straight, 1.84 turned by 180 degrees, and -0.8 mirrored and turned by 90 or 270: a
+# street looks alike ahead and behind. Toy towns have 3.0 to 4.0, 0.0 to 0.5, and 0.3 to -1.0.
+LEAST_MARGIN = 1.0
+# Standard deviations that make a single pair suspicious: its own score, and how much it beats the straight one by. In six
+# sound toy towns of 400 places each they name no pair; of those changed on purpose they find two thirds of the mirrored and
+# the turned, and half of the swapped.
+SINGLE_SCORE, SINGLE_GAIN = 2.25, 2.25
+SWAPPED_SCORE, SWAPPED_GAIN = 2.5, 2.0
+CHANCE_SINGLE = 0.001  # share of pairs that may be named by chance: what no case among 2,400 leaves possible
+HALF_TURN = "turned by 180 degrees"
+TURNS = {"turned by 90 degrees": 16, HALF_TURN: 32, "turned by 270 degrees": 48}  # columns of GRID
 COLOUR_TYPES = {0: "grey-scale", 3: "palette", 4: "grey-scale with alpha", 6: "alpha"}  # of PNG
 
 
@@ -33,7 +44,7 @@ class Finding:
         count: how many files, pairs or places.
         text: for a person: what it is, and what follows.
         problem: whether it is one; else a note.
-        examples: some of the files or ids.
+        examples: the files or ids.
     """
     check: str
     split: str
@@ -44,7 +55,7 @@ class Finding:
 
 
 def listing(dataset, splits):
-    """Counts, duplicates, and what training and test splits share.
+    """Counts, duplicates, and what training and test splits share, as far as the lists tell.
 
     Args:
         dataset: input_data.CVUSA, CVACT or CVACTTest.
@@ -64,11 +75,26 @@ def listing(dataset, splits):
             findings.append(Finding("duplicate ids", name, len(twice), "ids are listed more than once: in training "
                                     "such a pair is its own negative, in testing it fills two ranks",
                                     examples=tuple(twice)))
+        for title, rows in _files_of_rows(pairs).items():
+            repeated = [path for path, ids in rows.items() if len(ids) > 1]
+            if repeated:
+                findings.append(Finding("duplicate files", name, len(repeated), f"{title} stand in more than one row: at "
+                                        "most one of these rows can be right", examples=tuple(repeated)))
     return findings + leakage(splits)
 
 
+def _files_of_rows(pairs):
+    """{title: {path: ids of the rows that name it}} of a split's two kinds of images."""
+    found = {}
+    for title, paths in (("aerial images", pairs.sat_paths), ("panoramas", pairs.grd_paths)):
+        rows = found[title] = collections.defaultdict(set)
+        for path, name in zip(map(os.path.normpath, paths), pairs.ids, strict=True):
+            rows[path].add(name)
+    return found
+
+
 def leakage(splits):
-    """Places that the training and the test split share, by id and by distance; arguments as for `listing`."""
+    """Places that the training and the test split share, by id, file and distance; arguments as for `listing`."""
     if not {"train", "val"} <= set(splits):
         return []
     train, val = splits["train"], splits["val"]
@@ -76,6 +102,12 @@ def leakage(splits):
     findings = [Finding("leakage by id", "val", len(shared), "ids are in the training split too: their recall is of "
                                                              "places that were trained on", examples=tuple(shared))
                 ] if shared else []
+    for title, rows in _files_of_rows(val).items():
+        trained = _files_of_rows(train)[title]
+        both = [path for path, ids in rows.items() if ids - trained.get(path, ids)]  # the same ids are said above
+        if both:
+            findings.append(Finding("leakage by file", "val", len(both), f"{title} are in the training split too, under "
+                                    "other ids: their recall is of images that were trained on", examples=tuple(both)))
     if train.utm is not None:
         centre = train.utm.mean(axis=0)  # so that nothing is lost in the millions of a northing
         distances, _ = cKDTree(train.utm - centre).query(val.utm - centre)
@@ -110,6 +142,23 @@ def missing(split, title, paths):
     return [Finding("missing", split, len(paths), f"{title} do not exist", examples=tuple(paths))] if paths else []
 
 
+@dataclasses.dataclass(frozen=True)
+class CheckedPair:
+    """What the files of one pair tell.
+
+    Attributes:
+        files: for each of `check_pair`'s paths None or a dict: "path", "error" (None or "missing" or text), "size"
+            (height, width), "kinds" (a list such as ["grey-scale"]), "digest" (of the file's bytes, or None).
+        origin: how the polar map was made: "published", "unstretched", "other", or None where it cannot be told.
+        panorama_agrees: whether the prepared panorama is made from the panorama; None where it cannot be told.
+        colours: (2, rows, columns, 3) float32 of the polar map and the panorama, or None.
+    """
+    files: tuple
+    origin: str | None
+    panorama_agrees: bool | None
+    colours: np.ndarray | None
+
+
 def check_pair(is_cvact, paths):
     """All that the files of one pair tell; the function of a worker process.
 
@@ -118,17 +167,9 @@ def check_pair(is_cvact, paths):
         paths: (aerial tile, panorama, polar map, prepared panorama or None).
 
     Returns:
-        files: for each path a dict: "path", "error" (None or "missing" or text), "size" (height, width), "kinds" (a
-            list such as ["grey-scale"]).
-        origin: how the polar map was made: "published", "unstretched", "other", or None where it cannot be told.
-        panorama_agrees: whether the prepared panorama is made from the panorama; None where it cannot be told.
-        colours: (2, rows, columns, 3) float32 of the polar map and the panorama, or None.
+        CheckedPair.
     """
-    files, images = [], []
-    for path in paths:
-        file, image = _read(path) if path is not None else (None, None)
-        files.append(file)
-        images.append(image)
+    files, images = zip(*(_read(path) if path is not None else (None, None) for path in paths), strict=True)
     tile, panorama, polar, prepared = images
     origin = agrees = colours = None
     if tile is not None and tile.shape[0] == tile.shape[1]:
@@ -144,11 +185,11 @@ def check_pair(is_cvact, paths):
         panorama = expected
     if polar is not None and panorama is not None:
         colours = np.stack([_colours(polar), _colours(panorama)])
-    return files, origin, agrees, colours
+    return CheckedPair(files, origin, agrees, colours)
 
 
 def _read(path):
-    file = {"path": path, "error": None, "size": None, "kinds": []}
+    file = {"path": path, "error": None, "size": None, "kinds": [], "digest": None}
     if not os.path.exists(path):
         return file | {"error": "missing"}, None
     try:
@@ -156,7 +197,8 @@ def _read(path):
         image = decode_image(path, content)
     except ImageError as error:
         return file | {"error": str(error)}, None
-    return file | {"size": image.shape[:2], "kinds": _kinds(content, image)}, image
+    digest = hashlib.blake2b(content, digest_size=16).digest()
+    return file | {"size": image.shape[:2], "kinds": _kinds(content, image), "digest": digest}, image
 
 
 def _kinds(content, image):
@@ -180,63 +222,135 @@ def _colours(image):
     return colours / np.maximum(np.sqrt((colours**2).sum(axis=1, keepdims=True)), 1)
 
 
+def copies(results, titles):
+    """Aerial tiles and panoramas whose bytes are those of another file, within a split and across both.
+
+    Args:
+        results: {name of the split: list of CheckedPair}.
+        titles: names of the four kinds of files.
+    """
+    findings = []
+    for number, title in enumerate(titles[:2]):
+        paths = {split: collections.defaultdict(set) for split in results}
+        for split, pairs in results.items():
+            for file in (pair.files[number] for pair in pairs):
+                if file["digest"] is not None:
+                    paths[split][file["digest"]].add(file["path"])
+        for split, of_digest in paths.items():
+            groups = [" = ".join(sorted(same)) for same in of_digest.values() if len(same) > 1]
+            if groups:
+                findings.append(Finding("copies", split, len(groups), f"{title} lie there more than once, under several "
+                                        "names: at most one of these pairs can be right", examples=tuple(groups)))
+        if {"train", "val"} <= set(paths):
+            shared = [" = ".join(sorted(same | paths["train"][digest])) for digest, same in paths["val"].items()
+                      if paths["train"].get(digest, same) != same]
+            if shared:
+                findings.append(Finding("leakage by content", "val", len(shared), f"{title} are copies of images of the "
+                                        "training split: their recall is of images that were trained on",
+                                        examples=tuple(shared)))
+    return findings
+
+
 def orientation(pairs, colours):
     """What the colours say of pairs that are mirrored, turned or swapped.
 
     The statistic: how much more a panorama's colours around the horizon resemble those of its own polar map than those
     of others, in standard deviations. A single pair that resembles its tile no more than others is not reported:
-    in forests and deserts that is usual.
+    in forests and deserts that is usual. Where a split looks alike ahead and behind, turns by 180 degrees cannot be
+    told, and a note says so.
 
     Args:
         pairs: input_data.Pairs.
-        colours: of `check_pair`, a list with an entry (or None) for each pair.
+        colours: of `CheckedPair`, a list with an entry (or None) for each pair.
     """
     rows = [row for row, each in enumerate(colours) if each is not None]
     if len(rows) < LEAST_PAIRS:
         return [Finding("orientation", pairs.split, len(rows), f"pairs are too few to tell whether some are mirrored, "
                         f"turned or swapped, which takes {LEAST_PAIRS}", problem=False)]
     sat, grd = (np.stack([colours[row][view] for row in rows]) for view in (0, 1))
-    flat = grd.reshape(len(rows), -1)
     views = {"straight": sat, "mirrored": np.roll(sat[:, :, ::-1], 1, axis=2)}
     views |= {name: np.roll(sat, columns, axis=2) for name, columns in TURNS.items()}
-    own = {name: np.einsum("nd,nd->n", flat, view.reshape(len(rows), -1)) for name, view in views.items()}
-    # Against all others, block by block; the best other one may be the pair that it was swapped with.
-    others = sat.reshape(len(rows), -1)
-    mean, deviation, best, best_score = (np.empty(len(rows)) for _ in range(4))
-    for start in range(0, len(rows), 1024):
-        block = slice(start, start + 1024)
-        scores = flat[block] @ others.T
-        mean[block], deviation[block] = scores.mean(axis=1), np.maximum(scores.std(axis=1), 1e-6)
-        scores[np.arange(len(scores)), np.arange(start, start + len(scores))] = -np.inf
-        best[block], best_score[block] = scores.argmax(axis=1), scores.max(axis=1)
-    own = {name: (score - mean) / deviation for name, score in own.items()}
-    best, best_score = best.astype(int), (best_score - mean) / deviation
-
-    def ids(selected):
-        return tuple(pairs.ids[rows[number]] for number in np.flatnonzero(selected))
-    findings = []
+    strangers = _strangers(grd, sat)
+    own = {name: strangers.standardised(np.einsum("nd,nd->n", _flat(grd), _flat(view))) for name, view in views.items()}
     average = {name: score.mean() for name, score in own.items()}
     winner = max(average, key=average.get)
-    margin = 3 / np.sqrt(len(rows))  # three standard errors
-    if winner != "straight" and average[winner] > average["straight"] + margin:
-        findings.append(Finding(winner, pairs.split, len(rows), f"pairs agree better, on average, with tiles {winner}: "
-                                f"{average[winner]:.2f} against {average['straight']:.2f} standard deviations"))
-        return findings
+    if average[winner] > average["straight"] + LEAST_MARGIN + 3 / np.sqrt(len(rows)):  # three standard errors
+        return [Finding(winner, pairs.split, len(rows), f"pairs agree better, on average, with tiles {winner}: "
+                        f"{average[winner]:.2f} against {average['straight']:.2f} standard deviations")]
     unlike = float(np.mean(own["straight"] < 0))
     if unlike > CHANCE:
-        findings.append(Finding("unlike", pairs.split, int(round(unlike * len(rows))), "pairs look no more like each "
-                                "other than strangers (half would by chance): their order may be mixed up"))
-        return findings
-    mirrored = (own["mirrored"] > 2) & (own["mirrored"] - own["straight"] > 2)
-    swapped = (best[best] == np.arange(len(rows))) & (np.minimum(best_score, best_score[best]) > 2.5) & (
-        np.minimum(best_score - own["straight"], (best_score - own["straight"])[best]) > 2)
-    for name, selected in (("mirrored", mirrored), ("swapped", swapped)):
+        return [Finding("unlike", pairs.split, int(round(unlike * len(rows))), "pairs look no more like each other than "
+                        "strangers (half would by chance): their order may be mixed up")]
+    findings, suspicious = [], ["mirrored", HALF_TURN]
+    if average["straight"] < average[HALF_TURN] + LEAST_MARGIN:
+        suspicious.remove(HALF_TURN)
+        findings.append(Finding("ahead and behind", pairs.split, len(rows), "pairs look so much alike ahead and behind "
+                                f"({average['straight']:.2f} straight, {average[HALF_TURN]:.2f} turned, in standard "
+                                "deviations) that panoramas turned by 180 degrees cannot be told", problem=False))
+
+    def note(name, selected, by_chance):
+        expected = by_chance + 3 * np.sqrt(by_chance) + CHANCE_SINGLE * len(rows)
         if selected.any():
-            by_chance = 2 + int(CHANCE_SINGLE * len(rows))
-            findings.append(Finding(f"{name} pairs", pairs.split, int(selected.sum()), f"pairs look {name}; look at "
-                                    f"them (up to {by_chance} of so many can be chance)", examples=ids(selected),
-                                    problem=bool(selected.sum() > by_chance)))
+            findings.append(Finding(f"{name} pairs", pairs.split, int(selected.sum()), f"pairs look {name}; look at them "
+                                    f"(up to {int(expected):,} of so many can be chance)",
+                                    problem=bool(selected.sum() > expected),
+                                    examples=tuple(pairs.ids[rows[number]] for number in np.flatnonzero(selected))))
+
+    # Chance is counted where nothing true can be found: among quarter turns, and among mirrored tiles.
+    quarter = max(int(_beats(own, name).sum()) for name in TURNS if name != HALF_TURN)
+    for name in suspicious:
+        note(name, _beats(own, name), quarter)
+    decoys = _strangers(grd, views["mirrored"])
+    note("swapped", _swapped(strangers, own["straight"]), int(_swapped(decoys, own["straight"]).sum()))
     return findings
+
+
+@dataclasses.dataclass(frozen=True)
+class Strangers:
+    """How panoramas resemble the tiles of other places.
+
+    Attributes:
+        mean, deviation: (N,) of each panorama's scores with all tiles.
+        best: (N,) int64, the most similar tile of another place.
+        best_score: (N,) its score, standardised.
+    """
+    mean: np.ndarray
+    deviation: np.ndarray
+    best: np.ndarray
+    best_score: np.ndarray
+
+    def standardised(self, scores):
+        """(N,) scores in standard deviations from the mean of each panorama."""
+        return (scores - self.mean) / self.deviation
+
+
+def _flat(views):
+    return views.reshape(len(views), -1)
+
+
+def _strangers(grd, sat):
+    """Strangers of (N, rows, columns, 3) colours, block by block."""
+    mean, deviation, best, score = (np.empty(len(grd)) for _ in range(4))
+    for start in range(0, len(grd), 1024):
+        block = slice(start, start + 1024)
+        scores = _flat(grd)[block] @ _flat(sat).T
+        mean[block], deviation[block] = scores.mean(axis=1), np.maximum(scores.std(axis=1), 1e-6)
+        scores[np.arange(len(scores)), np.arange(start, start + len(scores))] = -np.inf
+        best[block], score[block] = scores.argmax(axis=1), scores.max(axis=1)
+    return Strangers(mean, deviation, best.astype(int), (score - mean) / deviation)
+
+
+def _beats(own, name):
+    """Which pairs look like another view of their tile, and much more so than straight."""
+    return (own[name] > SINGLE_SCORE) & (own[name] - own["straight"] > SINGLE_GAIN)
+
+
+def _swapped(strangers, straight):
+    """Which pairs have a partner such that each one's panorama is most like the other's tile, and not like its own."""
+    best, score = strangers.best, strangers.best_score
+    gain = score - straight
+    return (best[best] == np.arange(len(best))) & (np.minimum(score, score[best]) > SWAPPED_SCORE) & (
+        np.minimum(gain, gain[best]) > SWAPPED_GAIN)
 
 
 def files(pairs, results, titles):
@@ -244,12 +358,12 @@ def files(pairs, results, titles):
 
     Args:
         pairs: input_data.Pairs.
-        results: list of what `check_pair` returned.
+        results: list of CheckedPair.
         titles: names of the four kinds of files.
     """
     findings = []
     for number, title in enumerate(titles):
-        found = [result[0][number] for result in results if result[0][number] is not None]
+        found = [result.files[number] for result in results if result.files[number] is not None]
         broken = [file["error"] for file in found if file["error"] not in (None, "missing")]
         sizes = collections.Counter(file["size"] for file in found if file["size"])
         usual = max(sizes, key=sizes.get, default=None)
@@ -260,19 +374,19 @@ def files(pairs, results, titles):
             findings.append(Finding("unreadable", pairs.split, len(broken), f"{title} cannot be decoded, or in part "
                                     "only", examples=tuple(broken)))
         if odd:
-            findings.append(Finding("size", pairs.split, len(odd), f"{title} have not the {usual[0]}x{usual[1]} pixels "
-                                    "that most have", examples=tuple(odd)))
+            findings.append(Finding("size", pairs.split, len(odd), f"{title} differ in size from the majority "
+                                    f"({usual[0]}x{usual[1]})", examples=tuple(odd)))
         for kind in sorted(set(itertools.chain.from_iterable(file["kinds"] for file in found))):
             of_kind = [file["path"] for file in found if kind in file["kinds"]]
             findings.append(Finding("kind", pairs.split, len(of_kind), f"{title} are {kind}; they are converted when "
                                     "they are read", problem=False, examples=tuple(of_kind)))
     for origin, text in (("unstretched", "polar maps are made without the min-max stretch, unlike the paper's"),
                          ("other", "polar maps are not what data_preparation.py makes of their tiles")):
-        names = [result[0][2]["path"] for result in results if result[1] == origin]
+        names = [result.files[2]["path"] for result in results if result.origin == origin]
         if names:
             findings.append(Finding("stretch" if origin == "unstretched" else "content", pairs.split, len(names), text,
                                     examples=tuple(names)))
-    names = [result[0][3]["path"] for result in results if result[2] is False]
+    names = [result.files[3]["path"] for result in results if result.panorama_agrees is False]
     if names:
         findings.append(Finding("content", pairs.split, len(names), "prepared panoramas are not what "
                                 "data_preparation.py makes of their panoramas", examples=tuple(names)))

@@ -9,7 +9,8 @@ import pytest
 import scipy.io
 from conftest import run, succeeds
 
-from input_data import CVACT, CVUSA
+from data_checks import HALF_TURN, orientation
+from input_data import CVACT, CVUSA, Pairs
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +139,87 @@ def test_single_pairs_that_are_swapped_or_mirrored_are_pointed_out(own_town):
         truth, named = {pairs.ids[row] for row in rows}, set(found[name, "train"]["examples"])
         assert len(truth & named) >= len(truth) / 2, (truth, named)
         assert len(named - truth) <= 2, (truth, named)
+
+
+@pytest.mark.parametrize("name, change", [("swapped pairs", "swap"), (f"{HALF_TURN} pairs", "turn"),
+                                          ("mirrored pairs", "mirror")])
+def test_one_wrong_pair_of_eighty_is_a_problem(own_town, name, change):
+    pairs = CVUSA(str(own_town / "Data")).pairs("train")
+    images = {number: cv2.imread(pairs.grd_paths[number]) for number in (0, 1)}
+    changed = {"swap": {0: images[1], 1: images[0]}, "turn": {0: np.roll(images[0], images[0].shape[1] // 2, 1)},
+               "mirror": {1: images[1][:, ::-1]}}[change]
+    for number, image in changed.items():
+        cv2.imwrite(pairs.grd_paths[number], image)
+    code, found = findings(own_town)
+    assert code == 1 and found[name, "train"]["problem"]
+    assert set(found[name, "train"]["examples"]) == {pairs.ids[number] for number in changed}
+
+
+def test_images_that_serve_two_pairs_are_problems(own_town):
+    """By their names, without decoding, and by their content under other names."""
+    dataset = CVUSA(str(own_town / "Data"))
+    tiles, panoramas, test_tiles = ([os.path.relpath(path, own_town) for path in paths] for paths in (
+        dataset.pairs("train", 0).sat_paths, dataset.pairs("train").grd_paths, dataset.pairs("val", 0).sat_paths))
+    lists = {name: own_town / f"Data/CVUSA/splits/{name}-19zl.csv" for name in ("train", "val")}
+    rows = {name: path.read_text().splitlines() for name, path in lists.items()}
+    panorama = rows["train"][0].split(",")[1]
+    for name, number in (("train", 1), ("val", 2)):
+        aerial, _, unused = rows[name][number].split(",")
+        rows[name][number] = f"{aerial},{panorama},{unused}"
+        lists[name].write_text("\n".join(rows[name]))
+    code, found = findings(own_town, "cvusa", "--quick")
+    assert code == 1
+    for check, split in (("duplicate files", "train"), ("leakage by file", "val")):
+        assert found[check, split]["problem"] and found[check, split]["examples"] == [panoramas[0]]
+    training = run("train_cvusa.py", "--init", "random", "--batch_size", 8, "--micro_batch", 3, cwd=own_town)
+    assert "stand in more than one row" in training.stdout and "under other ids" in training.stdout
+
+    shutil.copy(own_town / panoramas[5], own_town / panoramas[6])
+    shutil.copy(own_town / tiles[7], own_town / test_tiles[3])
+    code, found = findings(own_town)
+    assert found["copies", "train"]["examples"] == [f"{panoramas[5]} = {panoramas[6]}"]
+    (example,) = found["leakage by content", "val"]["examples"]
+    assert set(example.split(" = ")) == {tiles[7], test_tiles[3]}
+
+
+def test_one_panorama_for_all_rows_is_found_without_decoding(own_town):
+    path = own_town / "Data/CVUSA/splits/train-19zl.csv"
+    rows = [row.split(",") for row in path.read_text().splitlines()]
+    path.write_text("\n".join(f"{aerial},{rows[0][1]},{unused}" for aerial, _, unused in rows))
+    code, found = findings(own_town, "cvusa", "--quick")
+    assert code == 1 and found["duplicate files", "train"]["problem"]
+
+
+def street_colours(count, turn=0, likeness=1.0, seed=0):
+    """Colours of pairs on streets: alike ahead and behind but for a share of the places' own."""
+    random = np.random.default_rng(seed)
+    half = random.standard_normal((count, 4, 32, 3))
+    views = [np.concatenate([half, half], axis=2) + (1 - likeness) * random.standard_normal((count, 4, 64, 3))
+             for _ in range(1)] * 2
+    views = [view + 1.5 * random.standard_normal(view.shape) for view in views]
+    return list(np.stack([views[0], np.roll(views[1], turn, axis=2)], axis=1).astype(np.float32))
+
+
+@pytest.mark.parametrize("count", [40, 2000])
+@pytest.mark.parametrize("turn", [0, 32])
+def test_streets_that_look_alike_ahead_and_behind_are_not_reported_as_turned(count, turn):
+    pairs = Pairs("CVUSA", "train", [str(number) for number in range(count)], [], [])
+    for seed in range(5):
+        found = orientation(pairs, street_colours(count, turn, seed=seed))
+        assert "ahead and behind" in [each.check for each in found] and not any(each.problem for each in found)
+
+
+@pytest.mark.parametrize("turn", [16, 48])
+def test_streets_turned_by_a_quarter_are_recognised(turn):
+    pairs = Pairs("CVUSA", "train", [str(number) for number in range(100)], [], [])
+    (found,) = orientation(pairs, street_colours(100, turn))
+    assert found.problem and found.check in ("turned by 90 degrees", "turned by 270 degrees")
+
+
+def test_turns_by_half_are_recognised_where_ahead_and_behind_differ():
+    pairs = Pairs("CVUSA", "train", [str(number) for number in range(100)], [], [])
+    (found,) = orientation(pairs, street_colours(100, 32, likeness=-0.5))
+    assert found.problem and found.check == HALF_TURN
 
 
 def test_a_dataset_that_is_not_there_is_one_line(tmp_path):
