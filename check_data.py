@@ -7,6 +7,8 @@ whether a place's position is right; that a JPEG's bytes were changed so that it
 checksums, PNG has).
 Exit code 0: nothing wrong; 1: problems, which are listed; 2: the dataset cannot be read at all.
 """
+from errors import UserError, reported, shortened  # first: from here on Ctrl-C is one line
+
 import dataclasses
 import functools
 import json
@@ -18,7 +20,6 @@ from tqdm import tqdm
 from command_line import Parser, add_folders, at_least
 from data_checks import check_pair, copies, files, listing, missing, orientation, outdated, sources
 from data_preparation import DATASETS
-from errors import UserError, reported
 from image_files import write_whole
 from input_data import CVACT, existing
 from worker_pool import available_cores, worker_map
@@ -109,7 +110,7 @@ def _report(dataset, splits, findings):
         split = f"{finding.split}: " if finding.split else ""
         print(f"{'PROBLEM' if finding.problem else 'note   '}  {split}{finding.count:,} {finding.text}")
         for example in finding.examples[:NAMED]:
-            print(f"           {example}")
+            print(f"           {shortened(example, 300)}")
         if len(finding.examples) > NAMED:
             print(f"           ... {len(finding.examples) - NAMED:,} more")
     problems = sum(finding.problem for finding in findings)

@@ -1,4 +1,7 @@
-"""The one exception for mistakes of the user's, and how a script ends on it."""
+"""The one exception for mistakes of the user's, and how a script ends on it.
+
+A script imports this first: from then on Ctrl-C is one line, also while the rest is imported.
+"""
 import contextlib
 import errno
 import os
@@ -41,6 +44,8 @@ def reported():
     Anything else is a bug of ours and keeps its traceback.
     """
     script = os.path.basename(sys.argv[0])
+    if signal.getsignal(signal.SIGINT) is _end_at_once:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         try:
             yield
@@ -66,10 +71,30 @@ def reported():
         sys.exit(_end(f"{script}: error: {error.filename or 'output'}: {os.strerror(error.errno)}; {remedy}", 2))
 
 
+@contextlib.contextmanager
+def importing():
+    """Let Ctrl-C end a script at once while it imports inside: there is nothing to save, and libraries would turn it
+    into errors of theirs, with a traceback."""
+    answers = _is_script() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if answers:
+        signal.signal(signal.SIGINT, _end_at_once)
+    try:
+        yield
+    finally:
+        if answers:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def first_line(error):
     """What an exception of a library says, in a line that fits into one of ours."""
     lines = str(getattr(error, "message", "") or error).splitlines() or [type(error).__name__]
     return re.sub(r"^\{\{.*?\}\} ?", "", lines[0])[:300]  # without the name of TensorFlow's operation
+
+
+def shortened(text, most=200):
+    """A name that a file or a user gave, as it fits into a line of ours: no control characters, its middle left out."""
+    text = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(text))
+    return text if len(text) <= most else f"{text[:most // 2]}[...]{text[-(most // 2):]}"
 
 
 def _flush():
@@ -80,3 +105,19 @@ def _flush():
 def _end(line, code):
     print(line, file=sys.stderr)
     return code
+
+
+def _end_at_once(number, _):
+    os.write(_STDERR, f"{os.path.basename(sys.argv[0])}: interrupted\n".encode(errors="backslashreplace"))
+    os._exit(128 + number)
+
+
+def _is_script():
+    """Whether this process runs one of the project's scripts; no other program's Ctrl-C is touched."""
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    return script is not None and os.path.dirname(os.path.abspath(script)) == os.path.dirname(os.path.abspath(__file__))
+
+
+if _is_script() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    _STDERR = os.dup(2)  # stays, whatever is done to standard error while TensorFlow is imported
+    signal.signal(signal.SIGINT, _end_at_once)

@@ -10,8 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from errors import UserError
-from image_files import partial_path, remove_abandoned, write_whole
-from input_data import read_input
+from image_files import open_regular, partial_path, remove_abandoned, write_whole
+from input_data import NOTE_BYTES, read_input
 from worker_pool import available_cores
 
 VIEWS = "sat", "grd"
@@ -88,6 +88,8 @@ class DiskCache:
     def __init__(self, pairs, shapes, folder):
         height_width = "_".join(f"{height}x{width}" for height, width in shapes)
         self.folder = os.path.join(folder, f"{pairs.split}_{height_width}")
+        os.makedirs(folder, exist_ok=True)
+        remove_abandoned(folder)
         identity = {"pairs": len(pairs), "sources": _sources_digest(pairs)}
         self._images = self._load(shapes, identity)
         if self._images is not None:
@@ -106,18 +108,20 @@ class DiskCache:
         """The images, or None where they are not those of `identity`, or not whole."""
         if _noted(self.folder) != identity:
             return None
-        try:
-            images = [np.load(os.path.join(self.folder, f"{name}.npy"), mmap_mode="r") for name in VIEWS]
-        except (OSError, ValueError):
-            return None
+        images = []
+        for name in VIEWS:
+            path = os.path.join(self.folder, f"{name}.npy")
+            try:
+                open_regular(path).close()
+                images.append(np.load(path, mmap_mode="r"))
+            except Exception:  # whatever broken bytes lead NumPy to: the cache is made again
+                return None
         whole = all(array.shape == (identity["pairs"], *shape, 3) and array.dtype == np.uint8
                     for array, shape in zip(images, shapes, strict=True))
         return images if whole else None
 
     def _make(self, pairs, shapes, identity):
         parent = os.path.dirname(self.folder)
-        os.makedirs(parent, exist_ok=True)
-        remove_abandoned(parent)
         needed, free = bytes_needed(pairs, shapes), shutil.disk_usage(parent).free
         print(f"{self.folder}: {needed / 1e9:.3g} GB of decoded images are written", flush=True)
         if free < needed:
@@ -181,9 +185,9 @@ def _sources_digest(pairs):
 
 def _noted(folder):
     try:
-        with open(os.path.join(folder, NOTE), encoding="utf-8") as file:
-            return json.load(file)
-    except (OSError, ValueError):
+        with open_regular(os.path.join(folder, NOTE)) as file:
+            return json.loads(file.read(NOTE_BYTES))
+    except (OSError, ValueError, RecursionError, UserError):
         return None
 
 

@@ -1,68 +1,114 @@
 """Image files that are either read whole or refused, and either written whole or not at all."""
+import contextlib
+import hashlib
 import os
 import platform
+import re
 import shutil
+import stat
 import struct
+import time
 import zlib
 
 import cv2
 import numpy as np
 import simplejpeg
 
+from errors import UserError, shortened
+
 JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
-PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+PNG_START, PNG_HEADER, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\rIHDR", b"IEND\xaeB`\x82"
 # JPEG markers that open a frame and so carry the image's size (ITU T.81, table B.1).
 JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 HEADER_BYTES = 4096  # that hold an image's size, but for long headers
+# A small file can claim any size, and decoding takes three bytes a pixel. Street View's largest panoramas, 6656x13312,
+# have fewer.
+MOST_PIXELS = 100_000_000
+MOST_BYTES = 8 * MOST_PIXELS  # of a file: the most that a PNG of so many pixels holds without compression
 PARTIAL = ".partial"  # ending of files that are still being written
+LONGEST_NAME = 100  # bytes of a name that goes whole into a temporary one; file systems allow 143 (eCryptfs) or 255
+ABANDONED_SECONDS = 7 * 24 * 3600  # since the last change of a half-written file; writing one takes hours at most
 
 
 class ImageError(Exception):
     """An image file that is missing, broken or of the wrong size; the text names the file and what is wrong with it."""
 
 
-def read_image(path):
+class ImageMissing(ImageError):
+    """An image file that does not exist."""
+
+
+def open_regular(path):
+    """Open a file to read its bytes, and nothing that only looks like one: a named pipe would be waited for for ever.
+
+    Returns:
+        A binary file object.
+
+    Raises:
+        UserError: the path names a pipe, a device or a socket.
+        OSError: as `open` raises it, for a folder too.
+        ValueError: there is a null byte in the path.
+    """
+    kind = os.stat(path).st_mode
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        raise UserError(f"{shortened(path)}: a pipe, device or socket instead of a file; move it away")
+    return open(path, "rb")
+
+
+@contextlib.contextmanager
+def name_image(path):
+    """Turn what goes wrong inside into an `ImageError` that names the image: also a lack of memory belongs to it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ImageMissing(f"{shortened(path)}: {error.strerror}") from None
+    except OSError as error:
+        raise ImageError(f"{shortened(path)}: {error.strerror or error}") from None
+    except UserError as error:  # of `open_regular`
+        raise ImageError(str(error)) from None
+    except _Unusable as error:
+        raise ImageError(f"{shortened(path)}: {error}") from None
+    except (MemoryError, cv2.error) as error:
+        if isinstance(error, cv2.error) and error.code != cv2.Error.StsNoMem:
+            raise
+        raise ImageError(f"{shortened(path)}: too little memory for it") from None
+
+
+class _Unusable(Exception):
+    """What is wrong with an image, without its name."""
+
+
+def read_image(path, size=None):
     """Decode an image file.
 
     Args:
-        path: JPEG or PNG file (any format that OpenCV reads is decoded; only these two are checked for damage).
+        path: JPEG or PNG file, recognised by its content.
+        size: (height, width) that the image must have, if any; another one is refused before it is decoded.
 
     Returns:
         (height, width, 3) uint8, BGR, the pixels as they are stored: north is up whatever a camera's tag says.
 
     Raises:
-        ImageError: the file is missing, empty, truncated, damaged so that a part of it cannot be decoded, or not an
-            image. OpenCV left to itself fills the missing part of a JPEG with grey and says nothing.
+        ImageError: the file is missing, empty, truncated, damaged so that a part of it cannot be decoded, neither JPEG
+            nor PNG, not of this size, or too large. OpenCV left to itself fills the missing part of a JPEG with grey
+            and says nothing.
     """
-    return decode_image(path, read_bytes(path))
+    return decode_image(path, read_bytes(path), size)
 
 
 def read_bytes(path):
     """A file's content; an `ImageError` says why there is none."""
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        raise ImageError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    with name_image(path), _open_image(path) as file:
+        return file.read()
 
 
-def decode_image(path, content):
+def decode_image(path, content, size=None):
     """Decode an image file's content; arguments, result and errors as those of `read_image`."""
-    _refuse_fragment(path, content)
-    try:
-        # Four colours are left to OpenCV to convert.
-        if content.startswith(JPEG_START) and simplejpeg.decode_jpeg_header(content)[2] not in ("CMYK", "YCCK"):
-            # OpenCV's pixels, from the same library; but every warning of the decoder is an error.
-            return simplejpeg.decode_jpeg(content, "BGR", strict=True)
-    except ValueError as error:
-        raise ImageError(f"{path}: damaged; only a part of it can be decoded ({error})") from None
-    try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error:
-        image = None
-    if image is None:
-        raise ImageError(f"{path}: not an image that can be decoded")
-    return image
+    with name_image(path):
+        found = _content_size(content)
+        if size is not None and found != tuple(size):
+            raise _Unusable(f"{found[0]}x{found[1]} pixels instead of {size[0]}x{size[1]}")
+        return _decoded(content)
 
 
 def image_size(path):
@@ -76,63 +122,105 @@ def image_size(path):
     Raises:
         ImageError: as for `read_image`, as far as the header and the end of the file tell.
     """
+    with name_image(path), _open_image(path) as file:
+        content = file.read(HEADER_BYTES)
+        size = _png_size(content) if content.startswith(PNG_START) else _jpeg_size(content)
+        length = os.fstat(file.fileno()).st_size
+        if size is not None and length > 2 * HEADER_BYTES:
+            file.seek(length - HEADER_BYTES)
+            if file.read().rfind(JPEG_END if content.startswith(JPEG_START) else PNG_END) >= 0:
+                return _bounded(size)
+        file.seek(0)  # a small file, a long header or padding: look at all of it
+        return _content_size(file.read())
+
+
+def same_ratio(size, other):
+    """Whether two (height, width) have one aspect ratio, up to the rounding of a resized copy to whole pixels."""
+    return abs(size[0] * other[1] - size[1] * other[0]) < max(other)
+
+
+def _open_image(path):
     try:
-        with open(path, "rb") as file:
-            content = file.read(HEADER_BYTES)
-            tail = content
-            length = os.fstat(file.fileno()).st_size
-            if length > 2 * HEADER_BYTES:
-                file.seek(length - HEADER_BYTES)
-                tail = file.read()
-            elif length > HEADER_BYTES:
-                tail = content = content + file.read()
-            size = _png_size(content) if content.startswith(PNG_START) else _jpeg_size(content)
-            ending = JPEG_END if content.startswith(JPEG_START) else PNG_END
-            if size is None or tail.rfind(ending) < 0:  # a long header or padding, perhaps: look at all of it
-                file.seek(0)
-                content = file.read()
-                _refuse_fragment(path, content)
-                size = _jpeg_size(content)
-            elif tail is content:
-                _refuse_fragment(path, content)
-    except OSError as error:
-        raise ImageError(f"{path}: {error.strerror}") from None
-    return size if size is not None else read_image(path).shape[:2]
+        file = open_regular(path)
+    except ValueError as error:  # a null byte in the path
+        raise _Unusable(error) from None
+    length = os.fstat(file.fileno()).st_size
+    if length > MOST_BYTES:
+        file.close()
+        raise _Unusable(f"{length:,} bytes, more than an image may have ({MOST_BYTES:,})")
+    return file
 
 
-def _refuse_fragment(path, content):
+def _content_size(content):
+    """(height, width) of a JPEG's or PNG's content that has its end; for a PNG, of one without damage."""
     if not content:
-        raise ImageError(f"{path}: empty file")
+        raise _Unusable("empty file")
     if content.startswith(JPEG_START):
         # Entropy-coded data never holds FF D9, so an end marker after the last scan's start means a whole file.
-        whole = content.rfind(JPEG_END) > content.rfind(JPEG_SCAN) >= 0
-    elif content.startswith(PNG_START):
-        whole = content.rfind(PNG_END) >= 0
-        if whole:
-            _refuse_damaged_png(path, content)
-    else:
-        whole = True  # another format: left to the decoder
-    if not whole:
-        raise ImageError(f"{path}: truncated after {len(content):,} bytes")
+        if not content.rfind(JPEG_END) > content.rfind(JPEG_SCAN) >= 0:
+            raise _Unusable(f"truncated after {len(content):,} bytes")
+        with _decoder_errors():  # the decoder's own view of the header, wherever it finds one
+            return _bounded(simplejpeg.decode_jpeg_header(content)[:2])
+    if not content.startswith(PNG_START):
+        raise _Unusable("neither a JPEG nor a PNG image")
+    _refuse_damaged_png(content)
+    return _bounded(_png_size(content))
 
 
-def _refuse_damaged_png(path, content):
+def _bounded(size):
+    if size[0] * size[1] > MOST_PIXELS:
+        raise _Unusable(f"{size[0]}x{size[1]} pixels, more than an image may have ({MOST_PIXELS:,})")
+    return size
+
+
+@contextlib.contextmanager
+def _decoder_errors():
+    try:
+        yield
+    except ValueError as error:
+        if "memory" in str(error):
+            raise MemoryError from None
+        raise _Unusable(f"damaged; only a part of it can be decoded ({error})") from None
+
+
+def _decoded(content):
+    with _decoder_errors():
+        # Four colours are left to OpenCV to convert.
+        if content.startswith(JPEG_START) and simplejpeg.decode_jpeg_header(content)[2] not in ("CMYK", "YCCK"):
+            # OpenCV's pixels, from the same library; but every warning of the decoder is an error.
+            return simplejpeg.decode_jpeg(content, "BGR", strict=True)
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise
+        image = None
+    if image is None:
+        raise _Unusable("not an image that can be decoded")
+    return image
+
+
+def _refuse_damaged_png(content):
     """Compare the checksums of all chunks. OpenCV only prints what libpng says of them."""
+    if content.rfind(PNG_END) < 0:
+        raise _Unusable(f"truncated after {len(content):,} bytes")
+    if _png_size(content) is None:
+        raise _Unusable("damaged; its first part is no PNG header")
     position, name = len(PNG_START), b""
     while name != b"IEND" and position + 12 <= len(content):
         length, name = struct.unpack_from(">I4s", content, position)
         end = position + 8 + length
         if end + 4 > len(content) or zlib.crc32(memoryview(content)[position + 4:end]) != struct.unpack_from(
                 ">I", content, end)[0]:
-            raise ImageError(f"{path}: damaged; the checksum of its part {name.decode('latin1')!r} at byte "
-                             f"{position:,} is wrong")
+            raise _Unusable(f"damaged; the checksum of its part {name.decode('latin1')!r} at byte {position:,} is "
+                            "wrong")
         position = end + 4
     if name != b"IEND":
-        raise ImageError(f"{path}: truncated after {len(content):,} bytes")
+        raise _Unusable(f"truncated after {len(content):,} bytes")
 
 
 def _png_size(content):
-    if len(content) < 24:
+    if not content.startswith(PNG_START + PNG_HEADER) or len(content) < 24:
         return None
     width, height = struct.unpack(">II", content[16:24])
     return height, width
@@ -193,16 +281,30 @@ def write_whole(path, content, durable=True):
 def partial_path(path):
     """Where this process makes a file or folder that gets the name `path` when it is whole."""
     folder, name = os.path.split(path)
+    encoded = os.fsencode(name)
+    if len(encoded) > LONGEST_NAME:  # the additions must not make it longer than the file system allows
+        name = hashlib.sha256(encoded).hexdigest()[:16]
     return os.path.join(folder, f".{name}.{_writer()}{PARTIAL}")
 
 
 def remove_abandoned(folder):
-    """Remove what killed runs on this machine left half-written in a folder; files of running ones stay."""
+    """Remove what killed runs left half-written in a folder; files of running ones stay.
+
+    Those of other machines, and of containers that are gone, are removed a week after their last change.
+    """
     machine = _writer().rpartition("-")[0]
     for entry in os.scandir(folder):
-        owner, _, process = entry.name.removesuffix(PARTIAL).rpartition(".")[2].rpartition("-")
-        if entry.name.endswith(PARTIAL) and owner == machine and process.isdecimal() and not _runs(int(process)):
-            shutil.rmtree(entry.path) if entry.is_dir() else os.unlink(entry.path)
+        name = re.fullmatch(rf"\..+\.([^.]*)-(\d+){re.escape(PARTIAL)}", entry.name, re.DOTALL)
+        if name is None:
+            continue
+        with contextlib.suppress(OSError):  # gone already, as another run removes them too, or not ours to remove
+            age = time.time() - entry.stat(follow_symlinks=False).st_mtime
+            if _runs(int(name[2])) if name[1] == machine else age < ABANDONED_SECONDS:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                os.unlink(entry.path)
 
 
 def _writer():
@@ -212,7 +314,7 @@ def _writer():
 def _runs(process):
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         pass

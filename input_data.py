@@ -3,21 +3,27 @@ import collections
 import concurrent.futures
 import csv
 import dataclasses
+import io
 import itertools
 import json
 import os
+import posixpath
 
 import cv2
 import numpy as np
 import scipy.io
 from tqdm import tqdm
 
-from errors import UserError, first_line
-from image_files import ImageError, image_size, read_image
+from errors import UserError, first_line, shortened
+from image_files import ImageError, ImageMissing, image_size, name_image, open_regular, read_image, same_ratio
+from polar_transform import HEIGHT, WIDTH
 from worker_pool import available_cores
 
 STRETCH_NOTE = "preparation.json"  # in a folder of polar maps: how data_preparation.py made them
+NOTE_BYTES = 10_000  # that are read of such a note
 NAMED = 5  # how many of the wrong files or rows a message names
+PREPARED_SIZE = HEIGHT, WIDTH  # of polar maps and of CVACT's prepared panoramas
+MOST_METRES = 1e8  # of a coordinate: ten times UTM's greatest northing; its square is far from float64's limits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +35,8 @@ class Pairs:
         ids: N strings.
         sat_paths, grd_paths: N file paths each: polar maps or aerial tiles, and panoramas.
         utm: (N, 2) float64 easting and northing in metres, or None where the dataset has none.
+        sat_size, grd_size: (height, width) of the files as published; resized copies have the same aspect ratio. None:
+            any.
     """
     dataset: str
     split: str
@@ -36,6 +44,8 @@ class Pairs:
     sat_paths: list
     grd_paths: list
     utm: np.ndarray | None = None
+    sat_size: tuple | None = None
+    grd_size: tuple | None = None
 
     def __len__(self):
         return len(self.ids)
@@ -54,6 +64,7 @@ class CVUSA:
     splits = {"train": "train-19zl.csv", "val": "val-19zl.csv"}
     published = {"train": 35_532, "val": 8_884}  # pairs
     aerial_size = 750
+    panorama_size = (224, 1232)  # cut to the part around the horizon
     toy_world = "cvusa"
 
     def __init__(self, data_dir="Data", prepared_dir=None):
@@ -78,21 +89,24 @@ class CVUSA:
             Pairs, without UTM positions.
 
         Raises:
-            UserError: the CSV file is missing, empty, or has rows that do not parse.
+            UserError: the CSV file is missing, empty, or has rows that do not parse or leave the dataset's folder.
         """
         path = os.path.join(self.root, "splits", self.splits[split])
         polar_root = os.path.join(self.prepared_dir, "CVUSA", "polarmap")
         ids, sat_paths, grd_paths, wrong = [], [], [], []
         try:
-            with open(path, encoding="utf-8-sig", newline="") as file:
+            with open_regular(path) as content, io.TextIOWrapper(content, "utf-8-sig", newline="") as file:
                 for number, row in enumerate(csv.reader(file), 1):
                     if not any(map(str.strip, row)):
                         continue
                     # Lists that went through Windows may have its separators.
                     aerial, ground = ([field.strip().replace("\\", "/") for field in row[:2]] + [""])[:2]
+                    if ".." in aerial + ground:
+                        aerial, ground = posixpath.normpath(aerial), posixpath.normpath(ground)
                     folders, _, name = aerial.removeprefix("bingmap/").rpartition("/")
                     stem = name.rpartition(".")[0] or name
-                    if not ground or not stem or "\0" in aerial + ground or not aerial.startswith("bingmap/"):
+                    if (not ground or not stem or "\0" in aerial + ground or not aerial.startswith("bingmap/")
+                            or ground.startswith(("/", "../"))):
                         wrong.append(f"row {number} ({','.join(row)[:80]!r})")
                         continue
                     ids.append(stem)
@@ -103,11 +117,13 @@ class CVUSA:
         except (UnicodeDecodeError, csv.Error) as error:
             raise UserError(f"{path}: not a CSV text file ({error}); take it from the dataset again") from None
         if wrong:
-            raise UserError(f"{path}: {len(wrong):,} rows that are not 'bingmap/...,streetview/...': "
-                            f"{_first(wrong)}; take the file from the dataset again")
+            raise UserError(f"{path}: {len(wrong):,} rows that are not 'bingmap/...,streetview/...' in the dataset's "
+                            f"folder: {_first(wrong)}; take the file from the dataset again")
         if not ids:
             raise UserError(f"{path}: no pairs in it; take the file from the dataset again")
-        return Pairs(self.name, split, ids, sat_paths, grd_paths)
+        tile_size = self.aerial_size, self.aerial_size
+        return Pairs(self.name, split, ids, sat_paths, grd_paths, None, PREPARED_SIZE if polar else tile_size,
+                     self.panorama_size)
 
     def tiles(self, pairs):
         """Aerial tiles that the polar maps of `pairs` are made from."""
@@ -152,32 +168,45 @@ class CVACT:
             Pairs with UTM positions.
 
         Raises:
-            UserError: ACT_data.mat is missing, cannot be read, or lacks what the split needs.
+            UserError: ACT_data.mat is missing, cannot be read, lacks what the split needs, or holds positions that are
+                none or ids that are no file names.
         """
         struct, field = self.splits[split]
-        read = _read_mat_7_3 if _is_mat_7_3(self.mat) else _read_mat
         try:
+            read = _read_mat_7_3 if _is_mat_7_3(self.mat) else _read_mat
             ids, utm, numbers = read(self.mat, struct, field)
-            rows = numbers.astype(np.int64) - 1
+            with np.errstate(invalid="ignore"):
+                rows = numbers.astype(np.int64) - 1
         except FileNotFoundError:
             raise UserError(f"{self.mat}: not found; {_remedy(self)}") from None
+        except UserError:
+            raise
         except (KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
             raise UserError(f"{self.mat}: lacks panoIds, utm or {struct}.{field}, or is damaged "
                             f"({first_line(error)}); take it from the dataset again") from None
         except Exception as error:  # whatever else broken bytes lead the parsers to
             raise UserError(f"{self.mat}: not a MATLAB file that can be read ({first_line(error)}); "
                             "take it from the dataset again") from None
-        if not np.isfinite(utm).all() or (numbers != rows + 1).any():
-            raise UserError(f"{self.mat}: positions that are not finite, or indices that are not whole numbers; take "
-                            "the file from the dataset again")
         if utm.shape != (len(ids), 2) or not rows.size or rows.min() < 0 or rows.max() >= len(ids):
             raise UserError(f"{self.mat}: {len(ids):,} panoIds, positions of shape {utm.shape} and the indices of "
                             f"{struct}.{field} do not fit together; take the file from the dataset again")
+        if (numbers != rows + 1).any():
+            raise UserError(f"{self.mat}: indices of {struct}.{field} are not finite whole numbers; take the file from "
+                            "the dataset again")
+        wrong = np.count_nonzero(~(np.abs(utm) <= MOST_METRES).all(axis=1))  # NaN is not less than anything
+        if wrong:
+            raise UserError(f"{self.mat}: {wrong:,} of {len(utm):,} positions are not finite or have more than "
+                            f"{MOST_METRES:,.0f} metres; take the file from the dataset again")
         ids = [ids[row] for row in rows]
+        wrong = [repr(shortened(name)) for name in ids if not name or any(each in name for each in "/\\\0")]
+        if wrong:
+            raise UserError(f"{self.mat}: {len(wrong):,} panoIds of {struct}.{field} are no names of files: "
+                            f"{_first(wrong)}; take the file from the dataset again")
         sat_dir, extension = (self.polar_dir, "png") if polar else (self.aerial_dir, "jpg")
         return Pairs(self.name, split, ids,
                      [os.path.join(sat_dir, f"{name}_satView_polish.{extension}") for name in ids],
-                     [os.path.join(self.prepared_panorama_dir, f"{name}_grdView.png") for name in ids], utm[rows])
+                     [os.path.join(self.prepared_panorama_dir, f"{name}_grdView.png") for name in ids], utm[rows],
+                     PREPARED_SIZE if polar else (self.aerial_size, self.aerial_size), PREPARED_SIZE)
 
     def tiles(self, pairs):
         """Aerial tiles that the polar maps of `pairs` are made from."""
@@ -203,27 +232,32 @@ def polar_maps_are_stretched(folder):
     """
     path = os.path.join(folder, STRETCH_NOTE)
     try:
-        with open(path, encoding="utf-8") as file:
-            return bool(json.load(file)["stretch"])
+        with open_regular(path) as file:
+            stretch = json.loads(file.read(NOTE_BYTES))["stretch"]
+        if not isinstance(stretch, bool):
+            raise ValueError
+        return stretch
     except FileNotFoundError:
         return True
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise UserError(f"{path}: not a note of data_preparation.py; delete the folder and prepare again") from None
 
 
 def _is_mat_7_3(path):
-    try:
-        with open(path, "rb") as file:
-            return file.read(10) == b"MATLAB 7.3"
-    except OSError:
-        return False
+    with open_regular(path) as file:
+        return file.read(10) == b"MATLAB 7.3"
 
 
 def _read_mat(path, struct, field):
     """panoIds (list of str), utm ((N, 2) float64), struct.field ((n,) float64) of a MATLAB file up to version 7."""
+    def text(cell):
+        while isinstance(cell, np.ndarray) and cell.size == 1:
+            cell = cell.item()
+        if not isinstance(cell, str):
+            raise TypeError("a panoId that is no text")
+        return cell.strip()
     content = scipy.io.loadmat(path, variable_names=["panoIds", "utm", struct])
-    ids = [str(field.item() if isinstance(field, np.ndarray) and field.size == 1 else field).strip()
-           for field in content["panoIds"]]
+    ids = [text(each) for each in content["panoIds"].ravel()]  # rows of a character matrix, or a cell array's cells
     return ids, np.asarray(content["utm"], np.float64), np.asarray(content[struct][field][0, 0], np.float64).ravel()
 
 
@@ -248,7 +282,7 @@ def _remedy(dataset):
 
 
 def _first(things):
-    return ", ".join(things[:NAMED]) + (", ..." if len(things) > NAMED else "")
+    return ", ".join(shortened(each, 300) for each in things[:NAMED]) + (", ..." if len(things) > NAMED else "")
 
 
 def existing(paths):
@@ -271,8 +305,12 @@ def existing(paths):
     return found
 
 
+REPLACE = ("replace them by the dataset's own (prepared files: delete them and run data_preparation.py), or delete "
+           "them and use --skip_missing")
+
+
 def checked(pairs, dataset, sat_shape, grd_shape, skip_missing=False):
-    """Check every file of a split before the first step: existence, header, size, and end.
+    """Check every file of a split before the first step: existence, header, size, aspect ratio, and end.
 
     Args:
         pairs: Pairs of `dataset`.
@@ -284,30 +322,36 @@ def checked(pairs, dataset, sat_shape, grd_shape, skip_missing=False):
         Pairs: all, or those that exist.
 
     Raises:
-        UserError: how many files are missing or broken, the first few names, and what to do.
+        UserError: how many files are missing, broken, or of another aspect ratio, the first few names, and what to do.
     """
-    def problem(path, shape):
+    def size_or_error(path):
         try:
-            size = image_size(path)
+            return image_size(path)
         except ImageError as error:
-            return str(error) if os.path.exists(path) else FileNotFoundError
-        if size[0] < shape[0] or size[1] < shape[1]:
-            return (f"{path}: {size[0]}x{size[1]} pixels, smaller than the network's input "
-                    f"{shape[0]}x{shape[1]}")
-        return None
+            return error
 
     pairs = dataclasses.replace(pairs, sat_paths=existing(pairs.sat_paths), grd_paths=existing(pairs.grd_paths))
     paths = pairs.sat_paths + pairs.grd_paths
-    shapes = [sat_shape] * len(pairs) + [grd_shape] * len(pairs)
     with concurrent.futures.ThreadPoolExecutor(4 * available_cores()) as threads:
-        found = list(tqdm(threads.map(problem, paths, shapes), f"checking {pairs.dataset} {pairs.split}",
+        found = list(tqdm(threads.map(size_or_error, paths), f"checking {pairs.dataset} {pairs.split}",
                           total=len(paths), unit="file", leave=False, disable=None))
-    broken = [text for text in found if isinstance(text, str)]
+    broken = []
+    for view, outcomes, view_paths, shape, published in (
+            ("aerial images", found[:len(pairs)], pairs.sat_paths, sat_shape, pairs.sat_size),
+            ("panoramas", found[len(pairs):], pairs.grd_paths, grd_shape, pairs.grd_size)):
+        sizes = [(path, size) for path, size in zip(view_paths, outcomes, strict=True) if isinstance(size, tuple)]
+        _refuse_ratio(f"{pairs.dataset} {pairs.split}", view, sizes, published)
+        small = [(path, size) for path, size in sizes if size[0] < shape[0] or size[1] < shape[1]]
+        if small and len(small) == len(sizes):
+            _refuse_shape(f"{pairs.dataset} {pairs.split}", view, shape, [size for _, size in sizes])
+        broken += [str(each) for each in outcomes
+                   if isinstance(each, ImageError) and not isinstance(each, ImageMissing)]
+        broken += [f"{shortened(path)}: {_by(size)} pixels, smaller than the network's input {_by(shape)}"
+                   for path, size in small]
     if broken:
         raise UserError(f"{pairs.dataset} {pairs.split}: {len(broken):,} of {len(paths):,} images cannot be used: "
-                        f"{_first(broken)}; replace them (prepared files: delete them and run "
-                        f"data_preparation.py), or delete them and use --skip_missing")
-    missing = [text is FileNotFoundError for text in found]
+                        f"{_first(broken)}; {REPLACE}")
+    missing = [isinstance(each, ImageMissing) for each in found]
     if not any(missing):
         return pairs
     absent = np.array(missing).reshape(2, -1).any(axis=0)
@@ -326,6 +370,28 @@ def checked(pairs, dataset, sat_shape, grd_shape, skip_missing=False):
     raise UserError(f"{counts}: {_first(names)}; {remedy}{alternative}")
 
 
+def _refuse_ratio(split, view, sizes, published):
+    """Refuse images that the network would see distorted."""
+    other = [f"{shortened(path)} ({_by(size)})" for path, size in sizes
+             if published is not None and not same_ratio(size, published)]
+    if other:
+        raise UserError(f"{split}: {len(other):,} of {len(sizes):,} {view} have another aspect ratio than the "
+                        f"dataset's {_by(published)}: {_first(other)}; {REPLACE}")
+
+
+def _refuse_shape(split, view, shape, sizes):
+    """Refuse a network whose input is larger than every image, which no other image would change."""
+    height, width = (max(side) for side in zip(*sizes, strict=True))
+    flags = (f"--aerial_size {min(height, width)}" if view != "panoramas" and height == width else
+             f"--height {min(height, shape[0])} --width {min(width, shape[1])}")
+    raise UserError(f"{split}: the network's input {_by(shape)} is larger than all {view}, which have "
+                    f"{_by((height, width))} pixels at most; use {flags} or less")
+
+
+def _by(size):
+    return f"{size[0]}x{size[1]}"
+
+
 def read_input(path, shape):
     """An image as the network takes it.
 
@@ -337,15 +403,16 @@ def read_input(path, shape):
         (height, width, 3) uint8, BGR.
 
     Raises:
-        UserError: the image cannot be read.
+        UserError: the image cannot be read, or there is too little memory for it.
     """
     try:
-        image = read_image(path)
+        with name_image(path):
+            image = read_image(path)
+            if image.shape[:2] != tuple(shape):
+                image = cv2.resize(image, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
+            return image
     except ImageError as error:
         raise UserError(f"{error}; replace the file (prepared files: delete it and run data_preparation.py)") from None
-    if image.shape[:2] != tuple(shape):
-        image = cv2.resize(image, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
-    return image
 
 
 def batches(pairs, order, batch_size, sat_shape, grd_shape, threads=None, prefetch=2, cache=None):

@@ -5,6 +5,8 @@ lies at that azimuth in the other. All places share one palette, and light, seas
 each view, so that the layout has to decide. A run that was stopped goes on with the same command; the files depend on
 the settings only.
 """
+from errors import UserError, reported  # first: from here on Ctrl-C is one line
+
 import argparse
 import base64
 import dataclasses
@@ -20,8 +22,7 @@ import scipy.io
 from tqdm import tqdm
 
 from command_line import Parser, at_least
-from errors import UserError, reported
-from image_files import PARTIAL, remove_abandoned, write_image, write_whole
+from image_files import PARTIAL, open_regular, remove_abandoned, same_ratio, write_image, write_whole
 from toy_town.layout import Town
 from toy_town.materials import CELL
 from toy_town.scene import RANGE
@@ -142,8 +143,9 @@ def render_dataset(settings, data_dir, workers=1, progress=None):
         for count in parallel_map(_render_district, jobs):
             if progress is not None:
                 progress.update(count)
-    for name in IMAGE_FOLDERS[settings.dataset]:
-        remove_abandoned(os.path.join(folder, name))
+    for name in (".", "splits", *IMAGE_FOLDERS[settings.dataset]):
+        if os.path.isdir(os.path.join(folder, name)):
+            remove_abandoned(os.path.join(folder, name))
     if settings.dataset == "cvusa":
         _write_splits(folder, settings)
     else:
@@ -157,11 +159,11 @@ def _claim(folder, settings):
     wanted = dataclasses.asdict(settings)
     if os.path.exists(note):
         try:
-            with open(note, encoding="utf-8") as file:
+            with open_regular(note) as file:
                 found = json.load(file)
             if not isinstance(found, dict):
                 raise ValueError
-        except ValueError:
+        except (ValueError, RecursionError):
             raise UserError(f"{note}: cannot be read; delete {folder} or choose another --data_dir") from None
         if found != wanted:
             other = ", ".join(f"{key} {found.get(key)} instead of {value}" for key, value in wanted.items()
@@ -272,7 +274,8 @@ def parser():
                              "in the dataset, 750 for cvusa and 1200 for cvact)")
     result.add_argument("--panorama_size", type=_height_by_width, metavar="HxW", default=argparse.SUPPRESS,
                         help="height and width of the panoramas in pixels; cvact's are whole spheres, so twice as wide "
-                             "as high (default: as in the dataset, 224x1232 for cvusa and 832x1664 for cvact)")
+                             "as high, cvusa's 5.5 times (default: as in the dataset, 224x1232 for cvusa and 832x1664 for "
+                             "cvact)")
     return result
 
 
@@ -289,6 +292,9 @@ def main(argv=None):
         raise UserError(f"--panorama_size {height}x{width}: cvact's panoramas are whole spheres, of which a quarter is "
                         "cropped above and below; choose twice as wide as high, and a height that 4 divides, such as "
                         "224x448")
+    if arguments.dataset == "cvusa" and not same_ratio((height, width), panorama):
+        raise UserError(f"--panorama_size {height}x{width}: cvusa's panoramas are 5.5 times as wide as high; choose "
+                        "a size such as 112x616")
     settings = Settings(arguments.dataset, arguments.train, arguments.test, arguments.seed,
                         getattr(arguments, "aerial_size", aerial), height, width)
     with tqdm(total=settings.train + settings.test, unit="place", disable=None, smoothing=0) as progress:

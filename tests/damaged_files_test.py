@@ -1,14 +1,23 @@
 """Some hundred damaged files: each is refused by name, or read as what it is; none crashes, hangs or half-loads."""
+import contextlib
+import os
+import struct
+import threading
+import zlib
+
 import cv2
 import h5py
 import numpy as np
 import pytest
 import scipy.io
+import simplejpeg
 from mutations import mutated
 
+import toy_world
 from errors import UserError
+from image_cache import DiskCache
 from image_files import ImageError, image_size, read_image
-from input_data import CVACT, CVUSA
+from input_data import CVACT, CVUSA, checked, polar_maps_are_stretched, read_input
 
 PHOTO = cv2.resize(np.random.default_rng(0).integers(0, 256, (20, 40, 3), np.uint8), (320, 160),
                    interpolation=cv2.INTER_CUBIC)
@@ -122,3 +131,150 @@ def test_a_damaged_mat_file_is_refused_or_read(own_towns, version):
                 content["trainSet"]["trainInd"][0, 0].ravel(), content["valSet"]["valInd"][0, 0].ravel(), True)
     for pairs in pairs_of_damaged(path, CVACT(str(own_towns / "Data")), 105):
         assert len(pairs) == len(pairs.utm) == len(pairs.sat_paths) and np.isfinite(pairs.utm).all()
+
+
+def claiming(content, height, width):
+    """A JPEG's or PNG's content whose header claims another size."""
+    content = bytearray(content)
+    if content.startswith(b"\x89PNG"):
+        content[16:24] = struct.pack(">II", width, height)
+        content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    else:
+        frame = max(content.find(b"\xff\xc0"), content.find(b"\xff\xc2"))  # baseline or progressive
+        content[frame + 5:frame + 9] = struct.pack(">HH", height, width)
+    return bytes(content)
+
+
+@pytest.mark.parametrize("name, options", [("a.jpg", ()), ("a.jpg", (cv2.IMWRITE_JPEG_PROGRESSIVE, 1)), ("a.png", ())])
+def test_a_size_that_cannot_be_true_is_refused_before_anything_is_decoded(tmp_path, monkeypatch, name, options):
+    whole = cv2.imencode(name[1:], PHOTO, options)[1].tobytes()
+    for library, function in ((simplejpeg, "decode_jpeg"), (cv2, "imdecode")):
+        monkeypatch.setattr(library, function, lambda *_, **__: pytest.fail("it is decoded"))
+    path = tmp_path / name
+    path.write_bytes(claiming(whole, 65500, 65500))
+    for read in (read_image, image_size, lambda path: read_image(path, (65500, 65500))):
+        with pytest.raises(ImageError, match=f"{name}: 65500x65500 pixels, more than"):
+            read(str(path))
+    path.write_bytes(claiming(whole, 9000, 9000))
+    with pytest.raises(ImageError, match=f"{name}: 9000x9000 pixels instead of 160x320"):
+        read_image(str(path), (160, 320))
+    os.truncate(path, 10**12)  # no disk has to hold it
+    with pytest.raises(ImageError, match="1,000,000,000,000 bytes"):
+        read_image(str(path))
+
+
+@pytest.mark.parametrize("extension", [".bmp", ".tiff", ".webp", ".ppm"])
+def test_other_formats_are_refused_whatever_their_name_says(tmp_path, extension):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(cv2.imencode(extension, PHOTO)[1].tobytes())
+    for read in (read_image, image_size):
+        with pytest.raises(ImageError, match="a.jpg: neither a JPEG nor a PNG"):
+            read(str(path))
+
+
+def test_a_lack_of_memory_belongs_to_the_file_that_needs_it(tmp_path, monkeypatch):
+    def out_of_memory(*_, **__):
+        raise MemoryError
+
+    def out_of_opencvs_memory(*_, **__):
+        error = cv2.error("Failed to allocate 12873750000 bytes")
+        error.code = cv2.Error.StsNoMem
+        raise error
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", out_of_memory)
+    monkeypatch.setattr(cv2, "imdecode", out_of_opencvs_memory)
+    for name in ("a.jpg", "a.png"):
+        path = str(tmp_path / name)
+        cv2.imwrite(path, PHOTO)
+        with pytest.raises(UserError, match=f"{name}: too little memory"):
+            read_input(path, (80, 160))
+
+
+@contextlib.contextmanager
+def pipe(path):
+    """A named pipe in a file's place for a while; who waits for it is answered with nothing instead of for ever."""
+    before = path.rename(path.with_suffix(".before"))
+    os.mkfifo(path)
+    ended = threading.Event()
+
+    def answer():
+        while not ended.wait(0.05):
+            with contextlib.suppress(OSError):  # nobody waits
+                os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+    thread = threading.Thread(target=answer)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        if before.exists():
+            before.replace(path)
+
+
+def test_a_pipe_is_refused_wherever_a_file_should_be(own_towns):
+    data = own_towns / "Data"
+    cvusa, cvact = CVUSA(str(data)), CVACT(str(data))
+    pairs = cvusa.pairs("train")
+    for path, read in ((data / "CVUSA/polarmap/19/0000001.png", lambda: read_input(pairs.sat_paths[0], (32, 128))),
+                       (data / "CVUSA/polarmap/19/0000001.png", lambda: checked(pairs, cvusa, (32, 128), (32, 128))),
+                       (data / "CVUSA/splits/train-19zl.csv", lambda: cvusa.pairs("train")),
+                       (data / "ANU_data_small/ACT_data.mat", lambda: cvact.pairs("train")),
+                       (data / "CVUSA/polarmap/19/preparation.json", lambda: polar_maps_are_stretched(cvusa.polar_dir)),
+                       (data / "CVUSA/toy_world.json", lambda: toy_world.main(["--data_dir", str(data)]))):
+        with pipe(path), pytest.raises(UserError, match=f"{path.name}: a pipe"):
+            read()
+    pairs, shapes, folder = cvact.pairs("val"), ((32, 128), (32, 128)), own_towns / "cache"
+    for name in ("cache.json", "sat.npy"):
+        DiskCache(pairs, shapes, str(folder))
+        with pipe(folder / "val_32x128_32x128" / name):
+            assert DiskCache(pairs, shapes, str(folder)).get(0, 0).any()  # made again
+
+
+@pytest.mark.parametrize("note", [b"[" * 9000, b'{"stretch": "no"}', b"{}", b"\xff"])
+def test_a_note_that_cannot_be_understood_is_refused(tmp_path, note):
+    (tmp_path / "preparation.json").write_bytes(note)
+    with pytest.raises(UserError, match="preparation.json: not a note"):
+        polar_maps_are_stretched(str(tmp_path))
+
+
+def save_mat(path, ids, utm=None):
+    """An ACT_data.mat of version 5 whose training split has all places."""
+    places = np.arange(1, np.size(ids) + 1)[:, None]
+    scipy.io.savemat(path, {"panoIds": ids, "utm": np.zeros((len(places), 2)) if utm is None else utm,
+                            "trainSet": {"trainInd": places}})
+
+
+def cells(names, shape):
+    array = np.empty(shape, object)
+    array.ravel()[:] = names
+    return array
+
+
+@pytest.mark.parametrize("names", [["abc", "d_e", "f-g"], ["a", "longer", "of three"], ["alone"]])
+def test_ids_of_a_mat_file_are_read_from_a_character_matrix_and_from_cells(tmp_path, names):
+    (tmp_path / "ANU_data_small").mkdir()
+    for ids in (np.array(names), cells(names, (len(names), 1)), cells(names, (1, len(names)))):
+        save_mat(tmp_path / "ANU_data_small/ACT_data.mat", ids)
+        pairs = CVACT(str(tmp_path)).pairs("train")
+        assert pairs.ids == names and pairs.sat_paths[0].endswith(f"{names[0]}_satView_polish.png")
+    save_mat(tmp_path / "ANU_data_small/ACT_data.mat", cells([1.0, "b"], (2, 1)))
+    with pytest.raises(UserError, match="no text"):
+        CVACT(str(tmp_path)).pairs("train")
+
+
+@pytest.mark.parametrize("name", ["../../../etc/passwd", "a\\b", "x/" + 5000 * "y"])
+def test_ids_of_a_mat_file_that_are_no_file_names_are_refused(tmp_path, name):
+    (tmp_path / "ANU_data_small").mkdir()
+    save_mat(tmp_path / "ANU_data_small/ACT_data.mat", cells(["good", name, "too"], (3, 1)))
+    with pytest.raises(UserError, match="ACT_data.mat: 1 panoIds") as error:
+        CVACT(str(tmp_path)).pairs("train")
+    assert len(str(error.value)) < 600 and str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("value", [1e300, -1e9, np.inf, np.nan])
+def test_positions_that_are_none_are_counted(tmp_path, value):
+    (tmp_path / "ANU_data_small").mkdir()
+    utm = np.array([[693000.0, 6090000.0], [693000.0, value], [value, 0.0]])
+    save_mat(tmp_path / "ANU_data_small/ACT_data.mat", np.array(["a", "b", "c"]), utm)
+    with pytest.raises(UserError, match="ACT_data.mat: 2 of 3 positions"):
+        CVACT(str(tmp_path)).pairs("train")

@@ -1,6 +1,7 @@
 """Data as users have it: other folders, other separators, two runs at once, a full disk, caches."""
 import csv
 import os
+import platform
 import random
 import shutil
 import signal
@@ -156,6 +157,17 @@ def test_a_cache_on_disk_decodes_once_and_again_when_a_source_changes(own_towns,
     with pytest.raises(UserError, match=os.path.basename(pairs.grd_paths[0])):
         image_cache.DiskCache(pairs, SHAPES, str(tmp_path))
     assert contents(tmp_path) == before
+
+
+def test_what_killed_runs_left_of_a_cache_goes_also_when_a_cache_is_there(towns, tmp_path):
+    pairs = CVUSA(str(towns / "Data")).pairs("val")
+    image_cache.DiskCache(pairs, SHAPES, str(tmp_path))
+    before = contents(tmp_path)
+    leftover = tmp_path / f".train_8x8_8x8.{platform.node().partition('.')[0]}-{2**30}.partial"
+    leftover.mkdir()
+    (leftover / "sat.npy").write_bytes(b"half")
+    image_cache.DiskCache(pairs, SHAPES, str(tmp_path))
+    assert contents(tmp_path) == before and not leftover.exists()
 
 
 def test_a_cache_that_does_not_fit_says_so(towns, tmp_path, monkeypatch):

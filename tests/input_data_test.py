@@ -123,13 +123,94 @@ def test_missing_files_are_counted_named_and_can_be_skipped(own_towns, capsys):
     assert rest.ids == pairs.ids[8:] and "16 pairs remain" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("row", ["bingmap/19/0000001.jpg", "a,b,c", "0000001.jpg,streetview/panos/0000001.jpg"])
-def test_a_row_that_does_not_parse_is_named(own_towns, row):
+@pytest.mark.parametrize("row", [
+    "bingmap/19/0000001.jpg", "a,b,c", "0000001.jpg,streetview/panos/0000001.jpg", "bingmap/19/1.jpg,../secret.jpg",
+    "bingmap/19/1.jpg,streetview/../../../secret.jpg", "bingmap/19/1.jpg,/etc/passwd", "bingmap\\19\\1.jpg,..\\x.jpg",
+    "bingmap/../../CVUSA/x.jpg,streetview/panos/1.jpg", "bingmap/19/..,streetview/panos/1.jpg", f"/{5000 * 'x'},y"])
+def test_a_row_that_does_not_parse_or_leaves_the_folder_is_named(own_towns, row):
     path = own_towns / "Data/CVUSA/splits/train-19zl.csv"
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines[:4], row, *lines[4:]]))
-    with pytest.raises(UserError, match="row 5"):
+    with pytest.raises(UserError, match="row 5") as error:
         CVUSA(own_towns / "Data").pairs("train")
+    assert len(str(error.value)) < 500
+
+
+def test_a_path_that_goes_up_and_down_inside_the_folder_is_read(own_towns):
+    path = own_towns / "Data/CVUSA/splits/train-19zl.csv"
+    before = CVUSA(own_towns / "Data").pairs("train")
+    path.write_text(path.read_text().replace("bingmap/19/", "streetview/../bingmap/18/../19/"))
+    after = CVUSA(own_towns / "Data").pairs("train")
+    assert after.sat_paths == before.sat_paths and after.ids == before.ids
+
+
+def test_names_are_shortened_in_messages(own_towns):
+    dataset = CVUSA(own_towns / "Data")
+    pairs = dataset.pairs("train")
+    long = [f"{own_towns}/{number}{length * 'x'}\n.jpg" for number, length in enumerate((5000, 100, 240))]
+    (own_towns / os.path.basename(long[2])).write_bytes(b"damaged")
+    for paths in (long, long[1:2]):
+        with pytest.raises(UserError) as error:
+            checked(dataclasses.replace(pairs.take(range(len(paths))), sat_paths=paths), dataset, (32, 128), (32, 128))
+        assert str(error.value).isprintable() and len(str(error.value)) < 1200
+        assert f"{len(paths) if len(paths) < 3 else 2:,} " in str(error.value)
+
+
+def resized(path, height, width):
+    cv2.imwrite(path, cv2.resize(cv2.imread(path), (width, height), interpolation=cv2.INTER_AREA))
+
+
+def test_panoramas_of_another_aspect_ratio_are_counted_and_refused(own_towns):
+    dataset = CVUSA(own_towns / "Data")
+    pairs = dataset.pairs("train")
+    for path, size in zip(pairs.grd_paths, ((224, 1232), (60, 330), (90, 495), (91, 500), (50, 274)), strict=False):
+        resized(path, *size)  # as whole pixels allow
+    assert checked(pairs, dataset, (32, 128), (32, 128)).ids == pairs.ids
+    resized(pairs.grd_paths[7], 112, 600)
+    resized(pairs.grd_paths[9], 308, 616)  # not cut to the part around the horizon
+    with pytest.raises(UserError, match="2 of 24 panoramas have another aspect ratio than the dataset's 224x1232") as error:
+        checked(pairs, dataset, (32, 128), (32, 128))
+    assert "0000008.jpg (112x600), " in str(error.value) and "0000010.jpg (308x616); replace" in str(error.value)
+
+
+@pytest.mark.parametrize("polar, size", [(1, (112, 600)), (0, (112, 120))])
+def test_maps_and_tiles_of_another_aspect_ratio_are_refused(own_towns, polar, size):
+    dataset = CVACT(own_towns / "Data")
+    pairs = dataset.pairs("train", polar)
+    resized(pairs.sat_paths[3], *size)
+    shape = (32, 128) if polar else (64, 64)
+    with pytest.raises(UserError, match="1 of 24 aerial images have another aspect ratio"):
+        checked(pairs, dataset, shape, (32, 128))
+    resized(dataset.pairs("val").grd_paths[0], 112, 224)  # as if it had never been prepared
+    with pytest.raises(UserError, match="1 of 10 panoramas have another aspect ratio than the dataset's 112x616"):
+        checked(dataset.pairs("val", polar), dataset, shape, (32, 128))
+
+
+def test_a_network_larger_than_all_images_is_told_so_instead_of_the_images(towns, own_towns):
+    for dataset, polar, shapes, remedy in (
+            (CVUSA(towns / "Data"), 1, [(113, 616)] * 2, "112x616 pixels at most; use --height 112 --width 616 or less"),
+            (CVACT(towns / "Data"), 0, [(64, 64), (80, 700)], "112x616 pixels at most; use --height 80 --width 616 or"),
+            (CVACT(towns / "Data"), 0, [(256, 256), SHAPE], "128x128 pixels at most; use --aerial_size 128 or less")):
+        with pytest.raises(UserError, match=remedy) as error:
+            checked(dataset.pairs("train", polar), dataset, *shapes)
+        assert "replace" not in str(error.value)
+    dataset = CVUSA(own_towns / "Data")
+    pairs = dataset.pairs("train")
+    resized(pairs.sat_paths[3], 56, 308)
+    with pytest.raises(UserError, match="0000004.png: 56x308 pixels, smaller than .* replace"):
+        checked(pairs, dataset, SHAPE, SHAPE)
+
+
+def test_what_is_no_file_is_broken_and_not_missing(own_towns):
+    dataset = CVUSA(own_towns / "Data")
+    pairs = dataset.pairs("train")
+    for path in pairs.grd_paths[:3]:
+        os.unlink(path)
+    os.mkdir(pairs.grd_paths[0])
+    os.symlink(pairs.grd_paths[1], pairs.grd_paths[1])
+    os.symlink("/dev/null", pairs.grd_paths[2])
+    with pytest.raises(UserError, match="3 of 48 images cannot be used: .*Is a directory.*symbolic links.*device"):
+        checked(pairs, dataset, SHAPE, SHAPE, skip_missing=True)
 
 
 def test_a_mat_file_that_is_none_is_refused(own_towns):

@@ -274,7 +274,8 @@ def test_a_spoilt_note_is_named(tmp_path):
 @pytest.mark.parametrize("arguments, word", [
     (("--train", "-3"), "-3"), (("--test", "0"), "--test"), (("--workers", "0"), "--workers"), (("--aerial_size", "0"), "aerial"),
     (("--panorama_size", "112"), "112"), (("--panorama_size", "0x0"), "0x0"), (("--dataset", "paris"), "paris"),
-    (("--dataset", "cvact", "--panorama_size", "112x616"), "twice"), (("--seed", "x"), "seed")])
+    (("--dataset", "cvact", "--panorama_size", "112x616"), "twice"), (("--panorama_size", "112x600"), "5.5 times"),
+    (("--seed", "x"), "seed")])
 def test_bad_values_are_refused(arguments, word, tmp_path, capsys):
     with pytest.raises((SystemExit, UserError)) as caught:
         toy_world.main([*arguments, "--data_dir", str(tmp_path)])
