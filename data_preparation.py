@@ -3,7 +3,11 @@
 Reads and writes below --data_dir (README, "The datasets"). Finished files are skipped, so that a run that was stopped
 goes on where it was. An image that cannot be used is named, the others are prepared, and the exit code is 1.
 """
+from errors import UserError, reported, shortened  # first: from here on Ctrl-C is one line
+
 import collections
+import contextlib
+import errno
 import functools
 import json
 import os
@@ -15,8 +19,8 @@ import cv2
 from tqdm import tqdm
 
 from command_line import Parser, add_folders, at_least
-from errors import UserError, reported
-from image_files import ImageError, image_size, read_image, remove_abandoned, write_image, write_whole
+from folder_lock import open_lock
+from image_files import ImageError, image_size, name_image, read_image, remove_abandoned, write_image, write_whole
 from input_data import CVACT, CVUSA, STRETCH_NOTE, CVACTTest, polar_maps_are_stretched
 from polar_transform import HEIGHT, WIDTH, min_max_stretch, polar_transform, to_uint8
 from worker_pool import available_cores, worker_map
@@ -25,6 +29,8 @@ DATASETS = {"cvusa": CVUSA, "cvact": CVACT, "cvact_test": CVACTTest}
 # Entropy coding without the search for repetitions: on polar maps of natural images both smaller and faster than
 # zlib's levels 1 to 6 (benchmarks/preparing_images.py).
 PNG = (cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY)
+# What a file system answers where a file's own name is in the way; the other files can be prepared.
+NAME_ERRORS = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY}
 LEAST_BYTES = 50_000  # of a prepared file; tiles of towns and fields need 100 to 160 kB
 
 
@@ -56,8 +62,8 @@ def street_view(panorama):
 
 def main(argv=None):
     parser = Parser(__doc__)
-    parser.add_argument("--dataset", required=True, choices=[*DATASETS, "all"],
-                        help="what to prepare; 'all' is each dataset that is there")
+    parser.add_argument("--dataset", default="all", choices=[*DATASETS, "all"],
+                        help="what to prepare; all: every dataset that is there")
     add_folders(parser, "data")
     parser.add_argument("--workers", type=at_least(int, 1), default=available_cores(), help="processes")
     parser.add_argument("--overwrite", action="store_true", help="prepare finished files again")
@@ -84,9 +90,9 @@ def main(argv=None):
     for (title, source_dir, target_dir, _, transform), (files, size) in zip(jobs, plans, strict=True):
         os.makedirs(target_dir, exist_ok=True)
         remove_abandoned(target_dir)
-        if transform is not street_view:
-            _keep_note(target_dir, not args.no_stretch, args.overwrite)
-        failures += prepare(title, source_dir, target_dir, files, size, transform, args.workers, args.overwrite)
+        with (contextlib.nullcontext() if transform is street_view else
+              _one_kind(target_dir, not args.no_stretch, args.overwrite)):
+            failures += prepare(title, source_dir, target_dir, files, size, transform, args.workers, args.overwrite)
     if failures:
         print(f"{len(failures):,} images could not be prepared:", *failures, sep="\n  ", file=sys.stderr)
         print("replace them and run the same command again", file=sys.stderr)
@@ -121,8 +127,8 @@ def plan(title, source_dir, target_dir, published_size):
     files = {name: os.path.splitext(name)[0] + ".png" for name in names}
     twice = [name for name, count in collections.Counter(files.values()).items() if count > 1]
     if twice:
-        raise UserError(f"{source_dir}: {len(twice):,} prepared files would have two sources, such as {twice[0]}; "
-                        "leave one of them there")
+        raise UserError(f"{source_dir}: {len(twice):,} prepared files would have two sources, such as "
+                        f"{shortened(twice[0])}; leave one of them there")
     sizes = collections.Counter()
     for name in names[::-(-len(names) // 100)]:
         try:
@@ -176,12 +182,15 @@ def prepare(title, source_dir, target_dir, files, size, transform, workers, over
 def _prepare_file(transform, size, paths):
     source, target = paths
     try:
-        image = read_image(source)
+        with name_image(source):
+            prepared = transform(read_image(source, size))
+        write_image(target, prepared, PNG)
     except ImageError as error:
         return str(error)
-    if image.shape[:2] != size:
-        return f"{source}: {image.shape[0]}x{image.shape[1]} pixels instead of {size[0]}x{size[1]}"
-    write_image(target, transform(image), PNG)
+    except OSError as error:
+        if error.errno not in NAME_ERRORS:
+            raise
+        return f"{shortened(target)}: {error.strerror}"
     return None
 
 
@@ -191,6 +200,22 @@ def _finished(path):
         return image_size(path) == (HEIGHT, WIDTH)
     except ImageError:
         return False
+
+
+@contextlib.contextmanager
+def _one_kind(folder, stretch, overwrite):
+    """Keep a folder to one kind of polar maps while this run writes there; other runs may make the same kind."""
+    with open_lock(folder) as lock:
+        if lock.take_alone():
+            _keep_note(folder, stretch, overwrite)
+        lock.share()
+        if polar_maps_are_stretched(folder) != stretch:
+            raise UserError(f"{folder}: another run is making polar maps {_made(not stretch)} there at the moment; "
+                            "wait for it, or use another --prepared_dir")
+        yield
+        if polar_maps_are_stretched(folder) != stretch:  # file systems of a network may not tell others of the lock
+            raise UserError(f"{folder}: another run began to make polar maps {_made(not stretch)} there meanwhile, so "
+                            "both kinds are mixed; run one of the two again with --overwrite")
 
 
 def _keep_note(folder, stretch, overwrite):

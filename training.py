@@ -17,6 +17,7 @@ from configuration import SETTINGS, data_identity, read_settings, settings_text
 from distribution import Distribution, understood
 from errors import Stopped, UserError
 from evaluation import Describer, evaluate, recall_line, tie_warning
+from folder_lock import open_lock
 from image_cache import make_caches
 from image_files import write_whole
 from initial_weights import continue_published, initialise
@@ -59,7 +60,9 @@ def train(network_config, training_config, run_config, train_pairs, val_pairs, f
     with contextlib.ExitStack() as stack:
         if distribution.is_chief:
             os.makedirs(folder, exist_ok=True)
-            stack.enter_context(_only_run(folder))
+            if not stack.enter_context(open_lock(os.path.join(folder, LOCK))).take_alone():
+                raise UserError(f"{folder}: another run is training there at the moment; wait for it, or use another "
+                                "--model_dir")
         stack.enter_context(understood(distribution, "a smaller --micro_batch" if run_config.micro_batch else
                                        "--micro_batch, which needs less for the same result"))
         distribution.agree(repr((network_config, training_config, run_config.micro_batch, run_config.deterministic,
@@ -308,22 +311,3 @@ def _check_shares(batch_size, replicas, micro_batch):
     if micro_batch is not None and share % micro_batch:
         raise UserError(f"--micro_batch {micro_batch}: does not divide the {share} pairs that each device has of a "
                         "batch; use a divisor")
-
-
-@contextlib.contextmanager
-def _only_run(folder):
-    """Refuse a folder in which another run is training at the moment."""
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        yield
-        return
-    with open(os.path.join(folder, LOCK), "w", opener=ordinary) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{folder}: another run is training there at the moment; wait for it, or use another "
-                            "--model_dir") from None
-        except OSError:  # a file system without locks
-            pass
-        yield

@@ -1,9 +1,11 @@
 """Preparation, run as a user does: the published pixels, whole files only, and nothing mixed or lost."""
+import errno
 import json
 import os
 import platform
 import random
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -15,8 +17,12 @@ from conftest import complains, run, start, succeeds
 from golden import recipe
 from golden_numbers import GOLDEN
 
+import data_preparation
+import image_files
 from data_preparation import street_view
+from errors import UserError
 from image_files import remove_abandoned
+from input_data import polar_maps_are_stretched
 
 
 def contents(folder):
@@ -121,12 +127,110 @@ def test_tiles_of_another_size_are_prepared_and_said_so(towns, tmp_path):
 
 @pytest.mark.parametrize("arguments, expected", [
     (["--dataset", "cvusa"], "Data/CVUSA/bingmap/19"), (["--dataset", "all"], "no dataset in it"),
-    (["--dataset", "cvact", "--data_dir", "nowhere"], "nowhere/ANU_data_small/satview_polish"), ([], "--dataset"),
+    (["--dataset", "cvact", "--data_dir", "nowhere"], "nowhere/ANU_data_small/satview_polish"), ([], "no dataset in it"),
     (["--dataset", "vigor"], "'vigor'"), (["--dataset", "cvusa", "--workers", "0"], "--workers"),
     (["--dataset", "cvusa", "--worker", "2"], "--worker 2")])
 def test_mistakes_get_one_line_that_names_them(tmp_path, arguments, expected):
     assert expected in complains("data_preparation.py", *arguments, cwd=tmp_path)
     assert not os.listdir(tmp_path)
+
+
+def small_tiles(folder, names):
+    """Tiles of 64x64 pixels in CVUSA's folder below `folder`."""
+    tiles = folder / "Data/CVUSA/bingmap/19"
+    tiles.mkdir(parents=True)
+    image = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))[1].tobytes()
+    for name in names:
+        (tiles / name).write_bytes(image)
+    return tiles, image
+
+
+def prepare(folder, *arguments):
+    """Prepare in this process: the exit code."""
+    return data_preparation.main(["--data_dir", str(folder / "Data"), "--workers", "1", *arguments])
+
+
+def test_without_a_dataset_all_that_are_there_are_prepared(towns, tmp_path):
+    assert prepare(towns, "--prepared_dir", str(tmp_path)) == 0
+    for folder in ("CVUSA/polarmap/19", "CVACT/polarmap", "CVACT/streetview"):
+        assert contents(tmp_path / folder) == contents(towns / "Data" / folder)
+    assert not (tmp_path / "CVACT_test").exists()
+
+
+def test_what_is_no_image_or_has_an_impossible_name_ends_only_its_own_preparation(tmp_path, capsys):
+    long = 240 * "n" + ".jpg"
+    tiles, image = small_tiles(tmp_path, ["0.jpg", long, "taken.jpg", "z.jpg", 83 * "字" + ".jpg"])
+    (tiles / "folder.jpg").mkdir()
+    os.symlink("loop.jpg", tiles / "loop.jpg")
+    os.symlink("/dev/null", tiles / "device.jpg")
+    frame = image.index(b"\xff\xc0")
+    (tiles / "bomb.jpg").write_bytes(image[:frame + 5] + struct.pack(">HH", 65500, 65500) + image[frame + 9:])
+    output = tmp_path / "Data/CVUSA/polarmap/19"
+    (output / "taken.png").mkdir(parents=True)
+    assert prepare(tmp_path) == 1
+    complaints = capsys.readouterr().err
+    for text in ("folder.jpg: Is a directory", "loop.jpg: Too many levels", "device.jpg: a pipe, device or socket",
+                 "bomb.jpg: 65500x65500 pixels", "taken.png: Is a directory", "5 images could not be prepared"):
+        assert text in complaints
+    assert {path.name for path in output.glob("*.png")} == {"0.png", "z.png", "taken.png", long[:-4] + ".png",
+                                                           83 * "字" + ".png"}
+    assert not list(output.glob(".*"))
+
+
+def test_a_name_that_the_file_system_refuses_belongs_to_its_file(tmp_path, capsys, monkeypatch):
+    small_tiles(tmp_path, ["0.jpg", "1.jpg", "2.jpg"])
+
+    def write(path, *arguments):
+        if path.endswith("1.png"):
+            raise OSError(errno.ENAMETOOLONG, "File name too long", path)
+        image_files.write_image(path, *arguments)
+    monkeypatch.setattr(data_preparation, "write_image", write)
+    assert prepare(tmp_path) == 1
+    assert "1.png: File name too long" in capsys.readouterr().err
+    assert len(list((tmp_path / "Data/CVUSA/polarmap/19").glob("*.png"))) == 2
+
+
+def test_a_lack_of_memory_ends_only_its_own_preparation(tmp_path, capsys, monkeypatch):
+    small_tiles(tmp_path, ["0.jpg", "1.jpg", "2.jpg"])
+    outcomes = iter([False, True, False])
+
+    def polar_map(tile, stretch):
+        if next(outcomes):
+            raise MemoryError
+        return np.zeros((112, 616, 3), np.uint8)
+    monkeypatch.setattr(data_preparation, "polar_map", polar_map)
+    assert prepare(tmp_path) == 1
+    assert "1.jpg: too little memory" in capsys.readouterr().err
+
+
+def test_a_preparation_of_the_other_kind_is_refused_while_one_runs(tiles, tmp_path):
+    output = tmp_path / "Data/CVUSA/polarmap/19"
+    for number in range(150):
+        os.link(tiles / "0000000.png", tiles / f"more{number}.png")
+    process = start("data_preparation.py", "--dataset", "cvusa", "--workers", 1, cwd=tmp_path)
+    while process.poll() is None and not list(output.glob("*.png")):
+        time.sleep(0.001)
+    with pytest.raises(UserError, match="another run is making polar maps with the min-max stretch there"):
+        prepare(tmp_path, "--no_stretch", "--overwrite")
+    assert process.poll() is None, "it ended too early to say anything"
+    _, complaints = process.communicate()
+    assert process.returncode == 0, complaints
+    assert len(set(contents(output).values())) == 21 and polar_maps_are_stretched(output)
+
+
+def test_kinds_that_were_mixed_where_there_are_no_locks_are_noticed_at_the_end(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    def polar_map(tile, stretch):
+        if stretch:  # another run begins meanwhile
+            assert prepare(tmp_path, "--no_stretch", "--overwrite") == 0
+        return np.zeros((112, 616, 3), np.uint8)
+    monkeypatch.setattr("fcntl.flock", flock)
+    monkeypatch.setattr(data_preparation, "polar_map", polar_map)
+    small_tiles(tmp_path, ["0.jpg", "1.jpg"])
+    with pytest.raises(UserError, match="both kinds are mixed"):
+        prepare(tmp_path)
 
 
 def test_an_empty_folder_is_a_mistake(tmp_path):
@@ -138,10 +242,17 @@ def test_half_written_files_of_ended_processes_go_and_those_of_running_ones_stay
     ended = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
     ended.stdout.read()
     time.sleep(0.2)  # ended, but nobody asked for its exit code: in a container this can stay so
-    leftovers = {number: tmp_path / f".a.png.{platform.node().partition('.')[0]}-{number}.partial"
-                 for number in (ended.pid, os.getpid())}
-    for path in leftovers.values():
-        path.write_bytes(b"half")
+    here, long = platform.node().partition(".")[0], 250 * "x"
+    kept = [f".a.png.{here}-{os.getpid()}.partial", ".a.png.elsewhere-1.partial", "film-1.partial", ".b.partial",
+            os.path.basename(image_files.partial_path(long))]
+    gone = [f".a.png.{here}-{ended.pid}.partial", f".b.png.{here}-{10**30}.partial", ".b.png.elsewhere-1.partial",
+            os.path.basename(image_files.partial_path(long)).replace(f"-{os.getpid()}.", f"-{ended.pid}.")]
+    for name in kept + gone:
+        (tmp_path / name).write_bytes(b"half")
+    (tmp_path / "folder").mkdir()
+    os.symlink(tmp_path / "folder", tmp_path / f".link.{here}-{ended.pid}.partial")
+    for name in ("film-1.partial", ".b.partial", ".b.png.elsewhere-1.partial"):  # a month old
+        os.utime(tmp_path / name, (time.time() - 30 * 24 * 3600,) * 2)
     remove_abandoned(tmp_path)
-    assert not leftovers[ended.pid].exists() and leftovers[os.getpid()].exists()
+    assert sorted(os.listdir(tmp_path)) == sorted([*kept, "folder"])
     ended.wait()
