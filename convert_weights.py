@@ -5,12 +5,13 @@ TARGET FILE.weights.h5 writes Keras weights; any other TARGET writes a checkpoin
 restores.
 SOURCE is either kind, or a checkpoint of a training run, recognised by its content.
 """
+from errors import UserError, importing, reported  # first: from here on Ctrl-C is one line
+
 import os
 
 from checkpoint_files import DATA, INDEX, use_checkpoint
 from command_line import Parser
 from configuration import add_network, checkpoint_network
-from errors import UserError, reported
 
 KERAS_ENDING = ".weights.h5"
 
@@ -36,9 +37,10 @@ def main(argv=None):
         raise UserError(f"{folder}: no such folder; make it, or choose another TARGET")
     config = use_checkpoint(args.source, lambda path, _: checkpoint_network(args, path))
 
-    import checkpoints
-    import published_checkpoint
-    import spatial_net
+    with importing():
+        import checkpoints
+        import published_checkpoint
+        import spatial_net
     network = spatial_net.network(config)
     variables = checkpoints.network_variables(network)
 

@@ -10,7 +10,7 @@ from configuration import (BEST, NetworkConfig, RunConfig, TrainingConfig, add_d
                            add_run, add_run_folders, add_training, agree_on_data, agree_with_earlier_run,
                            checkpoint_network, data_identity, parsed, result_file, run_folder)
 from data_checks import listing, outdated
-from errors import UserError
+from errors import UserError, importing
 from input_data import CVACT, CVACTTest, checked, existing, polar_maps_are_stretched
 
 LAST = "last"  # besides BEST: what --checkpoint takes for the run's own
@@ -53,7 +53,8 @@ def launch_training(description, dataset_class, negative_metres=None):
     agree_on_data(folder, data_identity(train_pairs))
     _note_findings(dataset, {"train": train_pairs, "val": val_pairs}, network.polar)
 
-    from training import train
+    with importing():
+        from training import train
     train(network, training, parsed(RunConfig, args), train_pairs, val_pairs, folder,
           result_file(args.result_dir, dataset.name, network, "csv"),
           os.path.join(dataset.prepared_dir, dataset.name, "cache"), negative_metres)
@@ -103,10 +104,11 @@ def launch_testing(description, dataset_classes):
     json_path = result_file(args.result_dir, dataset.name, network, "json")
     os.makedirs(os.path.dirname(json_path), exist_ok=True)
 
-    import checkpoints
-    import evaluation
-    import spatial_net
-    from distribution import Distribution, understood
+    with importing():
+        import checkpoints
+        import evaluation
+        import spatial_net
+        from distribution import Distribution, understood
     distribution = Distribution(args.devices, args.precision)
     with understood(distribution, "a smaller --batch_size"):
         with distribution.strategy.scope():

@@ -2,7 +2,6 @@
 import concurrent.futures
 import concurrent.futures.process
 import contextlib
-import functools
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -35,13 +34,35 @@ def worker_map(workers, chunksize=1):
         return
     # Spawned, not forked: threads do not survive a fork, and it is the same on every system.
     pool = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker)
+
+    def parallel_map(function, items):
+        with _ctrl_c_blocked():  # the pool starts its processes when it is given work
+            return pool.map(function, items, chunksize=chunksize)
     try:
-        yield functools.partial(pool.map, chunksize=chunksize)
+        yield parallel_map
+    except KeyboardInterrupt:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would only disturb the end
+        pool.shutdown(cancel_futures=True)
+        signal.signal(signal.SIGINT, before)
+        raise
     except concurrent.futures.process.BrokenProcessPool:
         raise UserError("a worker process was killed, perhaps for want of memory; run the same command again, with "
                         "fewer --workers") from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _ctrl_c_blocked():
+    """Processes that are started inside never see Ctrl-C, not even while they import; this one sees it afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin_worker():
