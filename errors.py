@@ -103,6 +103,8 @@ def _flush():
 
 
 def _end(line, code):
+    if _is_script():  # a second Ctrl-C shortens the end, and is no error in it
+        signal.signal(signal.SIGINT, lambda *_: os._exit(code))
     print(line, file=sys.stderr)
     return code
 

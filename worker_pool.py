@@ -36,7 +36,7 @@ def worker_map(workers, chunksize=1):
     pool = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker)
 
     def parallel_map(function, items):
-        with _ctrl_c_blocked():  # the pool starts its processes when it is given work
+        with _ctrl_c_afterwards():  # the pool starts its processes when it is given work
             return pool.map(function, items, chunksize=chunksize)
     try:
         yield parallel_map
@@ -53,16 +53,24 @@ def worker_map(workers, chunksize=1):
 
 
 @contextlib.contextmanager
-def _ctrl_c_blocked():
-    """Processes that are started inside never see Ctrl-C, not even while they import; this one sees it afterwards."""
-    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+def _ctrl_c_afterwards():
+    """Answer Ctrl-C after what is inside; processes that are started there never see it, not even while they import."""
+    answer = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(answer):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    pressed = []
+    signal.signal(signal.SIGINT, lambda *_: pressed.append(True))  # a library's thread may take it in spite of the mask
     try:
+        if hasattr(signal, "pthread_sigmask"):  # not on Windows
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, answer)
+        if pressed:
+            answer(signal.SIGINT, None)
 
 
 def _begin_worker():
