@@ -274,8 +274,8 @@ def parser():
                              "in the dataset, 750 for cvusa and 1200 for cvact)")
     result.add_argument("--panorama_size", type=_height_by_width, metavar="HxW", default=argparse.SUPPRESS,
                         help="height and width of the panoramas in pixels; cvact's are whole spheres, so twice as wide "
-                             "as high, cvusa's 5.5 times (default: as in the dataset, 224x1232 for cvusa and 832x1664 for "
-                             "cvact)")
+                             "as high, cvusa's 5.5 times (default: as in the dataset, 224x1232 for cvusa and "
+                             "832x1664 for cvact)")
     return result
 
 

@@ -127,8 +127,8 @@ def test_tiles_of_another_size_are_prepared_and_said_so(towns, tmp_path):
 
 @pytest.mark.parametrize("arguments, expected", [
     (["--dataset", "cvusa"], "Data/CVUSA/bingmap/19"), (["--dataset", "all"], "no dataset in it"),
-    (["--dataset", "cvact", "--data_dir", "nowhere"], "nowhere/ANU_data_small/satview_polish"), ([], "no dataset in it"),
-    (["--dataset", "vigor"], "'vigor'"), (["--dataset", "cvusa", "--workers", "0"], "--workers"),
+    (["--dataset", "cvact", "--data_dir", "nowhere"], "nowhere/ANU_data_small/satview_polish"),
+    ([], "no dataset in it"), (["--dataset", "vigor"], "'vigor'"), (["--dataset", "cvusa", "--workers", "0"], "--workers"),
     (["--dataset", "cvusa", "--worker", "2"], "--worker 2")])
 def test_mistakes_get_one_line_that_names_them(tmp_path, arguments, expected):
     assert expected in complains("data_preparation.py", *arguments, cwd=tmp_path)

@@ -168,7 +168,7 @@ def test_panoramas_of_another_aspect_ratio_are_counted_and_refused(own_towns):
     assert checked(pairs, dataset, (32, 128), (32, 128)).ids == pairs.ids
     resized(pairs.grd_paths[7], 112, 600)
     resized(pairs.grd_paths[9], 308, 616)  # not cut to the part around the horizon
-    with pytest.raises(UserError, match="2 of 24 panoramas have another aspect ratio than the dataset's 224x1232") as error:
+    with pytest.raises(UserError, match="2 of 24 panoramas have another aspect ratio than .* 224x1232") as error:
         checked(pairs, dataset, (32, 128), (32, 128))
     assert "0000008.jpg (112x600), " in str(error.value) and "0000010.jpg (308x616); replace" in str(error.value)
 
@@ -188,7 +188,7 @@ def test_maps_and_tiles_of_another_aspect_ratio_are_refused(own_towns, polar, si
 
 def test_a_network_larger_than_all_images_is_told_so_instead_of_the_images(towns, own_towns):
     for dataset, polar, shapes, remedy in (
-            (CVUSA(towns / "Data"), 1, [(113, 616)] * 2, "112x616 pixels at most; use --height 112 --width 616 or less"),
+            (CVUSA(towns / "Data"), 1, [(113, 616)] * 2, "112x616 pixels at most; use --height 112 --width 616 or"),
             (CVACT(towns / "Data"), 0, [(64, 64), (80, 700)], "112x616 pixels at most; use --height 80 --width 616 or"),
             (CVACT(towns / "Data"), 0, [(256, 256), SHAPE], "128x128 pixels at most; use --aerial_size 128 or less")):
         with pytest.raises(UserError, match=remedy) as error:
