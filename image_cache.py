@@ -10,8 +10,9 @@ import numpy as np
 from tqdm import tqdm
 
 from errors import UserError
-from image_files import open_regular, partial_path, remove_abandoned, write_whole
+from image_files import partial_path, remove_abandoned, write_whole
 from input_data import NOTE_BYTES, read_input
+from ordinary_files import ordinary
 from worker_pool import available_cores
 
 VIEWS = "sat", "grd"
@@ -112,7 +113,7 @@ class DiskCache:
         for name in VIEWS:
             path = os.path.join(self.folder, f"{name}.npy")
             try:
-                open_regular(path).close()
+                open(path, "rb", opener=ordinary).close()
                 images.append(np.load(path, mmap_mode="r"))
             except Exception:  # whatever broken bytes lead NumPy to: the cache is made again
                 return None
@@ -185,7 +186,7 @@ def _sources_digest(pairs):
 
 def _noted(folder):
     try:
-        with open_regular(os.path.join(folder, NOTE)) as file:
+        with open(os.path.join(folder, NOTE), "rb", opener=ordinary) as file:
             return json.loads(file.read(NOTE_BYTES))
     except (OSError, ValueError, RecursionError, UserError):
         return None

@@ -5,7 +5,6 @@ import os
 import platform
 import re
 import shutil
-import stat
 import struct
 import time
 import zlib
@@ -15,6 +14,7 @@ import numpy as np
 import simplejpeg
 
 from errors import UserError, shortened
+from ordinary_files import ordinary
 
 JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 PNG_START, PNG_HEADER, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\rIHDR", b"IEND\xaeB`\x82"
@@ -38,23 +38,6 @@ class ImageMissing(ImageError):
     """An image file that does not exist."""
 
 
-def open_regular(path):
-    """Open a file to read its bytes, and nothing that only looks like one: a named pipe would be waited for for ever.
-
-    Returns:
-        A binary file object.
-
-    Raises:
-        UserError: the path names a pipe, a device or a socket.
-        OSError: as `open` raises it, for a folder too.
-        ValueError: there is a null byte in the path.
-    """
-    kind = os.stat(path).st_mode
-    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
-        raise UserError(f"{shortened(path)}: a pipe, device or socket instead of a file; move it away")
-    return open(path, "rb")
-
-
 @contextlib.contextmanager
 def name_image(path):
     """Turn what goes wrong inside into an `ImageError` that names the image: also a lack of memory belongs to it."""
@@ -64,7 +47,7 @@ def name_image(path):
         raise ImageMissing(f"{shortened(path)}: {error.strerror}") from None
     except OSError as error:
         raise ImageError(f"{shortened(path)}: {error.strerror or error}") from None
-    except UserError as error:  # of `open_regular`
+    except UserError as error:  # of `ordinary`
         raise ImageError(str(error)) from None
     except _Unusable as error:
         raise ImageError(f"{shortened(path)}: {error}") from None
@@ -141,7 +124,7 @@ def same_ratio(size, other):
 
 def _open_image(path):
     try:
-        file = open_regular(path)
+        file = open(path, "rb", opener=ordinary)
     except ValueError as error:  # a null byte in the path
         raise _Unusable(error) from None
     length = os.fstat(file.fileno()).st_size

@@ -3,7 +3,6 @@ import collections
 import concurrent.futures
 import csv
 import dataclasses
-import io
 import itertools
 import json
 import os
@@ -15,8 +14,9 @@ import scipy.io
 from tqdm import tqdm
 
 from errors import UserError, first_line, shortened
-from image_files import ImageError, ImageMissing, image_size, name_image, open_regular, read_image, same_ratio
+from image_files import ImageError, ImageMissing, image_size, name_image, read_image, same_ratio
 from polar_transform import HEIGHT, WIDTH
+from ordinary_files import ordinary
 from worker_pool import available_cores
 
 STRETCH_NOTE = "preparation.json"  # in a folder of polar maps: how data_preparation.py made them
@@ -95,7 +95,7 @@ class CVUSA:
         polar_root = os.path.join(self.prepared_dir, "CVUSA", "polarmap")
         ids, sat_paths, grd_paths, wrong = [], [], [], []
         try:
-            with open_regular(path) as content, io.TextIOWrapper(content, "utf-8-sig", newline="") as file:
+            with open(path, encoding="utf-8-sig", newline="", opener=ordinary) as file:
                 for number, row in enumerate(csv.reader(file), 1):
                     if not any(map(str.strip, row)):
                         continue
@@ -232,7 +232,7 @@ def polar_maps_are_stretched(folder):
     """
     path = os.path.join(folder, STRETCH_NOTE)
     try:
-        with open_regular(path) as file:
+        with open(path, "rb", opener=ordinary) as file:
             stretch = json.loads(file.read(NOTE_BYTES))["stretch"]
         if not isinstance(stretch, bool):
             raise ValueError
@@ -244,7 +244,7 @@ def polar_maps_are_stretched(folder):
 
 
 def _is_mat_7_3(path):
-    with open_regular(path) as file:
+    with open(path, "rb", opener=ordinary) as file:
         return file.read(10) == b"MATLAB 7.3"
 
 

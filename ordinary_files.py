@@ -2,7 +2,7 @@
 import os
 import stat
 
-from errors import UserError
+from errors import UserError, shortened
 
 
 def ordinary(path, flags):
@@ -16,7 +16,7 @@ def ordinary(path, flags):
     if stat.S_ISREG(os.fstat(number).st_mode):
         return number
     os.close(number)
-    raise UserError(f"{path}: a folder, pipe or device in the place of a file; move it away, or name another file")
+    raise UserError(f"{shortened(path)}: a folder, pipe or device in the place of a file; move it away")
 
 
 def read_file(path):

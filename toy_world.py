@@ -22,7 +22,8 @@ import scipy.io
 from tqdm import tqdm
 
 from command_line import Parser, at_least
-from image_files import PARTIAL, open_regular, remove_abandoned, same_ratio, write_image, write_whole
+from image_files import PARTIAL, remove_abandoned, same_ratio, write_image, write_whole
+from ordinary_files import ordinary
 from toy_town.layout import Town
 from toy_town.materials import CELL
 from toy_town.scene import RANGE
@@ -159,7 +160,7 @@ def _claim(folder, settings):
     wanted = dataclasses.asdict(settings)
     if os.path.exists(note):
         try:
-            with open_regular(note) as file:
+            with open(note, "rb", opener=ordinary) as file:
                 found = json.load(file)
             if not isinstance(found, dict):
                 raise ValueError

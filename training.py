@@ -23,7 +23,6 @@ from image_files import write_whole
 from initial_weights import continue_published, initialise
 from input_data import batches, epoch_order
 from interruption import StopRequest
-from ordinary_files import ordinary
 from provenance import session
 from spatial_net import network as build_network
 from training_log import TrainingLog, read_lines

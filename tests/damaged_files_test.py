@@ -221,7 +221,7 @@ def test_a_pipe_is_refused_wherever_a_file_should_be(own_towns):
                        (data / "ANU_data_small/ACT_data.mat", lambda: cvact.pairs("train")),
                        (data / "CVUSA/polarmap/19/preparation.json", lambda: polar_maps_are_stretched(cvusa.polar_dir)),
                        (data / "CVUSA/toy_world.json", lambda: toy_world.main(["--data_dir", str(data)]))):
-        with pipe(path), pytest.raises(UserError, match=f"{path.name}: a pipe"):
+        with pipe(path), pytest.raises(UserError, match=f"{path.name}: a folder, pipe or device"):
             read()
     pairs, shapes, folder = cvact.pairs("val"), ((32, 128), (32, 128)), own_towns / "cache"
     for name in ("cache.json", "sat.npy"):
