@@ -22,6 +22,7 @@ from data_checks import check_pair, copies, files, listing, missing, orientation
 from data_preparation import DATASETS
 from image_files import write_whole
 from input_data import CVACT, existing
+from polar_transform import HEIGHT, WIDTH
 from worker_pool import available_cores, worker_map
 
 TITLES = "aerial tiles", "panoramas", "polar maps", "prepared panoramas"
@@ -52,7 +53,7 @@ def main():
     else:
         results = {split: _check_files(dataset, split, args.workers) for split in splits}
         for split, pairs in splits.items():
-            findings += _findings(pairs, results[split])
+            findings += _findings(dataset, pairs, results[split])
         findings += copies(results, TITLES)
     _report(dataset, splits, findings)
     problems = [finding for finding in findings if finding.problem]
@@ -86,14 +87,15 @@ def _check_files(dataset, split, workers):
                          leave=False, disable=None))
 
 
-def _findings(pairs, results):
+def _findings(dataset, pairs, results):
     # Times say nothing of a file that was just found to be what its source gives.
     unproved = []
     for result in results:
         tile, panorama, polar, prepared = (file and file["path"] for file in result.files)
         unproved.append((tile, panorama, polar if result.origin in (None, "other") else None,
                          None if result.panorama_agrees else prepared))
-    findings = outdated(pairs.split, _made(unproved)) + files(pairs, results, TITLES)
+    sizes = (dataset.aerial_size, dataset.aerial_size), dataset.panorama_size, *[(HEIGHT, WIDTH)] * 2
+    findings = outdated(pairs.split, _made(unproved)) + files(pairs, results, TITLES, sizes)
     return findings + orientation(pairs, [result.colours for result in results])
 
 

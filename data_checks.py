@@ -12,7 +12,7 @@ import simplejpeg
 from scipy.spatial import cKDTree
 
 from data_preparation import polar_map, street_view
-from image_files import JPEG_START, PNG_START, ImageError, decode_image, read_bytes
+from image_files import JPEG_START, PNG_START, ImageError, decode_image, read_bytes, same_ratio
 from input_data import CVACT
 
 NEAR_METRES = 5.0  # CVACT_test counts a match this close as a hit, so closer places of two splits are a leak
@@ -353,16 +353,17 @@ def _swapped(strangers, straight):
         np.minimum(gain, gain[best]) > SWAPPED_GAIN)
 
 
-def files(pairs, results, titles):
+def files(pairs, results, titles, sizes):
     """What the results of `check_pair` say of a split's files.
 
     Args:
         pairs: input_data.Pairs.
         results: list of CheckedPair.
         titles: names of the four kinds of files.
+        sizes: (height, width) of each kind as published.
     """
     findings = []
-    for number, title in enumerate(titles):
+    for number, (title, published) in enumerate(zip(titles, sizes, strict=True)):
         found = [result.files[number] for result in results if result.files[number] is not None]
         broken = [file["error"] for file in found if file["error"] not in (None, "missing")]
         sizes = collections.Counter(file["size"] for file in found if file["size"])
@@ -373,6 +374,10 @@ def files(pairs, results, titles):
         if broken:
             findings.append(Finding("unreadable", pairs.split, len(broken), f"{title} cannot be decoded, or in part "
                                     "only", examples=tuple(broken)))
+        distorted = [file["path"] for file in found if file["size"] and not same_ratio(file["size"], published)]
+        if distorted:
+            findings.append(Finding("ratio", pairs.split, len(distorted), f"{title} have another aspect ratio than the "
+                                    f"dataset's {published[0]}x{published[1]}", examples=tuple(distorted)))
         if odd:
             findings.append(Finding("size", pairs.split, len(odd), f"{title} differ in size from the majority "
                                     f"({usual[0]}x{usual[1]})", examples=tuple(odd)))

@@ -2,17 +2,16 @@
 
 A script imports this first: from then on Ctrl-C is one line, also while the rest is imported.
 """
-import sys
-
-if sys.version_info < (3, 10):
-    sys.exit(f"Python {sys.version.split()[0]} is too old; TensorFlow needs 3.10 to 3.13")
-
 import contextlib
 import errno
 import os
 import re
 import signal
+import sys
 
+if sys.version_info < (3, 10):
+    print(f"Python {sys.version.split()[0]} is too old; TensorFlow needs 3.10 to 3.13", file=sys.stderr)
+    sys.exit(2)
 
 NO_SPACE = "free some space (or quota) and run the same command again; finished files are kept"
 IN_THE_WAY = "a file or folder of this name stands in the way; move it, or choose another path"
