@@ -2,13 +2,13 @@
 import itertools
 import random
 
-import backend
+from runtime import backend
 
 import keras
 import tensorflow as tf
 from keras import ops
 
-from weight_gradient import convolution
+from runtime.weight_gradient import convolution
 
 # Name and output channels of each convolution; a 2x2 max-pool stands after each of the first four blocks.
 BLOCKS = (

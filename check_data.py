@@ -7,7 +7,7 @@ whether a place's position is right; that a JPEG's bytes were changed so that it
 checksums, PNG has).
 Exit code 0: nothing wrong; 1: problems, which are listed; 2: the dataset cannot be read at all.
 """
-from errors import UserError, reported, shortened  # first: from here on Ctrl-C is one line
+from runtime.errors import UserError, reported, shortened  # first: from here on Ctrl-C is one line
 
 import dataclasses
 import functools
@@ -17,13 +17,13 @@ import sys
 
 from tqdm import tqdm
 
-from command_line import Parser, add_folders, at_least
-from data_checks import check_pair, copies, files, listing, missing, orientation, outdated, sources
+from runtime.command_line import Parser, add_folders, at_least
+from datasets.checks import check_pair, copies, files, listing, missing, orientation, outdated, sources
 from data_preparation import DATASETS
-from image_files import write_whole
+from datasets.image_files import write_whole
 from input_data import CVACT, existing
 from polar_transform import HEIGHT, WIDTH
-from worker_pool import available_cores, worker_map
+from runtime.worker_pool import available_cores, worker_map
 
 TITLES = "aerial tiles", "panoramas", "polar maps", "prepared panoramas"
 NAMED = 5  # examples that the report names; --json has all

@@ -3,7 +3,7 @@
 Reads and writes below --data_dir (README, "The datasets"). Finished files are skipped, so that a run that was stopped
 goes on where it was. An image that cannot be used is named, the others are prepared, and the exit code is 1.
 """
-from errors import UserError, reported, shortened  # first: from here on Ctrl-C is one line
+from runtime.errors import UserError, reported, shortened  # first: from here on Ctrl-C is one line
 
 import collections
 import contextlib
@@ -18,12 +18,12 @@ import time
 import cv2
 from tqdm import tqdm
 
-from command_line import Parser, add_folders, at_least
-from folder_lock import open_lock
-from image_files import ImageError, image_size, name_image, read_image, remove_abandoned, write_image, write_whole
+from runtime.command_line import Parser, add_folders, at_least
+from runtime.folder_lock import open_lock
+from datasets.image_files import ImageError, image_size, name_image, read_image, remove_abandoned, write_image, write_whole
 from input_data import CVACT, CVUSA, STRETCH_NOTE, CVACTTest, polar_maps_are_stretched
 from polar_transform import HEIGHT, WIDTH, min_max_stretch, polar_transform, to_uint8
-from worker_pool import available_cores, worker_map
+from runtime.worker_pool import available_cores, worker_map
 
 DATASETS = {"cvusa": CVUSA, "cvact": CVACT, "cvact_test": CVACTTest}
 # Entropy coding without the search for repetitions: on polar maps of natural images both smaller and faster than

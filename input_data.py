@@ -13,11 +13,11 @@ import numpy as np
 import scipy.io
 from tqdm import tqdm
 
-from errors import UserError, first_line, shortened
-from image_files import ImageError, ImageMissing, image_size, name_image, read_image, same_ratio
+from runtime.errors import UserError, first_line, shortened
+from datasets.image_files import ImageError, ImageMissing, image_size, name_image, read_image, same_ratio
 from polar_transform import HEIGHT, WIDTH
-from ordinary_files import ordinary
-from worker_pool import available_cores
+from runtime.files import ordinary
+from runtime.worker_pool import available_cores
 
 STRETCH_NOTE = "preparation.json"  # in a folder of polar maps: how data_preparation.py made them
 NOTE_BYTES = 10_000  # that are read of such a note
@@ -276,7 +276,7 @@ def _read_mat_7_3(path, struct, field):
 
 
 def _remedy(dataset):
-    toy = dataset.toy_world and f", or render a toy town: python toy_world.py --dataset {dataset.toy_world} --data_dir DIR"
+    toy = dataset.toy_world and f", or render a toy town: python -m toy_town --dataset {dataset.toy_world} --data_dir DIR"
     return (f"put the dataset into '{dataset.data_dir}' or name its folder with --data_dir (README, 'The datasets')"
             f"{toy or ''}")
 

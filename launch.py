@@ -4,13 +4,13 @@ TensorFlow is imported last, so that a mistake is reported within a second.
 """
 import os
 
-from checkpoint_files import find_checkpoint, use_checkpoint
-from command_line import Parser, at_least
-from configuration import (BEST, NetworkConfig, RunConfig, TrainingConfig, add_devices, add_network, add_precision,
+from training.checkpoint_files import find_checkpoint, use_checkpoint
+from runtime.command_line import Parser, at_least
+from settings import (BEST, NetworkConfig, RunConfig, TrainingConfig, add_devices, add_network, add_precision,
                            add_run, add_run_folders, add_training, agree_on_data, agree_with_earlier_run,
                            checkpoint_network, data_identity, parsed, result_file, run_folder)
-from data_checks import listing, outdated
-from errors import UserError, importing
+from datasets.checks import listing, outdated
+from runtime.errors import UserError, importing
 from input_data import CVACT, CVACTTest, checked, existing, polar_maps_are_stretched
 
 LAST = "last"  # besides BEST: what --checkpoint takes for the run's own
@@ -54,7 +54,7 @@ def launch_training(description, dataset_class, negative_metres=None):
     _note_findings(dataset, {"train": train_pairs, "val": val_pairs}, network.polar)
 
     with importing():
-        from training import train
+        from training.run import train
     train(network, training, parsed(RunConfig, args), train_pairs, val_pairs, folder,
           result_file(args.result_dir, dataset.name, network, "csv"),
           os.path.join(dataset.prepared_dir, dataset.name, "cache"), negative_metres)
@@ -105,10 +105,10 @@ def launch_testing(description, dataset_classes):
     os.makedirs(os.path.dirname(json_path), exist_ok=True)
 
     with importing():
-        import checkpoints
-        import evaluation
+        from training import checkpoints
+        from retrieval import evaluation
         import spatial_net
-        from distribution import Distribution, understood
+        from runtime.distribution import Distribution, understood
     distribution = Distribution(args.devices, args.precision)
     with understood(distribution, "a smaller --batch_size"):
         with distribution.strategy.scope():

@@ -1,5 +1,5 @@
 """The networks: two un-shared branches from images to L2-normalised descriptors (paper, section 3)."""
-import backend  # noqa: F401
+from runtime import backend  # noqa: F401
 
 import keras
 from keras import ops

@@ -2,7 +2,7 @@
 
 Prints a table and writes Result/CVACT/<network_type>_polar_<0|1>.json (Result/CVACT_test/... with --split test).
 """
-from errors import reported
+from runtime.errors import reported
 from input_data import CVACT, CVACTTest
 from launch import launch_testing
 

@@ -2,7 +2,7 @@
 
 Prints a table and writes Result/CVUSA/<network_type>_polar_<0|1>.json.
 """
-from errors import reported
+from runtime.errors import reported
 from input_data import CVUSA
 from launch import launch_testing
 

@@ -4,7 +4,7 @@ After every epoch: recall on the validation split, a line in Result/CVUSA/<netwo
 in Model/CVUSA/<network_type>/polar_<0|1>/. The same command again goes on from the last saved step. Several GPUs
 are used by themselves, several machines with TF_CONFIG (README).
 """
-from errors import reported
+from runtime.errors import reported
 from input_data import CVUSA
 from launch import launch_training
 

@@ -1,5 +1,5 @@
 """The weighted soft-margin triplet loss over all pairs of a batch (paper, section 3.3; Hu et al. 2018)."""
-import backend  # noqa: F401
+from runtime import backend  # noqa: F401
 
 from keras import ops
 

@@ -15,7 +15,7 @@ from PIL import Image  # matplotlib brings it
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from data_preparation import PNG  # noqa: E402
-from image_files import decode_image  # noqa: E402
+from datasets.image_files import decode_image  # noqa: E402
 from polar_transform import min_max_stretch, polar_transform, sample_coordinates  # noqa: E402
 
 

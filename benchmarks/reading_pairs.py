@@ -15,9 +15,9 @@ import numpy as np
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from data_preparation import PNG  # noqa: E402
-from image_cache import DiskCache, MemoryCache  # noqa: E402
+from datasets.image_cache import DiskCache, MemoryCache  # noqa: E402
 from input_data import CVUSA, Pairs, batches  # noqa: E402
-from worker_pool import available_cores  # noqa: E402
+from runtime.worker_pool import available_cores  # noqa: E402
 
 SHAPE = 112, 616
 GFLOP_PAIR = 254  # of a training step

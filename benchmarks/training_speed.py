@@ -33,7 +33,7 @@ def shortest(function, repeats=3):
 
 def plain_seconds(precision, batch_size):
     """Seconds a pair, forward and step, of the network written plainly."""
-    import backend  # noqa: F401
+    from runtime import backend  # noqa: F401
     import keras
     import numpy as np
     import tensorflow as tf
@@ -89,12 +89,12 @@ def measure(precision, batch_size, micro_batch, plain):
     import cv2
     import numpy as np
 
-    import backend
+    from runtime import backend
     import tensorflow as tf
-    from configuration import NetworkConfig
+    from settings import NetworkConfig
     from input_data import Pairs, batches
     from spatial_net import network
-    from training_step import adam, training_step
+    from training.step import adam, training_step
 
     backend.compute_in(precision)
     dtype = "bfloat16" if precision == "bfloat16" else "float32"
@@ -152,7 +152,7 @@ def measure(precision, batch_size, micro_batch, plain):
 
 
 def _has_bfloat16():
-    import backend
+    from runtime import backend
     import tensorflow as tf
     has = bool(tf.config.list_physical_devices("GPU")) or backend.cpu_has_bfloat16()
     if not has:

@@ -9,7 +9,7 @@ import pytest
 import scipy.io
 from conftest import run, succeeds
 
-from data_checks import HALF_TURN, orientation
+from datasets.checks import HALF_TURN, orientation
 from input_data import CVACT, CVUSA, Pairs
 
 
@@ -17,7 +17,7 @@ from input_data import CVACT, CVUSA, Pairs
 def town(tmp_path_factory):
     """A folder with a toy town of 80 and 30 places in CVUSA's format. Not to be changed."""
     folder = tmp_path_factory.mktemp("town")
-    succeeds("toy_world.py", "--dataset", "cvusa", "--train", 80, "--test", 30, "--aerial_size", 128,
+    succeeds("toy_town", "--dataset", "cvusa", "--train", 80, "--test", 30, "--aerial_size", 128,
              "--panorama_size", "112x616", cwd=folder)
     succeeds("data_preparation.py", "--dataset", "cvusa", cwd=folder)
     return folder

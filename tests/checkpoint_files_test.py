@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 
-import backend  # noqa: F401
+from runtime import backend  # noqa: F401
 
 import numpy as np
 import pytest
@@ -14,15 +14,15 @@ import tensorflow as tf
 from conftest import ROOT
 
 import convert_weights
-from checkpoint_files import find_checkpoint, use_checkpoint
-from checkpoints import RunCheckpoints, load_weights
-from configuration import NetworkConfig, TrainingConfig, read_settings, settings_text
-from distribution import Distribution
-from errors import UserError
-from pickled_arrays import vgg16_npy
+from training.checkpoint_files import find_checkpoint, use_checkpoint
+from training.checkpoints import RunCheckpoints, load_weights
+from settings import NetworkConfig, TrainingConfig, read_settings, settings_text
+from runtime.distribution import Distribution
+from runtime.errors import UserError
+from training.pickled_arrays import vgg16_npy
 from spatial_net import network
-from training_log import TrainingLog, read_lines
-from training_step import adam
+from training.log import TrainingLog, read_lines
+from training.step import adam
 
 CONFIG = NetworkConfig("SAFA_1", 1, 32, 64, 64, 1 / 64)
 FLAGS = [f"--{name}={getattr(CONFIG, name)}" for name in ("network_type", "height", "width", "aerial_size",

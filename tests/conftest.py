@@ -12,10 +12,15 @@ SMALL = ["--height", "32", "--width", "128", "--aerial_size", "64", "--width_mul
          "--keep_prob", "1", "--learning_rate", "1e-3", "--batch_size", "8"]
 
 
+def command_of(script):
+    """How Python starts a script of the project's top level, or the package `toy_town`."""
+    return [sys.executable, *([os.path.join(ROOT, script)] if script.endswith(".py") else ["-m", script])]
+
+
 def start(script, *arguments, cwd):
-    """Start a script of the project's top level."""
-    return subprocess.Popen([sys.executable, os.path.join(ROOT, script), *map(str, arguments)], cwd=cwd, text=True,
-                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    """Start a script of the project's top level, or the package `toy_town`."""
+    return subprocess.Popen([*command_of(script), *map(str, arguments)], cwd=cwd, text=True, stdin=subprocess.DEVNULL,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": ROOT})
 
 
 def run(script, *arguments, cwd):
@@ -46,7 +51,7 @@ def towns(tmp_path_factory):
     """A folder with `Data`: toy towns in CVUSA's and CVACT's format, prepared. Not to be changed."""
     folder = tmp_path_factory.mktemp("towns")
     for dataset, panorama in (("cvusa", "112x616"), ("cvact", "224x448")):
-        succeeds("toy_world.py", "--dataset", dataset, "--train", 24, "--test", 10, "--aerial_size", 128,
+        succeeds("toy_town", "--dataset", dataset, "--train", 24, "--test", 10, "--aerial_size", 128,
                  "--panorama_size", panorama, "--workers", 1, cwd=folder)
     succeeds("data_preparation.py", "--dataset", "all", cwd=folder)
     return folder

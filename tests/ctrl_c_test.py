@@ -7,10 +7,10 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, SMALL
+from conftest import ROOT, SMALL, command_of
 
 SCRIPTS = sorted(name for name in os.listdir(ROOT) if name.endswith(".py")
-                 and "with reported():" in open(os.path.join(ROOT, name), encoding="utf-8").read())
+                 and "with reported():" in open(os.path.join(ROOT, name), encoding="utf-8").read()) + ["toy_town"]
 PRESS = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(5)\n"
 # Each worker presses it for all processes, as a terminal does, before it has imported anything.
 PRESS_IN_WORKERS = """import os, signal, sys, time
@@ -25,9 +25,9 @@ def interrupted(script, *arguments, cwd, module, content):
     folder = cwd / "modules"
     folder.mkdir()
     (folder / f"{module}.py").write_text(content)
-    outcome = subprocess.run([sys.executable, os.path.join(ROOT, script), *map(str, arguments)], cwd=cwd, text=True,
+    outcome = subprocess.run([*command_of(script), *map(str, arguments)], cwd=cwd, text=True,
                              capture_output=True, timeout=60, start_new_session=True,
-                             env=os.environ | {"PYTHONPATH": str(folder)})
+                             env=os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), ROOT])})
     return outcome.returncode, outcome.stderr
 
 
@@ -54,7 +54,7 @@ def test_while_workers_start(tmp_path):
 
 
 def test_other_programs_keep_their_own_answer():
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import errors, signal; " \
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import signal, runtime.errors; " \
            "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler"
     subprocess.run([sys.executable, "-c", code, ROOT], check=True, cwd=ROOT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

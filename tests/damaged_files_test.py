@@ -13,10 +13,10 @@ import scipy.io
 import simplejpeg
 from mutations import mutated
 
-import toy_world
-from errors import UserError
-from image_cache import DiskCache
-from image_files import ImageError, image_size, read_image
+from toy_town import dataset as toy_world
+from runtime.errors import UserError
+from datasets.image_cache import DiskCache
+from datasets.image_files import ImageError, image_size, read_image
 from input_data import CVACT, CVUSA, checked, polar_maps_are_stretched, read_input
 
 PHOTO = cv2.resize(np.random.default_rng(0).integers(0, 256, (20, 40, 3), np.uint8), (320, 160),

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from conftest import ROOT, SMALL, complains, run, start, succeeds
 
-import image_cache
-from errors import UserError
+from datasets import image_cache
+from runtime.errors import UserError
 from input_data import CVACT, CVUSA, batches, read_input
 
 SHAPES = (32, 128), (32, 128)
@@ -91,7 +91,7 @@ def test_a_disk_that_fills_up_leaves_whole_files_and_one_line(own_towns):
     full = f"""
 import builtins, errno, runpy, sys
 sys.path.insert(0, {ROOT!r})
-import image_files
+from datasets import image_files
 left = 200_000  # bytes of the disk
 
 class File:

@@ -18,10 +18,10 @@ from golden import recipe
 from golden_numbers import GOLDEN
 
 import data_preparation
-import image_files
+from datasets import image_files
 from data_preparation import street_view
-from errors import UserError
-from image_files import remove_abandoned
+from runtime.errors import UserError
+from datasets.image_files import remove_abandoned
 from input_data import polar_maps_are_stretched
 
 

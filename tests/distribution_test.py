@@ -8,14 +8,14 @@ import socket
 import subprocess
 import sys
 
-import backend
+from runtime import backend
 
 import numpy as np
 import pytest
 from conftest import ROOT, SMALL, complains, succeeds
 
-from distribution import Distribution
-from errors import UserError
+from runtime.distribution import Distribution
+from runtime.errors import UserError
 from input_data import CVACT, CVUSA
 
 # 21 steps with dropout at the paper's rate. Narrower networks and higher rates amplify rounding: where it turns a ReLU
@@ -145,12 +145,12 @@ def test_processes_that_were_started_differently_are_refused(towns, tmp_path):
 
 GRADIENTS = """
 import numpy as np
-from distribution import Distribution
+from runtime.distribution import Distribution
 two_devices = Distribution(2)
 import keras, tensorflow as tf
-from configuration import NetworkConfig
+from settings import NetworkConfig
 from spatial_net import network
-from training_step import training_step
+from training.step import training_step
 random = np.random.default_rng(0)
 sat, grd = random.integers(0, 256, (2, 8, 32, 128, 3), np.uint8)
 utm = 6e6 + random.random((8, 2)) * 60

@@ -9,7 +9,7 @@ from conftest import ROOT
 SCRIPT = """
 import sys
 sys.path.insert(0, {root!r})
-from errors import reported
+from runtime.errors import reported
 with reported():
     for number in range({lines}):
         print("line", number)

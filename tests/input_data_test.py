@@ -9,8 +9,8 @@ import pytest
 import scipy.io
 
 from data_preparation import polar_map
-from errors import UserError
-from image_files import ImageError, image_size, read_image
+from runtime.errors import UserError
+from datasets.image_files import ImageError, image_size, read_image
 from input_data import CVACT, CVUSA, batches, checked, epoch_order
 
 SHAPE = 112, 616

@@ -1,5 +1,5 @@
 """Networks, losses, gradients and Adam steps give the numbers of the published code."""
-import backend  # noqa: F401
+from runtime import backend  # noqa: F401
 
 import keras
 import numpy as np
@@ -8,9 +8,9 @@ import tensorflow as tf
 from golden import recipe
 from golden_numbers import GOLDEN, NETWORKS
 
-from configuration import LAYERS_DOWN, NetworkConfig
+from settings import LAYERS_DOWN, NetworkConfig
 from spatial_net import SpatialAwareEmbedding, network
-from training_step import adam, training_step
+from training.step import adam, training_step
 from triplet_loss import far_apart, triplet_loss
 from VGG import Dropout
 

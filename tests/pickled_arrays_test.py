@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from errors import UserError
-from initial_weights import vgg16_npy
+from runtime.errors import UserError
+from training.initial_weights import vgg16_npy
 
 ARRAYS = {"conv1_1": [np.asfortranarray(np.arange(108, dtype=np.float32).reshape(3, 3, 3, 4)), np.ones(4, np.float32)],
           "conv1_2": [np.full((2, 3), 2.5, ">f8"), np.arange(3)], "fc6": [np.zeros((2, 2)), np.zeros(2)]}

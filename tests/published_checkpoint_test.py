@@ -3,7 +3,7 @@ import os
 import shutil
 import zipfile
 
-import backend  # noqa: F401
+from runtime import backend  # noqa: F401
 
 import cv2
 import keras
@@ -14,14 +14,14 @@ from conftest import SMALL, complains, succeeds
 from golden import recipe
 from golden_numbers import GOLDEN
 
-import checkpoint_files
-import published_checkpoint
-from checkpoints import load_weights, network_variables
-from configuration import NetworkConfig
-from errors import UserError
-from initial_weights import continue_published, initialise
+from training import checkpoint_files
+from training import published_checkpoint
+from training.checkpoints import load_weights, network_variables
+from settings import NetworkConfig
+from runtime.errors import UserError
+from training.initial_weights import continue_published, initialise
 from spatial_net import network
-from training import adam
+from training.run import adam
 
 SIZES = ["--height", "32", "--width", "128", "--aerial_size", "64", "--width_multiplier", "0.05"]
 CONFIG = NetworkConfig("SAFA_2", 1, 32, 128, 64, 0.05)

@@ -4,7 +4,6 @@ import os
 import platform
 import signal
 import subprocess
-import sys
 import time
 
 import cv2
@@ -12,14 +11,15 @@ import numpy as np
 import pytest
 import scipy.io
 
-import toy_world
-from errors import UserError
+from conftest import ROOT, command_of
+
+from runtime.errors import UserError
+from toy_town import dataset as toy_world
 from toy_town.layout import Town
 from toy_town.materials import CELL, MATERIAL
 from toy_town.scene import Scene
 from toy_town.views import CAMERA, TILE, panorama_view, plain_look, render_aerial, render_panorama
 
-ROOT = os.path.dirname(os.path.abspath(toy_world.__file__))
 SMALL = ("--aerial_size", "128", "--panorama_size", "56x308")
 
 
@@ -57,8 +57,8 @@ def scene_with_tower(azimuth, distance=25.0):
 
 
 def run(*arguments, **options):
-    return subprocess.run([sys.executable, os.path.join(ROOT, "toy_world.py"), *map(str, arguments)], text=True,
-                          capture_output=True, timeout=120, **options)
+    return subprocess.run([*command_of("toy_town"), *map(str, arguments)], text=True, cwd=ROOT, capture_output=True,
+                          timeout=120, **options)
 
 
 def files_under(folder):
@@ -226,8 +226,8 @@ def test_files_do_not_depend_on_the_number_of_workers(tmp_path, whole):
 
 
 def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(tmp_path, whole):
-    command = [sys.executable, os.path.join(ROOT, "toy_world.py"), *map(str, WHOLE), "--workers", "2", "--data_dir", str(tmp_path)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    command = [*command_of("toy_town"), *map(str, WHOLE), "--workers", "2", "--data_dir", str(tmp_path)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     tiles = tmp_path / "CVUSA" / "bingmap" / "19"
     deadline = time.monotonic() + 120
     while not (tiles.is_dir() and len(os.listdir(tiles)) > 10) and process.poll() is None and time.monotonic() < deadline:

@@ -1,14 +1,14 @@
 """The parts of a training step: dropout's masks, precision, learning rate."""
-import backend  # noqa: F401
+from runtime import backend  # noqa: F401
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from configuration import NetworkConfig
+from settings import NetworkConfig
 from spatial_net import network
-from training_log import TrainingLog, read_lines
-from training_step import adam, learning_rate_schedule, training_step
+from training.log import TrainingLog, read_lines
+from training.step import adam, learning_rate_schedule, training_step
 from VGG import Dropout
 
 SMALL = NetworkConfig("SAFA_2", 1, 32, 128, 64, 1 / 16)

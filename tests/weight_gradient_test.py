@@ -1,5 +1,5 @@
 """The gradient by a convolution's kernel is TensorFlow's, however a batch is parted."""
-import backend
+from runtime import backend
 
 import h5py
 import keras
@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 import VGG
-import weight_gradient
-from configuration import NetworkConfig
+from runtime import weight_gradient
+from settings import NetworkConfig
 from spatial_net import network
 from triplet_loss import triplet_loss
 

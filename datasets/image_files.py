@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from errors import UserError, shortened
-from ordinary_files import ordinary
+from runtime.errors import UserError, shortened
+from runtime.files import ordinary
 
 JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 PNG_START, PNG_HEADER, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\rIHDR", b"IEND\xaeB`\x82"

@@ -6,9 +6,9 @@ import json
 import os
 import re
 
-from command_line import add_folders, at_least
-from errors import UserError, first_line
-from ordinary_files import ordinary
+from runtime.command_line import add_folders, at_least
+from runtime.errors import UserError, first_line
+from runtime.files import ordinary
 
 NETWORK_TYPE = re.compile(r"SAFA_([1-9]\d{0,2})|VGG_gp")
 MOST_DEVICES = 64  # more than any machine has; TensorFlow would start thousands of threads for more

@@ -11,13 +11,13 @@ import signal
 import socket
 import time
 
-import backend
+from runtime import backend
 
 import numpy as np
 import tensorflow as tf
 
-from errors import UserError, first_line
-from interruption import SIGNALS, StopRequest
+from runtime.errors import UserError, first_line
+from runtime.interruption import SIGNALS, StopRequest
 
 CLUSTER = "TF_CONFIG"
 PORTS = range(1, 2**16)

@@ -9,11 +9,11 @@ import shutil
 import numpy as np
 from tqdm import tqdm
 
-from errors import UserError
-from image_files import partial_path, remove_abandoned, write_whole
+from runtime.errors import UserError
+from datasets.image_files import partial_path, remove_abandoned, write_whole
 from input_data import NOTE_BYTES, read_input
-from ordinary_files import ordinary
-from worker_pool import available_cores
+from runtime.files import ordinary
+from runtime.worker_pool import available_cores
 
 VIEWS = "sat", "grd"
 NOTE = "cache.json"  # beside the cached images: which source files they are of

@@ -1,5 +1,5 @@
 """The gradient of a convolution by its kernel, as a matrix product."""
-import backend  # noqa: F401
+from runtime import backend  # noqa: F401
 
 import tensorflow as tf
 

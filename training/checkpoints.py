@@ -4,18 +4,18 @@ import itertools
 import os
 import shutil
 
-import backend  # noqa: F401
+from runtime import backend  # noqa: F401
 
 import numpy as np
 import tensorflow as tf
 
-import published_checkpoint
-from checkpoint_files import (INDEX, KERAS, TENSORFLOW, find_checkpoint, remove_checkpoint, remove_leftovers,
+from training import published_checkpoint
+from training.checkpoint_files import (INDEX, KERAS, TENSORFLOW, find_checkpoint, remove_checkpoint, remove_leftovers,
                               run_checkpoints)
-from configuration import BEST
-from errors import UserError, first_line
-from image_files import write_whole
-from tensorflow_files import literal_prefix, open_checkpoint, whole_checkpoint
+from settings import BEST
+from runtime.errors import UserError, first_line
+from datasets.image_files import write_whole
+from training.tensorflow_files import literal_prefix, open_checkpoint, whole_checkpoint
 
 CHECKPOINTS_KEPT = 3
 LAYERS = tuple(f"{part}_{view}" for part in ("VGG", "spatial") for view in ("sat", "grd"))  # that have weights

@@ -2,7 +2,7 @@
 import os
 import stat
 
-from errors import UserError, shortened
+from runtime.errors import UserError, shortened
 
 
 def ordinary(path, flags):

@@ -10,7 +10,7 @@ import threading
 
 import cv2
 
-from errors import UserError
+from runtime.errors import UserError
 
 
 def available_cores():

@@ -13,6 +13,7 @@ if sys.version_info < (3, 10):
     print(f"Python {sys.version.split()[0]} is too old; TensorFlow needs 3.10 to 3.13", file=sys.stderr)
     sys.exit(2)
 
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # of the project
 NO_SPACE = "free some space (or quota) and run the same command again; finished files are kept"
 IN_THE_WAY = "a file or folder of this name stands in the way; move it, or choose another path"
 NOT_ALLOWED = "check the permissions, or choose another folder"
@@ -46,7 +47,7 @@ def reported():
 
     Anything else is a bug of ours and keeps its traceback.
     """
-    script = os.path.basename(sys.argv[0])
+    script = _script_name()
     if signal.getsignal(signal.SIGINT) is _end_at_once:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -113,14 +114,19 @@ def _end(line, code):
 
 
 def _end_at_once(number, _):
-    os.write(_STDERR, f"{os.path.basename(sys.argv[0])}: interrupted\n".encode(errors="backslashreplace"))
+    os.write(_STDERR, f"{_script_name()}: interrupted\n".encode(errors="backslashreplace"))
     os._exit(128 + number)
 
 
 def _is_script():
     """Whether this process runs one of the project's scripts; no other program's Ctrl-C is touched."""
     script = getattr(sys.modules["__main__"], "__file__", None)
-    return script is not None and os.path.dirname(os.path.abspath(script)) == os.path.dirname(os.path.abspath(__file__))
+    return script is not None and os.path.dirname(os.path.abspath(script)) in (ROOT, os.path.join(ROOT, "toy_town"))
+
+
+def _script_name():
+    folder, name = os.path.split(sys.argv[0])
+    return os.path.basename(folder) if name == "__main__.py" else name  # python -m toy_town
 
 
 if _is_script() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:

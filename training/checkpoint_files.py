@@ -3,9 +3,9 @@ import os
 import re
 import shutil
 
-from errors import UserError
-from image_files import PARTIAL
-from ordinary_files import ordinary, read_file
+from runtime.errors import UserError
+from datasets.image_files import PARTIAL
+from runtime.files import ordinary, read_file
 
 KERAS, TENSORFLOW, NUMPY = "Keras weights", "TensorFlow checkpoint", "NumPy file"
 INDEX, DATA = ".index", ".data-00000-of-00001"

@@ -3,7 +3,7 @@ import argparse
 import re
 import sys
 
-from errors import UserError
+from runtime.errors import UserError
 
 LONGEST = 400  # characters of a message: it may quote a value of any length
 

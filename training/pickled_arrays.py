@@ -11,8 +11,8 @@ import re
 
 import numpy as np
 
-from errors import UserError
-from ordinary_files import ordinary
+from runtime.errors import UserError
+from runtime.files import ordinary
 
 REMEDY = "use Keras's file, or a vgg16.npy from a source that you trust"
 # All that a dict of lists of arrays needs, in protocols 2 (Python 2) to 4.

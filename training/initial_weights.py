@@ -1,14 +1,14 @@
 """Starting weights of a network: random, VGG16's from ImageNet (paper, section 4), or a checkpoint's."""
-import backend  # noqa: F401
+from runtime import backend  # noqa: F401
 
 import keras
 
-import published_checkpoint
-from checkpoint_files import KERAS, NUMPY, TENSORFLOW, use_checkpoint
-from checkpoints import load_weights, network_variables, print_left_aside, slot_path
-from errors import UserError, first_line
-from pickled_arrays import vgg16_npy
-from tensorflow_files import open_checkpoint
+from training import published_checkpoint
+from training.checkpoint_files import KERAS, NUMPY, TENSORFLOW, use_checkpoint
+from training.checkpoints import load_weights, network_variables, print_left_aside, slot_path
+from runtime.errors import UserError, first_line
+from training.pickled_arrays import vgg16_npy
+from training.tensorflow_files import open_checkpoint
 
 KERAS_FILE = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
 DOWNLOAD = f"get {KERAS_FILE} where there is internet and name it with --init, or use --init random"

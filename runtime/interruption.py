@@ -4,7 +4,7 @@ import signal
 import sys
 import threading
 
-from errors import Stopped
+from runtime.errors import Stopped
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

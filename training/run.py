@@ -5,28 +5,28 @@ import os
 import signal
 import time
 
-import backend  # noqa: F401
+from runtime import backend  # noqa: F401
 
 import keras
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from checkpoints import RunCheckpoints, write_keras_weights
-from configuration import SETTINGS, data_identity, read_settings, settings_text
-from distribution import Distribution, understood
-from errors import Stopped, UserError
-from evaluation import Describer, evaluate, recall_line, tie_warning
-from folder_lock import open_lock
-from image_cache import make_caches
-from image_files import write_whole
-from initial_weights import continue_published, initialise
+from training.checkpoints import RunCheckpoints, write_keras_weights
+from settings import SETTINGS, data_identity, read_settings, settings_text
+from runtime.distribution import Distribution, understood
+from runtime.errors import Stopped, UserError
+from retrieval.evaluation import Describer, evaluate, recall_line, tie_warning
+from runtime.folder_lock import open_lock
+from datasets.image_cache import make_caches
+from datasets.image_files import write_whole
+from training.initial_weights import continue_published, initialise
 from input_data import batches, epoch_order
-from interruption import StopRequest
-from provenance import session
+from runtime.interruption import StopRequest
+from runtime.provenance import session
 from spatial_net import network as build_network
-from training_log import TrainingLog, read_lines
-from training_step import adam, learning_rate_schedule, training_step
+from training.log import TrainingLog, read_lines
+from training.step import adam, learning_rate_schedule, training_step
 
 LOCK = ".lock"  # held by the process that trains in a folder
 FINAL = "final.weights.h5"

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 
-from errors import UserError
+from runtime.errors import UserError
 
 os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's keras.json says: checkpoints are TensorFlow's
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -5,13 +5,13 @@ import re
 import shutil
 import tempfile
 
-import backend  # noqa: F401
+from runtime import backend  # noqa: F401
 
 import tensorflow as tf
 
-from checkpoint_files import DATA, INDEX
-from errors import UserError, first_line
-from image_files import partial_path
+from training.checkpoint_files import DATA, INDEX
+from runtime.errors import UserError, first_line
+from datasets.image_files import partial_path
 
 # TensorFlow takes these for patterns of several files, for another file system, or cannot encode them.
 NOT_LITERAL = re.compile("[][*?\\\\]|://|[\ud800-\udfff]")

@@ -5,8 +5,6 @@ lies at that azimuth in the other. All places share one palette, and light, seas
 each view, so that the layout has to decide. A run that was stopped goes on with the same command; the files depend on
 the settings only.
 """
-from errors import UserError, reported  # first: from here on Ctrl-C is one line
-
 import argparse
 import base64
 import dataclasses
@@ -21,14 +19,15 @@ import numpy as np
 import scipy.io
 from tqdm import tqdm
 
-from command_line import Parser, at_least
-from image_files import PARTIAL, remove_abandoned, same_ratio, write_image, write_whole
-from ordinary_files import ordinary
+from runtime.command_line import Parser, at_least
+from runtime.errors import UserError
+from datasets.image_files import PARTIAL, remove_abandoned, same_ratio, write_image, write_whole
+from runtime.files import ordinary
 from toy_town.layout import Town
 from toy_town.materials import CELL
 from toy_town.scene import RANGE
 from toy_town.views import TILE, panorama_view, random_look, render_aerial, render_panorama
-from worker_pool import available_cores, worker_map
+from runtime.worker_pool import available_cores, worker_map
 
 DISTRICT = 6  # blocks along one side of what is drawn at once: more memory, but fewer margins drawn twice
 SPREAD = 30.0  # metres between the test places of the toy CVUSA
@@ -242,7 +241,7 @@ def _write_mat(folder, settings, positions):
         "panoIds": np.array([pano_id(settings.seed, number) for number in range(count)]), "utm": utm,
         "trainSet": {"trainInd": train}, "valSet": {"valInd": test}, "valSetAll": {"valInd": test}})
     content = bytearray(file.getvalue())
-    content[:116] = b"MATLAB 5.0 MAT-file, written by toy_world.py".ljust(116)  # else it names the hour
+    content[:116] = b"MATLAB 5.0 MAT-file, written by toy_town".ljust(116)  # else it names the hour
     write_whole(os.path.join(folder, "ACT_data.mat"), bytes(content))
 
 
@@ -301,8 +300,3 @@ def main(argv=None):
     with tqdm(total=settings.train + settings.test, unit="place", disable=None, smoothing=0) as progress:
         folder = render_dataset(settings, arguments.data_dir, arguments.workers, progress)
     print(f"{folder}: {settings.train} training and {settings.test} test places")
-
-
-if __name__ == "__main__":
-    with reported():
-        main()

@@ -5,14 +5,14 @@ import itertools
 import os
 import sys
 
-import backend  # noqa: F401
+from runtime import backend  # noqa: F401
 
 import tensorflow as tf
 
-from errors import UserError, first_line
-from evaluation import recall_line
-from image_files import remove_abandoned, write_whole
-from ordinary_files import ordinary
+from runtime.errors import UserError, first_line
+from retrieval.evaluation import recall_line
+from datasets.image_files import remove_abandoned, write_whole
+from runtime.files import ordinary
 
 OWN = "epochs.csv"  # in the run's folder
 TENSORBOARD = "tensorboard"

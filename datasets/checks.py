@@ -12,7 +12,7 @@ import simplejpeg
 from scipy.spatial import cKDTree
 
 from data_preparation import polar_map, street_view
-from image_files import JPEG_START, PNG_START, ImageError, decode_image, read_bytes, same_ratio
+from datasets.image_files import JPEG_START, PNG_START, ImageError, decode_image, read_bytes, same_ratio
 from input_data import CVACT
 
 NEAR_METRES = 5.0  # CVACT_test counts a match this close as a hit, so closer places of two splits are a leak

@@ -1,13 +1,13 @@
 """The authors' TensorFlow 1 checkpoints: names, shapes, Adam's slots, both ways (method: published code)."""
 import re
 
-import backend  # noqa: F401
+from runtime import backend  # noqa: F401
 
 import numpy as np
 import tensorflow as tf
 
-from errors import UserError
-from tensorflow_files import whole_checkpoint
+from runtime.errors import UserError
+from training.tensorflow_files import whole_checkpoint
 
 MARK = "VGG_grd/conv1_1/weights"  # a variable that every published checkpoint has
 STEP = "Variable"  # the published code never named its step counter

@@ -3,15 +3,15 @@ import io
 import json
 import time
 
-import backend  # noqa: F401
+from runtime import backend  # noqa: F401
 
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from distribution import gather_rows
-from errors import UserError
-from image_files import write_whole
+from runtime.distribution import gather_rows
+from runtime.errors import UserError
+from datasets.image_files import write_whole
 from input_data import CVACT, CVUSA, CVACTTest, batches
 from recall import one_percent, ranks, recall_curve, reported_recalls, within
 

@@ -1,0 +1,8 @@
+"""python -m toy_town: see `toy_town.dataset`."""
+from runtime.errors import reported  # first: from here on Ctrl-C is one line
+
+from toy_town.dataset import main
+
+if __name__ == "__main__":
+    with reported():
+        main()
