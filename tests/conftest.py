@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from warm_process import WarmProcess
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # A network that trains in seconds; every setting that a run needs to be repeated.
@@ -23,11 +24,13 @@ def start(script, *arguments, cwd):
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": ROOT})
 
 
+WARM = WarmProcess(ROOT)
+
+
 def run(script, *arguments, cwd):
-    """Run a script to its end: a process with returncode, stdout and stderr."""
-    process = start(script, *arguments, cwd=cwd)
-    process.stdout, process.stderr = process.communicate(timeout=300)
-    return process
+    """Run a script to its end: something with returncode, stdout and stderr."""
+    code, stdout, stderr = WARM.run(script, list(map(str, arguments)), cwd)
+    return subprocess.CompletedProcess([script, *arguments], code, stdout, stderr)
 
 
 def succeeds(script, *arguments, cwd):

@@ -169,7 +169,7 @@ def test_what_is_no_image_or_has_an_impossible_name_ends_only_its_own_preparatio
     (output / "taken.png").mkdir(parents=True)
     assert prepare(tmp_path) == 1
     complaints = capsys.readouterr().err
-    for text in ("folder.jpg: Is a directory", "loop.jpg: Too many levels", "device.jpg: a pipe, device or socket",
+    for text in ("folder.jpg: a folder, pipe or device", "loop.jpg: Too many levels", "device.jpg: a folder, pipe or device",
                  "bomb.jpg: 65500x65500 pixels", "taken.png: Is a directory", "5 images could not be prepared"):
         assert text in complaints
     assert {path.name for path in output.glob("*.png")} == {"0.png", "z.png", "taken.png", long[:-4] + ".png",
