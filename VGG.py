@@ -1,14 +1,13 @@
 """VGG16's thirteen convolutions (Simonyan & Zisserman 2015), as SAFA's branches use them (paper, section 3)."""
+from runtime import backend
+from runtime.weight_gradient import convolution
+
 import itertools
 import random
-
-from runtime import backend
 
 import keras
 import tensorflow as tf
 from keras import ops
-
-from runtime.weight_gradient import convolution
 
 # Name and output channels of each convolution; a 2x2 max-pool stands after each of the first four blocks.
 BLOCKS = (

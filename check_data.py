@@ -7,7 +7,9 @@ whether a place's position is right; that a JPEG's bytes were changed so that it
 checksums, PNG has).
 Exit code 0: nothing wrong; 1: problems, which are listed; 2: the dataset cannot be read at all.
 """
-from runtime.errors import UserError, reported, shortened  # first: from here on Ctrl-C is one line
+from runtime.command_line import Parser, add_folders, at_least
+from runtime.errors import UserError, reported, shortened
+from runtime.worker_pool import available_cores, worker_map
 
 import dataclasses
 import functools
@@ -17,13 +19,11 @@ import sys
 
 from tqdm import tqdm
 
-from runtime.command_line import Parser, add_folders, at_least
-from datasets.checks import check_pair, copies, files, listing, missing, orientation, outdated, sources
-from data_preparation import DATASETS
+from datasets.checks import check_pair, copies, files, listing, missing, orientation, outdated
+from datasets.dataset import resolve_case
 from datasets.image_files import write_whole
-from input_data import CVACT, existing
-from polar_transform import HEIGHT, WIDTH
-from runtime.worker_pool import available_cores, worker_map
+from datasets.preparation import PREPARED_SIZE
+from datasets.registry import DATASETS
 
 TITLES = "aerial tiles", "panoramas", "polar maps", "prepared panoramas"
 NAMED = 5  # examples that the report names; --json has all
@@ -39,12 +39,12 @@ def main():
     parser.add_argument("--json", metavar="FILE", help="also write all findings, with all examples, to this file")
     args = parser.parse_args()
     kind = DATASETS[args.dataset]
-    if args.act_data and not issubclass(kind, CVACT):
-        raise UserError("--act_data: belongs to CVACT; leave it out")
+    if args.act_data and not kind.has_act_data:
+        raise UserError(f"--act_data: {kind.name} has none; leave it out")
     if args.json is not None and (not args.json or os.path.isdir(args.json)
                                   or not os.path.isdir(os.path.dirname(args.json) or ".")):
-        raise UserError(f"--json {args.json}: a folder, or in none that exists; name a file in a folder that exists")
-    dataset = kind(args.data_dir, args.prepared_dir, **({"mat": args.act_data} if args.act_data else {}))
+        raise UserError(f"--json {args.json}: is a folder, or its folder does not exist; name a file in an existing folder")
+    dataset = kind(args.data_dir, args.prepared_dir, **({"act_data": args.act_data} if args.act_data else {}))
     splits = {split: dataset.pairs(split) for split in dataset.splits}
     findings = listing(dataset, splits)
     if args.quick:
@@ -67,7 +67,7 @@ def main():
 
 def _paths(dataset, split):
     """The four kinds of files of each pair, as they are written on disk."""
-    return list(zip(*map(existing, zip(*sources(dataset, split), strict=True)), strict=True))
+    return list(zip(*map(resolve_case, zip(*dataset.files(split), strict=True)), strict=True))
 
 
 def _check_quickly(paths, split):
@@ -81,7 +81,8 @@ def _check_quickly(paths, split):
 def _check_files(dataset, split, workers):
     """A CheckedPair for each pair."""
     paths = _paths(dataset, split)
-    check = functools.partial(check_pair, isinstance(dataset, CVACT))
+    of_panoramas = [job.transform for job in dataset.preparations() if job.transform]
+    check = functools.partial(check_pair, of_panoramas[0] if of_panoramas else None)
     with worker_map(min(workers, -(-len(paths) // 16)), chunksize=4) as parallel_map:
         return list(tqdm(parallel_map(check, paths), f"{dataset.name} {split}", total=len(paths), unit="pair",
                          leave=False, disable=None))
@@ -94,7 +95,7 @@ def _findings(dataset, pairs, results):
         tile, panorama, polar, prepared = (file and file["path"] for file in result.files)
         unproved.append((tile, panorama, polar if result.origin in (None, "other") else None,
                          None if result.panorama_agrees else prepared))
-    sizes = (dataset.aerial_size, dataset.aerial_size), dataset.panorama_size, *[(HEIGHT, WIDTH)] * 2
+    sizes = dataset.tile_size, dataset.panorama_size, PREPARED_SIZE, PREPARED_SIZE
     findings = outdated(pairs.split, _made(unproved)) + files(pairs, results, TITLES, sizes)
     return findings + orientation(pairs, [result.colours for result in results])
 

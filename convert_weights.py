@@ -5,13 +5,13 @@ TARGET FILE.weights.h5 writes Keras weights; any other TARGET writes a checkpoin
 restores.
 SOURCE is either kind, or a checkpoint of a training run, recognised by its content.
 """
-from runtime.errors import UserError, importing, reported  # first: from here on Ctrl-C is one line
+from runtime.command_line import Parser
+from runtime.errors import UserError, importing, reported
 
 import os
 
-from training.checkpoint_files import DATA, INDEX, use_checkpoint
-from runtime.command_line import Parser
 from settings import add_network, checkpoint_network
+from training.checkpoint_files import DATA, INDEX, use_checkpoint
 
 KERAS_ENDING = ".weights.h5"
 
@@ -38,9 +38,8 @@ def main(argv=None):
     config = use_checkpoint(args.source, lambda path, _: checkpoint_network(args, path))
 
     with importing():
-        from training import checkpoints
-        from training import published_checkpoint
         import spatial_net
+        from training import checkpoints, published_checkpoint
     network = spatial_net.network(config)
     variables = checkpoints.network_variables(network)
 

@@ -1,63 +1,19 @@
 """Prepare the datasets' images for the network: polar maps of the aerial tiles, and CVACT's street views.
 
-Reads and writes below --data_dir (README, "The datasets"). Finished files are skipped, so that a run that was stopped
-goes on where it was. An image that cannot be used is named, the others are prepared, and the exit code is 1.
+Reads and writes below --data_dir (README, "Data"). Finished files are skipped, so a run that was stopped goes on where it
+was. An image that cannot be used is named, the others are prepared, and the exit code is 1.
 """
-from runtime.errors import UserError, reported, shortened  # first: from here on Ctrl-C is one line
-
-import collections
-import contextlib
-import errno
-import functools
-import json
-import os
-import shutil
-import sys
-import time
-
-import cv2
-from tqdm import tqdm
-
 from runtime.command_line import Parser, add_folders, at_least
-from runtime.folder_lock import open_lock
-from datasets.image_files import ImageError, image_size, name_image, read_image, remove_abandoned, write_image, write_whole
-from input_data import CVACT, CVUSA, STRETCH_NOTE, CVACTTest, polar_maps_are_stretched
-from polar_transform import HEIGHT, WIDTH, min_max_stretch, polar_transform, to_uint8
-from runtime.worker_pool import available_cores, worker_map
+from runtime.errors import UserError, reported
+from runtime.worker_pool import available_cores
 
-DATASETS = {"cvusa": CVUSA, "cvact": CVACT, "cvact_test": CVACTTest}
-# Entropy coding without the search for repetitions: on polar maps of natural images both smaller and faster than
-# zlib's levels 1 to 6 (benchmarks/preparing_images.py).
-PNG = (cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY)
-# What a file system answers where a file's own name is in the way; the other files can be prepared.
-NAME_ERRORS = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY}
-LEAST_BYTES = 50_000  # of a prepared file; tiles of towns and fields need 100 to 160 kB
+import contextlib
+import os
+import sys
 
-
-def polar_map(tile, stretch=True):
-    """The prepared reference of an aerial tile: polar transform and, as published, min-max stretch.
-
-    Args:
-        tile: (S, S, 3) uint8.
-        stretch: False rounds the transform's grey levels as they are.
-
-    Returns:
-        (112, 616, 3) uint8.
-    """
-    return (min_max_stretch if stretch else to_uint8)(polar_transform(tile))
-
-
-def street_view(panorama):
-    """CVACT's prepared query: the middle half of a 360 x 180 degree panorama, resized by area.
-
-    Args:
-        panorama: (H, 2H, 3) uint8; 832 x 1664 in the dataset, so that rows 208 to 623 are kept.
-
-    Returns:
-        (112, 616, 3) uint8.
-    """
-    height = panorama.shape[0]
-    return cv2.resize(panorama[height // 4:height - height // 4], (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+from datasets.image_files import remove_abandoned
+from datasets.preparation import one_kind, plan, prepare
+from datasets.registry import DATASETS
 
 
 def main(argv=None):
@@ -71,172 +27,28 @@ def main(argv=None):
                         help="leave out the min-max stretch of the polar maps (the paper's have it)")
     args = parser.parse_args(argv)
 
-    datasets = [DATASETS[args.dataset](args.data_dir, args.prepared_dir)] if args.dataset != "all" else [
-        dataset for dataset in (kind(args.data_dir, args.prepared_dir) for kind in DATASETS.values())
-        if os.path.isdir(dataset.aerial_dir)]
+    kinds = DATASETS.values() if args.dataset == "all" else [DATASETS[args.dataset]]
+    datasets = [kind(args.data_dir, args.prepared_dir) for kind in kinds]
+    if args.dataset == "all":
+        datasets = [dataset for dataset in datasets if os.path.isdir(dataset.tile_dir)]
     if not datasets:
-        folders = ", ".join(kind(args.data_dir).aerial_dir for kind in DATASETS.values())
-        raise UserError(f"{args.data_dir}: no dataset in it (looked for {folders}); see README, 'The datasets'")
-    jobs = []
-    for dataset in datasets:
-        jobs.append((f"{dataset.name} polar maps", dataset.aerial_dir, dataset.polar_dir,
-                     (dataset.aerial_size, dataset.aerial_size),
-                     functools.partial(polar_map, stretch=not args.no_stretch)))
-        if hasattr(dataset, "panorama_dir"):
-            jobs.append((f"{dataset.name} street views", dataset.panorama_dir, dataset.prepared_panorama_dir,
-                         dataset.panorama_size, street_view))
-    plans = [plan(*job[:-1]) for job in jobs]  # all mistakes before the first file
+        folders = ", ".join(kind(args.data_dir).tile_dir for kind in kinds)
+        raise UserError(f"{args.data_dir}: no dataset in it (looked for {folders}); see README, 'Data'")
+    stretch = not args.no_stretch
+    jobs = [job for dataset in datasets for job in dataset.preparations()]
+    plans = [plan(job) for job in jobs]  # all mistakes before the first file
     failures = []
-    for (title, source_dir, target_dir, _, transform), (files, size) in zip(jobs, plans, strict=True):
-        os.makedirs(target_dir, exist_ok=True)
-        remove_abandoned(target_dir)
-        with (contextlib.nullcontext() if transform is street_view else
-              _one_kind(target_dir, not args.no_stretch, args.overwrite)):
-            failures += prepare(title, source_dir, target_dir, files, size, transform, args.workers, args.overwrite)
+    for job, (files, size) in zip(jobs, plans, strict=True):
+        os.makedirs(job.target_dir, exist_ok=True)
+        remove_abandoned(job.target_dir)
+        kept = contextlib.nullcontext() if job.transform else one_kind(job.target_dir, stretch, args.overwrite)
+        with kept:
+            failures += prepare(job, files, size, stretch, args.workers, args.overwrite)
     if failures:
         print(f"{len(failures):,} images could not be prepared:", *failures, sep="\n  ", file=sys.stderr)
         print("replace them and run the same command again", file=sys.stderr)
         return 1
     return 0
-
-
-def plan(title, source_dir, target_dir, published_size):
-    """List a folder's images and find their common size.
-
-    Args:
-        title: for messages.
-        source_dir, target_dir: folders of the images and of the prepared files.
-        published_size: (height, width) of the dataset's images.
-
-    Returns:
-        files: {name of the image: name of the prepared file}, sorted.
-        size: (height, width) that most images have; others will be refused one by one.
-
-    Raises:
-        UserError: no folder, no images in it, two images with one name, or too little space.
-    """
-    try:
-        names = sorted(os.listdir(source_dir))
-    except OSError as error:
-        raise UserError(f"{source_dir}: {error.strerror}; put the dataset's images there or name another --data_dir "
-                        "(README, 'The datasets')") from None
-    names = [name for name in names if name.lower().endswith((".jpg", ".jpeg", ".png")) and not name.startswith(".")]
-    if not names:
-        raise UserError(f"{source_dir}: no JPEG or PNG images in it; put the dataset's images there or name another "
-                        "--data_dir (README, 'The datasets')")
-    files = {name: os.path.splitext(name)[0] + ".png" for name in names}
-    twice = [name for name, count in collections.Counter(files.values()).items() if count > 1]
-    if twice:
-        raise UserError(f"{source_dir}: {len(twice):,} prepared files would have two sources, such as "
-                        f"{shortened(twice[0])}; leave one of them there")
-    sizes = collections.Counter()
-    for name in names[::-(-len(names) // 100)]:
-        try:
-            sizes[image_size(os.path.join(source_dir, name))] += 1
-        except ImageError:
-            continue
-    size = max(sizes, key=lambda size: (sizes[size], size), default=published_size)
-    height, width = size
-    square, wanted = published_size[0] == published_size[1], "x".join(map(str, published_size))
-    if width != (height if square else 2 * height) or height < 4:
-        raise UserError(f"{source_dir}: most images have {height}x{width} pixels, which is not "
-                        f"{'square' if square else 'twice as wide as high'}; the dataset's have {wanted}")
-    existing = sum(os.path.exists(os.path.join(target_dir, name)) for name in files.values())
-    folder = target_dir
-    while not os.path.exists(folder):
-        folder = os.path.dirname(folder) or "."
-    needed, free = (len(files) - existing) * LEAST_BYTES, shutil.disk_usage(folder).free
-    if free < needed:
-        raise UserError(f"{target_dir}: {len(files) - existing:,} files need at least {needed / 1e9:.3g} GB and "
-                        f"{free / 1e9:.3g} GB are free; free some space or use another --data_dir")
-    note = "" if size == published_size else f" (the dataset's have {wanted})"
-    print(f"{title}: {len(files):,} images of {height}x{width}{note}", flush=True)
-    return files, size
-
-
-def prepare(title, source_dir, target_dir, files, size, transform, workers, overwrite):
-    """Prepare a folder's images in parallel.
-
-    Args:
-        title, source_dir, target_dir, files, size: see `plan`.
-        transform: (H, W, 3) uint8 -> (112, 616, 3) uint8.
-        workers: processes.
-        overwrite: prepare finished files again.
-
-    Returns:
-        List of one line for each image that could not be prepared.
-    """
-    todo = [(os.path.join(source_dir, source), os.path.join(target_dir, target)) for source, target in files.items()
-            if overwrite or not _finished(os.path.join(target_dir, target))]
-    begin = time.perf_counter()
-    with worker_map(min(workers, -(-len(todo) // 16)) or 1, chunksize=4) as parallel_map:  # starting takes time
-        results = tqdm(parallel_map(functools.partial(_prepare_file, transform, size), todo), title,
-                       total=len(files), initial=len(files) - len(todo), unit="image", disable=None)
-        failures = [failure for failure in results if failure]
-    seconds = time.perf_counter() - begin
-    print(f"  {target_dir}: {len(todo) - len(failures):,} prepared in {seconds:.1f} s, "
-          f"{len(files) - len(todo):,} were there already, {len(failures):,} failed", flush=True)
-    return failures
-
-
-def _prepare_file(transform, size, paths):
-    source, target = paths
-    try:
-        with name_image(source):
-            prepared = transform(read_image(source, size))
-        write_image(target, prepared, PNG)
-    except ImageError as error:
-        return str(error)
-    except OSError as error:
-        if error.errno not in NAME_ERRORS:
-            raise
-        return f"{shortened(target)}: {error.strerror}"
-    return None
-
-
-def _finished(path):
-    """A prepared file that is whole; after a power cut the file system may have kept a name without its content."""
-    try:
-        return image_size(path) == (HEIGHT, WIDTH)
-    except ImageError:
-        return False
-
-
-@contextlib.contextmanager
-def _one_kind(folder, stretch, overwrite):
-    """Keep a folder to one kind of polar maps while this run writes there; other runs may make the same kind."""
-    with open_lock(folder) as lock:
-        if lock.take_alone():
-            _keep_note(folder, stretch, overwrite)
-        lock.share()
-        if polar_maps_are_stretched(folder) != stretch:
-            raise UserError(f"{folder}: another run is making polar maps {_made(not stretch)} there at the moment; "
-                            "wait for it, or use another --prepared_dir")
-        yield
-        if polar_maps_are_stretched(folder) != stretch:  # file systems of a network may not tell others of the lock
-            raise UserError(f"{folder}: another run began to make polar maps {_made(not stretch)} there meanwhile, so "
-                            "both kinds are mixed; run one of the two again with --overwrite")
-
-
-def _keep_note(folder, stretch, overwrite):
-    """Note in a folder of polar maps whether they are stretched, and refuse to mix both kinds."""
-    path = os.path.join(folder, STRETCH_NOTE)
-    finished = [name for name in os.listdir(folder) if name.endswith(".png")]
-    before = polar_maps_are_stretched(folder)
-    if finished and before != stretch:
-        if not overwrite:
-            raise UserError(
-                f"{folder}: holds {len(finished):,} polar maps {_made(before)}, which must not be mixed with maps "
-                f"{_made(stretch)}; {'leave out' if before else 'add'} --no_stretch to go on with those, or add "
-                "--overwrite to make all of them again")
-        for name in finished:  # so that a run that is stopped leaves one kind only
-            os.unlink(os.path.join(folder, name))
-    if not os.path.exists(path) or before != stretch:
-        write_whole(path, json.dumps({"stretch": stretch}).encode())
-
-
-def _made(stretch):
-    return "with the min-max stretch" if stretch else "without the min-max stretch (--no_stretch)"
 
 
 if __name__ == "__main__":

@@ -2,30 +2,47 @@
 
 TensorFlow is imported last, so that a mistake is reported within a second.
 """
+from runtime.command_line import Parser, at_least
+from runtime.errors import UserError, importing
+
 import os
 
-from training.checkpoint_files import find_checkpoint, use_checkpoint
-from runtime.command_line import Parser, at_least
-from settings import (BEST, NetworkConfig, RunConfig, TrainingConfig, add_devices, add_network, add_precision,
-                           add_run, add_run_folders, add_training, agree_on_data, agree_with_earlier_run,
-                           checkpoint_network, data_identity, parsed, result_file, run_folder)
 from datasets.checks import listing, outdated
-from runtime.errors import UserError, importing
-from input_data import CVACT, CVACTTest, checked, existing, polar_maps_are_stretched
+from datasets.dataset import check_files, resolve_case
+from datasets.preparation import polar_maps_are_stretched
+from settings import (
+    BEST,
+    NetworkConfig,
+    RunConfig,
+    TrainingConfig,
+    add_devices,
+    add_network,
+    add_precision,
+    add_run,
+    add_run_folders,
+    add_training,
+    agree_on_data,
+    agree_with_earlier_run,
+    checkpoint_network,
+    data_identity,
+    parsed,
+    result_file,
+    run_folder,
+)
+from training.checkpoint_files import find_checkpoint, use_checkpoint
 
 LAST = "last"  # besides BEST: what --checkpoint takes for the run's own
 
 
-def launch_training(description, dataset_class, negative_metres=None):
+def launch_training(description, dataset_class):
     """Parse the flags of a training script, check its data, train.
 
     Args:
         description: the script's, for --help.
-        dataset_class: input_data.CVUSA or CVACT.
-        negative_metres: see `training.train`.
+        dataset_class: of dataset.Dataset.
     """
     parser = Parser(description)
-    add_run_folders(parser, issubclass(dataset_class, CVACT))
+    add_run_folders(parser, dataset_class.has_act_data)
     add_network(parser)
     add_training(parser)
     add_run(parser)
@@ -57,7 +74,7 @@ def launch_training(description, dataset_class, negative_metres=None):
         from training.run import train
     train(network, training, parsed(RunConfig, args), train_pairs, val_pairs, folder,
           result_file(args.result_dir, dataset.name, network, "csv"),
-          os.path.join(dataset.prepared_dir, dataset.name, "cache"), negative_metres)
+          os.path.join(dataset.prepared_dir, dataset.name, "cache"), dataset.negative_metres)
 
 
 def launch_testing(description, dataset_classes):
@@ -65,13 +82,13 @@ def launch_testing(description, dataset_classes):
 
     Args:
         description: the script's, for --help.
-        dataset_classes: {split: input_data.CVUSA, CVACT or CVACTTest}; the first is the default. Networks are
+        dataset_classes: {split: class of dataset.Dataset}; the first is the default. Networks are
             trained on the first.
     """
     parser = Parser(description)
     default_split = next(iter(dataset_classes))
     trained_on = dataset_classes[default_split]
-    add_run_folders(parser, issubclass(trained_on, CVACT))
+    add_run_folders(parser, trained_on.has_act_data)
     if len(dataset_classes) > 1:
         parser.add_argument("--split", choices=list(dataset_classes), help="which pairs to test on")
     parser.set_defaults(split=default_split)
@@ -94,8 +111,8 @@ def launch_testing(description, dataset_classes):
             raise UserError("--save_descriptors: name a file")
         folder = os.path.dirname(args.save_descriptors) or "."
         if os.path.isdir(args.save_descriptors) or not os.path.isdir(folder):
-            raise UserError(f"--save_descriptors {args.save_descriptors}: a folder, or in none that exists; name a "
-                            "file in a folder that exists")
+            raise UserError(f"--save_descriptors {args.save_descriptors}: is a folder, or its folder does not exist; name "
+                            "a file in an existing folder")
     source = _tested_checkpoint(args, trained_on)
     network = use_checkpoint(source, lambda path, _: checkpoint_network(args, path))
     dataset = _dataset(dataset_classes[args.split], network, args)
@@ -105,10 +122,11 @@ def launch_testing(description, dataset_classes):
     os.makedirs(os.path.dirname(json_path), exist_ok=True)
 
     with importing():
-        from training import checkpoints
-        from retrieval import evaluation
-        import spatial_net
         from runtime.distribution import Distribution, understood
+
+        import spatial_net
+        from retrieval import evaluation
+        from training import checkpoints
     distribution = Distribution(args.devices, args.precision)
     with understood(distribution, "a smaller --batch_size"):
         with distribution.strategy.scope():
@@ -123,20 +141,20 @@ def launch_testing(description, dataset_classes):
             print(f"checkpoint: {path}", flush=True)
             checkpoints.print_left_aside(path, aside)
         evaluation.test(evaluation.Describer(model, distribution), pairs, network, path, args.batch_size, json_path,
-                        args.save_descriptors, count_near=dataset_classes[args.split] is CVACTTest,
+                        args.save_descriptors, hit_metres=dataset.hit_metres,
                         precision=args.precision)
 
 
 def _dataset(dataset_class, network, args):
-    mat = {"mat": args.act_data} if "act_data" in args else {}
-    dataset = dataset_class(args.data_dir, args.prepared_dir, **mat)
+    act_data = {"act_data": args.act_data} if "act_data" in args else {}
+    dataset = dataset_class(args.data_dir, args.prepared_dir, **act_data)
     if network.polar and not polar_maps_are_stretched(dataset.polar_dir):
         print(f"{dataset.polar_dir}: polar maps without the min-max stretch, unlike the paper's", flush=True)
     return dataset
 
 
 def _checked_pairs(dataset, split, network, args):
-    return checked(dataset.pairs(split, network.polar), dataset, network.sat_shape, network.grd_shape,
+    return check_files(dataset.pairs(split, network.polar), dataset, network.sat_shape, network.grd_shape,
                    args.skip_missing)
 
 
@@ -145,7 +163,7 @@ def _note_findings(dataset, splits, polar):
     findings = listing(dataset, splits)
     if polar:
         findings += [finding for split, pairs in splits.items()
-                     for finding in outdated(split, zip(existing(dataset.tiles(pairs)), pairs.sat_paths, strict=True))]
+                     for finding in outdated(split, zip(resolve_case(pairs.tile_paths), pairs.sat_paths, strict=True))]
     for finding in findings:
         print(f"{dataset.name} {finding.split}: {finding.count:,} {finding.text}", flush=True)
     if any(finding.problem for finding in findings):

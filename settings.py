@@ -1,14 +1,14 @@
 """The settings of networks and runs: the paper's numbers as defaults, their flags, and their checks."""
+from runtime.command_line import add_folders, at_least
+from runtime.errors import UserError, first_line
+from runtime.files import ordinary
+
 import argparse
 import dataclasses
 import hashlib
 import json
 import os
 import re
-
-from runtime.command_line import add_folders, at_least
-from runtime.errors import UserError, first_line
-from runtime.files import ordinary
 
 NETWORK_TYPE = re.compile(r"SAFA_([1-9]\d{0,2})|VGG_gp")
 MOST_DEVICES = 64  # more than any machine has; TensorFlow would start thousands of threads for more

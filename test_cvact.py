@@ -3,7 +3,8 @@
 Prints a table and writes Result/CVACT/<network_type>_polar_<0|1>.json (Result/CVACT_test/... with --split test).
 """
 from runtime.errors import reported
-from input_data import CVACT, CVACTTest
+
+from datasets.cvact import CVACT, CVACTTest
 from launch import launch_testing
 
 if __name__ == "__main__":

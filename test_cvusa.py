@@ -3,7 +3,8 @@
 Prints a table and writes Result/CVUSA/<network_type>_polar_<0|1>.json.
 """
 from runtime.errors import reported
-from input_data import CVUSA
+
+from datasets.cvusa import CVUSA
 from launch import launch_testing
 
 if __name__ == "__main__":

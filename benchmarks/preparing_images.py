@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image  # matplotlib brings it
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from data_preparation import PNG  # noqa: E402
-from datasets.image_files import decode_image  # noqa: E402
-from polar_transform import min_max_stretch, polar_transform, sample_coordinates  # noqa: E402
+from datasets.image_files import decode_image
+from datasets.preparation import PNG
+from polar_transform import min_max_stretch, polar_transform, sample_coordinates
 
 
 def plain_polar_transform(tile):

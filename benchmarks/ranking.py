@@ -11,7 +11,7 @@ import time
 import numpy as np
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from recall import ranks  # noqa: E402
+from recall import ranks
 
 
 def main():

@@ -14,10 +14,13 @@ import cv2
 import numpy as np
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from data_preparation import PNG  # noqa: E402
-from datasets.image_cache import DiskCache, MemoryCache  # noqa: E402
-from input_data import CVUSA, Pairs, batches  # noqa: E402
-from runtime.worker_pool import available_cores  # noqa: E402
+from runtime.worker_pool import available_cores
+
+from datasets.cvusa import CVUSA
+from datasets.dataset import Pairs
+from datasets.image_cache import DiskCache, MemoryCache
+from datasets.preparation import PNG
+from input_data import batches
 
 SHAPE = 112, 616
 GFLOP_PAIR = 254  # of a training step

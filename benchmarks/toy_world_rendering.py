@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from toy_town import dataset as toy_world  # noqa: E402
-from datasets.image_files import write_image  # noqa: E402
-from toy_town.views import _leaves, panorama_view, random_look, render_aerial, render_panorama  # noqa: E402
+from datasets.image_files import write_image
+from toy_town import dataset as toy_world
+from toy_town.views import _leaves, panorama_view, random_look, render_aerial, render_panorama
 
 
 def stages(settings, places):

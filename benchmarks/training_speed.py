@@ -34,6 +34,7 @@ def shortest(function, repeats=3):
 def plain_seconds(precision, batch_size):
     """Seconds a pair, forward and step, of the network written plainly."""
     from runtime import backend  # noqa: F401
+
     import keras
     import numpy as np
     import tensorflow as tf
@@ -86,13 +87,15 @@ def plain_seconds(precision, batch_size):
 
 
 def measure(precision, batch_size, micro_batch, plain):
+    from runtime import backend
+
     import cv2
     import numpy as np
-
-    from runtime import backend
     import tensorflow as tf
+
+    from datasets.dataset import Pairs
+    from input_data import batches
     from settings import NetworkConfig
-    from input_data import Pairs, batches
     from spatial_net import network
     from training.step import adam, training_step
 
@@ -153,6 +156,7 @@ def measure(precision, batch_size, micro_batch, plain):
 
 def _has_bfloat16():
     from runtime import backend
+
     import tensorflow as tf
     has = bool(tf.config.list_physical_devices("GPU")) or backend.cpu_has_bfloat16()
     if not has:

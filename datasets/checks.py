@@ -11,11 +11,10 @@ import numpy as np
 import simplejpeg
 from scipy.spatial import cKDTree
 
-from data_preparation import polar_map, street_view
+from datasets.cvact import HIT_METRES
 from datasets.image_files import JPEG_START, PNG_START, ImageError, decode_image, read_bytes, same_ratio
-from input_data import CVACT
+from datasets.preparation import polar_map
 
-NEAR_METRES = 5.0  # CVACT_test counts a match this close as a hit, so closer places of two splits are a leak
 GRID = 4, 64  # rows and columns of a view's colours for the statistic of orientation
 LEAST_PAIRS = 30  # that the statistic needs
 CHANCE = 0.35  # share of pairs that look no more like each other than strangers, above which a split is reported
@@ -58,15 +57,15 @@ def listing(dataset, splits):
     """Counts, duplicates, and what training and test splits share, as far as the lists tell.
 
     Args:
-        dataset: input_data.CVUSA, CVACT or CVACTTest.
-        splits: {name: input_data.Pairs}.
+        dataset: dataset.Dataset.
+        splits: {name: dataset.Pairs}.
 
     Returns:
         List of Finding.
     """
     findings = []
     for name, pairs in splits.items():
-        published = dataset.published[name]
+        published = dataset.published_counts[name]
         if len(pairs) != published:
             findings.append(Finding("count", name, len(pairs), f"pairs, where the published split has {published:,}",
                                     problem=False))
@@ -111,9 +110,9 @@ def leakage(splits):
     if train.utm is not None:
         centre = train.utm.mean(axis=0)  # so that nothing is lost in the millions of a northing
         distances, _ = cKDTree(train.utm - centre).query(val.utm - centre)
-        near = np.flatnonzero(distances < NEAR_METRES)
+        near = np.flatnonzero(distances < HIT_METRES)
         if near.size:
-            findings.append(Finding("leakage by distance", "val", near.size, f"places are less than {NEAR_METRES:g} m "
+            findings.append(Finding("leakage by distance", "val", near.size, f"places are less than {HIT_METRES:g} m "
                                     "from a training place", problem=False,
                                     examples=tuple(val.ids[row] for row in near)))
     return findings
@@ -159,11 +158,11 @@ class CheckedPair:
     colours: np.ndarray | None
 
 
-def check_pair(is_cvact, paths):
+def check_pair(prepare_panorama, paths):
     """All that the files of one pair tell; the function of a worker process.
 
     Args:
-        is_cvact: whether panoramas are prepared too.
+        prepare_panorama: how a panorama is prepared, such as `preparation.street_view`; None: it is not.
         paths: (aerial tile, panorama, polar map, prepared panorama or None).
 
     Returns:
@@ -179,8 +178,8 @@ def check_pair(is_cvact, paths):
                       "unstretched" if np.array_equal(polar, polar_map(tile, stretch=False)) else "other")
         else:
             polar = expected
-    if is_cvact and panorama is not None and panorama.shape[1] == 2 * panorama.shape[0]:
-        expected = street_view(panorama)
+    if prepare_panorama is not None and panorama is not None and panorama.shape[1] == 2 * panorama.shape[0]:
+        expected = prepare_panorama(panorama)
         agrees = None if prepared is None else bool(np.array_equal(prepared, expected))
         panorama = expected
     if polar is not None and panorama is not None:
@@ -260,7 +259,7 @@ def orientation(pairs, colours):
     told, and a note says so.
 
     Args:
-        pairs: input_data.Pairs.
+        pairs: dataset.Pairs.
         colours: of `CheckedPair`, a list with an entry (or None) for each pair.
     """
     rows = [row for row, each in enumerate(colours) if each is not None]
@@ -357,7 +356,7 @@ def files(pairs, results, titles, sizes):
     """What the results of `check_pair` say of a split's files.
 
     Args:
-        pairs: input_data.Pairs.
+        pairs: dataset.Pairs.
         results: list of CheckedPair.
         titles: names of the four kinds of files.
         sizes: (height, width) of each kind as published.
@@ -396,12 +395,3 @@ def files(pairs, results, titles, sizes):
         findings.append(Finding("content", pairs.split, len(names), "prepared panoramas are not what "
                                 "data_preparation.py makes of their panoramas", examples=tuple(names)))
     return findings
-
-
-def sources(dataset, split):
-    """Paths of a split's four kinds of files: tiles, panoramas, polar maps, and prepared panoramas (CVACT) or None."""
-    polar, aerial = dataset.pairs(split, 1), dataset.pairs(split, 0)
-    if isinstance(dataset, CVACT):
-        panoramas = [os.path.join(dataset.panorama_dir, f"{name}_grdView.jpg") for name in polar.ids]
-        return list(zip(aerial.sat_paths, panoramas, polar.sat_paths, polar.grd_paths, strict=True))
-    return [(*each, None) for each in zip(aerial.sat_paths, polar.grd_paths, polar.sat_paths, strict=True)]

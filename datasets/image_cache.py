@@ -1,4 +1,8 @@
 """Decoded images of the network's size, kept in memory or on disk, so that later epochs decode nothing."""
+from runtime.errors import UserError
+from runtime.files import ordinary
+from runtime.worker_pool import available_cores
+
 import concurrent.futures
 import hashlib
 import itertools
@@ -9,11 +13,8 @@ import shutil
 import numpy as np
 from tqdm import tqdm
 
-from runtime.errors import UserError
-from datasets.image_files import partial_path, remove_abandoned, write_whole
-from input_data import NOTE_BYTES, read_input
-from runtime.files import ordinary
-from runtime.worker_pool import available_cores
+from datasets.image_files import partial_path, read_input, remove_abandoned, write_whole
+from datasets.preparation import NOTE_BYTES
 
 VIEWS = "sat", "grd"
 NOTE = "cache.json"  # beside the cached images: which source files they are of
@@ -30,7 +31,7 @@ def make_caches(kind, splits, shapes, folder):
 
     Args:
         kind: "none", "memory" or "disk".
-        splits: input_data.Pairs each.
+        splits: dataset.Pairs each.
         shapes: (height, width) of the satellite and the ground view at the network's input.
         folder: for "disk".
 
@@ -47,7 +48,7 @@ class MemoryCache:
     """Keeps every image that was read once.
 
     Args:
-        pairs: input_data.Pairs.
+        pairs: dataset.Pairs.
         shapes: (height, width) of the satellite and the ground view at the network's input.
         promised: bytes of the free memory that other caches will take.
 
@@ -78,7 +79,7 @@ class DiskCache:
     """All images in two files that are mapped into memory; made before the first epoch, and anew when a source changed.
 
     Args:
-        pairs: input_data.Pairs.
+        pairs: dataset.Pairs.
         shapes: (height, width) of the satellite and the ground view at the network's input.
         folder: for the files, below the prepared files.
 

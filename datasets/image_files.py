@@ -1,4 +1,7 @@
 """Image files that are either read whole or refused, and either written whole or not at all."""
+from runtime.errors import UserError, shortened
+from runtime.files import ordinary
+
 import contextlib
 import hashlib
 import os
@@ -12,9 +15,6 @@ import zlib
 import cv2
 import numpy as np
 import simplejpeg
-
-from runtime.errors import UserError, shortened
-from runtime.files import ordinary
 
 JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 PNG_START, PNG_HEADER, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\rIHDR", b"IEND\xaeB`\x82"
@@ -92,6 +92,29 @@ def decode_image(path, content, size=None):
         if size is not None and found != tuple(size):
             raise _Unusable(f"{found[0]}x{found[1]} pixels instead of {size[0]}x{size[1]}")
         return _decoded(content)
+
+
+def read_input(path, shape):
+    """An image as the network takes it.
+
+    Args:
+        path: image file.
+        shape: (height, width) of the network's input; an image of another size is resized by area.
+
+    Returns:
+        (height, width, 3) uint8, BGR.
+
+    Raises:
+        UserError: the image cannot be read, or there is too little memory for it.
+    """
+    try:
+        with name_image(path):
+            image = read_image(path)
+            if image.shape[:2] != tuple(shape):
+                image = cv2.resize(image, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
+            return image
+    except ImageError as error:
+        raise UserError(f"{error}; replace the file (prepared files: delete it and run data_preparation.py)") from None
 
 
 def image_size(path):

@@ -1,21 +1,21 @@
 """Testing a network: descriptors of all pairs, their ranks, and the recall table (paper, section 4.1)."""
+from runtime import backend  # noqa: F401
+from runtime.distribution import gather_rows
+from runtime.errors import UserError
+
 import io
 import json
 import time
-
-from runtime import backend  # noqa: F401
 
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from runtime.distribution import gather_rows
-from runtime.errors import UserError
 from datasets.image_files import write_whole
-from input_data import CVACT, CVUSA, CVACTTest, batches
+from datasets.registry import DATASETS
+from input_data import batches
 from recall import one_percent, ranks, recall_curve, reported_recalls, within
 
-HIT_METRES = 5.0  # CVACT_test: a match this close to the truth is a hit
 # Percent, R@1, R@5, R@10, R@1%: the paper's table 1 and 2, the others as later papers quote them.
 PUBLISHED = {
     ("CVUSA", "SAFA_8", 1): (89.84, 96.93, 98.14, 99.64),
@@ -24,8 +24,6 @@ PUBLISHED = {
     ("CVACT", "SAFA_8", 0): (78.28, 91.60, 93.79, 98.15),
     ("CVACT_test", "SAFA_8", 1): (55.50, 79.94, 85.08, 94.49),
 }
-PUBLISHED_PAIRS = {"CVUSA": CVUSA.published["val"], "CVACT": CVACT.published["val"],
-                   "CVACT_test": CVACTTest.published["test"]}
 
 
 class Describer:
@@ -55,7 +53,7 @@ class Describer:
         """Descriptors of all pairs.
 
         Args:
-            pairs: input_data.Pairs.
+            pairs: dataset.Pairs.
             config: configuration.NetworkConfig.
             batch_size: pairs at a time, of all devices together; rounded up to a multiple of their number.
             title: of the progress bar.
@@ -94,25 +92,25 @@ class Describer:
         return sat_descriptors, grd_descriptors
 
 
-def evaluate(sat, grd, utm=None):
+def evaluate(sat, grd, near=None):
     """Recalls of descriptors.
 
     Args:
         sat, grd: (N, D) float32 descriptors; row i of both is one place.
-        utm: (N, 2) float64 positions in metres, if places within `HIT_METRES` of the truth are to count as hits too.
+        near: of `recall.within`, if places near the truth are to count as hits too.
 
     Returns:
         {"queries": N, "references": N, "recall": {"1", "5", "10", "1%"}, "recall_curve": [recall@1, ..., recall@1%],
         "tied_queries": number of queries whose truth shares its distance with another reference,
         "pessimistic_recall": as "recall", with every tied reference before the truth,
-        "recall_within_5m": with `utm`, as "recall", where any reference within 5 m is true}. Recalls are fractions.
+        "recall_within_5m": with `near`, as "recall", where any of these references is true}. Recalls are fractions.
     """
     closer, tied = ranks(sat, grd)
     return {
         "queries": len(grd), "references": len(sat), "recall": reported_recalls(closer),
         "recall_curve": recall_curve(closer, one_percent(len(sat))).tolist(),
         "tied_queries": int(np.count_nonzero(tied)), "pessimistic_recall": reported_recalls(closer + tied),
-    } | ({} if utm is None else {"recall_within_5m": reported_recalls(ranks(sat, grd, within(utm, HIT_METRES))[0])})
+    } | ({} if near is None else {"recall_within_5m": reported_recalls(ranks(sat, grd, near)[0])})
 
 
 def recall_line(recalls):
@@ -162,19 +160,19 @@ def save_descriptors(path, pairs, sat, grd):
 
 
 def test(describer, pairs, config, checkpoint, batch_size, json_path, descriptors_path=None,
-         count_near=False, precision="float32"):
+         hit_metres=None, precision="float32"):
     """Describe, search, report: prints the table and writes the JSON file.
 
     Args:
         describer: Describer.
-        pairs: input_data.Pairs.
+        pairs: dataset.Pairs.
         config: configuration.NetworkConfig.
         checkpoint: where the weights came from, for the report.
         batch_size: pairs at a time.
         json_path: file for the result.
         descriptors_path: .npz file for the descriptors, or None.
         precision: that the network computes in, for the report.
-        count_near: also count matches within 5 m of the truth; the published recalls of CVACT_test do.
+        hit_metres: of `dataset.Dataset`.
 
     Returns:
         The result as written; None in the processes of a run that are not its chief.
@@ -186,7 +184,7 @@ def test(describer, pairs, config, checkpoint, batch_size, json_path, descriptor
     described = time.perf_counter()
     result = {"dataset": pairs.dataset, "split": pairs.split, "network_type": config.network_type,
               "polar": config.polar, "precision": precision, "checkpoint": checkpoint}
-    result |= evaluate(sat, grd, pairs.utm if count_near else None)
+    result |= evaluate(sat, grd, None if hit_metres is None else within(pairs.utm, hit_metres))
     result["seconds"] = {"descriptors": round(described - begin, 3), "ranks": round(time.perf_counter() - described, 3)}
     if descriptors_path is not None:
         save_descriptors(descriptors_path, pairs, sat, grd)
@@ -194,7 +192,7 @@ def test(describer, pairs, config, checkpoint, batch_size, json_path, descriptor
     published = PUBLISHED.get((pairs.dataset, config.network_type, config.polar)) if config.is_papers else None
     print(f"\n{pairs.dataset} {pairs.split}, {config}: {len(pairs):,} panoramas among {len(pairs):,} aerial images")
     print(recall_table(result, published), flush=True)
-    if published is not None and len(pairs) != PUBLISHED_PAIRS[pairs.dataset]:
-        print(f"the published recalls are among {PUBLISHED_PAIRS[pairs.dataset]:,} pairs, which these are not",
-              flush=True)
+    published_count = DATASETS[pairs.dataset.lower()].published_counts[pairs.split]
+    if published is not None and len(pairs) != published_count:
+        print(f"the published recalls are among {published_count:,} pairs, which these are not", flush=True)
     return result

@@ -1,12 +1,12 @@
 """Keras on TensorFlow: imported before either, by every module that uses one of them."""
+from runtime.errors import UserError
+
 import glob
 import os
 import platform
 import subprocess
 import sys
 import tempfile
-
-from runtime.errors import UserError
 
 os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's keras.json says: checkpoints are TensorFlow's
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

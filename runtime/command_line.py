@@ -1,9 +1,9 @@
 """What all scripts' command lines share."""
+from runtime.errors import UserError
+
 import argparse
 import re
 import sys
-
-from runtime.errors import UserError
 
 LONGEST = 400  # characters of a message: it may quote a value of any length
 

@@ -2,6 +2,10 @@
 
 A batch is spread over replicas, one a device. The replicas of a process are fed by that process alone.
 """
+from runtime import backend
+from runtime.errors import UserError, first_line
+from runtime.interruption import SIGNALS, StopRequest
+
 import contextlib
 import hashlib
 import json
@@ -11,13 +15,8 @@ import signal
 import socket
 import time
 
-from runtime import backend
-
 import numpy as np
 import tensorflow as tf
-
-from runtime.errors import UserError, first_line
-from runtime.interruption import SIGNALS, StopRequest
 
 CLUSTER = "TF_CONFIG"
 PORTS = range(1, 2**16)

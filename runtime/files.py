@@ -1,8 +1,8 @@
 """Files that are read only if they are ordinary ones: a pipe would let a script wait for ever."""
+from runtime.errors import UserError, shortened
+
 import os
 import stat
-
-from runtime.errors import UserError, shortened
 
 
 def ordinary(path, flags):

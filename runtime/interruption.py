@@ -1,10 +1,10 @@
 """Signals that ask a run to end (Ctrl-C, SIGTERM of a preempted machine), answered after it has saved."""
+from runtime.errors import Stopped
+
 import contextlib
 import signal
 import sys
 import threading
-
-from runtime.errors import Stopped
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

@@ -1,4 +1,6 @@
 """Worker processes that end with the process that started them, even when that one is killed."""
+from runtime.errors import UserError
+
 import concurrent.futures
 import concurrent.futures.process
 import contextlib
@@ -9,8 +11,6 @@ import signal
 import threading
 
 import cv2
-
-from runtime.errors import UserError
 
 
 def available_cores():

@@ -10,7 +10,9 @@ import scipy.io
 from conftest import run, succeeds
 
 from datasets.checks import HALF_TURN, orientation
-from input_data import CVACT, CVUSA, Pairs
+from datasets.cvact import CVACT
+from datasets.cvusa import CVUSA
+from datasets.dataset import Pairs
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,8 @@
 """Checkpoints survive odd names, odd files, kills and full disks; what cannot be used is said in one line."""
+from runtime import backend  # noqa: F401
+from runtime.distribution import Distribution
+from runtime.errors import UserError
+
 import os
 import platform
 import shutil
@@ -6,22 +10,18 @@ import signal
 import subprocess
 import sys
 
-from runtime import backend  # noqa: F401
-
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import ROOT
 
 import convert_weights
+from settings import NetworkConfig, TrainingConfig, read_settings, settings_text
+from spatial_net import network
 from training.checkpoint_files import find_checkpoint, use_checkpoint
 from training.checkpoints import RunCheckpoints, load_weights
-from settings import NetworkConfig, TrainingConfig, read_settings, settings_text
-from runtime.distribution import Distribution
-from runtime.errors import UserError
-from training.pickled_arrays import vgg16_npy
-from spatial_net import network
 from training.log import TrainingLog, read_lines
+from training.pickled_arrays import vgg16_npy
 from training.step import adam
 
 CONFIG = NetworkConfig("SAFA_1", 1, 32, 64, 64, 1 / 64)

@@ -1,4 +1,6 @@
 """Some hundred damaged files: each is refused by name, or read as what it is; none crashes, hangs or half-loads."""
+from runtime.errors import UserError
+
 import contextlib
 import os
 import struct
@@ -13,11 +15,13 @@ import scipy.io
 import simplejpeg
 from mutations import mutated
 
-from toy_town import dataset as toy_world
-from runtime.errors import UserError
+from datasets.cvact import CVACT
+from datasets.cvusa import CVUSA
+from datasets.dataset import check_files
 from datasets.image_cache import DiskCache
-from datasets.image_files import ImageError, image_size, read_image
-from input_data import CVACT, CVUSA, checked, polar_maps_are_stretched, read_input
+from datasets.image_files import ImageError, image_size, read_image, read_input
+from datasets.preparation import polar_maps_are_stretched
+from toy_town import dataset as toy_world
 
 PHOTO = cv2.resize(np.random.default_rng(0).integers(0, 256, (20, 40, 3), np.uint8), (320, 160),
                    interpolation=cv2.INTER_CUBIC)
@@ -216,7 +220,7 @@ def test_a_pipe_is_refused_wherever_a_file_should_be(own_towns):
     cvusa, cvact = CVUSA(str(data)), CVACT(str(data))
     pairs = cvusa.pairs("train")
     for path, read in ((data / "CVUSA/polarmap/19/0000001.png", lambda: read_input(pairs.sat_paths[0], (32, 128))),
-                       (data / "CVUSA/polarmap/19/0000001.png", lambda: checked(pairs, cvusa, (32, 128), (32, 128))),
+                       (data / "CVUSA/polarmap/19/0000001.png", lambda: check_files(pairs, cvusa, (32, 128), (32, 128))),
                        (data / "CVUSA/splits/train-19zl.csv", lambda: cvusa.pairs("train")),
                        (data / "ANU_data_small/ACT_data.mat", lambda: cvact.pairs("train")),
                        (data / "CVUSA/polarmap/19/preparation.json", lambda: polar_maps_are_stretched(cvusa.polar_dir)),

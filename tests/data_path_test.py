@@ -1,4 +1,6 @@
 """Data as users have it: other folders, other separators, two runs at once, a full disk, caches."""
+from runtime.errors import UserError
+
 import csv
 import os
 import platform
@@ -14,8 +16,10 @@ import pytest
 from conftest import ROOT, SMALL, complains, run, start, succeeds
 
 from datasets import image_cache
-from runtime.errors import UserError
-from input_data import CVACT, CVUSA, batches, read_input
+from datasets.cvact import CVACT
+from datasets.cvusa import CVUSA
+from datasets.image_files import read_input
+from input_data import batches
 
 SHAPES = (32, 128), (32, 128)
 

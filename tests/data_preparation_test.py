@@ -1,4 +1,6 @@
 """Preparation, run as a user does: the published pixels, whole files only, and nothing mixed or lost."""
+from runtime.errors import UserError
+
 import errno
 import json
 import os
@@ -18,11 +20,9 @@ from golden import recipe
 from golden_numbers import GOLDEN
 
 import data_preparation
-from datasets import image_files
-from data_preparation import street_view
-from runtime.errors import UserError
+from datasets import image_files, preparation
 from datasets.image_files import remove_abandoned
-from input_data import polar_maps_are_stretched
+from datasets.preparation import polar_maps_are_stretched, street_view
 
 
 def contents(folder):
@@ -184,7 +184,7 @@ def test_a_name_that_the_file_system_refuses_belongs_to_its_file(tmp_path, capsy
         if path.endswith("1.png"):
             raise OSError(errno.ENAMETOOLONG, "File name too long", path)
         image_files.write_image(path, *arguments)
-    monkeypatch.setattr(data_preparation, "write_image", write)
+    monkeypatch.setattr(preparation, "write_image", write)
     assert prepare(tmp_path) == 1
     assert "1.png: File name too long" in capsys.readouterr().err
     assert len(list((tmp_path / "Data/CVUSA/polarmap/19").glob("*.png"))) == 2
@@ -198,7 +198,7 @@ def test_a_lack_of_memory_ends_only_its_own_preparation(tmp_path, capsys, monkey
         if next(outcomes):
             raise MemoryError
         return np.zeros((112, 616, 3), np.uint8)
-    monkeypatch.setattr(data_preparation, "polar_map", polar_map)
+    monkeypatch.setattr(preparation, "polar_map", polar_map)
     assert prepare(tmp_path) == 1
     assert "1.jpg: too little memory" in capsys.readouterr().err
 
@@ -227,7 +227,7 @@ def test_kinds_that_were_mixed_where_there_are_no_locks_are_noticed_at_the_end(t
             assert prepare(tmp_path, "--no_stretch", "--overwrite") == 0
         return np.zeros((112, 616, 3), np.uint8)
     monkeypatch.setattr("fcntl.flock", flock)
-    monkeypatch.setattr(data_preparation, "polar_map", polar_map)
+    monkeypatch.setattr(preparation, "polar_map", polar_map)
     small_tiles(tmp_path, ["0.jpg", "1.jpg"])
     with pytest.raises(UserError, match="both kinds are mixed"):
         prepare(tmp_path)

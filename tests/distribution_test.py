@@ -1,4 +1,8 @@
 """However a batch is spread, over devices, processes or parts, it trains the same network."""
+from runtime import backend
+from runtime.distribution import Distribution
+from runtime.errors import UserError
+
 import csv
 import json
 import os
@@ -8,15 +12,12 @@ import socket
 import subprocess
 import sys
 
-from runtime import backend
-
 import numpy as np
 import pytest
 from conftest import ROOT, SMALL, complains, succeeds
 
-from runtime.distribution import Distribution
-from runtime.errors import UserError
-from input_data import CVACT, CVUSA
+from datasets.cvact import CVACT
+from datasets.cvusa import CVUSA
 
 # 21 steps with dropout at the paper's rate. Narrower networks and higher rates amplify rounding: where it turns a ReLU
 # or the choice of a pooling, Adam takes another step of full size.

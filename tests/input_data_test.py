@@ -1,4 +1,6 @@
 """Pairs and batches hold what the files hold, or nothing."""
+from runtime.errors import UserError
+
 import dataclasses
 import os
 import threading
@@ -8,10 +10,12 @@ import numpy as np
 import pytest
 import scipy.io
 
-from data_preparation import polar_map
-from runtime.errors import UserError
+from datasets.cvact import CVACT
+from datasets.cvusa import CVUSA
+from datasets.dataset import check_files
 from datasets.image_files import ImageError, image_size, read_image
-from input_data import CVACT, CVUSA, batches, checked, epoch_order
+from datasets.preparation import polar_map
+from input_data import batches, epoch_order
 
 SHAPE = 112, 616
 
@@ -115,11 +119,11 @@ def test_missing_files_are_counted_named_and_can_be_skipped(own_towns, capsys):
     for path in pairs.sat_paths[:7] + pairs.grd_paths[6:8]:
         os.unlink(path)
     with pytest.raises(UserError) as error:
-        checked(pairs, dataset, SHAPE, SHAPE)
+        check_files(pairs, dataset, SHAPE, SHAPE)
     text = str(error.value)
     assert "9 files are missing" in text and "8 of 24 pairs" in text
     assert text.count(".png") == 5 and "data_preparation.py --dataset cvusa" in text and "--skip_missing" in text
-    rest = checked(pairs, dataset, SHAPE, SHAPE, skip_missing=True)
+    rest = check_files(pairs, dataset, SHAPE, SHAPE, skip_missing=True)
     assert rest.ids == pairs.ids[8:] and "16 pairs remain" in capsys.readouterr().out
 
 
@@ -151,7 +155,7 @@ def test_names_are_shortened_in_messages(own_towns):
     (own_towns / os.path.basename(long[2])).write_bytes(b"damaged")
     for paths in (long, long[1:2]):
         with pytest.raises(UserError) as error:
-            checked(dataclasses.replace(pairs.take(range(len(paths))), sat_paths=paths), dataset, (32, 128), (32, 128))
+            check_files(dataclasses.replace(pairs.take(range(len(paths))), sat_paths=paths), dataset, (32, 128), (32, 128))
         assert str(error.value).isprintable() and len(str(error.value)) < 1200
         assert f"{len(paths) if len(paths) < 3 else 2:,} " in str(error.value)
 
@@ -165,11 +169,11 @@ def test_panoramas_of_another_aspect_ratio_are_counted_and_refused(own_towns):
     pairs = dataset.pairs("train")
     for path, size in zip(pairs.grd_paths, ((224, 1232), (60, 330), (90, 495), (91, 500), (50, 274)), strict=False):
         resized(path, *size)  # as whole pixels allow
-    assert checked(pairs, dataset, (32, 128), (32, 128)).ids == pairs.ids
+    assert check_files(pairs, dataset, (32, 128), (32, 128)).ids == pairs.ids
     resized(pairs.grd_paths[7], 112, 600)
     resized(pairs.grd_paths[9], 308, 616)  # not cut to the part around the horizon
     with pytest.raises(UserError, match="2 of 24 panoramas have another aspect ratio than .* 224x1232") as error:
-        checked(pairs, dataset, (32, 128), (32, 128))
+        check_files(pairs, dataset, (32, 128), (32, 128))
     assert "0000008.jpg (112x600), " in str(error.value) and "0000010.jpg (308x616); replace" in str(error.value)
 
 
@@ -180,10 +184,10 @@ def test_maps_and_tiles_of_another_aspect_ratio_are_refused(own_towns, polar, si
     resized(pairs.sat_paths[3], *size)
     shape = (32, 128) if polar else (64, 64)
     with pytest.raises(UserError, match="1 of 24 aerial images have another aspect ratio"):
-        checked(pairs, dataset, shape, (32, 128))
+        check_files(pairs, dataset, shape, (32, 128))
     resized(dataset.pairs("val").grd_paths[0], 112, 224)  # as if it had never been prepared
     with pytest.raises(UserError, match="1 of 10 panoramas have another aspect ratio than the dataset's 112x616"):
-        checked(dataset.pairs("val", polar), dataset, shape, (32, 128))
+        check_files(dataset.pairs("val", polar), dataset, shape, (32, 128))
 
 
 def test_a_network_larger_than_all_images_is_told_so_instead_of_the_images(towns, own_towns):
@@ -192,13 +196,13 @@ def test_a_network_larger_than_all_images_is_told_so_instead_of_the_images(towns
             (CVACT(towns / "Data"), 0, [(64, 64), (80, 700)], "112x616 pixels at most; use --height 80 --width 616 or"),
             (CVACT(towns / "Data"), 0, [(256, 256), SHAPE], "128x128 pixels at most; use --aerial_size 128 or less")):
         with pytest.raises(UserError, match=remedy) as error:
-            checked(dataset.pairs("train", polar), dataset, *shapes)
+            check_files(dataset.pairs("train", polar), dataset, *shapes)
         assert "replace" not in str(error.value)
     dataset = CVUSA(own_towns / "Data")
     pairs = dataset.pairs("train")
     resized(pairs.sat_paths[3], 56, 308)
     with pytest.raises(UserError, match="0000004.png: 56x308 pixels, smaller than .* replace"):
-        checked(pairs, dataset, SHAPE, SHAPE)
+        check_files(pairs, dataset, SHAPE, SHAPE)
 
 
 def test_what_is_no_file_is_broken_and_not_missing(own_towns):
@@ -210,7 +214,7 @@ def test_what_is_no_file_is_broken_and_not_missing(own_towns):
     os.symlink(pairs.grd_paths[1], pairs.grd_paths[1])
     os.symlink("/dev/null", pairs.grd_paths[2])
     with pytest.raises(UserError, match="3 of 48 images cannot be used: .*a folder, pipe.*symbolic links.*device"):
-        checked(pairs, dataset, SHAPE, SHAPE, skip_missing=True)
+        check_files(pairs, dataset, SHAPE, SHAPE, skip_missing=True)
 
 
 def test_a_mat_file_that_is_none_is_refused(own_towns):

@@ -1,4 +1,6 @@
 """A vgg16.npy gives its arrays, whoever wrote it, and a hostile one gives a line: no code, no pointers, no memory."""
+from runtime.errors import UserError
+
 import io
 import os
 import pickle
@@ -9,7 +11,6 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from runtime.errors import UserError
 from training.initial_weights import vgg16_npy
 
 ARRAYS = {"conv1_1": [np.asfortranarray(np.arange(108, dtype=np.float32).reshape(3, 3, 3, 4)), np.ones(4, np.float32)],

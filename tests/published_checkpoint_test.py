@@ -1,9 +1,10 @@
 """The authors' checkpoints load, continue, and convert both ways, and what is none is named."""
+from runtime import backend  # noqa: F401
+from runtime.errors import UserError
+
 import os
 import shutil
 import zipfile
-
-from runtime import backend  # noqa: F401
 
 import cv2
 import keras
@@ -14,13 +15,11 @@ from conftest import SMALL, complains, succeeds
 from golden import recipe
 from golden_numbers import GOLDEN
 
-from training import checkpoint_files
-from training import published_checkpoint
-from training.checkpoints import load_weights, network_variables
 from settings import NetworkConfig
-from runtime.errors import UserError
-from training.initial_weights import continue_published, initialise
 from spatial_net import network
+from training import checkpoint_files, published_checkpoint
+from training.checkpoints import load_weights, network_variables
+from training.initial_weights import continue_published, initialise
 from training.run import adam
 
 SIZES = ["--height", "32", "--width", "128", "--aerial_size", "64", "--width_multiplier", "0.05"]

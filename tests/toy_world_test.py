@@ -1,4 +1,6 @@
 """The toy town: its two views agree about where things are, and its files are those of CVUSA and CVACT."""
+from runtime.errors import UserError
+
 import json
 import os
 import platform
@@ -10,10 +12,8 @@ import cv2
 import numpy as np
 import pytest
 import scipy.io
-
 from conftest import ROOT, command_of
 
-from runtime.errors import UserError
 from toy_town import dataset as toy_world
 from toy_town.layout import Town
 from toy_town.materials import CELL, MATERIAL

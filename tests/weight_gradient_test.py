@@ -1,5 +1,5 @@
 """The gradient by a convolution's kernel is TensorFlow's, however a batch is parted."""
-from runtime import backend
+from runtime import backend, weight_gradient
 
 import h5py
 import keras
@@ -8,7 +8,6 @@ import pytest
 import tensorflow as tf
 
 import VGG
-from runtime import weight_gradient
 from settings import NetworkConfig
 from spatial_net import network
 from triplet_loss import triplet_loss

@@ -1,5 +1,5 @@
 """python -m toy_town: see `toy_town.dataset`."""
-from runtime.errors import reported  # first: from here on Ctrl-C is one line
+from runtime.errors import reported
 
 from toy_town.dataset import main
 

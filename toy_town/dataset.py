@@ -5,6 +5,11 @@ lies at that azimuth in the other. All places share one palette, and light, seas
 each view, so that the layout has to decide. A run that was stopped goes on with the same command; the files depend on
 the settings only.
 """
+from runtime.command_line import Parser, at_least
+from runtime.errors import UserError
+from runtime.files import ordinary
+from runtime.worker_pool import available_cores, worker_map
+
 import argparse
 import base64
 import dataclasses
@@ -19,15 +24,11 @@ import numpy as np
 import scipy.io
 from tqdm import tqdm
 
-from runtime.command_line import Parser, at_least
-from runtime.errors import UserError
 from datasets.image_files import PARTIAL, remove_abandoned, same_ratio, write_image, write_whole
-from runtime.files import ordinary
 from toy_town.layout import Town
 from toy_town.materials import CELL
 from toy_town.scene import RANGE
 from toy_town.views import TILE, panorama_view, random_look, render_aerial, render_panorama
-from runtime.worker_pool import available_cores, worker_map
 
 DISTRICT = 6  # blocks along one side of what is drawn at once: more memory, but fewer margins drawn twice
 SPREAD = 30.0  # metres between the test places of the toy CVUSA

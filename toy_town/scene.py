@@ -5,8 +5,21 @@ import math
 import cv2
 import numpy as np
 
-from toy_town.materials import (CELL, CROWN_BASE, DOOR, GRAIN, MATERIAL, PITCH, ROOF, SHOP, SLOPE, UPRIGHT, WALL,
-                                WINDOWS, seamless_noise)
+from toy_town.materials import (
+    CELL,
+    CROWN_BASE,
+    DOOR,
+    GRAIN,
+    MATERIAL,
+    PITCH,
+    ROOF,
+    SHOP,
+    SLOPE,
+    UPRIGHT,
+    WALL,
+    WINDOWS,
+    seamless_noise,
+)
 
 RANGE = 80.0  # metres; how far a panorama sees
 

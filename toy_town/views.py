@@ -6,8 +6,25 @@ import math
 import cv2
 import numpy as np
 
-from toy_town.materials import (CELL, COLOURS, CROWN_BASE, CROWN_FACING, CROWN_MATERIAL, DOOR, GRAIN, MATERIAL,
-                                PATTERN, PITCH, SHOP, SLOPE, TREE, UPRIGHT, VEGETATION, WINDOWS, seamless_noise)
+from toy_town.materials import (
+    CELL,
+    COLOURS,
+    CROWN_BASE,
+    CROWN_FACING,
+    CROWN_MATERIAL,
+    DOOR,
+    GRAIN,
+    MATERIAL,
+    PATTERN,
+    PITCH,
+    SHOP,
+    SLOPE,
+    TREE,
+    UPRIGHT,
+    VEGETATION,
+    WINDOWS,
+    seamless_noise,
+)
 from toy_town.scene import RANGE
 
 TILE = 80.0  # metres across an aerial tile, whatever its size in pixels

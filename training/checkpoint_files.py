@@ -1,11 +1,12 @@
 """What a path that should be a checkpoint really is, found out from its bytes before TensorFlow starts."""
+from runtime.errors import UserError
+from runtime.files import ordinary, read_file
+
 import os
 import re
 import shutil
 
-from runtime.errors import UserError
 from datasets.image_files import PARTIAL
-from runtime.files import ordinary, read_file
 
 KERAS, TENSORFLOW, NUMPY = "Keras weights", "TensorFlow checkpoint", "NumPy file"
 INDEX, DATA = ".index", ".data-00000-of-00001"

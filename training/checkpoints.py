@@ -1,20 +1,27 @@
 """A run's checkpoints, the last three and the best, and what is wrong with one that does not fit."""
+from runtime import backend  # noqa: F401
+from runtime.errors import UserError, first_line
+
 import io
 import itertools
 import os
 import shutil
 
-from runtime import backend  # noqa: F401
-
 import numpy as np
 import tensorflow as tf
 
-from training import published_checkpoint
-from training.checkpoint_files import (INDEX, KERAS, TENSORFLOW, find_checkpoint, remove_checkpoint, remove_leftovers,
-                              run_checkpoints)
-from settings import BEST
-from runtime.errors import UserError, first_line
 from datasets.image_files import write_whole
+from settings import BEST
+from training import published_checkpoint
+from training.checkpoint_files import (
+    INDEX,
+    KERAS,
+    TENSORFLOW,
+    find_checkpoint,
+    remove_checkpoint,
+    remove_leftovers,
+    run_checkpoints,
+)
 from training.tensorflow_files import literal_prefix, open_checkpoint, whole_checkpoint
 
 CHECKPOINTS_KEPT = 3

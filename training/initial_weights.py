@@ -1,12 +1,12 @@
 """Starting weights of a network: random, VGG16's from ImageNet (paper, section 4), or a checkpoint's."""
 from runtime import backend  # noqa: F401
+from runtime.errors import UserError, first_line
 
 import keras
 
 from training import published_checkpoint
 from training.checkpoint_files import KERAS, NUMPY, TENSORFLOW, use_checkpoint
 from training.checkpoints import load_weights, network_variables, print_left_aside, slot_path
-from runtime.errors import UserError, first_line
 from training.pickled_arrays import vgg16_npy
 from training.tensorflow_files import open_checkpoint
 

@@ -1,18 +1,18 @@
 """What a run reports: lines, the CSV file of its epochs, and TensorBoard's scalars."""
+from runtime import backend  # noqa: F401
+from runtime.errors import UserError, first_line
+from runtime.files import ordinary
+
 import csv
 import io
 import itertools
 import os
 import sys
 
-from runtime import backend  # noqa: F401
-
 import tensorflow as tf
 
-from runtime.errors import UserError, first_line
-from retrieval.evaluation import recall_line
 from datasets.image_files import remove_abandoned, write_whole
-from runtime.files import ordinary
+from retrieval.evaluation import recall_line
 
 OWN = "epochs.csv"  # in the run's folder
 TENSORBOARD = "tensorboard"

@@ -3,6 +3,9 @@
 Its operations are looked through first; then numbers, texts, lists and dicts are built as they stand in the file, and
 NumPy's arrays by this module, from bytes whose type and shape it has compared with their length.
 """
+from runtime.errors import UserError
+from runtime.files import ordinary
+
 import io
 import math
 import pickle
@@ -10,9 +13,6 @@ import pickletools
 import re
 
 import numpy as np
-
-from runtime.errors import UserError
-from runtime.files import ordinary
 
 REMEDY = "use Keras's file, or a vgg16.npy from a source that you trust"
 # All that a dict of lists of arrays needs, in protocols 2 (Python 2) to 4.

@@ -1,12 +1,12 @@
 """The authors' TensorFlow 1 checkpoints: names, shapes, Adam's slots, both ways (method: published code)."""
-import re
-
 from runtime import backend  # noqa: F401
+from runtime.errors import UserError
+
+import re
 
 import numpy as np
 import tensorflow as tf
 
-from runtime.errors import UserError
 from training.tensorflow_files import whole_checkpoint
 
 MARK = "VGG_grd/conv1_1/weights"  # a variable that every published checkpoint has

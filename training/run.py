@@ -1,30 +1,30 @@
 """A training run: epochs of steps, validation, checkpoints (paper, section 4)."""
+from runtime import backend  # noqa: F401
+from runtime.distribution import Distribution, understood
+from runtime.errors import Stopped, UserError
+from runtime.folder_lock import open_lock
+from runtime.interruption import StopRequest
+from runtime.provenance import session
+
 import contextlib
 import dataclasses
 import os
 import signal
 import time
 
-from runtime import backend  # noqa: F401
-
 import keras
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from training.checkpoints import RunCheckpoints, write_keras_weights
-from settings import SETTINGS, data_identity, read_settings, settings_text
-from runtime.distribution import Distribution, understood
-from runtime.errors import Stopped, UserError
-from retrieval.evaluation import Describer, evaluate, recall_line, tie_warning
-from runtime.folder_lock import open_lock
 from datasets.image_cache import make_caches
 from datasets.image_files import write_whole
-from training.initial_weights import continue_published, initialise
 from input_data import batches, epoch_order
-from runtime.interruption import StopRequest
-from runtime.provenance import session
+from retrieval.evaluation import Describer, evaluate, recall_line, tie_warning
+from settings import SETTINGS, data_identity, read_settings, settings_text
 from spatial_net import network as build_network
+from training.checkpoints import RunCheckpoints, write_keras_weights
+from training.initial_weights import continue_published, initialise
 from training.log import TrainingLog, read_lines
 from training.step import adam, learning_rate_schedule, training_step
 
@@ -40,7 +40,7 @@ def train(network_config, training_config, run_config, train_pairs, val_pairs, f
 
     Args:
         network_config, training_config, run_config: configuration.NetworkConfig, TrainingConfig and RunConfig.
-        train_pairs, val_pairs: input_data.Pairs.
+        train_pairs, val_pairs: dataset.Pairs.
         folder: for checkpoints.
         csv_path: file for losses and recalls.
         cache_dir: folder for decoded images, for `run_config.cache` "disk".

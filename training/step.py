@@ -1,10 +1,10 @@
 """One step of gradient descent on a batch that may be spread over devices, and over parts that fit their memory."""
 from runtime import backend  # noqa: F401
+from runtime.distribution import gather_rows
 
 import keras
 import tensorflow as tf
 
-from runtime.distribution import gather_rows
 from triplet_loss import far_apart, triplet_loss
 
 ADAM_EPSILON = 1e-8  # TensorFlow 1's default; Keras's is 1e-7

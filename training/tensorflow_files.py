@@ -1,17 +1,17 @@
 """TensorFlow's checkpoint files under names that it takes literally, written whole or not at all."""
+from runtime import backend  # noqa: F401
+from runtime.errors import UserError, first_line
+
 import contextlib
 import os
 import re
 import shutil
 import tempfile
 
-from runtime import backend  # noqa: F401
-
 import tensorflow as tf
 
-from training.checkpoint_files import DATA, INDEX
-from runtime.errors import UserError, first_line
 from datasets.image_files import partial_path
+from training.checkpoint_files import DATA, INDEX
 
 # TensorFlow takes these for patterns of several files, for another file system, or cannot encode them.
 NOT_LITERAL = re.compile("[][*?\\\\]|://|[\ud800-\udfff]")

@@ -1,0 +1,1 @@
+"""Files to pairs: the datasets, their images, and what is made and checked of them."""

@@ -1,0 +1,1 @@
+"""Pairs to descriptors to ranks."""

@@ -1,0 +1,1 @@
+"""A training run: its steps, its log, its weights and checkpoints."""
