@@ -7,7 +7,7 @@ RUN = $(VENV)/bin/python
 SMALL = --height 56 --width 308 --width_multiplier 0.125
 LEARN = --init random --keep_prob 1 --learning_rate 1e-3 --batch_size 16 --epochs 6
 
-.PHONY: demo demo-cvact test clean-demo
+.PHONY: demo demo-cvact test lint clean-demo
 
 demo: DATASET = cvusa
 demo: PANORAMA = 112x616
@@ -25,6 +25,9 @@ demo demo-cvact: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(RUN) -m pytest
+
+lint: $(INSTALLED)
+	$(RUN) -m ruff check .
 
 clean-demo:
 	rm -rf demo

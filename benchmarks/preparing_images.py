@@ -1,19 +1,16 @@
 """What one polar map costs on one core: ours, and the published script's way, in one run.
 
-Prints milliseconds for each stage (best of several), and for PNG encodings size against time. Run from the repository's
-root: python benchmarks/preparing_images.py
+Prints milliseconds for each stage (best of several), and for PNG encodings size against time. 
+Run from the repository's root: python -m benchmarks.preparing_images
 """
 import argparse
 import io
-import os
-import sys
 import time
 
 import cv2
 import numpy as np
 from PIL import Image  # matplotlib brings it
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from datasets.image_files import decode_image
 from datasets.preparation import PNG
 from polar_transform import min_max_stretch, polar_transform, sample_coordinates

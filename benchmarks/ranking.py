@@ -1,16 +1,13 @@
 """How long the ranks of all queries take, and how much memory beyond the descriptors, at CVUSA's size by default.
 
-Run from the repository's root: python benchmarks/ranking.py
+Run from the repository's root: python -m benchmarks.ranking
 """
 import argparse
-import os
 import resource
-import sys
 import time
 
 import numpy as np
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from recall import ranks
 
 

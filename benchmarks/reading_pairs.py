@@ -1,20 +1,18 @@
 """Pairs/s that reading delivers at the paper's sizes, per setting, beside what a training step on a GPU would consume.
 
 Also: seconds and memory for a list of a million rows.
-Run from the repository's root: python benchmarks/reading_pairs.py
+Run from the repository's root: python -m benchmarks.reading_pairs
 """
+from runtime.worker_pool import available_cores
+
 import argparse
 import os
 import resource
-import sys
 import tempfile
 import time
 
 import cv2
 import numpy as np
-
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from runtime.worker_pool import available_cores
 
 from datasets.cvusa import CVUSA
 from datasets.dataset import Pairs

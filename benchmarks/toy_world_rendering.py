@@ -1,18 +1,16 @@
 """How long the toy world takes per place, and in which stage, at CVUSA's sizes and at small ones.
 
 One process, one thread. "town" is the drawing of the height field, shared by the places of a district; each other stage
-is the median over the places. Run from the repository's root: `python -m benchmarks.toy_world_rendering`.
+is the median over the places. Run from the repository's root: python -m benchmarks.toy_world_rendering
 """
 import argparse
 import os
-import sys
 import tempfile
 import time
 
 import cv2
 import numpy as np
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from datasets.image_files import write_image
 from toy_town import dataset as toy_world
 from toy_town.views import _leaves, panorama_view, random_look, render_aerial, render_panorama

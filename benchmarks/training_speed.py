@@ -12,8 +12,6 @@ import sys
 import tempfile
 import time
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
 GFLOP_IMAGE = 42.3  # of one branch forward, 112x616: two for each multiplication and addition of the convolutions
 GFLOP_PAIR = 6 * GFLOP_IMAGE  # two images; backward costs twice forward
 CONVOLUTIONS = ((112, 616, 3, 64), (112, 616, 64, 64), (56, 308, 64, 128), (56, 308, 128, 128), (28, 154, 128, 256),
@@ -183,7 +181,7 @@ def main():
         return
 
     def run(precision, *arguments, **options):
-        command = [sys.executable, __file__, "--precision", precision, "--batch_size", str(args.batch_size), *arguments]
+        command = [sys.executable, "-m", "benchmarks.training_speed", "--precision", precision, "--batch_size", str(args.batch_size), *arguments]
         return subprocess.run(command, check=True, **options)
     parts = ["--micro_batch", str(args.micro_batch)] if args.micro_batch else []
     for precision in args.precision:

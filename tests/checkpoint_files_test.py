@@ -232,7 +232,7 @@ def test_a_full_disk_ends_a_conversion_with_one_line_and_the_target_stays(model,
     before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     # No file may grow beyond 20 kB: writing fails in the middle, as on a full disk.
     code = ("import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
-            "import convert_weights, errors\n"
+            "import convert_weights\nfrom runtime import errors\n"
             "for target in ('a.weights.h5', 'b.ckpt'):\n"
             "    try:\n"
             "        with errors.reported():\n"

@@ -85,7 +85,7 @@ def test_a_hostile_file_ends_in_one_line(tmp_path):
         write_npy(tmp_path / f"{name}.npy", pickled)
     # In a process of its own with little memory: pointers would crash it, and a memo of 2^30 entries never end.
     code = ("import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))\n"
-            "from errors import UserError\nfrom pickled_arrays import vgg16_npy\n"
+            "from runtime.errors import UserError\nfrom training.pickled_arrays import vgg16_npy\n"
             "for path in sys.argv[1:]:\n"
             "    try: print('read', path, vgg16_npy(path))\n"
             "    except UserError as error: print(error)")
