@@ -20,7 +20,7 @@ def stages(settings, places):
     """Milliseconds per place of each stage, over about that many places of whole districts."""
     positions, districts = toy_world.place_positions(settings)
     chosen = {}
-    for position, district in zip(positions, districts):
+    for position, district in zip(positions, districts, strict=True):
         chosen.setdefault(district, []).append(position)
     view = panorama_view(settings.dataset, settings.panorama_height, settings.panorama_width)
     times = {"town": [], "look": [], "aerial": [], "panorama": [], "JPEG": []}
@@ -43,7 +43,7 @@ def stages(settings, places):
                 write_image(os.path.join(folder, "aerial.jpg"), aerial, toy_world.JPEG)
                 write_image(os.path.join(folder, "panorama.jpg"), panorama, toy_world.JPEG)
                 marks.append(time.perf_counter())
-                for stage, seconds in zip(("look", "aerial", "panorama", "JPEG"), np.diff(marks)):
+                for stage, seconds in zip(("look", "aerial", "panorama", "JPEG"), np.diff(marks), strict=True):
                     times[stage].append(seconds)
         if len(times["JPEG"]) >= places:
             break

@@ -181,7 +181,8 @@ def main():
         return
 
     def run(precision, *arguments, **options):
-        command = [sys.executable, "-m", "benchmarks.training_speed", "--precision", precision, "--batch_size", str(args.batch_size), *arguments]
+        command = [sys.executable, "-m", "benchmarks.training_speed", "--precision", precision, "--batch_size",
+                   str(args.batch_size), *arguments]
         return subprocess.run(command, check=True, **options)
     parts = ["--micro_batch", str(args.micro_batch)] if args.micro_batch else []
     for precision in args.precision:

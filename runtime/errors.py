@@ -9,7 +9,7 @@ import re
 import signal
 import sys
 
-if sys.version_info < (3, 10):
+if sys.version_info < (3, 10):  # noqa: UP036  # a user's Python, in a line
     print(f"Python {sys.version.split()[0]} is too old; TensorFlow needs 3.10 to 3.13", file=sys.stderr)
     sys.exit(2)
 

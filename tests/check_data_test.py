@@ -69,7 +69,8 @@ def test_files_that_are_missing_broken_or_odd_are_named(own_town):
     assert code == 1
     for check, text, path in (("missing", "panoramas", pairs.grd_paths[0]),
                               ("unreadable", "panoramas", pairs.grd_paths[1]),
-                              ("size", "panoramas", pairs.grd_paths[3]), ("ratio", "panoramas", pairs.grd_paths[3]), ("outdated", "prepared files", polar[7]),
+                              ("size", "panoramas", pairs.grd_paths[3]), ("ratio", "panoramas", pairs.grd_paths[3]),
+                              ("outdated", "prepared files", polar[7]),
                               ("content", "polar maps", polar[7])):
         finding = found[check, "train"]
         assert finding["count"] == 1 and text in finding["text"], check

@@ -94,7 +94,7 @@ def test_a_hostile_file_ends_in_one_line(tmp_path):
     assert outcome.returncode == 0, outcome.stderr
     lines = outcome.stdout.splitlines()
     assert len(lines) == len(paths)
-    assert all(line.startswith(f"{path}: ") and "use Keras's file" in line for line, path in zip(lines, paths))
+    assert all(line.startswith(f"{path}: ") and "use Keras's file" in line for line, path in zip(lines, paths, strict=True))
     assert "mkdir" in lines[paths.index(str(tmp_path / "code.npy"))] and not (tmp_path / "trap").exists()
 
 

@@ -203,7 +203,8 @@ def test_neighbours_tiles_are_shifted_as_their_coordinates_say():
     look = plain_look()
     first, second = (cv2.cvtColor(render_aerial(scene, *positions[i].tolist(), 600, look), cv2.COLOR_BGR2GRAY)
                      for i in (one, other))
-    (dx, dy), certainty = cv2.phaseCorrelate(second.astype(np.float64), first.astype(np.float64), cv2.createHanningWindow((600, 600), cv2.CV_64F))
+    (dx, dy), certainty = cv2.phaseCorrelate(second.astype(np.float64), first.astype(np.float64),
+                                              cv2.createHanningWindow((600, 600), cv2.CV_64F))
     east, north = (positions[other] - positions[one]) * CELL * (1, -1)
     assert np.allclose((dx, -dy), np.array([east, north]) * 600 / TILE, atol=0.5)
 
@@ -272,7 +273,8 @@ def test_a_spoilt_note_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("arguments, word", [
-    (("--train", "-3"), "-3"), (("--test", "0"), "--test"), (("--workers", "0"), "--workers"), (("--aerial_size", "0"), "aerial"),
+    (("--train", "-3"), "-3"), (("--test", "0"), "--test"), (("--workers", "0"), "--workers"),
+    (("--aerial_size", "0"), "aerial"),
     (("--panorama_size", "112"), "112"), (("--panorama_size", "0x0"), "0x0"), (("--dataset", "paris"), "paris"),
     (("--dataset", "cvact", "--panorama_size", "112x616"), "twice"), (("--panorama_size", "112x600"), "5.5 times"),
     (("--seed", "x"), "seed")])

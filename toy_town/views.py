@@ -1,6 +1,7 @@
 """Looks (light, season and camera, which differ between the two views of a place) and the two views themselves."""
 import dataclasses
 import functools
+import itertools
 import math
 
 import cv2
@@ -275,7 +276,8 @@ class PanoramaView:
         # Clouds lie in a plane overhead, so they flatten towards the horizon.
         elevation = np.radians(np.clip((np.arange(rows) + 0.5) * self._degrees + 4, 0, 90))[:, None]
         reach = 90 / np.tan(elevation)
-        field = cv2.GaussianBlur(np.pad(np.roll(seamless_noise(), 97 * number, axis=1), 32, mode="wrap"), (0, 0), 5)[32:-32, 32:-32]
+        padded = np.pad(np.roll(seamless_noise(), 97 * number, axis=1), 32, mode="wrap")
+        field = cv2.GaussianBlur(padded, (0, 0), 5)[32:-32, 32:-32]
         clouds = cv2.remap(field / field.std(), (reach * self._east + 512).astype(np.float32),
                            (reach * self._south + 512).astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
         alpha = np.clip((clouds + (0.1, -0.4, 0.9, -0.9, 0.5, 0.0)[number]) * 0.5, 0, 0.9)[:, :, None] * np.clip(up * 6, 0, 1)
@@ -392,7 +394,7 @@ def _first_hits(view, heights, base):
     runs = np.zeros((view.height, view.width), np.int32)
     # Ends and steps both grow with the row, so a running maximum spreads each run over its rows and beyond.
     runs.ravel()[start[keep] * view.width + across[keep]] = (end[keep] << 16) | step[keep]
-    for below, row in zip(runs, runs[1:]):
+    for below, row in itertools.pairwise(runs):
         np.maximum(below, row, out=row)
     return np.where(runs >= view.row_ends, runs.astype(np.uint16), NOTHING)
 
