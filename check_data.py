@@ -9,6 +9,7 @@ Exit code 0: nothing wrong; 1: problems, which are listed; 2: the dataset cannot
 """
 from runtime.command_line import Parser, add_folders, at_least
 from runtime.errors import UserError, reported, shortened
+from runtime.files import write_whole
 from runtime.worker_pool import available_cores, worker_map
 
 import dataclasses
@@ -21,7 +22,6 @@ from tqdm import tqdm
 
 from datasets.checks import check_pair, copies, files, listing, missing, orientation, outdated
 from datasets.dataset import resolve_case
-from datasets.image_files import write_whole
 from datasets.preparation import PREPARED_SIZE
 from datasets.registry import DATASETS
 

@@ -5,13 +5,13 @@ was. An image that cannot be used is named, the others are prepared, and the exi
 """
 from runtime.command_line import Parser, add_folders, at_least
 from runtime.errors import UserError, reported
+from runtime.files import remove_abandoned
 from runtime.worker_pool import available_cores
 
 import contextlib
 import os
 import sys
 
-from datasets.image_files import remove_abandoned
 from datasets.preparation import one_kind, plan, prepare
 from datasets.registry import DATASETS
 

@@ -1,6 +1,6 @@
 """Decoded images of the network's size, kept in memory or on disk, so that later epochs decode nothing."""
 from runtime.errors import UserError
-from runtime.files import ordinary
+from runtime.files import ordinary, partial_path, remove_abandoned, write_whole
 from runtime.worker_pool import available_cores
 
 import concurrent.futures
@@ -13,7 +13,7 @@ import shutil
 import numpy as np
 from tqdm import tqdm
 
-from datasets.image_files import partial_path, read_input, remove_abandoned, write_whole
+from datasets.image_files import read_input
 from datasets.preparation import NOTE_BYTES
 
 VIEWS = "sat", "grd"

@@ -1,15 +1,10 @@
 """Image files that are either read whole or refused, and either written whole or not at all."""
 from runtime.errors import UserError, shortened
-from runtime.files import ordinary
+from runtime.files import ordinary, write_whole
 
 import contextlib
-import hashlib
 import os
-import platform
-import re
-import shutil
 import struct
-import time
 import zlib
 
 import cv2
@@ -25,9 +20,6 @@ HEADER_BYTES = 4096  # that hold an image's size, but for long headers
 # have fewer.
 MOST_PIXELS = 100_000_000
 MOST_BYTES = 8 * MOST_PIXELS  # of a file: the most that a PNG of so many pixels holds without compression
-PARTIAL = ".partial"  # ending of files that are still being written
-LONGEST_NAME = 100  # bytes of a name that goes whole into a temporary one; file systems allow 143 (eCryptfs) or 255
-ABANDONED_SECONDS = 7 * 24 * 3600  # since the last change of a half-written file; writing one takes hours at most
 
 
 class ImageError(Exception):
@@ -260,72 +252,3 @@ def write_image(path, image, options=()):
     if not encoded:
         raise ValueError(f"{path}: cannot be encoded")
     write_whole(path, content.data, durable=False)
-
-
-def write_whole(path, content, durable=True):
-    """Write bytes to `path` under a temporary name, then rename: readers and a killed run see all of it or none.
-
-    The temporary name holds machine and process, so that several runs may write the same folder. `durable` waits for
-    the disk, so that not even a power cut leaves an empty file; tens of thousands of images are checked instead.
-    """
-    partial = partial_path(path)
-    try:
-        with open(partial, "wb") as file:
-            file.write(content)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException as error:
-        if os.path.exists(partial):
-            os.unlink(partial)
-        if isinstance(error, OSError):
-            error.filename = path  # a write that fails for lack of space does not name its file
-        raise
-
-
-def partial_path(path):
-    """Where this process makes a file or folder that gets the name `path` when it is whole."""
-    folder, name = os.path.split(path)
-    encoded = os.fsencode(name)
-    if len(encoded) > LONGEST_NAME:  # the additions must not make it longer than the file system allows
-        name = hashlib.sha256(encoded).hexdigest()[:16]
-    return os.path.join(folder, f".{name}.{_writer()}{PARTIAL}")
-
-
-def remove_abandoned(folder):
-    """Remove what killed runs left half-written in a folder; files of running ones stay.
-
-    Those of other machines, and of containers that are gone, are removed a week after their last change.
-    """
-    machine = _writer().rpartition("-")[0]
-    for entry in os.scandir(folder):
-        name = re.fullmatch(rf"\..+\.([^.]*)-(\d+){re.escape(PARTIAL)}", entry.name, re.DOTALL)
-        if name is None:
-            continue
-        with contextlib.suppress(OSError):  # gone already, as another run removes them too, or not ours to remove
-            age = time.time() - entry.stat(follow_symlinks=False).st_mtime
-            if _runs(int(name[2])) if name[1] == machine else age < ABANDONED_SECONDS:
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path, ignore_errors=True)
-            else:
-                os.unlink(entry.path)
-
-
-def _writer():
-    return f"{platform.node().partition('.')[0]}-{os.getpid()}"
-
-
-def _runs(process):
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    try:  # one that has ended keeps its number until its parent asks for it: in containers often for ever
-        with open(f"/proc/{process}/stat", encoding="utf-8") as file:
-            return file.read().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return True

@@ -1,6 +1,6 @@
 """The prepared files: polar maps of aerial tiles and CVACT's street views, made in parallel, whole, and of one kind."""
 from runtime.errors import UserError, shortened
-from runtime.files import ordinary
+from runtime.files import ordinary, write_whole
 from runtime.folder_lock import open_lock
 from runtime.worker_pool import worker_map
 
@@ -17,7 +17,7 @@ import time
 import cv2
 from tqdm import tqdm
 
-from datasets.image_files import ImageError, image_size, name_image, read_image, write_image, write_whole
+from datasets.image_files import ImageError, image_size, name_image, read_image, write_image
 from polar_transform import HEIGHT, WIDTH, min_max_stretch, polar_transform, to_uint8
 
 PREPARED_SIZE = HEIGHT, WIDTH

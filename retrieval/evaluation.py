@@ -2,6 +2,7 @@
 from runtime import backend  # noqa: F401
 from runtime.distribution import gather_rows
 from runtime.errors import UserError
+from runtime.files import write_whole
 
 import io
 import json
@@ -11,7 +12,6 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from datasets.image_files import write_whole
 from datasets.registry import DATASETS
 from input_data import batches
 from recall import one_percent, ranks, recall_curve, reported_recalls, within

@@ -95,7 +95,7 @@ def test_a_disk_that_fills_up_leaves_whole_files_and_one_line(own_towns):
     full = f"""
 import builtins, errno, runpy, sys
 sys.path.insert(0, {ROOT!r})
-from datasets import image_files
+from runtime import files
 left = 200_000  # bytes of the disk
 
 class File:
@@ -114,7 +114,7 @@ class File:
         if left < 0:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-image_files.open = lambda path, mode="r", **options: (
+files.open = lambda path, mode="r", **options: (
     File(path, mode) if "w" in mode else builtins.open(path, mode, **options))
 sys.argv = ["data_preparation.py", "--dataset", "cvusa", "--workers", "1"]
 runpy.run_path({os.path.join(ROOT, "data_preparation.py")!r}, run_name="__main__")

@@ -1,5 +1,6 @@
 """Preparation, run as a user does: the published pixels, whole files only, and nothing mixed or lost."""
 from runtime.errors import UserError
+from runtime.files import partial_path, remove_abandoned
 
 import errno
 import json
@@ -21,7 +22,6 @@ from golden_numbers import GOLDEN
 
 import data_preparation
 from datasets import image_files, preparation
-from datasets.image_files import remove_abandoned
 from datasets.preparation import polar_maps_are_stretched, street_view
 
 
@@ -244,9 +244,9 @@ def test_half_written_files_of_ended_processes_go_and_those_of_running_ones_stay
     time.sleep(0.2)  # ended, but nobody asked for its exit code: in a container this can stay so
     here, long = platform.node().partition(".")[0], 250 * "x"
     kept = [f".a.png.{here}-{os.getpid()}.partial", ".a.png.elsewhere-1.partial", "film-1.partial", ".b.partial",
-            os.path.basename(image_files.partial_path(long))]
+            os.path.basename(partial_path(long))]
     gone = [f".a.png.{here}-{ended.pid}.partial", f".b.png.{here}-{10**30}.partial", ".b.png.elsewhere-1.partial",
-            os.path.basename(image_files.partial_path(long)).replace(f"-{os.getpid()}.", f"-{ended.pid}.")]
+            os.path.basename(partial_path(long)).replace(f"-{os.getpid()}.", f"-{ended.pid}.")]
     for name in kept + gone:
         (tmp_path / name).write_bytes(b"half")
     (tmp_path / "folder").mkdir()

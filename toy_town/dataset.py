@@ -7,7 +7,7 @@ the settings only.
 """
 from runtime.command_line import Parser, at_least
 from runtime.errors import UserError
-from runtime.files import ordinary
+from runtime.files import PARTIAL, ordinary, remove_abandoned, write_whole
 from runtime.worker_pool import available_cores, worker_map
 
 import argparse
@@ -24,7 +24,7 @@ import numpy as np
 import scipy.io
 from tqdm import tqdm
 
-from datasets.image_files import PARTIAL, remove_abandoned, same_ratio, write_image, write_whole
+from datasets.image_files import same_ratio, write_image
 from toy_town.layout import Town
 from toy_town.materials import CELL
 from toy_town.scene import RANGE

@@ -1,12 +1,10 @@
 """What a path that should be a checkpoint really is, found out from its bytes before TensorFlow starts."""
 from runtime.errors import UserError
-from runtime.files import ordinary, read_file
+from runtime.files import PARTIAL, ordinary, read_file
 
 import os
 import re
 import shutil
-
-from datasets.image_files import PARTIAL
 
 KERAS, TENSORFLOW, NUMPY = "Keras weights", "TensorFlow checkpoint", "NumPy file"
 INDEX, DATA = ".index", ".data-00000-of-00001"

@@ -1,6 +1,7 @@
 """A run's checkpoints, the last three and the best, and what is wrong with one that does not fit."""
 from runtime import backend  # noqa: F401
 from runtime.errors import UserError, first_line
+from runtime.files import write_whole
 
 import io
 import itertools
@@ -10,7 +11,6 @@ import shutil
 import numpy as np
 import tensorflow as tf
 
-from datasets.image_files import write_whole
 from settings import BEST
 from training import published_checkpoint
 from training.checkpoint_files import (

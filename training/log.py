@@ -1,7 +1,7 @@
 """What a run reports: lines, the CSV file of its epochs, and TensorBoard's scalars."""
 from runtime import backend  # noqa: F401
 from runtime.errors import UserError, first_line
-from runtime.files import ordinary
+from runtime.files import ordinary, remove_abandoned, write_whole
 
 import csv
 import io
@@ -11,7 +11,6 @@ import sys
 
 import tensorflow as tf
 
-from datasets.image_files import remove_abandoned, write_whole
 from retrieval.evaluation import recall_line
 
 OWN = "epochs.csv"  # in the run's folder

@@ -2,6 +2,7 @@
 from runtime import backend  # noqa: F401
 from runtime.distribution import Distribution, understood
 from runtime.errors import Stopped, UserError
+from runtime.files import write_whole
 from runtime.folder_lock import open_lock
 from runtime.interruption import StopRequest
 from runtime.provenance import session
@@ -18,7 +19,6 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from datasets.image_cache import make_caches
-from datasets.image_files import write_whole
 from input_data import batches, epoch_order
 from retrieval.evaluation import Describer, evaluate, recall_line, tie_warning
 from settings import SETTINGS, data_identity, read_settings, settings_text

@@ -1,6 +1,7 @@
 """TensorFlow's checkpoint files under names that it takes literally, written whole or not at all."""
 from runtime import backend  # noqa: F401
 from runtime.errors import UserError, first_line
+from runtime.files import partial_path
 
 import contextlib
 import os
@@ -10,7 +11,6 @@ import tempfile
 
 import tensorflow as tf
 
-from datasets.image_files import partial_path
 from training.checkpoint_files import DATA, INDEX
 
 # TensorFlow takes these for patterns of several files, for another file system, or cannot encode them.
