@@ -61,7 +61,7 @@ def launch_training(description, dataset_class):
     elif training.init not in ("imagenet", "random"):
         find_checkpoint(training.init)
     dataset = _dataset(dataset_class, network, args)
-    folder = run_folder(args.model_dir, dataset.name, network)
+    folder = run_folder(args.model_dir, dataset.name, network, args.run)
     agree_with_earlier_run(folder, network, training)
     train_pairs, val_pairs = (_checked_pairs(dataset, split, network, args) for split in ("train", "val"))
     if len(train_pairs) < training.batch_size:
@@ -73,7 +73,7 @@ def launch_training(description, dataset_class):
     with importing():
         from training.run import train
     train(network, training, parsed(RunConfig, args), train_pairs, val_pairs, folder,
-          result_file(args.result_dir, dataset.name, network, "csv"),
+          result_file(args.result_dir, dataset.name, network, "csv", args.run),
           os.path.join(dataset.prepared_dir, dataset.name, "cache"), dataset.negative_metres)
 
 
@@ -118,7 +118,7 @@ def launch_testing(description, dataset_classes):
     dataset = _dataset(dataset_classes[args.split], network, args)
     pairs = _checked_pairs(dataset, args.split, network, args)
     _note_findings(dataset, {args.split: pairs}, network.polar)
-    json_path = result_file(args.result_dir, dataset.name, network, "json")
+    json_path = result_file(args.result_dir, dataset.name, network, "json", args.run)
     os.makedirs(os.path.dirname(json_path), exist_ok=True)
 
     with importing():
@@ -175,7 +175,7 @@ def _tested_checkpoint(args, trained_on):
     if args.checkpoint not in (None, BEST, LAST):
         return args.checkpoint
     asked = NetworkConfig(args.network_type, args.polar)
-    run = run_folder(args.model_dir, trained_on.name, asked)
+    run = run_folder(args.model_dir, trained_on.name, asked, args.run)
     ours = run if args.checkpoint == LAST else os.path.join(run, BEST)
     authors = os.path.join(args.model_dir, trained_on.name, "Trained", "model.ckpt")
     if os.path.isdir(ours):
@@ -184,6 +184,9 @@ def _tested_checkpoint(args, trained_on):
     if args.checkpoint is not None:
         raise UserError(f"--checkpoint {args.checkpoint}: no training run of {asked} in {ours}; train it ({script}), "
                         f"or name ./{args.checkpoint} for a file or folder of that name")
+    if args.run is not None:
+        raise UserError(f"--run {args.run}: no training run of {asked} in {ours}; train it ({script}), or name weights "
+                        "with --checkpoint")
     if os.path.isdir(os.path.dirname(authors)):
         return authors
     raise UserError(f"no checkpoint of {asked}: neither ours in {ours} nor the authors' {authors}; train it "

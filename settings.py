@@ -10,6 +10,7 @@ import json
 import os
 import re
 
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 NETWORK_TYPE = re.compile(r"SAFA_([1-9]\d{0,2})|VGG_gp")
 MOST_DEVICES = 64  # more than any machine has; TensorFlow would start thousands of threads for more
 LAYERS_DOWN = 32  # pixels of the input behind one position of the last map: five 2x2 poolings
@@ -108,6 +109,13 @@ RUN = RunConfig()
 def _network_type(text):
     if not NETWORK_TYPE.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} is none of SAFA_1, SAFA_2, SAFA_4, SAFA_8, ... and VGG_gp")
+    return text
+
+
+def _run_name(text):
+    if not RUN_NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no name of letters, digits, '.', '_' and '-' (up to 60, and a "
+                                         "letter or digit first)")
     return text
 
 
@@ -215,6 +223,9 @@ def add_run_folders(parser, has_act_data):
         parser.add_argument("--act_data", metavar="FILE.mat",
                             help="ACT_data.mat (default: the one in the dataset's folder)")
     parser.add_argument("--skip_missing", action="store_true", help="leave out pairs whose files do not exist")
+    parser.add_argument("--run", type=_run_name, metavar="NAME",
+                        help="name of the run, for seeds and variants beside each other: the run's folder and its result "
+                             "files end in _NAME (default: no name)")
 
 
 def parsed(kind, args):
@@ -222,14 +233,18 @@ def parsed(kind, args):
     return kind(**{field.name: getattr(args, field.name) for field in dataclasses.fields(kind)})
 
 
-def run_folder(model_dir, dataset, network):
-    """Folder of a run's checkpoints."""
-    return os.path.join(model_dir, dataset, network.network_type, f"polar_{network.polar}")
+def run_folder(model_dir, dataset, network, run=None):
+    """Folder of a run's checkpoints; `run` is the run's name, or None."""
+    return os.path.join(model_dir, dataset, network.network_type, f"polar_{network.polar}{_suffix(run)}")
 
 
-def result_file(result_dir, dataset, network, extension):
-    """Path of a run's CSV or JSON file."""
-    return os.path.join(result_dir, dataset, f"{network.network_type}_polar_{network.polar}.{extension}")
+def result_file(result_dir, dataset, network, extension, run=None):
+    """Path of a run's CSV or JSON file; `run` is the run's name, or None."""
+    return os.path.join(result_dir, dataset, f"{network.network_type}_polar_{network.polar}{_suffix(run)}.{extension}")
+
+
+def _suffix(run):
+    return f"_{run}" if run else ""
 
 
 def read_settings(folder):
@@ -289,7 +304,7 @@ def agree_with_earlier_run(folder, network, training):
             before = getattr(earlier[kind], name)
             if before != value and (name != "epochs" or training.schedule != "constant"):
                 raise UserError(f"{folder}: holds a run with --{name} {before}, not {value}; use --{name} {before} to "
-                                "go on with it, or another --model_dir for a new run")
+                                "go on with it, or another --run or --model_dir for a new run")
 
 
 def _has_checkpoints(folder):

@@ -204,6 +204,22 @@ def test_a_run_with_other_settings_is_refused_with_both_values(trained):
     assert "--seed 0, not 5" in message
 
 
+def test_runs_with_names_lie_beside_each_other(towns, tmp_path):
+    os.symlink(towns / "Data", tmp_path / "Data")
+    for number, name in ((1, "seed-1"), (2, "seed-2")):
+        succeeds("train_cvusa.py", *SMALL, "--network_type", "SAFA_1", "--epochs", 1, "--seed", number, "--run", name,
+                 cwd=tmp_path)
+    assert sorted(os.listdir(tmp_path / "Model/CVUSA/SAFA_1")) == ["polar_1_seed-1", "polar_1_seed-2"]
+    for name in ("seed-1", "seed-2"):
+        output = succeeds("test_cvusa.py", "--network_type", "SAFA_1", "--run", name, cwd=tmp_path)
+        assert f"checkpoint: Model/CVUSA/SAFA_1/polar_1_{name}/best/ckpt-1" in output
+    assert sorted(os.listdir(tmp_path / "Result/CVUSA")) == [
+        f"SAFA_1_polar_1_seed-{number}.{kind}" for number in (1, 2) for kind in ("csv", "json")]
+    assert "--run seed-3" in complains("test_cvusa.py", "--network_type", "SAFA_1", "--run", "seed-3", cwd=tmp_path)
+    for name in ("", "../up", "a/b", "-x", "x" * 61):
+        assert "--run" in complains("test_cvusa.py", f"--run={name}", cwd=tmp_path)
+
+
 def test_a_row_with_one_column_is_named(own_towns):
     path = own_towns / "Data/CVUSA/splits/val-19zl.csv"
     path.write_text(path.read_text() + "bingmap/19/0000099.jpg\n")
