@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from recall import ranks
+from retrieval.search import search
 
 
 def main():
@@ -16,6 +16,7 @@ def main():
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--pairs", type=int, default=8884, help="queries, and as many references")
     parser.add_argument("--dimension", type=int, default=4096, help="values of a descriptor")
+    parser.add_argument("--top_k", type=int, default=0, help="winners to name for each query")
     args = parser.parse_args()
     random = np.random.default_rng(0)
     sat = random.standard_normal((args.pairs, args.dimension), np.float32)
@@ -24,7 +25,7 @@ def main():
         descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     begin = time.perf_counter()
-    ranks(sat, grd)
+    search(sat, grd, np.arange(args.pairs), top_k=args.top_k)
     seconds = time.perf_counter() - begin
     product = time.perf_counter()
     grd[:1024] @ sat.T

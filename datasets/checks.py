@@ -9,10 +9,10 @@ import struct
 import cv2
 import numpy as np
 import simplejpeg
-from scipy.spatial import cKDTree
 
 from datasets.cvact import HIT_METRES
 from datasets.image_files import JPEG_START, PNG_START, ImageError, decode_image, read_bytes, same_ratio
+from datasets.positions import distances_to_nearest
 from datasets.preparation import polar_map
 
 GRID = 4, 64  # rows and columns of a view's colours for the statistic of orientation
@@ -108,8 +108,7 @@ def leakage(splits):
             findings.append(Finding("leakage by file", "val", len(both), f"{title} are in the training split too, under "
                                     "other ids: their recall is of images that were trained on", examples=tuple(both)))
     if train.utm is not None:
-        centre = train.utm.mean(axis=0)  # so that nothing is lost in the millions of a northing
-        distances, _ = cKDTree(train.utm - centre).query(val.utm - centre)
+        distances = distances_to_nearest(val.utm, train.utm)
         near = np.flatnonzero(distances < HIT_METRES)
         if near.size:
             findings.append(Finding("leakage by distance", "val", near.size, f"places are less than {HIT_METRES:g} m "

@@ -12,9 +12,11 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from datasets.positions import within
 from datasets.registry import DATASETS
 from input_data import batches
-from recall import one_percent, ranks, recall_curve, reported_recalls, within
+from recall import one_percent, recall_curve, reported_recalls
+from retrieval.search import search
 
 # Percent, R@1, R@5, R@10, R@1%: the paper's table 1 and 2, the others as later papers quote them.
 PUBLISHED = {
@@ -97,7 +99,7 @@ def evaluate(sat, grd, near=None):
 
     Args:
         sat, grd: (N, D) float32 descriptors; row i of both is one place.
-        near: of `recall.within`, if places near the truth are to count as hits too.
+        near: of `positions.within`, if places near the truth are to count as hits too.
 
     Returns:
         {"queries": N, "references": N, "recall": {"1", "5", "10", "1%"}, "recall_curve": [recall@1, ..., recall@1%],
@@ -105,12 +107,15 @@ def evaluate(sat, grd, near=None):
         "pessimistic_recall": as "recall", with every tied reference before the truth,
         "recall_within_5m": with `near`, as "recall", where any of these references is true}. Recalls are fractions.
     """
-    closer, tied = ranks(sat, grd)
-    return {
-        "queries": len(grd), "references": len(sat), "recall": reported_recalls(closer),
-        "recall_curve": recall_curve(closer, one_percent(len(sat))).tolist(),
-        "tied_queries": int(np.count_nonzero(tied)), "pessimistic_recall": reported_recalls(closer + tied),
-    } | ({} if near is None else {"recall_within_5m": reported_recalls(ranks(sat, grd, near)[0])})
+    found = search(sat, grd, np.arange(len(grd)), near)
+    pessimistic = found.closer + found.tied
+    result = {
+        "queries": len(grd), "references": len(sat), "recall": reported_recalls(found.closer, len(sat)),
+        "recall_curve": recall_curve(found.closer, one_percent(len(sat))).tolist(),
+        "tied_queries": int(np.count_nonzero(found.tied)), "pessimistic_recall": reported_recalls(pessimistic, len(sat))}
+    if near is not None:
+        result["recall_within_5m"] = reported_recalls(found.near_closer, len(sat))
+    return result
 
 
 def recall_line(recalls):

@@ -1,17 +1,25 @@
-"""Ranks and recalls are the published code's, and a collapsed network does not look perfect."""
+"""Searches give the published code's ranks and recalls, and a collapsed network does not look perfect."""
 import numpy as np
 import pytest
 from golden_numbers import GOLDEN
 
-import recall
-from recall import one_percent, ranks, recall_at, recall_curve, reported_recalls, within
+from datasets.positions import within
+from recall import one_percent, recall_at, recall_curve, reported_recalls
+from retrieval import search as search_module
+from retrieval.search import search
 
 NUMBERS = np.load(GOLDEN / "recall.npz")
 
 
-@pytest.mark.parametrize("block_bytes", [recall.BLOCK_BYTES, 500 * 4 * 7])
+def ranks(sat, grd):
+    """Of pairs: rank, and number of ties."""
+    found = search(sat, grd, np.arange(len(grd)))
+    return found.closer, found.tied
+
+
+@pytest.mark.parametrize("block_bytes", [search_module.BLOCK_BYTES, 500 * 4 * 7])
 def test_ranks_and_recalls_equal_the_golden_ones_whatever_the_block(block_bytes, monkeypatch):
-    monkeypatch.setattr(recall, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(search_module, "BLOCK_BYTES", block_bytes)
     closer, tied = ranks(NUMBERS["sat_descriptors"], NUMBERS["grd_descriptors"])
     np.testing.assert_array_equal(closer, NUMBERS["rank_of_truth"])
     assert not tied.any()
@@ -79,7 +87,7 @@ def test_a_match_within_5_metres_of_the_truth_counts_when_asked():
     sat, grd = (random.standard_normal((2, 60, 8)).astype(np.float32))
     utm = np.array([693000.0, 6090000.0]) + random.uniform(0, 40, (60, 2))
     near = within(utm, 5.0)
-    closer, _ = ranks(sat, grd, near)
+    closer = search(sat, grd, np.arange(60), near).near_closer
     similarity = grd @ sat.T
     for query in range(60):
         hits = [row for row in range(60) if np.hypot(*(utm[row] - utm[query])) <= 5]
@@ -91,4 +99,36 @@ def test_a_match_within_5_metres_of_the_truth_counts_when_asked():
 
 def test_one_percent_is_rounded_down_and_never_nothing():
     assert [one_percent(n) for n in (8884, 100, 200, 199, 99, 1)] == [88, 1, 2, 1, 1, 1]
-    assert reported_recalls(np.zeros(20, int)) == {"1": 1, "5": 1, "10": 1, "1%": 1}
+    assert reported_recalls(np.zeros(20, int), 20) == {"1": 1, "5": 1, "10": 1, "1%": 1}
+    assert reported_recalls(np.full(20, 7), 1000)["1%"] == 1 and reported_recalls(np.full(20, 7), 700)["1%"] == 0
+
+
+@pytest.mark.parametrize("block_bytes", [search_module.BLOCK_BYTES, 2000 * 4 * 300])
+def test_one_pass_over_other_queries_than_references_gives_ranks_hits_and_winners(block_bytes, monkeypatch):
+    monkeypatch.setattr(search_module, "BLOCK_BYTES", block_bytes)
+    random = np.random.default_rng(0)
+    references = unit(random.standard_normal((2000, 16)))
+    references[1500:1600] = references[:100]  # places that look alike
+    utm = np.array([693000.0, 6090000.0]) + random.uniform(0, 100, (2000, 2))
+    truth = random.integers(0, 2000, 700)
+    queries = unit(references[truth] + 0.5 * random.standard_normal((700, 16)))
+    of_places = within(utm, 5.0)
+    near = [of_places[row] for row in truth]
+    found = search(references, queries, truth, near, top_k=7)
+    exact = queries.astype(np.float64) @ references.astype(np.float64).T
+    true = exact[np.arange(700), truth][:, None]
+    np.testing.assert_array_equal(found.closer, (exact > true + 1e-12).sum(axis=1))
+    np.testing.assert_array_equal(found.tied, (np.abs(exact - true) < 1e-7).sum(axis=1) - 1)
+    best = np.array([exact[query, rows].max() for query, rows in enumerate(near)])[:, None]
+    np.testing.assert_array_equal(found.near_closer, (exact > best + 1e-12).sum(axis=1))
+    assert (found.near_closer < found.closer).any() and found.tied.sum() >= 30
+    np.testing.assert_allclose(found.similarities, -np.sort(-exact, axis=1)[:, :7], atol=1e-12)
+    np.testing.assert_allclose(np.take_along_axis(exact, found.winners, axis=1), found.similarities, atol=1e-12)
+    assert all(len(set(row)) == 7 for row in found.winners.tolist())
+    assert search(references[:5], queries[:3], [0, 1, 2], top_k=9).winners.shape == (3, 5)
+
+
+@pytest.mark.parametrize("truth", [[0, 1], [0, 1, 5], [0, 1, -1]])
+def test_a_truth_that_names_no_reference_is_an_error(truth):
+    with pytest.raises(ValueError, match="truth"):
+        search(np.eye(5, dtype=np.float32), np.eye(5, dtype=np.float32)[:3], truth)

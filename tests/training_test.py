@@ -10,7 +10,8 @@ import pytest
 import scipy.io
 from conftest import SMALL, complains, run, succeeds
 
-from recall import ranks, reported_recalls
+from recall import reported_recalls
+from retrieval.search import search
 
 
 def lines(path):
@@ -45,8 +46,8 @@ def test_the_test_script_reports_what_the_descriptors_say(trained, tmp_path):
     saved = np.load(tmp_path / "d.npz")
     assert saved["ids"].tolist() == [f"{number:07}" for number in range(25, 35)]
     np.testing.assert_allclose(np.linalg.norm(saved["sat_descriptors"], axis=1), 1, rtol=1e-5)
-    closer, _ = ranks(saved["sat_descriptors"], saved["grd_descriptors"])
-    assert result["recall"] == reported_recalls(closer)
+    closer = search(saved["sat_descriptors"], saved["grd_descriptors"], np.arange(10)).closer
+    assert result["recall"] == reported_recalls(closer, 10)
     assert result | {"dataset": "CVUSA", "split": "val", "network_type": "SAFA_2", "polar": 1, "queries": 10,
                      "references": 10} == result
     assert len(result["recall_curve"]) == 1 and set(result["seconds"]) == {"descriptors", "ranks"}
