@@ -28,6 +28,7 @@ test: $(INSTALLED)
 
 lint: $(INSTALLED)
 	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
 
 clean-demo:
 	rm -rf demo

@@ -1,4 +1,5 @@
 """VGG16's thirteen convolutions (Simonyan & Zisserman 2015), as SAFA's branches use them (paper, section 3)."""
+
 from runtime import backend
 from runtime.weight_gradient import convolution
 
@@ -47,8 +48,12 @@ class Dropout(keras.layers.Layer):
         values = maps.shape[1] * maps.shape[2] * maps.shape[3]
         counts = -(-values // PHILOX_VALUES)  # of an image; an image begins with a count of its own
         noise = tf.raw_ops.StatelessRandomUniformFullIntV2(
-            shape=[tf.shape(maps)[0], counts * PHILOX_VALUES], key=tf.constant([self.seed], tf.uint64),
-            counter=tf.cast([position[1] * counts, position[0]], tf.uint64), dtype=tf.uint32, alg=PHILOX)
+            shape=[tf.shape(maps)[0], counts * PHILOX_VALUES],
+            key=tf.constant([self.seed], tf.uint64),
+            counter=tf.cast([position[1] * counts, position[0]], tf.uint64),
+            dtype=tf.uint32,
+            alg=PHILOX,
+        )
         keep = tf.reshape(noise[:, :values], tf.shape(maps)) < tf.constant(round(self.keep_prob * 2**32), tf.uint32)
         return maps * (tf.cast(keep, maps.dtype) / self.keep_prob)  # on CPUs a product is faster than a selection
 
@@ -94,10 +99,18 @@ class VGG16(keras.layers.Layer):
         for number, block in enumerate(BLOCKS):
             layers = []
             for name, channels in block:
-                layers.append(Conv2D(
-                    max(1, round(channels * width_multiplier)), 3, padding="same", activation="relu",
-                    data_format="channels_last", name=name, dtype=self.dtype_policy,
-                    kernel_initializer=keras.initializers.HeNormal(next(seeds))))
+                layers.append(
+                    Conv2D(
+                        max(1, round(channels * width_multiplier)),
+                        3,
+                        padding="same",
+                        activation="relu",
+                        data_format="channels_last",
+                        name=name,
+                        dtype=self.dtype_policy,
+                        kernel_initializer=keras.initializers.HeNormal(next(seeds)),
+                    )
+                )
                 if number in DROPOUT_BLOCKS and keep_prob < 1:
                     layers.append(Dropout(keep_prob, next(seeds), name=f"dropout{name[4:]}", dtype=self.dtype_policy))
             if number < len(BLOCKS) - 1:
@@ -107,8 +120,7 @@ class VGG16(keras.layers.Layer):
     @property
     def convolutions(self):
         """{name: keras.layers.Conv2D}, in order."""
-        return {layer.name: layer for block in self.blocks for layer in block
-                if isinstance(layer, keras.layers.Conv2D)}
+        return {layer.name: layer for block in self.blocks for layer in block if isinstance(layer, keras.layers.Conv2D)}
 
     def build(self, input_shape):
         for block in self.blocks:
@@ -138,4 +150,7 @@ class VGG16(keras.layers.Layer):
 
     def get_config(self):
         return super().get_config() | {
-            "width_multiplier": self.width_multiplier, "keep_prob": self.keep_prob, "seed": self.seed}
+            "width_multiplier": self.width_multiplier,
+            "keep_prob": self.keep_prob,
+            "seed": self.seed,
+        }

@@ -7,6 +7,7 @@ whether a place's position is right; that a JPEG's bytes were changed so that it
 checksums, PNG has).
 Exit code 0: nothing wrong; 1: problems, which are listed; 2: the dataset cannot be read at all.
 """
+
 from runtime.command_line import Parser, add_folders, at_least
 from runtime.errors import UserError, reported, shortened
 from runtime.files import write_whole
@@ -41,8 +42,9 @@ def main():
     kind = DATASETS[args.dataset]
     if args.act_data and not kind.has_act_data:
         raise UserError(f"--act_data: {kind.name} has none; leave it out")
-    if args.json is not None and (not args.json or os.path.isdir(args.json)
-                                  or not os.path.isdir(os.path.dirname(args.json) or ".")):
+    if args.json is not None and (
+        not args.json or os.path.isdir(args.json) or not os.path.isdir(os.path.dirname(args.json) or ".")
+    ):
         raise UserError(f"--json {args.json}: is a folder, or its folder does not exist; name a file in an existing folder")
     dataset = kind(args.data_dir, args.prepared_dir, **({"act_data": args.act_data} if args.act_data else {}))
     splits = {split: dataset.pairs(split) for split in dataset.splits}
@@ -58,10 +60,18 @@ def main():
     _report(dataset, splits, findings)
     problems = [finding for finding in findings if finding.problem]
     if args.json is not None:
-        write_whole(args.json, json.dumps(
-            {"dataset": dataset.name, "pairs": {split: len(pairs) for split, pairs in splits.items()},
-             "problems": len(problems), "findings": [dataclasses.asdict(finding) for finding in findings]},
-            indent=2).encode())
+        write_whole(
+            args.json,
+            json.dumps(
+                {
+                    "dataset": dataset.name,
+                    "pairs": {split: len(pairs) for split, pairs in splits.items()},
+                    "problems": len(problems),
+                    "findings": [dataclasses.asdict(finding) for finding in findings],
+                },
+                indent=2,
+            ).encode(),
+        )
     return 1 if problems else 0
 
 
@@ -84,8 +94,11 @@ def _check_files(dataset, split, workers):
     of_panoramas = [job.transform for job in dataset.preparations() if job.transform]
     check = functools.partial(check_pair, of_panoramas[0] if of_panoramas else None)
     with worker_map(min(workers, -(-len(paths) // 16)), chunksize=4) as parallel_map:
-        return list(tqdm(parallel_map(check, paths), f"{dataset.name} {split}", total=len(paths), unit="pair",
-                         leave=False, disable=None))
+        return list(
+            tqdm(
+                parallel_map(check, paths), f"{dataset.name} {split}", total=len(paths), unit="pair", leave=False, disable=None
+            )
+        )
 
 
 def _findings(dataset, pairs, results):
@@ -93,8 +106,9 @@ def _findings(dataset, pairs, results):
     unproved = []
     for result in results:
         tile, panorama, polar, prepared = (file and file["path"] for file in result.files)
-        unproved.append((tile, panorama, polar if result.origin in (None, "other") else None,
-                         None if result.panorama_agrees else prepared))
+        unproved.append(
+            (tile, panorama, polar if result.origin in (None, "other") else None, None if result.panorama_agrees else prepared)
+        )
     sizes = dataset.tile_size, dataset.panorama_size, PREPARED_SIZE, PREPARED_SIZE
     findings = outdated(pairs.split, _made(unproved)) + files(pairs, results, TITLES, sizes)
     return findings + orientation(pairs, [result.colours for result in results])
@@ -107,8 +121,10 @@ def _made(paths):
 
 
 def _report(dataset, splits, findings):
-    print(f"{dataset.name} in {dataset.data_dir}: " + ", ".join(
-        f"{len(pairs):,} pairs for {split}" for split, pairs in splits.items()))
+    print(
+        f"{dataset.name} in {dataset.data_dir}: "
+        + ", ".join(f"{len(pairs):,} pairs for {split}" for split, pairs in splits.items())
+    )
     for finding in sorted(findings, key=lambda finding: not finding.problem):
         split = f"{finding.split}: " if finding.split else ""
         print(f"{'PROBLEM' if finding.problem else 'note   '}  {split}{finding.count:,} {finding.text}")

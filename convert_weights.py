@@ -5,6 +5,7 @@ TARGET FILE.weights.h5 writes Keras weights; any other TARGET writes a checkpoin
 restores.
 SOURCE is either kind, or a checkpoint of a training run, recognised by its content.
 """
+
 from runtime.command_line import Parser
 from runtime.errors import UserError, importing, reported
 
@@ -26,8 +27,10 @@ def main(argv=None):
     to_keras = args.target.endswith(KERAS_ENDING)
     name = os.path.basename(args.target)
     if not name or not to_keras and name.endswith((".h5", ".keras", INDEX, DATA)):
-        raise UserError(f"TARGET {args.target!r}: name a file *{KERAS_ENDING}, or a checkpoint such as model.ckpt, of "
-                        f"which model.ckpt{INDEX} and model.ckpt{DATA} are made")
+        raise UserError(
+            f"TARGET {args.target!r}: name a file *{KERAS_ENDING}, or a checkpoint such as model.ckpt, of "
+            f"which model.ckpt{INDEX} and model.ckpt{DATA} are made"
+        )
     written = [args.target] if to_keras else [args.target + INDEX, args.target + DATA]
     for path in written:
         if os.path.isdir(path) or os.path.exists(path) and not args.overwrite:
@@ -54,8 +57,7 @@ def main(argv=None):
     if to_keras:
         checkpoints.write_keras_weights(args.target, network)
     else:
-        published_checkpoint.write(args.target, {name: variable.numpy() for name, variable in variables.items()},
-                                   step, moments)
+        published_checkpoint.write(args.target, {name: variable.numpy() for name, variable in variables.items()}, step, moments)
         print(f"Adam's moments and step: {'none in SOURCE, written as not begun' if moments is None else step}")
     print(f"{args.source} ({config}) -> {', '.join(written)}")
 

@@ -3,6 +3,7 @@
 Reads and writes below --data_dir (README, "Data"). Finished files are skipped, so a run that was stopped goes on where it
 was. An image that cannot be used is named, the others are prepared, and the exit code is 1.
 """
+
 from runtime.command_line import Parser, add_folders, at_least
 from runtime.errors import UserError, reported
 from runtime.files import remove_abandoned
@@ -18,13 +19,15 @@ from datasets.registry import DATASETS
 
 def main(argv=None):
     parser = Parser(__doc__)
-    parser.add_argument("--dataset", default="all", choices=[*DATASETS, "all"],
-                        help="what to prepare; all: every dataset that is there")
+    parser.add_argument(
+        "--dataset", default="all", choices=[*DATASETS, "all"], help="what to prepare; all: every dataset that is there"
+    )
     add_folders(parser, "data")
     parser.add_argument("--workers", type=at_least(int, 1), default=available_cores(), help="processes")
     parser.add_argument("--overwrite", action="store_true", help="prepare finished files again")
-    parser.add_argument("--no_stretch", action="store_true",
-                        help="leave out the min-max stretch of the polar maps (the paper's have it)")
+    parser.add_argument(
+        "--no_stretch", action="store_true", help="leave out the min-max stretch of the polar maps (the paper's have it)"
+    )
     args = parser.parse_args(argv)
 
     kinds = DATASETS.values() if args.dataset == "all" else [DATASETS[args.dataset]]

@@ -1,4 +1,5 @@
 """Batches of images as the network takes them, read ahead in threads (paper, section 4)."""
+
 from runtime.worker_pool import available_cores
 
 import collections
@@ -43,6 +44,7 @@ def batches(pairs, order, batch_size, sat_shape, grd_shape, threads=None, prefet
 
     order = np.asarray(order, np.int64)
     with concurrent.futures.ThreadPoolExecutor(threads or available_cores()) as pool:
+
         def begin(rows):
             images = [np.empty((len(rows), *shape, 3), np.uint8) for _, shape in views]
             return images, rows, [pool.submit(read_pair, images, place, row) for place, row in enumerate(rows)]
@@ -52,7 +54,7 @@ def batches(pairs, order, batch_size, sat_shape, grd_shape, threads=None, prefet
         try:
             while True:
                 for start in itertools.islice(starts, 1 + prefetch - len(begun)):
-                    begun.append(begin(order[start:start + batch_size]))
+                    begun.append(begin(order[start : start + batch_size]))
                 if not begun:
                     return
                 (sat, grd), rows, reads = begun.popleft()

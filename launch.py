@@ -2,6 +2,7 @@
 
 TensorFlow is imported last, so that a mistake is reported within a second.
 """
+
 from runtime.command_line import Parser, at_least
 from runtime.errors import UserError, importing
 
@@ -49,11 +50,11 @@ def launch_training(description, dataset_class):
     args = parser.parse_args()
     network, training = parsed(NetworkConfig, args), parsed(TrainingConfig, args)
     if training.batch_hard_count > training.batch_size:
-        raise UserError(f"--batch_hard_count {training.batch_hard_count}: more than the --batch_size "
-                        f"{training.batch_size}; choose fewer")
+        raise UserError(
+            f"--batch_hard_count {training.batch_hard_count}: more than the --batch_size {training.batch_size}; choose fewer"
+        )
     if training.warmup_epochs >= training.epochs:
-        raise UserError(f"--warmup_epochs {training.warmup_epochs:g}: not less than --epochs {training.epochs}; choose "
-                        "fewer")
+        raise UserError(f"--warmup_epochs {training.warmup_epochs:g}: not less than --epochs {training.epochs}; choose fewer")
     if training.continue_from is not None:
         if training.init != TrainingConfig.init:
             raise UserError("--continue_from takes all weights from its checkpoint; leave --init out")
@@ -65,16 +66,26 @@ def launch_training(description, dataset_class):
     agree_with_earlier_run(folder, network, training)
     train_pairs, val_pairs = (_checked_pairs(dataset, split, network, args) for split in ("train", "val"))
     if len(train_pairs) < training.batch_size:
-        raise UserError(f"{dataset.name} train: {len(train_pairs)} pairs are less than a batch of "
-                        f"{training.batch_size}; use a smaller --batch_size")
+        raise UserError(
+            f"{dataset.name} train: {len(train_pairs)} pairs are less than a batch of "
+            f"{training.batch_size}; use a smaller --batch_size"
+        )
     agree_on_data(folder, data_identity(train_pairs))
     _note_findings(dataset, {"train": train_pairs, "val": val_pairs}, network.polar)
 
     with importing():
         from training.run import train
-    train(network, training, parsed(RunConfig, args), train_pairs, val_pairs, folder,
-          result_file(args.result_dir, dataset.name, network, "csv", args.run),
-          os.path.join(dataset.prepared_dir, dataset.name, "cache"), dataset.negative_metres)
+    train(
+        network,
+        training,
+        parsed(RunConfig, args),
+        train_pairs,
+        val_pairs,
+        folder,
+        result_file(args.result_dir, dataset.name, network, "csv", args.run),
+        os.path.join(dataset.prepared_dir, dataset.name, "cache"),
+        dataset.negative_metres,
+    )
 
 
 def launch_testing(description, dataset_classes):
@@ -92,16 +103,21 @@ def launch_testing(description, dataset_classes):
     if len(dataset_classes) > 1:
         parser.add_argument("--split", choices=list(dataset_classes), help="which pairs to test on")
     parser.set_defaults(split=default_split)
-    parser.add_argument("--checkpoint", metavar="{best,last,PATH}",
-                        help="weights to test. best: of the training run below --model_dir, those of the epoch with "
-                             "the best R@1 on the validation split, which is also the split tested on, as usual for "
-                             "these datasets. last: the run's newest. PATH: ours, the authors' or Keras's, or a folder "
-                             "whose newest are taken; ./last for one of that name (default: best where there is a run, "
-                             f"else the authors' in {trained_on.name}/Trained/model.ckpt below --model_dir)")
-    parser.add_argument("--batch_size", type=at_least(int, 1), default=32, metavar="PAIRS",
-                        help="pairs at a time; does not change the result")
-    parser.add_argument("--save_descriptors", metavar="FILE.npz",
-                        help="write ids, sat_descriptors and grd_descriptors to this file")
+    parser.add_argument(
+        "--checkpoint",
+        metavar="{best,last,PATH}",
+        help="weights to test. best: of the training run below --model_dir, those of the epoch with "
+        "the best R@1 on the validation split, which is also the split tested on, as usual for "
+        "these datasets. last: the run's newest. PATH: ours, the authors' or Keras's, or a folder "
+        "whose newest are taken; ./last for one of that name (default: best where there is a run, "
+        f"else the authors' in {trained_on.name}/Trained/model.ckpt below --model_dir)",
+    )
+    parser.add_argument(
+        "--batch_size", type=at_least(int, 1), default=32, metavar="PAIRS", help="pairs at a time; does not change the result"
+    )
+    parser.add_argument(
+        "--save_descriptors", metavar="FILE.npz", help="write ids, sat_descriptors and grd_descriptors to this file"
+    )
     add_devices(parser)
     add_precision(parser)
     add_network(parser, from_checkpoint=True)
@@ -111,8 +127,10 @@ def launch_testing(description, dataset_classes):
             raise UserError("--save_descriptors: name a file")
         folder = os.path.dirname(args.save_descriptors) or "."
         if os.path.isdir(args.save_descriptors) or not os.path.isdir(folder):
-            raise UserError(f"--save_descriptors {args.save_descriptors}: is a folder, or its folder does not exist; name "
-                            "a file in an existing folder")
+            raise UserError(
+                f"--save_descriptors {args.save_descriptors}: is a folder, or its folder does not exist; name "
+                "a file in an existing folder"
+            )
     source = _tested_checkpoint(args, trained_on)
     network = use_checkpoint(source, lambda path, _: checkpoint_network(args, path))
     dataset = _dataset(dataset_classes[args.split], network, args)
@@ -140,9 +158,17 @@ def launch_testing(description, dataset_classes):
         if distribution.is_chief:
             print(f"checkpoint: {path}", flush=True)
             checkpoints.print_left_aside(path, aside)
-        evaluation.test(evaluation.Describer(model, distribution), pairs, network, path, args.batch_size, json_path,
-                        args.save_descriptors, hit_metres=dataset.hit_metres,
-                        precision=args.precision)
+        evaluation.test(
+            evaluation.Describer(model, distribution),
+            pairs,
+            network,
+            path,
+            args.batch_size,
+            json_path,
+            args.save_descriptors,
+            hit_metres=dataset.hit_metres,
+            precision=args.precision,
+        )
 
 
 def _dataset(dataset_class, network, args):
@@ -154,16 +180,18 @@ def _dataset(dataset_class, network, args):
 
 
 def _checked_pairs(dataset, split, network, args):
-    return check_files(dataset.pairs(split, network.polar), dataset, network.sat_shape, network.grd_shape,
-                   args.skip_missing)
+    return check_files(dataset.pairs(split, network.polar), dataset, network.sat_shape, network.grd_shape, args.skip_missing)
 
 
 def _note_findings(dataset, splits, polar):
     """Say what check_data.py would, as far as it takes no time."""
     findings = listing(dataset, splits)
     if polar:
-        findings += [finding for split, pairs in splits.items()
-                     for finding in outdated(split, zip(resolve_case(pairs.tile_paths), pairs.sat_paths, strict=True))]
+        findings += [
+            finding
+            for split, pairs in splits.items()
+            for finding in outdated(split, zip(resolve_case(pairs.tile_paths), pairs.sat_paths, strict=True))
+        ]
     for finding in findings:
         print(f"{dataset.name} {finding.split}: {finding.count:,} {finding.text}", flush=True)
     if any(finding.problem for finding in findings):
@@ -182,12 +210,17 @@ def _tested_checkpoint(args, trained_on):
         return ours
     script = f"train_{trained_on.name.lower()}.py"
     if args.checkpoint is not None:
-        raise UserError(f"--checkpoint {args.checkpoint}: no training run of {asked} in {ours}; train it ({script}), "
-                        f"or name ./{args.checkpoint} for a file or folder of that name")
+        raise UserError(
+            f"--checkpoint {args.checkpoint}: no training run of {asked} in {ours}; train it ({script}), "
+            f"or name ./{args.checkpoint} for a file or folder of that name"
+        )
     if args.run is not None:
-        raise UserError(f"--run {args.run}: no training run of {asked} in {ours}; train it ({script}), or name weights "
-                        "with --checkpoint")
+        raise UserError(
+            f"--run {args.run}: no training run of {asked} in {ours}; train it ({script}), or name weights with --checkpoint"
+        )
     if os.path.isdir(os.path.dirname(authors)):
         return authors
-    raise UserError(f"no checkpoint of {asked}: neither ours in {ours} nor the authors' {authors}; train it "
-                    f"({script}), or name one with --checkpoint")
+    raise UserError(
+        f"no checkpoint of {asked}: neither ours in {ours} nor the authors' {authors}; train it "
+        f"({script}), or name one with --checkpoint"
+    )

@@ -1,4 +1,5 @@
 """The polar transform: an aerial tile as seen from its centre, one column an azimuth (paper, section 3.1)."""
+
 import functools
 
 import cv2
@@ -36,8 +37,7 @@ def _sampling(size, height, width):
     """
     rows, columns = sample_coordinates(size, height, width)
     top, left = np.floor(rows).astype(int), np.floor(columns).astype(int)
-    taps = {(down, right): np.dstack([left + right, top + down]).astype(np.int16)
-            for down in (0, 1) for right in (0, 1)}
+    taps = {(down, right): np.dstack([left + right, top + down]).astype(np.int16) for down in (0, 1) for right in (0, 1)}
     weights = (top + 1 - rows, rows - top, left + 1 - columns, columns - left)
     return taps, [np.repeat(weight[..., None], 3, axis=2) for weight in weights]
 
@@ -62,8 +62,10 @@ def polar_transform(aerial, height=HEIGHT, width=WIDTH):
         raise ValueError(f"an aerial tile is (S, S, 3), not {aerial.shape}")
     taps, (top, bottom, left, right) = _sampling(size, height, width)
     # Nearest-neighbour remap at whole pixels is OpenCV's fastest gather, with the border's zeros for nothing.
-    pixel = {corner: cv2.remap(aerial, tap, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
-             for corner, tap in taps.items()}
+    pixel = {
+        corner: cv2.remap(aerial, tap, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+        for corner, tap in taps.items()
+    }
     polar = np.empty((height, width, 3))
     for start in range(0, height, ROWS_AT_A_TIME):
         rows = slice(start, start + ROWS_AT_A_TIME)

@@ -1,4 +1,5 @@
 """Recalls of a retrieval: how often the true place is among the K nearest (paper, section 4.1)."""
+
 import numpy as np
 
 REPORTED = (1, 5, 10)

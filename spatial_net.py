@@ -1,4 +1,5 @@
 """The networks: two un-shared branches from images to L2-normalised descriptors (paper, section 3)."""
+
 from runtime import backend  # noqa: F401
 
 import keras
@@ -95,12 +96,12 @@ def branch(view, image_shape, embeddings, width_multiplier=1.0, keep_prob=0.8, s
     images = keras.Input((*image_shape, 3), dtype="float32", name=f"{view}_images")
     maps = VGG16(width_multiplier, keep_prob, seed, name=f"VGG_{view}", dtype=policy)(images)
     if embeddings:
-        maps = keras.layers.MaxPooling2D(2, padding="same", data_format="channels_last", name=f"pool_{view}",
-                                         dtype=policy)(maps)
+        maps = keras.layers.MaxPooling2D(2, padding="same", data_format="channels_last", name=f"pool_{view}", dtype=policy)(
+            maps
+        )
         features = SpatialAwareEmbedding(embeddings, seed, name=f"spatial_{view}", dtype="float32")(maps)
     else:
-        features = keras.layers.GlobalMaxPooling2D(data_format="channels_last", name=f"pool_{view}",
-                                                     dtype=policy)(maps)
+        features = keras.layers.GlobalMaxPooling2D(data_format="channels_last", name=f"pool_{view}", dtype=policy)(maps)
     return keras.Model(images, L2Normalization(name=f"normalize_{view}", dtype="float32")(features), name=f"branch_{view}")
 
 
@@ -119,7 +120,15 @@ def network(config, keep_prob=0.8, seed=None, precision="float32"):
         alone is `keras.Model(model.inputs[0], model.outputs[0])`, the satellite's, or that of the others.
     """
     sat, grd = (
-        branch(view, shape, config.embeddings, config.width_multiplier, keep_prob,
-               None if seed is None else 2 * seed + number, precision)
-        for number, (view, shape) in enumerate((("sat", config.sat_shape), ("grd", config.grd_shape))))
+        branch(
+            view,
+            shape,
+            config.embeddings,
+            config.width_multiplier,
+            keep_prob,
+            None if seed is None else 2 * seed + number,
+            precision,
+        )
+        for number, (view, shape) in enumerate((("sat", config.sat_shape), ("grd", config.grd_shape)))
+    )
     return keras.Model([sat.input, grd.input], [sat.output, grd.output], name=config.network_type)

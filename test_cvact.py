@@ -2,6 +2,7 @@
 
 Prints a table and writes Result/CVACT/<network_type>_polar_<0|1>.json (Result/CVACT_test/... with --split test).
 """
+
 from runtime.errors import reported
 
 from datasets.cvact import CVACT, CVACTTest

@@ -2,6 +2,7 @@
 
 Prints a table and writes Result/CVUSA/<network_type>_polar_<0|1>.json.
 """
+
 from runtime.errors import reported
 
 from datasets.cvusa import CVUSA

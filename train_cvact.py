@@ -4,6 +4,7 @@ After every epoch: recall on the validation split, a line in Result/CVACT/<netwo
 in Model/CVACT/<network_type>/polar_<0|1>/. The same command again goes on from the last saved step. All GPUs of this
 machine are used automatically; set TF_CONFIG for several machines (docs/training.md).
 """
+
 from runtime.errors import reported
 
 from datasets.cvact import CVACT

@@ -1,4 +1,5 @@
 """The weighted soft-margin triplet loss over all pairs of a batch (paper, section 3.3; Hu et al. 2018)."""
+
 from runtime import backend  # noqa: F401
 
 from keras import ops
@@ -42,8 +43,10 @@ def triplet_loss(sat, grd, negatives=None, batch_hard_count=0):
         batch = ops.cast(ops.shape(sat)[0], "float32")
         return _quotient(ops.sum(losses), batch * (batch - 1.0) if negatives is None else ops.sum(negatives))
 
-    return (soft_margin(ops.transpose(ground_to_satellite), None if negatives is None else ops.transpose(negatives))
-            + soft_margin(satellite_to_ground, negatives)) / 2.0
+    return (
+        soft_margin(ops.transpose(ground_to_satellite), None if negatives is None else ops.transpose(negatives))
+        + soft_margin(satellite_to_ground, negatives)
+    ) / 2.0
 
 
 def _quotient(total, count):

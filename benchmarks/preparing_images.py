@@ -3,6 +3,7 @@
 Prints milliseconds for each stage (best of several), and for PNG encodings size against time.
 Run from the repository's root: python -m benchmarks.preparing_images
 """
+
 import argparse
 import io
 import time
@@ -47,8 +48,7 @@ def milliseconds(function, repeats):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--repeats", type=int, default=20, help="calls of which the fastest counts")
     repeats = parser.parse_args().repeats
     cv2.setNumThreads(1)
@@ -60,8 +60,10 @@ def compare(size, repeats):
     """Print the stages of one tile of `size` x `size` pixels."""
     # Blurred noise of several wavelengths compresses about as natural images do.
     random = np.random.default_rng(0)
-    tile = sum(cv2.resize(random.uniform(0, 80, (size // step, size // step, 3)), (size, size),
-                          interpolation=cv2.INTER_CUBIC) for step in (2, 10, 50))
+    tile = sum(
+        cv2.resize(random.uniform(0, 80, (size // step, size // step, 3)), (size, size), interpolation=cv2.INTER_CUBIC)
+        for step in (2, 10, 50)
+    )
     tile = np.clip(tile, 0, 255).astype(np.uint8)
     jpeg = cv2.imencode(".jpg", tile, (cv2.IMWRITE_JPEG_QUALITY, 92))[1].tobytes()
     polar = polar_transform(tile)
@@ -73,20 +75,29 @@ def compare(size, repeats):
         content = io.BytesIO()
         Image.fromarray(prepared).save(content, "PNG")
         return content.getvalue()
-    ours = {"decode": milliseconds(lambda: decode_image("", jpeg), repeats),
-            "transform": milliseconds(lambda: polar_transform(tile), repeats),
-            "stretch": milliseconds(lambda: min_max_stretch(polar), repeats),
-            "encode": milliseconds(lambda: cv2.imencode(".png", prepared, PNG), repeats)}
-    plain = {"decode": milliseconds(lambda: cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR), repeats),
-             "transform": milliseconds(lambda: plain_polar_transform(tile), repeats),
-             "stretch": ours["stretch"],
-             "encode": milliseconds(published_encoding, repeats)}
+
+    ours = {
+        "decode": milliseconds(lambda: decode_image("", jpeg), repeats),
+        "transform": milliseconds(lambda: polar_transform(tile), repeats),
+        "stretch": milliseconds(lambda: min_max_stretch(polar), repeats),
+        "encode": milliseconds(lambda: cv2.imencode(".png", prepared, PNG), repeats),
+    }
+    plain = {
+        "decode": milliseconds(lambda: cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR), repeats),
+        "transform": milliseconds(lambda: plain_polar_transform(tile), repeats),
+        "stretch": ours["stretch"],
+        "encode": milliseconds(published_encoding, repeats),
+    }
     for name, stages in (("ours", ours), ("plain", plain)):
-        print(f"{size}x{size} {name:>5}: {sum(stages.values()):5.1f} ms = " + " + ".join(
-            f"{stage} {value:.1f}" for stage, value in stages.items()))
-    print(f"  ratio {sum(plain.values()) / sum(ours.values()):.1f}; transform alone "
-          f"{plain['transform'] / ours['transform']:.1f}; size of the file "
-          f"{len(cv2.imencode('.png', prepared, PNG)[1]) / len(published_encoding()):.2f} of Pillow's")
+        print(
+            f"{size}x{size} {name:>5}: {sum(stages.values()):5.1f} ms = "
+            + " + ".join(f"{stage} {value:.1f}" for stage, value in stages.items())
+        )
+    print(
+        f"  ratio {sum(plain.values()) / sum(ours.values()):.1f}; transform alone "
+        f"{plain['transform'] / ours['transform']:.1f}; size of the file "
+        f"{len(cv2.imencode('.png', prepared, PNG)[1]) / len(published_encoding()):.2f} of Pillow's"
+    )
 
 
 if __name__ == "__main__":

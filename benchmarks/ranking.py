@@ -2,6 +2,7 @@
 
 Run from the repository's root: python -m benchmarks.ranking
 """
+
 import argparse
 import resource
 import time
@@ -12,8 +13,7 @@ from retrieval.search import search
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--pairs", type=int, default=8884, help="queries, and as many references")
     parser.add_argument("--dimension", type=int, default=4096, help="values of a descriptor")
     parser.add_argument("--top_k", type=int, default=0, help="winners to name for each query")
@@ -31,8 +31,10 @@ def main():
     grd[:1024] @ sat.T
     share = (time.perf_counter() - product) * args.pairs / 1024 / seconds
     gigabytes = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e6
-    print(f"{args.pairs:,} x {args.pairs:,} at {args.dimension:,}: {seconds:.1f} s, of which matrix products "
-          f"{share:.0%}; at most {gigabytes:.2f} GB beyond the descriptors")
+    print(
+        f"{args.pairs:,} x {args.pairs:,} at {args.dimension:,}: {seconds:.1f} s, of which matrix products "
+        f"{share:.0%}; at most {gigabytes:.2f} GB beyond the descriptors"
+    )
 
 
 if __name__ == "__main__":

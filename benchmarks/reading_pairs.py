@@ -3,6 +3,7 @@
 Also: seconds and memory for a list of a million rows.
 Run from the repository's root: python -m benchmarks.reading_pairs
 """
+
 from runtime.worker_pool import available_cores
 
 import argparse
@@ -31,11 +32,18 @@ def images(folder, count):
     paths = {"sat": [], "grd": []}
     for number in range(count):
         for view, (height, width), extension in (("sat", SHAPE, "png"), ("grd", (224, 1232), "jpg")):
-            image = sum(cv2.resize(random.uniform(0, 80, (height // step, width // step, 3)), (width, height),
-                                   interpolation=cv2.INTER_CUBIC) for step in (2, 10, 50))
+            image = sum(
+                cv2.resize(
+                    random.uniform(0, 80, (height // step, width // step, 3)), (width, height), interpolation=cv2.INTER_CUBIC
+                )
+                for step in (2, 10, 50)
+            )
             paths[view].append(os.path.join(folder, f"{view}{number}.{extension}"))
-            cv2.imwrite(paths[view][-1], np.clip(image, 0, 255).astype(np.uint8),
-                        PNG if extension == "png" else (cv2.IMWRITE_JPEG_QUALITY, 92))
+            cv2.imwrite(
+                paths[view][-1],
+                np.clip(image, 0, 255).astype(np.uint8),
+                PNG if extension == "png" else (cv2.IMWRITE_JPEG_QUALITY, 92),
+            )
     return Pairs("benchmark", "train", [str(number) for number in range(count)], paths["sat"], paths["grd"])
 
 
@@ -48,37 +56,46 @@ def rate(pairs, threads, cache=None):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--pairs", type=int, default=512, help="pairs of an epoch")
     parser.add_argument("--rows", type=int, default=1_000_000, help="of the list")
     args = parser.parse_args()
     cv2.setNumThreads(1)
     cores = available_cores()
-    print("a step consumes, pairs/s: " + ", ".join(
-        f"{flop / GFLOP_PAIR / 1e9:,.0f} on a GPU of {name}" for name, flop in GPUS.items()))
+    print(
+        "a step consumes, pairs/s: "
+        + ", ".join(f"{flop / GFLOP_PAIR / 1e9:,.0f} on a GPU of {name}" for name, flop in GPUS.items())
+    )
     with tempfile.TemporaryDirectory() as folder:
         pairs = images(folder, args.pairs)
         rate(pairs, 1)
         one = max(rate(pairs, 1) for _ in range(3))
         for threads in sorted({1, cores}):
             name, value = f"no cache, {threads} threads", max(rate(pairs, threads) for _ in range(3))
-            print(f"{name}: {value:,.0f} pairs/s ({value / one:.2f} times one thread); cores to feed them: " + ", ".join(
-                f"{flop / GFLOP_PAIR / 1e9 / one:.1f}" for flop in GPUS.values()))
-        for name, cache in (("memory", MemoryCache(pairs, (SHAPE, SHAPE))),
-                            ("disk", DiskCache(pairs, (SHAPE, SHAPE), os.path.join(folder, "cache")))):
+            print(
+                f"{name}: {value:,.0f} pairs/s ({value / one:.2f} times one thread); cores to feed them: "
+                + ", ".join(f"{flop / GFLOP_PAIR / 1e9 / one:.1f}" for flop in GPUS.values())
+            )
+        for name, cache in (
+            ("memory", MemoryCache(pairs, (SHAPE, SHAPE))),
+            ("disk", DiskCache(pairs, (SHAPE, SHAPE), os.path.join(folder, "cache"))),
+        ):
             rate(pairs, cores, cache)
             value = max(rate(pairs, cores, cache) for _ in range(3))
-            print(f"--cache {name}, from the second epoch, {cores} threads: {value:,.0f} pairs/s "
-                  f"({value / one:.1f} times one thread without)")
+            print(
+                f"--cache {name}, from the second epoch, {cores} threads: {value:,.0f} pairs/s "
+                f"({value / one:.1f} times one thread without)"
+            )
         os.makedirs(os.path.join(folder, "CVUSA", "splits"))
         with open(os.path.join(folder, "CVUSA", "splits", "train-19zl.csv"), "w") as file:
             for row in range(args.rows):
                 file.write(f"bingmap/19/{row:07}.jpg,streetview/panos/{row:07}.jpg,streetview/annotations/{row:07}.png\n")
         begin = time.perf_counter()
         CVUSA(folder).pairs("train")
-        print(f"a list of {args.rows:,} rows: {time.perf_counter() - begin:.1f} s, the process then has "
-              f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
+        print(
+            f"a list of {args.rows:,} rows: {time.perf_counter() - begin:.1f} s, the process then has "
+            f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB"
+        )
 
 
 if __name__ == "__main__":

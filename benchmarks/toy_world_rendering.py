@@ -3,6 +3,7 @@
 One process, one thread. "town" is the drawing of the height field, shared by the places of a district; each other stage
 is the median over the places. Run from the repository's root: python -m benchmarks.toy_world_rendering
 """
+
 import argparse
 import os
 import tempfile

@@ -4,6 +4,7 @@ The yardsticks: the best single convolution of the network alone, and the same n
 with a GradientTape step. Every measurement runs in a process of its own, one after the other, so its peak memory is its own.
 The step is the training script's, with dropout and Adam; its images are read from files that are made for it.
 """
+
 import argparse
 import os
 import resource
@@ -14,8 +15,17 @@ import time
 
 GFLOP_IMAGE = 42.3  # of one branch forward, 112x616: two for each multiplication and addition of the convolutions
 GFLOP_PAIR = 6 * GFLOP_IMAGE  # two images; backward costs twice forward
-CONVOLUTIONS = ((112, 616, 3, 64), (112, 616, 64, 64), (56, 308, 64, 128), (56, 308, 128, 128), (28, 154, 128, 256),
-                (28, 154, 256, 256), (14, 77, 256, 512), (14, 77, 512, 512), (7, 39, 512, 512))
+CONVOLUTIONS = (
+    (112, 616, 3, 64),
+    (112, 616, 64, 64),
+    (56, 308, 64, 128),
+    (56, 308, 128, 128),
+    (28, 154, 128, 256),
+    (28, 154, 256, 256),
+    (14, 77, 256, 512),
+    (14, 77, 512, 512),
+    (7, 39, 512, 512),
+)
 
 
 def shortest(function, repeats=3):
@@ -71,8 +81,9 @@ def plain_seconds(precision, batch_size):
             sat, grd = describe(images, True)
             distances = 2 - 2 * tf.matmul(sat, grd, transpose_b=True)
             positive = tf.linalg.diag_part(distances)
-            loss = tf.reduce_mean(tf.nn.softplus(10 * (positive - distances))
-                                  + tf.nn.softplus(10 * (positive[:, None] - distances)))
+            loss = tf.reduce_mean(
+                tf.nn.softplus(10 * (positive - distances)) + tf.nn.softplus(10 * (positive[:, None] - distances))
+            )
         variables = [variable for each in branches for variable in each.trainable_variables]
         optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
         return loss
@@ -80,8 +91,10 @@ def plain_seconds(precision, batch_size):
     random = np.random.default_rng(0)
     images = [tf.constant(random.integers(0, 256, (batch_size, 112, 616, 3), np.uint8)) for _ in range(2)]
     forward = tf.function(lambda images: describe(images, False))
-    return [shortest(lambda: [each.numpy() for each in forward(images)]) / batch_size,
-            shortest(lambda: step(images).numpy()) / batch_size]
+    return [
+        shortest(lambda: [each.numpy() for each in forward(images)]) / batch_size,
+        shortest(lambda: step(images).numpy()) / batch_size,
+    ]
 
 
 def measure(precision, batch_size, micro_batch, plain):
@@ -124,8 +137,7 @@ def measure(precision, batch_size, micro_batch, plain):
     with tempfile.TemporaryDirectory() as folder:
         paths = []
         for name, size in (("sat.png", (112, 616)), ("grd.jpg", (224, 1232))):
-            smooth = cv2.resize(random.integers(0, 256, (14, 77, 3), np.uint8), size[::-1],
-                                interpolation=cv2.INTER_CUBIC)
+            smooth = cv2.resize(random.integers(0, 256, (14, 77, 3), np.uint8), size[::-1], interpolation=cv2.INTER_CUBIC)
             paths.append(os.path.join(folder, name))
             cv2.imwrite(paths[-1], smooth)
         count = 4 * batch_size
@@ -140,22 +152,35 @@ def measure(precision, batch_size, micro_batch, plain):
         seconds = time.perf_counter() - begin
 
     gpus = tf.config.list_physical_devices("GPU")
-    peak = (tf.config.experimental.get_memory_info("GPU:0")["peak"] if gpus
-            else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-    print(f"{precision}, batch {batch_size}{f' in parts of {micro_batch}' if micro_batch else ''}, on "
-          f"{backend.devices()}: best single convolution {best:,.0f} GFLOP/s (first one {rates[0]:,.0f})")
-    for name, taken, flop, plainly in (("forward", forward_seconds, 2 * GFLOP_IMAGE, plain[0]),
-                                       ("step", step_seconds, GFLOP_PAIR, plain[1])):
-        print(f"  {name:8} {1 / taken:8.2f} pairs/s, {taken:.4f} s a pair, {flop / taken:,.0f} GFLOP/s = "
-              f"{100 * flop / taken / best:.0f} % of that; {plainly / taken:.2f} times the plain network's pairs/s")
-    print(f"  waiting for input: {100 * waited / seconds:.1f} % of {seconds / 4:.2f} s a step; peak memory "
-          f"{peak / 1e9:.1f} GB{'' if gpus else ' of the whole process'}", flush=True)
+    peak = (
+        tf.config.experimental.get_memory_info("GPU:0")["peak"]
+        if gpus
+        else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    )
+    print(
+        f"{precision}, batch {batch_size}{f' in parts of {micro_batch}' if micro_batch else ''}, on "
+        f"{backend.devices()}: best single convolution {best:,.0f} GFLOP/s (first one {rates[0]:,.0f})"
+    )
+    for name, taken, flop, plainly in (
+        ("forward", forward_seconds, 2 * GFLOP_IMAGE, plain[0]),
+        ("step", step_seconds, GFLOP_PAIR, plain[1]),
+    ):
+        print(
+            f"  {name:8} {1 / taken:8.2f} pairs/s, {taken:.4f} s a pair, {flop / taken:,.0f} GFLOP/s = "
+            f"{100 * flop / taken / best:.0f} % of that; {plainly / taken:.2f} times the plain network's pairs/s"
+        )
+    print(
+        f"  waiting for input: {100 * waited / seconds:.1f} % of {seconds / 4:.2f} s a step; peak memory "
+        f"{peak / 1e9:.1f} GB{'' if gpus else ' of the whole process'}",
+        flush=True,
+    )
 
 
 def _has_bfloat16():
     from runtime import backend
 
     import tensorflow as tf
+
     has = bool(tf.config.list_physical_devices("GPU")) or backend.cpu_has_bfloat16()
     if not has:
         print("bfloat16 is left out: this CPU computes it in software")
@@ -164,8 +189,13 @@ def _has_bfloat16():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--precision", nargs="+", choices=("float32", "tf32", "bfloat16"), default=None,
-                        help="(default: float32, and bfloat16 where the processor has instructions for it)")
+    parser.add_argument(
+        "--precision",
+        nargs="+",
+        choices=("float32", "tf32", "bfloat16"),
+        default=None,
+        help="(default: float32, and bfloat16 where the processor has instructions for it)",
+    )
     parser.add_argument("--batch_size", type=int, default=8, help="pairs")
     parser.add_argument("--micro_batch", type=int, help="pairs that go through the network at a time")
     parser.add_argument("--in_process", nargs=2, type=float, metavar="SECONDS", help=argparse.SUPPRESS)
@@ -181,9 +211,18 @@ def main():
         return
 
     def run(precision, *arguments, **options):
-        command = [sys.executable, "-m", "benchmarks.training_speed", "--precision", precision, "--batch_size",
-                   str(args.batch_size), *arguments]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.training_speed",
+            "--precision",
+            precision,
+            "--batch_size",
+            str(args.batch_size),
+            *arguments,
+        ]
         return subprocess.run(command, check=True, **options)
+
     parts = ["--micro_batch", str(args.micro_batch)] if args.micro_batch else []
     for precision in args.precision:
         try:

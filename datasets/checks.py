@@ -1,4 +1,5 @@
 """What can be wrong with a dataset that loads: each check is a function from pairs or files to findings."""
+
 import collections
 import dataclasses
 import hashlib
@@ -45,6 +46,7 @@ class Finding:
         problem: whether it is one; else a note.
         examples: the files or ids.
     """
+
     check: str
     split: str
     count: int
@@ -67,18 +69,32 @@ def listing(dataset, splits):
     for name, pairs in splits.items():
         published = dataset.published_counts[name]
         if len(pairs) != published:
-            findings.append(Finding("count", name, len(pairs), f"pairs, where the published split has {published:,}",
-                                    problem=False))
+            findings.append(
+                Finding("count", name, len(pairs), f"pairs, where the published split has {published:,}", problem=False)
+            )
         twice = [each for each, count in collections.Counter(pairs.ids).items() if count > 1]
         if twice:
-            findings.append(Finding("duplicate ids", name, len(twice), "ids are listed more than once: in training "
-                                    "such a pair is its own negative, in testing it fills two ranks",
-                                    examples=tuple(twice)))
+            findings.append(
+                Finding(
+                    "duplicate ids",
+                    name,
+                    len(twice),
+                    "ids are listed more than once: in training such a pair is its own negative, in testing it fills two ranks",
+                    examples=tuple(twice),
+                )
+            )
         for title, rows in _files_of_rows(pairs).items():
             repeated = [path for path, ids in rows.items() if len(ids) > 1]
             if repeated:
-                findings.append(Finding("duplicate files", name, len(repeated), f"{title} stand in more than one row: at "
-                                        "most one of these rows can be right", examples=tuple(repeated)))
+                findings.append(
+                    Finding(
+                        "duplicate files",
+                        name,
+                        len(repeated),
+                        f"{title} stand in more than one row: at most one of these rows can be right",
+                        examples=tuple(repeated),
+                    )
+                )
     return findings + leakage(splits)
 
 
@@ -98,22 +114,46 @@ def leakage(splits):
         return []
     train, val = splits["train"], splits["val"]
     shared = sorted(set(train.ids) & set(val.ids))
-    findings = [Finding("leakage by id", "val", len(shared), "ids are in the training split too: their recall is of "
-                                                             "places that were trained on", examples=tuple(shared))
-                ] if shared else []
+    findings = (
+        [
+            Finding(
+                "leakage by id",
+                "val",
+                len(shared),
+                "ids are in the training split too: their recall is of places that were trained on",
+                examples=tuple(shared),
+            )
+        ]
+        if shared
+        else []
+    )
     for title, rows in _files_of_rows(val).items():
         trained = _files_of_rows(train)[title]
         both = [path for path, ids in rows.items() if ids - trained.get(path, ids)]  # the same ids are said above
         if both:
-            findings.append(Finding("leakage by file", "val", len(both), f"{title} are in the training split too, under "
-                                    "other ids: their recall is of images that were trained on", examples=tuple(both)))
+            findings.append(
+                Finding(
+                    "leakage by file",
+                    "val",
+                    len(both),
+                    f"{title} are in the training split too, under other ids: their recall is of images that were trained on",
+                    examples=tuple(both),
+                )
+            )
     if train.utm is not None:
         distances = distances_to_nearest(val.utm, train.utm)
         near = np.flatnonzero(distances < HIT_METRES)
         if near.size:
-            findings.append(Finding("leakage by distance", "val", near.size, f"places are less than {HIT_METRES:g} m "
-                                    "from a training place", problem=False,
-                                    examples=tuple(val.ids[row] for row in near)))
+            findings.append(
+                Finding(
+                    "leakage by distance",
+                    "val",
+                    near.size,
+                    f"places are less than {HIT_METRES:g} m from a training place",
+                    problem=False,
+                    examples=tuple(val.ids[row] for row in near),
+                )
+            )
     return findings
 
 
@@ -124,15 +164,31 @@ def outdated(split, made):
         split: name of the split.
         made: (source, prepared file) paths; those that do not exist are another check's.
     """
+
     def changed(path):
         try:
             return os.stat(path).st_mtime_ns
         except OSError:
             return None
-    old = [prepared for source, prepared in made
-           if None not in (times := (changed(source), changed(prepared))) and times[1] < times[0]]
-    return [Finding("outdated", split, len(old), "prepared files are older than what they are made from: run "
-                    "data_preparation.py --overwrite", examples=tuple(old))] if old else []
+
+    old = [
+        prepared
+        for source, prepared in made
+        if None not in (times := (changed(source), changed(prepared))) and times[1] < times[0]
+    ]
+    return (
+        [
+            Finding(
+                "outdated",
+                split,
+                len(old),
+                "prepared files are older than what they are made from: run data_preparation.py --overwrite",
+                examples=tuple(old),
+            )
+        ]
+        if old
+        else []
+    )
 
 
 def missing(split, title, paths):
@@ -151,6 +207,7 @@ class CheckedPair:
         panorama_agrees: whether the prepared panorama is made from the panorama; None where it cannot be told.
         colours: (2, rows, columns, 3) float32 of the polar map and the panorama, or None.
     """
+
     files: tuple
     origin: str | None
     panorama_agrees: bool | None
@@ -173,8 +230,13 @@ def check_pair(prepare_panorama, paths):
     if tile is not None and tile.shape[0] == tile.shape[1]:
         expected = polar_map(tile)
         if polar is not None:
-            origin = ("published" if np.array_equal(polar, expected) else
-                      "unstretched" if np.array_equal(polar, polar_map(tile, stretch=False)) else "other")
+            origin = (
+                "published"
+                if np.array_equal(polar, expected)
+                else "unstretched"
+                if np.array_equal(polar, polar_map(tile, stretch=False))
+                else "other"
+            )
         else:
             polar = expected
     if prepare_panorama is not None and panorama is not None and panorama.shape[1] == 2 * panorama.shape[0]:
@@ -215,7 +277,7 @@ def _kinds(content, image):
 
 def _colours(image):
     """The colours of an image's lower half, of the ground near by, relative to their row's mean, of length 1 a row."""
-    colours = cv2.resize(image[image.shape[0] // 2:], GRID[::-1], interpolation=cv2.INTER_AREA).astype(np.float32)
+    colours = cv2.resize(image[image.shape[0] // 2 :], GRID[::-1], interpolation=cv2.INTER_AREA).astype(np.float32)
     colours -= colours.mean(axis=1, keepdims=True)
     return colours / np.maximum(np.sqrt((colours**2).sum(axis=1, keepdims=True)), 1)
 
@@ -237,15 +299,31 @@ def copies(results, titles):
         for split, of_digest in paths.items():
             groups = [" = ".join(sorted(same)) for same in of_digest.values() if len(same) > 1]
             if groups:
-                findings.append(Finding("copies", split, len(groups), f"{title} lie there more than once, under several "
-                                        "names: at most one of these pairs can be right", examples=tuple(groups)))
+                findings.append(
+                    Finding(
+                        "copies",
+                        split,
+                        len(groups),
+                        f"{title} lie there more than once, under several names: at most one of these pairs can be right",
+                        examples=tuple(groups),
+                    )
+                )
         if {"train", "val"} <= set(paths):
-            shared = [" = ".join(sorted(same | paths["train"][digest])) for digest, same in paths["val"].items()
-                      if paths["train"].get(digest, same) != same]
+            shared = [
+                " = ".join(sorted(same | paths["train"][digest]))
+                for digest, same in paths["val"].items()
+                if paths["train"].get(digest, same) != same
+            ]
             if shared:
-                findings.append(Finding("leakage by content", "val", len(shared), f"{title} are copies of images of the "
-                                        "training split: their recall is of images that were trained on",
-                                        examples=tuple(shared)))
+                findings.append(
+                    Finding(
+                        "leakage by content",
+                        "val",
+                        len(shared),
+                        f"{title} are copies of images of the training split: their recall is of images that were trained on",
+                        examples=tuple(shared),
+                    )
+                )
     return findings
 
 
@@ -263,8 +341,15 @@ def orientation(pairs, colours):
     """
     rows = [row for row, each in enumerate(colours) if each is not None]
     if len(rows) < LEAST_PAIRS:
-        return [Finding("orientation", pairs.split, len(rows), f"pairs are too few to tell whether some are mirrored, "
-                        f"turned or swapped, which takes {LEAST_PAIRS}", problem=False)]
+        return [
+            Finding(
+                "orientation",
+                pairs.split,
+                len(rows),
+                f"pairs are too few to tell whether some are mirrored, turned or swapped, which takes {LEAST_PAIRS}",
+                problem=False,
+            )
+        ]
     sat, grd = (np.stack([colours[row][view] for row in rows]) for view in (0, 1))
     views = {"straight": sat, "mirrored": np.roll(sat[:, :, ::-1], 1, axis=2)}
     views |= {name: np.roll(sat, columns, axis=2) for name, columns in TURNS.items()}
@@ -273,26 +358,53 @@ def orientation(pairs, colours):
     average = {name: score.mean() for name, score in own.items()}
     winner = max(average, key=average.get)
     if average[winner] > average["straight"] + LEAST_MARGIN + 3 / np.sqrt(len(rows)):  # three standard errors
-        return [Finding(winner, pairs.split, len(rows), f"pairs agree better, on average, with tiles {winner}: "
-                        f"{average[winner]:.2f} against {average['straight']:.2f} standard deviations")]
+        return [
+            Finding(
+                winner,
+                pairs.split,
+                len(rows),
+                f"pairs agree better, on average, with tiles {winner}: "
+                f"{average[winner]:.2f} against {average['straight']:.2f} standard deviations",
+            )
+        ]
     unlike = float(np.mean(own["straight"] < 0))
     if unlike > CHANCE:
-        return [Finding("unlike", pairs.split, int(round(unlike * len(rows))), "pairs look no more like each other than "
-                        "strangers (half would by chance): their order may be mixed up")]
+        return [
+            Finding(
+                "unlike",
+                pairs.split,
+                int(round(unlike * len(rows))),
+                "pairs look no more like each other than strangers (half would by chance): their order may be mixed up",
+            )
+        ]
     findings, suspicious = [], ["mirrored", HALF_TURN]
     if average["straight"] < average[HALF_TURN] + LEAST_MARGIN:
         suspicious.remove(HALF_TURN)
-        findings.append(Finding("ahead and behind", pairs.split, len(rows), "pairs look so much alike ahead and behind "
-                                f"({average['straight']:.2f} straight, {average[HALF_TURN]:.2f} turned, in standard "
-                                "deviations) that panoramas turned by 180 degrees cannot be told", problem=False))
+        findings.append(
+            Finding(
+                "ahead and behind",
+                pairs.split,
+                len(rows),
+                "pairs look so much alike ahead and behind "
+                f"({average['straight']:.2f} straight, {average[HALF_TURN]:.2f} turned, in standard "
+                "deviations) that panoramas turned by 180 degrees cannot be told",
+                problem=False,
+            )
+        )
 
     def note(name, selected, by_chance):
         expected = by_chance + 3 * np.sqrt(by_chance) + CHANCE_SINGLE * len(rows)
         if selected.any():
-            findings.append(Finding(f"{name} pairs", pairs.split, int(selected.sum()), f"pairs look {name}; look at them "
-                                    f"(up to {int(expected):,} of so many can be chance)",
-                                    problem=bool(selected.sum() > expected),
-                                    examples=tuple(pairs.ids[rows[number]] for number in np.flatnonzero(selected))))
+            findings.append(
+                Finding(
+                    f"{name} pairs",
+                    pairs.split,
+                    int(selected.sum()),
+                    f"pairs look {name}; look at them (up to {int(expected):,} of so many can be chance)",
+                    problem=bool(selected.sum() > expected),
+                    examples=tuple(pairs.ids[rows[number]] for number in np.flatnonzero(selected)),
+                )
+            )
 
     # Chance is counted where nothing true can be found: among quarter turns, and among mirrored tiles.
     quarter = max(int(_beats(own, name).sum()) for name in TURNS if name != HALF_TURN)
@@ -312,6 +424,7 @@ class Strangers:
         best: (N,) int64, the most similar tile of another place.
         best_score: (N,) its score, standardised.
     """
+
     mean: np.ndarray
     deviation: np.ndarray
     best: np.ndarray
@@ -347,8 +460,11 @@ def _swapped(strangers, straight):
     """Which pairs have a partner such that each one's panorama is most like the other's tile, and not like its own."""
     best, score = strangers.best, strangers.best_score
     gain = score - straight
-    return (best[best] == np.arange(len(best))) & (np.minimum(score, score[best]) > SWAPPED_SCORE) & (
-        np.minimum(gain, gain[best]) > SWAPPED_GAIN)
+    return (
+        (best[best] == np.arange(len(best)))
+        & (np.minimum(score, score[best]) > SWAPPED_SCORE)
+        & (np.minimum(gain, gain[best]) > SWAPPED_GAIN)
+    )
 
 
 def files(pairs, results, titles, sizes):
@@ -366,31 +482,73 @@ def files(pairs, results, titles, sizes):
         broken = [file["error"] for file in found if file["error"] not in (None, "missing")]
         sizes = collections.Counter(file["size"] for file in found if file["size"])
         usual = max(sizes, key=sizes.get, default=None)
-        odd = [f"{file['path']} ({file['size'][0]}x{file['size'][1]})" for file in found
-               if file["size"] and file["size"] != usual]
+        odd = [
+            f"{file['path']} ({file['size'][0]}x{file['size'][1]})" for file in found if file["size"] and file["size"] != usual
+        ]
         findings += missing(pairs.split, title, [file["path"] for file in found if file["error"] == "missing"])
         if broken:
-            findings.append(Finding("unreadable", pairs.split, len(broken), f"{title} cannot be decoded, or in part "
-                                    "only", examples=tuple(broken)))
+            findings.append(
+                Finding(
+                    "unreadable",
+                    pairs.split,
+                    len(broken),
+                    f"{title} cannot be decoded, or in part only",
+                    examples=tuple(broken),
+                )
+            )
         distorted = [file["path"] for file in found if file["size"] and not same_ratio(file["size"], published)]
         if distorted:
-            findings.append(Finding("ratio", pairs.split, len(distorted), f"{title} have another aspect ratio than the "
-                                    f"dataset's {published[0]}x{published[1]}", examples=tuple(distorted)))
+            findings.append(
+                Finding(
+                    "ratio",
+                    pairs.split,
+                    len(distorted),
+                    f"{title} have another aspect ratio than the dataset's {published[0]}x{published[1]}",
+                    examples=tuple(distorted),
+                )
+            )
         if odd:
-            findings.append(Finding("size", pairs.split, len(odd), f"{title} differ in size from the majority "
-                                    f"({usual[0]}x{usual[1]})", examples=tuple(odd)))
+            findings.append(
+                Finding(
+                    "size",
+                    pairs.split,
+                    len(odd),
+                    f"{title} differ in size from the majority ({usual[0]}x{usual[1]})",
+                    examples=tuple(odd),
+                )
+            )
         for kind in sorted(set(itertools.chain.from_iterable(file["kinds"] for file in found))):
             of_kind = [file["path"] for file in found if kind in file["kinds"]]
-            findings.append(Finding("kind", pairs.split, len(of_kind), f"{title} are {kind}; they are converted when "
-                                    "they are read", problem=False, examples=tuple(of_kind)))
-    for origin, text in (("unstretched", "polar maps are made without the min-max stretch, unlike the paper's"),
-                         ("other", "polar maps are not what data_preparation.py makes of their tiles")):
+            findings.append(
+                Finding(
+                    "kind",
+                    pairs.split,
+                    len(of_kind),
+                    f"{title} are {kind}; they are converted when they are read",
+                    problem=False,
+                    examples=tuple(of_kind),
+                )
+            )
+    for origin, text in (
+        ("unstretched", "polar maps are made without the min-max stretch, unlike the paper's"),
+        ("other", "polar maps are not what data_preparation.py makes of their tiles"),
+    ):
         names = [result.files[2]["path"] for result in results if result.origin == origin]
         if names:
-            findings.append(Finding("stretch" if origin == "unstretched" else "content", pairs.split, len(names), text,
-                                    examples=tuple(names)))
+            findings.append(
+                Finding(
+                    "stretch" if origin == "unstretched" else "content", pairs.split, len(names), text, examples=tuple(names)
+                )
+            )
     names = [result.files[3]["path"] for result in results if result.panorama_agrees is False]
     if names:
-        findings.append(Finding("content", pairs.split, len(names), "prepared panoramas are not what "
-                                "data_preparation.py makes of their panoramas", examples=tuple(names)))
+        findings.append(
+            Finding(
+                "content",
+                pairs.split,
+                len(names),
+                "prepared panoramas are not what data_preparation.py makes of their panoramas",
+                examples=tuple(names),
+            )
+        )
     return findings

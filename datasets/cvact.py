@@ -1,4 +1,5 @@
 """CVACT: panoramas and aerial tiles of Canberra with their positions, in ACT_data.mat (Liu & Li 2019)."""
+
 from runtime.errors import UserError, first_line, shortened
 from runtime.files import ordinary
 
@@ -64,31 +65,50 @@ class CVACT(Dataset):
         except UserError:
             raise
         except (KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
-            raise UserError(f"{self.mat}: lacks panoIds, utm or {struct}.{field}, or is damaged "
-                            f"({first_line(error)}); take it from the dataset again") from None
+            raise UserError(
+                f"{self.mat}: lacks panoIds, utm or {struct}.{field}, or is damaged "
+                f"({first_line(error)}); take it from the dataset again"
+            ) from None
         except Exception as error:  # whatever else broken bytes lead the parsers to
-            raise UserError(f"{self.mat}: not a MATLAB file that can be read ({first_line(error)}); "
-                            "take it from the dataset again") from None
+            raise UserError(
+                f"{self.mat}: not a MATLAB file that can be read ({first_line(error)}); take it from the dataset again"
+            ) from None
         if utm.shape != (len(ids), 2) or not rows.size or rows.min() < 0 or rows.max() >= len(ids):
-            raise UserError(f"{self.mat}: {len(ids):,} panoIds, positions of shape {utm.shape} and the indices of "
-                            f"{struct}.{field} do not fit together; take the file from the dataset again")
+            raise UserError(
+                f"{self.mat}: {len(ids):,} panoIds, positions of shape {utm.shape} and the indices of "
+                f"{struct}.{field} do not fit together; take the file from the dataset again"
+            )
         if (numbers != rows + 1).any():
-            raise UserError(f"{self.mat}: indices of {struct}.{field} are not finite whole numbers; take the file from "
-                            "the dataset again")
+            raise UserError(
+                f"{self.mat}: indices of {struct}.{field} are not finite whole numbers; take the file from the dataset again"
+            )
         wrong = np.count_nonzero(~(np.abs(utm) <= MOST_METRES).all(axis=1))  # NaN is not less than anything
         if wrong:
-            raise UserError(f"{self.mat}: {wrong:,} of {len(utm):,} positions are not finite or have more than "
-                            f"{MOST_METRES:,.0f} metres; take the file from the dataset again")
+            raise UserError(
+                f"{self.mat}: {wrong:,} of {len(utm):,} positions are not finite or have more than "
+                f"{MOST_METRES:,.0f} metres; take the file from the dataset again"
+            )
         ids = [ids[row] for row in rows]
         wrong = [repr(shortened(name)) for name in ids if not name or any(each in name for each in "/\\\0")]
         if wrong:
-            raise UserError(f"{self.mat}: {len(wrong):,} panoIds of {struct}.{field} are no names of files: "
-                            f"{first_few(wrong)}; take the file from the dataset again")
+            raise UserError(
+                f"{self.mat}: {len(wrong):,} panoIds of {struct}.{field} are no names of files: "
+                f"{first_few(wrong)}; take the file from the dataset again"
+            )
         tile_paths = [os.path.join(self.tile_dir, f"{name}_satView_polish.jpg") for name in ids]
         polar_paths = [os.path.join(self.polar_dir, f"{name}_satView_polish.png") for name in ids]
         grd_paths = [os.path.join(self.prepared_panorama_dir, f"{name}_grdView.png") for name in ids]
-        return Pairs(self.name, split, ids, polar_paths if polar else tile_paths, grd_paths, utm[rows],
-                     PREPARED_SIZE if polar else self.tile_size, PREPARED_SIZE, tile_paths)
+        return Pairs(
+            self.name,
+            split,
+            ids,
+            polar_paths if polar else tile_paths,
+            grd_paths,
+            utm[rows],
+            PREPARED_SIZE if polar else self.tile_size,
+            PREPARED_SIZE,
+            tile_paths,
+        )
 
     def files(self, split):
         pairs = self.pairs(split)
@@ -96,9 +116,12 @@ class CVACT(Dataset):
         return list(zip(pairs.tile_paths, panoramas, pairs.sat_paths, pairs.grd_paths, strict=True))
 
     def preparations(self):
-        return [*super().preparations(),
-                Preparation(f"{self.name} street views", self.panorama_dir, self.prepared_panorama_dir, self.panorama_size,
-                            street_view)]
+        return [
+            *super().preparations(),
+            Preparation(
+                f"{self.name} street views", self.panorama_dir, self.prepared_panorama_dir, self.panorama_size, street_view
+            ),
+        ]
 
 
 class CVACTTest(CVACT):
@@ -120,12 +143,14 @@ def _is_mat_7_3(path):
 
 def _read_mat(path, struct, field):
     """panoIds (list of str), utm ((N, 2) float64), struct.field ((n,) float64) of a MATLAB file up to version 7."""
+
     def text(cell):
         while isinstance(cell, np.ndarray) and cell.size == 1:
             cell = cell.item()
         if not isinstance(cell, str):
             raise TypeError("a panoId that is no text")
         return cell.strip()
+
     content = scipy.io.loadmat(path, variable_names=["panoIds", "utm", struct])
     ids = [text(each) for each in content["panoIds"].ravel()]  # rows of a character matrix, or a cell array's cells
     return ids, np.asarray(content["utm"], np.float64), np.asarray(content[struct][field][0, 0], np.float64).ravel()
@@ -137,9 +162,12 @@ def _read_mat_7_3(path, struct, field):
 
     def text(codes):
         return bytes(np.asarray(codes, "<u2").ravel()).decode("utf-16-le").strip()
+
     with h5py.File(path) as file:
         names = file["panoIds"][()]
-        ids = ([text(file[name][()]) for name in names.ravel()] if names.dtype == object  # a cell array
-               else [text(codes) for codes in names.T])
-        return (ids, np.asarray(file["utm"][()], np.float64).T,
-                np.asarray(file[struct][field][()], np.float64).ravel())
+        ids = (
+            [text(file[name][()]) for name in names.ravel()]
+            if names.dtype == object  # a cell array
+            else [text(codes) for codes in names.T]
+        )
+        return (ids, np.asarray(file["utm"][()], np.float64).T, np.asarray(file[struct][field][()], np.float64).ravel())

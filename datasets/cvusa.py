@@ -1,4 +1,5 @@
 """CVUSA: panoramas and aerial tiles of the USA, in pairs that two CSV files name (Zhai et al. 2017)."""
+
 from runtime.errors import UserError
 from runtime.files import ordinary
 
@@ -54,8 +55,13 @@ class CVUSA(Dataset):
                         aerial, ground = posixpath.normpath(aerial), posixpath.normpath(ground)
                     folders, _, name = aerial.removeprefix("bingmap/").rpartition("/")
                     stem = name.rpartition(".")[0] or name
-                    if (not ground or not stem or "\0" in aerial + ground or not aerial.startswith("bingmap/")
-                            or ground.startswith(("/", "../"))):
+                    if (
+                        not ground
+                        or not stem
+                        or "\0" in aerial + ground
+                        or not aerial.startswith("bingmap/")
+                        or ground.startswith(("/", "../"))
+                    ):
                         wrong.append(f"row {number} ({','.join(row)[:80]!r})")
                         continue
                     ids.append(stem)
@@ -67,12 +73,23 @@ class CVUSA(Dataset):
         except (UnicodeDecodeError, csv.Error) as error:
             raise UserError(f"{path}: not a CSV text file ({error}); take it from the dataset again") from None
         if wrong:
-            raise UserError(f"{path}: {len(wrong):,} rows that are not 'bingmap/...,streetview/...' in the dataset's "
-                            f"folder: {first_few(wrong)}; take the file from the dataset again")
+            raise UserError(
+                f"{path}: {len(wrong):,} rows that are not 'bingmap/...,streetview/...' in the dataset's "
+                f"folder: {first_few(wrong)}; take the file from the dataset again"
+            )
         if not ids:
             raise UserError(f"{path}: no pairs in it; take the file from the dataset again")
-        return Pairs(self.name, split, ids, polar_paths if polar else tile_paths, grd_paths, None,
-                     PREPARED_SIZE if polar else self.tile_size, self.panorama_size, tile_paths)
+        return Pairs(
+            self.name,
+            split,
+            ids,
+            polar_paths if polar else tile_paths,
+            grd_paths,
+            None,
+            PREPARED_SIZE if polar else self.tile_size,
+            self.panorama_size,
+            tile_paths,
+        )
 
     def files(self, split):
         pairs = self.pairs(split)

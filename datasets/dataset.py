@@ -1,4 +1,5 @@
 """What a dataset is: pairs of a panorama (the query) and an aerial tile (its reference), and questions about them."""
+
 from runtime.errors import UserError, shortened
 from runtime.worker_pool import available_cores
 
@@ -28,6 +29,7 @@ class Pairs:
             any.
         tile_paths: N file paths of the aerial tiles that polar maps are made from; None: unknown.
     """
+
     dataset: str
     split: str
     ids: list
@@ -48,8 +50,11 @@ class Pairs:
 
     def take(self, rows):
         """The pairs of these rows."""
-        lists = {name: [paths[row] for row in rows] for name in ("ids", "sat_paths", "grd_paths", "tile_paths")
-                 if (paths := getattr(self, name)) is not None}
+        lists = {
+            name: [paths[row] for row in rows]
+            for name in ("ids", "sat_paths", "grd_paths", "tile_paths")
+            if (paths := getattr(self, name)) is not None
+        }
         return dataclasses.replace(self, **lists, utm=None if self.utm is None else self.utm[rows])
 
 
@@ -140,8 +145,10 @@ def resolve_case(paths):
     return found
 
 
-REPLACE = ("replace them by the dataset's own (prepared files: delete them and run data_preparation.py), or delete "
-           "them and use --skip_missing")
+REPLACE = (
+    "replace them by the dataset's own (prepared files: delete them and run data_preparation.py), or delete "
+    "them and use --skip_missing"
+)
 
 
 def check_files(pairs, dataset, sat_shape, grd_shape, skip_missing=False):
@@ -159,6 +166,7 @@ def check_files(pairs, dataset, sat_shape, grd_shape, skip_missing=False):
     Raises:
         UserError: how many files are missing, broken, or of another aspect ratio, the first few names, and what to do.
     """
+
     def size_or_error(path):
         try:
             return image_size(path)
@@ -168,61 +176,81 @@ def check_files(pairs, dataset, sat_shape, grd_shape, skip_missing=False):
     pairs = dataclasses.replace(pairs, sat_paths=resolve_case(pairs.sat_paths), grd_paths=resolve_case(pairs.grd_paths))
     paths = pairs.sat_paths + pairs.grd_paths
     with concurrent.futures.ThreadPoolExecutor(4 * available_cores()) as threads:
-        found = list(tqdm(threads.map(size_or_error, paths), f"checking {pairs.name}",
-                          total=len(paths), unit="file", leave=False, disable=None))
+        found = list(
+            tqdm(
+                threads.map(size_or_error, paths),
+                f"checking {pairs.name}",
+                total=len(paths),
+                unit="file",
+                leave=False,
+                disable=None,
+            )
+        )
     broken = []
     for view, outcomes, view_paths, shape, published in (
-            ("aerial images", found[:len(pairs)], pairs.sat_paths, sat_shape, pairs.sat_size),
-            ("panoramas", found[len(pairs):], pairs.grd_paths, grd_shape, pairs.grd_size)):
+        ("aerial images", found[: len(pairs)], pairs.sat_paths, sat_shape, pairs.sat_size),
+        ("panoramas", found[len(pairs) :], pairs.grd_paths, grd_shape, pairs.grd_size),
+    ):
         sizes = [(path, size) for path, size in zip(view_paths, outcomes, strict=True) if isinstance(size, tuple)]
         _refuse_ratio(pairs.name, view, sizes, published)
         small = [(path, size) for path, size in sizes if size[0] < shape[0] or size[1] < shape[1]]
         if small and len(small) == len(sizes):
             _refuse_shape(pairs.name, view, shape, [size for _, size in sizes])
-        broken += [str(each) for each in outcomes
-                   if isinstance(each, ImageError) and not isinstance(each, ImageMissing)]
-        broken += [f"{shortened(path)}: {_by(size)} pixels, smaller than the network's input {_by(shape)}"
-                   for path, size in small]
+        broken += [str(each) for each in outcomes if isinstance(each, ImageError) and not isinstance(each, ImageMissing)]
+        broken += [
+            f"{shortened(path)}: {_by(size)} pixels, smaller than the network's input {_by(shape)}" for path, size in small
+        ]
     if broken:
-        raise UserError(f"{pairs.name}: {len(broken):,} of {len(paths):,} images cannot be used: "
-                        f"{first_few(broken)}; {REPLACE}")
+        raise UserError(
+            f"{pairs.name}: {len(broken):,} of {len(paths):,} images cannot be used: {first_few(broken)}; {REPLACE}"
+        )
     missing = [isinstance(each, ImageMissing) for each in found]
     if not any(missing):
         return pairs
     absent = np.array(missing).reshape(2, -1).any(axis=0)
     complete = pairs.take(np.flatnonzero(~absent))
-    counts = f"{pairs.name}: {sum(missing):,} files are missing, so {int(absent.sum()):,} of " \
-             f"{len(pairs):,} pairs are incomplete"
+    counts = (
+        f"{pairs.name}: {sum(missing):,} files are missing, so {int(absent.sum()):,} of {len(pairs):,} pairs are incomplete"
+    )
     if skip_missing and len(complete):
         print(f"{counts}; skipped, {len(complete):,} pairs remain", flush=True)
         return complete
     names = [path for path, lost in zip(paths, missing, strict=True) if lost]
     elsewhere = f" --prepared_dir {dataset.prepared_dir}" if dataset.prepared_dir != dataset.data_dir else ""
-    remedy = (f"run: python data_preparation.py --dataset {dataset.name.lower()} --data_dir {dataset.data_dir}{elsewhere}"
-              if names[0].startswith(tuple(dataset.prepared_dirs)) else "get them from the dataset")
+    remedy = (
+        f"run: python data_preparation.py --dataset {dataset.name.lower()} --data_dir {dataset.data_dir}{elsewhere}"
+        if names[0].startswith(tuple(dataset.prepared_dirs))
+        else "get them from the dataset"
+    )
     alternative = f", or use --skip_missing to go on with {len(complete):,} pairs" if len(complete) else ""
     raise UserError(f"{counts}: {first_few(names)}; {remedy}{alternative}")
 
 
 def _refuse_ratio(split, view, sizes, published):
     """Refuse images that the network would see distorted."""
-    other = [f"{shortened(path)} ({_by(size)})" for path, size in sizes
-             if published is not None and not same_ratio(size, published)]
+    other = [
+        f"{shortened(path)} ({_by(size)})" for path, size in sizes if published is not None and not same_ratio(size, published)
+    ]
     if other:
-        raise UserError(f"{split}: {len(other):,} of {len(sizes):,} {view} have another aspect ratio than the "
-                        f"dataset's {_by(published)}: {first_few(other)}; {REPLACE}")
+        raise UserError(
+            f"{split}: {len(other):,} of {len(sizes):,} {view} have another aspect ratio than the "
+            f"dataset's {_by(published)}: {first_few(other)}; {REPLACE}"
+        )
 
 
 def _refuse_shape(split, view, shape, sizes):
     """Refuse a network whose input is larger than every image, which no other image would change."""
     height, width = (max(side) for side in zip(*sizes, strict=True))
-    flags = (f"--aerial_size {min(height, width)}" if view != "panoramas" and height == width else
-             f"--height {min(height, shape[0])} --width {min(width, shape[1])}")
-    raise UserError(f"{split}: the network's input {_by(shape)} is larger than all {view}, which have "
-                    f"{_by((height, width))} pixels at most; use {flags} or less")
+    flags = (
+        f"--aerial_size {min(height, width)}"
+        if view != "panoramas" and height == width
+        else f"--height {min(height, shape[0])} --width {min(width, shape[1])}"
+    )
+    raise UserError(
+        f"{split}: the network's input {_by(shape)} is larger than all {view}, which have "
+        f"{_by((height, width))} pixels at most; use {flags} or less"
+    )
 
 
 def _by(size):
     return f"{size[0]}x{size[1]}"
-
-

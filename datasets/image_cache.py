@@ -1,4 +1,5 @@
 """Decoded images of the network's size, kept in memory or on disk, so that later epochs decode nothing."""
+
 from runtime.errors import UserError
 from runtime.files import ordinary, partial_path, remove_abandoned, write_whole
 from runtime.worker_pool import available_cores
@@ -39,8 +40,10 @@ def make_caches(kind, splits, shapes, folder):
         List of None, MemoryCache or DiskCache.
     """
     if kind == "memory":
-        return [MemoryCache(pairs, shapes, sum(bytes_needed(each, shapes) for each in splits[:number]))
-                for number, pairs in enumerate(splits)]
+        return [
+            MemoryCache(pairs, shapes, sum(bytes_needed(each, shapes) for each in splits[:number]))
+            for number, pairs in enumerate(splits)
+        ]
     return [DiskCache(pairs, shapes, folder) if kind == "disk" else None for pairs in splits]
 
 
@@ -60,8 +63,10 @@ class MemoryCache:
         needed, free = bytes_needed(pairs, shapes), _free_memory()
         print(f"{pairs.dataset} {pairs.split}: {needed / 1e9:.3g} GB of decoded images are kept in memory", flush=True)
         if free is not None and needed + promised > SPARE * free:
-            raise UserError(f"--cache memory: {pairs.dataset} {pairs.split} needs {needed / 1e9:.3g} GB and "
-                            f"{free / 1e9:.3g} GB are free; use --cache disk or none")
+            raise UserError(
+                f"--cache memory: {pairs.dataset} {pairs.split} needs {needed / 1e9:.3g} GB and "
+                f"{free / 1e9:.3g} GB are free; use --cache disk or none"
+            )
         self._images = [np.empty((len(pairs), *shape, 3), np.uint8) for shape in shapes]
         self._known = np.zeros((len(shapes), len(pairs)), bool)
 
@@ -95,8 +100,10 @@ class DiskCache:
         identity = {"pairs": len(pairs), "sources": _sources_digest(pairs)}
         self._images = self._load(shapes, identity)
         if self._images is not None:
-            print(f"{self.folder}: {bytes_needed(pairs, shapes) / 1e9:.3g} GB of decoded images, made before from the "
-                  "same files", flush=True)
+            print(
+                f"{self.folder}: {bytes_needed(pairs, shapes) / 1e9:.3g} GB of decoded images, made before from the same files",
+                flush=True,
+            )
         else:
             while self._images is None:  # again if another process is just replacing it
                 self._make(pairs, shapes, identity)
@@ -118,8 +125,10 @@ class DiskCache:
                 images.append(np.load(path, mmap_mode="r"))
             except Exception:  # whatever broken bytes lead NumPy to: the cache is made again
                 return None
-        whole = all(array.shape == (identity["pairs"], *shape, 3) and array.dtype == np.uint8
-                    for array, shape in zip(images, shapes, strict=True))
+        whole = all(
+            array.shape == (identity["pairs"], *shape, 3) and array.dtype == np.uint8
+            for array, shape in zip(images, shapes, strict=True)
+        )
         return images if whole else None
 
     def _make(self, pairs, shapes, identity):
@@ -127,14 +136,17 @@ class DiskCache:
         needed, free = bytes_needed(pairs, shapes), shutil.disk_usage(parent).free
         print(f"{self.folder}: {needed / 1e9:.3g} GB of decoded images are written", flush=True)
         if free < needed:
-            raise UserError(f"{parent}: the cache needs {needed / 1e9:.3g} GB and {free / 1e9:.3g} GB are free; free "
-                            "some space, use another --prepared_dir, or leave out --cache disk")
+            raise UserError(
+                f"{parent}: the cache needs {needed / 1e9:.3g} GB and {free / 1e9:.3g} GB are free; free "
+                "some space, use another --prepared_dir, or leave out --cache disk"
+            )
         partial = partial_path(self.folder)
         os.makedirs(partial)
         try:
-            images = [np.lib.format.open_memmap(
-                os.path.join(partial, f"{name}.npy"), "w+", np.uint8, (len(pairs), *shape, 3))
-                for name, shape in zip(VIEWS, shapes, strict=True)]
+            images = [
+                np.lib.format.open_memmap(os.path.join(partial, f"{name}.npy"), "w+", np.uint8, (len(pairs), *shape, 3))
+                for name, shape in zip(VIEWS, shapes, strict=True)
+            ]
             for array in images:  # a mapped file on a full disk would end the process by a signal
                 _allocate(array.filename)
 
@@ -142,10 +154,17 @@ class DiskCache:
                 paths = pairs.sat_paths[row], pairs.grd_paths[row]
                 for array, path, shape in zip(images, paths, shapes, strict=True):
                     array[row] = read_input(path, shape)
+
             with concurrent.futures.ThreadPoolExecutor(available_cores()) as pool:
                 try:
-                    for _ in tqdm(pool.map(read, range(len(pairs))), f"decoding {pairs.dataset} {pairs.split}",
-                                  total=len(pairs), unit="pair", leave=False, disable=None):
+                    for _ in tqdm(
+                        pool.map(read, range(len(pairs))),
+                        f"decoding {pairs.dataset} {pairs.split}",
+                        total=len(pairs),
+                        unit="pair",
+                        leave=False,
+                        disable=None,
+                    ):
                         pass
                 except BaseException:
                     pool.shutdown(cancel_futures=True)
@@ -201,8 +220,7 @@ def _free_memory():
             free += [int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:")]
     except OSError:
         pass
-    for limit, used in (("memory.max", "memory.current"),
-                        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
+    for limit, used in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
         try:
             numbers = [open(os.path.join("/sys/fs/cgroup", name), encoding="ascii").read() for name in (limit, used)]
             free.append(int(numbers[0]) - int(numbers[1]))

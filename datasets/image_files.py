@@ -1,4 +1,5 @@
 """Image files that are either read whole or refused, and either written whole or not at all."""
+
 from runtime.errors import UserError, shortened
 from runtime.files import ordinary, write_whole
 
@@ -208,10 +209,11 @@ def _refuse_damaged_png(content):
     while name != b"IEND" and position + 12 <= len(content):
         length, name = struct.unpack_from(">I4s", content, position)
         end = position + 8 + length
-        if end + 4 > len(content) or zlib.crc32(memoryview(content)[position + 4:end]) != struct.unpack_from(
-                ">I", content, end)[0]:
-            raise _Unusable(f"damaged; the checksum of its part {name.decode('latin1')!r} at byte {position:,} is "
-                            "wrong")
+        if (
+            end + 4 > len(content)
+            or zlib.crc32(memoryview(content)[position + 4 : end]) != struct.unpack_from(">I", content, end)[0]
+        ):
+            raise _Unusable(f"damaged; the checksum of its part {name.decode('latin1')!r} at byte {position:,} is wrong")
         position = end + 4
     if name != b"IEND":
         raise _Unusable(f"truncated after {len(content):,} bytes")
@@ -231,9 +233,9 @@ def _jpeg_size(content):
         if marker == 0xFF:  # fill byte
             position += 1
         elif marker in JPEG_FRAMES:
-            return struct.unpack(">HH", content[position + 5:position + 9])
+            return struct.unpack(">HH", content[position + 5 : position + 9])
         else:
-            position += 2 + struct.unpack(">H", content[position + 2:position + 4])[0]
+            position += 2 + struct.unpack(">H", content[position + 2 : position + 4])[0]
     return None
 
 

@@ -1,4 +1,5 @@
 """Places by their positions in metres."""
+
 import numpy as np
 from scipy.spatial import cKDTree
 

@@ -1,4 +1,5 @@
 """The prepared files: polar maps of aerial tiles and CVACT's street views, made in parallel, whole, and of one kind."""
+
 from runtime.errors import UserError, shortened
 from runtime.files import ordinary, write_whole
 from runtime.folder_lock import open_lock
@@ -54,7 +55,7 @@ def street_view(panorama):
         (112, 616, 3) uint8.
     """
     height = panorama.shape[0]
-    return cv2.resize(panorama[height // 4:height - height // 4], (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+    return cv2.resize(panorama[height // 4 : height - height // 4], (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Preparation:
         published_size: (height, width) of the dataset's images.
         transform: (H, W, 3) uint8 -> (112, 616, 3) uint8; None: `polar_map`, with the run's stretch.
     """
+
     title: str
     source_dir: str
     target_dir: str
@@ -91,19 +93,24 @@ def plan(job):
     try:
         names = sorted(os.listdir(source_dir))
     except OSError as error:
-        raise UserError(f"{source_dir}: {error.strerror}; put the dataset's images there or name another --data_dir "
-                        "(README, 'Data')") from None
+        raise UserError(
+            f"{source_dir}: {error.strerror}; put the dataset's images there or name another --data_dir (README, 'Data')"
+        ) from None
     names = [name for name in names if name.lower().endswith((".jpg", ".jpeg", ".png")) and not name.startswith(".")]
     if not names:
-        raise UserError(f"{source_dir}: no JPEG or PNG images in it; put the dataset's images there or name another "
-                        "--data_dir (README, 'Data')")
+        raise UserError(
+            f"{source_dir}: no JPEG or PNG images in it; put the dataset's images there or name another "
+            "--data_dir (README, 'Data')"
+        )
     files = {name: os.path.splitext(name)[0] + ".png" for name in names}
     twice = [name for name, count in collections.Counter(files.values()).items() if count > 1]
     if twice:
-        raise UserError(f"{source_dir}: {len(twice):,} prepared files would have two sources, such as "
-                        f"{shortened(twice[0])}; leave one of them there")
+        raise UserError(
+            f"{source_dir}: {len(twice):,} prepared files would have two sources, such as "
+            f"{shortened(twice[0])}; leave one of them there"
+        )
     sizes = collections.Counter()
-    for name in names[::-(-len(names) // 100)]:
+    for name in names[:: -(-len(names) // 100)]:
         try:
             sizes[image_size(os.path.join(source_dir, name))] += 1
         except ImageError:
@@ -112,16 +119,20 @@ def plan(job):
     height, width = size
     square, wanted = published_size[0] == published_size[1], "x".join(map(str, published_size))
     if width != (height if square else 2 * height) or height < 4:
-        raise UserError(f"{source_dir}: most images have {height}x{width} pixels, which is not "
-                        f"{'square' if square else 'twice as wide as high'}; the dataset's have {wanted}")
+        raise UserError(
+            f"{source_dir}: most images have {height}x{width} pixels, which is not "
+            f"{'square' if square else 'twice as wide as high'}; the dataset's have {wanted}"
+        )
     existing = sum(os.path.exists(os.path.join(target_dir, name)) for name in files.values())
     folder = target_dir
     while not os.path.exists(folder):
         folder = os.path.dirname(folder) or "."
     needed, free = (len(files) - existing) * LEAST_BYTES, shutil.disk_usage(folder).free
     if free < needed:
-        raise UserError(f"{target_dir}: {len(files) - existing:,} files need at least {needed / 1e9:.3g} GB and "
-                        f"{free / 1e9:.3g} GB are free; free some space or use another --data_dir")
+        raise UserError(
+            f"{target_dir}: {len(files) - existing:,} files need at least {needed / 1e9:.3g} GB and "
+            f"{free / 1e9:.3g} GB are free; free some space or use another --data_dir"
+        )
     note = "" if size == published_size else f" (the dataset's have {wanted})"
     print(f"{job.title}: {len(files):,} images of {height}x{width}{note}", flush=True)
     return files, size
@@ -141,17 +152,25 @@ def prepare(job, files, size, stretch, workers, overwrite):
         List of one line for each image that could not be prepared.
     """
     transform = job.transform or functools.partial(polar_map, stretch=stretch)
-    paths = [(os.path.join(job.source_dir, source), os.path.join(job.target_dir, target))
-             for source, target in files.items()]
+    paths = [(os.path.join(job.source_dir, source), os.path.join(job.target_dir, target)) for source, target in files.items()]
     todo = [each for each in paths if overwrite or not _finished(each[1])]
     begin = time.perf_counter()
     with worker_map(min(workers, -(-len(todo) // 16)) or 1, chunksize=4) as parallel_map:  # starting takes time
-        results = tqdm(parallel_map(functools.partial(_prepare_file, transform, size), todo), job.title,
-                       total=len(files), initial=len(files) - len(todo), unit="image", disable=None)
+        results = tqdm(
+            parallel_map(functools.partial(_prepare_file, transform, size), todo),
+            job.title,
+            total=len(files),
+            initial=len(files) - len(todo),
+            unit="image",
+            disable=None,
+        )
         failures = [failure for failure in results if failure]
     seconds = time.perf_counter() - begin
-    print(f"  {job.target_dir}: {len(todo) - len(failures):,} prepared in {seconds:.1f} s, "
-          f"{len(files) - len(todo):,} were there already, {len(failures):,} failed", flush=True)
+    print(
+        f"  {job.target_dir}: {len(todo) - len(failures):,} prepared in {seconds:.1f} s, "
+        f"{len(files) - len(todo):,} were there already, {len(failures):,} failed",
+        flush=True,
+    )
     return failures
 
 
@@ -195,12 +214,16 @@ def one_kind(folder, stretch, overwrite):
             _keep_note(folder, stretch, overwrite)
         lock.share()
         if polar_maps_are_stretched(folder) != stretch:
-            raise UserError(f"{folder}: another run is making polar maps {_made(not stretch)} there at the moment; "
-                            "wait for it, or use another --prepared_dir")
+            raise UserError(
+                f"{folder}: another run is making polar maps {_made(not stretch)} there at the moment; "
+                "wait for it, or use another --prepared_dir"
+            )
         yield
         if polar_maps_are_stretched(folder) != stretch:  # file systems of a network may not tell others of the lock
-            raise UserError(f"{folder}: another run began to make polar maps {_made(not stretch)} there meanwhile, so "
-                            "both kinds are mixed; run one of the two again with --overwrite")
+            raise UserError(
+                f"{folder}: another run began to make polar maps {_made(not stretch)} there meanwhile, so "
+                "both kinds are mixed; run one of the two again with --overwrite"
+            )
 
 
 def _keep_note(folder, stretch, overwrite):
@@ -213,7 +236,8 @@ def _keep_note(folder, stretch, overwrite):
             raise UserError(
                 f"{folder}: holds {len(finished):,} polar maps {_made(before)}, which must not be mixed with maps "
                 f"{_made(stretch)}; {'leave out' if before else 'add'} --no_stretch to go on with those, or add "
-                "--overwrite to make all of them again")
+                "--overwrite to make all of them again"
+            )
         for name in finished:  # so that a run that is stopped leaves one kind only
             os.unlink(os.path.join(folder, name))
     if not os.path.exists(path) or before != stretch:

@@ -1,4 +1,5 @@
 """The datasets that the scripts know: a new one is a line here."""
+
 from datasets.cvact import CVACT, CVACTTest
 from datasets.cvusa import CVUSA
 

@@ -1,4 +1,5 @@
 """Testing a network: descriptors of all pairs, their ranks, and the recall table (paper, section 4.1)."""
+
 from runtime import backend  # noqa: F401
 from runtime.distribution import gather_rows
 from runtime.errors import UserError
@@ -71,26 +72,35 @@ class Describer:
         batch_size = -(-batch_size // replicas) * replicas
         # The last pair fills up a last batch that does not divide evenly.
         order = np.minimum(np.arange(-(-len(pairs) // replicas) * replicas), len(pairs) - 1)
-        reader = batches(pairs, self.distribution.local_rows(order, batch_size),
-                         self.distribution.local_batch_size(batch_size), config.sat_shape, config.grd_shape,
-                         cache=cache)
+        reader = batches(
+            pairs,
+            self.distribution.local_rows(order, batch_size),
+            self.distribution.local_batch_size(batch_size),
+            config.sat_shape,
+            config.grd_shape,
+            cache=cache,
+        )
         sat_descriptors = grd_descriptors = None
-        with tqdm(total=len(pairs), desc=title, unit="pair", leave=False,
-                  disable=None if self.distribution.is_chief else True) as progress:
+        with tqdm(
+            total=len(pairs), desc=title, unit="pair", leave=False, disable=None if self.distribution.is_chief else True
+        ) as progress:
             for start, (sat, grd, _) in zip(range(0, len(order), batch_size), reader, strict=True):
                 described = [each.numpy() for each in self._forward(*self.distribution.spread(sat, grd)[1:])]
                 if sat_descriptors is None:
-                    sat_descriptors, grd_descriptors = (
-                        np.empty((len(pairs), each.shape[1]), np.float32) for each in described)
-                rows = order[start:start + batch_size]
+                    sat_descriptors, grd_descriptors = (np.empty((len(pairs), each.shape[1]), np.float32) for each in described)
+                rows = order[start : start + batch_size]
                 sat_descriptors[rows], grd_descriptors[rows] = described
                 progress.update(len(np.unique(rows)))
-        for view, paths, descriptors in (("satellite", pairs.sat_paths, sat_descriptors),
-                                         ("ground", pairs.grd_paths, grd_descriptors)):
+        for view, paths, descriptors in (
+            ("satellite", pairs.sat_paths, sat_descriptors),
+            ("ground", pairs.grd_paths, grd_descriptors),
+        ):
             wrong = np.flatnonzero(~np.isfinite(descriptors).all(axis=1))
             if wrong.size:
-                raise UserError(f"{wrong.size:,} of {len(pairs):,} {view} descriptors are not finite, such as that of "
-                                f"{paths[wrong[0]]}; the network has diverged: use an earlier checkpoint")
+                raise UserError(
+                    f"{wrong.size:,} of {len(pairs):,} {view} descriptors are not finite, such as that of "
+                    f"{paths[wrong[0]]}; the network has diverged: use an earlier checkpoint"
+                )
         return sat_descriptors, grd_descriptors
 
 
@@ -110,9 +120,13 @@ def evaluate(sat, grd, near=None):
     found = search(sat, grd, np.arange(len(grd)), near)
     pessimistic = found.closer + found.tied
     result = {
-        "queries": len(grd), "references": len(sat), "recall": reported_recalls(found.closer, len(sat)),
+        "queries": len(grd),
+        "references": len(sat),
+        "recall": reported_recalls(found.closer, len(sat)),
         "recall_curve": recall_curve(found.closer, one_percent(len(sat))).tolist(),
-        "tied_queries": int(np.count_nonzero(found.tied)), "pessimistic_recall": reported_recalls(pessimistic, len(sat))}
+        "tied_queries": int(np.count_nonzero(found.tied)),
+        "pessimistic_recall": reported_recalls(pessimistic, len(sat)),
+    }
     if near is not None:
         result["recall_within_5m"] = reported_recalls(found.near_closer, len(sat))
     return result
@@ -127,9 +141,11 @@ def tie_warning(result):
     """One line that says what ties do to the recall, or None without ties."""
     if not result["tied_queries"]:
         return None
-    return (f"ties: {result['tied_queries']:,} of {result['queries']:,} queries have other references as close as the true "
-            "one. Recall counts only closer ones; the pessimistic recall counts these too. If the two differ much, the "
-            "network has collapsed to the same descriptors everywhere")
+    return (
+        f"ties: {result['tied_queries']:,} of {result['queries']:,} queries have other references as close as the true "
+        "one. Recall counts only closer ones; the pessimistic recall counts these too. If the two differ much, the "
+        "network has collapsed to the same descriptors everywhere"
+    )
 
 
 def recall_table(result, published=None):
@@ -164,8 +180,9 @@ def save_descriptors(path, pairs, sat, grd):
     write_whole(path, content.getbuffer())
 
 
-def test(describer, pairs, config, checkpoint, batch_size, json_path, descriptors_path=None,
-         hit_metres=None, precision="float32"):
+def test(
+    describer, pairs, config, checkpoint, batch_size, json_path, descriptors_path=None, hit_metres=None, precision="float32"
+):
     """Describe, search, report: prints the table and writes the JSON file.
 
     Args:
@@ -187,8 +204,14 @@ def test(describer, pairs, config, checkpoint, batch_size, json_path, descriptor
     if not describer.distribution.is_chief:
         return None
     described = time.perf_counter()
-    result = {"dataset": pairs.dataset, "split": pairs.split, "network_type": config.network_type,
-              "polar": config.polar, "precision": precision, "checkpoint": checkpoint}
+    result = {
+        "dataset": pairs.dataset,
+        "split": pairs.split,
+        "network_type": config.network_type,
+        "polar": config.polar,
+        "precision": precision,
+        "checkpoint": checkpoint,
+    }
     result |= evaluate(sat, grd, None if hit_metres is None else within(pairs.utm, hit_metres))
     result["seconds"] = {"descriptors": round(described - begin, 3), "ranks": round(time.perf_counter() - described, 3)}
     if descriptors_path is not None:

@@ -1,4 +1,5 @@
 """Exact search of all queries among all references, block by block: ranks of the truth, ties, and who won."""
+
 import dataclasses
 
 import numpy as np
@@ -26,6 +27,7 @@ class SearchResult:
         winners: (Q, K) int64, the K closest references, the closest first.
         similarities: (Q, K) float64, theirs.
     """
+
     closer: np.ndarray
     tied: np.ndarray
     near_closer: np.ndarray | None
@@ -73,14 +75,16 @@ def search(references, queries, truth, near=None, top_k=0):
         products = queries[start:end] @ references.T  # distances are 2 - 2s, so closer means more similar
         for begin in range(start, end, CHUNK):
             rows = slice(begin, min(begin + CHUNK, end))
-            chunk = products[rows.start - start:rows.stop - start]
+            chunk = products[rows.start - start : rows.stop - start]
             for number, threshold in enumerate(true):
-                strictly[number, rows], at_least[number, rows] = _counts(chunk, references, queries[rows],
-                                                                         threshold[rows], lengths[rows])
+                strictly[number, rows], at_least[number, rows] = _counts(
+                    chunk, references, queries[rows], threshold[rows], lengths[rows]
+                )
             if top_k:
                 winners[rows], similarities[rows] = _closest(chunk, references, queries[rows], top_k)
-    return SearchResult(strictly[0], at_least[0] - 1 - strictly[0], strictly[1] if near is not None else None, winners,
-                        similarities)
+    return SearchResult(
+        strictly[0], at_least[0] - 1 - strictly[0], strictly[1] if near is not None else None, winners, similarities
+    )
 
 
 def _closest(products, references, queries, top_k):
@@ -143,7 +147,7 @@ def _counts_of_all(references, queries, truth, nearly):
     piece = max(1, PIECE_BYTES // (8 * references.shape[1]))
     strictly, at_least = np.zeros((2, len(queries)), np.int64)
     for start in range(0, len(references), piece):
-        products = queries @ references[start:start + piece].astype(np.float64).T
+        products = queries @ references[start : start + piece].astype(np.float64).T
         strictly += np.count_nonzero(products > truth[:, None], axis=1)
         at_least += np.count_nonzero(products >= nearly[:, None], axis=1)
     return strictly, at_least

@@ -1,4 +1,5 @@
 """Keras on TensorFlow: imported before either, by every module that uses one of them."""
+
 from runtime.errors import UserError
 
 import glob
@@ -52,6 +53,7 @@ if "tensorflow" not in sys.modules:
 def devices():
     """The devices that TensorFlow computes on, for a person: "2 GPUs" or "CPU"."""
     import tensorflow
+
     gpus = len(tensorflow.config.list_physical_devices("GPU"))
     return f"{gpus} GPU{'s' if gpus > 1 else ''}" if gpus else "CPU"
 
@@ -62,11 +64,14 @@ def unused_gpu_warning():
     TensorFlow's wheel holds no CUDA libraries, and without them it computes on the CPU and says nothing.
     """
     import tensorflow
+
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     if hidden or tensorflow.config.list_physical_devices("GPU") or not any(map(glob.glob, NVIDIA_DRIVER)):
         return None
-    return ("this machine has an NVIDIA GPU that TensorFlow does not see, so the CPU is used, many times slower; run: "
-            "pip install -r requirements-gpu.txt (with CUDA_VISIBLE_DEVICES=-1 the CPU is used without this line)")
+    return (
+        "this machine has an NVIDIA GPU that TensorFlow does not see, so the CPU is used, many times slower; run: "
+        "pip install -r requirements-gpu.txt (with CUDA_VISIBLE_DEVICES=-1 the CPU is used without this line)"
+    )
 
 
 def cpu_has_bfloat16():
@@ -89,6 +94,7 @@ def weight_gradients_are_slow():
     It does on x86 CPUs without AVX-512: 14 to 66 against 87 to 129 GFLOP/s (`weight_gradient`).
     """
     import tensorflow
+
     if tensorflow.config.list_physical_devices("GPU"):
         return False
     flags = _cpu_flags()
@@ -116,7 +122,9 @@ def compute_in(precision):
         UserError: bfloat16 on a CPU without instructions for it.
     """
     import tensorflow
+
     if precision == "bfloat16" and not tensorflow.config.list_physical_devices("GPU") and not cpu_has_bfloat16():
-        raise UserError("--precision bfloat16: this CPU computes it in software, many times slower than float32; use "
-                        "--precision float32")
+        raise UserError(
+            "--precision bfloat16: this CPU computes it in software, many times slower than float32; use --precision float32"
+        )
     tensorflow.config.experimental.enable_tensor_float_32_execution(precision == "tf32")

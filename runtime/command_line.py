@@ -1,4 +1,5 @@
 """What all scripts' command lines share."""
+
 from runtime.errors import UserError
 
 import argparse
@@ -33,26 +34,35 @@ class Parser(argparse.ArgumentParser):
 
 def at_least(kind, low, high=None):
     """An argparse type: a finite number of `kind` that is at least `low` (and at most `high`)."""
+
     def parse(text):
         value = kind(text)
         if not low <= value <= (float("inf") if high is None else high) or value == float("inf"):
             raise argparse.ArgumentTypeError(
-                f"{text[:40]} is not {f'at least {low}' if high is None else f'between {low} and {high}'}")
+                f"{text[:40]} is not {f'at least {low}' if high is None else f'between {low} and {high}'}"
+            )
         return value
+
     parse.__name__ = kind.__name__  # argparse's messages say "invalid int value"
     return parse
 
 
 def add_folders(parser, *names):
     """Add --data_dir, --model_dir, --result_dir, those of `names`."""
-    helps = {"data": "folder of the datasets and prepared files", "model": "folder of the trained networks",
-             "result": "folder of the results"}
+    helps = {
+        "data": "folder of the datasets and prepared files",
+        "model": "folder of the trained networks",
+        "result": "folder of the results",
+    }
     for name in names:
         parser.add_argument(f"--{name}_dir", default=name.title(), type=_folder, metavar="DIR", help=helps[name])
         if name == "data":
-            parser.add_argument("--prepared_dir", type=_folder, metavar="DIR",
-                                help="folder of the prepared files, where the dataset's is read-only (default: "
-                                     "--data_dir)")
+            parser.add_argument(
+                "--prepared_dir",
+                type=_folder,
+                metavar="DIR",
+                help="folder of the prepared files, where the dataset's is read-only (default: --data_dir)",
+            )
 
 
 def _folder(text):

@@ -2,6 +2,7 @@
 
 A batch is spread over replicas, one a device. The replicas of a process are fed by that process alone.
 """
+
 from runtime import backend
 from runtime.errors import UserError, first_line
 from runtime.interruption import SIGNALS, StopRequest
@@ -78,7 +79,7 @@ class Distribution:
         """
         parts = []
         for start in range(0, len(order), batch_size):
-            batch = np.asarray(order[start:start + batch_size])
+            batch = np.asarray(order[start : start + batch_size])
             parts.append(batch.reshape(self.replicas, -1)[self._own].reshape(-1))
         return np.concatenate(parts)
 
@@ -100,11 +101,12 @@ class Distribution:
 
         def part(array, number):
             start = (number - self._own[0]) * each
-            return tf.convert_to_tensor(array[start:start + each])
-        parts = [self._from_function(lambda context, array=array: part(array, context.replica_id_in_sync_group))
-                 for array in arrays]
-        return self._from_function(
-            lambda context: tf.constant(context.replica_id_in_sync_group * each, tf.int64)), *parts
+            return tf.convert_to_tensor(array[start : start + each])
+
+        parts = [
+            self._from_function(lambda context, array=array: part(array, context.replica_id_in_sync_group)) for array in arrays
+        ]
+        return self._from_function(lambda context: tf.constant(context.replica_id_in_sync_group * each, tf.int64)), *parts
 
     def everywhere(self, value):
         """Give each of this process's replicas the same value, as `strategy.run` takes it."""
@@ -126,10 +128,13 @@ class Distribution:
         @tf.function
         def gather(digest):
             return self.strategy.run(gather_rows, (digest,))
+
         digests = gather(self._from_function(lambda context: tf.constant([digest], tf.int64)))
         if len(np.unique(self.strategy.experimental_local_results(digests)[0])) > 1:
-            raise UserError("the processes of the run were started with different settings, or see different data; "
-                            "give all of them the same")
+            raise UserError(
+                "the processes of the run were started with different settings, or see different data; "
+                "give all of them the same"
+            )
 
     def share_chiefs_values(self, variables):
         """Give variables of all processes the chief's values."""
@@ -139,8 +144,10 @@ class Distribution:
         def sum_over_replicas(values):
             context = tf.distribute.get_replica_context()
             is_chief = tf.equal(context.replica_id_in_sync_group, 0)
-            return [context.all_reduce(tf.distribute.ReduceOp.SUM, tf.where(is_chief, value, tf.zeros_like(value)))
-                    for value in values]
+            return [
+                context.all_reduce(tf.distribute.ReduceOp.SUM, tf.where(is_chief, value, tf.zeros_like(value)))
+                for value in values
+            ]
 
         @tf.function
         def chiefs(values):
@@ -160,8 +167,9 @@ class Distribution:
             try:
                 return tf.distribute.MultiWorkerMirroredStrategy()
             except (tf.errors.OpError, ValueError, RuntimeError) as error:
-                raise UserError(f"{CLUSTER}: {first_line(error)}; check its addresses, and that every "
-                                "worker was started") from None
+                raise UserError(
+                    f"{CLUSTER}: {first_line(error)}; check its addresses, and that every worker was started"
+                ) from None
             finally:
                 for number, handler in handlers.items():
                     signal.signal(number, handler)
@@ -204,8 +212,10 @@ def understood(distribution, remedy):
     except tf.errors.OpError as error:
         if not distribution.has_others:
             raise
-        raise UserError(f"another process of the run has ended or cannot be reached ({type(error).__name__}); start "
-                        "all of them again: they go on from the last checkpoint") from None
+        raise UserError(
+            f"another process of the run has ended or cannot be reached ({type(error).__name__}); start "
+            "all of them again: they go on from the last checkpoint"
+        ) from None
 
 
 def _choose_devices(devices):
@@ -217,7 +227,8 @@ def _choose_devices(devices):
         tf.config.set_visible_devices(gpus, "GPU")
     elif devices is not None:
         tf.config.set_logical_device_configuration(
-            tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * devices)
+            tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * devices
+        )
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
     return gpus
@@ -233,18 +244,26 @@ def _cluster():
         cluster, task = config["cluster"], config["task"]
         chiefs, workers = cluster.get("chief", []), cluster.get("worker", [])
         addresses = chiefs + workers
-        if set(cluster) - {"chief", "worker"} or task["type"] not in cluster or not (
-                0 <= int(task["index"]) < len(cluster[task["type"]])):
+        if (
+            set(cluster) - {"chief", "worker"}
+            or task["type"] not in cluster
+            or not (0 <= int(task["index"]) < len(cluster[task["type"]]))
+        ):
             raise ValueError("workers (and a chief) are expected, and a task that is one of them")
-        if len(set(addresses)) < len(addresses) or not all(
-                re.fullmatch(r"\S+:\d{1,5}", address) for address in addresses) or int(task["index"]) != task["index"]:
+        if (
+            len(set(addresses)) < len(addresses)
+            or not all(re.fullmatch(r"\S+:\d{1,5}", address) for address in addresses)
+            or int(task["index"]) != task["index"]
+        ):
             raise ValueError("addresses are host:port, each once, and the index a whole number")
         if not all(_port(address) in PORTS for address in addresses):
             raise ValueError(f"ports are numbers from {PORTS[0]} to {PORTS[-1]}")
         return addresses, int(task["index"]) + (len(chiefs) if task["type"] == "worker" else 0)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise UserError(f'{CLUSTER}: not like {{"cluster": {{"worker": ["host1:12345", "host2:12345"]}}, "task": '
-                        f'{{"type": "worker", "index": 0}}}} ({first_line(error)}); correct it, or unset it') from None
+        raise UserError(
+            f'{CLUSTER}: not like {{"cluster": {{"worker": ["host1:12345", "host2:12345"]}}, "task": '
+            f'{{"type": "worker", "index": 0}}}} ({first_line(error)}); correct it, or unset it'
+        ) from None
 
 
 def _port(address):
@@ -262,11 +281,14 @@ def _wait_for_all(addresses, own):
     """
     dual = socket.has_dualstack_ipv6()
     try:
-        listener = socket.create_server(("", _port(addresses[own])), dualstack_ipv6=dual,
-                                        family=socket.AF_INET6 if dual else socket.AF_INET)
+        listener = socket.create_server(
+            ("", _port(addresses[own])), dualstack_ipv6=dual, family=socket.AF_INET6 if dual else socket.AF_INET
+        )
     except OSError as error:
-        raise UserError(f"{CLUSTER}: port {_port(addresses[own])} of this process cannot be used ({error.strerror}); "
-                        "end what uses it, or name another port in all processes") from None
+        raise UserError(
+            f"{CLUSTER}: port {_port(addresses[own])} of this process cannot be used ({error.strerror}); "
+            "end what uses it, or name another port in all processes"
+        ) from None
     with listener:
         missing = [address for number, address in enumerate(addresses) if number != own]
         said = False

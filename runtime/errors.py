@@ -2,6 +2,7 @@
 
 A script imports this first: from then on Ctrl-C is one line, also while the rest is imported.
 """
+
 import contextlib
 import errno
 import os
@@ -18,8 +19,14 @@ NO_SPACE = "free some space (or quota) and run the same command again; finished 
 IN_THE_WAY = "a file or folder of this name stands in the way; move it, or choose another path"
 NOT_ALLOWED = "check the permissions, or choose another folder"
 REMEDIES = {
-    errno.ENOSPC: NO_SPACE, errno.EDQUOT: NO_SPACE, errno.EACCES: NOT_ALLOWED, errno.EPERM: NOT_ALLOWED,
-    errno.EROFS: NOT_ALLOWED, errno.EEXIST: IN_THE_WAY, errno.ENOTDIR: IN_THE_WAY, errno.EISDIR: IN_THE_WAY,
+    errno.ENOSPC: NO_SPACE,
+    errno.EDQUOT: NO_SPACE,
+    errno.EACCES: NOT_ALLOWED,
+    errno.EPERM: NOT_ALLOWED,
+    errno.EROFS: NOT_ALLOWED,
+    errno.EEXIST: IN_THE_WAY,
+    errno.ENOTDIR: IN_THE_WAY,
+    errno.EISDIR: IN_THE_WAY,
 }
 
 
@@ -98,7 +105,7 @@ def first_line(error):
 def shortened(text, most=200):
     """A name that a file or a user gave, as it fits into a line of ours: no control characters, its middle left out."""
     text = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(text))
-    return text if len(text) <= most else f"{text[:most // 2]}[...]{text[-(most // 2):]}"
+    return text if len(text) <= most else f"{text[: most // 2]}[...]{text[-(most // 2) :]}"
 
 
 def _flush():

@@ -1,4 +1,5 @@
 """Files that are read only if they are ordinary ones, and written whole or not at all."""
+
 from runtime.errors import UserError, shortened
 
 import contextlib

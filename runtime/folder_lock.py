@@ -1,4 +1,5 @@
 """Locks on folders and files between processes; they end with the process that holds them."""
+
 import contextlib
 import os
 
@@ -21,6 +22,7 @@ class Lock:
         if self._descriptor is None:
             return True
         import fcntl
+
         try:
             fcntl.flock(self._descriptor, sum(getattr(fcntl, flag) for flag in flags))
         except BlockingIOError:

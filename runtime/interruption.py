@@ -1,4 +1,5 @@
 """Signals that ask a run to end (Ctrl-C, SIGTERM of a preempted machine), answered after it has saved."""
+
 from runtime.errors import Stopped
 
 import contextlib
@@ -46,5 +47,8 @@ class StopRequest:
         self.signal = number
         if again or self._at_once:
             raise Stopped(number)
-        print(f"\n{signal.Signals(number).name}: saving after this step; a second one ends the run at once",
-              file=sys.stderr, flush=True)
+        print(
+            f"\n{signal.Signals(number).name}: saving after this step; a second one ends the run at once",
+            file=sys.stderr,
+            flush=True,
+        )

@@ -1,4 +1,5 @@
 """What a run's results came from: packages, the project's commit, the command."""
+
 import datetime
 import importlib.metadata
 import os
@@ -17,17 +18,26 @@ def session():
             packages[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:  # such as OpenCV from another package than ours
             packages[name] = None
-    return {"started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-            "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]], "python": platform.python_version(),
-            "packages": packages, "git_commit": git_commit()}
+    return {
+        "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
+        "python": platform.python_version(),
+        "packages": packages,
+        "git_commit": git_commit(),
+    }
 
 
 def git_commit():
     """The project's commit, with "-dirty" after it if files differ from it; None where there is no repository."""
     folder = os.path.dirname(os.path.abspath(__file__))
     try:
-        described = subprocess.run(["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"], cwd=folder,
-                                   capture_output=True, text=True, timeout=10)
+        described = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return described.stdout.strip() or None

@@ -1,4 +1,5 @@
 """The gradient of a convolution by its kernel, as a matrix product."""
+
 from runtime import backend  # noqa: F401
 
 import tensorflow as tf
@@ -17,9 +18,11 @@ def convolution(images, kernel):
     Returns:
         (B, H, W, F) float32.
     """
+
     def gradients(outputs):
-        by_images = tf.raw_ops.Conv2DBackpropInput(input_sizes=tf.shape(images), filter=kernel, out_backprop=outputs,
-                                                   strides=[1, 1, 1, 1], padding="SAME")
+        by_images = tf.raw_ops.Conv2DBackpropInput(
+            input_sizes=tf.shape(images), filter=kernel, out_backprop=outputs, strides=[1, 1, 1, 1], padding="SAME"
+        )
         return by_images, kernel_gradient(images, outputs, kernel.shape[:2])
 
     return tf.nn.conv2d(images, kernel, 1, "SAME"), gradients
@@ -42,14 +45,22 @@ def kernel_gradient(images, outputs, size):
     padding = [[0, 0], [size[0] // 2] * 2, [size[1] // 2] * 2, [0, 0]]
 
     def of_images(start):
-        padded = tf.pad(images[start:start + at_a_time], padding)
-        patches = tf.concat([padded[:, row:row + height, column:column + width]
-                             for row in range(size[0]) for column in range(size[1])], axis=3)
-        return tf.matmul(tf.reshape(patches, (-1, size[0] * size[1] * channels)),
-                         tf.reshape(outputs[start:start + at_a_time], (-1, filters)), transpose_a=True)
+        padded = tf.pad(images[start : start + at_a_time], padding)
+        patches = tf.concat(
+            [padded[:, row : row + height, column : column + width] for row in range(size[0]) for column in range(size[1])],
+            axis=3,
+        )
+        return tf.matmul(
+            tf.reshape(patches, (-1, size[0] * size[1] * channels)),
+            tf.reshape(outputs[start : start + at_a_time], (-1, filters)),
+            transpose_a=True,
+        )
 
     batch = tf.shape(images)[0]
     _, gradient = tf.while_loop(  # one part after the other: in a plain loop TensorFlow would compute them at once
-        lambda start, _: start < batch, lambda start, total: (start + at_a_time, total + of_images(start)),
-        (0, tf.zeros((size[0] * size[1] * channels, filters))), parallel_iterations=1)
+        lambda start, _: start < batch,
+        lambda start, total: (start + at_a_time, total + of_images(start)),
+        (0, tf.zeros((size[0] * size[1] * channels, filters))),
+        parallel_iterations=1,
+    )
     return tf.reshape(gradient, (*size, channels, filters))

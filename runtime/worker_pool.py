@@ -1,4 +1,5 @@
 """Worker processes that end with the process that started them, even when that one is killed."""
+
 from runtime.errors import UserError
 
 import concurrent.futures
@@ -38,6 +39,7 @@ def worker_map(workers, chunksize=1):
     def parallel_map(function, items):
         with _ctrl_c_afterwards():  # the pool starts its processes when it is given work
             return pool.map(function, items, chunksize=chunksize)
+
     try:
         yield parallel_map
     except KeyboardInterrupt:
@@ -46,8 +48,9 @@ def worker_map(workers, chunksize=1):
         signal.signal(signal.SIGINT, before)
         raise
     except concurrent.futures.process.BrokenProcessPool:
-        raise UserError("a worker process was killed, perhaps for want of memory; run the same command again, with "
-                        "fewer --workers") from None
+        raise UserError(
+            "a worker process was killed, perhaps for want of memory; run the same command again, with fewer --workers"
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 

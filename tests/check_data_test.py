@@ -1,4 +1,5 @@
 """check_data.py finds what was done to a dataset, and nothing in one that is whole."""
+
 import json
 import os
 import shutil
@@ -19,8 +20,20 @@ from datasets.dataset import Pairs
 def town(tmp_path_factory):
     """A folder with a toy town of 80 and 30 places in CVUSA's format. Not to be changed."""
     folder = tmp_path_factory.mktemp("town")
-    succeeds("toy_town", "--dataset", "cvusa", "--train", 80, "--test", 30, "--aerial_size", 128,
-             "--panorama_size", "112x616", cwd=folder)
+    succeeds(
+        "toy_town",
+        "--dataset",
+        "cvusa",
+        "--train",
+        80,
+        "--test",
+        30,
+        "--aerial_size",
+        128,
+        "--panorama_size",
+        "112x616",
+        cwd=folder,
+    )
     succeeds("data_preparation.py", "--dataset", "cvusa", cwd=folder)
     return folder
 
@@ -55,7 +68,7 @@ def test_files_that_are_missing_broken_or_odd_are_named(own_town):
     os.unlink(pairs.grd_paths[0])
     cut = open(pairs.grd_paths[1], "rb").read()
     with open(pairs.grd_paths[1], "wb") as file:
-        file.write(cut[:len(cut) // 2] + cut[-2:])
+        file.write(cut[: len(cut) // 2] + cut[-2:])
     cv2.imwrite(pairs.grd_paths[2], cv2.imread(pairs.grd_paths[2], cv2.IMREAD_GRAYSCALE))
     cv2.imwrite(pairs.grd_paths[3], np.zeros((50, 60, 3), np.uint8))
     cv2.imwrite(polar[4], cv2.imread(polar[4]).astype(np.uint16) * 257)
@@ -67,18 +80,25 @@ def test_files_that_are_missing_broken_or_odd_are_named(own_town):
     assert found["outdated", "train"]["count"] == 2
     code, found = findings(own_town)
     assert code == 1
-    for check, text, path in (("missing", "panoramas", pairs.grd_paths[0]),
-                              ("unreadable", "panoramas", pairs.grd_paths[1]),
-                              ("size", "panoramas", pairs.grd_paths[3]), ("ratio", "panoramas", pairs.grd_paths[3]),
-                              ("outdated", "prepared files", polar[7]),
-                              ("content", "polar maps", polar[7])):
+    for check, text, path in (
+        ("missing", "panoramas", pairs.grd_paths[0]),
+        ("unreadable", "panoramas", pairs.grd_paths[1]),
+        ("size", "panoramas", pairs.grd_paths[3]),
+        ("ratio", "panoramas", pairs.grd_paths[3]),
+        ("outdated", "prepared files", polar[7]),
+        ("content", "polar maps", polar[7]),
+    ):
         finding = found[check, "train"]
         assert finding["count"] == 1 and text in finding["text"], check
         assert os.path.basename(path) in finding["examples"][0], check
-    kinds = {line for line in run("check_data.py", "--dataset", "cvusa", cwd=own_town).stdout.splitlines()
-             if "converted" in line}
+    kinds = {
+        line for line in run("check_data.py", "--dataset", "cvusa", cwd=own_town).stdout.splitlines() if "converted" in line
+    }
     assert {kind for kind in ("grey-scale", "16-bit", "alpha") if any(kind in line for line in kinds)} == {
-        "grey-scale", "16-bit", "alpha"}
+        "grey-scale",
+        "16-bit",
+        "alpha",
+    }
 
 
 def test_another_stretch_is_noticed(own_town):
@@ -101,26 +121,31 @@ def test_duplicates_and_leaks_are_counted(own_town):
 def test_places_of_both_splits_that_are_less_than_5_metres_apart_are_counted(own_towns):
     path = own_towns / "Data/ANU_data_small/ACT_data.mat"
     content = scipy.io.loadmat(path)
-    train, val = (content[struct][field][0, 0].ravel() - 1 for struct, field in
-                  (("trainSet", "trainInd"), ("valSet", "valInd")))
+    train, val = (
+        content[struct][field][0, 0].ravel() - 1 for struct, field in (("trainSet", "trainInd"), ("valSet", "valInd"))
+    )
     content["utm"][val[:3]] = content["utm"][train[:3]] + [3, 3]
-    scipy.io.savemat(path, {name: content[name] for name in ("panoIds", "utm")} | {
-        struct: {field: content[struct][field][0, 0]} for struct, field in
-        (("trainSet", "trainInd"), ("valSet", "valInd"))})
+    scipy.io.savemat(
+        path,
+        {name: content[name] for name in ("panoIds", "utm")}
+        | {struct: {field: content[struct][field][0, 0]} for struct, field in (("trainSet", "trainInd"), ("valSet", "valInd"))},
+    )
     code, found = findings(own_towns, "cvact", "--quick")
     near = found["leakage by distance", "val"]
     assert code == 0 and near["count"] >= 3
     assert set(CVACT(str(own_towns / "Data")).pairs("val").ids[:3]) <= set(near["examples"])
 
 
-@pytest.mark.parametrize("change, expected", [("mirror", "mirrored"), ("turn", "turned by 180 degrees"),
-                                              ("shuffle", "unlike")])
+@pytest.mark.parametrize("change, expected", [("mirror", "mirrored"), ("turn", "turned by 180 degrees"), ("shuffle", "unlike")])
 def test_a_split_whose_panoramas_are_changed_alike_is_recognised(own_town, change, expected):
     paths = CVUSA(str(own_town / "Data")).pairs("train").grd_paths
     images = [cv2.imread(path) for path in paths]
     for number, path in enumerate(paths):
-        image = {"mirror": images[number][:, ::-1], "turn": np.roll(images[number], images[number].shape[1] // 2, 1),
-                 "shuffle": images[(number + 7) % len(images)]}[change]
+        image = {
+            "mirror": images[number][:, ::-1],
+            "turn": np.roll(images[number], images[number].shape[1] // 2, 1),
+            "shuffle": images[(number + 7) % len(images)],
+        }[change]
         cv2.imwrite(path, image)
     code, found = findings(own_town)
     assert code == 1 and (expected, "train") in found and (expected, "val") not in found
@@ -144,13 +169,17 @@ def test_single_pairs_that_are_swapped_or_mirrored_are_pointed_out(own_town):
         assert len(named - truth) <= 2, (truth, named)
 
 
-@pytest.mark.parametrize("name, change", [("swapped pairs", "swap"), (f"{HALF_TURN} pairs", "turn"),
-                                          ("mirrored pairs", "mirror")])
+@pytest.mark.parametrize(
+    "name, change", [("swapped pairs", "swap"), (f"{HALF_TURN} pairs", "turn"), ("mirrored pairs", "mirror")]
+)
 def test_one_wrong_pair_of_eighty_is_a_problem(own_town, name, change):
     pairs = CVUSA(str(own_town / "Data")).pairs("train")
     images = {number: cv2.imread(pairs.grd_paths[number]) for number in (0, 1)}
-    changed = {"swap": {0: images[1], 1: images[0]}, "turn": {0: np.roll(images[0], images[0].shape[1] // 2, 1)},
-               "mirror": {1: images[1][:, ::-1]}}[change]
+    changed = {
+        "swap": {0: images[1], 1: images[0]},
+        "turn": {0: np.roll(images[0], images[0].shape[1] // 2, 1)},
+        "mirror": {1: images[1][:, ::-1]},
+    }[change]
     for number, image in changed.items():
         cv2.imwrite(pairs.grd_paths[number], image)
     code, found = findings(own_town)
@@ -161,8 +190,10 @@ def test_one_wrong_pair_of_eighty_is_a_problem(own_town, name, change):
 def test_images_that_serve_two_pairs_are_problems(own_town):
     """By their names, without decoding, and by their content under other names."""
     dataset = CVUSA(str(own_town / "Data"))
-    tiles, panoramas, test_tiles = ([os.path.relpath(path, own_town) for path in paths] for paths in (
-        dataset.pairs("train", 0).sat_paths, dataset.pairs("train").grd_paths, dataset.pairs("val", 0).sat_paths))
+    tiles, panoramas, test_tiles = (
+        [os.path.relpath(path, own_town) for path in paths]
+        for paths in (dataset.pairs("train", 0).sat_paths, dataset.pairs("train").grd_paths, dataset.pairs("val", 0).sat_paths)
+    )
     lists = {name: own_town / f"Data/CVUSA/splits/{name}-19zl.csv" for name in ("train", "val")}
     rows = {name: path.read_text().splitlines() for name, path in lists.items()}
     panorama = rows["train"][0].split(",")[1]
@@ -197,8 +228,9 @@ def street_colours(count, turn=0, likeness=1.0, seed=0):
     """Colours of pairs on streets: alike ahead and behind but for a share of the places' own."""
     random = np.random.default_rng(seed)
     half = random.standard_normal((count, 4, 32, 3))
-    views = [np.concatenate([half, half], axis=2) + (1 - likeness) * random.standard_normal((count, 4, 64, 3))
-             for _ in range(1)] * 2
+    views = [
+        np.concatenate([half, half], axis=2) + (1 - likeness) * random.standard_normal((count, 4, 64, 3)) for _ in range(1)
+    ] * 2
     views = [view + 1.5 * random.standard_normal(view.shape) for view in views]
     return list(np.stack([views[0], np.roll(views[1], turn, axis=2)], axis=1).astype(np.float32))
 

@@ -1,4 +1,5 @@
 """Checkpoints survive odd names, odd files, kills and full disks; what cannot be used is said in one line."""
+
 from runtime import backend  # noqa: F401
 from runtime.distribution import Distribution
 from runtime.errors import UserError
@@ -25,8 +26,7 @@ from training.pickled_arrays import vgg16_npy
 from training.step import adam
 
 CONFIG = NetworkConfig("SAFA_1", 1, 32, 64, 64, 1 / 64)
-FLAGS = [f"--{name}={getattr(CONFIG, name)}" for name in ("network_type", "height", "width", "aerial_size",
-                                                          "width_multiplier")]
+FLAGS = [f"--{name}={getattr(CONFIG, name)}" for name in ("network_type", "height", "width", "aerial_size", "width_multiplier")]
 HOSTILE = "run[1]", "a*b", "q?x", "back\\slash"
 
 
@@ -106,6 +106,7 @@ def leave_out(*endings):
         for path in folder.iterdir():
             if path.name.endswith(endings):
                 path.unlink()
+
     return damage
 
 
@@ -142,8 +143,13 @@ def test_what_killed_runs_left_is_removed_when_the_run_starts_again(model, tmp_p
     for name in ("ckpt-3_temp", ".ckpt-3.host-7.partial", "best/.ckpt-9.other-1.partial"):
         (folder / name).mkdir()
         (folder / name / "weights.data-00000-of-00001").write_bytes(bytes(10))
-    for name in (".config.json.host-7.partial", "partial.final.weights.h5", "ckpt-3.index.tempstate123",
-                 "checkpoint.tmp0af3", "ckpt-3.data-00000-of-00001"):  # the last one was about to get its index
+    for name in (
+        ".config.json.host-7.partial",
+        "partial.final.weights.h5",
+        "ckpt-3.index.tempstate123",
+        "checkpoint.tmp0af3",
+        "ckpt-3.data-00000-of-00001",
+    ):  # the last one was about to get its index
         (folder / name).write_bytes(bytes(10))
     ended = subprocess.Popen(["true"])
     ended.wait()
@@ -177,8 +183,7 @@ def test_a_checkpoint_that_a_run_replaces_meanwhile_is_looked_for_again(model, t
         use_checkpoint(str(best), load)
 
 
-@pytest.mark.parametrize("name", ["config.json", "ckpt-1.index", "ckpt-1.data-00000-of-00001", "vgg16.npy",
-                                  "epochs.csv"])
+@pytest.mark.parametrize("name", ["config.json", "ckpt-1.index", "ckpt-1.data-00000-of-00001", "vgg16.npy", "epochs.csv"])
 def test_a_pipe_in_the_place_of_a_file_is_refused(name, model, tmp_path, in_time):
     folder = tmp_path / "run"
     saved_run(folder, model)
@@ -202,12 +207,24 @@ def test_a_pipe_in_the_place_of_a_file_is_refused(name, model, tmp_path, in_time
 SETTINGS = settings_text(CONFIG, TrainingConfig(), {}, [])
 
 
-@pytest.mark.parametrize("text", [
-    "[" * 100_000, '{"network": ' * 50_000, SETTINGS.replace('"height": 32', '"height": "32"'),
-    SETTINGS.replace('"height": 32', '"height": 1e400'), SETTINGS.replace('"height": 32', f'"height": {10**30}'),
-    SETTINGS.replace('"polar": 1', '"polar": true'), SETTINGS.replace('"SAFA_1"', "8"),
-    SETTINGS.replace("0.015625", "NaN"), SETTINGS.replace('"seed": 0', '"seed": null'),
-    SETTINGS.replace('"sessions": []', '"sessions": "none"'), SETTINGS.replace('"data": {}', '"data": 3'), "3", ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"network": ' * 50_000,
+        SETTINGS.replace('"height": 32', '"height": "32"'),
+        SETTINGS.replace('"height": 32', '"height": 1e400'),
+        SETTINGS.replace('"height": 32', f'"height": {10**30}'),
+        SETTINGS.replace('"polar": 1', '"polar": true'),
+        SETTINGS.replace('"SAFA_1"', "8"),
+        SETTINGS.replace("0.015625", "NaN"),
+        SETTINGS.replace('"seed": 0', '"seed": null'),
+        SETTINGS.replace('"sessions": []', '"sessions": "none"'),
+        SETTINGS.replace('"data": {}', '"data": 3'),
+        "3",
+        "",
+    ],
+)
 def test_settings_that_are_none_are_named(text, tmp_path):
     assert text != SETTINGS
     (tmp_path / "config.json").write_text(SETTINGS)
@@ -231,15 +248,23 @@ def test_a_full_disk_ends_a_conversion_with_one_line_and_the_target_stays(model,
     (tmp_path / "run/ckpt-1.data-00000-of-00001").rename(tmp_path / "c.data-00000-of-00001")
     before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     # No file may grow beyond 20 kB: writing fails in the middle, as on a full disk.
-    code = ("import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
-            "import convert_weights\nfrom runtime import errors\n"
-            "for target in ('a.weights.h5', 'b.ckpt'):\n"
-            "    try:\n"
-            "        with errors.reported():\n"
-            "            convert_weights.main(['c', target, '--overwrite', *sys.argv[1:]])\n"
-            "    except SystemExit as end: print(end.code)")
-    outcome = subprocess.run([sys.executable, "-c", code, *FLAGS], cwd=tmp_path, capture_output=True, text=True,
-                             timeout=100, env=os.environ | {"PYTHONPATH": ROOT})
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "import convert_weights\nfrom runtime import errors\n"
+        "for target in ('a.weights.h5', 'b.ckpt'):\n"
+        "    try:\n"
+        "        with errors.reported():\n"
+        "            convert_weights.main(['c', target, '--overwrite', *sys.argv[1:]])\n"
+        "    except SystemExit as end: print(end.code)"
+    )
+    outcome = subprocess.run(
+        [sys.executable, "-c", code, *FLAGS],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env=os.environ | {"PYTHONPATH": ROOT},
+    )
     assert outcome.returncode == 0 and outcome.stdout.split() == ["2", "2"], outcome.stderr  # and no crash at its end
     lines = outcome.stderr.splitlines()
     assert len(lines) == 2 and "a.weights.h5: " in lines[0] and "b.ckpt: " in lines[1]

@@ -1,4 +1,5 @@
 """Small datasets and the scripts as a user runs them."""
+
 import os
 import shutil
 import subprocess
@@ -9,8 +10,24 @@ from warm_process import WarmProcess
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # A network that trains in seconds; every setting that a run needs to be repeated.
-SMALL = ["--height", "32", "--width", "128", "--aerial_size", "64", "--width_multiplier", "0.05", "--init", "random",
-         "--keep_prob", "1", "--learning_rate", "1e-3", "--batch_size", "8"]
+SMALL = [
+    "--height",
+    "32",
+    "--width",
+    "128",
+    "--aerial_size",
+    "64",
+    "--width_multiplier",
+    "0.05",
+    "--init",
+    "random",
+    "--keep_prob",
+    "1",
+    "--learning_rate",
+    "1e-3",
+    "--batch_size",
+    "8",
+]
 
 
 def command_of(script):
@@ -20,8 +37,15 @@ def command_of(script):
 
 def start(script, *arguments, cwd):
     """Start a script of the project's top level, or the package `toy_town`."""
-    return subprocess.Popen([*command_of(script), *map(str, arguments)], cwd=cwd, text=True, stdin=subprocess.DEVNULL,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": ROOT})
+    return subprocess.Popen(
+        [*command_of(script), *map(str, arguments)],
+        cwd=cwd,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": ROOT},
+    )
 
 
 WARM = WarmProcess(ROOT)
@@ -54,8 +78,22 @@ def towns(tmp_path_factory):
     """A folder with `Data`: toy towns in CVUSA's and CVACT's format, prepared. Not to be changed."""
     folder = tmp_path_factory.mktemp("towns")
     for dataset, panorama in (("cvusa", "112x616"), ("cvact", "224x448")):
-        succeeds("toy_town", "--dataset", dataset, "--train", 24, "--test", 10, "--aerial_size", 128,
-                 "--panorama_size", panorama, "--workers", 1, cwd=folder)
+        succeeds(
+            "toy_town",
+            "--dataset",
+            dataset,
+            "--train",
+            24,
+            "--test",
+            10,
+            "--aerial_size",
+            128,
+            "--panorama_size",
+            panorama,
+            "--workers",
+            1,
+            cwd=folder,
+        )
     succeeds("data_preparation.py", "--dataset", "all", cwd=folder)
     return folder
 

@@ -1,4 +1,5 @@
 """Ctrl-C ends every script with one line, also while it imports and while its workers start."""
+
 import os
 import signal
 import subprocess
@@ -9,8 +10,11 @@ import numpy as np
 import pytest
 from conftest import ROOT, SMALL, command_of
 
-SCRIPTS = sorted(name for name in os.listdir(ROOT) if name.endswith(".py")
-                 and "with reported():" in open(os.path.join(ROOT, name), encoding="utf-8").read()) + ["toy_town"]
+SCRIPTS = sorted(
+    name
+    for name in os.listdir(ROOT)
+    if name.endswith(".py") and "with reported():" in open(os.path.join(ROOT, name), encoding="utf-8").read()
+) + ["toy_town"]
 PRESS = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(5)\n"
 # Each worker presses it for all processes, as a terminal does, before it has imported anything.
 PRESS_IN_WORKERS = """import os, signal, sys, time
@@ -25,9 +29,15 @@ def interrupted(script, *arguments, cwd, module, content):
     folder = cwd / "modules"
     folder.mkdir()
     (folder / f"{module}.py").write_text(content)
-    outcome = subprocess.run([*command_of(script), *map(str, arguments)], cwd=cwd, text=True,
-                             capture_output=True, timeout=60, start_new_session=True,
-                             env=os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), ROOT])})
+    outcome = subprocess.run(
+        [*command_of(script), *map(str, arguments)],
+        cwd=cwd,
+        text=True,
+        capture_output=True,
+        timeout=60,
+        start_new_session=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), ROOT])},
+    )
     return outcome.returncode, outcome.stderr
 
 
@@ -38,8 +48,9 @@ def test_while_a_script_imports(script, tmp_path):
 
 
 def test_while_tensorflow_is_imported(towns, tmp_path):
-    assert interrupted("train_cvusa.py", "--data_dir", towns / "Data", *SMALL, cwd=tmp_path, module="tensorflow",
-                       content=PRESS) == (130, "train_cvusa.py: interrupted\n")
+    assert interrupted(
+        "train_cvusa.py", "--data_dir", towns / "Data", *SMALL, cwd=tmp_path, module="tensorflow", content=PRESS
+    ) == (130, "train_cvusa.py: interrupted\n")
 
 
 def test_while_workers_start(tmp_path):
@@ -47,14 +58,17 @@ def test_while_workers_start(tmp_path):
     tiles.mkdir(parents=True)
     for number in range(100):
         cv2.imwrite(str(tiles / f"{number}.png"), np.zeros((32, 32, 3), np.uint8))
-    code, complaints = interrupted("data_preparation.py", "--workers", 4, cwd=tmp_path, module="sitecustomize",
-                                   content=PRESS_IN_WORKERS)
+    code, complaints = interrupted(
+        "data_preparation.py", "--workers", 4, cwd=tmp_path, module="sitecustomize", content=PRESS_IN_WORKERS
+    )
     lines = [line for line in complaints.splitlines() if not line.startswith("CVUSA polar maps:")]  # tqdm's
     assert code == 130 and len(lines) == 1 and lines[0].startswith("data_preparation.py: interrupted"), complaints
 
 
 def test_other_programs_keep_their_own_answer():
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import signal, runtime.errors; " \
-           "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler"
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import signal, runtime.errors; "
+        "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler"
+    )
     subprocess.run([sys.executable, "-c", code, ROOT], check=True, cwd=ROOT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

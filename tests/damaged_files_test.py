@@ -1,4 +1,5 @@
 """Some hundred damaged files: each is refused by name, or read as what it is; none crashes, hangs or half-loads."""
+
 from runtime.errors import UserError
 
 import contextlib
@@ -23,8 +24,7 @@ from datasets.image_files import ImageError, image_size, read_image, read_input
 from datasets.preparation import polar_maps_are_stretched
 from toy_town import dataset as toy_world
 
-PHOTO = cv2.resize(np.random.default_rng(0).integers(0, 256, (20, 40, 3), np.uint8), (320, 160),
-                   interpolation=cv2.INTER_CUBIC)
+PHOTO = cv2.resize(np.random.default_rng(0).integers(0, 256, (20, 40, 3), np.uint8), (320, 160), interpolation=cv2.INTER_CUBIC)
 
 
 def test_a_damaged_png_is_refused(tmp_path):
@@ -100,8 +100,7 @@ def mat_7_3(path, ids, utm, train, val, as_cells):
     with h5py.File(path, "w", userblock_size=512) as file:
         codes = [np.frombuffer(name.encode("utf-16-le"), "<u2") for name in ids]
         if as_cells:
-            cells = [file.create_dataset(f"#refs#/{number}", data=each[:, None]).ref
-                     for number, each in enumerate(codes)]
+            cells = [file.create_dataset(f"#refs#/{number}", data=each[:, None]).ref for number, each in enumerate(codes)]
             file.create_dataset("panoIds", data=np.array([cells], dtype=h5py.ref_dtype), dtype=h5py.ref_dtype)
         else:
             file.create_dataset("panoIds", data=np.stack(codes).T)
@@ -117,9 +116,14 @@ def test_a_mat_file_of_version_7_3_holds_the_same_pairs(own_towns, as_cells):
     path = own_towns / "Data/ANU_data_small/ACT_data.mat"
     content = scipy.io.loadmat(path)
     expected = [CVACT(str(own_towns / "Data")).pairs(split) for split in ("train", "val")]
-    mat_7_3(path, [str(np.asarray(name).item()) for name in content["panoIds"]], content["utm"],
-            content["trainSet"]["trainInd"][0, 0].ravel(),
-            content["valSet"]["valInd"][0, 0].ravel(), as_cells)
+    mat_7_3(
+        path,
+        [str(np.asarray(name).item()) for name in content["panoIds"]],
+        content["utm"],
+        content["trainSet"]["trainInd"][0, 0].ravel(),
+        content["valSet"]["valInd"][0, 0].ravel(),
+        as_cells,
+    )
     for before, split in zip(expected, ("train", "val"), strict=True):
         pairs = CVACT(str(own_towns / "Data")).pairs(split)
         assert pairs.ids == before.ids and pairs.sat_paths == before.sat_paths
@@ -131,8 +135,14 @@ def test_a_damaged_mat_file_is_refused_or_read(own_towns, version):
     path = own_towns / "Data/ANU_data_small/ACT_data.mat"
     if version == "7.3":
         content = scipy.io.loadmat(path)
-        mat_7_3(path, [f"id{number:020}" for number in range(len(content["utm"]))], content["utm"],
-                content["trainSet"]["trainInd"][0, 0].ravel(), content["valSet"]["valInd"][0, 0].ravel(), True)
+        mat_7_3(
+            path,
+            [f"id{number:020}" for number in range(len(content["utm"]))],
+            content["utm"],
+            content["trainSet"]["trainInd"][0, 0].ravel(),
+            content["valSet"]["valInd"][0, 0].ravel(),
+            True,
+        )
     for pairs in pairs_of_damaged(path, CVACT(str(own_towns / "Data")), 105):
         assert len(pairs) == len(pairs.utm) == len(pairs.sat_paths) and np.isfinite(pairs.utm).all()
 
@@ -145,7 +155,7 @@ def claiming(content, height, width):
         content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
     else:
         frame = max(content.find(b"\xff\xc0"), content.find(b"\xff\xc2"))  # baseline or progressive
-        content[frame + 5:frame + 9] = struct.pack(">HH", height, width)
+        content[frame + 5 : frame + 9] = struct.pack(">HH", height, width)
     return bytes(content)
 
 
@@ -184,6 +194,7 @@ def test_a_lack_of_memory_belongs_to_the_file_that_needs_it(tmp_path, monkeypatc
         error = cv2.error("Failed to allocate 12873750000 bytes")
         error.code = cv2.Error.StsNoMem
         raise error
+
     monkeypatch.setattr(simplejpeg, "decode_jpeg", out_of_memory)
     monkeypatch.setattr(cv2, "imdecode", out_of_opencvs_memory)
     for name in ("a.jpg", "a.png"):
@@ -204,6 +215,7 @@ def pipe(path):
         while not ended.wait(0.05):
             with contextlib.suppress(OSError):  # nobody waits
                 os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+
     thread = threading.Thread(target=answer)
     thread.start()
     try:
@@ -219,12 +231,14 @@ def test_a_pipe_is_refused_wherever_a_file_should_be(own_towns):
     data = own_towns / "Data"
     cvusa, cvact = CVUSA(str(data)), CVACT(str(data))
     pairs = cvusa.pairs("train")
-    for path, read in ((data / "CVUSA/polarmap/19/0000001.png", lambda: read_input(pairs.sat_paths[0], (32, 128))),
-                       (data / "CVUSA/polarmap/19/0000001.png", lambda: check_files(pairs, cvusa, (32, 128), (32, 128))),
-                       (data / "CVUSA/splits/train-19zl.csv", lambda: cvusa.pairs("train")),
-                       (data / "ANU_data_small/ACT_data.mat", lambda: cvact.pairs("train")),
-                       (data / "CVUSA/polarmap/19/preparation.json", lambda: polar_maps_are_stretched(cvusa.polar_dir)),
-                       (data / "CVUSA/toy_world.json", lambda: toy_world.main(["--data_dir", str(data)]))):
+    for path, read in (
+        (data / "CVUSA/polarmap/19/0000001.png", lambda: read_input(pairs.sat_paths[0], (32, 128))),
+        (data / "CVUSA/polarmap/19/0000001.png", lambda: check_files(pairs, cvusa, (32, 128), (32, 128))),
+        (data / "CVUSA/splits/train-19zl.csv", lambda: cvusa.pairs("train")),
+        (data / "ANU_data_small/ACT_data.mat", lambda: cvact.pairs("train")),
+        (data / "CVUSA/polarmap/19/preparation.json", lambda: polar_maps_are_stretched(cvusa.polar_dir)),
+        (data / "CVUSA/toy_world.json", lambda: toy_world.main(["--data_dir", str(data)])),
+    ):
         with pipe(path), pytest.raises(UserError, match=f"{path.name}: a folder, pipe or device"):
             read()
     pairs, shapes, folder = cvact.pairs("val"), ((32, 128), (32, 128)), own_towns / "cache"
@@ -244,8 +258,9 @@ def test_a_note_that_cannot_be_understood_is_refused(tmp_path, note):
 def save_mat(path, ids, utm=None):
     """An ACT_data.mat of version 5 whose training split has all places."""
     places = np.arange(1, np.size(ids) + 1)[:, None]
-    scipy.io.savemat(path, {"panoIds": ids, "utm": np.zeros((len(places), 2)) if utm is None else utm,
-                            "trainSet": {"trainInd": places}})
+    scipy.io.savemat(
+        path, {"panoIds": ids, "utm": np.zeros((len(places), 2)) if utm is None else utm, "trainSet": {"trainInd": places}}
+    )
 
 
 def cells(names, shape):

@@ -1,4 +1,5 @@
 """Data as users have it: other folders, other separators, two runs at once, a full disk, caches."""
+
 from runtime.errors import UserError
 
 import csv
@@ -37,12 +38,34 @@ def test_folders_with_spaces_other_letters_and_links_that_must_not_be_written_to
         if path.is_dir():
             path.chmod(0o555)
     try:
-        succeeds("data_preparation.py", "--dataset", "all", "--data_dir", "link", "--prepared_dir", "my prepared files",
-                 cwd=tmp_path)
-        succeeds("train_cvact.py", *SMALL, "--network_type", "SAFA_1", "--epochs", 1, "--cache", "disk", "--data_dir",
-                 "link", "--prepared_dir", "my prepared files", cwd=tmp_path)
-        succeeds("test_cvact.py", "--network_type", "SAFA_1", "--data_dir", "link", "--prepared_dir",
-                 "my prepared files", cwd=tmp_path)
+        succeeds(
+            "data_preparation.py", "--dataset", "all", "--data_dir", "link", "--prepared_dir", "my prepared files", cwd=tmp_path
+        )
+        succeeds(
+            "train_cvact.py",
+            *SMALL,
+            "--network_type",
+            "SAFA_1",
+            "--epochs",
+            1,
+            "--cache",
+            "disk",
+            "--data_dir",
+            "link",
+            "--prepared_dir",
+            "my prepared files",
+            cwd=tmp_path,
+        )
+        succeeds(
+            "test_cvact.py",
+            "--network_type",
+            "SAFA_1",
+            "--data_dir",
+            "link",
+            "--prepared_dir",
+            "my prepared files",
+            cwd=tmp_path,
+        )
     finally:
         for path in [data, *data.rglob("*")]:
             if path.is_dir():
@@ -51,9 +74,17 @@ def test_folders_with_spaces_other_letters_and_links_that_must_not_be_written_to
     assert contents(tmp_path / "my prepared files/CVUSA/polarmap") == contents(towns / "Data/CVUSA/polarmap")
 
 
-@pytest.mark.parametrize("change", [
-    lambda text: text.replace("\n", "\r\n"), lambda text: "\ufeff" + text, lambda text: text.replace("\n", "   \n"),
-    lambda text: text.replace("/", "\\"), lambda text: text + "\n\n  \n", lambda text: text.replace(",", " , ")])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: "\ufeff" + text,
+        lambda text: text.replace("\n", "   \n"),
+        lambda text: text.replace("/", "\\"),
+        lambda text: text + "\n\n  \n",
+        lambda text: text.replace(",", " , "),
+    ],
+)
 def test_lists_as_other_programs_write_them(own_towns, change):
     dataset = CVUSA(str(own_towns / "Data"))
     before = dataset.pairs("train")
@@ -132,8 +163,7 @@ runpy.run_path({os.path.join(ROOT, "data_preparation.py")!r}, run_name="__main__
 @pytest.mark.parametrize("kind", ["memory", "disk"])
 def test_a_cache_gives_the_same_batches(towns, tmp_path, kind):
     pairs = CVACT(str(towns / "Data")).pairs("train")
-    cache = (image_cache.MemoryCache(pairs, SHAPES) if kind == "memory"
-             else image_cache.DiskCache(pairs, SHAPES, str(tmp_path)))
+    cache = image_cache.MemoryCache(pairs, SHAPES) if kind == "memory" else image_cache.DiskCache(pairs, SHAPES, str(tmp_path))
     order = np.random.default_rng(0).permutation(24)
     for _ in range(2):
         plain, cached = (list(batches(pairs, order, 5, *SHAPES, cache=each)) for each in (None, cache))
@@ -187,8 +217,18 @@ def test_a_cache_that_does_not_fit_says_so(towns, tmp_path, monkeypatch):
 
 def test_a_run_that_is_killed_while_it_makes_its_cache_leaves_none(towns, tmp_path):
     os.symlink(towns / "Data", tmp_path / "Data")
-    command = ["train_cvusa.py", *SMALL, "--network_type", "SAFA_1", "--epochs", 1, "--cache", "disk", "--prepared_dir",
-               "prepared"]
+    command = [
+        "train_cvusa.py",
+        *SMALL,
+        "--network_type",
+        "SAFA_1",
+        "--epochs",
+        1,
+        "--cache",
+        "disk",
+        "--prepared_dir",
+        "prepared",
+    ]
     shutil.copytree(towns / "Data/CVUSA/polarmap", tmp_path / "prepared/CVUSA/polarmap")
     folder = tmp_path / "prepared/CVUSA/cache"
     moments = random.Random(0)
@@ -213,12 +253,14 @@ def test_training_from_caches_is_the_same_training(towns, tmp_path):
         folder = tmp_path / cache
         folder.mkdir()
         shutil.copytree(towns / "Data", folder / "Data")
-        output = succeeds("train_cvact.py", *SMALL, "--network_type", "SAFA_1", "--epochs", 2, "--deterministic",
-                          "--cache", cache, cwd=folder)
+        output = succeeds(
+            "train_cvact.py", *SMALL, "--network_type", "SAFA_1", "--epochs", 2, "--deterministic", "--cache", cache, cwd=folder
+        )
         assert ("GB of decoded images" in output) == (cache != "none")
         with open(folder / "Result/CVACT/SAFA_1_polar_1.csv", newline="") as file:
-            results.append(([row[:-1] for row in csv.reader(file)],
-                            (folder / "Model/CVACT/SAFA_1/polar_1/final.weights.h5").read_bytes()))
+            results.append(
+                ([row[:-1] for row in csv.reader(file)], (folder / "Model/CVACT/SAFA_1/polar_1/final.weights.h5").read_bytes())
+            )
     assert results[0] == results[1] == results[2]
 
 

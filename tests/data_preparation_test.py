@@ -1,4 +1,5 @@
 """Preparation, run as a user does: the published pixels, whole files only, and nothing mixed or lost."""
+
 from runtime.errors import UserError
 from runtime.files import partial_path, remove_abandoned
 
@@ -88,7 +89,7 @@ def test_finished_files_are_not_touched(tiles, tmp_path):
 
 def test_broken_images_are_named_and_the_others_prepared(tiles, tmp_path):
     whole = cv2.imencode(".jpg", recipe.aerial_image(750))[1].tobytes()
-    (tiles / "cut.jpg").write_bytes(whole[:len(whole) // 2])
+    (tiles / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     (tiles / "empty.jpg").write_bytes(b"")
     cv2.imwrite(str(tiles / "pixel.png"), np.zeros((1, 1, 3), np.uint8))
     cv2.imwrite(str(tiles / "oblong.png"), np.zeros((750, 740, 3), np.uint8))
@@ -117,7 +118,8 @@ def test_maps_with_and_without_stretch_are_never_mixed(tiles, tmp_path):
 def test_street_views_are_rows_208_to_623_resized_by_area():
     panorama = np.random.default_rng(0).integers(0, 256, (832, 1664, 3), np.uint8)
     np.testing.assert_array_equal(
-        street_view(panorama), cv2.resize(panorama[208:624], (616, 112), interpolation=cv2.INTER_AREA))
+        street_view(panorama), cv2.resize(panorama[208:624], (616, 112), interpolation=cv2.INTER_AREA)
+    )
 
 
 def test_tiles_of_another_size_are_prepared_and_said_so(towns, tmp_path):
@@ -125,11 +127,18 @@ def test_tiles_of_another_size_are_prepared_and_said_so(towns, tmp_path):
     assert "(the dataset's have 1200x1200)" in succeeds("data_preparation.py", "--dataset", "cvact", cwd=tmp_path)
 
 
-@pytest.mark.parametrize("arguments, expected", [
-    (["--dataset", "cvusa"], "Data/CVUSA/bingmap/19"), (["--dataset", "all"], "no dataset in it"),
-    (["--dataset", "cvact", "--data_dir", "nowhere"], "nowhere/ANU_data_small/satview_polish"),
-    ([], "no dataset in it"), (["--dataset", "vigor"], "'vigor'"), (["--dataset", "cvusa", "--workers", "0"], "--workers"),
-    (["--dataset", "cvusa", "--worker", "2"], "--worker 2")])
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        (["--dataset", "cvusa"], "Data/CVUSA/bingmap/19"),
+        (["--dataset", "all"], "no dataset in it"),
+        (["--dataset", "cvact", "--data_dir", "nowhere"], "nowhere/ANU_data_small/satview_polish"),
+        ([], "no dataset in it"),
+        (["--dataset", "vigor"], "'vigor'"),
+        (["--dataset", "cvusa", "--workers", "0"], "--workers"),
+        (["--dataset", "cvusa", "--worker", "2"], "--worker 2"),
+    ],
+)
 def test_mistakes_get_one_line_that_names_them(tmp_path, arguments, expected):
     assert expected in complains("data_preparation.py", *arguments, cwd=tmp_path)
     assert not os.listdir(tmp_path)
@@ -164,16 +173,27 @@ def test_what_is_no_image_or_has_an_impossible_name_ends_only_its_own_preparatio
     os.symlink("loop.jpg", tiles / "loop.jpg")
     os.symlink("/dev/null", tiles / "device.jpg")
     frame = image.index(b"\xff\xc0")
-    (tiles / "bomb.jpg").write_bytes(image[:frame + 5] + struct.pack(">HH", 65500, 65500) + image[frame + 9:])
+    (tiles / "bomb.jpg").write_bytes(image[: frame + 5] + struct.pack(">HH", 65500, 65500) + image[frame + 9 :])
     output = tmp_path / "Data/CVUSA/polarmap/19"
     (output / "taken.png").mkdir(parents=True)
     assert prepare(tmp_path) == 1
     complaints = capsys.readouterr().err
-    for text in ("folder.jpg: a folder, pipe or device", "loop.jpg: Too many levels", "device.jpg: a folder, pipe or device",
-                 "bomb.jpg: 65500x65500 pixels", "taken.png: Is a directory", "5 images could not be prepared"):
+    for text in (
+        "folder.jpg: a folder, pipe or device",
+        "loop.jpg: Too many levels",
+        "device.jpg: a folder, pipe or device",
+        "bomb.jpg: 65500x65500 pixels",
+        "taken.png: Is a directory",
+        "5 images could not be prepared",
+    ):
         assert text in complaints
-    assert {path.name for path in output.glob("*.png")} == {"0.png", "z.png", "taken.png", long[:-4] + ".png",
-                                                           83 * "字" + ".png"}
+    assert {path.name for path in output.glob("*.png")} == {
+        "0.png",
+        "z.png",
+        "taken.png",
+        long[:-4] + ".png",
+        83 * "字" + ".png",
+    }
     assert not list(output.glob(".*"))
 
 
@@ -184,6 +204,7 @@ def test_a_name_that_the_file_system_refuses_belongs_to_its_file(tmp_path, capsy
         if path.endswith("1.png"):
             raise OSError(errno.ENAMETOOLONG, "File name too long", path)
         image_files.write_image(path, *arguments)
+
     monkeypatch.setattr(preparation, "write_image", write)
     assert prepare(tmp_path) == 1
     assert "1.png: File name too long" in capsys.readouterr().err
@@ -198,6 +219,7 @@ def test_a_lack_of_memory_ends_only_its_own_preparation(tmp_path, capsys, monkey
         if next(outcomes):
             raise MemoryError
         return np.zeros((112, 616, 3), np.uint8)
+
     monkeypatch.setattr(preparation, "polar_map", polar_map)
     assert prepare(tmp_path) == 1
     assert "1.jpg: too little memory" in capsys.readouterr().err
@@ -226,6 +248,7 @@ def test_kinds_that_were_mixed_where_there_are_no_locks_are_noticed_at_the_end(t
         if stretch:  # another run begins meanwhile
             assert prepare(tmp_path, "--no_stretch", "--overwrite") == 0
         return np.zeros((112, 616, 3), np.uint8)
+
     monkeypatch.setattr("fcntl.flock", flock)
     monkeypatch.setattr(preparation, "polar_map", polar_map)
     small_tiles(tmp_path, ["0.jpg", "1.jpg"])
@@ -243,10 +266,19 @@ def test_half_written_files_of_ended_processes_go_and_those_of_running_ones_stay
     ended.stdout.read()
     time.sleep(0.2)  # ended, but nobody asked for its exit code: in a container this can stay so
     here, long = platform.node().partition(".")[0], 250 * "x"
-    kept = [f".a.png.{here}-{os.getpid()}.partial", ".a.png.elsewhere-1.partial", "film-1.partial", ".b.partial",
-            os.path.basename(partial_path(long))]
-    gone = [f".a.png.{here}-{ended.pid}.partial", f".b.png.{here}-{10**30}.partial", ".b.png.elsewhere-1.partial",
-            os.path.basename(partial_path(long)).replace(f"-{os.getpid()}.", f"-{ended.pid}.")]
+    kept = [
+        f".a.png.{here}-{os.getpid()}.partial",
+        ".a.png.elsewhere-1.partial",
+        "film-1.partial",
+        ".b.partial",
+        os.path.basename(partial_path(long)),
+    ]
+    gone = [
+        f".a.png.{here}-{ended.pid}.partial",
+        f".b.png.{here}-{10**30}.partial",
+        ".b.png.elsewhere-1.partial",
+        os.path.basename(partial_path(long)).replace(f"-{os.getpid()}.", f"-{ended.pid}."),
+    ]
     for name in kept + gone:
         (tmp_path / name).write_bytes(b"half")
     (tmp_path / "folder").mkdir()

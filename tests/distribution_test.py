@@ -1,4 +1,5 @@
 """However a batch is spread, over devices, processes or parts, it trains the same network."""
+
 from runtime import backend
 from runtime.distribution import Distribution
 from runtime.errors import UserError
@@ -22,8 +23,16 @@ from datasets.cvusa import CVUSA
 # 21 steps with dropout at the paper's rate. Narrower networks and higher rates amplify rounding: where it turns a ReLU
 # or the choice of a pooling, Adam takes another step of full size.
 CHANGED = {"1": "0.8", "1e-3": "1e-5", "0.05": "0.125"}
-ARGUMENTS = [*(CHANGED.get(argument, argument) for argument in SMALL), "--network_type", "SAFA_2", "--epochs", "7",
-             "--log_every", "1", "--skip_missing"]
+ARGUMENTS = [
+    *(CHANGED.get(argument, argument) for argument in SMALL),
+    "--network_type",
+    "SAFA_2",
+    "--epochs",
+    "7",
+    "--log_every",
+    "1",
+    "--skip_missing",
+]
 SCRIPTS = {"CVUSA": "train_cvusa.py", "CVACT": "train_cvact.py"}
 
 
@@ -42,15 +51,16 @@ def losses(folder, dataset):
     """The loss of every step, from TensorBoard's files."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.util import tensor_util
+
     events = EventAccumulator(str(folder / f"Model/{dataset}/SAFA_2/polar_1/tensorboard"), {"tensors": 0})
     events.Reload()
-    assert {"steps/learning rate", "steps/pairs/s", "steps/input wait", "epochs/recall@1%"} <= set(
-        events.Tags()["tensors"])
+    assert {"steps/learning rate", "steps/pairs/s", "steps/input wait", "epochs/recall@1%"} <= set(events.Tags()["tensors"])
     return np.array([tensor_util.make_ndarray(event.tensor_proto) for event in events.Tensors("steps/loss")])
 
 
 def weights(folder, dataset):
     import tensorflow as tf
+
     reader = tf.train.load_checkpoint(str(folder / f"Model/{dataset}/SAFA_2/polar_1"))
     return {key: reader.get_tensor(key) for key in reader.get_variable_to_shape_map() if key.startswith("network/")}
 
@@ -89,10 +99,16 @@ def start_two(script, arguments, data, folder, seconds_own=()):
         machine.mkdir()
         os.symlink(data, machine / "Data")
         config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-        processes.append(subprocess.Popen(
-            [sys.executable, os.path.join(ROOT, script), *map(str, arguments),
-             *(seconds_own if index else ())], cwd=machine, text=True,
-            env=os.environ | {"TF_CONFIG": json.dumps(config)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, os.path.join(ROOT, script), *map(str, arguments), *(seconds_own if index else ())],
+                cwd=machine,
+                text=True,
+                env=os.environ | {"TF_CONFIG": json.dumps(config)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+        )
     return processes
 
 
@@ -104,8 +120,17 @@ def test_two_devices_train_what_one_device_trains(alone, tmp_path):
     assert_same_training(dataset, tmp_path, folder)
     if dataset == "CVACT":
         for devices in (1, 2):
-            succeeds("test_cvact.py", "--network_type", "SAFA_2", "--skip_missing", "--devices", devices,
-                     "--save_descriptors", f"{devices}.npz", cwd=tmp_path)
+            succeeds(
+                "test_cvact.py",
+                "--network_type",
+                "SAFA_2",
+                "--skip_missing",
+                "--devices",
+                devices,
+                "--save_descriptors",
+                f"{devices}.npz",
+                cwd=tmp_path,
+            )
         one, two = (np.load(tmp_path / f"{devices}.npz")["grd_descriptors"] for devices in (1, 2))
         assert len(one) == 9
         np.testing.assert_allclose(one, two, rtol=0, atol=1e-6)
@@ -208,10 +233,21 @@ def test_a_mistake_in_tf_config_is_one_line(towns, tmp_path, monkeypatch):
 WORKER = '{"cluster": {"worker": ["a:1", "b:%s"]}, "task": {"type": "worker", "index": %s}}'
 
 
-@pytest.mark.parametrize("config", ["[]", '{"cluster": {"ps": ["a:1"]}, "task": {"type": "ps", "index": 0}}',
-                                    '{"cluster": {"worker": [1, 2]}, "task": {"type": "worker", "index": 0}}',
-                                    WORKER % (1, 2), WORKER % (1, "1e400"), WORKER % (1, "NaN"), WORKER % (65536, 1),
-                                    WORKER % (0, 1), WORKER % ("x", 1), "[" * 100_000])
+@pytest.mark.parametrize(
+    "config",
+    [
+        "[]",
+        '{"cluster": {"ps": ["a:1"]}, "task": {"type": "ps", "index": 0}}',
+        '{"cluster": {"worker": [1, 2]}, "task": {"type": "worker", "index": 0}}',
+        WORKER % (1, 2),
+        WORKER % (1, "1e400"),
+        WORKER % (1, "NaN"),
+        WORKER % (65536, 1),
+        WORKER % (0, 1),
+        WORKER % ("x", 1),
+        "[" * 100_000,
+    ],
+)
 def test_what_tf_config_must_not_be(config, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", config)
     with pytest.raises(UserError, match="TF_CONFIG") as error:
@@ -259,9 +295,17 @@ def test_a_gpu_that_tensorflow_does_not_see_is_named_with_the_remedy(tmp_path, m
     assert not capsys.readouterr().out
 
 
-@pytest.mark.parametrize("flags, has", [("flags\t\t: fpu avx2 fma", False), ("flags\t\t: avx512f avx512_bf16", True),
-                                        ("flags\t\t: amx_tile amx_bf16", True), ("Features\t: fp asimd bf16", True),
-                                        ("Features\t: fp asimd", False), ("nothing known", True)])
+@pytest.mark.parametrize(
+    "flags, has",
+    [
+        ("flags\t\t: fpu avx2 fma", False),
+        ("flags\t\t: avx512f avx512_bf16", True),
+        ("flags\t\t: amx_tile amx_bf16", True),
+        ("Features\t: fp asimd bf16", True),
+        ("Features\t: fp asimd", False),
+        ("nothing known", True),
+    ],
+)
 def test_bfloat16_is_refused_on_a_cpu_that_computes_it_in_software(flags, has, tmp_path, monkeypatch):
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{flags}\n")
     monkeypatch.setattr(backend, "CPU_INFORMATION", str(tmp_path / "cpuinfo"))
@@ -276,6 +320,7 @@ def test_bfloat16_is_refused_on_a_cpu_that_computes_it_in_software(flags, has, t
 
 def test_float32_is_float32_unless_tf32_is_asked_for():
     import tensorflow as tf
+
     for precision in ("tf32", "float32"):
         Distribution(precision=precision)
         assert tf.config.experimental.tensor_float_32_execution_enabled() == (precision == "tf32")

@@ -1,4 +1,5 @@
 """Pairs and batches hold what the files hold, or nothing."""
+
 from runtime.errors import UserError
 
 import dataclasses
@@ -51,14 +52,13 @@ def test_a_batch_holds_the_files_pixels_in_the_asked_order(towns):
     sat, grd, _ = read[1]
     tile = read_image(str(towns / "Data/CVUSA/bingmap/19/0000018.jpg"))
     np.testing.assert_array_equal(sat[0], polar_map(tile))
-    np.testing.assert_array_equal(grd[1], cv2.resize(read_image(pairs.grd_paths[2]), (308, 56),
-                                                     interpolation=cv2.INTER_AREA))
+    np.testing.assert_array_equal(grd[1], cv2.resize(read_image(pairs.grd_paths[2]), (308, 56), interpolation=cv2.INTER_AREA))
 
 
 def test_an_image_that_cannot_be_read_never_reaches_a_batch(towns, tmp_path):
     pairs = CVUSA(towns / "Data").pairs("train")
     whole = open(pairs.grd_paths[0], "rb").read()
-    for number, content in enumerate((b"", b"<html>not found</html>", whole[:len(whole) // 2], whole[:-2])):
+    for number, content in enumerate((b"", b"<html>not found</html>", whole[: len(whole) // 2], whole[:-2])):
         path = tmp_path / f"{number}.jpg"
         path.write_bytes(content)
         with pytest.raises(UserError, match=f"{number}.jpg"):
@@ -82,7 +82,7 @@ def test_a_jpeg_that_decodes_only_in_part_is_refused_and_a_grey_one_is_not(tmp_p
     whole = cv2.imencode(".jpg", noise)[1].tobytes()
     for part in (0.3, 0.5, 0.9):
         with open(path, "wb") as file:
-            file.write(whole[:int(part * len(whole))] + whole[-2:])
+            file.write(whole[: int(part * len(whole))] + whole[-2:])
         with pytest.raises(ImageError, match="damaged"):
             read_image(path)
     cv2.imwrite(path, np.full((64, 96, 3), 128, np.uint8))
@@ -127,10 +127,21 @@ def test_missing_files_are_counted_named_and_can_be_skipped(own_towns, capsys):
     assert rest.ids == pairs.ids[8:] and "16 pairs remain" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("row", [
-    "bingmap/19/0000001.jpg", "a,b,c", "0000001.jpg,streetview/panos/0000001.jpg", "bingmap/19/1.jpg,../secret.jpg",
-    "bingmap/19/1.jpg,streetview/../../../secret.jpg", "bingmap/19/1.jpg,/etc/passwd", "bingmap\\19\\1.jpg,..\\x.jpg",
-    "bingmap/../../CVUSA/x.jpg,streetview/panos/1.jpg", "bingmap/19/..,streetview/panos/1.jpg", f"/{5000 * 'x'},y"])
+@pytest.mark.parametrize(
+    "row",
+    [
+        "bingmap/19/0000001.jpg",
+        "a,b,c",
+        "0000001.jpg,streetview/panos/0000001.jpg",
+        "bingmap/19/1.jpg,../secret.jpg",
+        "bingmap/19/1.jpg,streetview/../../../secret.jpg",
+        "bingmap/19/1.jpg,/etc/passwd",
+        "bingmap\\19\\1.jpg,..\\x.jpg",
+        "bingmap/../../CVUSA/x.jpg,streetview/panos/1.jpg",
+        "bingmap/19/..,streetview/panos/1.jpg",
+        f"/{5000 * 'x'},y",
+    ],
+)
 def test_a_row_that_does_not_parse_or_leaves_the_folder_is_named(own_towns, row):
     path = own_towns / "Data/CVUSA/splits/train-19zl.csv"
     lines = path.read_text().splitlines()
@@ -192,9 +203,10 @@ def test_maps_and_tiles_of_another_aspect_ratio_are_refused(own_towns, polar, si
 
 def test_a_network_larger_than_all_images_is_told_so_instead_of_the_images(towns, own_towns):
     for dataset, polar, shapes, remedy in (
-            (CVUSA(towns / "Data"), 1, [(113, 616)] * 2, "112x616 pixels at most; use --height 112 --width 616 or"),
-            (CVACT(towns / "Data"), 0, [(64, 64), (80, 700)], "112x616 pixels at most; use --height 80 --width 616 or"),
-            (CVACT(towns / "Data"), 0, [(256, 256), SHAPE], "128x128 pixels at most; use --aerial_size 128 or less")):
+        (CVUSA(towns / "Data"), 1, [(113, 616)] * 2, "112x616 pixels at most; use --height 112 --width 616 or"),
+        (CVACT(towns / "Data"), 0, [(64, 64), (80, 700)], "112x616 pixels at most; use --height 80 --width 616 or"),
+        (CVACT(towns / "Data"), 0, [(256, 256), SHAPE], "128x128 pixels at most; use --aerial_size 128 or less"),
+    ):
         with pytest.raises(UserError, match=remedy) as error:
             check_files(dataset.pairs("train", polar), dataset, *shapes)
         assert "replace" not in str(error.value)
@@ -220,7 +232,7 @@ def test_what_is_no_file_is_broken_and_not_missing(own_towns):
 def test_a_mat_file_that_is_none_is_refused(own_towns):
     path = own_towns / "Data/ANU_data_small/ACT_data.mat"
     whole = path.read_bytes()
-    for content in (b"", b"<html>", whole[:len(whole) // 2], whole[:200]):
+    for content in (b"", b"<html>", whole[: len(whole) // 2], whole[:200]):
         path.write_bytes(content)
         with pytest.raises(UserError, match="ACT_data.mat"):
             CVACT(own_towns / "Data").pairs("train")

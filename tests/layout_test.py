@@ -1,12 +1,23 @@
 """Imports point one way, from the scripts down to the ground."""
+
 import ast
 import pathlib
 
 ROOT = pathlib.Path(__file__).parent.parent
 METHOD = {"VGG", "spatial_net", "triplet_loss", "recall"}
 # Each place may import from those above it in this list, and from its own.
-PLACES = ["runtime", "settings", "polar_transform", "datasets", "input_data", *sorted(METHOD), "retrieval", "training",
-          "toy_town", "launch"]
+PLACES = [
+    "runtime",
+    "settings",
+    "polar_transform",
+    "datasets",
+    "input_data",
+    *sorted(METHOD),
+    "retrieval",
+    "training",
+    "toy_town",
+    "launch",
+]
 SCRIPTS = {path.stem for path in ROOT.glob("*.py")} - set(PLACES)
 
 
@@ -24,9 +35,12 @@ def test_a_place_imports_from_those_below_it_only():
     assert len(places) > 40 and set(PLACES) <= set(places.values())
     upwards = []
     for path, place in places.items():
-        below = set(PLACES if place in SCRIPTS else PLACES[:PLACES.index(place) + 1]) | (METHOD if place in METHOD else set())
-        upwards += [f"{path.relative_to(ROOT)} imports {name}" for name in imports(path)
-                    if name in PLACES + sorted(SCRIPTS) and name not in below]
+        below = set(PLACES if place in SCRIPTS else PLACES[: PLACES.index(place) + 1]) | (METHOD if place in METHOD else set())
+        upwards += [
+            f"{path.relative_to(ROOT)} imports {name}"
+            for name in imports(path)
+            if name in PLACES + sorted(SCRIPTS) and name not in below
+        ]
     assert not upwards, upwards
 
 

@@ -1,4 +1,5 @@
 """Seeded damage to bytes, as disks, downloads and interrupted copies do it."""
+
 import numpy as np
 
 KINDS = "flip", "byte", "zeros", "noise", "cut", "drop", "insert"
@@ -16,13 +17,13 @@ def mutated(content, number):
     elif kind == "byte":
         damaged[start] = int(random.integers(256))
     elif kind == "zeros":
-        damaged[start:start + length] = bytes(len(damaged[start:start + length]))
+        damaged[start : start + length] = bytes(len(damaged[start : start + length]))
     elif kind == "noise":
-        damaged[start:start + length] = random.bytes(len(damaged[start:start + length]))
+        damaged[start : start + length] = random.bytes(len(damaged[start : start + length]))
     elif kind == "cut":
         del damaged[start:]
     elif kind == "drop":
-        del damaged[start:start + length]
+        del damaged[start : start + length]
     else:
         damaged[start:start] = random.bytes(length)
     return kind, bytes(damaged)

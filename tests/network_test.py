@@ -1,4 +1,5 @@
 """Networks, losses, gradients and Adam steps give the numbers of the published code."""
+
 from runtime import backend  # noqa: F401
 
 import keras
@@ -58,16 +59,16 @@ def test_descriptors_losses_gradients_and_adam_steps_are_the_published_codes(gol
     np.testing.assert_allclose(sat, numbers["sat_descriptors"], rtol=0, atol=2e-6)
     np.testing.assert_allclose(grd, numbers["grd_descriptors"], rtol=0, atol=2e-6)
     assert float(loss) == pytest.approx(float(numbers["loss"]), abs=2e-6)
-    assert float(triplet_loss(sat, grd, batch_hard_count=2)) == pytest.approx(
-        float(numbers["loss_batch_hard_2"]), abs=2e-6)
+    assert float(triplet_loss(sat, grd, batch_hard_count=2)) == pytest.approx(float(numbers["loss_batch_hard_2"]), abs=2e-6)
     assert float(triplet_loss(sat, grd, far_apart(recipe.utm_positions(4), 25.0))) == pytest.approx(
-        float(numbers["loss_cvact"]), abs=2e-6)
+        float(numbers["loss_cvact"]), abs=2e-6
+    )
 
-    norms = {published_name(variable): float(tf.norm(gradient))
-             for variable, gradient in zip(variables, gradients, strict=True)}
+    norms = {
+        published_name(variable): float(tf.norm(gradient)) for variable, gradient in zip(variables, gradients, strict=True)
+    }
     assert sorted(norms) == sorted(numbers["gradient_names"])
-    np.testing.assert_allclose([norms[name] for name in numbers["gradient_names"]], numbers["gradient_norms"],
-                               rtol=0.005)
+    np.testing.assert_allclose([norms[name] for name in numbers["gradient_names"]], numbers["gradient_norms"], rtol=0.005)
 
     optimizer.apply(gradients, variables)  # the first step; a training step takes the others
     step = training_step(model, optimizer)
@@ -87,8 +88,9 @@ SMALL = NetworkConfig("SAFA_3", 1, 32, 64, 64, 1 / 16)
 def test_descriptors_have_length_1_and_512_values_an_embedding(network_type, polar):
     config = NetworkConfig(network_type, polar, 32, 64, 64, 1 / 16)
     model = network(config, seed=0)
-    for descriptors in model([np.random.default_rng(0).integers(0, 256, (2, *shape, 3), np.uint8)
-                              for shape in (config.sat_shape, config.grd_shape)]):
+    for descriptors in model(
+        [np.random.default_rng(0).integers(0, 256, (2, *shape, 3), np.uint8) for shape in (config.sat_shape, config.grd_shape)]
+    ):
         assert descriptors.shape == (2, 512 // 16 * max(1, config.embeddings))
         np.testing.assert_allclose(np.linalg.norm(descriptors, axis=1), 1, rtol=1e-5)
 
@@ -98,8 +100,9 @@ def test_a_descriptor_is_flattened_embedding_by_embedding():
     maps = np.random.default_rng(0).random((3, 2, 4, 5), np.float32)
     descriptor = np.array(layer(maps))
     weights = np.array(layer.position_weights(maps))
-    expected = [sum(weights[0, position, 1] * maps[0].reshape(8, 5)[position, channel] for position in range(8))
-                for channel in range(5)]
+    expected = [
+        sum(weights[0, position, 1] * maps[0].reshape(8, 5)[position, channel] for position in range(8)) for channel in range(5)
+    ]
     np.testing.assert_allclose(descriptor[0, 5:], expected, rtol=1e-5)
 
 
@@ -121,8 +124,7 @@ def test_dropout_works_in_training_only_and_only_in_blocks_4_and_5():
     images = [np.random.default_rng(0).integers(0, 256, (1, 32, 64, 3), np.uint8)] * 2
     assert np.array_equal(model(images)[0], model(images)[0])
     assert not np.array_equal(model(images, training=True)[0], model(images, training=True)[0])
-    dropouts = [layer.name for block in model.get_layer("VGG_sat").blocks for layer in block
-                if isinstance(layer, Dropout)]
+    dropouts = [layer.name for block in model.get_layer("VGG_sat").blocks for layer in block if isinstance(layer, Dropout)]
     assert dropouts == ["dropout4_1", "dropout4_2", "dropout4_3", "dropout5_1", "dropout5_2", "dropout5_3"]
 
 

@@ -1,4 +1,5 @@
 """A vgg16.npy gives its arrays, whoever wrote it, and a hostile one gives a line: no code, no pointers, no memory."""
+
 from runtime.errors import UserError
 
 import io
@@ -13,8 +14,11 @@ from conftest import ROOT
 
 from training.initial_weights import vgg16_npy
 
-ARRAYS = {"conv1_1": [np.asfortranarray(np.arange(108, dtype=np.float32).reshape(3, 3, 3, 4)), np.ones(4, np.float32)],
-          "conv1_2": [np.full((2, 3), 2.5, ">f8"), np.arange(3)], "fc6": [np.zeros((2, 2)), np.zeros(2)]}
+ARRAYS = {
+    "conv1_1": [np.asfortranarray(np.arange(108, dtype=np.float32).reshape(3, 3, 3, 4)), np.ones(4, np.float32)],
+    "conv1_2": [np.full((2, 3), 2.5, ">f8"), np.arange(3)],
+    "fc6": [np.zeros((2, 2)), np.zeros(2)],
+}
 
 
 def write_npy(path, pickled):
@@ -26,12 +30,14 @@ def write_npy(path, pickled):
 
 class Python2Pickler(pickle._Pickler):
     """Writes strings as Python 2 does, which has one kind, and names as NumPy 1 does."""
+
     dispatch = dict(pickle._Pickler.dispatch)
 
     def save_string(self, text):
         content = text if isinstance(text, bytes) else text.encode()
         self.write(pickle.BINSTRING + len(content).to_bytes(4, "little") + content)
         self.memoize(text)
+
     dispatch[str] = dispatch[bytes] = save_string
 
 
@@ -84,11 +90,13 @@ def test_a_hostile_file_ends_in_one_line(tmp_path):
     for name, pickled in hostile(tmp_path).items():
         write_npy(tmp_path / f"{name}.npy", pickled)
     # In a process of its own with little memory: pointers would crash it, and a memo of 2^30 entries never end.
-    code = ("import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))\n"
-            "from runtime.errors import UserError\nfrom training.pickled_arrays import vgg16_npy\n"
-            "for path in sys.argv[1:]:\n"
-            "    try: print('read', path, vgg16_npy(path))\n"
-            "    except UserError as error: print(error)")
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))\n"
+        "from runtime.errors import UserError\nfrom training.pickled_arrays import vgg16_npy\n"
+        "for path in sys.argv[1:]:\n"
+        "    try: print('read', path, vgg16_npy(path))\n"
+        "    except UserError as error: print(error)"
+    )
     paths = sorted(str(path) for path in tmp_path.glob("*.npy"))
     outcome = subprocess.run([sys.executable, "-c", code, *paths], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert outcome.returncode == 0, outcome.stderr
@@ -100,6 +108,7 @@ def test_a_hostile_file_ends_in_one_line(tmp_path):
 
 def test_damaged_files_are_refused_or_read(tmp_path):
     from mutations import mutated
+
     write_npy(tmp_path / "vgg16.npy", pickle.dumps(np.array(ARRAYS, dtype=object), 4))
     whole = (tmp_path / "vgg16.npy").read_bytes()
     for number in range(210):

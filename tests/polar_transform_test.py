@@ -1,4 +1,5 @@
 """The polar transform is the published one, pixel for pixel, and looks where it should."""
+
 import numpy as np
 import pytest
 from golden import recipe
@@ -15,8 +16,9 @@ def test_polar_maps_equal_the_published_ones_pixel_for_pixel(size):
     np.testing.assert_array_equal(min_max_stretch(polar), golden[f"polar_{size}"])
 
 
-@pytest.mark.parametrize("column, row_step, column_step", [
-    (0, 1, 0), (WIDTH // 4, 0, -1), (WIDTH // 2, -1, 0), (3 * WIDTH // 4, 0, 1)])
+@pytest.mark.parametrize(
+    "column, row_step, column_step", [(0, 1, 0), (WIDTH // 4, 0, -1), (WIDTH // 2, -1, 0), (3 * WIDTH // 4, 0, 1)]
+)
 def test_column_0_looks_south_and_columns_turn_by_west_north_and_east(column, row_step, column_step):
     rows, columns = sample_coordinates(750)
     radius = 375 / HEIGHT * (HEIGHT - 1)

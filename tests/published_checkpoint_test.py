@@ -1,4 +1,5 @@
 """The authors' checkpoints load, continue, and convert both ways, and what is none is named."""
+
 from runtime import backend  # noqa: F401
 from runtime.errors import UserError
 
@@ -54,8 +55,7 @@ def save_with_tensorflow_1(prefix, weights, step=1110, scope="train"):
 def published_weights(config, seed=3):
     """Random weights by the authors' names for a network of any size."""
     model = network(config, seed=seed)
-    return {published_checkpoint.published_name(variable.path): variable.numpy()
-            for variable in model.trainable_variables}
+    return {published_checkpoint.published_name(variable.path): variable.numpy() for variable in model.trainable_variables}
 
 
 @pytest.fixture(scope="module")
@@ -107,17 +107,20 @@ def test_both_ways_give_the_same_bits_and_the_authors_saver_restores_ours(small,
     theirs = tf.train.load_checkpoint(str(prefix))
     for name in ("back.ckpt", "again.ckpt"):
         ours = tf.train.load_checkpoint(str(tmp_path / name))
-        for ours_of, theirs_of in ((ours.get_variable_to_shape_map(), theirs.get_variable_to_shape_map()),
-                                   (ours.get_variable_to_dtype_map(), theirs.get_variable_to_dtype_map())):
-            assert ours_of.items() > theirs_of.items() and set(ours_of) - set(theirs_of) == {"beta1_power",
-                                                                                             "beta2_power"}
+        for ours_of, theirs_of in (
+            (ours.get_variable_to_shape_map(), theirs.get_variable_to_shape_map()),
+            (ours.get_variable_to_dtype_map(), theirs.get_variable_to_dtype_map()),
+        ):
+            assert ours_of.items() > theirs_of.items() and set(ours_of) - set(theirs_of) == {"beta1_power", "beta2_power"}
         for variable, value in weights.items():
             np.testing.assert_array_equal(ours.get_tensor(variable), value)
     for variable in theirs.get_variable_to_shape_map():
         np.testing.assert_array_equal(ours.get_tensor(variable), theirs.get_tensor(variable))
     with tf.Graph().as_default():
-        variables = [tf.compat.v1.get_variable(name, shape, ours.get_variable_to_dtype_map()[name], use_resource=False)
-                     for name, shape in theirs.get_variable_to_shape_map().items()]
+        variables = [
+            tf.compat.v1.get_variable(name, shape, ours.get_variable_to_dtype_map()[name], use_resource=False)
+            for name, shape in theirs.get_variable_to_shape_map().items()
+        ]
         with tf.compat.v1.Session() as session:
             tf.compat.v1.train.Saver(variables).restore(session, str(tmp_path / "again.ckpt"))
             restored = session.run({variable.op.name: variable for variable in variables})
@@ -172,8 +175,9 @@ def rewrite(prefix, changes):
     """Change or add tensors of a TensorFlow checkpoint."""
     reader = tf.train.load_checkpoint(str(prefix))
     tensors = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()} | changes
-    tf.raw_ops.SaveV2(prefix=str(prefix), tensor_names=list(tensors), shape_and_slices=[""] * len(tensors),
-                      tensors=list(tensors.values()))
+    tf.raw_ops.SaveV2(
+        prefix=str(prefix), tensor_names=list(tensors), shape_and_slices=[""] * len(tensors), tensors=list(tensors.values())
+    )
 
 
 def test_adams_powers_may_be_there_twice_if_they_agree(own_small):
@@ -206,8 +210,15 @@ def test_imagenet_weights_reach_both_branches_in_bgr_order(layout, tmp_path):
     source = vgg16()
     path = str(tmp_path / ("vgg16.npy" if layout == "npy" else "vgg16_notop.h5"))
     if layout == "npy":
-        np.save(path, {f"conv{layer.name[5]}_{layer.name[-1]}": [layer.kernel.numpy(), layer.bias.numpy()]
-                       for layer in source.layers if "conv" in layer.name}, allow_pickle=True)
+        np.save(
+            path,
+            {
+                f"conv{layer.name[5]}_{layer.name[-1]}": [layer.kernel.numpy(), layer.bias.numpy()]
+                for layer in source.layers
+                if "conv" in layer.name
+            },
+            allow_pickle=True,
+        )
     else:
         source.save(path)
     config = NetworkConfig("VGG_gp", 1, 32, 32)
@@ -224,12 +235,15 @@ def test_imagenet_weights_reach_both_branches_in_bgr_order(layout, tmp_path):
             assert difference < 1e-4 if bgr else difference > 1e-3  # (the published mean of red differs by 0.08)
 
 
-@pytest.mark.parametrize("config, expected", [
-    (NetworkConfig("SAFA_3", 1, 32, 128, 64, 0.05), ["misshapen", "spatial_sat/weights1"]),
-    (NetworkConfig("SAFA_2", 0, 32, 128, 64, 0.05), []),
-    (NetworkConfig("VGG_gp", 1, 32, 128, 64, 0.05), ["8 unexpected", "spatial_grd/biases1"]),
-    (NetworkConfig("SAFA_2", 1, 64, 128, 64, 0.05), ["misshapen"]),
-])
+@pytest.mark.parametrize(
+    "config, expected",
+    [
+        (NetworkConfig("SAFA_3", 1, 32, 128, 64, 0.05), ["misshapen", "spatial_sat/weights1"]),
+        (NetworkConfig("SAFA_2", 0, 32, 128, 64, 0.05), []),
+        (NetworkConfig("VGG_gp", 1, 32, 128, 64, 0.05), ["8 unexpected", "spatial_grd/biases1"]),
+        (NetworkConfig("SAFA_2", 1, 64, 128, 64, 0.05), ["misshapen"]),
+    ],
+)
 def test_every_variable_is_accounted_for(small, config, expected):
     path, kind = checkpoint_files.find_checkpoint(str(small[0]))
     if not expected:  # 64x64 and 32x128 pixels have as many positions, so this one fits
@@ -251,15 +265,17 @@ def break_index(prefix):
 
 
 def swap_index(prefix):
-    save_with_tensorflow_1(prefix.with_name("other.ckpt"), published_weights(
-        NetworkConfig("SAFA_1", 1, 32, 128, 64, 0.05)))
+    save_with_tensorflow_1(prefix.with_name("other.ckpt"), published_weights(NetworkConfig("SAFA_1", 1, 32, 128, 64, 0.05)))
     shutil.copy(prefix.with_name("other.ckpt.index"), prefix.with_name("model.ckpt.index"))
 
 
 def put_nan(prefix):
     reader = tf.train.load_checkpoint(str(prefix))
-    weights = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()
-               if name.startswith(("VGG", "spatial")) and "/Adam" not in name}
+    weights = {
+        name: reader.get_tensor(name)
+        for name in reader.get_variable_to_shape_map()
+        if name.startswith(("VGG", "spatial")) and "/Adam" not in name
+    }
     weights["VGG_sat/conv3_1/weights"] = weights["VGG_sat/conv3_1/weights"] * np.nan
     save_with_tensorflow_1(prefix, weights)
 
@@ -272,14 +288,21 @@ def leave_data_out(prefix):
     prefix.with_name("model.ckpt.data-00000-of-00001").unlink()
 
 
-@pytest.mark.parametrize("damage, expected", [
-    (break_data, "damaged"), (break_index, "cut off"), (swap_index, "model.ckpt"), (put_nan, "VGG_sat/conv3_1/kernel"),
-    (put_page, "HTML"), (leave_data_out, "needs both files")])
+@pytest.mark.parametrize(
+    "damage, expected",
+    [
+        (break_data, "damaged"),
+        (break_index, "cut off"),
+        (swap_index, "model.ckpt"),
+        (put_nan, "VGG_sat/conv3_1/kernel"),
+        (put_page, "HTML"),
+        (leave_data_out, "needs both files"),
+    ],
+)
 def test_a_broken_checkpoint_is_named_through_the_test_script(own_small, towns, damage, expected):
     os.symlink(towns / "Data", own_small.with_name("Data"))
     damage(own_small)
-    message = complains("test_cvusa.py", "--network_type", "SAFA_2", *SIZES, "--checkpoint", "model.ckpt",
-                        cwd=own_small.parent)
+    message = complains("test_cvusa.py", "--network_type", "SAFA_2", *SIZES, "--checkpoint", "model.ckpt", cwd=own_small.parent)
     assert expected in message
 
 
@@ -292,7 +315,13 @@ def test_what_is_no_checkpoint_is_named_through_the_test_script(towns, tmp_path)
     (tmp_path / "weights.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
     (tmp_path / "notes.txt").write_text("weights are elsewhere")
     (tmp_path / "empty.ckpt").write_bytes(b"")
-    for name, expected in (("folder", "folder without a checkpoint"), ("page.ckpt", "HTML"), ("Model.zip", "zip"),
-                           ("weights.h5", "cannot be read"), ("notes.txt", "neither"), ("empty.ckpt", "empty"),
-                           ("missing.ckpt", "no checkpoint of this name")):
+    for name, expected in (
+        ("folder", "folder without a checkpoint"),
+        ("page.ckpt", "HTML"),
+        ("Model.zip", "zip"),
+        ("weights.h5", "cannot be read"),
+        ("notes.txt", "neither"),
+        ("empty.ckpt", "empty"),
+        ("missing.ckpt", "no checkpoint of this name"),
+    ):
         assert expected in complains("test_cvusa.py", "--checkpoint", name, cwd=tmp_path)

@@ -1,4 +1,5 @@
 """Searches give the published code's ranks and recalls, and a collapsed network does not look perfect."""
+
 import numpy as np
 import pytest
 from golden_numbers import GOLDEN
@@ -84,7 +85,7 @@ def test_descriptors_that_are_not_finite_are_an_error():
 
 def test_a_match_within_5_metres_of_the_truth_counts_when_asked():
     random = np.random.default_rng(0)
-    sat, grd = (random.standard_normal((2, 60, 8)).astype(np.float32))
+    sat, grd = random.standard_normal((2, 60, 8)).astype(np.float32)
     utm = np.array([693000.0, 6090000.0]) + random.uniform(0, 40, (60, 2))
     near = within(utm, 5.0)
     closer = search(sat, grd, np.arange(60), near).near_closer

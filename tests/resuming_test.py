@@ -1,4 +1,5 @@
 """A run that was stopped, by a kill, a signal or a full disk, ends as if nothing had happened."""
+
 import csv
 import json
 import os
@@ -14,8 +15,17 @@ import pytest
 from conftest import ROOT, SMALL, complains, start, succeeds
 
 # With dropout, whose masks must go on too, and a checkpoint after every step.
-COMMAND = ["train_cvact.py", *[argument if argument != "1" else "0.8" for argument in SMALL], "--network_type",
-           "SAFA_1", "--epochs", 6, "--deterministic", "--save_every", 1]
+COMMAND = [
+    "train_cvact.py",
+    *[argument if argument != "1" else "0.8" for argument in SMALL],
+    "--network_type",
+    "SAFA_1",
+    "--epochs",
+    6,
+    "--deterministic",
+    "--save_every",
+    1,
+]
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +40,15 @@ def uninterrupted(towns, tmp_path_factory):
 def content(folder):
     """Everything that a run's newest checkpoint holds, and its CSV file without the seconds."""
     import tensorflow as tf
+
     reader = tf.train.load_checkpoint(str(folder / "Model/CVACT/SAFA_1/polar_1"))
     with open(folder / "Result/CVACT/SAFA_1_polar_1.csv", newline="") as file:
         rows = [row[:-1] for row in csv.reader(file)]
-    return {key: reader.get_tensor(key) for key in reader.get_variable_to_shape_map()
-            if "GRAPH" not in key and "save_counter" not in key}, rows
+    return {
+        key: reader.get_tensor(key)
+        for key in reader.get_variable_to_shape_map()
+        if "GRAPH" not in key and "save_counter" not in key
+    }, rows
 
 
 def assert_same(folder, other):
@@ -95,10 +109,12 @@ def test_a_full_disk_ends_with_one_line_and_the_checkpoints_before_it_stay(unint
     run_folder = tmp_path / "Model/CVACT/SAFA_1/polar_1"
     size = max(path.stat().st_size for path in run_folder.glob("ckpt-*.data*"))
     # No file may grow to the size of a checkpoint: writing fails in the middle, as on a full disk.
-    limited = (f"import resource, runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-               f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size // 2}, {size // 2})); sys.path.insert(0, {ROOT!r}); "
-               f"sys.argv = {[str(argument) for argument in COMMAND]!r}; "
-               f"runpy.run_path({os.path.join(ROOT, COMMAND[0])!r}, run_name='__main__')")
+    limited = (
+        f"import resource, runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size // 2}, {size // 2})); sys.path.insert(0, {ROOT!r}); "
+        f"sys.argv = {[str(argument) for argument in COMMAND]!r}; "
+        f"runpy.run_path({os.path.join(ROOT, COMMAND[0])!r}, run_name='__main__')"
+    )
     outcome = subprocess.run([sys.executable, "-c", limited], cwd=tmp_path, capture_output=True, text=True, timeout=200)
     assert outcome.returncode == 2, outcome.stderr
     lines = outcome.stderr.strip().splitlines()
@@ -110,9 +126,11 @@ def test_a_full_disk_ends_with_one_line_and_the_checkpoints_before_it_stay(unint
 def test_other_settings_and_other_data_are_refused_with_both_values(uninterrupted, tmp_path):
     for name in ("Data", "Model"):
         os.symlink(uninterrupted / name, tmp_path / name)
-    for flag, value, expected in (("--precision", "bfloat16", "--precision float32, not bfloat16"),
-                                  ("--clip_norm", "2", "--clip_norm None, not 2.0"),
-                                  ("--schedule", "cosine", "--schedule constant, not cosine")):
+    for flag, value, expected in (
+        ("--precision", "bfloat16", "--precision float32, not bfloat16"),
+        ("--clip_norm", "2", "--clip_norm None, not 2.0"),
+        ("--schedule", "cosine", "--schedule constant, not cosine"),
+    ):
         assert expected in complains(*COMMAND, flag, value, cwd=tmp_path)
     os.unlink(tmp_path / "Model")
     shutil.copytree(uninterrupted / "Model", tmp_path / "Model")

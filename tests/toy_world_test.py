@@ -1,4 +1,5 @@
 """The toy town: its two views agree about where things are, and its files are those of CVUSA and CVACT."""
+
 from runtime.errors import UserError
 
 import json
@@ -57,8 +58,9 @@ def scene_with_tower(azimuth, distance=25.0):
 
 
 def run(*arguments, **options):
-    return subprocess.run([*command_of("toy_town"), *map(str, arguments)], text=True, cwd=ROOT, capture_output=True,
-                          timeout=120, **options)
+    return subprocess.run(
+        [*command_of("toy_town"), *map(str, arguments)], text=True, cwd=ROOT, capture_output=True, timeout=120, **options
+    )
 
 
 def files_under(folder):
@@ -164,9 +166,11 @@ def test_cvusa_has_its_lists_and_sizes(tmp_path):
     toy_world.render_dataset(toy_world.Settings("cvusa", 2, 1, 5, 750, 224, 1232), str(tmp_path))
     root = tmp_path / "CVUSA"
     assert (root / "splits" / "train-19zl.csv").read_text().splitlines() == [
-        f"bingmap/19/000000{i}.jpg,streetview/panos/000000{i}.jpg,streetview/annotations/000000{i}.png" for i in (1, 2)]
+        f"bingmap/19/000000{i}.jpg,streetview/panos/000000{i}.jpg,streetview/annotations/000000{i}.png" for i in (1, 2)
+    ]
     assert (root / "splits" / "val-19zl.csv").read_text() == (
-        "bingmap/19/0000003.jpg,streetview/panos/0000003.jpg,streetview/annotations/0000003.png\n")
+        "bingmap/19/0000003.jpg,streetview/panos/0000003.jpg,streetview/annotations/0000003.png\n"
+    )
     for i in (1, 2, 3):
         assert cv2.imread(str(root / "bingmap" / "19" / f"000000{i}.jpg")).shape == (750, 750, 3)
         assert cv2.imread(str(root / "streetview" / "panos" / f"000000{i}.jpg")).shape == (224, 1232, 3)
@@ -201,10 +205,12 @@ def test_neighbours_tiles_are_shifted_as_their_coordinates_say():
     low = positions.min(axis=0) - 650
     scene = Town(1).scene(*low.tolist(), *(positions.max(axis=0) - low + 651).tolist())
     look = plain_look()
-    first, second = (cv2.cvtColor(render_aerial(scene, *positions[i].tolist(), 600, look), cv2.COLOR_BGR2GRAY)
-                     for i in (one, other))
-    (dx, dy), certainty = cv2.phaseCorrelate(second.astype(np.float64), first.astype(np.float64),
-                                              cv2.createHanningWindow((600, 600), cv2.CV_64F))
+    first, second = (
+        cv2.cvtColor(render_aerial(scene, *positions[i].tolist(), 600, look), cv2.COLOR_BGR2GRAY) for i in (one, other)
+    )
+    (dx, dy), certainty = cv2.phaseCorrelate(
+        second.astype(np.float64), first.astype(np.float64), cv2.createHanningWindow((600, 600), cv2.CV_64F)
+    )
     east, north = (positions[other] - positions[one]) * CELL * (1, -1)
     assert np.allclose((dx, -dy), np.array([east, north]) * 600 / TILE, atol=0.5)
 
@@ -272,12 +278,21 @@ def test_a_spoilt_note_is_named(tmp_path):
         toy_world.render_dataset(settings(train=1, test=1), str(tmp_path))
 
 
-@pytest.mark.parametrize("arguments, word", [
-    (("--train", "-3"), "-3"), (("--test", "0"), "--test"), (("--workers", "0"), "--workers"),
-    (("--aerial_size", "0"), "aerial"),
-    (("--panorama_size", "112"), "112"), (("--panorama_size", "0x0"), "0x0"), (("--dataset", "paris"), "paris"),
-    (("--dataset", "cvact", "--panorama_size", "112x616"), "twice"), (("--panorama_size", "112x600"), "5.5 times"),
-    (("--seed", "x"), "seed")])
+@pytest.mark.parametrize(
+    "arguments, word",
+    [
+        (("--train", "-3"), "-3"),
+        (("--test", "0"), "--test"),
+        (("--workers", "0"), "--workers"),
+        (("--aerial_size", "0"), "aerial"),
+        (("--panorama_size", "112"), "112"),
+        (("--panorama_size", "0x0"), "0x0"),
+        (("--dataset", "paris"), "paris"),
+        (("--dataset", "cvact", "--panorama_size", "112x616"), "twice"),
+        (("--panorama_size", "112x600"), "5.5 times"),
+        (("--seed", "x"), "seed"),
+    ],
+)
 def test_bad_values_are_refused(arguments, word, tmp_path, capsys):
     with pytest.raises((SystemExit, UserError)) as caught:
         toy_world.main([*arguments, "--data_dir", str(tmp_path)])
@@ -294,8 +309,10 @@ def test_colours_alone_do_not_find_the_place(tmp_path):
 
     def histograms(folder):
         names = sorted(os.listdir(tmp_path / "CVUSA" / folder))[1:]
-        found = [cv2.calcHist([cv2.imread(str(tmp_path / "CVUSA" / folder / name))], [0, 1, 2], None, [6] * 3, [0, 256] * 3)
-                 for name in names]
+        found = [
+            cv2.calcHist([cv2.imread(str(tmp_path / "CVUSA" / folder / name))], [0, 1, 2], None, [6] * 3, [0, 256] * 3)
+            for name in names
+        ]
         found = np.sqrt(np.array(found).reshape(len(names), -1))
         return found / np.linalg.norm(found, axis=1, keepdims=True)
 

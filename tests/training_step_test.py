@@ -1,4 +1,5 @@
 """The parts of a training step: dropout's masks, precision, learning rate."""
+
 from runtime import backend  # noqa: F401
 
 import numpy as np
@@ -23,14 +24,16 @@ def test_a_batch_has_the_same_dropout_in_one_piece_and_in_parts(shape):
     maps = tf.ones((8, *shape))
     layer = Dropout(0.8, seed=3)
     whole = layer(maps, tf.constant([5, 0], tf.int64)).numpy()
-    parts = [layer(maps[start:start + 2], tf.constant([5, start], tf.int64)).numpy() for start in range(0, 8, 2)]
+    parts = [layer(maps[start : start + 2], tf.constant([5, start], tf.int64)).numpy() for start in range(0, 8, 2)]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
 def test_dropout_keeps_its_share_and_differs_between_steps_rows_and_seeds():
     maps = tf.ones((50, 10, 10, 32))
-    masks = [Dropout(0.8, seed)(maps, tf.constant(position, tf.int64)).numpy() for seed, position in
-             ((1, (0, 0)), (1, (1, 0)), (2, (0, 0)), (1, (0, 50)))]
+    masks = [
+        Dropout(0.8, seed)(maps, tf.constant(position, tf.int64)).numpy()
+        for seed, position in ((1, (0, 0)), (1, (1, 0)), (2, (0, 0)), (1, (0, 50)))
+    ]
     for mask in masks:
         assert set(np.unique(mask)) == {0, np.float32(1.25)}
         assert np.mean(mask > 0) == pytest.approx(0.8, abs=0.005)  # five standard deviations
@@ -60,8 +63,9 @@ def test_a_step_counts_itself_and_repeats_with_the_same_seed():
         optimizer = adam(1e-3)
         optimizer.build(model.trainable_variables)
         step = training_step(model, optimizer)
-        losses.append([float(step(tf.constant(0, tf.int64), *map(tf.constant, images(4)), None, tf.constant(0.0))[0])
-                       for _ in range(3)])
+        losses.append(
+            [float(step(tf.constant(0, tf.int64), *map(tf.constant, images(4)), None, tf.constant(0.0))[0]) for _ in range(3)]
+        )
         assert int(optimizer.iterations.numpy()) == 3
     assert losses[0] == losses[1] and len(set(losses[0])) == 3
 
@@ -70,6 +74,7 @@ def test_learning_rates_are_constant_or_fall_to_0_after_a_warm_up():
     def rates(*arguments):
         schedule = learning_rate_schedule(1e-5, *arguments)
         return [float(schedule if isinstance(schedule, float) else schedule(step)) for step in (0, 5, 10, 55, 100)]
+
     assert rates("constant", 0, 100) == [1e-5] * 5
     np.testing.assert_allclose(rates("constant", 10, 100), [0, 5e-6, 1e-5, 1e-5, 1e-5], atol=1e-12)
     np.testing.assert_allclose(rates("cosine", 10, 100), [0, 5e-6, 1e-5, 5e-6, 0], atol=1e-12)

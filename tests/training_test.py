@@ -1,4 +1,5 @@
 """Training and testing as a user runs them: whole runs, killed runs, and mistakes."""
+
 import csv
 import json
 import os
@@ -35,21 +36,31 @@ def test_every_epoch_leaves_a_line_and_a_checkpoint(trained):
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"]) and float(rows[0]["recall@10"]) == 1
     run_folder = trained / "Model/CVUSA/SAFA_2/polar_1"
     assert sorted(path.name for path in run_folder.glob("*.index")) == [f"ckpt-{n}.index" for n in (2, 3, 4)]
-    records = {max(float(row["recall@1"]) for row in rows[:n + 1]) for n in range(4)}  # each is saved as the best
+    records = {max(float(row["recall@1"]) for row in rows[: n + 1]) for n in range(4)}  # each is saved as the best
     assert [path.name for path in (run_folder / "best").glob("*.index")] == [f"ckpt-{len(records)}.index"]
 
 
 def test_the_test_script_reports_what_the_descriptors_say(trained, tmp_path):
-    output = succeeds("test_cvusa.py", "--network_type", "SAFA_2", "--save_descriptors", tmp_path / "d.npz",
-                      "--result_dir", tmp_path, cwd=trained)
+    output = succeeds(
+        "test_cvusa.py",
+        "--network_type",
+        "SAFA_2",
+        "--save_descriptors",
+        tmp_path / "d.npz",
+        "--result_dir",
+        tmp_path,
+        cwd=trained,
+    )
     result = json.loads((tmp_path / "CVUSA/SAFA_2_polar_1.json").read_text())
     saved = np.load(tmp_path / "d.npz")
     assert saved["ids"].tolist() == [f"{number:07}" for number in range(25, 35)]
     np.testing.assert_allclose(np.linalg.norm(saved["sat_descriptors"], axis=1), 1, rtol=1e-5)
     closer = search(saved["sat_descriptors"], saved["grd_descriptors"], np.arange(10)).closer
     assert result["recall"] == reported_recalls(closer, 10)
-    assert result | {"dataset": "CVUSA", "split": "val", "network_type": "SAFA_2", "polar": 1, "queries": 10,
-                     "references": 10} == result
+    assert (
+        result | {"dataset": "CVUSA", "split": "val", "network_type": "SAFA_2", "polar": 1, "queries": 10, "references": 10}
+        == result
+    )
     assert len(result["recall_curve"]) == 1 and set(result["seconds"]) == {"descriptors", "ranks"}
     assert f"{100 * result['recall']['1']:.2f}" in output and "R@1% of 10 references is recall@1" in output
     best = max(float(row["recall@1"]) for row in lines(trained / "Result/CVUSA/SAFA_2_polar_1.csv"))
@@ -59,8 +70,20 @@ def test_the_test_script_reports_what_the_descriptors_say(trained, tmp_path):
 
 def test_the_batch_size_does_not_change_the_descriptors_of_the_last_checkpoint(trained, tmp_path):
     for batch_size in (3, 10):
-        output = succeeds("test_cvusa.py", "--network_type", "SAFA_2", "--batch_size", batch_size, "--save_descriptors",
-                          tmp_path / f"{batch_size}.npz", "--result_dir", tmp_path, "--checkpoint", "last", cwd=trained)
+        output = succeeds(
+            "test_cvusa.py",
+            "--network_type",
+            "SAFA_2",
+            "--batch_size",
+            batch_size,
+            "--save_descriptors",
+            tmp_path / f"{batch_size}.npz",
+            "--result_dir",
+            tmp_path,
+            "--checkpoint",
+            "last",
+            cwd=trained,
+        )
         result = json.loads((tmp_path / "CVUSA/SAFA_2_polar_1.json").read_text())
         assert result["checkpoint"] == "Model/CVUSA/SAFA_2/polar_1/ckpt-4" and result["checkpoint"] in output
     one, other = (np.load(tmp_path / f"{batch_size}.npz")["grd_descriptors"] for batch_size in (3, 10))
@@ -104,13 +127,15 @@ def test_aerial_tiles_without_polar_transform_train_and_test(towns, tmp_path):
     os.symlink(towns / "Data", tmp_path / "Data")
     succeeds("train_cvact.py", *SMALL, "--network_type", "SAFA_1", "--polar", 0, "--epochs", 1, cwd=tmp_path)
     assert "SAFA_1, polar 0, satellite 64x64, ground 32x128" in succeeds(
-        "test_cvact.py", "--network_type", "SAFA_1", "--polar", 0, cwd=tmp_path)
+        "test_cvact.py", "--network_type", "SAFA_1", "--polar", 0, cwd=tmp_path
+    )
     # CVACT_test is laid out like CVACT; there, matches within 5 m count too.
     (tmp_path / "Other").mkdir()
     os.symlink(towns / "Data/ANU_data_small", tmp_path / "Other/ANU_data_test")
     succeeds("data_preparation.py", "--dataset", "cvact_test", "--data_dir", "Other", cwd=tmp_path)
-    assert "within 5 m" in succeeds("test_cvact.py", "--network_type", "SAFA_1", "--polar", 0, "--split", "test",
-                                    "--data_dir", "Other", cwd=tmp_path)
+    assert "within 5 m" in succeeds(
+        "test_cvact.py", "--network_type", "SAFA_1", "--polar", 0, "--split", "test", "--data_dir", "Other", cwd=tmp_path
+    )
     result = json.loads((tmp_path / "Result/CVACT_test/SAFA_1_polar_0.json").read_text())
     assert result["dataset"] == "CVACT_test" and result["queries"] == 10
     assert all(result["recall_within_5m"][k] >= value for k, value in result["recall"].items())
@@ -135,11 +160,14 @@ def test_batches_without_negatives_do_not_stop_a_run(own_towns):
     path = own_towns / "Data/ANU_data_small/ACT_data.mat"
     content = scipy.io.loadmat(path)
     everywhere_alike = content["utm"][:1] + np.zeros_like(content["utm"])
-    scipy.io.savemat(path, {"panoIds": content["panoIds"], "utm": everywhere_alike} | {
-        struct: {field: content[struct][field][0, 0]} for struct, field in
-        (("trainSet", "trainInd"), ("valSet", "valInd"))})
-    output = succeeds("train_cvact.py", *SMALL, "--network_type", "SAFA_1", "--epochs", 2, "--batch_hard_count", 2,
-                      cwd=own_towns)
+    scipy.io.savemat(
+        path,
+        {"panoIds": content["panoIds"], "utm": everywhere_alike}
+        | {struct: {field: content[struct][field][0, 0]} for struct, field in (("trainSet", "trainInd"), ("valSet", "valInd"))},
+    )
+    output = succeeds(
+        "train_cvact.py", *SMALL, "--network_type", "SAFA_1", "--epochs", 2, "--batch_hard_count", 2, cwd=own_towns
+    )
     assert output.count("a batch without negatives") == 1 and "finished 2 epochs" in output
     assert [float(row["loss"]) for row in lines(own_towns / "Result/CVACT/SAFA_1_polar_1.csv")] == [0, 0]
 
@@ -148,10 +176,14 @@ def test_a_collapsed_network_does_not_look_perfect(trained, tmp_path):
     os.symlink(trained / "Data", tmp_path / "Data")
     shutil.copytree(trained / "Model", tmp_path / "Model")
     import tensorflow as tf
+
     best = tmp_path / "Model/CVUSA/SAFA_2/polar_1/best"
     reader = tf.train.load_checkpoint(str(best))
-    zeros = {key.split("/")[1].replace(".S", "/"): tf.Variable(0 * reader.get_tensor(key))
-             for key in reader.get_variable_to_shape_map() if key.startswith("network/")}
+    zeros = {
+        key.split("/")[1].replace(".S", "/"): tf.Variable(0 * reader.get_tensor(key))
+        for key in reader.get_variable_to_shape_map()
+        if key.startswith("network/")
+    }
     prefix = tf.train.Checkpoint(network=zeros).write(str(tmp_path / "Model/CVUSA/SAFA_2/polar_1/zero"))
     output = succeeds("test_cvusa.py", "--network_type", "SAFA_2", "--checkpoint", prefix, cwd=tmp_path)
     result = json.loads((tmp_path / "Result/CVUSA/SAFA_2_polar_1.json").read_text())
@@ -166,23 +198,26 @@ def test_no_internet_and_no_weights_file_is_one_line(towns, tmp_path):
         assert init in complains("train_cvusa.py", "--init", init, "--batch_size", 8, cwd=tmp_path)
 
 
-@pytest.mark.parametrize("script, arguments, expected", [
-    ("train_cvusa.py", ["--network_type", "SAFA"], "SAFA_8"),
-    ("train_cvusa.py", ["--network_type", "SAFA_0"], "SAFA_8"),
-    ("train_cvusa.py", ["--polar", "2"], "--polar"),
-    ("train_cvusa.py", ["--keep_prob", "0"], "--keep_prob"),
-    ("train_cvusa.py", ["--batch_hard_count", "40"], "--batch_size"),
-    ("train_cvusa.py", ["--batch_size", "25"], "24 pairs are less than a batch"),
-    ("train_cvusa.py", ["--init", "nothing.h5"], "nothing.h5"),
-    ("train_cvusa.py", ["--data_dir", "empty"], "train-19zl.csv: not found"),
-    ("train_cvact.py", ["--data_dir", "empty"], "ACT_data.mat: not found"),
-    ("train_cvact.py", ["--act_data", "other.mat"], "other.mat: not found"),
-    ("test_cvusa.py", [], "no checkpoint"),
-    ("test_cvact.py", ["--split", "test"], "no checkpoint"),
-    ("test_cvact.py", ["--checkpoint", "nowhere"], "nowhere"),
-    ("test_cvact.py", ["--checkpoint", "last"], "--checkpoint last: no training run"),
-    ("test_cvact.py", ["--checkpoint", "./last"], "./last: no checkpoint of this name"),
-])
+@pytest.mark.parametrize(
+    "script, arguments, expected",
+    [
+        ("train_cvusa.py", ["--network_type", "SAFA"], "SAFA_8"),
+        ("train_cvusa.py", ["--network_type", "SAFA_0"], "SAFA_8"),
+        ("train_cvusa.py", ["--polar", "2"], "--polar"),
+        ("train_cvusa.py", ["--keep_prob", "0"], "--keep_prob"),
+        ("train_cvusa.py", ["--batch_hard_count", "40"], "--batch_size"),
+        ("train_cvusa.py", ["--batch_size", "25"], "24 pairs are less than a batch"),
+        ("train_cvusa.py", ["--init", "nothing.h5"], "nothing.h5"),
+        ("train_cvusa.py", ["--data_dir", "empty"], "train-19zl.csv: not found"),
+        ("train_cvact.py", ["--data_dir", "empty"], "ACT_data.mat: not found"),
+        ("train_cvact.py", ["--act_data", "other.mat"], "other.mat: not found"),
+        ("test_cvusa.py", [], "no checkpoint"),
+        ("test_cvact.py", ["--split", "test"], "no checkpoint"),
+        ("test_cvact.py", ["--checkpoint", "nowhere"], "nowhere"),
+        ("test_cvact.py", ["--checkpoint", "last"], "--checkpoint last: no training run"),
+        ("test_cvact.py", ["--checkpoint", "./last"], "./last: no checkpoint of this name"),
+    ],
+)
 def test_mistakes_are_found_before_anything_is_written(towns, tmp_path, script, arguments, expected):
     os.symlink(towns / "Data", tmp_path / "Data")
     assert expected in complains(script, *arguments, cwd=tmp_path)
@@ -195,8 +230,22 @@ def test_a_checkpoint_of_another_network_is_refused(trained, tmp_path):
     assert "SAFA_2" in message and "--network_type SAFA_2" in message
     bare = tmp_path / "bare"
     shutil.copytree(checkpoint, bare)
-    message = complains("test_cvusa.py", "--checkpoint", bare, "--network_type", "SAFA_3", "--height", 32, "--width",
-                        128, "--width_multiplier", 0.05, "--result_dir", tmp_path, cwd=trained)
+    message = complains(
+        "test_cvusa.py",
+        "--checkpoint",
+        bare,
+        "--network_type",
+        "SAFA_3",
+        "--height",
+        32,
+        "--width",
+        128,
+        "--width_multiplier",
+        0.05,
+        "--result_dir",
+        tmp_path,
+        cwd=trained,
+    )
     assert "not a checkpoint of SAFA_3" in message and "spatial_sat/weights1" in message
 
 
@@ -208,14 +257,16 @@ def test_a_run_with_other_settings_is_refused_with_both_values(trained):
 def test_runs_with_names_lie_beside_each_other(towns, tmp_path):
     os.symlink(towns / "Data", tmp_path / "Data")
     for number, name in ((1, "seed-1"), (2, "seed-2")):
-        succeeds("train_cvusa.py", *SMALL, "--network_type", "SAFA_1", "--epochs", 1, "--seed", number, "--run", name,
-                 cwd=tmp_path)
+        succeeds(
+            "train_cvusa.py", *SMALL, "--network_type", "SAFA_1", "--epochs", 1, "--seed", number, "--run", name, cwd=tmp_path
+        )
     assert sorted(os.listdir(tmp_path / "Model/CVUSA/SAFA_1")) == ["polar_1_seed-1", "polar_1_seed-2"]
     for name in ("seed-1", "seed-2"):
         output = succeeds("test_cvusa.py", "--network_type", "SAFA_1", "--run", name, cwd=tmp_path)
         assert f"checkpoint: Model/CVUSA/SAFA_1/polar_1_{name}/best/ckpt-1" in output
     assert sorted(os.listdir(tmp_path / "Result/CVUSA")) == [
-        f"SAFA_1_polar_1_seed-{number}.{kind}" for number in (1, 2) for kind in ("csv", "json")]
+        f"SAFA_1_polar_1_seed-{number}.{kind}" for number in (1, 2) for kind in ("csv", "json")
+    ]
     assert "--run seed-3" in complains("test_cvusa.py", "--network_type", "SAFA_1", "--run", "seed-3", cwd=tmp_path)
     for name in ("", "../up", "a/b", "-x", "x" * 61):
         assert "--run" in complains("test_cvusa.py", f"--run={name}", cwd=tmp_path)

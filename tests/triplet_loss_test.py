@@ -1,4 +1,5 @@
 """The loss is the method's, and stays finite where its formula as written overflows."""
+
 from runtime import backend  # noqa: F401
 
 import numpy as np

@@ -2,6 +2,7 @@
 
 Tests of a script's start, its signals or its death start a process of their own instead (`conftest.start`).
 """
+
 import json
 import os
 import runpy
@@ -22,11 +23,21 @@ class WarmProcess:
     def run(self, script, arguments, cwd):
         """Run a script of the project's top level, or the package `toy_town`: exit code, stdout and stderr."""
         if self._process is None or self._process.poll() is not None:
-            self._process = subprocess.Popen([sys.executable, os.path.abspath(__file__), self._root], text=True,
-                                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | ENVIRONMENT)
+            self._process = subprocess.Popen(
+                [sys.executable, os.path.abspath(__file__), self._root],
+                text=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=os.environ | ENVIRONMENT,
+            )
         with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
-            request = {"script": script, "arguments": arguments, "cwd": str(cwd), "environment": dict(os.environ),
-                       "streams": [f"/proc/{os.getpid()}/fd/{stream.fileno()}" for stream in (stdout, stderr)]}
+            request = {
+                "script": script,
+                "arguments": arguments,
+                "cwd": str(cwd),
+                "environment": dict(os.environ),
+                "streams": [f"/proc/{os.getpid()}/fd/{stream.fileno()}" for stream in (stdout, stderr)],
+            }
             print(json.dumps(request), file=self._process.stdin, flush=True)
             code = int(self._process.stdout.readline())
             for stream in stdout, stderr:
@@ -39,6 +50,7 @@ def serve(root):
     import keras  # noqa: F401
     import scipy.io  # noqa: F401
     import tensorflow  # noqa: F401
+
     for line in sys.stdin:
         request = json.loads(line)
         child = os.fork()
@@ -66,6 +78,7 @@ def _become(root, script, arguments, cwd, environment, streams):
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
         import traceback
+
         traceback.print_exc()
         code = 1
     sys.stdout.flush()

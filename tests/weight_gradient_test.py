@@ -1,4 +1,5 @@
 """The gradient by a convolution's kernel is TensorFlow's, however a batch is parted."""
+
 from runtime import backend, weight_gradient
 
 import h5py
@@ -18,8 +19,9 @@ from triplet_loss import triplet_loss
 def test_both_gradients_are_tensorflows(size, patch_bytes, monkeypatch):
     monkeypatch.setattr(weight_gradient, "PATCH_BYTES", patch_bytes)
     random = np.random.default_rng(0)
-    images, kernel, weights = (tf.constant(random.standard_normal(shape), tf.float32)
-                               for shape in ((5, 6, 11, 3), (*size, 3, 4), (5, 6, 11, 4)))
+    images, kernel, weights = (
+        tf.constant(random.standard_normal(shape), tf.float32) for shape in ((5, 6, 11, 3), (*size, 3, 4), (5, 6, 11, 4))
+    )
     found = []
     for convolve in weight_gradient.convolution, lambda images, kernel: tf.nn.conv2d(images, kernel, 1, "SAME"):
         with tf.GradientTape() as tape:

@@ -1,4 +1,5 @@
 """python -m toy_town: see `toy_town.dataset`."""
+
 from runtime.errors import reported
 
 from toy_town.dataset import main

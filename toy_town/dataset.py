@@ -5,6 +5,7 @@ lies at that azimuth in the other. All places share one palette, and light, seas
 each view, so that the layout has to decide. A run that was stopped goes on with the same command; the files depend on
 the settings only.
 """
+
 from runtime.command_line import Parser, at_least
 from runtime.errors import UserError
 from runtime.files import PARTIAL, ordinary, remove_abandoned, write_whole
@@ -40,6 +41,7 @@ RENDERER = 1  # raise it when the pictures change, so that an interrupted datase
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """What decides every byte of a dataset; kept beside it in `NOTE`."""
+
     dataset: str  # "cvusa" or "cvact"
     train: int  # places
     test: int  # places
@@ -88,7 +90,7 @@ def _is_apart(place, taken):
     spread = round(SPREAD / CELL)
     i, j = place[0] // spread, place[1] // spread
     for square in ((i + di, j + dj) for di in (-1, 0, 1) for dj in (-1, 0, 1)):
-        if any((place[0] - column) ** 2 + (place[1] - row) ** 2 < spread ** 2 for column, row in taken.get(square, ())):
+        if any((place[0] - column) ** 2 + (place[1] - row) ** 2 < spread**2 for column, row in taken.get(square, ())):
             return False
     taken.setdefault((i, j), []).append(place)
     return True
@@ -167,16 +169,23 @@ def _claim(folder, settings):
         except (ValueError, RecursionError):
             raise UserError(f"{note}: cannot be read; delete {folder} or choose another --data_dir") from None
         if found != wanted:
-            other = ", ".join(f"{key} {found.get(key)} instead of {value}" for key, value in wanted.items()
-                              if found.get(key) != value) or "settings that this version does not know"
-            raise UserError(f"{folder}: holds a toy dataset with {other}; choose another --data_dir, repeat "
-                            "its settings, or delete the folder")
+            other = (
+                ", ".join(
+                    f"{key} {found.get(key)} instead of {value}" for key, value in wanted.items() if found.get(key) != value
+                )
+                or "settings that this version does not know"
+            )
+            raise UserError(
+                f"{folder}: holds a toy dataset with {other}; choose another --data_dir, repeat "
+                "its settings, or delete the folder"
+            )
         return
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise UserError(f"{folder}: is a file; choose another --data_dir")
     if os.path.isdir(folder) and any(not name.endswith(PARTIAL) for name in os.listdir(folder)):
-        raise UserError(f"{folder}: holds files that are not of a toy dataset (no {NOTE}), perhaps the real one; "
-                        "choose another --data_dir")
+        raise UserError(
+            f"{folder}: holds files that are not of a toy dataset (no {NOTE}), perhaps the real one; choose another --data_dir"
+        )
     os.makedirs(folder, exist_ok=True)
     write_whole(note, (json.dumps(wanted, indent=1) + "\n").encode())
     # Folders come after the note, so that a run that is killed here can go on.
@@ -227,8 +236,10 @@ def _view(*key):
 def _write_splits(folder, settings):
     os.makedirs(os.path.join(folder, "splits"), exist_ok=True)
     for name, first, count in (("train", 0, settings.train), ("val", settings.train, settings.test)):
-        rows = [",".join((*image_paths(settings, number), f"streetview/annotations/{number + 1:07d}.png")) + "\n"
-                for number in range(first, first + count)]
+        rows = [
+            ",".join((*image_paths(settings, number), f"streetview/annotations/{number + 1:07d}.png")) + "\n"
+            for number in range(first, first + count)
+        ]
         write_whole(os.path.join(folder, "splits", f"{name}-19zl.csv"), "".join(rows).encode())
 
 
@@ -238,9 +249,16 @@ def _write_mat(folder, settings, positions):
     train = np.arange(1, settings.train + 1, dtype=np.int32)[:, None]  # MATLAB counts from 1
     test = np.arange(settings.train + 1, count + 1, dtype=np.int32)[:, None]
     file = io.BytesIO()
-    scipy.io.savemat(file, {
-        "panoIds": np.array([pano_id(settings.seed, number) for number in range(count)]), "utm": utm,
-        "trainSet": {"trainInd": train}, "valSet": {"valInd": test}, "valSetAll": {"valInd": test}})
+    scipy.io.savemat(
+        file,
+        {
+            "panoIds": np.array([pano_id(settings.seed, number) for number in range(count)]),
+            "utm": utm,
+            "trainSet": {"trainInd": train},
+            "valSet": {"valInd": test},
+            "valSetAll": {"valInd": test},
+        },
+    )
     content = bytearray(file.getvalue())
     content[:116] = b"MATLAB 5.0 MAT-file, written by toy_town".ljust(116)  # else it names the hour
     write_whole(os.path.join(folder, "ACT_data.mat"), bytes(content))
@@ -262,21 +280,34 @@ def parser():
     count = at_least(int, 1, 1_000_000)
     result.add_argument("--dataset", choices=sorted(SIZES), default="cvusa", help="whose layout to write")
     result.add_argument("--train", type=count, default=1500, metavar="N", help="training places")
-    result.add_argument("--test", type=count, default=200, metavar="N",
-                        help="test places, in another part of the town")
+    result.add_argument("--test", type=count, default=200, metavar="N", help="test places, in another part of the town")
     result.add_argument("--seed", type=at_least(int, 0, 2**31 - 1), default=1, metavar="S", help="which town")
-    result.add_argument("--workers", type=at_least(int, 1, 1024), default=available_cores(), metavar="W",
-                        help="processes, of about 500 MB each")
-    result.add_argument("--data_dir", default="Data", metavar="DIR",
-                        help="folder in which CVUSA/ or ANU_data_small/ is written; one that holds another dataset is "
-                             "refused")
-    result.add_argument("--aerial_size", type=at_least(int, 16, 8192), metavar="PIXELS", default=argparse.SUPPRESS,
-                        help=f"height and width of the aerial tiles, which are always {TILE:g} m across (default: as "
-                             "in the dataset, 750 for cvusa and 1200 for cvact)")
-    result.add_argument("--panorama_size", type=_height_by_width, metavar="HxW", default=argparse.SUPPRESS,
-                        help="height and width of the panoramas in pixels; cvact's are whole spheres, so twice as wide "
-                             "as high, cvusa's 5.5 times (default: as in the dataset, 224x1232 for cvusa and "
-                             "832x1664 for cvact)")
+    result.add_argument(
+        "--workers", type=at_least(int, 1, 1024), default=available_cores(), metavar="W", help="processes, of about 500 MB each"
+    )
+    result.add_argument(
+        "--data_dir",
+        default="Data",
+        metavar="DIR",
+        help="folder in which CVUSA/ or ANU_data_small/ is written; one that holds another dataset is refused",
+    )
+    result.add_argument(
+        "--aerial_size",
+        type=at_least(int, 16, 8192),
+        metavar="PIXELS",
+        default=argparse.SUPPRESS,
+        help=f"height and width of the aerial tiles, which are always {TILE:g} m across (default: as "
+        "in the dataset, 750 for cvusa and 1200 for cvact)",
+    )
+    result.add_argument(
+        "--panorama_size",
+        type=_height_by_width,
+        metavar="HxW",
+        default=argparse.SUPPRESS,
+        help="height and width of the panoramas in pixels; cvact's are whole spheres, so twice as wide "
+        "as high, cvusa's 5.5 times (default: as in the dataset, 224x1232 for cvusa and "
+        "832x1664 for cvact)",
+    )
     return result
 
 
@@ -290,14 +321,24 @@ def main(argv=None):
     aerial, *panorama = SIZES[arguments.dataset]
     height, width = getattr(arguments, "panorama_size", panorama)
     if arguments.dataset == "cvact" and (width != 2 * height or height % 4):
-        raise UserError(f"--panorama_size {height}x{width}: cvact's panoramas are whole spheres, of which a quarter is "
-                        "cropped above and below; choose twice as wide as high, and a height that 4 divides, such as "
-                        "224x448")
+        raise UserError(
+            f"--panorama_size {height}x{width}: cvact's panoramas are whole spheres, of which a quarter is "
+            "cropped above and below; choose twice as wide as high, and a height that 4 divides, such as "
+            "224x448"
+        )
     if arguments.dataset == "cvusa" and not same_ratio((height, width), panorama):
-        raise UserError(f"--panorama_size {height}x{width}: cvusa's panoramas are 5.5 times as wide as high; choose "
-                        "a size such as 112x616")
-    settings = Settings(arguments.dataset, arguments.train, arguments.test, arguments.seed,
-                        getattr(arguments, "aerial_size", aerial), height, width)
+        raise UserError(
+            f"--panorama_size {height}x{width}: cvusa's panoramas are 5.5 times as wide as high; choose a size such as 112x616"
+        )
+    settings = Settings(
+        arguments.dataset,
+        arguments.train,
+        arguments.test,
+        arguments.seed,
+        getattr(arguments, "aerial_size", aerial),
+        height,
+        width,
+    )
     with tqdm(total=settings.train + settings.test, unit="place", disable=None, smoothing=0) as progress:
         folder = render_dataset(settings, arguments.data_dir, arguments.workers, progress)
     print(f"{folder}: {settings.train} training and {settings.test} test places")

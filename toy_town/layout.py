@@ -1,5 +1,6 @@
 """Where streets, houses and trees are: everything follows from the seed and the number of a block, so any piece can be
 drawn on its own."""
+
 import bisect
 import dataclasses
 import math
@@ -16,6 +17,7 @@ BLOCK = 84.0  # metres between crossroads, before they are shifted
 @dataclasses.dataclass(frozen=True)
 class House:
     """A building; metres, `along` the unit vector (east, south) of its length, the road on the side of negative v."""
+
     east: float
     south: float
     length: float
@@ -33,6 +35,7 @@ class House:
 @dataclasses.dataclass(frozen=True)
 class Road:
     """A way between two crossroads: (n, 2) metres east and south, and how wide."""
+
     kind: str
     line: np.ndarray
     width: float
@@ -58,6 +61,7 @@ class Road:
 @dataclasses.dataclass
 class Block:
     """What stands between four roads: painted ground, then solid things."""
+
     outline: np.ndarray
     paint: list = dataclasses.field(default_factory=list)  # (points, width in metres or None for a polygon, material)
     houses: list = dataclasses.field(default_factory=list)
@@ -84,8 +88,10 @@ class Town:
         if (a, b) not in self._nodes:
             x, y = BLOCK * a, BLOCK * b
             p = self._phases  # a slow bend, so that not all streets run north and east
-            x, y = (x + 30 * math.sin(y / 95 + p[0]) + 14 * math.sin(x / 120 + p[1]),
-                    y + 30 * math.sin(x / 95 + p[2]) + 14 * math.sin(y / 120 + p[3]))
+            x, y = (
+                x + 30 * math.sin(y / 95 + p[0]) + 14 * math.sin(x / 120 + p[1]),
+                y + 30 * math.sin(x / 95 + p[2]) + 14 * math.sin(y / 120 + p[3]),
+            )
             self._nodes[a, b] = np.array([x, y]) + self._rng(2, a, b).uniform(-0.19, 0.19, 2) * BLOCK
         return self._nodes[a, b]
 
@@ -97,7 +103,7 @@ class Town:
             across = np.array([start[1] - end[1], end[0] - start[0]]) / np.hypot(*(end - start))
             middle = (start + end) / 2 + across * rng.uniform(-9, 9)
             t = np.linspace(0, 1, 13)[:, None]
-            line = (1 - t) ** 2 * start + 2 * t * (1 - t) * middle + t ** 2 * end
+            line = (1 - t) ** 2 * start + 2 * t * (1 - t) * middle + t**2 * end
             if (b if not south else a) % 4 == 0:  # thoroughfares
                 kind = "main"
             else:
@@ -215,8 +221,12 @@ def _draw_roads(scene, roads):
 def _sides(town, a, b):
     """The four roads around a block, walked clockwise as seen from above, so that the block is on the right."""
     sides = []
-    for road, backwards in ((town.road(a, b, False), False), (town.road(a + 1, b, True), False),
-                            (town.road(a, b + 1, False), True), (town.road(a, b, True), True)):
+    for road, backwards in (
+        (town.road(a, b, False), False),
+        (town.road(a + 1, b, True), False),
+        (town.road(a, b + 1, False), True),
+        (town.road(a, b, True), True),
+    ):
         sides.append(dataclasses.replace(road, line=road.line[::-1]) if backwards else road)
     return sides
 
@@ -239,8 +249,10 @@ class _Site:
     def __init__(self, block, sides, rng):
         self.block, self.sides, self.rng = block, sides, rng
         self.ways = np.concatenate([side.line for side in sides] + [(side.line[1:] + side.line[:-1]) / 2 for side in sides])
-        self.margins = np.concatenate([np.full(len(side.line), side.width / 2 + side.pavement) for side in sides]
-                                      + [np.full(len(side.line) - 1, side.width / 2 + side.pavement) for side in sides])
+        self.margins = np.concatenate(
+            [np.full(len(side.line), side.width / 2 + side.pavement) for side in sides]
+            + [np.full(len(side.line) - 1, side.width / 2 + side.pavement) for side in sides]
+        )
         self.outline = block.outline.astype(np.float32)
         self.middle = block.outline.mean(axis=0)
         self.taken = []  # (east, south, radius)
@@ -269,19 +281,36 @@ class _Site:
         """Stand a building if its site is free; says whether it was."""
         along = np.asarray(along)
         across = np.array([-along[1], along[0]])
-        corners = [point + i * length / 2 * along + j * width / 2 * across
-                   for i in (-1, 0, 1) for j in (-1, 0, 1) if (i, j) != (0, 0)]
+        corners = [
+            point + i * length / 2 * along + j * width / 2 * across for i in (-1, 0, 1) for j in (-1, 0, 1) if (i, j) != (0, 0)
+        ]
         parts = max(1, round(length / width))  # a long building is a row of discs
         discs = [point + ((i + 0.5) / parts - 0.5) * length * along for i in range(parts)]
         radius = 0.5 * math.hypot(length / parts, width)
-        if not (all(self.free(disc, 0.86 * radius) for disc in discs) and all(self.inside(corner) for corner in corners)
-                and self.clearance(corners) > setback):
+        if not (
+            all(self.free(disc, 0.86 * radius) for disc in discs)
+            and all(self.inside(corner) for corner in corners)
+            and self.clearance(corners) > setback
+        ):
             return False
         self.taken += [(*disc.tolist(), 0.86 * radius) for disc in discs]
         rng = self.rng
-        self.block.houses.append(House(
-            float(point[0]), float(point[1]), length, width, (float(along[0]), float(along[1])), eaves, roof, style,
-            float(rng.uniform(2.2, 3.4)), float(rng.uniform(-0.3, 0.3) * length), shop, bool(rng.random() < 0.6)))
+        self.block.houses.append(
+            House(
+                float(point[0]),
+                float(point[1]),
+                length,
+                width,
+                (float(along[0]), float(along[1])),
+                eaves,
+                roof,
+                style,
+                float(rng.uniform(2.2, 3.4)),
+                float(rng.uniform(-0.3, 0.3) * length),
+                shop,
+                bool(rng.random() < 0.6),
+            )
+        )
         return True
 
     def plant(self, point, low=1.6, high=3.6, species=None):
@@ -292,8 +321,7 @@ class _Site:
             return
         species = int(rng.integers(len(TREES))) if species is None else species
         height = min(CROWN_BASE[16 * species] / 10 + radius * rng.uniform(1.3, 2.3), 14.0)
-        self.block.trees.append((float(point[0]), float(point[1]), radius, float(height), species,
-                                 float(rng.uniform(0, 6.28))))
+        self.block.trees.append((float(point[0]), float(point[1]), radius, float(height), species, float(rng.uniform(0, 6.28))))
 
     def hedge(self, start, end, height=1.1):
         """Plant a hedge between two points."""
@@ -301,8 +329,18 @@ class _Site:
         if length < 1.5:
             return
         middle, along = (start + end) / 2, (end - start) / length
-        self.block.boxes.append((float(middle[0]), float(middle[1]), length, 0.8, (float(along[0]), float(along[1])), height,
-                                 MATERIAL["hedge"], MATERIAL["hedge"]))
+        self.block.boxes.append(
+            (
+                float(middle[0]),
+                float(middle[1]),
+                length,
+                0.8,
+                (float(along[0]), float(along[1])),
+                height,
+                MATERIAL["hedge"],
+                MATERIAL["hedge"],
+            )
+        )
 
     def car(self, point, along):
         """Park a car."""
@@ -338,8 +376,9 @@ def _homes(site):
             style = int(rng.choice(fashion)) if rng.random() < 0.6 else int(rng.integers(len(STYLES)))
             storeys = int(rng.choice([1, 2, 3], p=[0.45, 0.45, 0.10]))
             roof = str(rng.choice(["gabled", "hipped", "flat"], p=[0.5, 0.32, 0.18]))
-            if rng.random() < 0.9 and site.build(point, length, width, inward if gable_to_road else tangent,
-                                                 2.8 * storeys + 0.3, roof, style):
+            if rng.random() < 0.9 and site.build(
+                point, length, width, inward if gable_to_road else tangent, 2.8 * storeys + 0.3, roof, style
+            ):
                 _garden(site, side, distance, lot, depth + width / 2)
             distance += lot * rng.uniform(0.9, 1.25)
     for _ in range(int(rng.integers(6, 16))):
@@ -352,8 +391,13 @@ def _garden(site, side, distance, lot, depth):
     rng, block = site.rng, site.block
     if rng.random() < 0.75:
         start, _, inward = _frontage(side, distance + lot * 0.3, -0.2)
-        block.paint.append(([start, start + inward * rng.uniform(6, 11)], rng.uniform(2.4, 3.4),
-                            str(rng.choice(["driveway", "gravel", "asphalt, old"]))))
+        block.paint.append(
+            (
+                [start, start + inward * rng.uniform(6, 11)],
+                rng.uniform(2.4, 3.4),
+                str(rng.choice(["driveway", "gravel", "asphalt, old"])),
+            )
+        )
         if rng.random() < 0.4:
             site.car(start + inward * 3.4, inward)
     if rng.random() < 0.35:
@@ -381,9 +425,16 @@ def _centre(site):
         while distance < side.length - 9:
             length, width = float(rng.uniform(13, 27)), float(rng.uniform(10, 13))
             point, tangent, _ = _frontage(side, distance + length / 2 - 7, rng.uniform(2.5, 5) + width / 2)
-            site.build(point, length, width, tangent, 3.0 * int(rng.integers(2, 6)) + 0.6,
-                       str(rng.choice(["flat", "hipped", "gabled"], p=[0.6, 0.25, 0.15])), int(rng.integers(len(STYLES))),
-                       shop=bool(rng.random() < 0.5))
+            site.build(
+                point,
+                length,
+                width,
+                tangent,
+                3.0 * int(rng.integers(2, 6)) + 0.6,
+                str(rng.choice(["flat", "hipped", "gabled"], p=[0.6, 0.25, 0.15])),
+                int(rng.integers(len(STYLES))),
+                shop=bool(rng.random() < 0.5),
+            )
             distance += length + rng.uniform(1, 9)
     for _ in range(int(rng.integers(3, 9))):
         point = site.anywhere(4.0)
@@ -457,8 +508,16 @@ def _works(site):
         side = site.sides[side]
         length, width = float(rng.uniform(20, 32)), float(rng.uniform(13, 19))
         point, tangent, _ = _frontage(side, side.length * rng.uniform(0.4, 0.6), rng.uniform(5, 9) + width / 2)
-        site.build(point, length, width, tangent, float(rng.uniform(4.5, 8)), str(rng.choice(["flat", "gabled"], p=[0.7, 0.3])),
-                   int(rng.integers(len(STYLES))), setback=2)
+        site.build(
+            point,
+            length,
+            width,
+            tangent,
+            float(rng.uniform(4.5, 8)),
+            str(rng.choice(["flat", "gabled"], p=[0.7, 0.3])),
+            int(rng.integers(len(STYLES))),
+            setback=2,
+        )
     for side in site.sides:  # parking bays
         if rng.random() < 0.6:
             for distance in np.arange(12, side.length - 11, 2.7):

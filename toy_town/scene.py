@@ -1,4 +1,5 @@
 """A piece of the town as a height field with materials."""
+
 import functools
 import math
 
@@ -41,7 +42,8 @@ class Scene:
         self.column, self.row = column, row
         self.top = np.full((rows, columns), MATERIAL[ground], np.uint8)
         self.height, self.facing, self.side, self.side_facing, self.crown, self.crown_kind = np.zeros(
-            (6, rows, columns), np.uint8)
+            (6, rows, columns), np.uint8
+        )
         self.texture = np.full((rows, columns), 128, np.uint8)
 
     @classmethod
@@ -79,8 +81,12 @@ class Scene:
     def house(self, house):
         """Stand a `House`: walls with windows and a door, under a flat, gabled or hipped roof."""
         half_length, half_width = house.length / 2, house.width / 2
-        found = self._patch(house.east, house.south, half_length * abs(house.along[0]) + half_width * abs(house.along[1]),
-                            half_length * abs(house.along[1]) + half_width * abs(house.along[0]))
+        found = self._patch(
+            house.east,
+            house.south,
+            half_length * abs(house.along[0]) + half_width * abs(house.along[1]),
+            half_length * abs(house.along[1]) + half_width * abs(house.along[0]),
+        )
         if found is None:
             return
         patch, u, v = found[0], *turned_to(found[1], found[2], house.along)
@@ -102,7 +108,8 @@ class Scene:
             tiles = 128 + 9 * np.sin(v * (2 * math.pi / 0.75))
         along_wall, to_corner = np.where(on_end, v, u), np.where(on_end, run_v, run_u)
         pattern = ((np.mod(along_wall + 0.3, house.bay) < 0.5 * house.bay) & (to_corner > 0.5)) * (
-            SHOP if house.shop else WINDOWS)
+            SHOP if house.shop else WINDOWS
+        )
         if not house.shop:  # the door is in the long wall on the road's side
             pattern[(np.abs(u - house.door) < 0.6) & ~on_end & (v < 0)] = DOOR
         inside = (inside // found[1].size + patch[0].start) * self.top.shape[1] + inside % found[1].size + patch[1].start
@@ -150,7 +157,7 @@ class Scene:
             for column in range(0, columns, size):
                 part = slice(row, row + size), slice(column, column + size)
                 grain = cv2.LUT(self.top[part], GRAIN)
-                cv2.multiply(grain, noise[:grain.shape[0], :grain.shape[1]], dst=grain)
+                cv2.multiply(grain, noise[: grain.shape[0], : grain.shape[1]], dst=grain)
                 cv2.add(self.texture[part], grain, dst=self.texture[part], dtype=cv2.CV_8U)
 
     def _fixed(self, points):
@@ -165,20 +172,26 @@ class Scene:
         above, below = max(0, math.floor(row - reach_south / CELL)), min(rows, math.ceil(row + reach_south / CELL) + 1)
         if left >= right or above >= below:
             return None
-        return ((slice(above, below), slice(left, right)),
-                ((np.arange(left, right) - column) * CELL)[None, :], ((np.arange(above, below) - row) * CELL)[:, None])
+        return (
+            (slice(above, below), slice(left, right)),
+            ((np.arange(left, right) - column) * CELL)[None, :],
+            ((np.arange(above, below) - row) * CELL)[:, None],
+        )
 
 
 @functools.lru_cache(maxsize=512)
 def _tree_stamp(radius, turn):
     """A tree of `radius` cells, each (n, n): the crown's height from 0 to 1, its side (0 to 8), and where the trunk is."""
     reach = math.ceil(1.2 * radius)
-    south, east = np.mgrid[-reach:reach + 1, -reach:reach + 1].astype(np.float32)
+    south, east = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float32)
     angle = np.arctan2(south, east)
     ratio = np.hypot(east, south) / (radius * (1 + 0.1 * np.sin(3 * angle + turn) + 0.06 * np.sin(7 * angle - 2 * turn)))
     eighth = 1 + np.round(angle / math.pi * 4 + 2).astype(np.int32) % 8
-    return (np.sqrt(np.maximum(1 - ratio * ratio, 0)), np.where(ratio < 0.45, 0, eighth).astype(np.uint8),
-            np.hypot(east, south) < max(1.3, 0.07 * radius))
+    return (
+        np.sqrt(np.maximum(1 - ratio * ratio, 0)),
+        np.where(ratio < 0.45, 0, eighth).astype(np.uint8),
+        np.hypot(east, south) < max(1.3, 0.07 * radius),
+    )
 
 
 def turned_to(east, south, along):

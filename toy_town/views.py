@@ -1,4 +1,5 @@
 """Looks (light, season and camera, which differ between the two views of a place) and the two views themselves."""
+
 import dataclasses
 import functools
 import itertools
@@ -47,6 +48,7 @@ class Look:
         noise: standard deviation of the sensor's noise in grey levels; blur: whether the lens is soft.
         grain: (row, column) where to begin in the prepared noise.
     """
+
     palette: np.ndarray
     light: np.ndarray
     shadow: int
@@ -74,16 +76,27 @@ def random_look(rng):
     colours = COLOURS.copy()
     autumn = 0.5 * rng.uniform(0, 1) ** 1.5
     turned = colours * (1 + 0.55 * autumn, 1 + 0.02 * autumn, 1 - 0.3 * autumn) * rng.uniform(0.92, 1.08)
-    turned[TREE:TREE + 16] *= rng.uniform(0.88, 1.12, (16, 1))  # trees do not turn together
+    turned[TREE : TREE + 16] *= rng.uniform(0.88, 1.12, (16, 1))  # trees do not turn together
     colours += VEGETATION[:, None] * (turned - colours)
     grey = colours.mean(axis=1, keepdims=True)
     colours = grey + rng.uniform(0.9, 1.2) * (colours - grey)
     tint = rng.uniform(0.95, 1.05, 3) * rng.uniform(0.88, 1.12)
     colours = 255 * (np.clip(colours * tint, 0, 255) / 255) ** rng.uniform(0.92, 1.08)
     haze_colour = np.clip(np.array([224, 216, 208]) * tint[::-1] * rng.uniform(0.95, 1.05), 0, 255).astype(np.float32)
-    return _look(colours, rng.uniform(90, 270), rng.uniform(35, 65), rng.uniform(0.6, 0.8), rng.uniform(0.1, 0.3),
-                 haze_colour, int(rng.integers(SKIES)), rng.random(), rng.uniform(0.8, 1.1), rng.uniform(1.0, 3.5),
-                 bool(rng.random() < 0.6), tuple(rng.integers(512, size=2).tolist()))
+    return _look(
+        colours,
+        rng.uniform(90, 270),
+        rng.uniform(35, 65),
+        rng.uniform(0.6, 0.8),
+        rng.uniform(0.1, 0.3),
+        haze_colour,
+        int(rng.integers(SKIES)),
+        rng.random(),
+        rng.uniform(0.8, 1.1),
+        rng.uniform(1.0, 3.5),
+        bool(rng.random() < 0.6),
+        tuple(rng.integers(512, size=2).tolist()),
+    )
 
 
 def _look(colours, azimuth, elevation, ambient, haze, haze_colour, sky, turn, sky_light, noise, blur, grain):
@@ -93,15 +106,26 @@ def _look(colours, azimuth, elevation, ambient, haze, haze_colour, sky, turn, sk
     turns = np.radians(np.arange(16) * 22.5) - azimuth
     tilt = math.atan(PITCH)
     sunshine = np.full(256, math.sin(elevation))
-    sunshine[SLOPE:SLOPE + 16] = math.cos(tilt) * math.sin(elevation) + math.sin(tilt) * math.cos(elevation) * np.cos(turns)
-    sunshine[UPRIGHT:UPRIGHT + 16] = math.cos(elevation) * np.cos(turns)
+    sunshine[SLOPE : SLOPE + 16] = math.cos(tilt) * math.sin(elevation) + math.sin(tilt) * math.cos(elevation) * np.cos(turns)
+    sunshine[UPRIGHT : UPRIGHT + 16] = math.cos(elevation) * np.cos(turns)
     sky_share = np.ones(256)
-    sky_share[UPRIGHT:UPRIGHT + 16] = 0.85  # a wall sees half the sky, and the lit ground
+    sky_share[UPRIGHT : UPRIGHT + 16] = 0.85  # a wall sees half the sky, and the lit ground
     light = ambient * sky_share + (1 - ambient) * np.maximum(sunshine, 0) / math.sin(elevation)
     light = np.clip(np.round(128 * light), 0, 235).astype(np.uint8)
-    return Look(packed.view(np.uint32)[:, 0], light, round(128 * ambient),
-                (math.sin(azimuth), -math.cos(azimuth), math.tan(elevation)), haze, haze_colour, sky, turn, sky_light,
-                noise, blur, grain)
+    return Look(
+        packed.view(np.uint32)[:, 0],
+        light,
+        round(128 * ambient),
+        (math.sin(azimuth), -math.cos(azimuth), math.tan(elevation)),
+        haze,
+        haze_colour,
+        sky,
+        turn,
+        sky_light,
+        noise,
+        blur,
+        grain,
+    )
 
 
 def _lit(look, material, facing, texture, shade):
@@ -123,11 +147,13 @@ def _shade(scene, look, row, column, half, stride):
     above, left = max(0, first_row - margin), max(0, first_column - margin)
     # Aligned with the square, so that cell (0, 0) of the square is sampled.
     above, left = above + (first_row - above) % coarse, left + (first_column - left) % coarse
-    part = (slice(above, min(rows, first_row + size * coarse + margin), coarse),
-            slice(left, min(columns, first_column + size * coarse + margin), coarse))
+    part = (
+        slice(above, min(rows, first_row + size * coarse + margin), coarse),
+        slice(left, min(columns, first_column + size * coarse + margin), coarse),
+    )
     heights = np.maximum(scene.height[part], scene.crown[part]).astype(np.int16)
     y, x = (first_row - above) // coarse, (first_column - left) // coarse
-    own = heights[y:y + size, x:x + size]
+    own = heights[y : y + size, x : x + size]
     darkest = np.zeros_like(own)
     east, south, fall = look.sun
     longest = max(abs(east), abs(south))
@@ -136,15 +162,16 @@ def _shade(scene, look, row, column, half, stride):
         dy, dx = y + round(step * south / longest), x + round(step * east / longest)
         if dy < 0 or dx < 0:
             break
-        towards = heights[dy:dy + own.shape[0], dx:dx + own.shape[1]]
+        towards = heights[dy : dy + own.shape[0], dx : dx + own.shape[1]]
         if towards.shape != own.shape:
             break
         np.maximum(darkest, towards - np.int16(round(step * drop)), out=darkest)
     brightness = np.where(darkest > own + 3, np.uint8(look.shadow), np.uint8(128))
     out = len(range(0, 2 * half + 1, stride))
     scale = np.array([[stride / coarse, 0, 0], [0, stride / coarse, 0]], np.float32)
-    return cv2.warpAffine(brightness, scale, (out, out), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                          borderMode=cv2.BORDER_REPLICATE)
+    return cv2.warpAffine(
+        brightness, scale, (out, out), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
+    )
 
 
 @functools.lru_cache(maxsize=4)
@@ -163,9 +190,8 @@ def _photograph(image, look):
         row, column = look.grain
         rows, columns = image.shape[:2]
         sensor = _sensor_noise(-(-(rows + 512) // 1024), -(-(columns + 512) // 1024))
-        image = cv2.addWeighted(image, 1, sensor[row:row + rows, column:column + columns], look.noise / 32, -4 * look.noise)
+        image = cv2.addWeighted(image, 1, sensor[row : row + rows, column : column + columns], look.noise / 32, -4 * look.noise)
     return image
-
 
 
 def render_aerial(scene, column, row, size, look):
@@ -185,12 +211,13 @@ def render_aerial(scene, column, row, size, look):
     stride = max(1, int(pixel))
     half = (math.ceil(TILE / 2 / CELL / stride) + 1) * stride
     part = slice(row - half, row + half + 1, stride), slice(column - half, column + half + 1, stride)
-    crown, kind, height, material, facing, texture = (array[part].copy() for array in (
-        scene.crown, scene.crown_kind, scene.height, scene.top, scene.facing, scene.texture))
+    crown, kind, height, material, facing, texture = (
+        array[part].copy() for array in (scene.crown, scene.crown_kind, scene.height, scene.top, scene.facing, scene.texture)
+    )
     covered = cv2.compare(crown, height, cv2.CMP_GT)
     cv2.copyTo(cv2.LUT(kind, CROWN_MATERIAL), covered, material)
     cv2.copyTo(cv2.LUT(kind, CROWN_FACING), covered, facing)
-    cv2.copyTo(_leaves()[:covered.shape[0], :covered.shape[1]], covered, texture)
+    cv2.copyTo(_leaves()[: covered.shape[0], : covered.shape[1]], covered, texture)
     colours = _lit(look, material, facing, texture, _shade(scene, look, row, column, half, stride))
     # Output pixel x shows lattice column + (x - size/2) * pixel.
     shift = (half - size / 2 * pixel) / stride
@@ -234,20 +261,25 @@ class PanoramaView:
         self.roof_rises = np.ceil(1 + 10 * PITCH * np.gradient(self.distances)).astype(np.int16)
         self.haze = 1 - np.exp(-self.distances / 100)  # of each step
         self.horizon = int(np.searchsorted(elevation, 0))  # rows below the horizon, counted from the bottom
-        ground = CAMERA / -slope[:self.horizon]
+        ground = CAMERA / -slope[: self.horizon]
         self.near_rows = int(np.searchsorted(ground, NEAR_GROUND))
         self.stride = 2 if width <= 700 else 1  # cells that a small picture need not tell apart
-        near = ground[:self.near_rows, None] / CELL / self.stride
+        near = ground[: self.near_rows, None] / CELL / self.stride
         self.near_half = (math.ceil(NEAR_GROUND / CELL / self.stride) + 1) * self.stride
         centre = self.near_half / self.stride
-        self.near_map = cv2.convertMaps((centre + near * self._east).astype(np.float32),
-                                        (centre + near * self._south).astype(np.float32), cv2.CV_16SC2)
-        far = np.minimum(ground[self.near_rows:], RANGE)
+        self.near_map = cv2.convertMaps(
+            (centre + near * self._east).astype(np.float32), (centre + near * self._south).astype(np.float32), cv2.CV_16SC2
+        )
+        far = np.minimum(ground[self.near_rows :], RANGE)
         self.far_steps = np.clip(np.searchsorted(self.distances, far), 0, steps - 1)
-        self._far = (np.round(far[:, None] * self._south / CELL).astype(np.intp),
-                     np.round(far[:, None] * self._east / CELL).astype(np.intp))
-        self._march = (np.round(self.distances[:, None] * self._south / CELL).astype(np.intp),
-                       np.round(self.distances[:, None] * self._east / CELL).astype(np.intp))
+        self._far = (
+            np.round(far[:, None] * self._south / CELL).astype(np.intp),
+            np.round(far[:, None] * self._east / CELL).astype(np.intp),
+        )
+        self._march = (
+            np.round(self.distances[:, None] * self._south / CELL).astype(np.intp),
+            np.round(self.distances[:, None] * self._east / CELL).astype(np.intp),
+        )
         self._offsets = None
         self._row_numbers = np.arange(height)[:, None]
         self.row_ends = (np.arange(1, height + 1, dtype=np.int32) << 16)[:, None]
@@ -268,18 +300,25 @@ class PanoramaView:
         """A sky with clouds, (rows above the horizon, from the horizon upwards, width, 4) uint8."""
         rows = self.height - self.horizon
         up = np.clip((np.arange(rows) + 0.5) * self._degrees / 60, 0, 1)[:, None, None]
-        blue = np.array([[226, 214, 200], [228, 205, 180], [220, 214, 210], [232, 208, 176], [216, 200, 190],
-                         [235, 215, 185]], np.float32)[number]
-        zenith = np.array([[205, 150, 96], [214, 146, 84], [196, 186, 178], [200, 138, 80], [190, 160, 130],
-                           [222, 160, 100]], np.float32)[number]
-        sky = blue + (zenith - blue) * up ** 0.6
+        blue = np.array(
+            [[226, 214, 200], [228, 205, 180], [220, 214, 210], [232, 208, 176], [216, 200, 190], [235, 215, 185]], np.float32
+        )[number]
+        zenith = np.array(
+            [[205, 150, 96], [214, 146, 84], [196, 186, 178], [200, 138, 80], [190, 160, 130], [222, 160, 100]], np.float32
+        )[number]
+        sky = blue + (zenith - blue) * up**0.6
         # Clouds lie in a plane overhead, so they flatten towards the horizon.
         elevation = np.radians(np.clip((np.arange(rows) + 0.5) * self._degrees + 4, 0, 90))[:, None]
         reach = 90 / np.tan(elevation)
         padded = np.pad(np.roll(seamless_noise(), 97 * number, axis=1), 32, mode="wrap")
         field = cv2.GaussianBlur(padded, (0, 0), 5)[32:-32, 32:-32]
-        clouds = cv2.remap(field / field.std(), (reach * self._east + 512).astype(np.float32),
-                           (reach * self._south + 512).astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+        clouds = cv2.remap(
+            field / field.std(),
+            (reach * self._east + 512).astype(np.float32),
+            (reach * self._south + 512).astype(np.float32),
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_WRAP,
+        )
         alpha = np.clip((clouds + (0.1, -0.4, 0.9, -0.9, 0.5, 0.0)[number]) * 0.5, 0, 0.9)[:, :, None] * np.clip(up * 6, 0, 1)
         out = np.full((rows, self.width, 4), 255, np.uint8)
         out[:, :, :3] = np.clip(sky + (np.array([244, 242, 240], np.float32) - sky) * alpha, 0, 255)
@@ -299,11 +338,11 @@ class PanoramaView:
         turn = int(look.sky_turn * self.width)
         cv2.convertScaleAbs(np.concatenate([sky[:, turn:], sky[:, :turn]], axis=1), dst=out, alpha=look.sky_light)
         hills, trees = self._hills
-        green = np.array(look.palette[TREE:TREE + 1].view(np.uint8)[:3], np.float32)
+        green = np.array(look.palette[TREE : TREE + 1].view(np.uint8)[:3], np.float32)
         for rows, mix in ((hills, 0.72), (trees, 0.4)):
             colour = np.append(green * (1 - mix) + look.haze_colour * mix, 255)
-            part = out[:min(int(rows.max()), len(out))]
-            part[self._row_numbers[:len(part)] < rows] = colour.astype(np.uint8)
+            part = out[: min(int(rows.max()), len(out))]
+            part[self._row_numbers[: len(part)] < rows] = colour.astype(np.uint8)
 
 
 def panorama_view(dataset, height, width):
@@ -331,11 +370,24 @@ def render_panorama(scene, column, row, view, look):
     columns = scene.height.shape[1]
     march, far, centre = view.offsets(columns)
     first = row * columns + column - centre
-    cells = _Cells(*(array.ravel()[first:] for array in (
-        scene.height, scene.top, scene.facing, scene.side, scene.side_facing, scene.crown, scene.crown_kind, scene.texture)))
+    cells = _Cells(
+        *(
+            array.ravel()[first:]
+            for array in (
+                scene.height,
+                scene.top,
+                scene.facing,
+                scene.side,
+                scene.side_facing,
+                scene.crown,
+                scene.crown_kind,
+                scene.texture,
+            )
+        )
+    )
     out = np.empty((view.height, view.width, 4), np.uint8)  # from the bottom row upwards until the end
-    view.backdrop(look, out[view.horizon:])
-    _paint_near_ground(scene, column, row, view, look, out[:view.near_rows])
+    view.backdrop(look, out[view.horizon :])
+    _paint_near_ground(scene, column, row, view, look, out[: view.near_rows])
 
     solid = _first_hits(view, cells.height.take(march), None)
     crown = _first_hits(view, cells.crown.take(march), lambda hits: CROWN_BASE[cells.crown_kind[march.ravel()[hits]]])
@@ -350,14 +402,23 @@ def render_panorama(scene, column, row, view, look):
     rows = slice(view.near_rows, view.horizon)
     distant = np.flatnonzero(~things[rows] & (crown[rows] == NOTHING))
     at = far.ravel()[distant]
-    _paint(flat, distant + view.near_rows * view.width, cells.top[at], np.zeros(len(at), np.uint8), cells.texture[at],
-           view.far_steps[distant // view.width], view, look)
+    _paint(
+        flat,
+        distant + view.near_rows * view.width,
+        cells.top[at],
+        np.zeros(len(at), np.uint8),
+        cells.texture[at],
+        view.far_steps[distant // view.width],
+        view,
+        look,
+    )
     return _photograph(np.ascontiguousarray(out[::-1]), look)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Cells:
     """A scene's arrays, flat, from the first cell that the rays can reach."""
+
     height: np.ndarray
     top: np.ndarray
     facing: np.ndarray
@@ -385,7 +446,7 @@ def _first_hits(view, heights, base):
     reached = np.empty((len(heights) + 1, view.width), np.int16)
     reached[0] = 0
     for step, table in enumerate(view.rows):  # several times faster than np.maximum.accumulate
-        np.maximum(reached[step], cv2.LUT(heights[step:step + 1], table), out=reached[step + 1:step + 2])
+        np.maximum(reached[step], cv2.LUT(heights[step : step + 1], table), out=reached[step + 1 : step + 2])
     hits = np.flatnonzero(reached[1:] > reached[:-1])
     step, across = hits // view.width, hits % view.width
     end = reached[1:].ravel()[hits].astype(np.int32)

@@ -1,4 +1,5 @@
 """What a path that should be a checkpoint really is, found out from its bytes before TensorFlow starts."""
+
 from runtime.errors import UserError
 from runtime.files import PARTIAL, ordinary, read_file
 
@@ -11,8 +12,11 @@ INDEX, DATA = ".index", ".data-00000-of-00001"
 INDEX_END = bytes.fromhex("57fb808b247547db")  # magic number at the end of TensorFlow's sorted string tables
 RUN_FILE = re.compile(r"ckpt-([0-9]{1,18})\.(index|data-[0-9]{5}-of-[0-9]{5})")  # of a training run's checkpoint
 # What a training run leaves when it is killed, in this version and in earlier ones: files and folders half-written.
-LEFTOVER = re.compile(rf"\..*{re.escape(PARTIAL)}|ckpt-\d+_temp|ckpt-\d+\..*tempstate\d+|checkpoint\.tmp\w+"
-                      r"|partial\.final\.weights\.h5", re.DOTALL)
+LEFTOVER = re.compile(
+    rf"\..*{re.escape(PARTIAL)}|ckpt-\d+_temp|ckpt-\d+\..*tempstate\d+|checkpoint\.tmp\w+"
+    r"|partial\.final\.weights\.h5",
+    re.DOTALL,
+)
 # What downloads leave behind when they fail or are not unpacked: first bytes, name, remedy.
 NOT_WEIGHTS = (
     (b"<", "an HTML or XML page", "the download failed; download the file again"),
@@ -114,20 +118,24 @@ def _indices(path):
 def _newest(folder):
     found = [name.removesuffix(INDEX) for name in _indices(folder)]
     if not found:
-        raise UserError(f"{folder}: a folder without a checkpoint in it (no file *{INDEX}); name a checkpoint, such as "
-                        f"{os.path.join(folder, 'model.ckpt')}, or train first")
+        raise UserError(
+            f"{folder}: a folder without a checkpoint in it (no file *{INDEX}); name a checkpoint, such as "
+            f"{os.path.join(folder, 'model.ckpt')}, or train first"
+        )
 
     def number(name):
         digits = name.rpartition("-")[2]
         return int(digits) if digits.isdecimal() and len(digits) < 19 else 0
+
     return os.path.join(folder, max(found, key=lambda name: (number(name), name)))
 
 
 def _check_tensorflow_files(prefix):
     _first_bytes(prefix + INDEX)
     if not read_file(prefix + INDEX).endswith(INDEX_END):
-        raise UserError(f"{prefix}{INDEX}: not the index of a TensorFlow checkpoint, or cut off; copy or download the "
-                        "file again")
+        raise UserError(
+            f"{prefix}{INDEX}: not the index of a TensorFlow checkpoint, or cut off; copy or download the file again"
+        )
     folder, name = os.path.split(prefix)
     parts = [other for other in os.listdir(folder or ".") if other.startswith(name + ".data-")]
     if not parts:

@@ -1,4 +1,5 @@
 """A run's checkpoints, the last three and the best, and what is wrong with one that does not fit."""
+
 from runtime import backend  # noqa: F401
 from runtime.errors import UserError, first_line
 from runtime.files import write_whole
@@ -63,8 +64,14 @@ class RunCheckpoints:
         self._slots = {variable.path: variable.value for variable in optimizer.variables}
         if not distribution.is_chief:
             return
-        self._all = tf.train.Checkpoint(network=weights, optimizer=self._slots, epoch=self.epoch, steps=self.steps,
-                                        loss_sum=self.loss_sum, best_recall=self.best_recall)
+        self._all = tf.train.Checkpoint(
+            network=weights,
+            optimizer=self._slots,
+            epoch=self.epoch,
+            steps=self.steps,
+            loss_sum=self.loss_sum,
+            best_recall=self.best_recall,
+        )
         self._best = tf.train.Checkpoint(network=weights)
         for checkpoint in self._all, self._best:
             checkpoint.save_counter.assign(0)  # makes it: the checkpoints of earlier versions have one
@@ -73,8 +80,9 @@ class RunCheckpoints:
 
     def share(self):
         """Give all processes the chief's weights, optimizer and progress."""
-        self._distribution.share_chiefs_values([*self._weights.values(), *self._slots.values(), self.epoch, self.steps,
-                                                self.loss_sum, self.best_recall])
+        self._distribution.share_chiefs_values(
+            [*self._weights.values(), *self._slots.values(), self.epoch, self.steps, self.loss_sum, self.best_recall]
+        )
 
     def check_space(self):
         """Refuse to begin a run whose checkpoints will not fit on the disk.
@@ -87,8 +95,10 @@ class RunCheckpoints:
         needed = weights * (3 * (CHECKPOINTS_KEPT + 1) + 2)
         free = shutil.disk_usage(self.folder).free
         if free < needed:
-            raise UserError(f"{self.folder}: the run's checkpoints need {needed / 1e9:.3g} GB and {free / 1e9:.3g} GB "
-                            "are free; free some space, or use another --model_dir")
+            raise UserError(
+                f"{self.folder}: the run's checkpoints need {needed / 1e9:.3g} GB and {free / 1e9:.3g} GB "
+                "are free; free some space, or use another --model_dir"
+            )
 
     def restore(self):
         """Restore the newest checkpoint that is whole; one that a dying machine damaged is named and passed over.
@@ -111,8 +121,10 @@ class RunCheckpoints:
                 return prefix
         found = sorted(name for name in os.listdir(self.folder) if name.endswith(INDEX) or ".data-" in name)
         if found:
-            raise UserError(f"{self.folder}: holds {found[-1]}, but no checkpoint that the run can go on from; restore "
-                            "the files from a copy, move them to another folder, or use another --model_dir")
+            raise UserError(
+                f"{self.folder}: holds {found[-1]}, but no checkpoint that the run can go on from; restore "
+                "the files from a copy, move them to another folder, or use another --model_dir"
+            )
         self._put_best_aside()
         return None
 
@@ -125,8 +137,10 @@ class RunCheckpoints:
         if not self._distribution.is_chief:
             return
         if not all(np.isfinite(variable.numpy()).all() for variable in self._weights.values()):
-            raise UserError(f"{self.folder}: the weights are not finite any more, so that they are not saved; those of "
-                            "the checkpoints before are. Use a lower --learning_rate with another --model_dir")
+            raise UserError(
+                f"{self.folder}: the weights are not finite any more, so that they are not saved; those of "
+                "the checkpoints before are. Use a lower --learning_rate with another --model_dir"
+            )
         if best:
             os.makedirs(self.best_folder, exist_ok=True)
             self._write(self._best, self.best_folder, 1)
@@ -141,19 +155,24 @@ class RunCheckpoints:
         for number in numbers[:-kept]:
             remove_checkpoint(_prefix(folder, number))
         # For tf.train.latest_checkpoint and the like; this project reads the folder itself.
-        lines = [f'model_checkpoint_path: "{_name(numbers[-1])}"',
-                 *(f'all_model_checkpoint_paths: "{_name(number)}"' for number in numbers[-kept:]), ""]
+        lines = [
+            f'model_checkpoint_path: "{_name(numbers[-1])}"',
+            *(f'all_model_checkpoint_paths: "{_name(number)}"' for number in numbers[-kept:]),
+            "",
+        ]
         write_whole(os.path.join(folder, "checkpoint"), "\n".join(lines).encode())
 
     def _put_best_aside(self):
         """Keep the best weights of a run whose other checkpoints are gone: they are not this run's."""
         if not os.path.isdir(self.best_folder) or not os.listdir(self.best_folder):
             return
-        kept = next(path for path in (f"{self.best_folder}.previous-{number}" for number in itertools.count(1))
-                    if not os.path.exists(path))
+        kept = next(
+            path
+            for path in (f"{self.best_folder}.previous-{number}" for number in itertools.count(1))
+            if not os.path.exists(path)
+        )
         os.rename(self.best_folder, kept)
-        print(f"{self.best_folder}: held the best weights of a run that has no other checkpoints; kept as {kept}",
-              flush=True)
+        print(f"{self.best_folder}: held the best weights of a run that has no other checkpoints; kept as {kept}", flush=True)
 
 
 def _name(number):
@@ -218,12 +237,16 @@ def load_weights(network, path, kind, description):
     except UserError:
         raise
     except Exception as error:  # TensorFlow's and HDF5's readers raise many kinds for broken bytes
-        raise UserError(f"{path}: cannot be read as weights of {description} ({first_line(error)}); it is damaged or "
-                        "another network's: copy or download it again, or use another one") from None
+        raise UserError(
+            f"{path}: cannot be read as weights of {description} ({first_line(error)}); it is damaged or "
+            "another network's: copy or download it again, or use another one"
+        ) from None
     wrong = [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]
     if wrong:
-        raise UserError(f"{path}: {len(wrong)} weights are not finite, such as {wrong[0]}; the network that it holds "
-                        "has diverged: use an earlier checkpoint")
+        raise UserError(
+            f"{path}: {len(wrong)} weights are not finite, such as {wrong[0]}; the network that it holds "
+            "has diverged: use an earlier checkpoint"
+        )
     for name, tensor in tensors.items():
         variables[name].assign(tensor)
     return aside
@@ -232,8 +255,10 @@ def load_weights(network, path, kind, description):
 def print_left_aside(path, names):
     """Say which variables of a checkpoint were not loaded, if any."""
     if names:
-        print(f"{path}: {len(names)} variables of the optimizer ({_few(names)}) are left aside; only the weights are "
-              "used", flush=True)
+        print(
+            f"{path}: {len(names)} variables of the optimizer ({_few(names)}) are left aside; only the weights are used",
+            flush=True,
+        )
 
 
 def _keys(shapes, variables, path, description):
@@ -242,24 +267,39 @@ def _keys(shapes, variables, path, description):
         key_of = published_checkpoint.published_name
         extra = [key for key, shape in shapes.items() if not published_checkpoint.is_bookkeeping(key, shape)]
     else:
+
         def key_of(name):
             return _our_key("network", name)
+
         extra = [key for key in shapes if key.startswith("network/")]
         if not extra:
-            raise UserError(f"{path}: a TensorFlow checkpoint, but of something else (it holds "
-                            f"{_few(sorted(shapes))}); name a checkpoint of this project or the authors'")
+            raise UserError(
+                f"{path}: a TensorFlow checkpoint, but of something else (it holds "
+                f"{_few(sorted(shapes))}); name a checkpoint of this project or the authors'"
+            )
     keys = {name: key_of(name) for name in variables}
     lacking = [name for name, key in keys.items() if key not in shapes]
-    misshapen = [f"{name} {shapes[key]} instead of {list(variables[name].shape)}" for name, key in keys.items()
-                 if key in shapes and shapes[key] != list(variables[name].shape)]
+    misshapen = [
+        f"{name} {shapes[key]} instead of {list(variables[name].shape)}"
+        for name, key in keys.items()
+        if key in shapes and shapes[key] != list(variables[name].shape)
+    ]
     unexpected = sorted(set(extra) - set(keys.values()))
     if lacking or misshapen or unexpected:
-        counts = [f"{len(names)} {what} ({_few(names)})" for what, names in
-                  (("missing", lacking), ("misshapen", misshapen), ("unexpected", unexpected)) if names]
+        counts = [
+            f"{len(names)} {what} ({_few(names)})"
+            for what, names in (("missing", lacking), ("misshapen", misshapen), ("unexpected", unexpected))
+            if names
+        ]
         foreign = any(not key.removeprefix("network/").startswith(LAYERS) for key in unexpected)
-        raise UserError(f"{path}: not a checkpoint of {description}: {'; '.join(counts)}. " + (
-            "It holds parts that no network of this project has; use another checkpoint" if foreign else
-            "Name the network that it was trained as with --network_type, --polar and the sizes"))
+        raise UserError(
+            f"{path}: not a checkpoint of {description}: {'; '.join(counts)}. "
+            + (
+                "It holds parts that no network of this project has; use another checkpoint"
+                if foreign
+                else "Name the network that it was trained as with --network_type, --polar and the sizes"
+            )
+        )
     return keys
 
 
@@ -289,7 +329,9 @@ def optimizer_state(path, kind, variables):
             return 0, None
         return int(reader.get_tensor(step_key)), {
             (name, moment): reader.get_tensor(_our_key("optimizer", slot_path(name, moment)))
-            for name in variables for moment in published_checkpoint.SLOTS.values()}
+            for name in variables
+            for moment in published_checkpoint.SLOTS.values()
+        }
 
 
 def slot_path(name, moment):

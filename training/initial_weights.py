@@ -1,4 +1,5 @@
 """Starting weights of a network: random, VGG16's from ImageNet (paper, section 4), or a checkpoint's."""
+
 from runtime import backend  # noqa: F401
 from runtime.errors import UserError, first_line
 
@@ -27,6 +28,7 @@ def initialise(network, init, description):
     Raises:
         UserError: the weights cannot be had or do not fit.
     """
+
     def start_from(path, kind):
         if kind == NUMPY:
             _assign_vgg16(network, init, vgg16_npy(path))
@@ -50,6 +52,7 @@ def continue_published(network, optimizer, path, description):
     Raises:
         UserError: the checkpoint does not fit, or holds no training state.
     """
+
     def take_over(path, kind):
         load_weights(network, path, kind, description)
         if kind == TENSORFLOW:
@@ -68,6 +71,7 @@ def continue_published(network, optimizer, path, description):
 
 def _is_network_weights(path):
     import h5py  # Keras brings it
+
     try:
         with h5py.File(path) as file:
             return "layers" in file and "block1_conv1" not in file
@@ -79,8 +83,7 @@ def _keras_vgg16(init):
     try:
         imagenet = keras.applications.VGG16(include_top=False, weights=init, input_shape=(32, 32, 3))
     except Exception as error:  # Keras raises bare Exceptions when a download fails, and h5py's for a broken file
-        raise UserError(f"--init {init}: VGG16's ImageNet weights cannot be loaded ({first_line(error)}); "
-                        f"{DOWNLOAD}") from None
+        raise UserError(f"--init {init}: VGG16's ImageNet weights cannot be loaded ({first_line(error)}); {DOWNLOAD}") from None
     layers = [layer for layer in imagenet.layers if isinstance(layer, keras.layers.Conv2D)]
     # block1_conv1 is conv1_1
     return {f"conv{layer.name[5]}_{layer.name[-1]}": (layer.kernel.numpy(), layer.bias.numpy()) for layer in layers}
@@ -93,8 +96,10 @@ def _assign_vgg16(network, init, weights):
                 raise UserError(f"--init {init}: lacks {name}, kernel and bias; use Keras's file or vgg16.npy")
             shapes = [array.shape for array in weights[name]]
             if shapes != [tuple(layer.kernel.shape), tuple(layer.bias.shape)]:
-                raise UserError(f"--init {init}: {name} has shapes {shapes}, and in this network "
-                                f"{[tuple(layer.kernel.shape), tuple(layer.bias.shape)]}; ImageNet weights need "
-                                "--width_multiplier 1")
+                raise UserError(
+                    f"--init {init}: {name} has shapes {shapes}, and in this network "
+                    f"{[tuple(layer.kernel.shape), tuple(layer.bias.shape)]}; ImageNet weights need "
+                    "--width_multiplier 1"
+                )
             layer.kernel.assign(weights[name][0])
             layer.bias.assign(weights[name][1])

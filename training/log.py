@@ -1,4 +1,5 @@
 """What a run reports: lines, the CSV file of its epochs, and TensorBoard's scalars."""
+
 from runtime import backend  # noqa: F401
 from runtime.errors import UserError, first_line
 from runtime.files import ordinary, remove_abandoned, write_whole
@@ -46,7 +47,7 @@ class TrainingLog:
         lines, own = read_lines(self.csv_path), read_lines(self._own_path)
         if lines == own:
             return None
-        kept = put_aside(self.csv_path) if lines and lines != own[:len(lines)] else None
+        kept = put_aside(self.csv_path) if lines and lines != own[: len(lines)] else None
         if own:
             write_lines(self.csv_path, own)
         return kept
@@ -59,9 +60,11 @@ class TrainingLog:
             rates: {"loss", "pairs/s", "input wait": share of the time, "learning rate"}, means over these steps.
             step: of Adam.
         """
-        print(f"epoch {epoch}, step {number} of {steps}: loss {rates['loss']:.4f}, {rates['pairs/s']:.1f} pairs/s, "
-              f"{100 * rates['input wait']:.0f} % waiting for input, learning rate {rates['learning rate']:.3g}",
-              flush=True)
+        print(
+            f"epoch {epoch}, step {number} of {steps}: loss {rates['loss']:.4f}, {rates['pairs/s']:.1f} pairs/s, "
+            f"{100 * rates['input wait']:.0f} % waiting for input, learning rate {rates['learning rate']:.3g}",
+            flush=True,
+        )
         self._scalars({f"steps/{name}": value for name, value in rates.items()}, step)
 
     def epoch(self, epoch, loss, recalls, seconds, rate, step):
@@ -111,8 +114,11 @@ def write_lines(path, lines):
 def put_aside(path):
     """Rename a CSV file of another run; returns its new name."""
     numbers = itertools.count(1)
-    kept = next(name for name in (path.removesuffix(".csv") + f".previous-{number}.csv" for number in numbers)
-                if not os.path.exists(name))
+    kept = next(
+        name
+        for name in (path.removesuffix(".csv") + f".previous-{number}.csv" for number in numbers)
+        if not os.path.exists(name)
+    )
     os.replace(path, kept)
     return kept
 

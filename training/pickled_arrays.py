@@ -3,6 +3,7 @@
 Its operations are looked through first; then numbers, texts, lists and dicts are built as they stand in the file, and
 NumPy's arrays by this module, from bytes whose type and shape it has compared with their length.
 """
+
 from runtime.errors import UserError
 from runtime.files import ordinary
 
@@ -16,10 +17,12 @@ import numpy as np
 
 REMEDY = "use Keras's file, or a vgg16.npy from a source that you trust"
 # All that a dict of lists of arrays needs, in protocols 2 (Python 2) to 4.
-OPERATIONS = set("""PROTO FRAME STOP MARK GLOBAL STACK_GLOBAL REDUCE BUILD BINPUT LONG_BINPUT MEMOIZE BINGET
+OPERATIONS = set(
+    """PROTO FRAME STOP MARK GLOBAL STACK_GLOBAL REDUCE BUILD BINPUT LONG_BINPUT MEMOIZE BINGET
     LONG_BINGET NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES
     BINUNICODE SHORT_BINUNICODE EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS EMPTY_DICT SETITEM
-    SETITEMS""".split())
+    SETITEMS""".split()
+)
 NUMBERS = re.compile("[fiu][1248]")  # dtypes; no objects, which would be pointers
 GREATEST_RANK = 8
 
@@ -43,8 +46,11 @@ def vgg16_npy(path):
         _check_operations(pickled, path)
         content = _unpickle(pickled, path).numbers
         named = {_text(name): [array.numbers for array in arrays] for name, arrays in content.items()}
-        return {name: tuple(array.astype(np.float32) for array in arrays) for name, arrays in named.items()
-                if name.startswith("conv")}
+        return {
+            name: tuple(array.astype(np.float32) for array in arrays)
+            for name, arrays in named.items()
+            if name.startswith("conv")
+        }
     except UserError:
         raise
     except Exception:  # whatever broken bytes lead the unpickler to
@@ -55,8 +61,9 @@ def _check_operations(pickled, path):
     """Refuse operations that build something else, or that reserve memory for more than the file holds."""
     for count, (operation, argument, _) in enumerate(pickletools.genops(pickled)):
         if operation.name not in OPERATIONS or operation.name.endswith("BINPUT") and argument > count:
-            raise UserError(f"{path}: refused, since its pickle holds {operation.name} {argument!r:.20}, which arrays "
-                            f"do not need; {REMEDY}")
+            raise UserError(
+                f"{path}: refused, since its pickle holds {operation.name} {argument!r:.20}, which arrays do not need; {REMEDY}"
+            )
 
 
 def _unpickle(pickled, path):
@@ -98,11 +105,14 @@ class _Array:
     def __setstate__(self, state):
         _, shape, dtype, is_fortran, content = state
         if dtype.numbers is None:
-            self.numbers, = content  # a list of one
+            (self.numbers,) = content  # a list of one
             return
-        if type(content) is not bytes or len(shape) > GREATEST_RANK or not all(
-                type(side) is int and 0 <= side <= len(content) for side in shape) or (
-                math.prod(shape) * dtype.numbers.itemsize != len(content)):
+        if (
+            type(content) is not bytes
+            or len(shape) > GREATEST_RANK
+            or not all(type(side) is int and 0 <= side <= len(content) for side in shape)
+            or (math.prod(shape) * dtype.numbers.itemsize != len(content))
+        ):
             raise ValueError(f"shape {shape}")
         self.numbers = np.frombuffer(content, dtype.numbers).reshape(shape, order="F" if is_fortran else "C")
 

@@ -1,4 +1,5 @@
 """The authors' TensorFlow 1 checkpoints: names, shapes, Adam's slots, both ways (method: published code)."""
+
 from runtime import backend  # noqa: F401
 from runtime.errors import UserError
 
@@ -62,20 +63,29 @@ def optimizer_state(path, reader, variables):
             lacking.append(name)
             return np.zeros(shape)
         if any(not np.array_equal(each, tensors[0]) for each in tensors):
-            raise UserError(f"{path}: {' and '.join(keys)} differ, so nobody knows where training stood; use the "
-                            "checkpoint with --init instead")
+            raise UserError(
+                f"{path}: {' and '.join(keys)} differ, so nobody knows where training stood; use the "
+                "checkpoint with --init instead"
+            )
         return tensors[0]
 
     step, powers = tensor(STEP, []), {name: tensor(name, []) for name in BETAS}
-    moments = {(ours, moment): tensor(f"{published_name(ours)}/{slot}", list(variable.shape))
-               for ours, variable in variables.items() for slot, moment in SLOTS.items()}
+    moments = {
+        (ours, moment): tensor(f"{published_name(ours)}/{slot}", list(variable.shape))
+        for ours, variable in variables.items()
+        for slot, moment in SLOTS.items()
+    }
     if lacking:
-        raise UserError(f"{path}: {len(lacking)} of Adam's variables are missing or misshapen, such as {lacking[0]}: "
-                        "the checkpoint holds no training state; use it with --init instead")
+        raise UserError(
+            f"{path}: {len(lacking)} of Adam's variables are missing or misshapen, such as {lacking[0]}: "
+            "the checkpoint holds no training state; use it with --init instead"
+        )
     power, expected = float(powers["beta2_power"]), BETAS["beta2_power"] ** (step + 1)
     if not np.isclose(power, expected, rtol=0.02, atol=1e-30):
-        raise UserError(f"{path}: {STEP} counts {step} steps, but beta2_power is {power:.3g} and not {expected:.3g}: "
-                        "the training state is of another run; use it with --init instead")
+        raise UserError(
+            f"{path}: {STEP} counts {step} steps, but beta2_power is {power:.3g} and not {expected:.3g}: "
+            "the training state is of another run; use it with --init instead"
+        )
     return int(step), moments
 
 
@@ -96,9 +106,12 @@ def write(prefix, weights, step=0, moments=None):
     for path, value in weights.items():
         tensors[published_name(path)] = value
         for suffix, ours in SLOTS.items():
-            tensors[f"{published_name(path)}/{suffix}"] = (
-                np.zeros_like(value) if moments is None else moments[path, ours])
+            tensors[f"{published_name(path)}/{suffix}"] = np.zeros_like(value) if moments is None else moments[path, ours]
     names = sorted(tensors)
     with whole_checkpoint(prefix) as literal:
-        tf.raw_ops.SaveV2(prefix=literal, tensor_names=names, shape_and_slices=[""] * len(names),
-                          tensors=[tf.constant(tensors[name]) for name in names])
+        tf.raw_ops.SaveV2(
+            prefix=literal,
+            tensor_names=names,
+            shape_and_slices=[""] * len(names),
+            tensors=[tf.constant(tensors[name]) for name in names],
+        )

@@ -1,4 +1,5 @@
 """One step of gradient descent on a batch that may be spread over devices, and over parts that fit their memory."""
+
 from runtime import backend  # noqa: F401
 from runtime.distribution import gather_rows
 
@@ -34,15 +35,19 @@ def learning_rate_schedule(learning_rate, schedule, warmup_steps, steps):
     """
     if schedule == "cosine":
         return keras.optimizers.schedules.CosineDecay(
-            0.0 if warmup_steps else learning_rate, max(1, steps - warmup_steps),
-            warmup_target=learning_rate if warmup_steps else None, warmup_steps=warmup_steps)
+            0.0 if warmup_steps else learning_rate,
+            max(1, steps - warmup_steps),
+            warmup_target=learning_rate if warmup_steps else None,
+            warmup_steps=warmup_steps,
+        )
     if warmup_steps:
         return keras.optimizers.schedules.PolynomialDecay(0.0, warmup_steps, end_learning_rate=learning_rate)
     return learning_rate
 
 
-def training_step(network, optimizer, strategy=None, negative_metres=None, batch_hard_count=0, micro_batch=None,
-                  clip_norm=None):
+def training_step(
+    network, optimizer, strategy=None, negative_metres=None, batch_hard_count=0, micro_batch=None, clip_norm=None
+):
     """A training step as a function.
 
     The loss is that of the whole batch: every replica gathers the descriptors of all. With `micro_batch`, the images
@@ -95,13 +100,16 @@ def training_step(network, optimizer, strategy=None, negative_metres=None, batch
             return sat[rows], grd[rows], first + tf.cast(number * micro_batch, tf.int64)
 
         # One part after the other: in a plain loop TensorFlow would compute them at once.
-        arrays = [tf.TensorArray(tf.float32, parts, element_shape=(micro_batch, output.shape[1]))
-                  for output in network.outputs]
+        arrays = [tf.TensorArray(tf.float32, parts, element_shape=(micro_batch, output.shape[1])) for output in network.outputs]
         _, arrays = tf.while_loop(
             lambda number, arrays: number < parts,
-            lambda number, arrays: (number + 1, [array.write(number, each) for array, each in
-                                                 zip(arrays, describe(*part(number)), strict=True)]),
-            (0, arrays), parallel_iterations=1)
+            lambda number, arrays: (
+                number + 1,
+                [array.write(number, each) for array, each in zip(arrays, describe(*part(number)), strict=True)],
+            ),
+            (0, arrays),
+            parallel_iterations=1,
+        )
         descriptors = [array.concat() for array in arrays]
         with tf.GradientTape() as tape:
             tape.watch(descriptors)
@@ -116,8 +124,12 @@ def training_step(network, optimizer, strategy=None, negative_metres=None, batch
             gradients = gradients_of(described, tape, [each[rows] for each in by_descriptors])
             return number + 1, [total + gradient for total, gradient in zip(sums, gradients, strict=True)]
 
-        _, gradients = tf.while_loop(lambda number, sums: number < parts, add_part,
-                                     (0, [tf.zeros(variable.shape) for variable in variables]), parallel_iterations=1)
+        _, gradients = tf.while_loop(
+            lambda number, sums: number < parts,
+            add_part,
+            (0, [tf.zeros(variable.shape) for variable in variables]),
+            parallel_iterations=1,
+        )
         return loss, gradients
 
     def replica_step(first, sat, grd, utm, stop):

@@ -1,4 +1,5 @@
 """TensorFlow's checkpoint files under names that it takes literally, written whole or not at all."""
+
 from runtime import backend  # noqa: F401
 from runtime.errors import UserError, first_line
 from runtime.files import partial_path
@@ -25,8 +26,13 @@ def literal_prefix(prefix):
         yield prefix
         return
     folder, name = os.path.split(os.path.abspath(prefix))
-    with _links({NAME + each.removeprefix(name): os.path.join(folder, each) for each in os.listdir(folder)
-                 if each.startswith((name + INDEX, name + ".data-"))}) as links:
+    with _links(
+        {
+            NAME + each.removeprefix(name): os.path.join(folder, each)
+            for each in os.listdir(folder)
+            if each.startswith((name + INDEX, name + ".data-"))
+        }
+    ) as links:
         yield os.path.join(links, NAME)
 
 
@@ -58,8 +64,10 @@ def whole_checkpoint(prefix):
         for ending in (DATA, INDEX):
             os.replace(os.path.join(partial, NAME + ending), prefix + ending)
     except (tf.errors.OpError, OSError) as error:
-        raise UserError(f"{prefix}: the checkpoint cannot be written ({first_line(error)}); what was saved before is "
-                        "whole: free some space, or choose another folder, and run the same command again") from None
+        raise UserError(
+            f"{prefix}: the checkpoint cannot be written ({first_line(error)}); what was saved before is "
+            "whole: free some space, or choose another folder, and run the same command again"
+        ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
