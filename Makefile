@@ -16,7 +16,7 @@ demo-cvact: PANORAMA = 224x448
 demo demo-cvact: FOLDERS = --data_dir demo/$(DATASET)/Data --model_dir demo/$(DATASET)/Model --result_dir demo/$(DATASET)/Result
 demo demo-cvact: $(INSTALLED)
 	@begin=$$(date +%s) && \
-	$(RUN) -m toy_town --dataset $(DATASET) --train 1500 --test 200 --aerial_size 256 --panorama_size $(PANORAMA) --data_dir demo/$(DATASET)/Data && \
+	$(RUN) -m toy_town --dataset $(DATASET) --train 1500 --test 200 --tile_size 256 --panorama_size $(PANORAMA) --data_dir demo/$(DATASET)/Data && \
 	$(RUN) data_preparation.py --dataset $(DATASET) --data_dir demo/$(DATASET)/Data && \
 	$(RUN) train_$(DATASET).py $(SMALL) $(LEARN) $(FOLDERS) && \
 	$(RUN) test_$(DATASET).py $(FOLDERS) && \

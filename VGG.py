@@ -21,7 +21,7 @@ BLOCKS = (
 DROPOUT_BLOCKS = (3, 4)  # dropout follows each convolution of blocks 4 and 5
 MEAN_BGR = (103.939, 116.779, 123.6)  # grey levels; the published code's (ImageNet's mean red is 123.68)
 
-
+POSITION = "position"  # name of a variable that tells dropout where a batch is; training feeds it
 PHILOX, PHILOX_VALUES = 1, 4  # TensorFlow's number of the random generator, and its values per count
 
 
@@ -87,8 +87,8 @@ class VGG16(keras.layers.Layer):
         seed: of dropout and of the He-normal kernels; None draws one.
 
     Attributes:
-        position: (2,) int64 variable: the step and the first image's row in the whole batch, for dropout. Each call in
-            training counts a step; who spreads batches over devices gives it a value in a `keras.StatelessScope`.
+        position: (2,) int64 variable, POSITION by name: the step and the first image's row in the whole batch, for
+            dropout. Each call in training counts a step; `training.step` gives it a value where it spreads a batch.
     """
 
     def __init__(self, width_multiplier=1.0, keep_prob=0.8, seed=None, **kwargs):
@@ -127,7 +127,7 @@ class VGG16(keras.layers.Layer):
             for layer in block:
                 layer.build(input_shape)
                 input_shape = layer.compute_output_shape(input_shape)
-        self.position = self.add_weight((2,), "zeros", dtype="int64", trainable=False, name="position")
+        self.position = self.add_weight((2,), "zeros", dtype="int64", trainable=False, name=POSITION)
         super().build(input_shape)
 
     def call(self, images, training=False):
@@ -154,3 +154,17 @@ class VGG16(keras.layers.Layer):
             "keep_prob": self.keep_prob,
             "seed": self.seed,
         }
+
+
+def backbone(view, width_multiplier, keep_prob, seed, policy):
+    """VGG16 as the backbone of one branch; a line of `settings.BACKBONES`.
+
+    Args:
+        view: "sat" or "grd", for the name of the layer.
+        width_multiplier, keep_prob, seed: see `VGG16`.
+        policy: Keras's dtype policy of the convolutions.
+
+    Returns:
+        Layer: (B, H, W, 3) images, BGR, 0..255 -> (B, h, w, C) maps.
+    """
+    return VGG16(width_multiplier, keep_prob, seed, name=f"VGG_{view}", dtype=policy)

@@ -8,7 +8,7 @@ checksums, PNG has).
 Exit code 0: nothing wrong; 1: problems, which are listed; 2: the dataset cannot be read at all.
 """
 
-from runtime.command_line import Parser, add_folders, at_least
+from runtime.command_line import Parser, add_folders, at_least, check_output
 from runtime.errors import UserError, reported, shortened
 from runtime.files import write_whole
 from runtime.worker_pool import available_cores, worker_map
@@ -21,8 +21,9 @@ import sys
 
 from tqdm import tqdm
 
-from datasets.checks import check_pair, copies, files, listing, missing, orientation, outdated
-from datasets.dataset import resolve_case
+from datasets.checks import check_images, check_lists, check_pair, copies, missing, outdated
+from datasets.file_checks import resolve_case
+from datasets.orientation import orientation
 from datasets.preparation import PREPARED_SIZE
 from datasets.registry import DATASETS
 
@@ -30,7 +31,8 @@ TITLES = "aerial tiles", "panoramas", "polar maps", "prepared panoramas"
 NAMED = 5  # examples that the report names; --json has all
 
 
-def main():
+def flags():
+    """The script's flags."""
     parser = Parser(__doc__)
     parser.add_argument("--dataset", required=True, choices=list(DATASETS), help="what to check")
     add_folders(parser, "data")
@@ -38,17 +40,18 @@ def main():
     parser.add_argument("--workers", type=at_least(int, 1), default=available_cores(), help="processes")
     parser.add_argument("--quick", action="store_true", help="only what needs no image to be decoded")
     parser.add_argument("--json", metavar="FILE", help="also write all findings, with all examples, to this file")
-    args = parser.parse_args()
+    return parser
+
+
+def main():
+    args = flags().parse_args()
     kind = DATASETS[args.dataset]
     if args.act_data and not kind.has_act_data:
         raise UserError(f"--act_data: {kind.name} has none; leave it out")
-    if args.json is not None and (
-        not args.json or os.path.isdir(args.json) or not os.path.isdir(os.path.dirname(args.json) or ".")
-    ):
-        raise UserError(f"--json {args.json}: is a folder, or its folder does not exist; name a file in an existing folder")
+    check_output("--json", args.json)
     dataset = kind(args.data_dir, args.prepared_dir, **({"act_data": args.act_data} if args.act_data else {}))
     splits = {split: dataset.pairs(split) for split in dataset.splits}
-    findings = listing(dataset, splits)
+    findings = check_lists(dataset, splits)
     if args.quick:
         for split in splits:
             findings += _check_quickly(_paths(dataset, split), split)
@@ -110,7 +113,7 @@ def _findings(dataset, pairs, results):
             (tile, panorama, polar if result.origin in (None, "other") else None, None if result.panorama_agrees else prepared)
         )
     sizes = dataset.tile_size, dataset.panorama_size, PREPARED_SIZE, PREPARED_SIZE
-    findings = outdated(pairs.split, _made(unproved)) + files(pairs, results, TITLES, sizes)
+    findings = outdated(pairs.split, _made(unproved)) + check_images(pairs, results, TITLES, sizes)
     return findings + orientation(pairs, [result.colours for result in results])
 
 

@@ -11,19 +11,25 @@ from runtime.errors import UserError, importing, reported
 
 import os
 
-from settings import add_network, checkpoint_network
+from settings import add_network
 from training.checkpoint_files import DATA, INDEX, use_checkpoint
+from training.run_folder import checkpoint_network
 
 KERAS_ENDING = ".weights.h5"
 
 
-def main(argv=None):
+def flags():
+    """The script's flags."""
     parser = Parser(__doc__)
     parser.add_argument("source", metavar="SOURCE", help="checkpoint or weights file to read")
     parser.add_argument("target", metavar="TARGET", help="file or checkpoint to write")
     parser.add_argument("--overwrite", action="store_true", help="replace TARGET if it exists")
     add_network(parser, from_checkpoint=True)
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv=None):
+    args = flags().parse_args(argv)
     to_keras = args.target.endswith(KERAS_ENDING)
     name = os.path.basename(args.target)
     if not name or not to_keras and name.endswith((".h5", ".keras", INDEX, DATA)):
@@ -44,12 +50,13 @@ def main(argv=None):
         import spatial_net
         from training import checkpoints, published_checkpoint
     network = spatial_net.network(config)
-    variables = checkpoints.network_variables(network)
+    variables = checkpoints.network_weights(network)
 
     def load(path, kind):
         aside = checkpoints.load_weights(network, path, kind, config)
         if to_keras:
-            checkpoints.print_left_aside(path, aside)
+            if (note := checkpoints.left_aside_note(path, aside)) is not None:
+                print(note)
             return 0, None
         return checkpoints.optimizer_state(path, kind, variables)
 

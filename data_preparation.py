@@ -17,7 +17,8 @@ from datasets.preparation import one_kind, plan, prepare
 from datasets.registry import DATASETS
 
 
-def main(argv=None):
+def flags():
+    """The script's flags."""
     parser = Parser(__doc__)
     parser.add_argument(
         "--dataset", default="all", choices=[*DATASETS, "all"], help="what to prepare; all: every dataset that is there"
@@ -28,8 +29,11 @@ def main(argv=None):
     parser.add_argument(
         "--no_stretch", action="store_true", help="leave out the min-max stretch of the polar maps (the paper's have it)"
     )
-    args = parser.parse_args(argv)
+    return parser
 
+
+def main(argv=None):
+    args = flags().parse_args(argv)
     kinds = DATASETS.values() if args.dataset == "all" else [DATASETS[args.dataset]]
     datasets = [kind(args.data_dir, args.prepared_dir) for kind in kinds]
     if args.dataset == "all":

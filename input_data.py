@@ -4,63 +4,136 @@ from runtime.worker_pool import available_cores
 
 import collections
 import concurrent.futures
+import dataclasses
 import itertools
+import typing
 
 import numpy as np
 
 from datasets.image_files import read_input
 
+READ_AHEAD = 2  # batches
 
-def batches(pairs, order, batch_size, sat_shape, grd_shape, threads=None, prefetch=2, cache=None):
-    """Read batches of images in threads, a few batches ahead of their use.
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """The images of one view.
+
+    Attributes:
+        paths: N files.
+        shape: (height, width) of the network's input; images of another size are resized by area.
+        cache: datasets.image_cache.CachedView of these files, or None.
+    """
+
+    paths: list
+    shape: tuple
+    cache: object = None
+
+    def read(self, row):
+        """The image of a row: (*shape, 3) uint8, BGR. Raises UserError where it cannot be read."""
+        image = None if self.cache is None else self.cache.get(row)
+        if image is None:
+            image = read_input(self.paths[row], self.shape)
+            if self.cache is not None:
+                self.cache.put(row, image)
+        return image
+
+
+def images_of(pairs, shapes, caches=(None, None)):
+    """Both views of a split: [Images of the references, Images of the queries].
 
     Args:
-        pairs: Pairs.
-        order: rows of `pairs`, in the order in which they are to come.
+        pairs: datasets.dataset.Pairs.
+        shapes: (height, width) of the network's inputs, satellite and ground.
+        caches: of both views, or None each.
+    """
+    paths = pairs.sat_paths, pairs.grd_paths
+    return [Images(*each) for each in zip(paths, shapes, caches, strict=True)]
+
+
+class Batch(typing.NamedTuple):
+    """A batch of training pairs, or a replica's part of it; B slots.
+
+    Attributes:
+        sat, grd: (B, H, W, 3) uint8 each, BGR.
+        rows: (B,) int64, the queries' rows in the split.
+        utm: (B, 2) float64 positions in metres, or None.
+        tiles: (B,) int64 rows of the references, or None where every query has its own.
+        offset: () int64, the slot in the whole batch that a replica's part begins with; None before it is spread.
+    """
+
+    sat: np.ndarray
+    grd: np.ndarray
+    rows: np.ndarray
+    utm: np.ndarray | None = None
+    tiles: np.ndarray | None = None
+    offset: object = None
+
+
+def batches(pairs, order, batch_size, shapes, threads=None, caches=(None, None)):
+    """Read batches of pairs in threads, a few batches ahead of their use.
+
+    Args:
+        pairs: datasets.dataset.Pairs.
+        order: rows of the queries, in the order in which they are to come.
         batch_size: pairs in a batch; the last batch may have fewer.
-        sat_shape, grd_shape: (height, width) of the network's inputs; images of another size are resized by area.
+        shapes, caches: see `images_of`.
         threads: number of reading threads (default: as many as cores).
-        prefetch: batches read ahead.
-        cache: image_cache.MemoryCache or DiskCache of these pairs, or None.
 
     Yields:
-        sat: (B, *sat_shape, 3) uint8, BGR.
-        grd: (B, *grd_shape, 3) uint8, BGR.
-        rows: (B,) int64, the rows of `pairs`.
+        Batch.
 
     Raises:
         UserError: an image cannot be read. A batch never holds an image that was not read.
     """
-    views = (pairs.sat_paths, sat_shape), (pairs.grd_paths, grd_shape)
-
-    def read_pair(images, place, row):
-        for view, (paths, shape) in enumerate(views):
-            image = None if cache is None else cache.get(view, row)
-            if image is None:
-                image = read_input(paths[row], shape)
-                if cache is not None:
-                    cache.put(view, row, image)
-            images[view][place] = image
-
     order = np.asarray(order, np.int64)
+    tiles = pairs.truth[order]
+    sat, grd = images_of(pairs, shapes, caches)
+    own_tiles = pairs.one_to_one
+    starts = itertools.count(0, batch_size)
+    for images, start in zip(_read_ahead([(sat, tiles), (grd, order)], batch_size, threads), starts, strict=False):
+        rows = order[start : start + batch_size]
+        references = tiles[start : start + batch_size]
+        utm = None if pairs.utm is None else pairs.utm[references]
+        yield Batch(*images, rows, utm, None if own_tiles else references)
+
+
+def image_batches(images, order, batch_size, threads=None):
+    """Read batches of one view's images; arguments and errors as of `batches`.
+
+    Yields:
+        (B, *shape, 3) uint8, BGR.
+    """
+    for (batch,) in _read_ahead([(images, np.asarray(order, np.int64))], batch_size, threads):
+        yield batch
+
+
+def _read_ahead(views, batch_size, threads):
+    """Yield a list of (B, H, W, 3) uint8 arrays a batch, one for each of `views`: (Images, rows)."""
     with concurrent.futures.ThreadPoolExecutor(threads or available_cores()) as pool:
 
-        def begin(rows):
-            images = [np.empty((len(rows), *shape, 3), np.uint8) for _, shape in views]
-            return images, rows, [pool.submit(read_pair, images, place, row) for place, row in enumerate(rows)]
+        def read(images, slots, slot, row):
+            slots[slot] = images.read(row)
 
-        starts = iter(range(0, len(order), batch_size))
+        def begin(start):
+            arrays, reads = [], []
+            for images, rows in views:
+                chosen = rows[start : start + batch_size]
+                arrays.append(np.empty((len(chosen), *images.shape, 3), np.uint8))
+                reads += [pool.submit(read, images, arrays[-1], slot, row) for slot, row in enumerate(chosen)]
+            return arrays, reads
+
+        starts = iter(range(0, len(views[0][1]), batch_size))
         begun = collections.deque()
         try:
             while True:
-                for start in itertools.islice(starts, 1 + prefetch - len(begun)):
-                    begun.append(begin(order[start : start + batch_size]))
+                begun.extend(begin(start) for start in itertools.islice(starts, 1 + READ_AHEAD - len(begun)))
                 if not begun:
                     return
-                (sat, grd), rows, reads = begun.popleft()
-                for read in reads:
-                    read.result()
-                yield sat, grd, rows
+                arrays, reads = begun.popleft()
+                for each in reads:
+                    each.result()
+                yield arrays
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

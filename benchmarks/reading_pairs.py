@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 
 from datasets.cvusa import CVUSA
-from datasets.dataset import Pairs
-from datasets.image_cache import DiskCache, MemoryCache
+from datasets.dataset import POLAR, Pairs
+from datasets.image_cache import make_caches
 from datasets.preparation import PNG
 from input_data import batches
 
@@ -44,13 +44,15 @@ def images(folder, count):
                 np.clip(image, 0, 255).astype(np.uint8),
                 PNG if extension == "png" else (cv2.IMWRITE_JPEG_QUALITY, 92),
             )
-    return Pairs("benchmark", "train", [str(number) for number in range(count)], paths["sat"], paths["grd"])
+    ids = [str(number) for number in range(count)]
+    return Pairs(CVUSA(folder), "train", POLAR, ids, paths["sat"], paths["grd"], paths["sat"])
 
 
-def rate(pairs, threads, cache=None):
+def rate(pairs, threads, caches=(None, None)):
     """Pairs/s of an epoch."""
     begin = time.perf_counter()
-    for _ in batches(pairs, np.random.default_rng(0).permutation(len(pairs)), 32, SHAPE, SHAPE, threads, cache=cache):
+    order = np.random.default_rng(0).permutation(len(pairs))
+    for _ in batches(pairs, order, 32, (SHAPE, SHAPE), threads, caches):
         pass
     return len(pairs) / (time.perf_counter() - begin)
 
@@ -76,12 +78,10 @@ def main():
                 f"{name}: {value:,.0f} pairs/s ({value / one:.2f} times one thread); cores to feed them: "
                 + ", ".join(f"{flop / GFLOP_PAIR / 1e9 / one:.1f}" for flop in GPUS.values())
             )
-        for name, cache in (
-            ("memory", MemoryCache(pairs, (SHAPE, SHAPE))),
-            ("disk", DiskCache(pairs, (SHAPE, SHAPE), os.path.join(folder, "cache"))),
-        ):
-            rate(pairs, cores, cache)
-            value = max(rate(pairs, cores, cache) for _ in range(3))
+        for name in ("memory", "disk"):
+            (caches,) = make_caches(name, [pairs], (SHAPE, SHAPE), print)
+            rate(pairs, cores, caches)
+            value = max(rate(pairs, cores, caches) for _ in range(3))
             print(
                 f"--cache {name}, from the second epoch, {cores} threads: {value:,.0f} pairs/s "
                 f"({value / one:.1f} times one thread without)"

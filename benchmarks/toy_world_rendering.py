@@ -37,7 +37,7 @@ def stages(settings, places):
                 rng = np.random.default_rng((settings.seed, number))
                 looks = random_look(rng), random_look(rng)
                 marks.append(time.perf_counter())
-                aerial = render_aerial(scene, column, row, settings.aerial_size, looks[0])
+                aerial = render_aerial(scene, column, row, settings.tile_size, looks[0])
                 marks.append(time.perf_counter())
                 panorama = render_panorama(scene, column, row, view, looks[1])
                 marks.append(time.perf_counter())

@@ -104,11 +104,12 @@ def measure(precision, batch_size, micro_batch, plain):
     import numpy as np
     import tensorflow as tf
 
-    from datasets.dataset import Pairs
-    from input_data import batches
-    from settings import NetworkConfig
+    from datasets.cvusa import CVUSA
+    from datasets.dataset import POLAR, Pairs
+    from input_data import Batch, batches
+    from settings import NetworkConfig, TrainingConfig
     from spatial_net import network
-    from training.step import adam, training_step
+    from training.step import adam, batch_loss, training_step
 
     backend.compute_in(precision)
     dtype = "bfloat16" if precision == "bfloat16" else "float32"
@@ -126,13 +127,13 @@ def measure(precision, batch_size, micro_batch, plain):
     model = network(config, 0.8, 0, precision)
     optimizer = adam(1e-5)
     optimizer.build(model.trainable_variables)
-    step = training_step(model, optimizer, micro_batch=micro_batch)
+    step = training_step(model, optimizer, batch_loss(TrainingConfig()), micro_batch=micro_batch)
     forward = tf.function(lambda sat, grd: model([sat, grd], training=False))
     random = np.random.default_rng(0)
     sat, grd = (tf.constant(random.integers(0, 256, (batch_size, 112, 616, 3), np.uint8)) for _ in range(2))
-    zero = tf.constant(0, tf.int64)
     forward_seconds = shortest(lambda: [each.numpy() for each in forward(sat[:part], grd[:part])]) / part
-    step_seconds = shortest(lambda: step(zero, sat, grd, None, tf.constant(0.0))[0].numpy()) / batch_size
+    zero = tf.constant(0, tf.int64)
+    step_seconds = shortest(lambda: step(Batch(sat, grd, None, offset=zero)).numpy()) / batch_size
 
     with tempfile.TemporaryDirectory() as folder:
         paths = []
@@ -141,14 +142,15 @@ def measure(precision, batch_size, micro_batch, plain):
             paths.append(os.path.join(folder, name))
             cv2.imwrite(paths[-1], smooth)
         count = 4 * batch_size
-        pairs = Pairs("benchmark", "train", ["0"] * count, [paths[0]] * count, [paths[1]] * count)
+        polar_maps, panoramas = ([path] * count for path in paths)
+        pairs = Pairs(CVUSA(), "train", POLAR, ["0"] * count, polar_maps, panoramas, polar_maps)
         waited, begin = 0.0, time.perf_counter()
-        reader = batches(pairs, range(count), batch_size, config.sat_shape, config.grd_shape)
+        reader = batches(pairs, range(count), batch_size, (config.sat_shape, config.grd_shape))
         for _ in range(4):
             waiting = time.perf_counter()
-            sat, grd, _ = next(reader)
+            batch = next(reader)
             waited += time.perf_counter() - waiting
-            step(zero, tf.constant(sat), tf.constant(grd), None, tf.constant(0.0))[0].numpy()
+            step(Batch(tf.constant(batch.sat), tf.constant(batch.grd), None, offset=zero)).numpy()
         seconds = time.perf_counter() - begin
 
     gpus = tf.config.list_physical_devices("GPU")

@@ -1,6 +1,6 @@
 """CVACT: panoramas and aerial tiles of Canberra with their positions, in ACT_data.mat (Liu & Li 2019)."""
 
-from runtime.errors import UserError, first_line, shortened
+from runtime.errors import UserError, first_few, first_line, shortened
 from runtime.files import ordinary
 
 import os
@@ -8,7 +8,7 @@ import os
 import numpy as np
 import scipy.io
 
-from datasets.dataset import Dataset, Pairs, first_few
+from datasets.dataset import POLAR, Dataset, Pairs
 from datasets.preparation import PREPARED_SIZE, Preparation, street_view
 
 NEGATIVE_METRES = 25.0  # the authors' code: pairs closer than this are not negatives of each other
@@ -24,6 +24,7 @@ class CVACT(Dataset):
     published_counts = {"train": 35_532, "val": 8_884}
     tile_size = (1200, 1200)
     panorama_size = (832, 1664)
+    query_size = PREPARED_SIZE
     negative_metres = NEGATIVE_METRES
     has_act_data = True
     toy_town = "cvact"
@@ -40,12 +41,12 @@ class CVACT(Dataset):
         self.prepared_panorama_dir = os.path.join(self.prepared_dir, self.name, "streetview")
         self.prepared_dirs = [self.polar_dir, self.prepared_panorama_dir]
 
-    def pairs(self, split, polar=1):
+    def pairs(self, split, reference=POLAR):
         """The pairs of a split in the order of its index vector.
 
         Args:
             split: "train" or "val".
-            polar: 1 for polar maps as references, 0 for the aerial tiles themselves.
+            reference: dataset.POLAR or AERIAL.
 
         Returns:
             Pairs with UTM positions.
@@ -54,6 +55,28 @@ class CVACT(Dataset):
             UserError: ACT_data.mat is missing, cannot be read, lacks what the split needs, or holds positions that are
                 none or ids that are no file names.
         """
+        ids, utm = self._read_list(split)
+        tile_paths = [os.path.join(self.tile_dir, f"{name}_satView_polish.jpg") for name in ids]
+        polar_paths = [os.path.join(self.polar_dir, f"{name}_satView_polish.png") for name in ids]
+        grd_paths = [os.path.join(self.prepared_panorama_dir, f"{name}_grdView.png") for name in ids]
+        sat_paths = polar_paths if reference == POLAR else tile_paths
+        return Pairs(self, split, reference, ids, sat_paths, grd_paths, tile_paths, utm)
+
+    def files(self, split):
+        pairs = self.pairs(split)
+        panoramas = [os.path.join(self.panorama_dir, f"{name}_grdView.jpg") for name in pairs.ids]
+        return list(zip(pairs.tile_paths, panoramas, pairs.sat_paths, pairs.grd_paths, strict=True))
+
+    def preparations(self):
+        return [
+            *super().preparations(),
+            Preparation(
+                f"{self.name} street views", self.panorama_dir, self.prepared_panorama_dir, self.panorama_size, street_view
+            ),
+        ]
+
+    def _read_list(self, split):
+        """A split's ids and their (N, 2) float64 positions, checked."""
         struct, field = self.indices[split]
         try:
             read = _read_mat_7_3 if _is_mat_7_3(self.mat) else _read_mat
@@ -95,33 +118,7 @@ class CVACT(Dataset):
                 f"{self.mat}: {len(wrong):,} panoIds of {struct}.{field} are no names of files: "
                 f"{first_few(wrong)}; take the file from the dataset again"
             )
-        tile_paths = [os.path.join(self.tile_dir, f"{name}_satView_polish.jpg") for name in ids]
-        polar_paths = [os.path.join(self.polar_dir, f"{name}_satView_polish.png") for name in ids]
-        grd_paths = [os.path.join(self.prepared_panorama_dir, f"{name}_grdView.png") for name in ids]
-        return Pairs(
-            self.name,
-            split,
-            ids,
-            polar_paths if polar else tile_paths,
-            grd_paths,
-            utm[rows],
-            PREPARED_SIZE if polar else self.tile_size,
-            PREPARED_SIZE,
-            tile_paths,
-        )
-
-    def files(self, split):
-        pairs = self.pairs(split)
-        panoramas = [os.path.join(self.panorama_dir, f"{name}_grdView.jpg") for name in pairs.ids]
-        return list(zip(pairs.tile_paths, panoramas, pairs.sat_paths, pairs.grd_paths, strict=True))
-
-    def preparations(self):
-        return [
-            *super().preparations(),
-            Preparation(
-                f"{self.name} street views", self.panorama_dir, self.prepared_panorama_dir, self.panorama_size, street_view
-            ),
-        ]
+        return ids, utm[rows]
 
 
 class CVACTTest(CVACT):
@@ -158,7 +155,7 @@ def _read_mat(path, struct, field):
 
 def _read_mat_7_3(path, struct, field):
     """The same of version 7.3, which is HDF5, with all arrays transposed and texts as character codes."""
-    import h5py  # Keras brings it
+    import h5py
 
     def text(codes):
         return bytes(np.asarray(codes, "<u2").ravel()).decode("utf-16-le").strip()

@@ -1,14 +1,13 @@
 """CVUSA: panoramas and aerial tiles of the USA, in pairs that two CSV files name (Zhai et al. 2017)."""
 
-from runtime.errors import UserError
+from runtime.errors import UserError, first_few
 from runtime.files import ordinary
 
 import csv
 import os
 import posixpath
 
-from datasets.dataset import Dataset, Pairs, first_few
-from datasets.preparation import PREPARED_SIZE
+from datasets.dataset import POLAR, Dataset, Pairs
 
 
 class CVUSA(Dataset):
@@ -18,7 +17,7 @@ class CVUSA(Dataset):
     splits = ("train", "val")
     published_counts = {"train": 35_532, "val": 8_884}
     tile_size = (750, 750)
-    panorama_size = (224, 1232)  # cut to the part around the horizon
+    panorama_size = query_size = (224, 1232)  # cut to the part around the horizon
     toy_town = "cvusa"
 
     def __init__(self, data_dir="Data", prepared_dir=None):
@@ -28,12 +27,12 @@ class CVUSA(Dataset):
         self.polar_dir = os.path.join(self.prepared_dir, "CVUSA", "polarmap", "19")
         self.prepared_dirs = [self.polar_dir]
 
-    def pairs(self, split, polar=1):
+    def pairs(self, split, reference=POLAR):
         """The pairs that a split's CSV file lists, in its order.
 
         Args:
             split: "train" or "val" (the paper's test set).
-            polar: 1 for polar maps as references, 0 for the aerial tiles themselves.
+            reference: dataset.POLAR or AERIAL.
 
         Returns:
             Pairs, without UTM positions.
@@ -49,21 +48,10 @@ class CVUSA(Dataset):
                 for number, row in enumerate(csv.reader(file), 1):
                     if not any(map(str.strip, row)):
                         continue
-                    # Lists that went through Windows may have its separators.
-                    aerial, ground = ([field.strip().replace("\\", "/") for field in row[:2]] + [""])[:2]
-                    if ".." in aerial + ground:
-                        aerial, ground = posixpath.normpath(aerial), posixpath.normpath(ground)
-                    folders, _, name = aerial.removeprefix("bingmap/").rpartition("/")
-                    stem = name.rpartition(".")[0] or name
-                    if (
-                        not ground
-                        or not stem
-                        or "\0" in aerial + ground
-                        or not aerial.startswith("bingmap/")
-                        or ground.startswith(("/", "../"))
-                    ):
+                    if (names := _names(row)) is None:
                         wrong.append(f"row {number} ({','.join(row)[:80]!r})")
                         continue
+                    folders, stem, aerial, ground = names
                     ids.append(stem)
                     tile_paths.append(f"{self.root}/{aerial}")
                     polar_paths.append(f"{polar_root}/{folders}/{stem}.png")
@@ -79,18 +67,19 @@ class CVUSA(Dataset):
             )
         if not ids:
             raise UserError(f"{path}: no pairs in it; take the file from the dataset again")
-        return Pairs(
-            self.name,
-            split,
-            ids,
-            polar_paths if polar else tile_paths,
-            grd_paths,
-            None,
-            PREPARED_SIZE if polar else self.tile_size,
-            self.panorama_size,
-            tile_paths,
-        )
+        return Pairs(self, split, reference, ids, polar_paths if reference == POLAR else tile_paths, grd_paths, tile_paths)
 
-    def files(self, split):
-        pairs = self.pairs(split)
-        return [(*each, None) for each in zip(pairs.tile_paths, pairs.grd_paths, pairs.sat_paths, strict=True)]
+
+def _names(row):
+    """What a row of a list names: folders below bingmap, stem, tile and panorama; None if it is no pair of the dataset's."""
+    # Lists that went through Windows may have its separators.
+    aerial, ground = ([field.strip().replace("\\", "/") for field in row[:2]] + [""])[:2]
+    if ".." in aerial + ground:
+        aerial, ground = posixpath.normpath(aerial), posixpath.normpath(ground)
+    folders, _, name = aerial.removeprefix("bingmap/").rpartition("/")
+    stem = name.rpartition(".")[0] or name
+    if not ground or not stem or "\0" in aerial + ground:
+        return None
+    if not aerial.startswith("bingmap/") or ground.startswith(("/", "../")):
+        return None
+    return folders, stem, aerial, ground

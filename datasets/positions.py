@@ -14,11 +14,17 @@ def within(utm, metres):
     Returns:
         List of N integer arrays, each with the place's own row among them.
     """
-    centred = utm - utm.mean(axis=0)  # so nothing is lost in the millions of a northing
-    return [np.array(rows) for rows in cKDTree(centred).query_ball_point(centred, metres)]
+    tree, centre = _tree(utm)
+    return [np.array(rows) for rows in tree.query_ball_point(utm - centre, metres)]
 
 
 def distances_to_nearest(utm, others):
     """Distance in metres from each place to the nearest of others: (N, 2) and (M, 2) float64 -> (N,) float64."""
-    centre = others.mean(axis=0)
-    return cKDTree(others - centre).query(utm - centre)[0]
+    tree, centre = _tree(others)
+    return tree.query(utm - centre)[0]
+
+
+def _tree(utm):
+    """A KD-tree of places around their centre, so nothing is lost in the millions of a northing; and the centre."""
+    centre = utm.mean(axis=0)
+    return cKDTree(utm - centre), centre

@@ -1,7 +1,7 @@
 """The prepared files: polar maps of aerial tiles and CVACT's street views, made in parallel, whole, and of one kind."""
 
 from runtime.errors import UserError, shortened
-from runtime.files import ordinary, write_whole
+from runtime.files import check_space, read_json, write_whole
 from runtime.folder_lock import open_lock
 from runtime.worker_pool import worker_map
 
@@ -12,7 +12,6 @@ import errno
 import functools
 import json
 import os
-import shutil
 import time
 
 import cv2
@@ -23,7 +22,6 @@ from polar_transform import HEIGHT, WIDTH, min_max_stretch, polar_transform, to_
 
 PREPARED_SIZE = HEIGHT, WIDTH
 STRETCH_NOTE = "preparation.json"  # in a folder of polar maps: how data_preparation.py made them
-NOTE_BYTES = 10_000  # that are read of such a note
 # Entropy coding without the search for repetitions: on polar maps of natural images both smaller and faster than
 # zlib's levels 1 to 6 (benchmarks/preparing_images.py).
 PNG = (cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY)
@@ -124,15 +122,8 @@ def plan(job):
             f"{'square' if square else 'twice as wide as high'}; the dataset's have {wanted}"
         )
     existing = sum(os.path.exists(os.path.join(target_dir, name)) for name in files.values())
-    folder = target_dir
-    while not os.path.exists(folder):
-        folder = os.path.dirname(folder) or "."
-    needed, free = (len(files) - existing) * LEAST_BYTES, shutil.disk_usage(folder).free
-    if free < needed:
-        raise UserError(
-            f"{target_dir}: {len(files) - existing:,} files need at least {needed / 1e9:.3g} GB and "
-            f"{free / 1e9:.3g} GB are free; free some space or use another --data_dir"
-        )
+    todo = len(files) - existing
+    check_space(target_dir, todo * LEAST_BYTES, f"{todo:,} files", "free some space or use another --data_dir")
     note = "" if size == published_size else f" (the dataset's have {wanted})"
     print(f"{job.title}: {len(files):,} images of {height}x{width}{note}", flush=True)
     return files, size
@@ -256,12 +247,11 @@ def polar_maps_are_stretched(folder):
     """
     path = os.path.join(folder, STRETCH_NOTE)
     try:
-        with open(path, "rb", opener=ordinary) as file:
-            stretch = json.loads(file.read(NOTE_BYTES))["stretch"]
+        stretch = read_json(path)["stretch"]
         if not isinstance(stretch, bool):
             raise ValueError
         return stretch
     except FileNotFoundError:
         return True
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         raise UserError(f"{path}: not a note of data_preparation.py; delete the folder and prepare again") from None

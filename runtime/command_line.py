@@ -1,8 +1,10 @@
-"""What all scripts' command lines share."""
+"""What all scripts' command lines share, and settings that are written once: field, flag, help and check together."""
 
 from runtime.errors import UserError
 
 import argparse
+import dataclasses
+import os
 import re
 import sys
 
@@ -45,6 +47,96 @@ def at_least(kind, low, high=None):
 
     parse.__name__ = kind.__name__  # argparse's messages say "invalid int value"
     return parse
+
+
+def setting(default, meaning, parse=str, *, choices=None, metavar=None, paper=None, earlier=None):
+    """A field of a settings dataclass, with everything that its flag, its help and its check need.
+
+    Args:
+        default: the field's default. False makes a flag without a value.
+        meaning: for the help, without default and paper's value.
+        parse: function from a flag's text to the value; it raises what argparse expects.
+        choices: the values that are allowed, if only some are.
+        metavar: for the help.
+        paper: the paper's value, as text.
+        earlier: the setting's name in earlier versions, which flags and files may still use.
+    """
+    texts = {"meaning": meaning, "parse": parse, "choices": choices, "metavar": metavar, "paper": paper, "earlier": earlier}
+    return dataclasses.field(default=default, metadata=texts)
+
+
+def add_settings(parser, kind, only=None, unset=None):
+    """Add a flag for each setting of a dataclass.
+
+    Args:
+        parser: argparse parser or group.
+        kind: dataclass whose fields are made by `setting`.
+        only: names of the settings to add (default: all).
+        unset: {name: text for the help} of flags whose default is None here: what decides instead.
+    """
+    for field in dataclasses.fields(kind):
+        if only is not None and field.name not in only:
+            continue
+        texts = field.metadata
+        names = [f"--{name}" for name in (field.name, texts["earlier"]) if name]
+        meaning = texts["meaning"] + (f" (paper: {texts['paper']})" if texts["paper"] else "")
+        if field.default is False:
+            parser.add_argument(*names, action="store_true", help=meaning)
+            continue
+        default = field.default
+        if unset and field.name in unset:
+            default, meaning = None, f"{meaning} (default: {unset[field.name]})"
+        parser.add_argument(
+            *names,
+            dest=field.name,
+            type=texts["parse"],
+            choices=texts["choices"],
+            default=default,
+            metavar=texts["metavar"],
+            help=meaning,
+        )
+
+
+def parsed(kind, args):
+    """The settings of a dataclass that parsed flags hold."""
+    return kind(**{field.name: getattr(args, field.name) for field in dataclasses.fields(kind)})
+
+
+def restored(kind, values):
+    """The settings of a dataclass from a file.
+
+    Args:
+        kind: dataclass whose fields are made by `setting`.
+        values: {name: value}, as JSON gives them. Settings that the file lacks have their defaults.
+
+    Raises:
+        ValueError, TypeError: a name is unknown, or no flag could have set this value.
+    """
+    earlier = {field.metadata["earlier"]: field.name for field in dataclasses.fields(kind)}
+    config = kind(**{earlier.get(name, name): value for name, value in values.items()})
+    for field in dataclasses.fields(kind):
+        value, choices = getattr(config, field.name), field.metadata["choices"]
+        allowed = (int, field.type) if isinstance(0.0, field.type) else field.type  # JSON may write 1.0 as 1
+        if isinstance(value, bool) or not isinstance(value, allowed):
+            raise TypeError(f"{field.name} is {value!r}")
+        if value is not None and (choices is not None and value not in choices or not _can_be_set(field, value)):
+            raise ValueError(f"{field.name} is {str(value)[:40]!r}")
+    return config
+
+
+def _can_be_set(field, value):
+    try:
+        return field.metadata["parse"](str(value)) == value
+    except (argparse.ArgumentTypeError, ValueError):
+        return False
+
+
+def check_output(flag, path):
+    """Refuse a file to write, named by a flag, that cannot be one; None passes."""
+    if path is None:
+        return
+    if not path or os.path.isdir(path) or not os.path.isdir(os.path.dirname(path) or "."):
+        raise UserError(f"{flag} {path}: is a folder, or its folder does not exist; name a file in an existing folder")
 
 
 def add_folders(parser, *names):

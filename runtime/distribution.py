@@ -4,25 +4,16 @@ A batch is spread over replicas, one a device. The replicas of a process are fed
 """
 
 from runtime import backend
+from runtime.cluster import CLUSTER, cluster, wait_for_all
 from runtime.errors import UserError, first_line
 from runtime.interruption import SIGNALS, StopRequest
 
 import contextlib
 import hashlib
-import json
-import os
-import re
 import signal
-import socket
-import time
 
 import numpy as np
 import tensorflow as tf
-
-CLUSTER = "TF_CONFIG"
-PORTS = range(1, 2**16)
-RETRY_SECONDS = 0.5  # between two looks at processes that do not listen yet
-ANSWER_SECONDS = 5.0  # that a connection may take
 
 
 class Distribution:
@@ -41,6 +32,7 @@ class Distribution:
         replicas: number of devices that share a batch.
         is_chief: whether this process is the one that reports and writes.
         has_others: whether the run has other processes.
+        notes: lines for the user.
 
     Raises:
         UserError: TF_CONFIG cannot be understood, its machines do not answer, there are fewer GPUs, or the CPU is not
@@ -49,17 +41,18 @@ class Distribution:
 
     def __init__(self, devices=None, precision="float32"):
         backend.compute_in(precision)
-        self._addresses, self._own_number = _cluster()
+        self._addresses, self._own_number = cluster()
         self.has_others = len(self._addresses) > 1
         self._gpus = _choose_devices(devices)
-        if not self._gpus and (warning := backend.unused_gpu_warning()):
-            print(warning, flush=True)
+        warning = None if self._gpus else backend.unused_gpu_warning()
+        self.notes = [] if warning is None else [warning]
         self.strategy = self._strategy()
         self.replicas = self.strategy.num_replicas_in_sync
         numbers = []
         self._from_function(lambda context: numbers.append(context.replica_id_in_sync_group) or tf.constant(0))
         self._own = numbers
         self.is_chief = numbers[0] == 0
+        self._sum = None
 
     def __str__(self):
         if self.replicas == 1:
@@ -91,11 +84,11 @@ class Distribution:
         """Give each of this process's replicas its part of a batch, as `strategy.run` takes it.
 
         Args:
-            arrays: with this process's rows of the batch.
+            arrays: with this process's rows of the batch, or None.
 
         Returns:
-            first: (), int64 a replica: the number that the replica's first row has in the whole batch.
-            A part of each array, a replica.
+            offset: (), int64 a replica: the slot of the whole batch that the replica's part begins with.
+            A part of each array, a replica; None where there is none.
         """
         each = len(arrays[0]) // len(self._own)
 
@@ -103,17 +96,31 @@ class Distribution:
             start = (number - self._own[0]) * each
             return tf.convert_to_tensor(array[start : start + each])
 
-        parts = [
-            self._from_function(lambda context, array=array: part(array, context.replica_id_in_sync_group)) for array in arrays
-        ]
-        return self._from_function(lambda context: tf.constant(context.replica_id_in_sync_group * each, tf.int64)), *parts
+        def parts(array):
+            return self._from_function(lambda context: part(array, context.replica_id_in_sync_group))
 
-    def everywhere(self, value):
-        """Give each of this process's replicas the same value, as `strategy.run` takes it."""
-        return self._from_function(lambda context: tf.constant(value))
+        offset = self._from_function(lambda context: tf.constant(context.replica_id_in_sync_group * each, tf.int64))
+        return offset, *(None if array is None else parts(array) for array in arrays)
+
+    def sum_over_processes(self, value):
+        """The sum of all processes' numbers, which need not be there yet; to be called by all processes."""
+        if not self.has_others:
+            return value
+        if self._sum is None:
+
+            @tf.function
+            def sum_over_replicas(values):
+                context_sum = self.strategy.run(
+                    lambda each: tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(each)),
+                    (values,),
+                )
+                return self.strategy.experimental_local_results(context_sum)[0]
+
+            self._sum = sum_over_replicas
+        return self._sum(self._from_function(lambda context: tf.constant(value)))
 
     def agree(self, text):
-        """Refuse to go on if another process of the run says something else.
+        """Refuse to continue if another process of the run says something else.
 
         Args:
             text: what all of them must say, such as their settings.
@@ -161,7 +168,7 @@ class Distribution:
     def _strategy(self):
         if self.has_others:
             with StopRequest() as stop, stop.at_once():
-                _wait_for_all(self._addresses, self._own_number)
+                wait_for_all(self._addresses, self._own_number)
             # TensorFlow runs no handler of Python's while it connects, and leaves one that ignores SIGTERM.
             handlers = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
             try:
@@ -198,7 +205,7 @@ def gather_rows(rows):
 
 
 @contextlib.contextmanager
-def understood(distribution, remedy):
+def explain_tensorflow_errors(distribution, remedy):
     """Say in a user's words what TensorFlow says about memory and about other processes.
 
     Args:
@@ -232,77 +239,3 @@ def _choose_devices(devices):
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
     return gpus
-
-
-def _cluster():
-    """The processes of the run, by TF_CONFIG: their addresses, "host:port" each, and the number of this one among them."""
-    text = os.environ.get(CLUSTER)
-    if not text:
-        return ["alone"], 0
-    try:
-        config = json.loads(text)
-        cluster, task = config["cluster"], config["task"]
-        chiefs, workers = cluster.get("chief", []), cluster.get("worker", [])
-        addresses = chiefs + workers
-        if (
-            set(cluster) - {"chief", "worker"}
-            or task["type"] not in cluster
-            or not (0 <= int(task["index"]) < len(cluster[task["type"]]))
-        ):
-            raise ValueError("workers (and a chief) are expected, and a task that is one of them")
-        if (
-            len(set(addresses)) < len(addresses)
-            or not all(re.fullmatch(r"\S+:\d{1,5}", address) for address in addresses)
-            or int(task["index"]) != task["index"]
-        ):
-            raise ValueError("addresses are host:port, each once, and the index a whole number")
-        if not all(_port(address) in PORTS for address in addresses):
-            raise ValueError(f"ports are numbers from {PORTS[0]} to {PORTS[-1]}")
-        return addresses, int(task["index"]) + (len(chiefs) if task["type"] == "worker" else 0)
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise UserError(
-            f'{CLUSTER}: not like {{"cluster": {{"worker": ["host1:12345", "host2:12345"]}}, "task": '
-            f'{{"type": "worker", "index": 0}}}} ({first_line(error)}); correct it, or unset it'
-        ) from None
-
-
-def _port(address):
-    return int(address.rpartition(":")[2])
-
-
-def _wait_for_all(addresses, own):
-    """Wait until a process listens at every address, as this one does at its own meanwhile.
-
-    TensorFlow would wait too, but would answer no signal and not say for whom.
-
-    Raises:
-        UserError: the own port is taken.
-        Stopped: by a signal.
-    """
-    dual = socket.has_dualstack_ipv6()
-    try:
-        listener = socket.create_server(
-            ("", _port(addresses[own])), dualstack_ipv6=dual, family=socket.AF_INET6 if dual else socket.AF_INET
-        )
-    except OSError as error:
-        raise UserError(
-            f"{CLUSTER}: port {_port(addresses[own])} of this process cannot be used ({error.strerror}); "
-            "end what uses it, or name another port in all processes"
-        ) from None
-    with listener:
-        missing = [address for number, address in enumerate(addresses) if number != own]
-        said = False
-        while missing := [address for address in missing if not _listens(address)]:
-            if not said:
-                print(f"waiting for {len(missing)} of {len(addresses)} processes: {', '.join(missing)}", flush=True)
-                said = True
-            time.sleep(RETRY_SECONDS)
-
-
-def _listens(address):
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
-    except (OSError, UnicodeError):  # UnicodeError: a host name that cannot be one
-        return False
-    return True

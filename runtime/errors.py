@@ -15,6 +15,7 @@ if sys.version_info < (3, 10):  # noqa: UP036  # a user's Python, in a line
     sys.exit(2)
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # of the project
+NAMED = 5  # how many of the wrong files or rows a message names
 NO_SPACE = "free some space (or quota) and run the same command again; finished files are kept"
 IN_THE_WAY = "a file or folder of this name stands in the way; move it, or choose another path"
 NOT_ALLOWED = "check the permissions, or choose another folder"
@@ -106,6 +107,11 @@ def shortened(text, most=200):
     """A name that a file or a user gave, as it fits into a line of ours: no control characters, its middle left out."""
     text = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(text))
     return text if len(text) <= most else f"{text[: most // 2]}[...]{text[-(most // 2) :]}"
+
+
+def first_few(things):
+    """The first NAMED of some files or rows, for a message."""
+    return ", ".join(shortened(each, 300) for each in things[:NAMED]) + (", ..." if len(things) > NAMED else "")
 
 
 def _flush():

@@ -4,6 +4,7 @@ from runtime.errors import UserError, shortened
 
 import contextlib
 import hashlib
+import json
 import os
 import platform
 import re
@@ -12,6 +13,7 @@ import stat
 import time
 
 PARTIAL = ".partial"  # ending of files that are still being written
+JSON_BYTES = 2**24  # far more than a note of this project has
 LONGEST_NAME = 100  # bytes of a name that goes whole into a temporary one; file systems allow 143 (eCryptfs) or 255
 ABANDONED_SECONDS = 7 * 24 * 3600  # since the last change of a half-written file; writing one takes hours at most
 
@@ -36,6 +38,24 @@ def read_file(path):
         return file.read()
 
 
+def read_json(path):
+    """The content of a JSON file that this project wrote; it may have been changed since.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is not JSON, or longer than JSON_BYTES.
+        UserError: it is no ordinary file.
+    """
+    with open(path, "rb", opener=ordinary) as file:
+        content = file.read(JSON_BYTES + 1)
+    if len(content) > JSON_BYTES:
+        raise ValueError(f"more than {JSON_BYTES:,} bytes")
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
 def write_whole(path, content, durable=True):
     """Write bytes to `path` under a temporary name, then rename: readers and a killed run see all of it or none.
 
@@ -56,6 +76,26 @@ def write_whole(path, content, durable=True):
         if isinstance(error, OSError):
             error.filename = path  # a write that fails for lack of space does not name its file
         raise
+
+
+def check_space(folder, needed, what, remedy):
+    """Refuse to begin what will not fit on a disk.
+
+    Args:
+        folder: for the files; the nearest one above it that exists is asked.
+        needed: bytes.
+        what: needs them, for the message.
+        remedy: what the user can do.
+
+    Raises:
+        UserError: says how much is needed and how much is free.
+    """
+    existing = os.path.abspath(folder)
+    while not os.path.exists(existing):
+        existing = os.path.dirname(existing)
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise UserError(f"{folder}: {what} need {needed / 1e9:.3g} GB and {free / 1e9:.3g} GB are free; {remedy}")
 
 
 def partial_path(path):

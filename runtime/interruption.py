@@ -52,3 +52,27 @@ class StopRequest:
             file=sys.stderr,
             flush=True,
         )
+
+
+class StopVote:
+    """How the processes of a run agree on the step after which all of them end.
+
+    Each casts a vote with every step: whether it was asked to end. The sum reaches every process, and all act on it one
+    step later, even one that already knows; otherwise the others would wait for it forever.
+
+    Args:
+        request: StopRequest of this process.
+        sum_over_processes: `Distribution.sum_over_processes`.
+    """
+
+    def __init__(self, request, sum_over_processes):
+        self._request, self._sum = request, sum_over_processes
+        self._before = self._latest = 0.0
+
+    def cast(self):
+        """Vote; to be called once in every step, by all processes."""
+        self._before, self._latest = self._latest, self._sum(float(self._request.signal is not None))
+
+    def passed(self, last):
+        """Whether any process was asked to end: in the step before the latest one, or in `last`, an epoch's, itself."""
+        return float(self._before) > 0 or last and float(self._latest) > 0

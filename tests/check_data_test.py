@@ -10,10 +10,10 @@ import pytest
 import scipy.io
 from conftest import run, succeeds
 
-from datasets.checks import HALF_TURN, orientation
 from datasets.cvact import CVACT
 from datasets.cvusa import CVUSA
 from datasets.dataset import Pairs
+from datasets.orientation import HALF_TURN, orientation
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_a_whole_dataset_has_nothing_but_notes(town, tmp_path):
 
 
 def test_files_that_are_missing_broken_or_odd_are_named(own_town):
-    pairs = CVUSA(str(own_town / "Data")).pairs("train", 0)
+    pairs = CVUSA(str(own_town / "Data")).pairs("train", "aerial")
     polar = CVUSA(str(own_town / "Data")).pairs("train").sat_paths
     os.unlink(pairs.grd_paths[0])
     cut = open(pairs.grd_paths[1], "rb").read()
@@ -192,7 +192,11 @@ def test_images_that_serve_two_pairs_are_problems(own_town):
     dataset = CVUSA(str(own_town / "Data"))
     tiles, panoramas, test_tiles = (
         [os.path.relpath(path, own_town) for path in paths]
-        for paths in (dataset.pairs("train", 0).sat_paths, dataset.pairs("train").grd_paths, dataset.pairs("val", 0).sat_paths)
+        for paths in (
+            dataset.pairs("train", "aerial").sat_paths,
+            dataset.pairs("train").grd_paths,
+            dataset.pairs("val", "aerial").sat_paths,
+        )
     )
     lists = {name: own_town / f"Data/CVUSA/splits/{name}-19zl.csv" for name in ("train", "val")}
     rows = {name: path.read_text().splitlines() for name, path in lists.items()}
@@ -238,7 +242,7 @@ def street_colours(count, turn=0, likeness=1.0, seed=0):
 @pytest.mark.parametrize("count", [40, 2000])
 @pytest.mark.parametrize("turn", [0, 32])
 def test_streets_that_look_alike_ahead_and_behind_are_not_reported_as_turned(count, turn):
-    pairs = Pairs("CVUSA", "train", [str(number) for number in range(count)], [], [])
+    pairs = Pairs(CVUSA(), "train", "polar", [str(number) for number in range(count)], [], [], [])
     for seed in range(5):
         found = orientation(pairs, street_colours(count, turn, seed=seed))
         assert "ahead and behind" in [each.check for each in found] and not any(each.problem for each in found)
@@ -246,13 +250,13 @@ def test_streets_that_look_alike_ahead_and_behind_are_not_reported_as_turned(cou
 
 @pytest.mark.parametrize("turn", [16, 48])
 def test_streets_turned_by_a_quarter_are_recognised(turn):
-    pairs = Pairs("CVUSA", "train", [str(number) for number in range(100)], [], [])
+    pairs = Pairs(CVUSA(), "train", "polar", [str(number) for number in range(100)], [], [], [])
     (found,) = orientation(pairs, street_colours(100, turn))
     assert found.problem and found.check in ("turned by 90 degrees", "turned by 270 degrees")
 
 
 def test_turns_by_half_are_recognised_where_ahead_and_behind_differ():
-    pairs = Pairs("CVUSA", "train", [str(number) for number in range(100)], [], [])
+    pairs = Pairs(CVUSA(), "train", "polar", [str(number) for number in range(100)], [], [], [])
     (found,) = orientation(pairs, street_colours(100, 32, likeness=-0.5))
     assert found.problem and found.check == HALF_TURN
 

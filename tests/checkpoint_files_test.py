@@ -4,6 +4,8 @@ from runtime import backend  # noqa: F401
 from runtime.distribution import Distribution
 from runtime.errors import UserError
 
+import dataclasses
+import json
 import os
 import platform
 import shutil
@@ -17,16 +19,19 @@ import tensorflow as tf
 from conftest import ROOT
 
 import convert_weights
-from settings import NetworkConfig, TrainingConfig, read_settings, settings_text
+from settings import NetworkConfig, TrainingConfig
 from spatial_net import network
 from training.checkpoint_files import find_checkpoint, use_checkpoint
 from training.checkpoints import RunCheckpoints, load_weights
 from training.log import TrainingLog, read_lines
 from training.pickled_arrays import vgg16_npy
+from training.run_folder import RunNote, read_note
 from training.step import adam
 
 CONFIG = NetworkConfig("SAFA_1", 1, 32, 64, 64, 1 / 64)
-FLAGS = [f"--{name}={getattr(CONFIG, name)}" for name in ("network_type", "height", "width", "aerial_size", "width_multiplier")]
+FLAGS = [
+    f"--{name}={getattr(CONFIG, name)}" for name in ("network_type", "height", "width", "aerial_input_size", "width_multiplier")
+]
 HOSTILE = "run[1]", "a*b", "q?x", "back\\slash"
 
 
@@ -77,7 +82,7 @@ def test_a_folder_whose_name_is_a_pattern_keeps_its_own_checkpoints_and_no_other
     assert indices(folder / "best") == ["ckpt-5.index"]
     assert not [each for each in folder.rglob("*") if "partial" in each.name or "temp" in each.name]
     again = checkpoints(folder, model)
-    assert again.restore() == str(folder / "ckpt-5") and int(again.epoch.numpy()) == 5
+    assert again.restore()[0] == str(folder / "ckpt-5") and int(again.epoch.numpy()) == 5
     assert all(indices(tmp_path / neighbour) == ["ckpt-1.index"] for neighbour in ("run1", *neighbours))
     # And as a source and a target of other scripts.
     before = [weight.copy() for weight in model.get_weights()]
@@ -95,7 +100,7 @@ def test_the_newest_checkpoint_is_that_of_the_greatest_number_whatever_the_clock
     for path in folder.rglob("*"):
         os.utime(path, (0, 0))
     again = checkpoints(folder, model)
-    assert again.restore() == str(folder / "ckpt-3") and int(again.epoch.numpy()) == 3
+    assert again.restore()[0] == str(folder / "ckpt-3") and int(again.epoch.numpy()) == 3
     again.save()
     assert indices(folder) == ["ckpt-2.index", "ckpt-3.index", "ckpt-4.index"]
     assert tf.train.latest_checkpoint(str(folder)) == str(folder / "ckpt-4")
@@ -126,12 +131,13 @@ def test_a_folder_with_checkpoints_of_which_none_is_restored_never_starts_anew(d
     assert "remove" not in str(error.value) and sorted(folder.iterdir()) == before
 
 
-def test_the_best_weights_of_another_run_are_kept_when_a_run_begins_beside_them(model, tmp_path, capsys):
+def test_the_best_weights_of_another_run_are_kept_when_a_run_begins_beside_them(model, tmp_path):
     folder = tmp_path / "run"
     saved_run(folder, model)
     leave_out(".index", ".data-00000-of-00001")(folder)
     run = checkpoints(folder, model)
-    assert run.restore() is None and "best.previous-1" in capsys.readouterr().out
+    path, (note,) = run.restore()
+    assert path is None and "best.previous-1" in note
     run.save(best=True)
     assert indices(folder / "best.previous-1") == indices(folder / "best") == ["ckpt-1.index"]
 
@@ -156,7 +162,7 @@ def test_what_killed_runs_left_is_removed_when_the_run_starts_again(model, tmp_p
     (tmp_path / "Result").mkdir()
     (tmp_path / "Result" / f".a.csv.{platform.node().partition('.')[0]}-{ended.pid}.partial").write_text("epoch")
     (folder / "notes.partial").write_text("the user's")
-    assert checkpoints(folder, model).restore() == str(folder / "ckpt-2")
+    assert checkpoints(folder, model).restore()[0] == str(folder / "ckpt-2")
     assert {path.name for path in folder.iterdir()} == whole | {"notes.partial"}
     TrainingLog(str(tmp_path / "Result/a.csv"), str(folder))
     assert not list((tmp_path / "Result").iterdir())
@@ -192,7 +198,7 @@ def test_a_pipe_in_the_place_of_a_file_is_refused(name, model, tmp_path, in_time
     os.mkfifo(folder / name)
     with pytest.raises(UserError, match=f"{name}: .*pipe"):
         if name == "config.json":
-            read_settings(str(folder))
+            read_note(str(folder))
         elif name == "vgg16.npy":
             vgg16_npy(str(folder / name))
         elif name == "epochs.csv":
@@ -204,7 +210,7 @@ def test_a_pipe_in_the_place_of_a_file_is_refused(name, model, tmp_path, in_time
             checkpoints(folder, model).restore()
 
 
-SETTINGS = settings_text(CONFIG, TrainingConfig(), {}, [])
+SETTINGS = json.dumps(dataclasses.asdict(RunNote(CONFIG, TrainingConfig(), {}, [])), indent=2)
 
 
 @pytest.mark.parametrize(
@@ -228,10 +234,10 @@ SETTINGS = settings_text(CONFIG, TrainingConfig(), {}, [])
 def test_settings_that_are_none_are_named(text, tmp_path):
     assert text != SETTINGS
     (tmp_path / "config.json").write_text(SETTINGS)
-    assert read_settings(str(tmp_path))["network"] == CONFIG
+    assert read_note(str(tmp_path)).network == CONFIG
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(UserError, match="config.json: not a run's settings") as error:
-        read_settings(str(tmp_path))
+        read_note(str(tmp_path))
     assert "\n" not in str(error.value) and len(str(error.value)) < 1000
 
 

@@ -18,8 +18,8 @@ from mutations import mutated
 
 from datasets.cvact import CVACT
 from datasets.cvusa import CVUSA
-from datasets.dataset import check_files
-from datasets.image_cache import DiskCache
+from datasets.file_checks import check_files
+from datasets.image_cache import disk_cache
 from datasets.image_files import ImageError, image_size, read_image, read_input
 from datasets.preparation import polar_maps_are_stretched
 from toy_town import dataset as toy_world
@@ -233,7 +233,7 @@ def test_a_pipe_is_refused_wherever_a_file_should_be(own_towns):
     pairs = cvusa.pairs("train")
     for path, read in (
         (data / "CVUSA/polarmap/19/0000001.png", lambda: read_input(pairs.sat_paths[0], (32, 128))),
-        (data / "CVUSA/polarmap/19/0000001.png", lambda: check_files(pairs, cvusa, (32, 128), (32, 128))),
+        (data / "CVUSA/polarmap/19/0000001.png", lambda: check_files(pairs, ((32, 128), (32, 128)))),
         (data / "CVUSA/splits/train-19zl.csv", lambda: cvusa.pairs("train")),
         (data / "ANU_data_small/ACT_data.mat", lambda: cvact.pairs("train")),
         (data / "CVUSA/polarmap/19/preparation.json", lambda: polar_maps_are_stretched(cvusa.polar_dir)),
@@ -241,11 +241,11 @@ def test_a_pipe_is_refused_wherever_a_file_should_be(own_towns):
     ):
         with pipe(path), pytest.raises(UserError, match=f"{path.name}: a folder, pipe or device"):
             read()
-    pairs, shapes, folder = cvact.pairs("val"), ((32, 128), (32, 128)), own_towns / "cache"
+    pairs, shapes, folder = cvact.pairs("val"), ((32, 128), (32, 128)), data / "CVACT/cache"
     for name in ("cache.json", "sat.npy"):
-        DiskCache(pairs, shapes, str(folder))
+        disk_cache(pairs, shapes, print)
         with pipe(folder / "val_32x128_32x128" / name):
-            assert DiskCache(pairs, shapes, str(folder)).get(0, 0).any()  # made again
+            assert disk_cache(pairs, shapes, print)[0].get(0).any()  # made again
 
 
 @pytest.mark.parametrize("note", [b"[" * 9000, b'{"stretch": "no"}', b"{}", b"\xff"])

@@ -176,7 +176,9 @@ two_devices = Distribution(2)
 import keras, tensorflow as tf
 from settings import NetworkConfig
 from spatial_net import network
-from training.step import training_step
+from settings import TrainingConfig
+from input_data import Batch
+from training.step import batch_loss, training_step
 random = np.random.default_rng(0)
 sat, grd = random.integers(0, 256, (2, 8, 32, 128, 3), np.uint8)
 utm = 6e6 + random.random((8, 2)) * 60
@@ -185,17 +187,17 @@ class OneDevice:
     strategy = tf.distribute.get_strategy()
     def spread(self, *arrays):
         return tf.constant(0, tf.int64), *map(tf.constant, arrays)
-    def everywhere(self, value):
-        return tf.constant(value)
 
 def gradients(distribution, micro_batch, negative_metres, clip_norm=None):
     with distribution.strategy.scope():
         model = network(NetworkConfig("SAFA_2", 1, 32, 128, 64, 1 / 16), 0.8, seed=1)
         optimizer = keras.optimizers.SGD(1.0)
         optimizer.build(model.trainable_variables)
-    step = training_step(model, optimizer, distribution.strategy, negative_metres, 0, micro_batch, clip_norm)
+    loss = batch_loss(TrainingConfig(), negative_metres)
+    step = training_step(model, optimizer, loss, distribution.strategy, micro_batch, clip_norm)
     before = [variable.numpy() for variable in model.trainable_variables]
-    loss, _ = step(*distribution.spread(sat, grd, utm), distribution.everywhere(0.0))
+    offset, *parts = distribution.spread(sat, grd, utm)
+    loss = step(Batch(parts[0], parts[1], None, parts[2], offset=offset))
     return float(loss), [old - variable.numpy() for old, variable in zip(before, model.trainable_variables)]
 
 for negative_metres in (None, 25.0):
@@ -281,18 +283,15 @@ def test_more_devices_than_machines_have_are_refused(tmp_path, number):
     assert "--devices" in complains("test_cvusa.py", "--devices", number, cwd=tmp_path)
 
 
-def test_a_gpu_that_tensorflow_does_not_see_is_named_with_the_remedy(tmp_path, monkeypatch, capsys):
+def test_a_gpu_that_tensorflow_does_not_see_is_named_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setattr(backend, "NVIDIA_DRIVER", [str(tmp_path / "nvidia[0-9]")])
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    Distribution()
-    assert not capsys.readouterr().out
+    assert not Distribution().notes
     (tmp_path / "nvidia0").touch()
-    Distribution()
-    output = capsys.readouterr().out
-    assert output.count("\n") == 1 and "pip install -r requirements-gpu.txt" in output
+    (note,) = Distribution().notes
+    assert "pip install -r requirements-gpu.txt" in note
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    Distribution()
-    assert not capsys.readouterr().out
+    assert not Distribution().notes
 
 
 @pytest.mark.parametrize(

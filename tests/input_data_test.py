@@ -13,7 +13,8 @@ import scipy.io
 
 from datasets.cvact import CVACT
 from datasets.cvusa import CVUSA
-from datasets.dataset import check_files
+from datasets.dataset import AERIAL, POLAR
+from datasets.file_checks import check_files
 from datasets.image_files import ImageError, image_size, read_image
 from datasets.preparation import polar_map
 from input_data import batches, epoch_order
@@ -30,7 +31,7 @@ def test_cvusa_pairs_are_the_rows_of_the_csv_file(towns):
     assert len(pairs) == 24 and pairs.ids[0] == "0000001" and pairs.utm is None
     assert pairs.sat_paths[0].endswith(os.path.join("CVUSA", "polarmap/19", "0000001.png"))
     assert pairs.grd_paths[0].endswith(os.path.join("CVUSA", "streetview/panos/0000001.jpg"))
-    assert CVUSA(towns / "Data").pairs("val", polar=0).sat_paths[0].endswith("bingmap/19/0000025.jpg")
+    assert CVUSA(towns / "Data").pairs("val", "aerial").sat_paths[0].endswith("bingmap/19/0000025.jpg")
 
 
 def test_cvact_pairs_are_the_1_based_indices_of_the_mat_file(towns):
@@ -47,9 +48,9 @@ def test_cvact_pairs_are_the_1_based_indices_of_the_mat_file(towns):
 def test_a_batch_holds_the_files_pixels_in_the_asked_order(towns):
     pairs = CVUSA(towns / "Data").pairs("train")
     order = [5, 3, 17, 2, 11]
-    read = list(batches(pairs, order, 2, SHAPE, (56, 308)))
-    assert [rows.tolist() for _, _, rows in read] == [[5, 3], [17, 2], [11]]
-    sat, grd, _ = read[1]
+    read = list(batches(pairs, order, 2, (SHAPE, (56, 308))))
+    assert [batch.rows.tolist() for batch in read] == [[5, 3], [17, 2], [11]]
+    sat, grd = read[1].sat, read[1].grd
     tile = read_image(str(towns / "Data/CVUSA/bingmap/19/0000018.jpg"))
     np.testing.assert_array_equal(sat[0], polar_map(tile))
     np.testing.assert_array_equal(grd[1], cv2.resize(read_image(pairs.grd_paths[2]), (308, 56), interpolation=cv2.INTER_AREA))
@@ -62,13 +63,13 @@ def test_an_image_that_cannot_be_read_never_reaches_a_batch(towns, tmp_path):
         path = tmp_path / f"{number}.jpg"
         path.write_bytes(content)
         with pytest.raises(UserError, match=f"{number}.jpg"):
-            list(batches(one_pair(towns, pairs, path), [0], 1, SHAPE, SHAPE))
+            list(batches(one_pair(towns, pairs, path), [0], 1, (SHAPE, SHAPE)))
 
 
 def test_a_reader_that_is_left_early_ends(towns):
     pairs = CVUSA(towns / "Data").pairs("train")
     before = set(threading.enumerate())
-    reader = batches(pairs, range(24), 1, SHAPE, SHAPE)
+    reader = batches(pairs, range(24), 1, (SHAPE, SHAPE))
     next(reader)
     threads = set(threading.enumerate()) - before
     assert threads
@@ -113,18 +114,18 @@ def test_an_epochs_order_is_a_permutation_that_depends_on_seed_and_epoch():
     assert orders[0] != orders[1] != orders[2] != orders[0]
 
 
-def test_missing_files_are_counted_named_and_can_be_skipped(own_towns, capsys):
+def test_missing_files_are_counted_named_and_can_be_skipped(own_towns):
     dataset = CVUSA(own_towns / "Data")
     pairs = dataset.pairs("train")
     for path in pairs.sat_paths[:7] + pairs.grd_paths[6:8]:
         os.unlink(path)
     with pytest.raises(UserError) as error:
-        check_files(pairs, dataset, SHAPE, SHAPE)
+        check_files(pairs, (SHAPE, SHAPE))
     text = str(error.value)
     assert "9 files are missing" in text and "8 of 24 pairs" in text
     assert text.count(".png") == 5 and "data_preparation.py --dataset cvusa" in text and "--skip_missing" in text
-    rest = check_files(pairs, dataset, SHAPE, SHAPE, skip_missing=True)
-    assert rest.ids == pairs.ids[8:] and "16 pairs remain" in capsys.readouterr().out
+    rest, note = check_files(pairs, (SHAPE, SHAPE), skip_missing=True)
+    assert rest.ids == pairs.ids[8:] and "16 pairs remain" in note
 
 
 @pytest.mark.parametrize(
@@ -166,7 +167,7 @@ def test_names_are_shortened_in_messages(own_towns):
     (own_towns / os.path.basename(long[2])).write_bytes(b"damaged")
     for paths in (long, long[1:2]):
         with pytest.raises(UserError) as error:
-            check_files(dataclasses.replace(pairs.take(range(len(paths))), sat_paths=paths), dataset, (32, 128), (32, 128))
+            check_files(dataclasses.replace(pairs.take(range(len(paths))), sat_paths=paths), ((32, 128), (32, 128)))
         assert str(error.value).isprintable() and len(str(error.value)) < 1200
         assert f"{len(paths) if len(paths) < 3 else 2:,} " in str(error.value)
 
@@ -180,41 +181,41 @@ def test_panoramas_of_another_aspect_ratio_are_counted_and_refused(own_towns):
     pairs = dataset.pairs("train")
     for path, size in zip(pairs.grd_paths, ((224, 1232), (60, 330), (90, 495), (91, 500), (50, 274)), strict=False):
         resized(path, *size)  # as whole pixels allow
-    assert check_files(pairs, dataset, (32, 128), (32, 128)).ids == pairs.ids
+    assert check_files(pairs, ((32, 128), (32, 128)))[0].ids == pairs.ids
     resized(pairs.grd_paths[7], 112, 600)
     resized(pairs.grd_paths[9], 308, 616)  # not cut to the part around the horizon
     with pytest.raises(UserError, match="2 of 24 panoramas have another aspect ratio than .* 224x1232") as error:
-        check_files(pairs, dataset, (32, 128), (32, 128))
+        check_files(pairs, ((32, 128), (32, 128)))
     assert "0000008.jpg (112x600), " in str(error.value) and "0000010.jpg (308x616); replace" in str(error.value)
 
 
 @pytest.mark.parametrize("polar, size", [(1, (112, 600)), (0, (112, 120))])
 def test_maps_and_tiles_of_another_aspect_ratio_are_refused(own_towns, polar, size):
     dataset = CVACT(own_towns / "Data")
-    pairs = dataset.pairs("train", polar)
+    pairs = dataset.pairs("train", POLAR if polar else AERIAL)
     resized(pairs.sat_paths[3], *size)
     shape = (32, 128) if polar else (64, 64)
     with pytest.raises(UserError, match="1 of 24 aerial images have another aspect ratio"):
-        check_files(pairs, dataset, shape, (32, 128))
+        check_files(pairs, (shape, (32, 128)))
     resized(dataset.pairs("val").grd_paths[0], 112, 224)  # as if it had never been prepared
     with pytest.raises(UserError, match="1 of 10 panoramas have another aspect ratio than the dataset's 112x616"):
-        check_files(dataset.pairs("val", polar), dataset, shape, (32, 128))
+        check_files(dataset.pairs("val", POLAR if polar else AERIAL), (shape, (32, 128)))
 
 
 def test_a_network_larger_than_all_images_is_told_so_instead_of_the_images(towns, own_towns):
     for dataset, polar, shapes, remedy in (
         (CVUSA(towns / "Data"), 1, [(113, 616)] * 2, "112x616 pixels at most; use --height 112 --width 616 or"),
         (CVACT(towns / "Data"), 0, [(64, 64), (80, 700)], "112x616 pixels at most; use --height 80 --width 616 or"),
-        (CVACT(towns / "Data"), 0, [(256, 256), SHAPE], "128x128 pixels at most; use --aerial_size 128 or less"),
+        (CVACT(towns / "Data"), 0, [(256, 256), SHAPE], "128x128 pixels at most; use --aerial_input_size 128 or less"),
     ):
         with pytest.raises(UserError, match=remedy) as error:
-            check_files(dataset.pairs("train", polar), dataset, *shapes)
+            check_files(dataset.pairs("train", POLAR if polar else AERIAL), shapes)
         assert "replace" not in str(error.value)
     dataset = CVUSA(own_towns / "Data")
     pairs = dataset.pairs("train")
     resized(pairs.sat_paths[3], 56, 308)
     with pytest.raises(UserError, match="0000004.png: 56x308 pixels, smaller than .* replace"):
-        check_files(pairs, dataset, SHAPE, SHAPE)
+        check_files(pairs, (SHAPE, SHAPE))
 
 
 def test_what_is_no_file_is_broken_and_not_missing(own_towns):
@@ -226,7 +227,7 @@ def test_what_is_no_file_is_broken_and_not_missing(own_towns):
     os.symlink(pairs.grd_paths[1], pairs.grd_paths[1])
     os.symlink("/dev/null", pairs.grd_paths[2])
     with pytest.raises(UserError, match="3 of 48 images cannot be used: .*a folder, pipe.*symbolic links.*device"):
-        check_files(pairs, dataset, SHAPE, SHAPE, skip_missing=True)
+        check_files(pairs, (SHAPE, SHAPE), skip_missing=True)
 
 
 def test_a_mat_file_that_is_none_is_refused(own_towns):

@@ -14,6 +14,7 @@ PLACES = [
     "input_data",
     *sorted(METHOD),
     "retrieval",
+    "report",
     "training",
     "toy_town",
     "launch",

@@ -9,9 +9,10 @@ import tensorflow as tf
 from golden import recipe
 from golden_numbers import GOLDEN, NETWORKS
 
-from settings import LAYERS_DOWN, NetworkConfig
+from input_data import Batch
+from settings import OUTPUT_STRIDE, NetworkConfig, TrainingConfig
 from spatial_net import SpatialAwareEmbedding, network
-from training.step import adam, training_step
+from training.step import adam, batch_loss, training_step
 from triplet_loss import far_apart, triplet_loss
 from VGG import Dropout
 
@@ -32,9 +33,9 @@ def golden(request):
     weights = {}
     for view, shape in (("sat", config.sat_shape), ("grd", config.grd_shape)):
         weights |= recipe.vgg_weights(view)
-        if config.embeddings:
-            positions = -(-shape[0] // LAYERS_DOWN) * -(-shape[1] // LAYERS_DOWN)
-            weights |= recipe.spatial_weights(view, positions, config.embeddings)
+        if config.aggregation[1]:
+            positions = -(-shape[0] // OUTPUT_STRIDE) * -(-shape[1] // OUTPUT_STRIDE)
+            weights |= recipe.spatial_weights(view, positions, config.aggregation[1])
     assert {published_name(variable) for variable in model.trainable_variables} == set(weights)
     for variable in model.trainable_variables:
         variable.assign(weights[published_name(variable)])
@@ -71,9 +72,9 @@ def test_descriptors_losses_gradients_and_adam_steps_are_the_published_codes(gol
     np.testing.assert_allclose([norms[name] for name in numbers["gradient_names"]], numbers["gradient_norms"], rtol=0.005)
 
     optimizer.apply(gradients, variables)  # the first step; a training step takes the others
-    step = training_step(model, optimizer)
+    step = training_step(model, optimizer, batch_loss(TrainingConfig()))
     trace = [float(loss)]
-    trace += [float(step(tf.constant(0, tf.int64), *images, None, tf.constant(0.0))[0]) for _ in range(3)]
+    trace += [float(step(Batch(*images, None, offset=tf.constant(0, tf.int64)))) for _ in range(3)]
     sat, grd = model(list(images), training=False)
     np.testing.assert_allclose([*trace, float(triplet_loss(sat, grd))], numbers["adam_loss_trace"], rtol=0, atol=5e-4)
     np.testing.assert_allclose(sat, numbers["sat_descriptors_after_4_steps"], rtol=0, atol=3e-3)
@@ -91,7 +92,7 @@ def test_descriptors_have_length_1_and_512_values_an_embedding(network_type, pol
     for descriptors in model(
         [np.random.default_rng(0).integers(0, 256, (2, *shape, 3), np.uint8) for shape in (config.sat_shape, config.grd_shape)]
     ):
-        assert descriptors.shape == (2, 512 // 16 * max(1, config.embeddings))
+        assert descriptors.shape == (2, 512 // 16 * (config.aggregation[1] or 1))
         np.testing.assert_allclose(np.linalg.norm(descriptors, axis=1), 1, rtol=1e-5)
 
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from settings import NetworkConfig
+from input_data import Batch
+from settings import NetworkConfig, TrainingConfig
 from spatial_net import network
 from training.log import TrainingLog, read_lines
-from training.step import adam, learning_rate_schedule, training_step
+from training.step import adam, batch_loss, learning_rate_schedule, training_step
 from VGG import Dropout
 
 SMALL = NetworkConfig("SAFA_2", 1, 32, 128, 64, 1 / 16)
@@ -62,9 +63,9 @@ def test_a_step_counts_itself_and_repeats_with_the_same_seed():
         model = network(SMALL, 0.8, seed=1)
         optimizer = adam(1e-3)
         optimizer.build(model.trainable_variables)
-        step = training_step(model, optimizer)
+        step = training_step(model, optimizer, batch_loss(TrainingConfig()))
         losses.append(
-            [float(step(tf.constant(0, tf.int64), *map(tf.constant, images(4)), None, tf.constant(0.0))[0]) for _ in range(3)]
+            [float(step(Batch(*map(tf.constant, images(4)), None, offset=tf.constant(0, tf.int64)))) for _ in range(3)]
         )
         assert int(optimizer.iterations.numpy()) == 3
     assert losses[0] == losses[1] and len(set(losses[0])) == 3

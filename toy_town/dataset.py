@@ -46,14 +46,14 @@ class Settings:
     train: int  # places
     test: int  # places
     seed: int
-    aerial_size: int  # pixels
+    tile_size: int  # pixels
     panorama_height: int  # pixels
     panorama_width: int  # pixels
     renderer: int = RENDERER
 
 
 NOTE = "toy_world.json"
-SIZES = {"cvusa": (750, 224, 1232), "cvact": (1200, 832, 1664)}  # aerial, panorama's height and width; pixels
+SIZES = {"cvusa": (750, 224, 1232), "cvact": (1200, 832, 1664)}  # tile, panorama's height and width; pixels
 FOLDERS = {"cvusa": "CVUSA", "cvact": "ANU_data_small"}
 IMAGE_FOLDERS = {"cvusa": ("bingmap/19", "streetview/panos"), "cvact": ("satview_polish", "streetview")}
 
@@ -210,7 +210,7 @@ def _render_district(job):
             view = _view(settings.dataset, settings.panorama_height, settings.panorama_width)
         rng = np.random.default_rng((settings.seed, 10, number))
         above, beside = random_look(rng), random_look(rng)
-        write_image(aerial, render_aerial(scene, column, row, settings.aerial_size, above), JPEG)
+        write_image(aerial, render_aerial(scene, column, row, settings.tile_size, above), JPEG)
         write_image(ground, render_panorama(scene, column, row, view, beside), JPEG)
     return len(numbers)
 
@@ -292,6 +292,7 @@ def parser():
         help="folder in which CVUSA/ or ANU_data_small/ is written; one that holds another dataset is refused",
     )
     result.add_argument(
+        "--tile_size",
         "--aerial_size",
         type=at_least(int, 16, 8192),
         metavar="PIXELS",
@@ -318,7 +319,7 @@ def main(argv=None):
         UserError: the settings contradict one another or the folder holds something else.
     """
     arguments = parser().parse_args(argv)
-    aerial, *panorama = SIZES[arguments.dataset]
+    tile_size, *panorama = SIZES[arguments.dataset]
     height, width = getattr(arguments, "panorama_size", panorama)
     if arguments.dataset == "cvact" and (width != 2 * height or height % 4):
         raise UserError(
@@ -335,7 +336,7 @@ def main(argv=None):
         arguments.train,
         arguments.test,
         arguments.seed,
-        getattr(arguments, "aerial_size", aerial),
+        getattr(arguments, "tile_size", tile_size),
         height,
         width,
     )

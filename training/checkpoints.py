@@ -2,17 +2,15 @@
 
 from runtime import backend  # noqa: F401
 from runtime.errors import UserError, first_line
-from runtime.files import write_whole
+from runtime.files import check_space, write_whole
 
 import io
 import itertools
 import os
-import shutil
 
 import numpy as np
 import tensorflow as tf
 
-from settings import BEST
 from training import published_checkpoint
 from training.checkpoint_files import (
     INDEX,
@@ -23,19 +21,30 @@ from training.checkpoint_files import (
     remove_leftovers,
     run_checkpoints,
 )
+from training.run_folder import BEST
 from training.tensorflow_files import literal_prefix, open_checkpoint, whole_checkpoint
+from VGG import POSITION
 
 CHECKPOINTS_KEPT = 3
-LAYERS = tuple(f"{part}_{view}" for part in ("VGG", "spatial") for view in ("sat", "grd"))  # that have weights
+PARTS = "VGG_", "spatial_"  # how the names of all weights begin
 
 
-def network_variables(network):
-    """{path, such as "VGG_sat/conv1_1/kernel": tf.Variable} of a network's weights."""
+def network_weights(network):
+    """{path: tf.Variable} of what Adam trains: "VGG_sat/conv1_1/kernel" and the like."""
     return {variable.path: variable.value for variable in network.trainable_variables}
 
 
+def network_variables(network):
+    """The same of all that a network learns: its weights and, for instance, the means of a BatchNormalization.
+
+    Dropout's position is no part of it: it follows from the step.
+    """
+    states = [variable for variable in network.non_trainable_variables if variable.name != POSITION]
+    return network_weights(network) | {variable.path: variable.value for variable in states}
+
+
 class RunCheckpoints:
-    """Saves and restores all that a training run needs to go on as if it had not been stopped.
+    """Saves and restores all that a training run needs to continue as if it had not been stopped.
 
     That is the weights, Adam's moments and step, and the position in the data; dropout and the order of the pairs
     follow from these and the seed. Only the chief's process touches files; the others get its values.
@@ -93,22 +102,19 @@ class RunCheckpoints:
         weights = sum(variable.shape.num_elements() for variable in self._weights.values()) * 4
         # With Adam's two moments; a new one is written before an old one goes.
         needed = weights * (3 * (CHECKPOINTS_KEPT + 1) + 2)
-        free = shutil.disk_usage(self.folder).free
-        if free < needed:
-            raise UserError(
-                f"{self.folder}: the run's checkpoints need {needed / 1e9:.3g} GB and {free / 1e9:.3g} GB "
-                "are free; free some space, or use another --model_dir"
-            )
+        check_space(self.folder, needed, "the run's checkpoints", "free some space, or use another --model_dir")
 
     def restore(self):
         """Restore the newest checkpoint that is whole; one that a dying machine damaged is named and passed over.
 
         Returns:
-            Its path, or None where there is none.
+            path: of the checkpoint, or None where there is none.
+            notes: lines on what was passed over or put aside.
 
         Raises:
-            UserError: there are checkpoints, and none can be read; a run never starts anew among them.
+            UserError: there are checkpoints, and none can be read; a run never begins among them.
         """
+        notes = []
         for number in reversed(run_checkpoints(self.folder)):
             prefix = _prefix(self.folder, number)
             try:
@@ -116,17 +122,16 @@ class RunCheckpoints:
                 with literal_prefix(prefix) as literal:
                     self._all.read(literal).assert_consumed()
             except Exception as error:  # TensorFlow's readers raise many kinds for broken bytes
-                print(f"{prefix}: cannot be read ({first_line(error)}); going back to the one before", flush=True)
+                notes.append(f"{prefix}: cannot be read ({first_line(error)}); going back to the one before")
             else:
-                return prefix
+                return prefix, notes
         found = sorted(name for name in os.listdir(self.folder) if name.endswith(INDEX) or ".data-" in name)
         if found:
             raise UserError(
                 f"{self.folder}: holds {found[-1]}, but no checkpoint that the run can go on from; restore "
                 "the files from a copy, move them to another folder, or use another --model_dir"
             )
-        self._put_best_aside()
-        return None
+        return None, notes + self._put_best_aside()
 
     def save(self, best=False):
         """Save the run; `best` says whether these weights are the best so far.
@@ -165,14 +170,14 @@ class RunCheckpoints:
     def _put_best_aside(self):
         """Keep the best weights of a run whose other checkpoints are gone: they are not this run's."""
         if not os.path.isdir(self.best_folder) or not os.listdir(self.best_folder):
-            return
+            return []
         kept = next(
             path
             for path in (f"{self.best_folder}.previous-{number}" for number in itertools.count(1))
             if not os.path.exists(path)
         )
         os.rename(self.best_folder, kept)
-        print(f"{self.best_folder}: held the best weights of a run that has no other checkpoints; kept as {kept}", flush=True)
+        return [f"{self.best_folder}: held the best weights of a run that has no other checkpoints; kept as {kept}"]
 
 
 def _name(number):
@@ -252,13 +257,11 @@ def load_weights(network, path, kind, description):
     return aside
 
 
-def print_left_aside(path, names):
-    """Say which variables of a checkpoint were not loaded, if any."""
-    if names:
-        print(
-            f"{path}: {len(names)} variables of the optimizer ({_few(names)}) are left aside; only the weights are used",
-            flush=True,
-        )
+def left_aside_note(path, names):
+    """A line that says which variables of a checkpoint were not loaded, or None."""
+    if not names:
+        return None
+    return f"{path}: {len(names)} variables of the optimizer ({_few(names)}) are left aside; only the weights are used"
 
 
 def _keys(shapes, variables, path, description):
@@ -291,7 +294,7 @@ def _keys(shapes, variables, path, description):
             for what, names in (("missing", lacking), ("misshapen", misshapen), ("unexpected", unexpected))
             if names
         ]
-        foreign = any(not key.removeprefix("network/").startswith(LAYERS) for key in unexpected)
+        foreign = any(not key.removeprefix("network/").startswith(PARTS) for key in unexpected)
         raise UserError(
             f"{path}: not a checkpoint of {description}: {'; '.join(counts)}. "
             + (
@@ -308,7 +311,7 @@ def optimizer_state(path, kind, variables):
 
     Args:
         path, kind: of the file, as of `checkpoint_files.find_checkpoint`.
-        variables: of `network_variables`.
+        variables: of `network_weights`.
 
     Returns:
         step, {(name, "momentum" or "velocity"): array}; 0 and None where the file holds weights only.

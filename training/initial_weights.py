@@ -3,13 +3,16 @@
 from runtime import backend  # noqa: F401
 from runtime.errors import UserError, first_line
 
+import itertools
+
 import keras
 
 from training import published_checkpoint
 from training.checkpoint_files import KERAS, NUMPY, TENSORFLOW, use_checkpoint
-from training.checkpoints import load_weights, network_variables, print_left_aside, slot_path
+from training.checkpoints import left_aside_note, load_weights, network_weights, slot_path
 from training.pickled_arrays import vgg16_npy
 from training.tensorflow_files import open_checkpoint
+from VGG import VGG16
 
 KERAS_FILE = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
 DOWNLOAD = f"get {KERAS_FILE} where there is internet and name it with --init, or use --init random"
@@ -25,6 +28,9 @@ def initialise(network, init, description):
             taken. VGG16's weights expect BGR images less the mean, as `VGG.VGG16` makes them.
         description: of the network, for messages.
 
+    Returns:
+        A line on what was left aside, or None.
+
     Raises:
         UserError: the weights cannot be had or do not fit.
     """
@@ -35,12 +41,14 @@ def initialise(network, init, description):
         elif kind == KERAS and not _is_network_weights(path):
             _assign_vgg16(network, init, _keras_vgg16(init))
         else:
-            print_left_aside(path, load_weights(network, path, kind, description))
+            return left_aside_note(path, load_weights(network, path, kind, description))
+        return None
 
     if init == "imagenet":
         _assign_vgg16(network, init, _keras_vgg16(init))
     elif init != "random":
-        use_checkpoint(init, start_from)
+        return use_checkpoint(init, start_from)
+    return None
 
 
 def continue_published(network, optimizer, path, description):
@@ -58,7 +66,7 @@ def continue_published(network, optimizer, path, description):
         if kind == TENSORFLOW:
             with open_checkpoint(path) as reader:
                 if published_checkpoint.MARK in reader.get_variable_to_shape_map():
-                    return published_checkpoint.optimizer_state(path, reader, network_variables(network))
+                    return published_checkpoint.optimizer_state(path, reader, network_weights(network))
         raise UserError(f"{path}: not a checkpoint of the authors' code; use it with --init instead")
 
     step, moments = use_checkpoint(path, take_over)
@@ -70,7 +78,7 @@ def continue_published(network, optimizer, path, description):
 
 
 def _is_network_weights(path):
-    import h5py  # Keras brings it
+    import h5py
 
     try:
         with h5py.File(path) as file:
@@ -90,16 +98,17 @@ def _keras_vgg16(init):
 
 
 def _assign_vgg16(network, init, weights):
-    for view in ("sat", "grd"):
-        for name, layer in network.get_layer(f"VGG_{view}").convolutions.items():
-            if name not in weights or len(weights[name]) != 2:
-                raise UserError(f"--init {init}: lacks {name}, kernel and bias; use Keras's file or vgg16.npy")
-            shapes = [array.shape for array in weights[name]]
-            if shapes != [tuple(layer.kernel.shape), tuple(layer.bias.shape)]:
-                raise UserError(
-                    f"--init {init}: {name} has shapes {shapes}, and in this network "
-                    f"{[tuple(layer.kernel.shape), tuple(layer.bias.shape)]}; ImageNet weights need "
-                    "--width_multiplier 1"
-                )
-            layer.kernel.assign(weights[name][0])
-            layer.bias.assign(weights[name][1])
+    backbones = [layer for layer in network.layers if isinstance(layer, VGG16)]
+    if not backbones:
+        raise UserError(f"--init {init}: VGG16's weights, for a network with another backbone; use random or a checkpoint")
+    for name, layer in itertools.chain.from_iterable(backbone.convolutions.items() for backbone in backbones):
+        if name not in weights or len(weights[name]) != 2:
+            raise UserError(f"--init {init}: lacks {name}, kernel and bias; use Keras's file or vgg16.npy")
+        found, expected = ([tuple(array.shape) for array in arrays] for arrays in (weights[name], (layer.kernel, layer.bias)))
+        if found != expected:
+            raise UserError(
+                f"--init {init}: {name} has shapes {found}, and in this network {expected}; ImageNet weights need "
+                "--width_multiplier 1"
+            )
+        layer.kernel.assign(weights[name][0])
+        layer.bias.assign(weights[name][1])

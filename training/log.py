@@ -12,9 +12,9 @@ import sys
 
 import tensorflow as tf
 
-from retrieval.evaluation import recall_line
+from report.tables import recall_line
 
-OWN = "epochs.csv"  # in the run's folder
+RUN_CSV = "epochs.csv"  # in the run's folder
 TENSORBOARD = "tensorboard"
 COLUMNS = ("epoch", "loss", "recall@1", "recall@5", "recall@10", "recall@1%", "seconds")
 
@@ -30,7 +30,7 @@ class TrainingLog:
     def __init__(self, csv_path, folder):
         os.makedirs(os.path.dirname(csv_path), exist_ok=True)
         remove_abandoned(os.path.dirname(csv_path))
-        self.csv_path, self._own_path = csv_path, os.path.join(folder, OWN)
+        self.csv_path, self._own_path = csv_path, os.path.join(folder, RUN_CSV)
         try:
             self._writer = tf.summary.create_file_writer(os.path.join(folder, TENSORBOARD))
         except tf.errors.OpError as error:

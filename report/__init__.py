@@ -1,0 +1,1 @@
+"""Tables of recalls, and the figures that were published."""
