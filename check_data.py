@@ -8,7 +8,7 @@ checksums, PNG has).
 Exit code 0: nothing wrong; 1: problems, which are listed; 2: the dataset cannot be read at all.
 """
 
-from runtime.command_line import Parser, add_folders, at_least, check_output
+from runtime.command_line import WORKERS, Parser, add_folders, at_least, check_output
 from runtime.errors import UserError, reported, shortened
 from runtime.files import write_whole
 from runtime.worker_pool import available_cores, worker_map
@@ -36,8 +36,8 @@ def flags():
     parser = Parser(__doc__)
     parser.add_argument("--dataset", required=True, choices=list(DATASETS), help="what to check")
     add_folders(parser, "data")
-    parser.add_argument("--act_data", metavar="FILE.mat", help="ACT_data.mat (default: in the dataset's folder)")
-    parser.add_argument("--workers", type=at_least(int, 1), default=available_cores(), help="processes")
+    parser.add_argument("--act_data", metavar="FILE.mat", help="ACT_data.mat (default: the one in the dataset's folder)")
+    parser.add_argument("--workers", type=at_least(int, 1), default=available_cores(), help=WORKERS)
     parser.add_argument("--quick", action="store_true", help="only what needs no image to be decoded")
     parser.add_argument("--json", metavar="FILE", help="also write all findings, with all examples, to this file")
     return parser

@@ -4,7 +4,7 @@ Reads and writes below --data_dir (README, "Data"). Finished files are skipped, 
 was. An image that cannot be used is named, the others are prepared, and the exit code is 1.
 """
 
-from runtime.command_line import Parser, add_folders, at_least
+from runtime.command_line import WORKERS, Parser, add_folders, at_least
 from runtime.errors import UserError, reported
 from runtime.files import remove_abandoned
 from runtime.worker_pool import available_cores
@@ -24,7 +24,7 @@ def flags():
         "--dataset", default="all", choices=[*DATASETS, "all"], help="what to prepare; all: every dataset that is there"
     )
     add_folders(parser, "data")
-    parser.add_argument("--workers", type=at_least(int, 1), default=available_cores(), help="processes")
+    parser.add_argument("--workers", type=at_least(int, 1), default=available_cores(), help=WORKERS)
     parser.add_argument("--overwrite", action="store_true", help="prepare finished files again")
     parser.add_argument(
         "--no_stretch", action="store_true", help="leave out the min-max stretch of the polar maps (the paper's have it)"

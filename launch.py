@@ -82,8 +82,7 @@ def testing_parser(description, dataset_classes):
     """The flags of a test script; arguments as of `launch_testing`."""
     parser = Parser(description)
     default_split = next(iter(dataset_classes))
-    trained_on = dataset_classes[default_split]
-    add_run_folders(parser, trained_on.has_act_data)
+    add_run_folders(parser, dataset_classes[default_split].has_act_data)
     if len(dataset_classes) > 1:
         parser.add_argument("--split", choices=list(dataset_classes), help="which pairs to test on")
     parser.set_defaults(split=default_split)
@@ -93,7 +92,7 @@ def testing_parser(description, dataset_classes):
         help="weights to test. best: of the training run below --model_dir, those of the epoch with the best R@1 on the "
         "validation split, which is also the split tested on, as usual for these datasets. last: the run's newest. PATH: "
         "ours, the authors' or Keras's, or a folder whose newest are taken; ./last for one of that name (default: best where "
-        f"there is a run, else the authors' in {trained_on.name}/Trained/model.ckpt below --model_dir)",
+        "there is a run, else the authors' Trained/model.ckpt in the dataset's folder below --model_dir)",
     )
     parser.add_argument(
         "--batch_size", type=at_least(int, 1), default=32, metavar="IMAGES", help="images at a time; does not change the result"

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 
+WORKERS = "processes (default: as many as cores)"
 LONGEST = 400  # characters of a message: it may quote a value of any length
 
 

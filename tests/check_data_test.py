@@ -20,21 +20,8 @@ from datasets.orientation import HALF_TURN, orientation
 def town(tmp_path_factory):
     """A folder with a toy town of 80 and 30 places in CVUSA's format. Not to be changed."""
     folder = tmp_path_factory.mktemp("town")
-    succeeds(
-        "toy_town",
-        "--dataset",
-        "cvusa",
-        "--train",
-        80,
-        "--test",
-        30,
-        "--aerial_size",
-        128,
-        "--panorama_size",
-        "112x616",
-        cwd=folder,
-    )
-    succeeds("data_preparation.py", "--dataset", "cvusa", cwd=folder)
+    succeeds("toy_town", dataset="cvusa", train=80, test=30, aerial_size=128, panorama_size="112x616", cwd=folder)
+    succeeds("data_preparation.py", dataset="cvusa", cwd=folder)
     return folder
 
 
@@ -46,7 +33,7 @@ def own_town(town, tmp_path):
 
 def findings(folder, dataset="cvusa", *arguments):
     """Exit code, and {(check, split): finding} of a check."""
-    outcome = run("check_data.py", "--dataset", dataset, "--json", folder / "report.json", *arguments, cwd=folder)
+    outcome = run("check_data.py", *arguments, dataset=dataset, json=folder / "report.json", cwd=folder)
     assert outcome.returncode in (0, 1), outcome.stderr
     report = json.loads((folder / "report.json").read_text())
     for finding in report["findings"]:
@@ -91,9 +78,7 @@ def test_files_that_are_missing_broken_or_odd_are_named(own_town):
         finding = found[check, "train"]
         assert finding["count"] == 1 and text in finding["text"], check
         assert os.path.basename(path) in finding["examples"][0], check
-    kinds = {
-        line for line in run("check_data.py", "--dataset", "cvusa", cwd=own_town).stdout.splitlines() if "converted" in line
-    }
+    kinds = {line for line in run("check_data.py", dataset="cvusa", cwd=own_town).stdout.splitlines() if "converted" in line}
     assert {kind for kind in ("grey-scale", "16-bit", "alpha") if any(kind in line for line in kinds)} == {
         "grey-scale",
         "16-bit",
@@ -102,7 +87,7 @@ def test_files_that_are_missing_broken_or_odd_are_named(own_town):
 
 
 def test_another_stretch_is_noticed(own_town):
-    succeeds("data_preparation.py", "--dataset", "cvusa", "--no_stretch", "--overwrite", cwd=own_town)
+    succeeds("data_preparation.py", dataset="cvusa", no_stretch=True, overwrite=True, cwd=own_town)
     code, found = findings(own_town)
     assert code == 1 and found["stretch", "train"]["count"] > 70
 
@@ -113,7 +98,7 @@ def test_duplicates_and_leaks_are_counted(own_town):
     (splits / "train-19zl.csv").write_text("\n".join([*train, train[0], train[1], val[0]]))
     code, found = findings(own_town, "cvusa", "--quick")
     assert code == 1 and found["duplicate ids", "train"]["count"] == 2 and found["leakage by id", "val"]["count"] == 1
-    training = run("train_cvusa.py", "--init", "random", "--batch_size", 8, "--micro_batch", 3, cwd=own_town)
+    training = run("train_cvusa.py", init="random", batch_size=8, micro_batch=3, cwd=own_town)
     assert training.returncode == 2  # before its first step, but after what every training says of its data
     assert "ids are in the training split too" in training.stdout and "listed more than once" in training.stdout
 
@@ -209,7 +194,7 @@ def test_images_that_serve_two_pairs_are_problems(own_town):
     assert code == 1
     for check, split in (("duplicate files", "train"), ("leakage by file", "val")):
         assert found[check, split]["problem"] and found[check, split]["examples"] == [panoramas[0]]
-    training = run("train_cvusa.py", "--init", "random", "--batch_size", 8, "--micro_batch", 3, cwd=own_town)
+    training = run("train_cvusa.py", init="random", batch_size=8, micro_batch=3, cwd=own_town)
     assert "stand in more than one row" in training.stdout and "under other ids" in training.stdout
 
     shutil.copy(own_town / panoramas[5], own_town / panoramas[6])
@@ -262,5 +247,5 @@ def test_turns_by_half_are_recognised_where_ahead_and_behind_differ():
 
 
 def test_a_dataset_that_is_not_there_is_one_line(tmp_path):
-    outcome = run("check_data.py", "--dataset", "cvact", cwd=tmp_path)
+    outcome = run("check_data.py", dataset="cvact", cwd=tmp_path)
     assert outcome.returncode == 2 and outcome.stderr.count("\n") == 1 and "ACT_data.mat: not found" in outcome.stderr

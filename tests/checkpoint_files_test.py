@@ -11,12 +11,11 @@ import platform
 import shutil
 import signal
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT
+from conftest import start
 
 import convert_weights
 from settings import NetworkConfig, TrainingConfig
@@ -29,9 +28,7 @@ from training.run_folder import RunNote, read_note
 from training.step import adam
 
 CONFIG = NetworkConfig("SAFA_1", 1, 32, 64, 64, 1 / 64)
-FLAGS = [
-    f"--{name}={getattr(CONFIG, name)}" for name in ("network_type", "height", "width", "aerial_input_size", "width_multiplier")
-]
+FLAGS = [f"--{name}={value}" for name, value in dataclasses.asdict(CONFIG).items() if name != "polar"]
 HOSTILE = "run[1]", "a*b", "q?x", "back\\slash"
 
 
@@ -253,26 +250,10 @@ def test_a_full_disk_ends_a_conversion_with_one_line_and_the_target_stays(model,
     (tmp_path / "run/ckpt-1.index").rename(tmp_path / "c.index")
     (tmp_path / "run/ckpt-1.data-00000-of-00001").rename(tmp_path / "c.data-00000-of-00001")
     before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
-    # No file may grow beyond 20 kB: writing fails in the middle, as on a full disk.
-    code = (
-        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
-        "import convert_weights\nfrom runtime import errors\n"
-        "for target in ('a.weights.h5', 'b.ckpt'):\n"
-        "    try:\n"
-        "        with errors.reported():\n"
-        "            convert_weights.main(['c', target, '--overwrite', *sys.argv[1:]])\n"
-        "    except SystemExit as end: print(end.code)"
-    )
-    outcome = subprocess.run(
-        [sys.executable, "-c", code, *FLAGS],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        env=os.environ | {"PYTHONPATH": ROOT},
-    )
-    assert outcome.returncode == 0 and outcome.stdout.split() == ["2", "2"], outcome.stderr  # and no crash at its end
-    lines = outcome.stderr.splitlines()
+    process = start("tests/programs/conversions_on_a_full_disk.py", *FLAGS, cwd=tmp_path)
+    output, errors = process.communicate(timeout=100)
+    assert process.returncode == 0 and output.split() == ["2", "2"], errors  # and no crash at its end
+    lines = errors.splitlines()
     assert len(lines) == 2 and "a.weights.h5: " in lines[0] and "b.ckpt: " in lines[1]
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
     assert {path.name for path in tmp_path.iterdir()} == {"run", *(path.name for path in before)}

@@ -10,24 +10,30 @@ from warm_process import WarmProcess
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # A network that trains in seconds; every setting that a run needs to be repeated.
-SMALL = [
-    "--height",
-    "32",
-    "--width",
-    "128",
-    "--aerial_size",
-    "64",
-    "--width_multiplier",
-    "0.05",
-    "--init",
-    "random",
-    "--keep_prob",
-    "1",
-    "--learning_rate",
-    "1e-3",
-    "--batch_size",
-    "8",
-]
+SMALL = {
+    "height": 32,
+    "width": 128,
+    "aerial_input_size": 64,
+    "width_multiplier": 0.05,
+    "init": "random",
+    "keep_prob": 1,
+    "learning_rate": 1e-3,
+    "batch_size": 8,
+}
+
+
+def command(*arguments, **flags):
+    """The words of a command line: arguments as they are, then flags by name.
+
+    True is a flag without a value; False and None leave a flag out.
+    """
+    words = [str(argument) for argument in arguments]
+    for name, value in flags.items():
+        if value is True:
+            words.append(f"--{name}")
+        elif value is not None and value is not False:
+            words += [f"--{name}", str(value)]
+    return words
 
 
 def command_of(script):
@@ -35,10 +41,10 @@ def command_of(script):
     return [sys.executable, *([os.path.join(ROOT, script)] if script.endswith(".py") else ["-m", script])]
 
 
-def start(script, *arguments, cwd):
+def start(script, *arguments, cwd, **flags):
     """Start a script of the project's top level, or the package `toy_town`."""
     return subprocess.Popen(
-        [*command_of(script), *map(str, arguments)],
+        [*command_of(script), *command(*arguments, **flags)],
         cwd=cwd,
         text=True,
         stdin=subprocess.DEVNULL,
@@ -51,25 +57,26 @@ def start(script, *arguments, cwd):
 WARM = WarmProcess(ROOT)
 
 
-def run(script, *arguments, cwd):
-    """Run a script to its end: something with returncode, stdout and stderr."""
-    code, stdout, stderr = WARM.run(script, list(map(str, arguments)), cwd)
-    return subprocess.CompletedProcess([script, *arguments], code, stdout, stderr)
+def run(script, *arguments, cwd, **flags):
+    """Run a script to its end, with flags by name (`command`): something with returncode, stdout and stderr."""
+    words = command(*arguments, **flags)
+    code, stdout, stderr = WARM.run(script, words, cwd)
+    return subprocess.CompletedProcess([script, *words], code, stdout, stderr)
 
 
-def succeeds(script, *arguments, cwd):
+def succeeds(script, *arguments, cwd, **flags):
     """Run a script that must end well; returns what it printed."""
-    process = run(script, *arguments, cwd=cwd)
+    process = run(script, *arguments, cwd=cwd, **flags)
     assert process.returncode == 0, process.stderr
     return process.stdout
 
 
-def complains(script, *arguments, cwd, code=2):
+def complains(script, *arguments, cwd, code=2, **flags):
     """Run a script that must refuse a user's mistake with one line; returns the line."""
-    process = run(script, *arguments, cwd=cwd)
+    process = run(script, *arguments, cwd=cwd, **flags)
     assert process.returncode == code, (process.returncode, process.stdout, process.stderr)
     lines = process.stderr.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith(f"{script}: error: "), process.stderr
+    assert len(lines) == 1 and lines[0].startswith(f"{os.path.basename(script)}: error: "), process.stderr
     return lines[0]
 
 
@@ -78,23 +85,8 @@ def towns(tmp_path_factory):
     """A folder with `Data`: toy towns in CVUSA's and CVACT's format, prepared. Not to be changed."""
     folder = tmp_path_factory.mktemp("towns")
     for dataset, panorama in (("cvusa", "112x616"), ("cvact", "224x448")):
-        succeeds(
-            "toy_town",
-            "--dataset",
-            dataset,
-            "--train",
-            24,
-            "--test",
-            10,
-            "--aerial_size",
-            128,
-            "--panorama_size",
-            panorama,
-            "--workers",
-            1,
-            cwd=folder,
-        )
-    succeeds("data_preparation.py", "--dataset", "all", cwd=folder)
+        succeeds("toy_town", dataset=dataset, train=24, test=10, aerial_size=128, panorama_size=panorama, workers=1, cwd=folder)
+    succeeds("data_preparation.py", dataset="all", cwd=folder)
     return folder
 
 

@@ -8,7 +8,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, SMALL, command_of
+from conftest import ROOT, SMALL, command, command_of
 
 SCRIPTS = sorted(
     name
@@ -24,13 +24,13 @@ if "--multiprocessing-fork" in sys.orig_argv:
 """
 
 
-def interrupted(script, *arguments, cwd, module, content):
+def interrupted(script, *, cwd, module, content, **flags):
     """Run a script with a module that presses Ctrl-C when it is imported: exit code and what it wrote to stderr."""
     folder = cwd / "modules"
     folder.mkdir()
     (folder / f"{module}.py").write_text(content)
     outcome = subprocess.run(
-        [*command_of(script), *map(str, arguments)],
+        [*command_of(script), *command(**flags)],
         cwd=cwd,
         text=True,
         capture_output=True,
@@ -48,9 +48,9 @@ def test_while_a_script_imports(script, tmp_path):
 
 
 def test_while_tensorflow_is_imported(towns, tmp_path):
-    assert interrupted(
-        "train_cvusa.py", "--data_dir", towns / "Data", *SMALL, cwd=tmp_path, module="tensorflow", content=PRESS
-    ) == (130, "train_cvusa.py: interrupted\n")
+    flags = SMALL | {"data_dir": towns / "Data"}
+    ended = interrupted("train_cvusa.py", **flags, cwd=tmp_path, module="tensorflow", content=PRESS)
+    assert ended == (130, "train_cvusa.py: interrupted\n")
 
 
 def test_while_workers_start(tmp_path):
@@ -59,7 +59,7 @@ def test_while_workers_start(tmp_path):
     for number in range(100):
         cv2.imwrite(str(tiles / f"{number}.png"), np.zeros((32, 32, 3), np.uint8))
     code, complaints = interrupted(
-        "data_preparation.py", "--workers", 4, cwd=tmp_path, module="sitecustomize", content=PRESS_IN_WORKERS
+        "data_preparation.py", workers=4, cwd=tmp_path, module="sitecustomize", content=PRESS_IN_WORKERS
     )
     lines = [line for line in complaints.splitlines() if not line.startswith("CVUSA polar maps:")]  # tqdm's
     assert code == 130 and len(lines) == 1 and lines[0].startswith("data_preparation.py: interrupted"), complaints

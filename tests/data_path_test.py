@@ -8,8 +8,6 @@ import platform
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -38,34 +36,10 @@ def test_folders_with_spaces_other_letters_and_links_that_must_not_be_written_to
         if path.is_dir():
             path.chmod(0o555)
     try:
-        succeeds(
-            "data_preparation.py", "--dataset", "all", "--data_dir", "link", "--prepared_dir", "my prepared files", cwd=tmp_path
-        )
-        succeeds(
-            "train_cvact.py",
-            *SMALL,
-            "--network_type",
-            "SAFA_1",
-            "--epochs",
-            1,
-            "--cache",
-            "disk",
-            "--data_dir",
-            "link",
-            "--prepared_dir",
-            "my prepared files",
-            cwd=tmp_path,
-        )
-        succeeds(
-            "test_cvact.py",
-            "--network_type",
-            "SAFA_1",
-            "--data_dir",
-            "link",
-            "--prepared_dir",
-            "my prepared files",
-            cwd=tmp_path,
-        )
+        succeeds("data_preparation.py", dataset="all", data_dir="link", prepared_dir="my prepared files", cwd=tmp_path)
+        folders = {"data_dir": "link", "prepared_dir": "my prepared files"}
+        succeeds("train_cvact.py", **SMALL, **folders, network_type="SAFA_1", epochs=1, cache="disk", cwd=tmp_path)
+        succeeds("test_cvact.py", network_type="SAFA_1", data_dir="link", prepared_dir="my prepared files", cwd=tmp_path)
     finally:
         for path in [data, *data.rglob("*")]:
             if path.is_dir():
@@ -102,10 +76,10 @@ def test_upper_case_extensions_are_found(own_towns):
     polar = own_towns / "Data/CVUSA/polarmap"
     expected = contents(polar)
     shutil.rmtree(polar)
-    assert "34 prepared" in succeeds("data_preparation.py", "--dataset", "cvusa", cwd=own_towns)
+    assert "34 prepared" in succeeds("data_preparation.py", dataset="cvusa", cwd=own_towns)
     assert contents(polar) == expected
-    for arguments in (["train_cvusa.py"], ["train_cvact.py", "--polar", 0]):
-        output = succeeds(*arguments, *SMALL, "--network_type", "SAFA_1", "--epochs", 1, cwd=own_towns)
+    for script, polar in (("train_cvusa.py", 1), ("train_cvact.py", 0)):
+        output = succeeds(script, **SMALL, polar=polar, network_type="SAFA_1", epochs=1, cwd=own_towns)
         assert "24 pairs for training, 10 for validation" in output and "finished 1 epochs" in output
 
 
@@ -113,7 +87,7 @@ def test_two_runs_preparing_one_folder_both_finish(own_towns):
     polar = own_towns / "Data/CVUSA/polarmap"
     expected = contents(polar)
     shutil.rmtree(polar)
-    runs = [start("data_preparation.py", "--dataset", "cvusa", "--workers", 1, cwd=own_towns) for _ in range(2)]
+    runs = [start("data_preparation.py", dataset="cvusa", workers=1, cwd=own_towns) for _ in range(2)]
     outputs = [process.communicate(timeout=120) for process in runs]
     assert [process.returncode for process in runs] == [0, 0], outputs
     assert contents(polar) == expected
@@ -123,40 +97,15 @@ def test_a_disk_that_fills_up_leaves_whole_files_and_one_line(own_towns):
     polar = own_towns / "Data/CVUSA/polarmap"
     expected = contents(polar)
     shutil.rmtree(polar)
-    full = f"""
-import builtins, errno, runpy, sys
-sys.path.insert(0, {ROOT!r})
-from runtime import files
-left = 200_000  # bytes of the disk
-
-class File:
-    def __init__(self, *arguments):
-        self.file = builtins.open(*arguments)
-    def __enter__(self):
-        return self
-    def __exit__(self, *_):
-        self.file.close()
-    def __getattr__(self, name):
-        return getattr(self.file, name)
-    def write(self, content):
-        global left
-        self.file.write(bytes(content)[:left])
-        left -= len(content)
-        if left < 0:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-files.open = lambda path, mode="r", **options: (
-    File(path, mode) if "w" in mode else builtins.open(path, mode, **options))
-sys.argv = ["data_preparation.py", "--dataset", "cvusa", "--workers", "1"]
-runpy.run_path({os.path.join(ROOT, "data_preparation.py")!r}, run_name="__main__")
-"""
-    outcome = subprocess.run([sys.executable, "-c", full], cwd=own_towns, capture_output=True, text=True, timeout=100)
-    assert outcome.returncode == 2, outcome.stderr
-    line = outcome.stderr.strip().splitlines()[-1]
+    script = os.path.join(ROOT, "data_preparation.py")
+    process = start("tests/programs/full_disk.py", 200_000, script, dataset="cvusa", workers=1, cwd=own_towns)
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == 2, errors
+    line = errors.strip().splitlines()[-1]
     assert "No space left on device" in line and ".png" in line and "free some space" in line
     finished = contents(polar)
     assert 0 < len(finished) < len(expected) and all(expected[path] == content for path, content in finished.items())
-    succeeds("data_preparation.py", "--dataset", "cvusa", cwd=own_towns)
+    succeeds("data_preparation.py", dataset="cvusa", cwd=own_towns)
     assert contents(polar) == expected
 
 
@@ -222,23 +171,12 @@ def test_a_cache_that_does_not_fit_says_so(towns, tmp_path, monkeypatch):
 
 def test_a_run_that_is_killed_while_it_makes_its_cache_leaves_none(towns, tmp_path):
     os.symlink(towns / "Data", tmp_path / "Data")
-    command = [
-        "train_cvusa.py",
-        *SMALL,
-        "--network_type",
-        "SAFA_1",
-        "--epochs",
-        1,
-        "--cache",
-        "disk",
-        "--prepared_dir",
-        "prepared",
-    ]
+    flags = SMALL | {"network_type": "SAFA_1", "epochs": 1, "cache": "disk", "prepared_dir": "prepared"}
     shutil.copytree(towns / "Data/CVUSA/polarmap", tmp_path / "prepared/CVUSA/polarmap")
     folder = tmp_path / "prepared/CVUSA/cache"
     moments = random.Random(0)
     for _ in range(2):
-        process = start(*command, cwd=tmp_path)
+        process = start("train_cvusa.py", **flags, cwd=tmp_path)
         deadline = time.monotonic() + 60
         while process.poll() is None and time.monotonic() < deadline and not folder.exists():
             time.sleep(0.0005)
@@ -248,7 +186,7 @@ def test_a_run_that_is_killed_while_it_makes_its_cache_leaves_none(towns, tmp_pa
         for array in folder.glob("*[0-9]/sat.npy"):  # what bears the final name is whole
             assert np.load(array).any(axis=(1, 2, 3)).all()
         shutil.rmtree(folder / "train_32x128_32x128", ignore_errors=True)
-    succeeds(*command, cwd=tmp_path)
+    succeeds("train_cvusa.py", **flags, cwd=tmp_path)
     assert sorted(path.name for path in folder.iterdir()) == ["train_32x128_32x128", "val_32x128_32x128"]
 
 
@@ -258,9 +196,8 @@ def test_training_from_caches_is_the_same_training(towns, tmp_path):
         folder = tmp_path / cache
         folder.mkdir()
         shutil.copytree(towns / "Data", folder / "Data")
-        output = succeeds(
-            "train_cvact.py", *SMALL, "--network_type", "SAFA_1", "--epochs", 2, "--deterministic", "--cache", cache, cwd=folder
-        )
+        flags = SMALL | {"network_type": "SAFA_1", "epochs": 2, "deterministic": True, "cache": cache}
+        output = succeeds("train_cvact.py", **flags, cwd=folder)
         assert ("GB of decoded images" in output) == (cache != "none")
         with open(folder / "Result/CVACT/SAFA_1_polar_1.csv", newline="") as file:
             results.append(
@@ -270,5 +207,5 @@ def test_training_from_caches_is_the_same_training(towns, tmp_path):
 
 
 def test_an_empty_folder_name_is_refused(tmp_path):
-    assert "--data_dir" in complains("train_cvusa.py", "--data_dir", "", cwd=tmp_path)
-    assert run("data_preparation.py", "--dataset", "cvusa", "--prepared_dir", "", cwd=tmp_path).returncode == 2
+    assert "--data_dir" in complains("train_cvusa.py", data_dir="", cwd=tmp_path)
+    assert run("data_preparation.py", dataset="cvusa", prepared_dir="", cwd=tmp_path).returncode == 2

@@ -11,28 +11,25 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, SMALL, complains, succeeds
+from conftest import ROOT, SMALL, command, command_of, complains, start, succeeds
 
 from datasets.cvact import CVACT
 from datasets.cvusa import CVUSA
 
 # 21 steps with dropout at the paper's rate. Narrower networks and higher rates amplify rounding: where it turns a ReLU
 # or the choice of a pooling, Adam takes another step of full size.
-CHANGED = {"1": "0.8", "1e-3": "1e-5", "0.05": "0.125"}
-ARGUMENTS = [
-    *(CHANGED.get(argument, argument) for argument in SMALL),
-    "--network_type",
-    "SAFA_2",
-    "--epochs",
-    "7",
-    "--log_every",
-    "1",
-    "--skip_missing",
-]
+FLAGS = SMALL | {
+    "keep_prob": 0.8,
+    "learning_rate": 1e-5,
+    "width_multiplier": 0.125,
+    "network_type": "SAFA_2",
+    "epochs": 7,
+    "log_every": 1,
+    "skip_missing": True,
+}
 SCRIPTS = {"CVUSA": "train_cvusa.py", "CVACT": "train_cvact.py"}
 
 
@@ -43,7 +40,7 @@ def alone(request, towns, tmp_path_factory):
     shutil.copytree(towns / "Data", folder / "Data")
     for dataset in CVUSA, CVACT:
         os.unlink(dataset(folder / "Data").pairs("val").sat_paths[3])
-    succeeds(SCRIPTS[request.param], *ARGUMENTS, cwd=folder)
+    succeeds(SCRIPTS[request.param], **FLAGS, cwd=folder)
     return request.param, folder
 
 
@@ -84,10 +81,10 @@ def assert_same_training(dataset, folder, expected):
     assert recalls(folder, dataset) == recalls(expected, dataset)
 
 
-def start_two(script, arguments, data, folder, seconds_own=()):
+def start_two(script, flags, data, folder, of_second=None):
     """Start a script as two processes of one run, in folders "0" and "1" that hold a link to the data.
 
-    `seconds_own`: arguments of the second process alone.
+    `of_second`: flags in which the second process differs.
     """
     sockets = [socket.create_server(("localhost", 0)) for _ in range(2)]
     addresses = [f"localhost:{each.getsockname()[1]}" for each in sockets]
@@ -101,7 +98,7 @@ def start_two(script, arguments, data, folder, seconds_own=()):
         config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
         processes.append(
             subprocess.Popen(
-                [sys.executable, os.path.join(ROOT, script), *map(str, arguments), *(seconds_own if index else ())],
+                [*command_of(script), *command(**flags | (of_second or {} if index else {}))],
                 cwd=machine,
                 text=True,
                 env=os.environ | {"TF_CONFIG": json.dumps(config)},
@@ -115,22 +112,13 @@ def start_two(script, arguments, data, folder, seconds_own=()):
 def test_two_devices_train_what_one_device_trains(alone, tmp_path):
     dataset, folder = alone
     os.symlink(folder / "Data", tmp_path / "Data")
-    output = succeeds(SCRIPTS[dataset], *ARGUMENTS, "--devices", 2, cwd=tmp_path)
+    output = succeeds(SCRIPTS[dataset], **FLAGS, devices=2, cwd=tmp_path)
     assert "on 2 CPU devices" in output
     assert_same_training(dataset, tmp_path, folder)
     if dataset == "CVACT":
         for devices in (1, 2):
-            succeeds(
-                "test_cvact.py",
-                "--network_type",
-                "SAFA_2",
-                "--skip_missing",
-                "--devices",
-                devices,
-                "--save_descriptors",
-                f"{devices}.npz",
-                cwd=tmp_path,
-            )
+            flags = {"network_type": "SAFA_2", "skip_missing": True, "save_descriptors": f"{devices}.npz"}
+            succeeds("test_cvact.py", **flags, devices=devices, cwd=tmp_path)
         one, two = (np.load(tmp_path / f"{devices}.npz")["grd_descriptors"] for devices in (1, 2))
         assert len(one) == 9
         np.testing.assert_allclose(one, two, rtol=0, atol=1e-6)
@@ -138,7 +126,7 @@ def test_two_devices_train_what_one_device_trains(alone, tmp_path):
 
 def test_two_processes_train_what_one_device_trains(alone, tmp_path):
     dataset, folder = alone
-    processes = start_two(SCRIPTS[dataset], ARGUMENTS, folder / "Data", tmp_path)
+    processes = start_two(SCRIPTS[dataset], FLAGS, folder / "Data", tmp_path)
     outputs = [process.communicate(timeout=300) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert "2 CPU devices of 2 processes" in outputs[0][0]
@@ -148,8 +136,7 @@ def test_two_processes_train_what_one_device_trains(alone, tmp_path):
 
 @pytest.mark.parametrize("stopped", [signal.SIGTERM, signal.SIGKILL])
 def test_when_one_process_is_stopped_all_end(towns, tmp_path, stopped):
-    arguments = [*(argument if argument != "7" else "10000" for argument in ARGUMENTS), "--save_every", "2"]
-    processes = start_two("train_cvusa.py", arguments, towns / "Data", tmp_path)
+    processes = start_two("train_cvusa.py", FLAGS | {"epochs": 10000, "save_every": 2}, towns / "Data", tmp_path)
     for line in processes[0].stdout:
         if line.startswith("epoch 2, step 1"):
             processes[1].send_signal(stopped)
@@ -164,72 +151,27 @@ def test_when_one_process_is_stopped_all_end(towns, tmp_path, stopped):
 
 
 def test_processes_that_were_started_differently_are_refused(towns, tmp_path):
-    for process in start_two("train_cvusa.py", ARGUMENTS, towns / "Data", tmp_path, ["--seed", "5"]):
+    for process in start_two("train_cvusa.py", FLAGS, towns / "Data", tmp_path, {"seed": 5}):
         _, error = process.communicate(timeout=120)
         assert process.returncode == 2 and "different settings" in error, error
 
 
-GRADIENTS = """
-import numpy as np
-from runtime.distribution import Distribution
-two_devices = Distribution(2)
-import keras, tensorflow as tf
-from settings import NetworkConfig
-from spatial_net import network
-from settings import TrainingConfig
-from input_data import Batch
-from training.step import batch_loss, training_step
-random = np.random.default_rng(0)
-sat, grd = random.integers(0, 256, (2, 8, 32, 128, 3), np.uint8)
-utm = 6e6 + random.random((8, 2)) * 60
-
-class OneDevice:
-    strategy = tf.distribute.get_strategy()
-    def spread(self, *arrays):
-        return tf.constant(0, tf.int64), *map(tf.constant, arrays)
-
-def gradients(distribution, micro_batch, negative_metres, clip_norm=None):
-    with distribution.strategy.scope():
-        model = network(NetworkConfig("SAFA_2", 1, 32, 128, 64, 1 / 16), 0.8, seed=1)
-        optimizer = keras.optimizers.SGD(1.0)
-        optimizer.build(model.trainable_variables)
-    loss = batch_loss(TrainingConfig(), negative_metres)
-    step = training_step(model, optimizer, loss, distribution.strategy, micro_batch, clip_norm)
-    before = [variable.numpy() for variable in model.trainable_variables]
-    offset, *parts = distribution.spread(sat, grd, utm)
-    loss = step(Batch(parts[0], parts[1], None, parts[2], offset=offset))
-    return float(loss), [old - variable.numpy() for old, variable in zip(before, model.trainable_variables)]
-
-for negative_metres in (None, 25.0):
-    loss, expected = gradients(OneDevice(), None, negative_metres)
-    for distribution, micro_batch in ((OneDevice(), 2), (two_devices, None), (two_devices, 2)):
-        other, found = gradients(distribution, micro_batch, negative_metres)
-        assert abs(loss - other) < 1e-6, (loss, other)
-        for one, two in zip(expected, found, strict=True):
-            assert np.abs(one).max() > 0
-            np.testing.assert_allclose(one, two, rtol=0, atol=1e-4 * np.abs(one).max() + 1e-7)
-norm = np.sqrt(sum(np.square(each, dtype=np.float64).sum() for each in expected))
-for distribution in OneDevice(), two_devices:
-    _, clipped = gradients(distribution, None, 25.0, norm / 2)
-    assert abs(np.sqrt(sum(np.square(each, dtype=np.float64).sum() for each in clipped)) - norm / 2) < 1e-3 * norm
-"""
-
-
 def test_parts_and_devices_give_the_gradients_of_the_whole_batch():
-    outcome = subprocess.run([sys.executable, "-c", GRADIENTS], cwd=ROOT, capture_output=True, text=True, timeout=200)
-    assert outcome.returncode == 0, outcome.stderr
+    process = start("tests/programs/gradients.py", cwd=ROOT)
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
 
 
 def test_batches_that_cannot_be_shared_are_refused(towns, tmp_path):
     os.symlink(towns / "Data", tmp_path / "Data")
-    assert "--batch_size 8" in complains("train_cvusa.py", *SMALL, "--devices", 3, cwd=tmp_path)
-    assert "--micro_batch 3" in complains("train_cvusa.py", *SMALL, "--micro_batch", 3, cwd=tmp_path)
+    assert "--batch_size 8" in complains("train_cvusa.py", **SMALL, devices=3, cwd=tmp_path)
+    assert "--micro_batch 3" in complains("train_cvusa.py", **SMALL, micro_batch=3, cwd=tmp_path)
 
 
 def test_a_mistake_in_tf_config_is_one_line(towns, tmp_path, monkeypatch):
     os.symlink(towns / "Data", tmp_path / "Data")
     monkeypatch.setenv("TF_CONFIG", "{")
-    assert "TF_CONFIG" in complains("train_cvusa.py", *SMALL, cwd=tmp_path)
+    assert "TF_CONFIG" in complains("train_cvusa.py", **SMALL, cwd=tmp_path)
 
 
 WORKER = '{"cluster": {"worker": ["a:1", "b:%s"]}, "task": {"type": "worker", "index": %s}}'
@@ -259,7 +201,7 @@ def test_what_tf_config_must_not_be(config, monkeypatch):
 
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_process_that_waits_for_the_others_can_be_stopped(towns, tmp_path, number, code):
-    waiting, other = start_two("train_cvusa.py", ARGUMENTS, towns / "Data", tmp_path, ["--seed", "wrong"])
+    waiting, other = start_two("train_cvusa.py", FLAGS, towns / "Data", tmp_path, {"seed": "wrong"})
     for line in waiting.stdout:
         if line.startswith("waiting for 1 of 2 processes: localhost:"):
             break
@@ -280,7 +222,7 @@ def test_a_port_that_is_taken_is_named(monkeypatch):
 
 @pytest.mark.parametrize("number", ["100000", "1" + 30 * "0"])
 def test_more_devices_than_machines_have_are_refused(tmp_path, number):
-    assert "--devices" in complains("test_cvusa.py", "--devices", number, cwd=tmp_path)
+    assert "--devices" in complains("test_cvusa.py", devices=number, cwd=tmp_path)
 
 
 def test_a_gpu_that_tensorflow_does_not_see_is_named_with_the_remedy(tmp_path, monkeypatch):
@@ -328,5 +270,5 @@ def test_float32_is_float32_unless_tf32_is_asked_for():
 def test_a_cpu_without_bfloat16_ends_training_in_a_line(towns, tmp_path, monkeypatch):
     os.symlink(towns / "Data", tmp_path / "Data")
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
-    assert "computes it in software" in complains("train_cvusa.py", *SMALL, "--precision", "bfloat16", cwd=tmp_path)
+    assert "computes it in software" in complains("train_cvusa.py", **SMALL, precision="bfloat16", cwd=tmp_path)
     assert os.listdir(tmp_path) == ["Data"]

@@ -2,29 +2,19 @@
 
 import os
 import subprocess
-import sys
 
 import pytest
-from conftest import ROOT
-
-SCRIPT = """
-import sys
-sys.path.insert(0, {root!r})
-from runtime.errors import reported
-with reported():
-    for number in range({lines}):
-        print("line", number)
-    {end}
-"""
+from conftest import ROOT, command_of
 
 
 @pytest.mark.parametrize("lines", [1, 100_000])
-@pytest.mark.parametrize("end", ["pass", "sys.exit(0)", "print('more', flush=True)"])
+@pytest.mark.parametrize("end", ["at_once", "exit", "more"])
 def test_a_closed_pipe_ends_a_script_without_a_word(lines, end):
     reading, writing = os.pipe()
     os.close(reading)
     outcome = subprocess.run(
-        [sys.executable, "-c", SCRIPT.format(root=ROOT, lines=lines, end=end)],
+        [*command_of("tests/programs/printing.py"), str(lines), end],
+        env=os.environ | {"PYTHONPATH": ROOT},
         stdout=writing,
         stderr=subprocess.PIPE,
         text=True,
@@ -38,11 +28,7 @@ def test_help_may_be_cut_off():
     reading, writing = os.pipe()
     os.close(reading)
     outcome = subprocess.run(
-        [sys.executable, os.path.join(ROOT, "data_preparation.py"), "--help"],
-        stdout=writing,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=60,
+        [*command_of("data_preparation.py"), "--help"], stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60
     )
     os.close(writing)
     assert outcome.returncode in (0, 141) and outcome.stderr == ""  # argparse passes over what it cannot print

@@ -5,12 +5,10 @@ from runtime.errors import UserError
 import io
 import os
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, start
 
 from training.initial_weights import vgg16_npy
 
@@ -90,17 +88,11 @@ def test_a_hostile_file_ends_in_one_line(tmp_path):
     for name, pickled in hostile(tmp_path).items():
         write_npy(tmp_path / f"{name}.npy", pickled)
     # In a process of its own with little memory: pointers would crash it, and a memo of 2^30 entries never end.
-    code = (
-        "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))\n"
-        "from runtime.errors import UserError\nfrom training.pickled_arrays import vgg16_npy\n"
-        "for path in sys.argv[1:]:\n"
-        "    try: print('read', path, vgg16_npy(path))\n"
-        "    except UserError as error: print(error)"
-    )
     paths = sorted(str(path) for path in tmp_path.glob("*.npy"))
-    outcome = subprocess.run([sys.executable, "-c", code, *paths], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert outcome.returncode == 0, outcome.stderr
-    lines = outcome.stdout.splitlines()
+    process = start("tests/programs/hostile_arrays.py", *paths, cwd=ROOT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    lines = output.splitlines()
     assert len(lines) == len(paths)
     assert all(line.startswith(f"{path}: ") and "use Keras's file" in line for line, path in zip(lines, paths, strict=True))
     assert "mkdir" in lines[paths.index(str(tmp_path / "code.npy"))] and not (tmp_path / "trap").exists()

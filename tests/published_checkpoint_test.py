@@ -91,7 +91,7 @@ def test_the_authors_checkpoint_gives_their_descriptors_through_the_test_script(
     for view in ("sat", "grd"):
         weights |= recipe.vgg_weights(view) | recipe.spatial_weights(view, 4 * 20, config.aggregation[1])
     save_with_tensorflow_1(tmp_path / "Model/CVUSA/Trained/model.ckpt", weights)
-    output = succeeds("test_cvusa.py", "--save_descriptors", "d.npz", cwd=tmp_path)
+    output = succeeds("test_cvusa.py", save_descriptors="d.npz", cwd=tmp_path)
     assert os.path.join("Model", "CVUSA", "Trained", "model.ckpt") in output and "89.84" in output
     found, golden = np.load(tmp_path / "d.npz"), np.load(GOLDEN / "SAFA_8_polar_1.npz")
     for name in ("sat_descriptors", "grd_descriptors"):
@@ -141,11 +141,9 @@ def test_the_authors_training_continues_with_adams_moments_and_step(small, towns
     np.testing.assert_array_equal(slots["adam/VGG_sat_conv1_1_kernel_momentum"], 0.25 * weights[name])
     np.testing.assert_array_equal(slots["adam/VGG_sat_conv1_1_kernel_velocity"], weights[name] ** 2)
     os.symlink(towns / "Data", tmp_path / "Data")
-    command = ["train_cvusa.py", *SMALL, "--network_type", "SAFA_2", "--epochs", 371, "--continue_from", prefix]
-    assert "leave --init out" in complains(*command, cwd=tmp_path)
-    command.remove("--init")
-    command.remove("random")
-    output = succeeds(*command, cwd=tmp_path)
+    flags = SMALL | {"network_type": "SAFA_2", "epochs": 371, "continue_from": prefix}
+    assert "leave --init out" in complains("train_cvusa.py", **flags, cwd=tmp_path)
+    output = succeeds("train_cvusa.py", **flags | {"init": None}, cwd=tmp_path)
     assert "Adam's step 1110, 370 epochs done" in output and "epoch 371:" in output
 
 
@@ -291,7 +289,7 @@ def leave_data_out(prefix):
     [
         (break_data, "damaged"),
         (break_index, "cut off"),
-        (swap_index, "model.ckpt"),
+        (swap_index, "misshapen"),
         (put_nan, "VGG_sat/conv3_1/kernel"),
         (put_page, "HTML"),
         (leave_data_out, "needs both files"),
@@ -300,7 +298,7 @@ def leave_data_out(prefix):
 def test_a_broken_checkpoint_is_named_through_the_test_script(own_small, towns, damage, expected):
     os.symlink(towns / "Data", own_small.with_name("Data"))
     damage(own_small)
-    message = complains("test_cvusa.py", "--network_type", "SAFA_2", *SIZES, "--checkpoint", "model.ckpt", cwd=own_small.parent)
+    message = complains("test_cvusa.py", *SIZES, network_type="SAFA_2", checkpoint="model.ckpt", cwd=own_small.parent)
     assert expected in message
 
 
@@ -322,4 +320,4 @@ def test_what_is_no_checkpoint_is_named_through_the_test_script(towns, tmp_path)
         ("empty.ckpt", "empty"),
         ("missing.ckpt", "no checkpoint of this name"),
     ):
-        assert expected in complains("test_cvusa.py", "--checkpoint", name, cwd=tmp_path)
+        assert expected in complains("test_cvusa.py", checkpoint=name, cwd=tmp_path)

@@ -6,26 +6,15 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
-from conftest import ROOT, SMALL, complains, start, succeeds
+from conftest import ROOT, SMALL, command, complains, start, succeeds
 
 # With dropout, whose masks must go on too, and a checkpoint after every step.
-COMMAND = [
-    "train_cvact.py",
-    *[argument if argument != "1" else "0.8" for argument in SMALL],
-    "--network_type",
-    "SAFA_1",
-    "--epochs",
-    6,
-    "--deterministic",
-    "--save_every",
-    1,
-]
+SCRIPT = "train_cvact.py"
+FLAGS = SMALL | {"keep_prob": 0.8, "network_type": "SAFA_1", "epochs": 6, "deterministic": True, "save_every": 1}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +22,7 @@ def uninterrupted(towns, tmp_path_factory):
     """A folder with a run that was not stopped. Not to be changed."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     os.symlink(towns / "Data", folder / "Data")
-    succeeds(*COMMAND, cwd=folder)
+    succeeds(SCRIPT, **FLAGS, cwd=folder)
     return folder
 
 
@@ -74,13 +63,13 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(uninterrup
     run_folder = tmp_path / "Model/CVACT/SAFA_1/polar_1"
     moments = random.Random(1)
     for _ in range(4):
-        process = start(*COMMAND, cwd=tmp_path)
+        process = start(SCRIPT, **FLAGS, cwd=tmp_path)
         wait_for_checkpoint(process, run_folder, newest(run_folder) + moments.randrange(3))
         time.sleep(moments.random() / 20)  # somewhere in a step, a validation or the writing of a checkpoint
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert process.returncode == -signal.SIGKILL
-    assert "going on after epoch" in succeeds(*COMMAND, cwd=tmp_path)
+    assert "going on after epoch" in succeeds(SCRIPT, **FLAGS, cwd=tmp_path)
     assert_same(tmp_path, uninterrupted)
     settings = json.loads((run_folder / "config.json").read_text())
     assert len(settings["sessions"]) == 5 and settings["sessions"][0]["packages"]["tensorflow"]
@@ -90,8 +79,8 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(uninterrup
 @pytest.mark.parametrize("number, code, moment", [(signal.SIGTERM, 143, "step 1"), (signal.SIGINT, 130, "step 3")])
 def test_a_signal_saves_first_and_the_run_goes_on_with_the_same_bits(uninterrupted, tmp_path, number, code, moment):
     os.symlink(uninterrupted / "Data", tmp_path / "Data")
-    command = [argument if argument != 1 else "10min" for argument in COMMAND]  # nothing else saves within an epoch
-    process = start(*command, "--log_every", 1, cwd=tmp_path)
+    flags = FLAGS | {"save_every": "10min", "log_every": 1}  # nothing else saves within an epoch
+    process = start(SCRIPT, **flags, cwd=tmp_path)
     for line in process.stdout:
         if line.startswith(f"epoch 2, {moment}"):  # after the third step comes the validation
             process.send_signal(number)
@@ -99,27 +88,22 @@ def test_a_signal_saves_first_and_the_run_goes_on_with_the_same_bits(uninterrupt
     _, errors = process.communicate()
     assert process.returncode == code
     assert f"stopped by {number.name}; epoch 2 is saved" in errors and "Traceback" not in errors
-    assert "going on after epoch" in succeeds(*COMMAND, cwd=tmp_path)
+    assert "going on after epoch" in succeeds(SCRIPT, **FLAGS, cwd=tmp_path)
     assert_same(tmp_path, uninterrupted)
 
 
 def test_a_full_disk_ends_with_one_line_and_the_checkpoints_before_it_stay(uninterrupted, tmp_path):
     os.symlink(uninterrupted / "Data", tmp_path / "Data")
-    succeeds(*[argument if argument != 6 else 2 for argument in COMMAND], cwd=tmp_path)
+    succeeds(SCRIPT, **FLAGS | {"epochs": 2}, cwd=tmp_path)
     run_folder = tmp_path / "Model/CVACT/SAFA_1/polar_1"
     size = max(path.stat().st_size for path in run_folder.glob("ckpt-*.data*"))
-    # No file may grow to the size of a checkpoint: writing fails in the middle, as on a full disk.
-    limited = (
-        f"import resource, runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size // 2}, {size // 2})); sys.path.insert(0, {ROOT!r}); "
-        f"sys.argv = {[str(argument) for argument in COMMAND]!r}; "
-        f"runpy.run_path({os.path.join(ROOT, COMMAND[0])!r}, run_name='__main__')"
-    )
-    outcome = subprocess.run([sys.executable, "-c", limited], cwd=tmp_path, capture_output=True, text=True, timeout=200)
-    assert outcome.returncode == 2, outcome.stderr
-    lines = outcome.stderr.strip().splitlines()
+    words = size // 2, os.path.join(ROOT, SCRIPT), *command(**FLAGS)
+    process = start("tests/programs/small_files.py", *words, cwd=tmp_path)  # writing fails in the middle of a checkpoint
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 2, errors
+    lines = errors.strip().splitlines()
     assert len(lines) == 1 and "cannot be written" in lines[0] and "free some space" in lines[0]
-    succeeds(*COMMAND, cwd=tmp_path)
+    succeeds(SCRIPT, **FLAGS, cwd=tmp_path)
     assert_same(tmp_path, uninterrupted)
 
 
@@ -127,25 +111,25 @@ def test_other_settings_and_other_data_are_refused_with_both_values(uninterrupte
     for name in ("Data", "Model"):
         os.symlink(uninterrupted / name, tmp_path / name)
     for flag, value, expected in (
-        ("--precision", "bfloat16", "--precision float32, not bfloat16"),
-        ("--clip_norm", "2", "--clip_norm None, not 2.0"),
-        ("--schedule", "cosine", "--schedule constant, not cosine"),
+        ("precision", "bfloat16", "--precision float32, not bfloat16"),
+        ("clip_norm", 2, "--clip_norm None, not 2.0"),
+        ("schedule", "cosine", "--schedule constant, not cosine"),
     ):
-        assert expected in complains(*COMMAND, flag, value, cwd=tmp_path)
+        assert expected in complains(SCRIPT, **FLAGS | {flag: value}, cwd=tmp_path)
     os.unlink(tmp_path / "Model")
     shutil.copytree(uninterrupted / "Model", tmp_path / "Model")
     settings = tmp_path / "Model/CVACT/SAFA_1/polar_1/config.json"
     settings.write_text(settings.read_text().replace('"train_pairs": 24', '"train_pairs": 30'))
-    assert "train_pairs 30, and now 24" in complains(*COMMAND, cwd=tmp_path)
+    assert "train_pairs 30, and now 24" in complains(SCRIPT, **FLAGS, cwd=tmp_path)
 
 
 def test_a_second_run_in_the_same_folder_is_refused(uninterrupted, tmp_path):
     os.symlink(uninterrupted / "Data", tmp_path / "Data")
-    command = [argument if argument != 6 else 2000 for argument in COMMAND]
-    first = start(*command, cwd=tmp_path)
+    flags = FLAGS | {"epochs": 2000}
+    first = start(SCRIPT, **flags, cwd=tmp_path)
     try:
         wait_for_checkpoint(first, tmp_path / "Model/CVACT/SAFA_1/polar_1", 0)
-        assert "another run is training there" in complains(*command, cwd=tmp_path)
+        assert "another run is training there" in complains(SCRIPT, **flags, cwd=tmp_path)
         assert first.poll() is None
     finally:
         first.kill()
@@ -154,8 +138,8 @@ def test_a_second_run_in_the_same_folder_is_refused(uninterrupted, tmp_path):
 
 def test_final_weights_are_also_keras_weights(uninterrupted, tmp_path):
     final = uninterrupted / "Model/CVACT/SAFA_1/polar_1/final.weights.h5"
-    command = ["test_cvact.py", "--network_type", "SAFA_1", "--result_dir", tmp_path, "--save_descriptors"]
-    succeeds(*command, tmp_path / "keras.npz", "--checkpoint", final, cwd=uninterrupted)
-    succeeds(*command, tmp_path / "ours.npz", "--checkpoint", final.parent, cwd=uninterrupted)
+    for name, checkpoint in (("keras.npz", final), ("ours.npz", final.parent)):
+        files = {"result_dir": tmp_path, "save_descriptors": tmp_path / name}
+        succeeds("test_cvact.py", network_type="SAFA_1", checkpoint=checkpoint, **files, cwd=uninterrupted)
     one, other = (np.load(tmp_path / name)["sat_descriptors"] for name in ("keras.npz", "ours.npz"))
     np.testing.assert_array_equal(one, other)

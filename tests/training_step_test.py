@@ -9,7 +9,6 @@ import tensorflow as tf
 from input_data import Batch
 from settings import NetworkConfig, TrainingConfig
 from spatial_net import network
-from training.log import TrainingLog, read_lines
 from training.step import adam, batch_loss, learning_rate_schedule, training_step
 from VGG import Dropout
 
@@ -80,21 +79,3 @@ def test_learning_rates_are_constant_or_fall_to_0_after_a_warm_up():
     np.testing.assert_allclose(rates("constant", 10, 100), [0, 5e-6, 1e-5, 1e-5, 1e-5], atol=1e-12)
     np.testing.assert_allclose(rates("cosine", 10, 100), [0, 5e-6, 1e-5, 5e-6, 0], atol=1e-12)
     np.testing.assert_allclose(rates("cosine", 0, 100)[::4], [1e-5, 0], atol=1e-12)
-
-
-def test_two_runs_that_share_a_csv_file_lose_no_line(tmp_path):
-    path = str(tmp_path / "Result/a.csv")
-    recalls = {"1": 0.5, "5": 1.0, "10": 1.0, "1%": 0.5}
-    for name in ("one", "other"):
-        (tmp_path / name).mkdir()
-        log = TrainingLog(path, str(tmp_path / name))
-        assert (log.put_foreign_lines_aside() is None) == (name == "one")
-        for epoch in (1, 2):
-            log.epoch(epoch, {"one": 0.25, "other": 0.75}[name], recalls, 1.0, 10.0, epoch)
-    log = TrainingLog(path, str(tmp_path / "one"))  # goes on
-    kept = log.put_foreign_lines_aside()
-    log.epoch(3, 0.2, recalls, 1.0, 10.0, 3)
-    assert [line[:2] for line in read_lines(path)] == [["1", "0.250000"], ["2", "0.250000"], ["3", "0.200000"]]
-    assert [line[:2] for line in read_lines(kept)] == [["1", "0.750000"], ["2", "0.750000"]]
-    log.epoch(2, 0.3, recalls, 1.0, 10.0, 2)  # an epoch that is repeated takes the place of its line and later ones
-    assert [line[:2] for line in read_lines(path)] == [["1", "0.250000"], ["2", "0.300000"]]

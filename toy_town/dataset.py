@@ -6,7 +6,7 @@ each view, so that the layout has to decide. A run that was stopped goes on with
 the settings only.
 """
 
-from runtime.command_line import Parser, at_least
+from runtime.command_line import WORKERS, Parser, at_least
 from runtime.errors import UserError
 from runtime.files import PARTIAL, ordinary, remove_abandoned, write_whole
 from runtime.worker_pool import available_cores, worker_map
@@ -283,7 +283,11 @@ def parser():
     result.add_argument("--test", type=count, default=200, metavar="N", help="test places, in another part of the town")
     result.add_argument("--seed", type=at_least(int, 0, 2**31 - 1), default=1, metavar="S", help="which town")
     result.add_argument(
-        "--workers", type=at_least(int, 1, 1024), default=available_cores(), metavar="W", help="processes, of about 500 MB each"
+        "--workers",
+        type=at_least(int, 1, 1024),
+        default=available_cores(),
+        metavar="W",
+        help=f"{WORKERS}, of about 500 MB each",
     )
     result.add_argument(
         "--data_dir",
