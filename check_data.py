@@ -1,9 +1,9 @@
 """Check a dataset before it is trained or tested on: counts, files, prepared files, leaks, pairs that do not match.
 
-Decodes every image, and makes every prepared file anew in memory to compare it. What it cannot tell: whether a single
+Decodes every image, and makes every prepared file again in memory to compare it. What it cannot tell: whether a single
 panorama belongs to its tile, where the ground around looks alike everywhere; whether a panorama is turned by 180 degrees,
 where streets look alike ahead and behind (it says so); whether an image is a copy of another one that was saved again;
-whether a place's position is right; that a JPEG's bytes were changed so that it still decodes to its end (JPEG has no
+whether a place's position is right; that a JPEG's bytes were changed where it still decodes to its end (JPEG has no
 checksums, PNG has).
 Exit code 0: nothing wrong; 1: problems, which are listed; 2: the dataset cannot be read at all.
 """

@@ -34,7 +34,7 @@ def main(argv=None):
     name = os.path.basename(args.target)
     if not name or not to_keras and name.endswith((".h5", ".keras", INDEX, DATA)):
         raise UserError(
-            f"TARGET {args.target!r}: name a file *{KERAS_ENDING}, or a checkpoint such as model.ckpt, of "
+            f"TARGET {args.target!r}: name a file *{KERAS_ENDING}, or a checkpoint: model.ckpt, for instance, of "
             f"which model.ckpt{INDEX} and model.ckpt{DATA} are made"
         )
     written = [args.target] if to_keras else [args.target + INDEX, args.target + DATA]

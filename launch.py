@@ -1,6 +1,6 @@
 """What the training and the test scripts do before there is a network: flags, settings, and a check of the data.
 
-TensorFlow is imported last, so that a mistake is reported within a second.
+TensorFlow is imported last: a mistake is reported within a second.
 """
 
 from runtime.cluster import is_chief

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 HEIGHT, WIDTH = 112, 616  # of a polar map, in pixels (paper, section 4)
-ROWS_AT_A_TIME = 8  # so that what is computed stays in the processor's cache
+ROWS_AT_A_TIME = 8  # what is computed then stays in the processor's cache
 
 
 def sample_coordinates(size, height=HEIGHT, width=WIDTH):

@@ -127,7 +127,7 @@ class NetworkConfig:
 
     @property
     def is_papers(self):
-        """Whether sizes and backbone are the paper's, so that its weights fit and its recalls compare."""
+        """Whether sizes and backbone are the paper's: its weights fit and its recalls compare."""
         return self == NetworkConfig(self.network_type, self.polar)
 
     def __str__(self):

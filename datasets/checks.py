@@ -117,7 +117,7 @@ class CheckedPair:
 
     Attributes:
         files: for each of `check_pair`'s paths None or a dict: "path", "error" (None or "missing" or text), "size"
-            (height, width), "kinds" (a list such as ["grey-scale"]), "digest" (of the file's bytes, or None).
+            (height, width), "kinds" (["grey-scale"], for instance), "digest" (of the file's bytes, or None).
         origin: how the polar map was made: "published", "unstretched", "other", or None where it cannot be told.
         panorama_agrees: whether the prepared panorama is made from the panorama; None where it cannot be told.
         colours: (2, rows, columns, 3) float32 of the polar map and the panorama, or None.
@@ -133,7 +133,7 @@ def check_pair(prepare_panorama, paths):
     """All that the files of one pair tell; the function of a worker process.
 
     Args:
-        prepare_panorama: how a panorama is prepared, such as `preparation.street_view`; None: it is not.
+        prepare_panorama: how a panorama is prepared (`preparation.street_view`); None: it is not.
         paths: (aerial tile, panorama, polar map, prepared panorama or None).
 
     Returns:

@@ -19,7 +19,7 @@ class Pairs:
 
     Attributes:
         dataset: Dataset.
-        split: name, such as "train".
+        split: name: "train", for instance.
         reference: POLAR or AERIAL.
         ids: Q strings.
         sat_paths: N file paths of the references, of that kind.
@@ -96,8 +96,8 @@ class Dataset:
         prepared_dir: folder for the prepared files (default: `data_dir`).
 
     Attributes:
-        name: of its result folders, such as "CVACT_test".
-        splits: names, such as ("train", "val").
+        name: of its result folders: "CVACT_test", for instance.
+        splits: names: ("train", "val"), for instance.
         published_counts: {split: number of pairs as published}.
         tile_size, panorama_size: (height, width) in pixels, as published.
         query_size: (height, width) of the panoramas that the network reads, prepared or not.

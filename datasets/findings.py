@@ -8,10 +8,10 @@ class Finding:
     """Something worth saying about a dataset.
 
     Attributes:
-        check: its name, such as "missing".
-        split: such as "train", or "" for the whole dataset.
+        check: its name: "missing", for instance.
+        split: its name, or "" for the whole dataset.
         count: how many files, pairs or places.
-        text: for a person: what it is, and what follows.
+        text: what it is, and what follows.
         problem: whether it is one; else a note.
         examples: the files or ids.
     """

@@ -1,4 +1,4 @@
-"""Decoded images of the network's size, kept in memory or on disk, so that later epochs decode nothing."""
+"""Decoded images of the network's size, kept in memory or on disk: later epochs decode nothing."""
 
 from runtime.errors import UserError
 from runtime.files import check_space, ordinary, partial_path, read_json, remove_abandoned, write_whole
@@ -181,7 +181,7 @@ def _counts(pairs):
 
 
 def _allocate(path):
-    """Take the space of a new mapped file at once, so that a full disk is an error here."""
+    """Take the space of a new mapped file at once: a full disk is an error here."""
     if hasattr(os, "posix_fallocate"):
         with open(path, "r+b") as file:
             try:

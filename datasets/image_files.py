@@ -65,7 +65,7 @@ def read_image(path, size=None):
         (height, width, 3) uint8, BGR, the pixels as they are stored: north is up whatever a camera's tag says.
 
     Raises:
-        ImageError: the file is missing, empty, truncated, damaged so that a part of it cannot be decoded, neither JPEG
+        ImageError: the file is missing, empty, truncated, damaged and therefore decoded in part only, neither JPEG
             nor PNG, not of this size, or too large. OpenCV left to itself fills the missing part of a JPEG with grey
             and says nothing.
     """
@@ -113,7 +113,7 @@ def read_input(path, shape):
 def image_size(path):
     """Height and width in pixels from the header of a JPEG or PNG file that is also whole at its end.
 
-    Reads a few kilobytes, so that tens of thousands of files are checked before a long run begins.
+    Reads a few kilobytes: tens of thousands of files are checked before a long run begins.
 
     Returns:
         (height, width).
@@ -240,12 +240,12 @@ def _jpeg_size(content):
 
 
 def write_image(path, image, options=()):
-    """Write an image so that `path` is only ever absent or whole: encode, write beside it, rename.
+    """Write an image; `path` is only ever absent or whole: encode, write beside it, rename.
 
     Args:
         path: the file; its extension chooses the format. Its folder must exist.
         image: (height, width, 3) uint8, BGR.
-        options: OpenCV's encoder options, such as `(cv2.IMWRITE_PNG_COMPRESSION, 1)`.
+        options: OpenCV's encoder options: `(cv2.IMWRITE_PNG_COMPRESSION, 1)`, for instance.
 
     Raises:
         OSError: the disk is full or the folder cannot be written; nothing is left behind.

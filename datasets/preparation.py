@@ -47,7 +47,7 @@ def street_view(panorama):
     """CVACT's prepared query: the middle half of a 360 x 180 degree panorama, resized by area.
 
     Args:
-        panorama: (H, 2H, 3) uint8; 832 x 1664 in the dataset, so that rows 208 to 623 are kept.
+        panorama: (H, 2H, 3) uint8; 832 x 1664 in the dataset, of which rows 208 to 623 are kept.
 
     Returns:
         (112, 616, 3) uint8.
@@ -61,7 +61,7 @@ class Preparation:
     """Files that `data_preparation.py` makes of a folder's images.
 
     Attributes:
-        title: for messages, such as "CVUSA polar maps".
+        title: for messages: "CVUSA polar maps", for instance.
         source_dir, target_dir: folders of the images and of the prepared files.
         published_size: (height, width) of the dataset's images.
         transform: (H, W, 3) uint8 -> (112, 616, 3) uint8; None: `polar_map`, with the run's stretch.
@@ -104,7 +104,7 @@ def plan(job):
     twice = [name for name, count in collections.Counter(files.values()).items() if count > 1]
     if twice:
         raise UserError(
-            f"{source_dir}: {len(twice):,} prepared files would have two sources, such as "
+            f"{source_dir}: {len(twice):,} prepared files would have two sources, the first "
             f"{shortened(twice[0])}; leave one of them there"
         )
     sizes = collections.Counter()
@@ -229,7 +229,7 @@ def _keep_note(folder, stretch, overwrite):
                 f"{_made(stretch)}; {'leave out' if before else 'add'} --no_stretch to go on with those, or add "
                 "--overwrite to make all of them again"
             )
-        for name in finished:  # so that a run that is stopped leaves one kind only
+        for name in finished:  # a run that is stopped leaves one kind only
             os.unlink(os.path.join(folder, name))
     if not os.path.exists(path) or before != stretch:
         write_whole(path, json.dumps({"stretch": stretch}).encode())

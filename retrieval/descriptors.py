@@ -15,7 +15,7 @@ VIEWS = "satellite", "ground"
 
 
 class DescriptorExtractor:
-    """Computes descriptors with the two branches of a network. Made once, so that each branch is traced once.
+    """Computes descriptors with the two branches of a network. Make it once: each branch is then traced once.
 
     Args:
         network: keras.Model of `spatial_net.network`, made in the distribution's scope.

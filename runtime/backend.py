@@ -51,7 +51,7 @@ if "tensorflow" not in sys.modules:
 
 
 def devices():
-    """The devices that TensorFlow computes on, for a person: "2 GPUs" or "CPU"."""
+    """Name the devices that TensorFlow computes on: "2 GPUs" or "CPU"."""
     import tensorflow
 
     gpus = len(tensorflow.config.list_physical_devices("GPU"))

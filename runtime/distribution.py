@@ -123,7 +123,7 @@ class Distribution:
         """Refuse to continue if another process of the run says something else.
 
         Args:
-            text: what all of them must say, such as their settings.
+            text: what all of them must say: their settings, for instance.
 
         Raises:
             UserError: in all processes.

@@ -40,7 +40,7 @@ class Stopped(BaseException):
 
     Attributes:
         signal: its number.
-        kept: what was saved, for a person.
+        kept: what was saved, as the line says it.
     """
 
     def __init__(self, number, kept="what was saved before is kept"):
@@ -53,7 +53,7 @@ def reported():
     """Run a script's main function: exit code 2 and a line for a `UserError` or a file that fails, 130 for Ctrl-C
     (143 for SIGTERM where a script answers that), 141 where nobody reads the output any more (`... | head -1`).
 
-    Anything else is a bug of ours and keeps its traceback.
+    Anything else is a bug and keeps its traceback.
     """
     script = _script_name()
     if signal.getsignal(signal.SIGINT) is _end_at_once:
@@ -98,13 +98,13 @@ def importing():
 
 
 def first_line(error):
-    """What an exception of a library says, in a line that fits into one of ours."""
+    """The first line of a library's exception, short enough to be quoted in a message."""
     lines = str(getattr(error, "message", "") or error).splitlines() or [type(error).__name__]
     return re.sub(r"^\{\{.*?\}\} ?", "", lines[0])[:300]  # without the name of TensorFlow's operation
 
 
 def shortened(text, most=200):
-    """A name that a file or a user gave, as it fits into a line of ours: no control characters, its middle left out."""
+    """Shorten a name that a file or a user gave until it can be quoted: no control characters, its middle left out."""
     text = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(text))
     return text if len(text) <= most else f"{text[: most // 2]}[...]{text[-(most // 2) :]}"
 

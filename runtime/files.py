@@ -59,8 +59,8 @@ def read_json(path):
 def write_whole(path, content, durable=True):
     """Write bytes to `path` under a temporary name, then rename: readers and a killed run see all of it or none.
 
-    The temporary name holds machine and process, so that several runs may write the same folder. `durable` waits for
-    the disk, so that not even a power cut leaves an empty file; tens of thousands of images are checked instead.
+    The temporary name holds machine and process, so several runs may write the same folder. `durable` waits for
+    the disk, so not even a power cut leaves an empty file; tens of thousands of images are checked instead.
     """
     partial = partial_path(path)
     try:

@@ -16,7 +16,7 @@ def session():
     for name in PACKAGES:
         try:
             packages[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # such as OpenCV from another package than ours
+        except importlib.metadata.PackageNotFoundError:  # OpenCV may come from another package
             packages[name] = None
     return {
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),

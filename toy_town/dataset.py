@@ -1,8 +1,8 @@
 """Render a procedural town as a dataset in the exact layout of CVUSA or CVACT, whose images may not be passed on.
 
-Every place is an aerial tile and a 360 degree panorama of the same height field, so that what lies at an azimuth in one
-lies at that azimuth in the other. All places share one palette, and light, season, tint and exposure are drawn anew for
-each view, so that the layout has to decide. A run that was stopped goes on with the same command; the files depend on
+Every place is an aerial tile and a 360 degree panorama of the same height field: what lies at an azimuth in one lies at that
+azimuth in the other. All places share one palette, and each view has its own light, season, tint and exposure, so only the
+layout tells places apart. A run that was stopped goes on with the same command; the files depend on
 the settings only.
 """
 
@@ -35,7 +35,7 @@ DISTRICT = 6  # blocks along one side of what is drawn at once: more memory, but
 SPREAD = 30.0  # metres between the test places of the toy CVUSA
 JPEG = (cv2.IMWRITE_JPEG_QUALITY, 92)
 CANBERRA = (693000.0, 6090000.0)  # metres, UTM easting and northing of the town's origin
-RENDERER = 1  # raise it when the pictures change, so that an interrupted dataset is not finished with other pictures
+RENDERER = 1  # raise it when the pictures change: an interrupted dataset must not be finished with other pictures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +141,7 @@ def render_dataset(settings, data_dir, workers=1, progress=None):
     for number, district in enumerate(districts):
         jobs.setdefault(district, []).append(number)
     jobs = [(settings, folder, numbers, positions[numbers]) for numbers in jobs.values()]
-    jobs.sort(key=lambda job: -len(job[2]))  # so that no worker is left with a large one at the end
+    jobs.sort(key=lambda job: -len(job[2]))  # no worker is left with a large one at the end
     with worker_map(min(workers, len(jobs))) as parallel_map:
         for count in parallel_map(_render_district, jobs):
             if progress is not None:
@@ -188,7 +188,7 @@ def _claim(folder, settings):
         )
     os.makedirs(folder, exist_ok=True)
     write_whole(note, (json.dumps(wanted, indent=1) + "\n").encode())
-    # Folders come after the note, so that a run that is killed here can go on.
+    # Folders come after the note: a run that is killed here can go on.
 
 
 def _render_district(job):
@@ -267,7 +267,7 @@ def _write_mat(folder, settings, positions):
 def _height_by_width(text):
     height, _, width = text.lower().partition("x")
     if not (height.isdigit() and width.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH, such as 112x616")
+        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH, for instance 112x616")
     height, width = int(height), int(width)
     if not (16 <= height <= 4096 and 32 <= width <= 8192):
         raise argparse.ArgumentTypeError(f"{text} is not between 16x32 and 4096x8192 pixels")
@@ -333,7 +333,7 @@ def main(argv=None):
         )
     if arguments.dataset == "cvusa" and not same_ratio((height, width), panorama):
         raise UserError(
-            f"--panorama_size {height}x{width}: cvusa's panoramas are 5.5 times as wide as high; choose a size such as 112x616"
+            f"--panorama_size {height}x{width}: cvusa's panoramas are 5.5 times as wide as high; choose 112x616, for instance"
         )
     settings = Settings(
         arguments.dataset,

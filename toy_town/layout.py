@@ -87,7 +87,7 @@ class Town:
         """Crossroads (a, b): metres east and south."""
         if (a, b) not in self._nodes:
             x, y = BLOCK * a, BLOCK * b
-            p = self._phases  # a slow bend, so that not all streets run north and east
+            p = self._phases  # a slow bend: not all streets run north and east
             x, y = (
                 x + 30 * math.sin(y / 95 + p[0]) + 14 * math.sin(x / 120 + p[1]),
                 y + 30 * math.sin(x / 95 + p[2]) + 14 * math.sin(y / 120 + p[3]),
@@ -219,7 +219,7 @@ def _draw_roads(scene, roads):
 
 
 def _sides(town, a, b):
-    """The four roads around a block, walked clockwise as seen from above, so that the block is on the right."""
+    """The four roads around a block, walked clockwise as seen from above: the block is on the right."""
     sides = []
     for road, backwards in (
         (town.road(a, b, False), False),

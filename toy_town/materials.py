@@ -1,4 +1,4 @@
-"""Materials: one byte per cell names the material, so that a view recolours the town by a palette of 256 colours."""
+"""Materials: one byte per cell names the material, and a view recolours the town by a palette of 256 colours."""
 
 import functools
 

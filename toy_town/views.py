@@ -145,7 +145,7 @@ def _shade(scene, look, row, column, half, stride):
     margin = reach * coarse
     rows, columns = scene.height.shape
     above, left = max(0, first_row - margin), max(0, first_column - margin)
-    # Aligned with the square, so that cell (0, 0) of the square is sampled.
+    # Aligned with the square: its cell (0, 0) is sampled.
     above, left = above + (first_row - above) % coarse, left + (first_column - left) % coarse
     part = (
         slice(above, min(rows, first_row + size * coarse + margin), coarse),
@@ -176,7 +176,7 @@ def _shade(scene, look, row, column, half, stride):
 
 @functools.lru_cache(maxsize=4)
 def _sensor_noise(down, across):
-    """Noise of standard deviation 32 around 128, (1024 * down, 1024 * across, 3) uint8; drawing it anew would take longest."""
+    """Noise of standard deviation 32 around 128, (1024 * down, 1024 * across, 3) uint8; made once, as it takes longest."""
     noise = np.random.default_rng(11).standard_normal((1024, 1024, 3), dtype=np.float32)
     return np.tile(np.clip(128 + 32 * noise, 0, 255).astype(np.uint8), (down, across, 1))
 

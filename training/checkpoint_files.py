@@ -119,7 +119,7 @@ def _newest(folder):
     found = [name.removesuffix(INDEX) for name in _indices(folder)]
     if not found:
         raise UserError(
-            f"{folder}: a folder without a checkpoint in it (no file *{INDEX}); name a checkpoint, such as "
+            f"{folder}: a folder without a checkpoint in it (no file *{INDEX}); name a checkpoint, for instance "
             f"{os.path.join(folder, 'model.ckpt')}, or train first"
         )
 

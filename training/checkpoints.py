@@ -143,7 +143,7 @@ class RunCheckpoints:
             return
         if not all(np.isfinite(variable.numpy()).all() for variable in self._weights.values()):
             raise UserError(
-                f"{self.folder}: the weights are not finite any more, so that they are not saved; those of "
+                f"{self.folder}: the weights are no longer finite and are not saved; those of "
                 "the checkpoints before are. Use a lower --learning_rate with another --model_dir"
             )
         if best:
@@ -249,7 +249,7 @@ def load_weights(network, path, kind, description):
     wrong = [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]
     if wrong:
         raise UserError(
-            f"{path}: {len(wrong)} weights are not finite, such as {wrong[0]}; the network that it holds "
+            f"{path}: {len(wrong)} weights are not finite, the first {wrong[0]}; the network that it holds "
             "has diverged: use an earlier checkpoint"
         )
     for name, tensor in tensors.items():

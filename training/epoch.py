@@ -55,7 +55,7 @@ class SaveClock:
         return number % self._every == 0
 
     def saved(self):
-        """Begin to count anew."""
+        """Count from now on."""
         self._since = time.monotonic()
 
 
@@ -88,7 +88,7 @@ class Meter:
         self._losses.append(loss)
 
     def rates(self):
-        """{"loss", "pairs/s", "input wait": share of the time}, and begin anew."""
+        """{"loss", "pairs/s", "input wait": share of the time}; then count from now on."""
         seconds, steps = time.perf_counter() - self._began, len(self._losses)
         rates = {
             "loss": sum(self._losses) / steps,

@@ -54,7 +54,7 @@ def vgg16_npy(path):
     except UserError:
         raise
     except Exception:  # whatever broken bytes lead the unpickler to
-        raise UserError(f"{path}: not a dict of arrays such as conv1_1: [kernel, bias]; {REMEDY}") from None
+        raise UserError(f"{path}: not a dict of arrays, conv1_1: [kernel, bias] and so on; {REMEDY}") from None
 
 
 def _check_operations(pickled, path):

@@ -77,7 +77,7 @@ def optimizer_state(path, reader, variables):
     }
     if lacking:
         raise UserError(
-            f"{path}: {len(lacking)} of Adam's variables are missing or misshapen, such as {lacking[0]}: "
+            f"{path}: {len(lacking)} of Adam's variables are missing or misshapen, the first {lacking[0]}: "
             "the checkpoint holds no training state; use it with --init instead"
         )
     power, expected = float(powers["beta2_power"]), BETAS["beta2_power"] ** (step + 1)

@@ -91,7 +91,7 @@ def training_step(network, optimizer, loss, strategy=None, micro_batch=None, cli
 
     Returns:
         Function of an input_data.Batch, spread by `Distribution.spread`, that updates the weights (and a network's other
-        state, such as the means of a BatchNormalization, averaged over replicas) and returns the loss before the update,
+        state, for instance the means of a BatchNormalization, averaged over replicas) and returns the loss before the update,
         () float32.
     """
     strategy = strategy or tf.distribute.get_strategy()
