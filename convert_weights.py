@@ -48,21 +48,21 @@ def main(argv=None):
 
     with importing():
         import spatial_net
-        from training import checkpoints, published_checkpoint
+        from training import published_checkpoint, weights
     network = spatial_net.network(config)
-    variables = checkpoints.network_weights(network)
+    variables = weights.network_weights(network)
 
     def load(path, kind):
-        aside = checkpoints.load_weights(network, path, kind, config)
+        aside = weights.load_weights(network, path, kind, config)
         if to_keras:
-            if (note := checkpoints.left_aside_note(path, aside)) is not None:
+            if (note := weights.left_aside_note(path, aside)) is not None:
                 print(note)
             return 0, None
-        return checkpoints.optimizer_state(path, kind, variables)
+        return weights.optimizer_state(path, kind, variables)
 
     step, moments = use_checkpoint(args.source, load)
     if to_keras:
-        checkpoints.write_keras_weights(args.target, network)
+        weights.write_keras_weights(args.target, network)
     else:
         published_checkpoint.write(args.target, {name: variable.numpy() for name, variable in variables.items()}, step, moments)
         print(f"Adam's moments and step: {'none in SOURCE, written as not begun' if moments is None else step}")

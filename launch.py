@@ -154,7 +154,7 @@ def _loaded(distribution, config, precision, source):
     """A DescriptorExtractor of a network with the weights that a path names, and the path of these."""
     from retrieval.descriptors import DescriptorExtractor
     from spatial_net import network
-    from training.checkpoints import left_aside_note, load_weights, network_variables
+    from training.weights import left_aside_note, load_weights, network_variables
 
     with distribution.strategy.scope():
         model = network(config, precision=precision)

@@ -21,11 +21,12 @@ import convert_weights
 from settings import NetworkConfig, TrainingConfig
 from spatial_net import network
 from training.checkpoint_files import find_checkpoint, use_checkpoint
-from training.checkpoints import RunCheckpoints, load_weights
+from training.checkpoints import RunCheckpoints
 from training.log import TrainingLog, read_lines
 from training.pickled_arrays import vgg16_npy
 from training.run_folder import RunNote, read_note
 from training.step import adam
+from training.weights import load_weights
 
 CONFIG = NetworkConfig("SAFA_1", 1, 32, 64, 64, 1 / 64)
 FLAGS = [f"--{name}={value}" for name, value in dataclasses.asdict(CONFIG).items() if name != "polar"]

@@ -19,9 +19,9 @@ from golden_numbers import GOLDEN
 from settings import NetworkConfig
 from spatial_net import network
 from training import checkpoint_files, published_checkpoint
-from training.checkpoints import load_weights, network_variables
 from training.initial_weights import continue_published, initialise
 from training.run import adam
+from training.weights import load_weights, network_variables
 
 SIZES = ["--height", "32", "--width", "128", "--aerial_size", "64", "--width_multiplier", "0.05"]
 CONFIG = NetworkConfig("SAFA_2", 1, 32, 128, 64, 0.05)

@@ -9,9 +9,9 @@ import keras
 
 from training import published_checkpoint
 from training.checkpoint_files import KERAS, NUMPY, TENSORFLOW, use_checkpoint
-from training.checkpoints import left_aside_note, load_weights, network_weights, slot_path
 from training.pickled_arrays import vgg16_npy
 from training.tensorflow_files import open_checkpoint
+from training.weights import left_aside_note, load_weights, network_weights, slot_path
 from VGG import VGG16
 
 KERAS_FILE = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"

@@ -24,12 +24,13 @@ from report.tables import recall_line, tie_warning
 from retrieval.descriptors import DescriptorExtractor
 from retrieval.evaluation import evaluate
 from spatial_net import network as build_network
-from training.checkpoints import RunCheckpoints, write_keras_weights
+from training.checkpoints import RunCheckpoints
 from training.epoch import Meter, SaveClock, outcomes
 from training.initial_weights import continue_published, initialise
 from training.log import TrainingLog, read_lines
 from training.run_folder import RunNote, data_identity, read_note, write_note
 from training.step import adam, batch_loss, learning_rate_schedule, training_step
+from training.weights import write_keras_weights
 
 LOCK = ".lock"  # held by the process that trains in a folder
 FINAL = "final.weights.h5"
