@@ -70,7 +70,7 @@ class DescriptorExtractor:
     def _traced(self, branch):
         strategy = self.distribution.strategy
 
-        @tf.function(reduce_retracing=True)
+        @tf.function(reduce_retracing=True, autograph=False)
         def forward(images):
             found = strategy.run(lambda part: gather_rows(branch(part, training=False)), (images,))
             return strategy.experimental_local_results(found)[0]

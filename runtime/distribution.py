@@ -108,7 +108,7 @@ class Distribution:
             return value
         if self._sum is None:
 
-            @tf.function
+            @tf.function(autograph=False)
             def sum_over_replicas(values):
                 context_sum = self.strategy.run(
                     lambda each: tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(each)),
@@ -132,7 +132,7 @@ class Distribution:
             return
         digest = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
-        @tf.function
+        @tf.function(autograph=False)
         def gather(digest):
             return self.strategy.run(gather_rows, (digest,))
 
@@ -156,7 +156,7 @@ class Distribution:
                 for value in values
             ]
 
-        @tf.function
+        @tf.function(autograph=False)
         def chiefs(values):
             shared = self.strategy.run(sum_over_replicas, (values,))
             return [self.strategy.experimental_local_results(value)[0] for value in shared]

@@ -21,6 +21,14 @@ SMALL = {
     "batch_size": 8,
 }
 
+# Files that take longest come first: what is left for the end is short, and both processes stay busy.
+LONGEST = ("distribution", "network", "resuming", "training", "data_path", "seams", "check_data", "published_checkpoint")
+
+
+def pytest_collection_modifyitems(items):
+    order = {f"{name}_test": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
 
 def command(*arguments, **flags):
     """The words of a command line: arguments as they are, then flags by name.
