@@ -110,20 +110,19 @@ def image_batches(images, order, batch_size, threads=None):
 
 def _read_ahead(views, batch_size, threads):
     """Yield a list of (B, H, W, 3) uint8 arrays a batch, one for each of `views`: (Images, rows)."""
+    count = len(views[0][1])
     with concurrent.futures.ThreadPoolExecutor(threads or available_cores()) as pool:
 
-        def read(images, slots, slot, row):
-            slots[slot] = images.read(row)
+        def read(arrays, slot, number):
+            for array, (images, rows) in zip(arrays, views, strict=True):
+                array[slot] = images.read(rows[number])
 
         def begin(start):
-            arrays, reads = [], []
-            for images, rows in views:
-                chosen = rows[start : start + batch_size]
-                arrays.append(np.empty((len(chosen), *images.shape, 3), np.uint8))
-                reads += [pool.submit(read, images, arrays[-1], slot, row) for slot, row in enumerate(chosen)]
-            return arrays, reads
+            end = min(start + batch_size, count)
+            arrays = [np.empty((end - start, *images.shape, 3), np.uint8) for images, _ in views]
+            return arrays, [pool.submit(read, arrays, number - start, number) for number in range(start, end)]
 
-        starts = iter(range(0, len(views[0][1]), batch_size))
+        starts = iter(range(0, count, batch_size))
         begun = collections.deque()
         try:
             while True:

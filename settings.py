@@ -27,7 +27,7 @@ def split_network_type(network_type):
     Raises:
         ValueError: it names none.
     """
-    match = re.fullmatch(r"(.+)_([1-9]\d{0,2})", network_type)
+    match = re.fullmatch(r"(.+)_([1-9][0-9]{0,2})", network_type)
     if match and f"{match[1]}_M" in AGGREGATIONS:
         return f"{match[1]}_M", int(match[2])
     if network_type not in AGGREGATIONS or network_type.endswith("_M"):

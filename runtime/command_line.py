@@ -120,16 +120,15 @@ def restored(kind, values):
         allowed = (int, field.type) if isinstance(0.0, field.type) else field.type  # JSON may write 1.0 as 1
         if isinstance(value, bool) or not isinstance(value, allowed):
             raise TypeError(f"{field.name} is {value!r}")
-        if value is not None and (choices is not None and value not in choices or not _can_be_set(field, value)):
+        if value is None:
+            continue
+        try:
+            same = field.metadata["parse"](str(value)) == value
+        except argparse.ArgumentTypeError as error:
+            raise ValueError(f"{field.name}: {error}") from None
+        if not same or choices is not None and value not in choices:
             raise ValueError(f"{field.name} is {str(value)[:40]!r}")
     return config
-
-
-def _can_be_set(field, value):
-    try:
-        return field.metadata["parse"](str(value)) == value
-    except (argparse.ArgumentTypeError, ValueError):
-        return False
 
 
 def check_output(flag, path):
