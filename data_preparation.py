@@ -43,14 +43,19 @@ def main(argv=None):
         raise UserError(f"{args.data_dir}: no dataset in it (looked for {folders}); see README, 'Data'")
     stretch = not args.no_stretch
     jobs = [job for dataset in datasets for job in dataset.preparations()]
-    plans = [plan(job) for job in jobs]  # all mistakes before the first file
+    plans = []
+    for job in jobs:  # all mistakes before the first file
+        plans.append(plan(job))
+        print(plans[-1], flush=True)
     failures = []
-    for job, (files, size) in zip(jobs, plans, strict=True):
+    for job, planned in zip(jobs, plans, strict=True):
         os.makedirs(job.target_dir, exist_ok=True)
         remove_abandoned(job.target_dir)
         kept = contextlib.nullcontext() if job.transform else one_kind(job.target_dir, stretch, args.overwrite)
         with kept:
-            failures += prepare(job, files, size, stretch, args.workers, args.overwrite)
+            prepared = prepare(planned, stretch, args.workers, args.overwrite)
+        print(f"  {job.target_dir}: {prepared}", flush=True)
+        failures += prepared.failures
     if failures:
         print(f"{len(failures):,} images could not be prepared:", *failures, sep="\n  ", file=sys.stderr)
         print("replace them and run the same command again", file=sys.stderr)

@@ -12,7 +12,7 @@ import simplejpeg
 
 from datasets.cvact import HIT_METRES
 from datasets.findings import Finding, found
-from datasets.image_files import JPEG_START, PNG_START, ImageError, decode_image, read_bytes, same_ratio
+from datasets.image_files import JPEG_START, PNG_START, ImageError, by_pixels, decode_image, read_bytes, same_ratio
 from datasets.orientation import ground_colours
 from datasets.positions import distances_to_nearest
 from datasets.preparation import polar_map
@@ -239,15 +239,15 @@ def check_images(pairs, results, titles, sizes):
         sized = [file for file in files if file["size"]]
         counts = collections.Counter(file["size"] for file in sized)
         usual = max(counts, key=counts.get, default=None)
-        odd = [f"{file['path']} ({_by(file['size'])})" for file in sized if file["size"] != usual]
+        odd = [f"{file['path']} ({by_pixels(file['size'])})" for file in sized if file["size"] != usual]
         distorted = [file["path"] for file in sized if not same_ratio(file["size"], published)]
         broken = [file["error"] for file in files if file["error"] not in (None, "missing")]
         findings += missing(split, title, [file["path"] for file in files if file["error"] == "missing"])
         findings += found("unreadable", split, broken, f"{title} cannot be decoded, or in part only")
-        ratio = f"{title} have another aspect ratio than the dataset's {_by(published)}"
+        ratio = f"{title} have another aspect ratio than the dataset's {by_pixels(published)}"
         findings += found("ratio", split, distorted, ratio)
         if odd:
-            findings += found("size", split, odd, f"{title} differ in size from the majority ({_by(usual)})")
+            findings += found("size", split, odd, f"{title} differ in size from the majority ({by_pixels(usual)})")
         for kind in sorted(set(itertools.chain.from_iterable(file["kinds"] for file in files))):
             of_kind = [file["path"] for file in files if kind in file["kinds"]]
             findings += found("kind", split, of_kind, f"{title} are {kind}; they are converted when they are read", False)
@@ -259,7 +259,3 @@ def check_images(pairs, results, titles, sizes):
     wrong = [result.files[3]["path"] for result in results if result.panorama_agrees is False]
     text = "prepared panoramas are not what data_preparation.py makes of their panoramas"
     return findings + found("content", split, wrong, text)
-
-
-def _by(size):
-    return f"{size[0]}x{size[1]}"

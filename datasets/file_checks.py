@@ -10,7 +10,7 @@ import os
 import numpy as np
 from tqdm import tqdm
 
-from datasets.image_files import ImageError, ImageMissing, image_size, same_ratio
+from datasets.image_files import ImageError, ImageMissing, by_pixels, image_size, same_ratio
 
 REPLACE = (
     "replace them by the dataset's own (prepared files: delete them and run data_preparation.py), or delete "
@@ -110,11 +110,11 @@ def _unusable(title, view, paths, found, shape, published):
     """
     sizes = [(path, size) for path, size in zip(paths, found, strict=True) if isinstance(size, tuple)]
     if published is not None:
-        other = [f"{shortened(path)} ({_by(size)})" for path, size in sizes if not same_ratio(size, published)]
+        other = [f"{shortened(path)} ({by_pixels(size)})" for path, size in sizes if not same_ratio(size, published)]
         if other:
             raise UserError(
                 f"{title}: {len(other):,} of {len(sizes):,} {view} have another aspect ratio than the dataset's "
-                f"{_by(published)}: {first_few(other)}; {REPLACE}"
+                f"{by_pixels(published)}: {first_few(other)}; {REPLACE}"
             )
     small = [(path, size) for path, size in sizes if size[0] < shape[0] or size[1] < shape[1]]
     if small and len(small) == len(sizes):
@@ -123,12 +123,13 @@ def _unusable(title, view, paths, found, shape, published):
         if view != "panoramas" and height == width:
             flags = f"--aerial_input_size {height}"
         raise UserError(
-            f"{title}: the network's input {_by(shape)} is larger than all {view}, which have {_by((height, width))} pixels "
-            f"at most; use {flags} or less"
+            f"{title}: the network's input {by_pixels(shape)} is larger than all {view}, which have "
+            f"{by_pixels((height, width))} pixels at most; use {flags} or less"
         )
     errors = [str(each) for each in found if isinstance(each, ImageError) and not isinstance(each, ImageMissing)]
     return errors + [
-        f"{shortened(path)}: {_by(size)} pixels, smaller than the network's input {_by(shape)}" for path, size in small
+        f"{shortened(path)}: {by_pixels(size)} pixels, smaller than the network's input {by_pixels(shape)}"
+        for path, size in small
     ]
 
 
@@ -142,7 +143,3 @@ def _remedy(dataset, path):
 
 def _chosen(paths, mask):
     return [path for path, chosen in zip(paths, mask, strict=True) if chosen]
-
-
-def _by(size):
-    return f"{size[0]}x{size[1]}"

@@ -83,7 +83,7 @@ def decode_image(path, content, size=None):
     with name_image(path):
         found = _content_size(content)
         if size is not None and found != tuple(size):
-            raise _Unusable(f"{found[0]}x{found[1]} pixels instead of {size[0]}x{size[1]}")
+            raise _Unusable(f"{by_pixels(found)} pixels instead of {by_pixels(size)}")
         return _decoded(content)
 
 
@@ -133,6 +133,11 @@ def image_size(path):
         return _content_size(file.read())
 
 
+def by_pixels(size):
+    """A (height, width) in a message: "112x616"."""
+    return f"{size[0]}x{size[1]}"
+
+
 def same_ratio(size, other):
     """Whether two (height, width) have one aspect ratio, up to the rounding of a resized copy to whole pixels."""
     return abs(size[0] * other[1] - size[1] * other[0]) < max(other)
@@ -168,7 +173,7 @@ def _content_size(content):
 
 def _bounded(size):
     if size[0] * size[1] > MOST_PIXELS:
-        raise _Unusable(f"{size[0]}x{size[1]} pixels, more than an image may have ({MOST_PIXELS:,})")
+        raise _Unusable(f"{by_pixels(size)} pixels, more than an image may have ({MOST_PIXELS:,})")
     return size
 
 

@@ -17,7 +17,7 @@ import time
 import cv2
 from tqdm import tqdm
 
-from datasets.image_files import ImageError, image_size, name_image, read_image, write_image
+from datasets.image_files import ImageError, by_pixels, image_size, name_image, read_image, write_image
 from polar_transform import HEIGHT, WIDTH, min_max_stretch, polar_transform, to_uint8
 
 PREPARED_SIZE = HEIGHT, WIDTH
@@ -74,15 +74,49 @@ class Preparation:
     transform: object = None
 
 
-def plan(job):
-    """List a folder's images and find their common size.
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a Preparation has to do.
 
-    Args:
+    Attributes:
         job: Preparation.
-
-    Returns:
         files: {name of the image: name of the prepared file}, sorted.
         size: (height, width) that most images have; others will be refused one by one.
+    """
+
+    job: Preparation
+    files: dict
+    size: tuple
+
+    def __str__(self):
+        published = self.job.published_size
+        note = "" if self.size == published else f" (the dataset's have {by_pixels(published)})"
+        return f"{self.job.title}: {len(self.files):,} images of {by_pixels(self.size)}{note}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """What a preparation did.
+
+    Attributes:
+        done, found: numbers of files that were prepared, and that were there already.
+        failures: a line for each image that could not be prepared.
+        seconds: that it took.
+    """
+
+    done: int
+    found: int
+    failures: list
+    seconds: float
+
+    def __str__(self):
+        return (
+            f"{self.done:,} prepared in {self.seconds:.1f} s, {self.found:,} were there already, {len(self.failures):,} failed"
+        )
+
+
+def plan(job):
+    """List the images of a Preparation's folder and find their common size: a Plan.
 
     Raises:
         UserError: no folder, no images in it, two images with one name, or too little space.
@@ -115,40 +149,38 @@ def plan(job):
             continue
     size = max(sizes, key=lambda size: (sizes[size], size), default=published_size)
     height, width = size
-    square, wanted = published_size[0] == published_size[1], "x".join(map(str, published_size))
+    square = published_size[0] == published_size[1]
     if width != (height if square else 2 * height) or height < 4:
         raise UserError(
-            f"{source_dir}: most images have {height}x{width} pixels, which is not "
-            f"{'square' if square else 'twice as wide as high'}; the dataset's have {wanted}"
+            f"{source_dir}: most images have {by_pixels(size)} pixels, which is not "
+            f"{'square' if square else 'twice as wide as high'}; the dataset's have {by_pixels(published_size)}"
         )
     existing = sum(os.path.exists(os.path.join(target_dir, name)) for name in files.values())
     todo = len(files) - existing
     check_space(target_dir, todo * LEAST_BYTES, f"{todo:,} files", "free some space or use another --data_dir")
-    note = "" if size == published_size else f" (the dataset's have {wanted})"
-    print(f"{job.title}: {len(files):,} images of {height}x{width}{note}", flush=True)
-    return files, size
+    return Plan(job, files, size)
 
 
-def prepare(job, files, size, stretch, workers, overwrite):
+def prepare(plan, stretch, workers, overwrite):
     """Prepare a folder's images in parallel.
 
     Args:
-        job: Preparation.
-        files, size: see `plan`.
+        plan: Plan.
         stretch: whether polar maps are stretched.
         workers: processes.
         overwrite: prepare finished files again.
 
     Returns:
-        List of one line for each image that could not be prepared.
+        Prepared.
     """
+    job, files = plan.job, plan.files
     transform = job.transform or functools.partial(polar_map, stretch=stretch)
     paths = [(os.path.join(job.source_dir, source), os.path.join(job.target_dir, target)) for source, target in files.items()]
     todo = [each for each in paths if overwrite or not _finished(each[1])]
     begin = time.perf_counter()
     with worker_map(min(workers, -(-len(todo) // 16)) or 1, chunksize=4) as parallel_map:  # starting takes time
         results = tqdm(
-            parallel_map(functools.partial(_prepare_file, transform, size), todo),
+            parallel_map(functools.partial(_prepare_file, transform, plan.size), todo),
             job.title,
             total=len(files),
             initial=len(files) - len(todo),
@@ -157,12 +189,7 @@ def prepare(job, files, size, stretch, workers, overwrite):
         )
         failures = [failure for failure in results if failure]
     seconds = time.perf_counter() - begin
-    print(
-        f"  {job.target_dir}: {len(todo) - len(failures):,} prepared in {seconds:.1f} s, "
-        f"{len(files) - len(todo):,} were there already, {len(failures):,} failed",
-        flush=True,
-    )
-    return failures
+    return Prepared(len(todo) - len(failures), len(files) - len(todo), failures, seconds)
 
 
 def _prepare_file(transform, size, paths):
