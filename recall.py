@@ -20,7 +20,11 @@ def recall_curve(rank, count):
     return np.bincount(np.minimum(rank, count), minlength=count + 1)[:count].cumsum() / len(rank)
 
 
+def reported_k(references):
+    """The K of the four recalls that papers report, among so many references: {"1": 1, "5": 5, "10": 10, "1%": K}."""
+    return {str(k): k for k in REPORTED} | {"1%": one_percent(references)}
+
+
 def reported_recalls(rank, references):
     """The four recalls that papers report, among so many references: {"1", "5", "10", "1%"}, fractions."""
-    recalls = {str(k): recall_at(rank, k) for k in REPORTED}
-    return recalls | {"1%": recall_at(rank, one_percent(references))}
+    return {name: recall_at(rank, k) for name, k in reported_k(references).items()}

@@ -4,18 +4,19 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 
-def within(utm, metres):
+def within(utm, metres, of=None):
     """The places that lie within a distance of each place.
 
     Args:
         utm: (N, 2) float64 easting and northing in metres.
         metres: the distance.
+        of: (Q, 2) positions around which to look (default: `utm`).
 
     Returns:
-        List of N integer arrays, each with the place's own row among them.
+        List of Q integer arrays of rows of `utm`; by default each has the place's own row among them.
     """
     tree, centre = _tree(utm)
-    return [np.array(rows) for rows in tree.query_ball_point(utm - centre, metres)]
+    return [np.array(rows, np.int64) for rows in tree.query_ball_point((utm if of is None else of) - centre, metres)]
 
 
 def distances_to_nearest(utm, others):

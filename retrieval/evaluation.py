@@ -1,67 +1,85 @@
-"""Recalls of a network's descriptors (paper, section 4.1)."""
-
-from runtime.files import write_whole
-
-import io
+"""Recalls of a network's descriptors, and how sure they are (paper, section 4.1)."""
 
 import numpy as np
 
-from datasets.positions import within
-from recall import one_percent, recall_curve, reported_recalls
-from retrieval.search import search
+from recall import one_percent, recall_curve, reported_k, reported_recalls
+from retrieval.confidence import recall_interval
+from retrieval.search import best_turns, search
+
+METRES = (5.0, 25.0, 100.0)  # shares of first matches within these are reported
+HEADING_DEGREES = 11.25  # DSM's bound: 2 of its 64 columns
 
 
-def evaluate(references, queries, pairs):
-    """Search all queries among all references and count.
+def recalls(references, queries, task, multiply=None):
+    """The recalls of a search, for a validation.
 
     Args:
-        references, queries: (N, D) and (Q, D) float32 descriptors.
-        pairs: datasets.dataset.Pairs that they describe.
+        references: (N, D) float32 descriptors.
+        queries: (Q, D) float32, or (Q, T, D) where a query has T descriptors, of which the closest counts.
+        task: retrieval.task.Task.
+        multiply: as of `search`.
 
     Returns:
-        {"queries": Q, "references": N, "recall": {"1", "5", "10", "1%"}, "recall_curve": [recall@1, ..., recall@1%],
-        "tied_queries": number of queries whose truth shares its distance with another reference,
-        "pessimistic_recall": as "recall", with every tied reference before the truth}. Recalls are fractions. Where the
-        dataset counts further references as hits, also "recall_within_5m" (those within `hit_metres`) or
-        "recall_acceptable" (`Pairs.acceptable`), as "recall".
+        {"queries": Q, "references": N, "recall": {"1", "5", "10", "1%"}, "tied_queries": number of queries whose truth
+        shares its distance with another reference, "pessimistic_recall": as "recall", with every tied reference before the
+        truth}. Recalls are fractions. Where the task counts further references as hits, also "recall_within_5m" or
+        "recall_acceptable", as "recall".
     """
-    near, counted = hits(pairs)
-    found = search(references, queries, pairs.truth, near)
+    return _recalls(_searched(references, queries, task, multiply), len(references), task)
+
+
+def evaluate(references, queries, task, multiply=None, headings=None):
+    """All that is reported of a test.
+
+    Args:
+        references, queries, task, multiply: as of `recalls`.
+        headings: (Q, T) float64 degrees by which the heading that each of a query's descriptors assumes is off; None: one
+            descriptor each.
+
+    Returns:
+        As `recalls`, and: "recall_curve": [recall@1, ..., recall@1%]; "intervals": {name of a recall: {K: (low, high)}};
+        "rank": {"median", "90%"}, where 1 is the best; "query_ids": digest; "ranks": {"exact", and "within_5m" or
+        "acceptable": (Q,) ranks from 0, "first_match": (Q,) rows of references}. Where places have positions, "metres":
+        {"median", "within": {metres: share}} of the first match's distance to the truth. With `headings`, "heading_right":
+        share of the queries whose descriptor closest to the truth is off by less than HEADING_DEGREES.
+    """
     count = len(references)
+    found = _searched(references, queries, task, multiply, top_k=1)
+    result = _recalls(found, count, task)
+    result["recall_curve"] = recall_curve(found.closer, one_percent(count)).tolist()
+    ranks = {"exact": found.closer} | ({} if task.near is None else {task.counted: found.near_closer})
+    result["intervals"] = {
+        "recall" if name == "exact" else f"recall_{name}": {
+            k: recall_interval(rank < depth) for k, depth in reported_k(count).items()
+        }
+        for name, rank in ranks.items()
+    }
+    nine_tenths = np.percentile(found.closer + 1, 90, method="inverted_cdf")
+    result["rank"] = {"median": float(np.median(found.closer + 1)), "90%": float(nine_tenths)}
+    first = found.winners[:, 0]
+    if task.query_utm is not None:
+        metres = np.linalg.norm(task.reference_utm[first] - task.query_utm, axis=1)
+        within = {f"{bound:g}": float(np.mean(metres <= bound)) for bound in METRES}
+        result["metres"] = {"median": float(np.median(metres)), "within": within}
+    if headings is not None:
+        turns = best_turns(references, queries, task.truth)
+        off = np.abs(headings[np.arange(len(turns)), turns])
+        result["heading_right"] = float(np.mean(np.minimum(off % 360, -off % 360) < HEADING_DEGREES))
+    return result | {"query_ids": task.digest, "ranks": ranks | {"first_match": first}}
+
+
+def _searched(references, queries, task, multiply, top_k=0):
+    return search(references, queries, task.truth, task.near, top_k, multiply)
+
+
+def _recalls(found, count, task):
     result = {
-        "queries": len(queries),
+        "queries": len(found.closer),
         "references": count,
         "recall": reported_recalls(found.closer, count),
-        "recall_curve": recall_curve(found.closer, one_percent(count)).tolist(),
         "tied_queries": int(np.count_nonzero(found.tied)),
         "pessimistic_recall": reported_recalls(found.closer + found.tied, count),
     }
-    if near is not None:
-        result[counted] = reported_recalls(found.near_closer, count)
+    if task.near is not None:
+        result[f"recall_{task.counted}"] = reported_recalls(found.near_closer, count)
     return result
-
-
-def hits(pairs):
-    """The references that count as hits besides the true one, and the result's name of that recall.
-
-    Returns:
-        For each query the rows of references, the true one among them, or None where only that counts; "recall_...".
-    """
-    metres = pairs.dataset.hit_metres
-    if metres is not None:
-        near = within(pairs.utm, metres)
-        return [near[row] for row in pairs.truth], f"recall_within_{metres:g}m"
-    if pairs.acceptable is not None:
-        return [np.append(rows, true) for rows, true in zip(pairs.acceptable, pairs.truth, strict=True)], "recall_acceptable"
-    return None, None
-
-
-def save_descriptors(path, pairs, references, queries):
-    """Write `ids` (Q strings), `sat_descriptors` and `grd_descriptors` ((N, D) and (Q, D) float32) to an .npz file.
-
-    Where queries are not one to one with references, also `truth`, (Q,) int64: the row of each query's reference.
-    """
-    content = io.BytesIO()
-    truth = {} if pairs.one_to_one else {"truth": pairs.truth}
-    np.savez(content, ids=np.array(pairs.ids), sat_descriptors=references, grd_descriptors=queries, **truth)
-    write_whole(path, content.getbuffer())

@@ -1,5 +1,8 @@
 """Exact search of all queries among all references, block by block: ranks of the truth, ties, and who won."""
 
+from runtime.worker_pool import available_cores
+
+import concurrent.futures
 import dataclasses
 
 import numpy as np
@@ -35,7 +38,7 @@ class SearchResult:
     similarities: np.ndarray
 
 
-def search(references, queries, truth, near=None, top_k=0):
+def search(references, queries, truth, near=None, top_k=0, multiply=None):
     """Search every query among all references, in one pass over their products.
 
     As published, the float32 descriptors are compared by their products in float64. Nearly all comparisons are already
@@ -43,11 +46,14 @@ def search(references, queries, truth, near=None, top_k=0):
 
     Args:
         references: (N, D) float32 descriptors of length 1.
-        queries: (Q, D) float32 descriptors of length 1.
+        queries: (Q, D) float32 descriptors of length 1, or (Q, T, D): T descriptors of each query, of which the closest
+            to a reference counts.
         truth: (Q,) integers, the row of each query's true reference.
         near: for each query the rows of the references that count as hits too, the true one among them
             (`positions.within`); or None.
         top_k: K, how many of the closest references to name; at most N.
+        multiply: function from (n, D) float32 descriptors to their (n, N) float32 products with all references; it may
+            compute them on a GPU (`device_products`). Default: NumPy's.
 
     Returns:
         SearchResult.
@@ -55,55 +61,84 @@ def search(references, queries, truth, near=None, top_k=0):
     Raises:
         ValueError: shapes do not fit, there are no rows, or a descriptor is not finite.
     """
-    if references.ndim != 2 or references.shape[1:] != queries.shape[1:] or not len(references) or not len(queries):
+    if references.ndim != 2 or queries.ndim not in (2, 3) or references.shape[1] != queries.shape[-1] or not queries.size:
         raise ValueError(f"references of shape {references.shape} and queries of shape {queries.shape} cannot be compared")
     truth = np.asarray(truth)
     if truth.shape != (len(queries),) or truth.min() < 0 or truth.max() >= len(references):
         raise ValueError(f"truth of shape {truth.shape} does not name a reference for each of {len(queries)} queries")
-    if not (np.isfinite(references).all() and np.isfinite(queries).all()):
+    queries = queries.reshape(len(queries), -1, references.shape[1])
+    lengths = _lengths(queries).max(axis=1) * _lengths(references).max()
+    if not np.isfinite(lengths).all():
         raise ValueError("descriptors are not finite")
-    lengths = np.linalg.norm(queries, axis=1).astype(np.float64) * np.linalg.norm(references, axis=1).max()
-    true = [_products(references, queries, np.arange(len(queries)), truth)]
-    if near is not None:
-        true.append(_closest_of(references, queries, near))
-    strictly, at_least = np.empty((2, len(true), len(queries)), np.int64)
+    multiply = multiply or (lambda rows: rows @ references.T)
+    true = _products(references, queries, np.arange(len(queries)), truth)
+    strictly, at_least, near_strictly = np.empty((3, len(queries)), np.int64)
     top_k = min(top_k, len(references))
     winners, similarities = np.empty((len(queries), top_k), np.int64), np.empty((len(queries), top_k))
-    block = max(1, BLOCK_BYTES // (len(references) * 4))
-    for start in range(0, len(queries), block):
-        end = min(start + block, len(queries))
-        products = queries[start:end] @ references.T  # distances are 2 - 2s, so closer means more similar
-        for begin in range(start, end, CHUNK):
-            rows = slice(begin, min(begin + CHUNK, end))
-            chunk = products[rows.start - start : rows.stop - start]
-            for number, threshold in enumerate(true):
-                strictly[number, rows], at_least[number, rows] = _counts(
-                    chunk, references, queries[rows], threshold[rows], lengths[rows]
-                )
-            if top_k:
-                winners[rows], similarities[rows] = _closest(chunk, references, queries[rows], top_k)
-    return SearchResult(
-        strictly[0], at_least[0] - 1 - strictly[0], strictly[1] if near is not None else None, winners, similarities
-    )
+
+    def count(products, rows):
+        if queries.shape[1] > 1:
+            products = products.max(axis=1)
+        products = products.reshape(-1, len(references))
+        given = products, references, queries[rows], lengths[rows]
+        strictly[rows], at_least[rows] = _counts(*given, true[rows])
+        if near is not None:
+            near_strictly[rows], _ = _counts(*given, _closest_of(*given, near[rows]))
+        if top_k:
+            winners[rows], similarities[rows] = _closest(products, references, queries[rows], top_k)
+
+    turns, dimension = queries.shape[1:]
+    block = max(1, BLOCK_BYTES // (len(references) * turns * 4))
+    chunk = max(1, CHUNK // turns)
+    with concurrent.futures.ThreadPoolExecutor(available_cores()) as pool:
+        for start in range(0, len(queries), block):
+            end = min(start + block, len(queries))
+            products = multiply(queries[start:end].reshape(-1, dimension))  # distances are 2 - 2s: closer is more similar
+            products = products.reshape(end - start, turns, -1)
+            starts = range(start, end, chunk)
+            slices = [slice(begin, min(begin + chunk, end)) for begin in starts]
+            parts = [products[rows.start - start : rows.stop - start] for rows in slices]
+            list(pool.map(count, parts, slices))
+            del products, parts  # before the next block is made
+    near_closer = None if near is None else near_strictly
+    return SearchResult(strictly, at_least - 1 - strictly, near_closer, winners, similarities)
+
+
+def best_turns(references, queries, columns):
+    """Which of each query's T descriptors is the closest to one reference: (Q, T, D), (Q,) rows of it -> (Q,) int64."""
+    return _all_products(references, queries, np.arange(len(queries)), columns).argmax(axis=1)
+
+
+def _lengths(descriptors):
+    """Norms along the last axis in float64, without a copy of all descriptors."""
+    piece = max(1, PIECE_BYTES // (8 * descriptors[0].size))
+    squares = np.empty(descriptors.shape[:-1])
+    for start in range(0, len(descriptors), piece):
+        part = descriptors[start : start + piece]
+        squares[start : start + piece] = np.einsum("...d,...d->...", part, part, dtype=np.float64)
+    return np.sqrt(squares)
 
 
 def _closest(products, references, queries, top_k):
     """The `top_k` references of the greatest float32 products, in the order of their float64 products."""
     rows = np.repeat(np.arange(len(queries)), top_k)
-    chosen = np.sort(np.argpartition(products, -top_k, axis=1)[:, -top_k:], axis=1)
+    if top_k == 1:
+        chosen = products.argmax(axis=1)[:, None]
+    else:
+        chosen = np.sort(np.argpartition(products, -top_k, axis=1)[:, -top_k:], axis=1)
     exact = _products(references, queries, rows, chosen.ravel()).reshape(chosen.shape)
     order = np.argsort(-exact, axis=1, kind="stable")
     return np.take_along_axis(chosen, order, axis=1), np.take_along_axis(exact, order, axis=1)
 
 
-def _counts(products, references, queries, truth, lengths):
+def _counts(products, references, queries, lengths, truth):
     """For each query, how many references are strictly closer than the truth, and how many at least as close.
 
     Args:
-        products: (n, N) float32 products of `queries` and `references`.
-        references, queries: (N, D) and (n, D) float32.
-        truth: (n,) float64 similarity of the true reference.
+        products: (n, N) float32 products of `queries` and `references`, of each query's closest descriptor.
+        references, queries: (N, D) and (n, T, D) float32.
         lengths: (n,) float64, what the product of two of them can be at most.
+        truth: (n,) float64 similarity of the true reference.
     """
     rounding = FLOAT32_ROUNDING * lengths
     above = products > (truth + rounding).astype(np.float32)[:, None]
@@ -117,20 +152,30 @@ def _counts(products, references, queries, truth, lengths):
     return [certain + some for some in _counts_of_some(references, queries, truth, nearly, *chosen)]
 
 
-def _closest_of(references, queries, near):
-    """Float64 similarity of each query's closest near reference: (Q,)."""
+def _closest_of(products, references, queries, lengths, near):
+    """Float64 similarity of each query's closest near reference: (n,); arguments as of `_counts`."""
     counts = np.array([len(rows) for rows in near])
-    products = _products(references, queries, np.repeat(np.arange(len(counts)), counts), np.concatenate(near))
-    return np.maximum.reduceat(products, np.cumsum(counts) - counts)
+    rows, columns = np.repeat(np.arange(len(counts)), counts), np.concatenate(near)
+    starts, found = np.cumsum(counts) - counts, products[rows, columns]
+    hopeful = found >= (np.maximum.reduceat(found, starts) - 2 * FLOAT32_ROUNDING * lengths)[rows]
+    exact = np.full(len(rows), -np.inf)
+    exact[hopeful] = _products(references, queries, rows[hopeful], columns[hopeful])
+    return np.maximum.reduceat(exact, starts)
 
 
 def _products(references, queries, rows, columns):
-    """Float64 products of chosen queries and references, summed in the same order for each: (n,)."""
-    piece = max(1, PIECE_BYTES // (16 * references.shape[1]))
-    products = np.empty(len(rows))
+    """Float64 products of chosen queries' closest descriptors and chosen references: (n,)."""
+    return _all_products(references, queries, rows, columns).max(axis=1)
+
+
+def _all_products(references, queries, rows, columns):
+    """Float64 products of all T descriptors of chosen queries with chosen references, each summed in one order: (n, T)."""
+    turns, dimension = queries.shape[1:]
+    piece = max(1, PIECE_BYTES // (16 * turns * dimension))
+    products = np.empty((len(rows), turns))
     for start in range(0, len(rows), piece):
         chosen = slice(start, start + piece)
-        products[chosen] = np.einsum("nd,nd->n", queries[rows[chosen]], references[columns[chosen]], dtype=np.float64)
+        products[chosen] = np.einsum("ntd,nd->nt", queries[rows[chosen]], references[columns[chosen]], dtype=np.float64)
     return products
 
 
@@ -143,11 +188,13 @@ def _counts_of_some(references, queries, truth, nearly, rows, columns):
 
 def _counts_of_all(references, queries, truth, nearly):
     """The same of all references."""
-    queries = queries.astype(np.float64)
-    piece = max(1, PIECE_BYTES // (8 * references.shape[1]))
-    strictly, at_least = np.zeros((2, len(queries)), np.int64)
+    count, turns, dimension = queries.shape
+    queries = queries.reshape(-1, dimension).astype(np.float64)
+    piece = max(1, PIECE_BYTES // (8 * dimension))
+    strictly, at_least = np.zeros((2, count), np.int64)
     for start in range(0, len(references), piece):
         products = queries @ references[start : start + piece].astype(np.float64).T
+        products = products.reshape(count, turns, -1).max(axis=1)
         strictly += np.count_nonzero(products > truth[:, None], axis=1)
         at_least += np.count_nonzero(products >= nearly[:, None], axis=1)
     return strictly, at_least

@@ -1,0 +1,190 @@
+"""What is reported of a search: one pass as two, turns, devices, intervals, metres, directions."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from golden_numbers import GOLDEN
+
+from datasets.dataset import Pairs
+from datasets.positions import within
+from report.result_file import pack, unpack
+from retrieval import search as search_module
+from retrieval.confidence import paired_difference, recall_interval
+from retrieval.device_products import products_on
+from retrieval.evaluation import evaluate, recalls
+from retrieval.search import best_turns, search
+from retrieval.task import AERIAL_TO_GROUND, task_of
+
+
+def unit(rows):
+    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
+
+
+class Town:
+    """What a task asks of a dataset."""
+
+    name = "CVACT"
+    hit_metres = None
+
+
+def places(count, utm=None, truth=None, references=None):
+    names = [str(row) for row in range(count)]
+    tiles = [f"{row}.png" for row in range(references or count)]
+    return Pairs(Town(), "val", "polar", names, tiles, names, tiles, utm, truth)
+
+
+@pytest.mark.parametrize("block_bytes", [search_module.BLOCK_BYTES, 900 * 4 * 50])
+def test_one_pass_counts_what_two_passes_count(block_bytes, monkeypatch):
+    monkeypatch.setattr(search_module, "BLOCK_BYTES", block_bytes)
+    random = np.random.default_rng(0)
+    references = unit(random.standard_normal((900, 32)))
+    queries = unit(references + 0.4 * random.standard_normal(references.shape))
+    near = within(random.uniform(0, 100, (900, 2)), 6.0)
+    both = search(references, queries, np.arange(900), near, top_k=3)
+    exact = search(references, queries, np.arange(900))
+    np.testing.assert_array_equal(both.closer, exact.closer)
+    np.testing.assert_array_equal(both.tied, exact.tied)
+    similarity = queries.astype(np.float64) @ references.T.astype(np.float64)
+    closest = [rows[np.argmax(similarity[query, rows])] for query, rows in enumerate(near)]
+    np.testing.assert_array_equal(both.near_closer, search(references, queries, closest).closer)
+
+
+def test_places_within_a_distance_are_those_of_brute_force():
+    random = np.random.default_rng(0)
+    utm = np.array([693000.0, 6090000.0]) + random.uniform(0, 200, (2000, 2))
+    utm[1000:1200] = utm[:200]  # the same place twice
+    utm[1200:1400] = utm[200:400] + (3.0, 4.0)  # exactly 5 m away, but for rounding in the millions
+    distances = np.hypot(*(utm[:, None] - utm[None, :]).transpose(2, 0, 1))
+    for row, found in enumerate(within(utm, 5.0)):
+        certain, possible = (set(np.flatnonzero(distances[row] <= 5 + slack)) for slack in (-1e-8, 1e-8))
+        assert certain <= set(found.tolist()) <= possible
+    whole = np.round(utm)  # whole metres are exact: a tie counts
+    distances = np.hypot(*(whole[:, None] - whole[None, :]).transpose(2, 0, 1))
+    for row, found in enumerate(within(whole, 5.0)):
+        assert sorted(found) == np.flatnonzero(distances[row] <= 5).tolist()
+
+
+def test_the_closest_of_a_querys_turns_counts():
+    random = np.random.default_rng(0)
+    references = unit(random.standard_normal((300, 24)))
+    turns = unit(references[:, None] + 1.5 * random.standard_normal((300, 5, 24)))
+    found = search(references, turns, np.arange(300), top_k=2)
+    similarity = np.einsum("qtd,nd->qtn", turns.astype(np.float64), references.astype(np.float64))
+    best = similarity.max(axis=1)
+    np.testing.assert_array_equal(found.closer, (best > np.diagonal(best)[:, None] + 1e-12).sum(axis=1))
+    np.testing.assert_allclose(found.similarities, -np.sort(-best, axis=1)[:, :2], atol=1e-12)
+    true = similarity[np.arange(300), :, np.arange(300)]
+    np.testing.assert_array_equal(best_turns(references, turns, np.arange(300)), true.argmax(axis=1))
+    assert (found.closer < search(references, turns[:, 0], np.arange(300)).closer).any()
+    one = search(references, turns[:, :1], np.arange(300))
+    np.testing.assert_array_equal(one.closer, search(references, turns[:, 0], np.arange(300)).closer)
+
+
+def test_products_of_a_device_give_the_golden_ranks():
+    golden = np.load(GOLDEN / "recall.npz")
+    references, queries = golden["sat_descriptors"], golden["grd_descriptors"]
+    found = search(references, queries, np.arange(len(queries)), multiply=products_on("CPU:0", references))
+    np.testing.assert_array_equal(found.closer, golden["rank_of_truth"])
+
+
+def test_metres_and_ranks_of_a_test():
+    utm = np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 30.0], [0.0, 300.0]])
+    references = np.eye(4, dtype=np.float32)
+    queries = references[[1, 1, 2, 0]]  # the first query finds a place 5 m off, the last one 300 m
+    result = evaluate(references, queries, task_of(places(4, utm), radius=5.0))
+    assert result["recall"]["1"] == 0.5 and result["recall_within_5m"]["1"] == 0.75
+    assert result["metres"] == {"median": 2.5, "within": {"5": 0.75, "25": 0.75, "100": 0.75}}
+    assert result["ranks"]["first_match"].tolist() == [1, 1, 2, 0]
+    assert result["ranks"]["exact"].tolist() == [1, 0, 0, 1] and result["rank"] == {"median": 1.5, "90%": 2.0}
+    assert result["recall_curve"] == [0.5]
+    assert recalls(references, queries, task_of(places(4, utm)))["recall"] == result["recall"]
+
+
+def test_the_other_direction_searches_for_panoramas():
+    random = np.random.default_rng(0)
+    sat = unit(random.standard_normal((40, 8)))
+    grd = unit(sat + 0.6 * random.standard_normal(sat.shape))
+    task = task_of(places(40), AERIAL_TO_GROUND)
+    found = evaluate(grd, sat[task.queries], task)
+    similarity = sat.astype(np.float64) @ grd.T.astype(np.float64)
+    np.testing.assert_array_equal(found["ranks"]["exact"], (similarity > np.diagonal(similarity)[:, None]).sum(axis=1))
+
+
+def test_in_the_other_direction_each_panorama_of_a_tile_is_right():
+    truth = np.array([2, 0, 2, 1])
+    task = task_of(places(4, truth=truth, references=5), AERIAL_TO_GROUND)
+    assert set(task.queries.tolist()) == {0, 1, 2}  # tiles without a panorama are not searched for
+    grd = np.eye(4, dtype=np.float32)
+    sat = np.zeros((5, 4), np.float32)
+    sat[0, 1] = sat[1, 3] = sat[2, 2] = 1
+    result = evaluate(grd, sat[task.queries], task)
+    hits = result.get("recall_acceptable", result["recall"])
+    assert hits["1"] == 1
+
+
+def test_the_heading_that_a_query_was_found_with():
+    references = np.eye(6, dtype=np.float32)
+    queries = np.stack([references, 0.5 * references], axis=1)  # the first turn is the closest to the truth
+    headings = np.array([[0.0, 90.0], [11.0, 0], [12.0, 0], [-350.0, 0], [348.0, 0], [180.0, 0]])
+    found = evaluate(references, queries, task_of(places(6)), headings=headings)["heading_right"]
+    assert found == 3 / 6  # off by 0, 11 and 10 degrees
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say():
+    """200 data sets each; the binomial spread of the count itself is 1.5 %."""
+    random = np.random.default_rng(0)
+    for recall, count in ((0.9, 1000), (0.3, 500), (0.02, 2000)):
+        covered = 0
+        for _ in range(200):
+            low, high = recall_interval(random.random(count) < recall)
+            covered += low <= recall <= high
+        assert 0.91 <= covered / 200 <= 0.99, (recall, covered)
+
+
+def test_intervals_at_the_ends_still_have_a_width():
+    low, high = recall_interval(np.ones(50, bool))
+    assert high == 1 and 0.9 < low < 0.95  # 1 - 0.025 ** (1 / 50) is 0.071
+    low, high = recall_interval(np.zeros(50, bool))
+    assert low == 0 and 0.05 < high < 0.1
+    assert recall_interval(np.arange(100) < 60) == recall_interval(np.arange(100) < 60)  # seeded
+
+
+def test_paired_differences_cover_the_truth_and_see_more_than_unpaired_ones():
+    random = np.random.default_rng(0)
+    covered = 0
+    for _ in range(200):
+        easy = random.random(800)
+        first, second = easy < 0.6, (easy < 0.6) ^ (random.random(800) < 0.05)  # changes 5 % of the answers
+        found = paired_difference(first, second)
+        covered += found.low <= -0.01 <= found.high  # 0.4 * 0.05 - 0.6 * 0.05
+    assert 0.91 <= covered / 200 <= 0.99
+    first = np.arange(1000) < 600
+    second = np.arange(1000) < 620
+    found = paired_difference(first, second)
+    assert found.differs and found.difference == pytest.approx(0.02) and (found.only_first, found.only_second) == (0, 20)
+    unpaired = [recall_interval(hits) for hits in (first, second)]
+    assert unpaired[0][1] > unpaired[1][0]
+    assert not paired_difference(first, first).differs
+
+
+def test_packed_ranks_come_back_and_others_are_refused():
+    ranks = np.random.default_rng(0).integers(0, 92802, 1000)
+    np.testing.assert_array_equal(unpack(pack(ranks), 1000), ranks)
+    for text, count in (
+        (pack(ranks), 999),
+        (pack(ranks), 1001),
+        ("", 1000),
+        ("!", 1),
+        ("AAAA", 1),
+        (pack(np.zeros(10**6)), 10),
+    ):
+        with pytest.raises(ValueError):
+            unpack(text, count)
+
+
+def test_the_same_queries_have_the_same_digest():
+    task = task_of(places(10))
+    assert task.digest == task_of(places(10)).digest
+    others = dataclasses.replace(places(10), ids=[f"x{row}" for row in range(10)])
+    assert task.digest != task_of(others).digest
