@@ -23,14 +23,25 @@ class Images:
         paths: N files.
         shape: (height, width) of the network's input; images of another size are resized by area.
         cache: datasets.image_cache.CachedView of these files, or None.
+        turned: datasets.panorama_views.TurnedPanoramas of N rows, or None.
     """
 
     paths: list
     shape: tuple
     cache: object = None
+    turned: object = None
+
+    @property
+    def dtype(self):
+        """Of the images: uint8, or float32 where a part of them is not seen."""
+        return np.uint8 if self.turned is None else self.turned.dtype
 
     def read(self, row):
-        """The image of a row: (*shape, 3) uint8, BGR. Raises UserError where it cannot be read."""
+        """The image of a row: (*shape, 3) `dtype`, BGR. Raises UserError where it cannot be read."""
+        image = self._whole(row)
+        return image if self.turned is None else self.turned(row, image)
+
+    def _whole(self, row):
         image = None if self.cache is None else self.cache.get(row)
         if image is None:
             image = read_input(self.paths[row], self.shape)
@@ -39,23 +50,24 @@ class Images:
         return image
 
 
-def images_of(pairs, shapes, caches=(None, None)):
+def images_of(pairs, shapes, caches=(None, None), panoramas=None):
     """Both views of a split: [Images of the references, Images of the queries].
 
     Args:
         pairs: datasets.dataset.Pairs.
         shapes: (height, width) of the network's inputs, satellite and ground.
         caches: of both views, or None each.
+        panoramas: datasets.panorama_views.TurnedPanoramas of the queries, T times each; None: as they are.
     """
-    paths = pairs.sat_paths, pairs.grd_paths
-    return [Images(*each) for each in zip(paths, shapes, caches, strict=True)]
+    turns = 1 if panoramas is None else len(panoramas) // len(pairs)
+    return [Images(pairs.sat_paths, shapes[0], caches[0]), Images(pairs.grd_paths * turns, shapes[1], caches[1], panoramas)]
 
 
 class Batch(typing.NamedTuple):
     """A batch of training pairs, or a replica's part of it; B slots.
 
     Attributes:
-        sat, grd: (B, H, W, 3) uint8 each, BGR.
+        sat, grd: (B, H, W, 3) uint8 each, BGR; panoramas of which a part is not seen are float32.
         rows: (B,) int64, the queries' rows in the split.
         utm: (B, 2) float64 positions in metres, or None.
         tiles: (B,) int64 rows of the references, or None where every query has its own.
@@ -70,14 +82,14 @@ class Batch(typing.NamedTuple):
     offset: object = None
 
 
-def batches(pairs, order, batch_size, shapes, threads=None, caches=(None, None)):
+def batches(pairs, order, batch_size, shapes, threads=None, caches=(None, None), panoramas=None):
     """Read batches of pairs in threads, a few batches ahead of their use.
 
     Args:
         pairs: datasets.dataset.Pairs.
         order: rows of the queries, in the order in which they are to come.
         batch_size: pairs in a batch; the last batch may have fewer.
-        shapes, caches: see `images_of`.
+        shapes, caches, panoramas: see `images_of`.
         threads: number of reading threads (default: as many as cores).
 
     Yields:
@@ -88,7 +100,7 @@ def batches(pairs, order, batch_size, shapes, threads=None, caches=(None, None))
     """
     order = np.asarray(order, np.int64)
     tiles = pairs.truth[order]
-    sat, grd = images_of(pairs, shapes, caches)
+    sat, grd = images_of(pairs, shapes, caches, panoramas)
     own_tiles = pairs.one_to_one
     starts = itertools.count(0, batch_size)
     for images, start in zip(_read_ahead([(sat, tiles), (grd, order)], batch_size, threads), starts, strict=False):
@@ -102,14 +114,14 @@ def image_batches(images, order, batch_size, threads=None):
     """Read batches of one view's images; arguments and errors as of `batches`.
 
     Yields:
-        (B, *shape, 3) uint8, BGR.
+        (B, *shape, 3), BGR, of the images' dtype.
     """
     for (batch,) in _read_ahead([(images, np.asarray(order, np.int64))], batch_size, threads):
         yield batch
 
 
 def _read_ahead(views, batch_size, threads):
-    """Yield a list of (B, H, W, 3) uint8 arrays a batch, one for each of `views`: (Images, rows)."""
+    """Yield a list of (B, H, W, 3) arrays a batch, one for each of `views`: (Images, rows)."""
     count = len(views[0][1])
     with concurrent.futures.ThreadPoolExecutor(threads or available_cores()) as pool:
 
@@ -119,7 +131,7 @@ def _read_ahead(views, batch_size, threads):
 
         def begin(start):
             end = min(start + batch_size, count)
-            arrays = [np.empty((end - start, *images.shape, 3), np.uint8) for images, _ in views]
+            arrays = [np.empty((end - start, *images.shape, 3), images.dtype) for images, _ in views]
             return arrays, [pool.submit(read, arrays, number - start, number) for number in range(start, end)]
 
         starts = iter(range(0, count, batch_size))

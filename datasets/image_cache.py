@@ -1,12 +1,19 @@
 """Decoded images of the network's size, kept in memory or on disk: later epochs decode nothing."""
 
 from runtime.errors import UserError
-from runtime.files import check_space, ordinary, partial_path, read_json, remove_abandoned, write_whole
+from runtime.files import (
+    allocate,
+    check_space,
+    ordinary,
+    partial_path,
+    read_json,
+    remove_abandoned,
+    sources_digest,
+    write_whole,
+)
 from runtime.worker_pool import available_cores
 
 import concurrent.futures
-import hashlib
-import itertools
 import json
 import os
 import shutil
@@ -111,7 +118,7 @@ class _DiskCache:
         self._pairs = pairs
         self._sizes = [(count, *shape, 3) for count, shape in zip(_counts(pairs), shapes, strict=True)]
         self._shapes, self._bytes = shapes, bytes_needed(pairs, shapes)
-        self._identity = {"pairs": len(pairs), "sources": _sources_digest(pairs)}
+        self._identity = {"pairs": len(pairs), "sources": sources_digest([*pairs.sat_paths, *pairs.grd_paths])}
         height_width = "_".join(f"{height}x{width}" for height, width in shapes)
         self.folder = os.path.join(pairs.dataset.cache_dir, f"{pairs.split}_{height_width}")
 
@@ -156,7 +163,7 @@ class _DiskCache:
             for name, size in zip(VIEWS, self._sizes, strict=True)
         ]
         for array in arrays:  # a mapped file on a full disk would end the process by a signal
-            _allocate(array.filename)
+            allocate(array.filename)
         views = zip(arrays, (self._pairs.sat_paths, self._pairs.grd_paths), self._shapes, strict=True)
         todo = [(array, row, path, shape) for array, paths, shape in views for row, path in enumerate(paths)]
 
@@ -178,26 +185,6 @@ class _DiskCache:
 
 def _counts(pairs):
     return len(pairs.sat_paths), len(pairs.grd_paths)
-
-
-def _allocate(path):
-    """Take the space of a new mapped file at once: a full disk is an error here."""
-    if hasattr(os, "posix_fallocate"):
-        with open(path, "r+b") as file:
-            try:
-                os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
-            except OSError as error:
-                error.filename = path
-                raise
-
-
-def _sources_digest(pairs):
-    """What the source files are: paths, sizes and times of change."""
-    digest = hashlib.sha256()
-    for path in itertools.chain(pairs.sat_paths, pairs.grd_paths):
-        status = os.stat(path)
-        digest.update(f"{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
-    return digest.hexdigest()
 
 
 def _noted(folder):

@@ -98,6 +98,30 @@ def check_space(folder, needed, what, remedy):
         raise UserError(f"{folder}: {what} need {needed / 1e9:.3g} GB and {free / 1e9:.3g} GB are free; {remedy}")
 
 
+def allocate(path):
+    """Take the space of a new file that is mapped into memory: a full disk is an error here, and ends the process later.
+
+    Raises:
+        OSError: there is too little space.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "r+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
+            except OSError as error:
+                error.filename = path
+                raise
+
+
+def sources_digest(paths):
+    """What files are, without reading them: a digest of their paths, sizes and times of change."""
+    digest = hashlib.sha256()
+    for path in paths:
+        status = os.stat(path)
+        digest.update(f"{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
 def partial_path(path):
     """Where this process makes a file or folder that gets the name `path` when it is whole."""
     folder, name = os.path.split(path)
