@@ -16,7 +16,8 @@ OUTPUT_STRIDE = 32  # input pixels behind one position of the last map: five 2x2
 LARGEST_SIDE = 2**14  # of an image, far beyond what any device can train with
 MOST_DEVICES = 64  # more than any machine has; TensorFlow would start thousands of threads for more
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
-FROM_CHECKPOINT = "the checkpoint's"
+FULL_CIRCLE = 360  # degrees
+FROM_CHECKPOINT = "the checkpoint's, or else the paper's"
 
 _side = at_least(int, OUTPUT_STRIDE, LARGEST_SIDE)
 
@@ -41,7 +42,8 @@ def part(registry, name):
     return getattr(importlib.import_module(module), attribute)
 
 
-def _network_type(text):
+def network_type_of(text):
+    """A network type from a flag; argparse expects the error."""
     try:
         split_network_type(text)
     except ValueError:
@@ -88,7 +90,7 @@ class NetworkConfig:
     network_type: str = setting(
         "SAFA_8",
         "SAFA_M: M spatial-aware embeddings; VGG_gp: global max-pooling, the paper's baseline",
-        _network_type,
+        network_type_of,
         metavar=_names(AGGREGATIONS),
         paper="SAFA_1, 2, 4, 8 and VGG_gp",
     )
@@ -161,8 +163,8 @@ class TrainingConfig:
     seed: int = setting(0, "of random weights, dropout and the order of the pairs", at_least(int, 0, 2**31 - 1))
     init: str = setting(
         "imagenet",
-        "starting weights. imagenet: VGG16's, downloaded once by Keras. random: He-normal. PATH: that file of Keras's, "
-        "vgg16.npy, the authors' initial_model.ckpt, or a checkpoint",
+        "starting weights. imagenet: VGG16's, downloaded once by Keras. random: He-normal, the same in both backbones. PATH: "
+        "that file of Keras's, vgg16.npy, the authors' initial_model.ckpt, or a checkpoint",
         metavar="{imagenet,random,PATH}",
         paper="imagenet",
     )
@@ -191,6 +193,22 @@ class TrainingConfig:
     clip_norm: float | None = setting(
         None, "clip the gradient's global norm to this value", at_least(float, 1e-12), metavar="NORM", paper="no clipping"
     )
+    ema: float = setting(
+        0.0,
+        "decay of an exponential moving average of the weights, 0.99 for instance; the averages are validated, saved as the "
+        "best and tested. 0: no average",
+        at_least(float, 0, 0.99999),
+        metavar="DECAY",
+        paper="0",
+    )
+    train_fov: int = setting(
+        FULL_CIRCLE,
+        "field of view of the training panoramas: their first columns are kept, the others get the mean colour",
+        at_least(int, 1, FULL_CIRCLE),
+        metavar="DEGREES",
+        paper="360",
+    )
+    random_heading: bool = setting(False, "turn each training panorama by a random angle, another one in every epoch")
     loss: str = setting(
         "soft_margin_triplet",
         "function of a batch's descriptors that training minimises",
@@ -245,8 +263,8 @@ class Settings:
 
 
 def add_network(parser, from_checkpoint=False):
-    """Add the flags of `NetworkConfig`; `from_checkpoint` leaves sizes and backbone to the checkpoint's settings."""
-    names = {field.name for field in dataclasses.fields(NetworkConfig)} - {"network_type", "polar"}
+    """Add the flags of `NetworkConfig`; `from_checkpoint` leaves them to the checkpoint's settings."""
+    names = [field.name for field in dataclasses.fields(NetworkConfig)]
     unset = dict.fromkeys(names, FROM_CHECKPOINT) if from_checkpoint else None
     add_settings(parser.add_argument_group("network"), NetworkConfig, unset=unset)
 

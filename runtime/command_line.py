@@ -118,9 +118,9 @@ def restored(kind, values):
     for field in dataclasses.fields(kind):
         value, choices = getattr(config, field.name), field.metadata["choices"]
         allowed = (int, field.type) if isinstance(0.0, field.type) else field.type  # JSON may write 1.0 as 1
-        if isinstance(value, bool) or not isinstance(value, allowed):
+        if isinstance(value, bool) != (field.default is False) or not isinstance(value, allowed):
             raise TypeError(f"{field.name} is {value!r}")
-        if value is None:
+        if value is None or isinstance(value, bool):
             continue
         try:
             same = field.metadata["parse"](str(value)) == value

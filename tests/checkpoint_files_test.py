@@ -18,15 +18,16 @@ import tensorflow as tf
 from conftest import start
 
 import convert_weights
+from report.epoch_lines import read_lines
 from settings import NetworkConfig, TrainingConfig
 from spatial_net import network
 from training.checkpoint_files import find_checkpoint, use_checkpoint
 from training.checkpoints import RunCheckpoints
-from training.log import TrainingLog, read_lines
+from training.log import TrainingLog
 from training.pickled_arrays import vgg16_npy
-from training.run_folder import RunNote, read_note
+from training.run_folder import RunNote, RunPaths, read_note
 from training.step import adam
-from training.weights import load_weights
+from training.weights import Averages, load_weights
 
 CONFIG = NetworkConfig("SAFA_1", 1, 32, 64, 64, 1 / 64)
 FLAGS = [f"--{name}={value}" for name, value in dataclasses.asdict(CONFIG).items() if name != "polar"]
@@ -52,7 +53,7 @@ def checkpoints(folder, model):
     folder.mkdir(parents=True, exist_ok=True)
     optimizer = adam(1e-3)
     optimizer.build(model.trainable_variables)
-    return RunCheckpoints(str(folder), model, optimizer, Distribution())
+    return RunCheckpoints(str(folder), model, optimizer, Distribution(), Averages(model, optimizer))
 
 
 def saved_run(folder, model, times=1):
@@ -162,7 +163,7 @@ def test_what_killed_runs_left_is_removed_when_the_run_starts_again(model, tmp_p
     (folder / "notes.partial").write_text("the user's")
     assert checkpoints(folder, model).restore()[0] == str(folder / "ckpt-2")
     assert {path.name for path in folder.iterdir()} == whole | {"notes.partial"}
-    TrainingLog(str(tmp_path / "Result/a.csv"), str(folder))
+    TrainingLog(RunPaths(str(folder), str(tmp_path / "Result/a.csv"), ""))
     assert not list((tmp_path / "Result").iterdir())
     assert indices(folder / "best") == ["ckpt-2.index"] and len(list((folder / "best").iterdir())) == 3
 

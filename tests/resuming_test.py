@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from conftest import ROOT, SMALL, command, complains, start, succeeds
 
-# With dropout, whose masks must go on too, and a checkpoint after every step.
+# With dropout and averages, whose masks and values must go on too, and a checkpoint after every step.
 SCRIPT = "train_cvact.py"
-FLAGS = SMALL | {"keep_prob": 0.8, "network_type": "SAFA_1", "epochs": 6, "deterministic": True, "save_every": 1}
+FLAGS = SMALL | {"keep_prob": 0.8, "ema": 0.9, "network_type": "SAFA_1", "epochs": 6, "deterministic": True, "save_every": 1}
 
 
 @pytest.fixture(scope="module")

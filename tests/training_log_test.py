@@ -1,6 +1,8 @@
 """The CSV file of a run's epochs."""
 
-from training.log import TrainingLog, read_lines
+from report.epoch_lines import read_lines
+from training.log import TrainingLog
+from training.run_folder import RunPaths
 
 
 def test_two_runs_that_share_a_csv_file_lose_no_line(tmp_path):
@@ -8,11 +10,11 @@ def test_two_runs_that_share_a_csv_file_lose_no_line(tmp_path):
     recalls = {"1": 0.5, "5": 1.0, "10": 1.0, "1%": 0.5}
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
-        log = TrainingLog(path, str(tmp_path / name))
+        log = TrainingLog(RunPaths(str(tmp_path / name), path, ""))
         assert (log.put_foreign_lines_aside() is None) == (name == "one")
         for epoch in (1, 2):
             log.epoch(epoch, {"one": 0.25, "other": 0.75}[name], recalls, 1.0, 10.0, epoch)
-    log = TrainingLog(path, str(tmp_path / "one"))  # goes on
+    log = TrainingLog(RunPaths(str(tmp_path / "one"), path, ""))  # goes on
     kept = log.put_foreign_lines_aside()
     log.epoch(3, 0.2, recalls, 1.0, 10.0, 3)
     assert [line[:2] for line in read_lines(path)] == [["1", "0.250000"], ["2", "0.250000"], ["3", "0.200000"]]

@@ -29,6 +29,7 @@ class RunCheckpoints:
         network: keras.Model.
         optimizer: keras.optimizers.Optimizer, built for the network's weights.
         distribution: distribution.Distribution.
+        averages: training.weights.Averages, inside which the best weights are saved.
 
     Attributes:
         epoch: tf.Variable, int64: finished epochs.
@@ -37,13 +38,13 @@ class RunCheckpoints:
         best_recall: tf.Variable, float64: R@1 of the best epoch so far, a fraction; -1 before the first.
     """
 
-    def __init__(self, folder, network, optimizer, distribution):
+    def __init__(self, folder, network, optimizer, distribution, averages):
         self.folder, self.best_folder = folder, os.path.join(folder, BEST)
         with distribution.strategy.scope():
             self.epoch, self.steps = (tf.Variable(0, dtype=tf.int64) for _ in range(2))
             self.loss_sum = tf.Variable(0.0, dtype=tf.float64)
             self.best_recall = tf.Variable(-1.0, dtype=tf.float64)
-        self._distribution = distribution
+        self._distribution, self.averages = distribution, averages
         self._weights = weights = network_variables(network)
         self._slots = {variable.path: variable.value for variable in optimizer.variables}
         if not distribution.is_chief:
@@ -123,7 +124,8 @@ class RunCheckpoints:
             )
         if best:
             os.makedirs(self.best_folder, exist_ok=True)
-            self._write(self._best, self.best_folder, 1)
+            with self.averages:
+                self._write(self._best, self.best_folder, 1)
         self._write(self._all, self.folder, CHECKPOINTS_KEPT)
 
     def _write(self, checkpoint, folder, kept):

@@ -7,6 +7,7 @@ import itertools
 
 import keras
 
+from spatial_net import branches
 from training import published_checkpoint
 from training.checkpoint_files import KERAS, NUMPY, TENSORFLOW, use_checkpoint
 from training.pickled_arrays import vgg16_npy
@@ -22,10 +23,10 @@ def initialise(network, init, description):
     """Give both branches their starting weights.
 
     Args:
-        network: keras.Model of `spatial_net.network`, which has random weights (He-normal convolutions).
-        init: "random" leaves it so; "imagenet" takes `keras.applications`' VGG16, downloaded once by Keras; else a
-            path: that file, `vgg16.npy` (a dict {"conv1_1": [kernel, bias], ...}), or a checkpoint, all of which is
-            taken. VGG16's weights expect BGR images less the mean, as `VGG.VGG16` makes them.
+        network: keras.Model of `spatial_net.network`, which has random weights.
+        init: "random" makes both backbones alike, as ImageNet's weights do; "imagenet" takes `keras.applications`' VGG16,
+            downloaded once by Keras; else a path: that file, `vgg16.npy` (a dict {"conv1_1": [kernel, bias], ...}), or a
+            checkpoint, all of which is taken. VGG16's weights expect BGR images less the mean, as `VGG.VGG16` makes them.
         description: of the network, for messages.
 
     Returns:
@@ -46,7 +47,9 @@ def initialise(network, init, description):
 
     if init == "imagenet":
         _assign_vgg16(network, init, _keras_vgg16(init))
-    elif init != "random":
+    elif init == "random":
+        _make_backbones_alike(network)
+    else:
         return use_checkpoint(init, start_from)
     return None
 
@@ -75,6 +78,17 @@ def continue_published(network, optimizer, path, description):
     for (name, moment), value in moments.items():
         slots[slot_path(name, moment)].assign(value)
     return step
+
+
+def _make_backbones_alike(network):
+    """Give the ground branch's backbone the weights of the satellite branch's.
+
+    Else both views of a place begin with descriptors that have nothing in common, and some seeds need half an epoch of a toy
+    town until the branches agree on anything.
+    """
+    sat, grd = (next(layer for layer in branch.layers if layer.trainable_variables) for branch in branches(network))
+    for own, other in zip(grd.trainable_variables, sat.trainable_variables, strict=True):
+        own.assign(other)
 
 
 def _is_network_weights(path):

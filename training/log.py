@@ -1,38 +1,33 @@
 """What a run reports: lines, the CSV file of its epochs, and TensorBoard's scalars."""
 
 from runtime import backend  # noqa: F401
-from runtime.errors import UserError, first_line
-from runtime.files import ordinary, remove_abandoned, write_whole
+from runtime.errors import first_line
+from runtime.files import remove_abandoned
 
-import csv
-import io
-import itertools
 import os
 import sys
 
 import tensorflow as tf
 
+from report.epoch_lines import put_aside, read_lines, write_lines
 from report.tables import recall_line
 
-RUN_CSV = "epochs.csv"  # in the run's folder
 TENSORBOARD = "tensorboard"
-COLUMNS = ("epoch", "loss", "recall@1", "recall@5", "recall@10", "recall@1%", "seconds")
 
 
 class TrainingLog:
     """Lines on standard output, a CSV file with a line an epoch, and TensorBoard's event files.
 
     Args:
-        csv_path: file for the losses and recalls of the epochs.
-        folder: of the run, for the event files and a copy of the CSV file, which tells whether the other is its own.
+        paths: training.run_folder.RunPaths. The CSV file has a copy in the run's folder, which tells whether it is its own.
     """
 
-    def __init__(self, csv_path, folder):
-        os.makedirs(os.path.dirname(csv_path), exist_ok=True)
-        remove_abandoned(os.path.dirname(csv_path))
-        self.csv_path, self._own_path = csv_path, os.path.join(folder, RUN_CSV)
+    def __init__(self, paths):
+        os.makedirs(os.path.dirname(paths.csv), exist_ok=True)
+        remove_abandoned(os.path.dirname(paths.csv))
+        self.csv_path, self._own_path = paths.csv, paths.own_csv
         try:
-            self._writer = tf.summary.create_file_writer(os.path.join(folder, TENSORBOARD))
+            self._writer = tf.summary.create_file_writer(os.path.join(paths.folder, TENSORBOARD))
         except tf.errors.OpError as error:
             self._writer = tf.summary.create_noop_writer()
             _complain(error)
@@ -84,43 +79,6 @@ class TrainingLog:
             self._writer.flush()
         except tf.errors.OpError as error:  # pictures are not worth a run
             _complain(error)
-
-
-def read_lines(path):
-    """The lines of a CSV file of this module without its header; none where there is no file.
-
-    Raises:
-        UserError: it is another file.
-    """
-    try:
-        with open(path, newline="", encoding="utf-8", opener=ordinary) as file:
-            lines = [line for line in csv.reader(file) if line]
-    except FileNotFoundError:
-        return []
-    except (UnicodeDecodeError, csv.Error):
-        lines = [None]
-    if lines[:1] != [list(COLUMNS)] or not all(line[0].isdecimal() for line in lines[1:]):
-        raise UserError(f"{path}: not a file of losses and recalls; move it away, or use another --result_dir")
-    return lines[1:]
-
-
-def write_lines(path, lines):
-    """Write a CSV file of these lines."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *lines])
-    write_whole(path, text.getvalue().encode())
-
-
-def put_aside(path):
-    """Rename a CSV file of another run; returns its new name."""
-    numbers = itertools.count(1)
-    kept = next(
-        name
-        for name in (path.removesuffix(".csv") + f".previous-{number}.csv" for number in numbers)
-        if not os.path.exists(name)
-    )
-    os.replace(path, kept)
-    return kept
 
 
 def _complain(error):

@@ -19,21 +19,22 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from datasets.image_cache import make_caches
+from datasets.panorama_views import PanoramaView
 from input_data import batches, epoch_order
+from report.epoch_lines import read_lines
 from report.tables import recall_line, tie_warning
 from retrieval.descriptors import DescriptorExtractor
-from retrieval.evaluation import evaluate
+from retrieval.evaluation import recalls
+from retrieval.task import task_of
 from spatial_net import network as build_network
 from training.checkpoints import RunCheckpoints
 from training.epoch import Meter, SaveClock, outcomes
 from training.initial_weights import continue_published, initialise
-from training.log import TrainingLog, read_lines
+from training.log import TrainingLog
 from training.run_folder import RunNote, data_identity, read_note, write_note
 from training.step import adam, batch_loss, learning_rate_schedule, training_step
-from training.weights import write_keras_weights
-
-LOCK = ".lock"  # held by the process that trains in a folder
-FINAL = "final.weights.h5"
+from training.weights import Averages, write_keras_weights
+from VGG import MEAN_BGR
 
 
 def train(settings, train_pairs, val_pairs, paths):
@@ -65,7 +66,7 @@ def train(settings, train_pairs, val_pairs, paths):
     with contextlib.ExitStack() as stack:
         if distribution.is_chief:
             os.makedirs(paths.folder, exist_ok=True)
-            if not stack.enter_context(open_lock(os.path.join(paths.folder, LOCK))).take_alone():
+            if not stack.enter_context(open_lock(paths.lock)).take_alone():
                 raise UserError(
                     f"{paths.folder}: another run is training there at the moment; wait for it, or use another --run or "
                     "--model_dir"
@@ -86,6 +87,8 @@ class _Run:
         self.settings, self.config = settings, settings.training
         self.train_pairs, self.val_pairs = train_pairs, val_pairs
         self.paths, self.distribution, self.stop = paths, distribution, stop
+        self.view = PanoramaView(settings.training.train_fov, settings.training.random_heading)
+        self.val_panoramas = self.view.test_panoramas(len(val_pairs), settings.network.width, MEAN_BGR)
         self.said_no_negatives = False
         self.steps = len(train_pairs) // self.config.batch_size  # an incomplete batch is dropped
         self.shapes = settings.network.sat_shape, settings.network.grd_shape
@@ -93,16 +96,16 @@ class _Run:
         with distribution.strategy.scope():
             self.network = build_network(settings.network, config.keep_prob, config.seed, config.precision)
             warmup_steps = round(config.warmup_epochs * self.steps)
-            self.optimizer = adam(
-                learning_rate_schedule(config.learning_rate, config.schedule, warmup_steps, config.epochs * self.steps)
-            )
+            schedule = learning_rate_schedule(config.learning_rate, config.schedule, warmup_steps, config.epochs * self.steps)
+            self.optimizer = adam(schedule, config.ema)
             self.optimizer.build(self.network.trainable_variables)
+        self.averages = Averages(self.network, self.optimizer)
         self.extractor = DescriptorExtractor(self.network, distribution)
-        self.checkpoints = RunCheckpoints(paths.folder, self.network, self.optimizer, distribution)
+        self.checkpoints = RunCheckpoints(paths.folder, self.network, self.optimizer, distribution, self.averages)
         with self._leavable():
             splits = train_pairs, val_pairs
             self.train_caches, self.val_caches = make_caches(settings.run.cache, splits, self.shapes, self.say)
-        self.log = TrainingLog(paths.csv, paths.folder) if distribution.is_chief else None
+        self.log = TrainingLog(paths) if distribution.is_chief else None
 
     def say(self, text):
         """Print a line, in the chief's process."""
@@ -154,7 +157,8 @@ class _Run:
         earlier = read_note(self.paths.folder)
         now = session() | {"devices": str(self.distribution), "options": dataclasses.asdict(self.settings.run)}
         sessions = [*(earlier.sessions if earlier else []), now]
-        write_note(self.paths.folder, RunNote(self.settings.network, config, data_identity(self.train_pairs), sessions))
+        name, data = self.train_pairs.dataset.name, data_identity(self.train_pairs)
+        write_note(self.paths.folder, RunNote(self.settings.network, config, data, sessions, name))
         if (kept := self.log.put_foreign_lines_aside()) is not None:
             self.say(f"{self.paths.csv}: held the lines of another run, or of one cut off; kept as {kept}")
         return restored
@@ -162,11 +166,11 @@ class _Run:
     def train(self):
         """The epochs that are left."""
         config, checkpoints = self.config, self.checkpoints
-        final = os.path.join(self.paths.folder, FINAL)
+        final = self.paths.final
         finished = int(checkpoints.epoch.numpy())
         if finished >= config.epochs:
             if self.distribution.is_chief and not os.path.exists(final):
-                write_keras_weights(final, self.network)  # the run ended between its last checkpoint and this
+                self._write_final(final)  # the run ended between its last checkpoint and this
             self.say(f"all {config.epochs} epochs were finished before; raise --epochs to continue")
             return
         loss = batch_loss(config, self.train_pairs.dataset.negative_metres)
@@ -179,11 +183,15 @@ class _Run:
             if self.stop.signal is not None and not self.distribution.has_others and epoch < config.epochs:
                 raise Stopped(self.stop.signal, f"epoch {epoch} is saved")
         if self.distribution.is_chief:
-            write_keras_weights(final, self.network)
+            self._write_final(final)
             self.say(
                 f"finished {config.epochs} epochs; best R@1 {100 * checkpoints.best_recall.numpy():.2f}; "
                 f"checkpoints in {self.paths.folder}, losses and recalls in {self.paths.csv}"
             )
+
+    def _write_final(self, path):
+        with self.averages:
+            write_keras_weights(path, self.network)
 
     def _epoch(self, step, epoch):
         """Steps, validation, a line, a checkpoint."""
@@ -253,7 +261,8 @@ class _Run:
         order = epoch_order(len(pairs), epoch, self.config.seed)[done * batch_size : self.steps * batch_size]
         rows = self.distribution.local_rows(order, batch_size)
         local_size = self.distribution.local_batch_size(batch_size)
-        for batch in batches(pairs, rows, local_size, self.shapes, caches=self.train_caches):
+        panoramas = self.view.training_panoramas(len(pairs), self.settings.network.width, MEAN_BGR, self.config.seed, epoch)
+        for batch in batches(pairs, rows, local_size, self.shapes, caches=self.train_caches, panoramas=panoramas):
             offset, *parts = self.distribution.spread(*batch[:-1])
             yield batch.__class__(*parts, offset)
 
@@ -294,8 +303,15 @@ class _Run:
         batch_size, micro_batch = self.config.batch_size, self.settings.run.micro_batch
         if micro_batch is not None:
             batch_size = min(batch_size, micro_batch * self.distribution.replicas)
-        descriptors = self.extractor.pairs(self.val_pairs, self.shapes, batch_size, title, self.val_caches)
-        return evaluate(*descriptors, self.val_pairs) if self.distribution.is_chief else None
+        with self._averages_after_training():
+            descriptors = self.extractor.pairs(
+                self.val_pairs, self.shapes, batch_size, title, self.val_caches, self.val_panoramas
+            )
+        return recalls(*descriptors, task_of(self.val_pairs)) if self.distribution.is_chief else None
+
+    def _averages_after_training(self):
+        """The averages, which begin with the first step."""
+        return self.averages if int(self.optimizer.iterations.numpy()) else contextlib.nullcontext()
 
 
 def _check_shares(batch_size, replicas, micro_batch):

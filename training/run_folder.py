@@ -13,6 +13,9 @@ from settings import NetworkConfig, TrainingConfig
 
 NOTE = "config.json"
 BEST = "best"  # folder of the best checkpoint inside the run's
+FINAL = "final.weights.h5"  # written when all epochs are finished, removed when more are asked for
+EPOCHS = "epochs.csv"  # the run's own copy of its CSV file
+LOCK = ".lock"  # held by the process that trains in a folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,9 +36,43 @@ class RunPaths:
         """Folder of the best checkpoint."""
         return os.path.join(self.folder, BEST)
 
+    @property
+    def final(self):
+        """File of the last weights, which is there when all epochs are finished."""
+        return os.path.join(self.folder, FINAL)
 
-def run_paths(model_dir, result_dir, dataset_name, network, run=None):
-    """The RunPaths of a network's run; `run` is its name, or None."""
+    @property
+    def own_csv(self):
+        """Copy of the CSV file in the run's folder."""
+        return os.path.join(self.folder, EPOCHS)
+
+    @property
+    def lock(self):
+        """File that the process has locked that trains in the folder."""
+        return os.path.join(self.folder, LOCK)
+
+
+def run_paths(model_dir, result_dir, dataset_name, network, run=None, seed=0):
+    """The RunPaths of a network's run; `run` is its name, or None. Seeds but 0 have folders of their own.
+
+    Earlier versions trained all seeds in one folder: a run of this seed that lies there stays there.
+    """
+    paths = _paths(model_dir, result_dir, dataset_name, network, run)
+    if not seed or _seed_of(paths.folder) == seed:
+        return paths
+    return _paths(model_dir, result_dir, dataset_name, network, f"{run}_seed_{seed}" if run else f"seed_{seed}")
+
+
+def _seed_of(folder):
+    """The seed of a run, or None where its note does not say."""
+    try:
+        note = read_note(folder)
+    except UserError:
+        return None
+    return note and note.training.seed
+
+
+def _paths(model_dir, result_dir, dataset_name, network, run):
     suffix = f"_{run}" if run else ""
     result = os.path.join(result_dir, dataset_name, f"{network.network_type}_polar_{network.polar}{suffix}")
     folder = os.path.join(model_dir, dataset_name, network.network_type, f"polar_{network.polar}{suffix}")
@@ -50,12 +87,14 @@ class RunNote:
         network, training: NetworkConfig and TrainingConfig.
         data: of `data_identity`.
         sessions: list of dicts, one for each time that the run was started: command, options, versions.
+        dataset: name of the one that it is trained on; None in notes of earlier versions.
     """
 
     network: NetworkConfig
     training: TrainingConfig
     data: dict
     sessions: list
+    dataset: str | None = None
 
 
 def read_note(folder):
@@ -70,7 +109,9 @@ def read_note(folder):
         network, training = restored(NetworkConfig, note["network"]), restored(TrainingConfig, note["training"])
         if not isinstance(note["data"], dict) or not isinstance(note["sessions"], list):
             raise ValueError("data and sessions are expected")
-        return RunNote(network, training, note["data"], note["sessions"])
+        if not isinstance(note.get("dataset"), str | None):
+            raise ValueError("dataset is expected to be a name")
+        return RunNote(network, training, note["data"], note["sessions"], note.get("dataset"))
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -133,6 +174,12 @@ def agree_on_data(folder, data):
             )
 
 
+def asked_network(args):
+    """The network that flags of `settings.add_network` ask for; what they leave to the checkpoint is the paper's."""
+    names = [field.name for field in dataclasses.fields(NetworkConfig)]
+    return NetworkConfig(**{name: getattr(args, name) for name in names if getattr(args, name) is not None})
+
+
 def checkpoint_network(args, path):
     """The network of a checkpoint: as noted beside it, or, without a note, as the flags or the paper say.
 
@@ -143,17 +190,21 @@ def checkpoint_network(args, path):
     Raises:
         UserError: a flag contradicts the note.
     """
-    folder = os.path.dirname(os.path.abspath(path))
-    note = read_note(folder) or read_note(os.path.dirname(folder))
-    names = [field.name for field in dataclasses.fields(NetworkConfig)]
-    asked = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    note = checkpoint_note(path)
+    asked = asked_network(args)
     if note is None:
-        return NetworkConfig(**asked)
-    for name, value in asked.items():
+        return asked
+    for name, value in dataclasses.asdict(asked).items():
         noted = getattr(note.network, name)
-        if noted != value:
+        if noted != value and getattr(args, name) is not None:
             raise UserError(f"{path}: a checkpoint of {note.network}; use --{name} {noted} instead of {value}")
     return note.network
+
+
+def checkpoint_note(path):
+    """The RunNote beside a checkpoint's files or above them, or None."""
+    folder = os.path.dirname(os.path.abspath(path))
+    return read_note(folder) or read_note(os.path.dirname(folder))
 
 
 def _has_checkpoints(folder):

@@ -16,14 +16,16 @@ from VGG import POSITION
 ADAM_EPSILON = 1e-8  # TensorFlow 1's default; Keras's is 1e-7
 
 
-def adam(learning_rate):
+def adam(learning_rate, ema=0.0):
     """The paper's optimizer (section 4).
 
     Args:
         learning_rate: a number, or a keras.optimizers.schedules.LearningRateSchedule.
+        ema: decay of the moving average of the weights that it keeps; 0: none.
     """
+    average = {"use_ema": True, "ema_momentum": ema} if ema else {}
     # The name is part of the keys in checkpoints; a second optimizer of a process would get another.
-    return keras.optimizers.Adam(learning_rate, beta_1=0.9, beta_2=0.999, epsilon=ADAM_EPSILON, name="adam")
+    return keras.optimizers.Adam(learning_rate, beta_1=0.9, beta_2=0.999, epsilon=ADAM_EPSILON, name="adam", **average)
 
 
 def learning_rate_schedule(learning_rate, schedule, warmup_steps, steps):

@@ -4,6 +4,7 @@ from runtime import backend  # noqa: F401
 from runtime.errors import UserError, first_few, first_line
 from runtime.files import write_whole
 
+import hashlib
 import io
 
 import numpy as np
@@ -28,6 +29,41 @@ def network_variables(network):
     """
     states = [variable for variable in network.non_trainable_variables if variable.name != POSITION]
     return network_weights(network) | {variable.path: variable.value for variable in states}
+
+
+def weights_digest(network):
+    """What a network has learned, as 16 hexadecimal digits: descriptors of the same weights can be used again."""
+    digest = hashlib.sha256()
+    for name, variable in sorted(network_variables(network).items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(variable.numpy()))
+    return digest.hexdigest()[:16]
+
+
+class Averages:
+    """A context in which a network has the moving averages of its weights that Adam keeps, if it keeps any.
+
+    Afterwards the network has its own weights again.
+
+    Args:
+        network: keras.Model.
+        optimizer: keras.optimizers.Optimizer, built for the network's weights.
+    """
+
+    def __init__(self, network, optimizer):
+        kept = {variable.path: variable.value for variable in optimizer.variables}
+        weights = network_weights(network)
+        self._pairs = [(weight, kept[average_path(name)]) for name, weight in weights.items() if average_path(name) in kept]
+        self._own = None
+
+    def __enter__(self):
+        self._own = [weight.numpy() for weight, _ in self._pairs]
+        for weight, average in self._pairs:
+            weight.assign(average)
+
+    def __exit__(self, *_):
+        for (weight, _), own in zip(self._pairs, self._own, strict=True):
+            weight.assign(own)
 
 
 class _KerasFile(io.BytesIO):
@@ -113,8 +149,9 @@ def _keys(shapes, variables, path, description):
         extra = [key for key, shape in shapes.items() if not published_checkpoint.is_bookkeeping(key, shape)]
     else:
 
-        def key_of(name):
-            return _our_key("network", name)
+        def key_of(name):  # the averages of a run that keeps them are what it validates
+            average = _our_key("optimizer", average_path(name))
+            return average if average in shapes else _our_key("network", name)
 
         extra = [key for key in shapes if key.startswith("network/")]
         if not extra:
@@ -129,7 +166,7 @@ def _keys(shapes, variables, path, description):
         for name, key in keys.items()
         if key in shapes and shapes[key] != list(variables[name].shape)
     ]
-    unexpected = sorted(set(extra) - set(keys.values()))
+    unexpected = sorted(set(extra) - set(keys.values()) - {_our_key("network", name) for name in variables})
     if lacking or misshapen or unexpected:
         counts = [
             f"{len(names)} {what} ({first_few(names)})"
@@ -177,6 +214,11 @@ def optimizer_state(path, kind, variables):
             for name in variables
             for moment in published_checkpoint.SLOTS.values()
         }
+
+
+def average_path(name):
+    """Path of the variable in which Keras's Adam keeps the moving average of a weight."""
+    return f"adam/{name.replace('/', '_')}_average"
 
 
 def slot_path(name, moment):
