@@ -1,0 +1,72 @@
+"""Collect the result files of tests into the paper's tables, and curves of recall@K; or compare two results.
+
+Prints a table for each dataset, and with --output writes it as tables.md, tables.tex (booktabs) and tables.csv, beside
+curves.png and curves.pdf. Results that differ in their seed only are one row, with mean and standard deviation. Published
+recalls stand below the rows that they compare with; the paper's other rows are not known in figures.
+"""
+
+from runtime.command_line import Parser
+from runtime.errors import UserError, reported
+
+from datasets.registry import DATASETS
+from report.comparison import compare
+from report.curves import read_recalls
+from report.result_file import find_results
+from report.rows import collect
+from report.table_files import write_tables
+from report.table_formats import as_text, tables_of
+
+
+def flags():
+    """The script's flags."""
+    parser = Parser(__doc__)
+    parser.add_argument(
+        "--result_dir", nargs="+", default=["Result"], metavar="DIR", help="folders, with all below them (default: Result)"
+    )
+    parser.add_argument("--output", metavar="DIR", help="write tables and curves to this folder (default: only print)")
+    parser.add_argument("--others", action="store_true", help="also list the published recalls of other systems")
+    parser.add_argument(
+        "--authors_curve",
+        nargs="+",
+        default=[],
+        metavar="DATASET=FILE",
+        help="draw the authors' complete recalls, which their page links, beside: a .mat, .npy or text file of recall@1, @2, "
+        "..., for instance cvusa=FILE.mat (default: none)",
+    )
+    parser.add_argument(
+        "--compare",
+        nargs=2,
+        metavar="FILE.json",
+        help="say whether two results on the same queries differ (paired bootstrap), and nothing else",
+    )
+    return parser
+
+
+def main():
+    args = flags().parse_args()
+    if args.compare is not None:
+        print(compare(*args.compare))
+        return
+    authors = dict(_authors_curve(text) for text in args.authors_curve)
+    rows, notes = collect(find_results(args.result_dir))
+    for note in notes:
+        print(note)
+    if not rows:
+        raise UserError(f"{', '.join(args.result_dir)}: no results of tests; run test_cvusa.py or test_cvact.py first")
+    tables = tables_of(rows, args.others)
+    print(as_text(tables), flush=True)
+    if args.output is None:
+        return
+    print(f"\nwritten to {args.output}: {', '.join(write_tables(args.output, tables, rows, authors))}")
+
+
+def _authors_curve(text):
+    dataset, _, path = text.partition("=")
+    if dataset.lower() not in DATASETS or not path:
+        raise UserError(f"--authors_curve {text}: not {{{','.join(DATASETS)}}}=FILE; see --help")
+    return DATASETS[dataset.lower()].name, read_recalls(path)
+
+
+if __name__ == "__main__":
+    with reported():
+        main()

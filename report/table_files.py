@@ -1,0 +1,27 @@
+"""Tables and curves as files of a folder."""
+
+from runtime.files import write_whole
+
+import os
+
+from report.curves import draw_curves
+from report.table_formats import as_csv, as_latex, as_markdown
+
+
+def write_tables(folder, tables, rows, authors=None):
+    """Write tables.md, tables.tex, tables.csv, curves.png and curves.pdf; returns their names.
+
+    Args:
+        folder: it is made if it does not exist.
+        tables: of `table_formats.tables_of`.
+        rows: of `rows.collect`, which the tables are of.
+        authors: {dataset: recalls} of `curves.draw_curves`.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    os.makedirs(folder, exist_ok=True)
+    written = {"tables.md": as_markdown(tables), "tables.tex": as_latex(tables), "tables.csv": as_csv(rows)}
+    for name, text in written.items():
+        write_whole(os.path.join(folder, name), text.encode())
+    return [*written, *map(os.path.basename, draw_curves(rows, authors or {}, folder))]

@@ -1,0 +1,222 @@
+"""Tables and curves of result files, and what is left out of them."""
+
+import json
+import os
+import re
+
+import cv2
+import numpy as np
+import pytest
+from conftest import complains, succeeds
+
+from recall import reported_k
+from report.curves import read_recalls
+from report.published import OTHERS, PUBLISHED
+from report.result_file import find_results, pack, read_result, write_result
+from report.rows import collect
+from report.table_formats import as_csv, as_latex, as_markdown, tables_of
+from retrieval.confidence import recall_interval
+
+
+def write(path, ranks, references=None, **changes):
+    """Write a result file whose truths have these ranks, as a test of SAFA_8 with polar maps on CVUSA."""
+    references = references or len(ranks)
+    ranks = np.asarray(ranks)
+    shares = {k: float(np.mean(ranks < depth)) for k, depth in reported_k(references).items()}
+    result = {
+        "dataset": "CVUSA",
+        "split": "val",
+        "trained_on": "CVUSA",
+        "network_type": "SAFA_8",
+        "polar": 1,
+        "run": None,
+        "seed": 0,
+        "direction": "ground_to_aerial",
+        "view": "",
+        "queries": len(ranks),
+        "references": references,
+        "recall": shares,
+        "tied_queries": 0,
+        "pessimistic_recall": shares,
+        "recall_curve": [float(np.mean(ranks < k)) for k in range(1, max(1, references // 100) + 1)],
+        "intervals": {"recall": {k: recall_interval(ranks < depth) for k, depth in reported_k(references).items()}},
+        "query_ids": "0" * 16,
+        "ranks": {"exact": ranks, "first_match": np.zeros_like(ranks)},
+        "cost": {"parameters": 29_503_104, "gmac": 42.1, "descriptor": 4096, "milliseconds": 300.0},
+    }
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    write_result(str(path), result | changes)
+
+
+def drawn(seed, found=0.5, count=500):
+    random = np.random.default_rng(seed)
+    return np.where(random.random(count) < found, 0, random.integers(1, count, count))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Results of three seeds of a row, of another row, and files that are none."""
+    place = tmp_path / "Result" / "CVUSA"
+    for seed in range(3):
+        write(place / f"SAFA_8_polar_1_seed_{seed}.json", drawn(seed), seed=seed)
+    write(place / "VGG_gp_polar_0.json", drawn(5, 0.2), network_type="VGG_gp", polar=0)
+    return tmp_path
+
+
+def test_seeds_are_one_row_with_mean_and_deviation(folder):
+    output = succeeds("recall_tables.py", cwd=folder)
+    recalls = [100 * np.mean(drawn(seed) == 0) for seed in range(3)]
+    row = next(line for line in output.splitlines() if line.startswith("SAFA_8, polar "))
+    assert f"{np.mean(recalls):.2f} ± {np.std(recalls, ddof=1):.2f}" in row and row.split()[2] == "3"
+    lines = output.splitlines()
+    other = lines.index(next(line for line in lines if line.startswith("VGG_gp, no polar")))
+    low, high = recall_interval(drawn(5, 0.2) == 0)
+    assert "95 % interval" in lines[other + 1] and f"{100 * low:.2f}-{100 * high:.2f}" in lines[other + 1]
+    assert "29.50" in row and "42.1" in row and "4,096" in row and "300" in row
+
+
+def test_files_that_are_no_results_are_named_and_left_out(folder):
+    place = folder / "Result" / "CVUSA"
+    whole = (place / "VGG_gp_polar_0.json").read_text()
+    content = json.loads(whole)
+    broken = {
+        "cut off": whole[:1000],
+        "empty": "",
+        "foreign": '{"name": "package", "version": 1}',
+        "list": "[1, 2, 3]",
+        "deep": "[" * 100_000,
+        "recall above 1": json.dumps(content | {"recall": content["recall"] | {"1": 1.5}}),
+        "recall of text": json.dumps(content | {"recall": content["recall"] | {"5": "0.5"}}),
+        "not a number": whole.replace(f'"1": {content["recall"]["1"]}', '"1": NaN'),
+        "polar 7": json.dumps(content | {"polar": 7}),
+        "no queries": json.dumps(content | {"queries": 0}),
+        "huge": json.dumps(content | {"queries": 10**12}),
+        "ranks of others": json.dumps(content | {"queries": 499}),
+        "beyond": json.dumps(content | {"references": 100}),
+        "negative": json.dumps(content | {"ranks": {"exact": pack(np.full(500, -1))}}),
+        "escape": json.dumps(content | {"network_type": "\x1b[2J"}),
+        "cost of text": json.dumps(content | {"cost": {"gmac": "many"}}),
+    }
+    for name, text in broken.items():
+        (place / f"{name}.json").write_text(text)
+    (place / "bytes.json").write_bytes(b"\xff\xfe\x00")
+    (place / "a copy.json").write_text((place / "SAFA_8_polar_1_seed_1.json").read_text())
+    (place / "folder.json").mkdir()
+    os.mkfifo(place / "pipe.json")
+    os.symlink("nowhere", place / "link.json")
+    output = succeeds("recall_tables.py", cwd=folder)
+    left_out = [line for line in output.splitlines() if line.endswith("; left out")]
+    for name in (*broken, "bytes", "pipe", "link"):
+        assert any(f"{name}.json: " in line for line in left_out), (name, left_out)
+    assert any("a second result of SAFA_8, polar, seed 1" in line for line in left_out)
+    assert "\x1b" not in output and len(left_out) == len(broken) + 4
+    rows = [line for line in output.splitlines() if line.startswith(("SAFA_8, polar", "VGG_gp, no polar"))]
+    assert len(rows) == 2 and rows[1].split()[2] == "3"
+
+
+def test_published_recalls_stand_beside_the_same_task_only(tmp_path):
+    ranks = drawn(0, 0.9, 8884)
+    for name, changes in {
+        "same": {},
+        "turned": {"view": "unknown_heading", "seed": 1},
+        "back": {"direction": "aerial_to_ground"},
+        "foreign": {"trained_on": "CVACT"},
+        "small": {"network": {"network_type": "SAFA_8", "height": 56, "width": 308}},
+    }.items():
+        write(tmp_path / f"{name}.json", ranks, **changes)
+    write(tmp_path / "few.json", np.minimum(ranks[:100], 99), run="few")
+    rows, notes = collect(find_results([str(tmp_path)]))
+    assert not notes and len(rows) == 6
+    assert [row.kind.title() for row in rows if row.published is not None] == ["SAFA_8, polar"]
+    row = next(row for row in rows if row.published is not None)
+    assert row.published is PUBLISHED["CVUSA", "SAFA_8", 1]
+    assert row.differences["1"] == pytest.approx(100 * np.mean(ranks == 0) - 89.84)
+    assert rows.index(row) == 0  # the paper's task first
+    text = as_markdown(tables_of(rows))
+    assert "89.84 | 96.93 | 98.14 | 99.64" in text and "NeurIPS 2019" in text
+
+
+def test_every_published_figure_has_a_source():
+    figures = [*PUBLISHED.values(), *(one for systems in OTHERS.values() for one in systems.values())]
+    assert all(one.source and len(one.recalls) == 4 and one.recalls[0] is not None for one in figures)
+    # the paper's, from method.md
+    assert PUBLISHED["CVUSA", "SAFA_8", 1].recalls == (89.84, 96.93, 98.14, 99.64)
+    assert PUBLISHED["CVACT", "SAFA_8", 1].recalls == (81.03, 92.80, 94.84, 98.17)
+
+
+def test_tables_and_curves_are_written_in_all_formats(folder):
+    output = succeeds("recall_tables.py", output="out", others=True, cwd=folder)
+    assert "Sample4Geo (published)" in output
+    latex = (folder / "out/tables.tex").read_text()
+    assert "\\toprule" in latex and "VGG\\_gp, no polar" in latex and "$\\pm$" in latex
+    assert latex.count("\\begin{tabular}") == latex.count("\\end{tabular}") == 1
+    columns = re.search(r"begin{tabular}{(\w+)}", latex)[1]
+    lines = [line for line in latex.splitlines() if line.endswith("\\\\")]
+    assert all(line.count("&") == len(columns) - 1 for line in lines)
+    rows = (folder / "out/tables.csv").read_text().splitlines()
+    assert len(rows) == 3 and len({len(row.split(",")) for row in rows}) == 1
+    recalls = [100 * np.mean(drawn(seed) == 0) for seed in range(3)]
+    assert f"{np.mean(recalls):.2f}" in rows[1] + rows[2]
+    image = cv2.imread(str(folder / "out/curves.png"))
+    assert image.shape[0] >= 600 and len(np.unique(image.reshape(-1, 3), axis=0)) > 20
+    assert (folder / "out/curves.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_authors_recalls_are_read_in_their_forms_and_other_files_refused(folder, tmp_path):
+    import scipy.io
+
+    percent = np.array([60.0, 80.0, 90.0])
+    scipy.io.savemat(tmp_path / "a.mat", {"recall": percent[None]})
+    np.save(tmp_path / "a.npy", percent / 100)
+    (tmp_path / "a.txt").write_text("60, 80, 90\n")
+    for name in ("a.mat", "a.npy", "a.txt"):
+        np.testing.assert_allclose(read_recalls(str(tmp_path / name)), percent)
+    succeeds("recall_tables.py", output="out", authors_curve=f"cvusa={tmp_path / 'a.mat'}", cwd=folder)
+    (tmp_path / "falls.txt").write_text("60 50")
+    (tmp_path / "text.txt").write_text("recall")
+    (tmp_path / "broken.mat").write_bytes(b"MATLAB 5.0" * 30)
+    for name in ("falls.txt", "text.txt", "broken.mat", "none.npy"):
+        message = complains("recall_tables.py", output="out", authors_curve=f"cvusa={tmp_path / name}", cwd=folder)
+        assert name in message
+    assert "--authors_curve" in complains("recall_tables.py", authors_curve="a.mat", cwd=folder)
+
+
+def test_two_results_on_the_same_queries_are_compared(folder):
+    place = folder / "Result" / "CVUSA"
+    base = drawn(0)
+    better = np.where(np.arange(500) % 10 == 0, 0, base)
+    write(place / "better.json", better, run="better")
+    names = [str(place / "SAFA_8_polar_1_seed_0.json"), str(place / "better.json")]
+    output = succeeds("recall_tables.py", "--compare", *names, cwd=folder)
+    line = next(line for line in output.splitlines() if line.startswith("R@1 "))
+    assert line.endswith("  differ") and f"{100 * (np.mean(better == 0) - np.mean(base == 0)):+.2f}" in line
+    same = succeeds("recall_tables.py", "--compare", names[0], names[0], cwd=folder)
+    assert same.count("no difference shown") == 4
+    write(place / "others.json", base, query_ids="f" * 16)
+    message = complains("recall_tables.py", "--compare", names[0], str(place / "others.json"), cwd=folder)
+    assert "of other queries" in message
+    assert "none.json" in complains("recall_tables.py", "--compare", names[0], "none.json", cwd=folder)
+
+
+def test_a_result_file_comes_back_as_it_was_written(tmp_path):
+    write(tmp_path / "a.json", drawn(3))
+    result = read_result(str(tmp_path / "a.json"))
+    np.testing.assert_array_equal(result["ranks"]["exact"], drawn(3))
+    assert (tmp_path / "a.json").stat().st_size < 6000  # 500 ranks are compact
+
+
+def test_results_of_earlier_versions_are_rows_without_intervals(tmp_path):
+    write(tmp_path / "a.json", drawn(3))
+    content = json.loads((tmp_path / "a.json").read_text())
+    for name in ("intervals", "ranks", "cost", "trained_on", "run", "seed", "direction", "view", "query_ids"):
+        del content[name]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    rows, notes = collect([str(tmp_path / "a.json")])
+    assert not notes and rows[0].interval is None and "SAFA_8" in as_csv(rows) and "SAFA" in as_latex(tables_of(rows))
+    assert "without ranks" in complains("recall_tables.py", "--compare", "a.json", "a.json", cwd=tmp_path)
+
+
+def test_no_results_are_one_line(tmp_path):
+    assert "no such folder" in complains("recall_tables.py", cwd=tmp_path)
+    (tmp_path / "Result").mkdir()
+    assert "no results" in complains("recall_tables.py", cwd=tmp_path)
