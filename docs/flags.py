@@ -6,10 +6,12 @@ import os
 import check_data
 import convert_weights
 import data_preparation
+import recall_tables
 import toy_town.dataset
 from datasets.cvact import CVACT, CVACTTest
 from datasets.cvusa import CVUSA
 from launch import testing_parser, training_parser
+from launch.reproduction import reproduction_parser
 
 PAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "flags.md")
 HEAD = """# Flags
@@ -33,6 +35,8 @@ def parsers():
         "train_cvact.py": training_parser("", CVACT),
         "test_cvusa.py": testing_parser("", {"val": CVUSA}),
         "test_cvact.py": testing_parser("", {"val": CVACT, "test": CVACTTest}),
+        "reproduce.py": reproduction_parser(""),
+        "recall_tables.py": recall_tables.flags(),
         "convert_weights.py": convert_weights.flags(),
     }
 
