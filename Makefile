@@ -19,7 +19,7 @@ demo demo-cvact: $(INSTALLED)
 	@begin=$$(date +%s) && \
 	$(RUN) -m toy_town --dataset $(DATASET) --train 3000 --test 200 --tile_size 256 --panorama_size $(PANORAMA) --data_dir demo/$(DATASET)/Data && \
 	$(RUN) data_preparation.py --dataset $(DATASET) --data_dir demo/$(DATASET)/Data && \
-	$(RUN) train_$(DATASET).py $(SMALL) $(LEARN) --epochs 4 --seed $(SEED) $(FOLDERS) && \
+	$(RUN) train_$(DATASET).py $(SMALL) $(LEARN) --epochs 5 --seed $(SEED) $(FOLDERS) && \
 	$(RUN) test_$(DATASET).py --seed $(SEED) $(FOLDERS) && \
 	echo "" && \
 	echo "This took $$(($$(date +%s) - begin)) s. Images, network and results lie in demo/$(DATASET)."
