@@ -5,7 +5,7 @@ REQUIREMENTS = requirements$(if $(GPU),-gpu,).txt
 INSTALLED = $(VENV)/installed$(if $(GPU),-gpu,)
 RUN = $(VENV)/bin/python
 SEED ?= 0
-SMALL = --height 56 --width 308 --aerial_input_size 128
+SMALL = --height 56 --width 308 --aerial_input_size 128 --width_multiplier 0.0625
 LEARN = --init random --keep_prob 1 --learning_rate 1e-3 --batch_size 8 --ema 0.99
 
 .PHONY: demo demo-cvact miniature-cvusa miniature-cvact tables test lint clean-demo
@@ -19,7 +19,7 @@ demo demo-cvact: $(INSTALLED)
 	@begin=$$(date +%s) && \
 	$(RUN) -m toy_town --dataset $(DATASET) --train 3000 --test 200 --tile_size 256 --panorama_size $(PANORAMA) --data_dir demo/$(DATASET)/Data && \
 	$(RUN) data_preparation.py --dataset $(DATASET) --data_dir demo/$(DATASET)/Data && \
-	$(RUN) train_$(DATASET).py $(SMALL) --width_multiplier 0.09 $(LEARN) --epochs 4 --seed $(SEED) $(FOLDERS) && \
+	$(RUN) train_$(DATASET).py $(SMALL) $(LEARN) --epochs 5 --seed $(SEED) $(FOLDERS) && \
 	$(RUN) test_$(DATASET).py --seed $(SEED) $(FOLDERS) && \
 	echo "" && \
 	echo "This took $$(($$(date +%s) - begin)) s. Images, network and results lie in demo/$(DATASET)."
@@ -32,13 +32,13 @@ miniature-cvusa: PANORAMA = 112x616
 miniature-cvact: PANORAMA = 224x448
 miniature-cvusa miniature-cvact: miniature-%: $(INSTALLED)
 	$(RUN) -m toy_town --dataset $* --train 2500 --test 500 --tile_size 256 --panorama_size $(PANORAMA) --data_dir miniature/Data
-	$(RUN) reproduce.py --dataset $* --seeds 0 1 2 $(SMALL) --width_multiplier 0.0625 $(LEARN) --epochs 3 --data_dir miniature/Data $(MINIATURE)
+	$(RUN) reproduce.py --dataset $* --seeds 0 1 2 $(SMALL) $(LEARN) --epochs 3 --data_dir miniature/Data $(MINIATURE)
 
 tables: miniature-cvusa miniature-cvact
 	$(RUN) -m docs.miniature shuffle miniature/Data miniature/Shuffled
-	$(RUN) train_cvusa.py --run shuffled $(CONTROL) $(SMALL) --width_multiplier 0.0625 $(LEARN) --epochs 3 --data_dir miniature/Shuffled
+	$(RUN) train_cvusa.py --run shuffled $(CONTROL) $(SMALL) $(LEARN) --epochs 3 --data_dir miniature/Shuffled
 	$(RUN) test_cvusa.py --run shuffled $(CONTROL) --data_dir miniature/Shuffled
-	$(RUN) train_cvusa.py --run untrained $(CONTROL) $(SMALL) --width_multiplier 0.0625 --init random --learning_rate 0 --epochs 1 --data_dir miniature/Data
+	$(RUN) train_cvusa.py --run untrained $(CONTROL) $(SMALL) --init random --learning_rate 0 --epochs 1 --data_dir miniature/Data
 	$(RUN) test_cvusa.py --run untrained $(CONTROL) --data_dir miniature/Data
 	$(RUN) -m docs.miniature page miniature
 
