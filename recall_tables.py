@@ -1,8 +1,9 @@
 """Collect the result files of tests into the paper's tables, and curves of recall@K; or compare two results.
 
 Prints a table for each dataset, and with --output writes it as tables.md, tables.tex (booktabs) and tables.csv, beside
-curves.png and curves.pdf. Results that differ in their seed only are one row, with mean and standard deviation. Published
-recalls stand below the rows that they compare with; the paper's other rows are not known in figures.
+curves.png and curves.pdf, and training.png with loss and recall over the epochs of all runs. Results that differ in their
+seed only are one row, with mean and standard deviation. Published recalls stand below the rows that they compare with; the
+paper's other rows are not known in figures.
 """
 
 from runtime.command_line import Parser
@@ -11,6 +12,7 @@ from runtime.errors import UserError, reported
 from datasets.registry import DATASETS
 from report.comparison import compare
 from report.curves import read_recalls
+from report.epoch_lines import find_runs
 from report.result_file import find_results
 from report.rows import collect
 from report.table_files import write_tables
@@ -57,7 +59,9 @@ def main():
     print(as_text(tables), flush=True)
     if args.output is None:
         return
-    print(f"\nwritten to {args.output}: {', '.join(write_tables(args.output, tables, rows, authors))}")
+    print(
+        f"\nwritten to {args.output}: {', '.join(write_tables(args.output, tables, rows, authors, find_runs(args.result_dir)))}"
+    )
 
 
 def _authors_curve(text):

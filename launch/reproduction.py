@@ -135,10 +135,14 @@ def reproduce(description):
         tables = tables_of(rows)
         print(as_text(tables))
         folder = os.path.join(os.path.dirname(runs[0].paths.json), "_".join(filter(None, ("tables", given.run))))
-        print(f"\nwritten to {folder}: {', '.join(write_tables(folder, tables, rows))}", flush=True)
+        print(f"\nwritten to {folder}: {', '.join(write_tables(folder, tables, rows, runs=_epochs(runs)))}", flush=True)
     for failure in failures:
         print(failure, file=sys.stderr)
     return 1 if failures else 0
+
+
+def _epochs(runs):
+    return {str(run): lines for run in runs if (lines := read_lines(run.paths.own_csv))}
 
 
 def _rows(text):

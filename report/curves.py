@@ -18,11 +18,10 @@ MOST_BYTES = 2**26  # of a file of recalls
 
 
 def draw_curves(rows, authors, folder):
-    """Draw recall@K from 1 to 1 % of the references, a panel for each dataset and split: curves.png and curves.pdf.
+    """Write curves.png and curves.pdf: `recall_figure`.
 
     Args:
-        rows: of `rows.collect`.
-        authors: {dataset: (n,) recall@1, @2, ... in percent} of the authors' own files.
+        rows, authors: as of `recall_figure`.
         folder: to write to.
 
     Returns:
@@ -30,6 +29,27 @@ def draw_curves(rows, authors, folder):
 
     Raises:
         OSError: a file cannot be written.
+    """
+    figure, paths = recall_figure(rows, authors), []
+    for kind in FORMATS:
+        paths.append(os.path.join(folder, f"curves.{kind}"))
+        write_whole(paths[-1], as_bytes(figure, kind))
+    return paths
+
+
+def as_bytes(figure, kind="png"):
+    """The file of a matplotlib Figure."""
+    content = io.BytesIO()
+    figure.savefig(content, format=kind, dpi=150)
+    return content.getvalue()
+
+
+def recall_figure(rows, authors):
+    """Recall@K from 1 to 1 % of the references as a matplotlib Figure, a panel for each dataset and split.
+
+    Args:
+        rows: of `rows.collect`.
+        authors: {dataset: (n,) recall@1, @2, ... in percent} of the authors' own files.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -59,13 +79,7 @@ def draw_curves(rows, authors, folder):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small", loc="lower right")
-    paths = []
-    for kind in FORMATS:
-        content = io.BytesIO()
-        figure.savefig(content, format=kind, dpi=150)
-        paths.append(os.path.join(folder, f"curves.{kind}"))
-        write_whole(paths[-1], content.getbuffer())
-    return paths
+    return figure
 
 
 def _without_polar(row):

@@ -29,6 +29,22 @@ def read_lines(path):
     return lines[1:]
 
 
+def find_runs(folders):
+    """The epochs of all runs below folders of results: {path without its ending: lines}; other CSV files are left out."""
+    runs = {}
+    for folder in folders:
+        for place, names, files in os.walk(folder):
+            names.sort()
+            for path in (os.path.join(place, name) for name in sorted(files) if name.endswith(".csv")):
+                try:
+                    lines = read_lines(path)
+                except (UserError, OSError):
+                    continue
+                if lines:
+                    runs[path.removesuffix(".csv")] = lines
+    return runs
+
+
 def write_lines(path, lines):
     """Write a CSV file of these lines."""
     text = io.StringIO()

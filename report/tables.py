@@ -48,14 +48,7 @@ def recall_table(result, published=None):
     Returns:
         Text of several lines.
     """
-    rows = []
-    for key, title in recall_titles(result).items():
-        rows.append((title, [100 * value for value in result[key].values()]))
-        for number, end in enumerate(("  95 % from", "  to")):
-            if key in result["intervals"]:
-                rows.append((end, [100 * interval[number] for interval in result["intervals"][key].values()]))
-    if published is not None:
-        rows.append(("published", published.recalls))
+    rows = recall_rows(result, published)
     lines = [f"{'percent':<12}" + "".join(f"{'R@' + k:>9}" for k in result["recall"])]
     lines += [f"{title:<12}" + "".join(f"{value:9.2f}" for value in values) for title, values in rows]
     if published is not None:
@@ -64,6 +57,19 @@ def recall_table(result, published=None):
         lines.append(f"R@1% of {result['references']} references is recall@1")
     warning = tie_warning(result)
     return "\n".join(lines + [warning] if warning else lines)
+
+
+def recall_rows(result, published=None):
+    """The rows of a test's table: [(title, percents)]; arguments as of `recall_table`."""
+    rows = []
+    for key, title in recall_titles(result).items():
+        rows.append((title, [100 * value for value in result[key].values()]))
+        for number, end in enumerate(("  95 % from", "  to")):
+            if key in result["intervals"]:
+                rows.append((end, [100 * interval[number] for interval in result["intervals"][key].values()]))
+    if published is not None:
+        rows.append(("published", published.recalls))
+    return rows
 
 
 def recall_titles(result):
