@@ -28,6 +28,7 @@ from datasets.preparation import PREPARED_SIZE
 from datasets.registry import DATASETS
 
 TITLES = "aerial tiles", "panoramas", "polar maps", "prepared panoramas"
+DRAWN = 12  # pairs of a kind that --figures draws
 NAMED = 5  # examples that the report names; --json has all
 
 
@@ -39,6 +40,12 @@ def flags():
     parser.add_argument("--act_data", metavar="FILE.mat", help="ACT_data.mat (default: the one in the dataset's folder)")
     parser.add_argument("--workers", type=at_least(int, 1), default=available_cores(), help=WORKERS)
     parser.add_argument("--quick", action="store_true", help="only what needs no image to be decoded")
+    parser.add_argument(
+        "--figures",
+        metavar="DIR",
+        help=f"also draw pairs that look mirrored, turned, swapped or unlike, up to {DRAWN} a kind, to suspicious_<split>.png "
+        "in this folder",
+    )
     parser.add_argument("--json", metavar="FILE", help="also write all findings, with all examples, to this file")
     return parser
 
@@ -49,6 +56,10 @@ def main():
     if args.act_data and not kind.has_act_data:
         raise UserError(f"--act_data: {kind.name} has none; leave it out")
     check_output("--json", args.json)
+    if args.figures is not None:
+        if args.quick:
+            raise UserError("--figures: what it draws is found by decoding images; leave --quick out")
+        os.makedirs(args.figures, exist_ok=True)
     dataset = kind(args.data_dir, args.prepared_dir, **({"act_data": args.act_data} if args.act_data else {}))
     splits = {split: dataset.pairs(split) for split in dataset.splits}
     findings = check_lists(dataset, splits)
@@ -58,7 +69,10 @@ def main():
     else:
         results = {split: _check_files(dataset, split, args.workers) for split in splits}
         for split, pairs in splits.items():
-            findings += _findings(dataset, pairs, results[split])
+            suspicious = orientation(pairs, [result.colours for result in results[split]])
+            findings += _findings(dataset, pairs, results[split]) + suspicious
+            if args.figures is not None:
+                draw_suspicious(pairs, suspicious, args.figures)
         findings += copies(results, TITLES)
     _report(dataset, splits, findings)
     problems = [finding for finding in findings if finding.problem]
@@ -113,8 +127,33 @@ def _findings(dataset, pairs, results):
             (tile, panorama, polar if result.origin in (None, "other") else None, None if result.panorama_agrees else prepared)
         )
     sizes = dataset.tile_size, dataset.panorama_size, PREPARED_SIZE, PREPARED_SIZE
-    findings = outdated(pairs.split, _made(unproved)) + check_images(pairs, results, TITLES, sizes)
-    return findings + orientation(pairs, [result.colours for result in results])
+    return outdated(pairs.split, _made(unproved)) + check_images(pairs, results, TITLES, sizes)
+
+
+def draw_suspicious(pairs, findings, folder):
+    """Write a contact sheet of the pairs of these findings of `orientation`, where there are some."""
+    from report.canvas import save_png
+    from report.suspicious_pairs import pair_card, suspicious_sheet
+
+    row_of = {name: row for row, name in enumerate(pairs.ids)}
+    cards = []
+    for finding in findings:
+        # What is wrong with a whole split has no examples: its first pairs show it.
+        names = finding.examples or (pairs.ids if finding.problem else ())
+        for name in names[:DRAWN]:
+            row = row_of[name]
+            cards.append(
+                pair_card(
+                    name,
+                    f"looks {finding.check.removesuffix(' pairs')}",
+                    pairs.tile_paths[pairs.truth[row]],
+                    pairs.grd_paths[row],
+                )
+            )
+    if cards:
+        path = os.path.join(folder, f"suspicious_{pairs.split}.png")
+        save_png(path, suspicious_sheet(cards))
+        print(f"{len(cards)} suspicious pairs: {path}", flush=True)
 
 
 def _made(paths):

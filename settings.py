@@ -247,6 +247,13 @@ class RunConfig:
         "beside the prepared files, made again when these change",
         choices=("none", "memory", "disk"),
     )
+    figures_every: int = setting(
+        0,
+        "epochs between pictures in TensorBoard: a few validation queries, always the same ones, with their best references. "
+        "0: none",
+        at_least(int, 0),
+        metavar="EPOCHS",
+    )
     log_every: int = setting(100, "steps between lines of the log and points in TensorBoard", at_least(int, 1), metavar="STEPS")
     deterministic: bool = setting(
         False, "compute the same bits in every run on the same machine, also after a stop; slower on GPUs"

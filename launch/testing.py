@@ -11,7 +11,10 @@ import time
 
 from datasets.panorama_views import PanoramaView, kept_columns
 from datasets.registry import DATASETS
+from launch.figures import add_figures, check_figures, draw_figures
 from launch.given_data import checked_pairs, findings_of, given_dataset, say
+from launch.page import report_page
+from report.figures import Tested
 from report.published import published_row
 from report.result_file import write_result
 from report.tables import cost_line, rank_lines, recall_table, tested_line
@@ -21,7 +24,8 @@ from training.checkpoint_files import use_checkpoint
 from training.run_folder import BEST, asked_network, checkpoint_network, checkpoint_note, run_paths
 
 LAST = "last"  # besides BEST: what --checkpoint takes for the run's own
-DESCRIPTORS = ".descriptors"  # ending of the folder of descriptors beside a result file
+DESCRIPTORS = ".descriptors"  # endings of the folders of descriptors and figures beside a result file
+FIGURES = ".figures"
 
 
 def testing_parser(description, dataset_classes):
@@ -63,6 +67,7 @@ def testing_parser(description, dataset_classes):
         "else none)",
     )
     add_settings(task, PanoramaView)
+    add_figures(parser)
     files = parser.add_argument_group("descriptors")
     files.add_argument(
         "--descriptors",
@@ -98,6 +103,7 @@ def launch_testing(description, dataset_classes):
     dataset = given_dataset(dataset_classes[args.split], args)
     pairs = checked_pairs(dataset, args.split, network, args)
     task = task_of(pairs, args.direction, args.radius)
+    check_figures(args, task, network, view)
     say(*findings_of({args.split: pairs}))
     trained_on = _trained_on(note, source)
     seed = args.seed if note is None else note.training.seed
@@ -112,16 +118,18 @@ def launch_testing(description, dataset_classes):
     with importing():
         from runtime.distribution import Distribution, explain_tensorflow_errors
 
+        from retrieval.descriptors import DescriptorExtractor
         from retrieval.device_products import products_on_gpu
         from retrieval.evaluation import evaluate
         from retrieval.saved_descriptors import save_mat, save_npz
     distribution = Distribution(args.devices, args.precision)
     print(*distribution.notes, sep="\n", end="\n" if distribution.notes else "", flush=True)
     with explain_tensorflow_errors(distribution, "a smaller --batch_size"):
-        extractor, cost, weights, result["checkpoint"] = _loaded(distribution, network, args.precision, source)
+        model, cost, weights, result["checkpoint"] = _loaded(distribution, network, args.precision, source)
         identity = {"weights": weights, "network": dataclasses.asdict(network), "precision": args.precision}
         begin = time.perf_counter()
         with _descriptor_files(args, distribution, base + DESCRIPTORS, identity) as files:
+            extractor = DescriptorExtractor(model, distribution)
             described = _described(extractor, pairs, network, view, args.batch_size, files)
             ready = time.perf_counter()
             if not distribution.is_chief:
@@ -133,11 +141,17 @@ def launch_testing(description, dataset_classes):
             result["device"] = str(distribution)
             result["seconds"] = {"descriptors": round(ready - begin, 3), "ranks": round(time.perf_counter() - ready, 3)}
             write_result(path, result)
-            _report(result, pairs, network, home)
+            published = _published(result, network, home)
+            _report(result, pairs, network, published)
             if args.save_descriptors is not None:
                 save_npz(args.save_descriptors, pairs, sat, grd)
             if args.save_mat is not None:
                 save_mat(args.save_mat, sat, grd)
+            ranks = result["ranks"]["exact" if task.near is None else task.counted]
+            tested = Tested(pairs, task, args.direction, references, queries, ranks, described.turned)
+            if args.report:
+                print(f"page: {report_page(args, path, result, published, tested, network, model)}", flush=True)
+            draw_figures(args, path.removesuffix(".json") + FIGURES, tested, model, (network.sat_shape, network.grd_shape))
 
 
 def _panorama_view(args, network):
@@ -163,9 +177,8 @@ def _trained_on(note, source):
 
 
 def _loaded(distribution, config, precision, source):
-    """A DescriptorExtractor of a network with the weights that a path names, its cost, the weights' digest and path."""
+    """A network with the weights that a path names, its cost, the weights' digest and path."""
     from retrieval.cost import network_cost
-    from retrieval.descriptors import DescriptorExtractor
     from spatial_net import network
     from training.weights import left_aside_note, load_weights, network_variables, weights_digest
 
@@ -174,7 +187,7 @@ def _loaded(distribution, config, precision, source):
     path, aside = use_checkpoint(source, lambda path, kind: (path, load_weights(model, path, kind, config)))
     distribution.share_chiefs_values(list(network_variables(model).values()))
     say(f"checkpoint: {path}", left_aside_note(path, aside))
-    return DescriptorExtractor(model, distribution), network_cost(model), weights_digest(model), path
+    return model, network_cost(model), weights_digest(model), path
 
 
 def _descriptor_files(args, distribution, folder, identity):
@@ -195,12 +208,14 @@ class _Described:
         ground: (Q, D) float32, or (Q, T, D) where queries are described at T turns.
         degrees_off: (Q, T) float64 of `retrieval.evaluation.evaluate`, or None.
         milliseconds: that computing took a pair, or None where one batch was all.
+        turned: datasets.panorama_views.TurnedPanoramas of the queries, or None.
     """
 
     satellite: object
     ground: object
     degrees_off: object
     milliseconds: float | None
+    turned: object = None
 
 
 def _described(extractor, pairs, network, view, batch_size, files):
@@ -228,16 +243,20 @@ def _described(extractor, pairs, network, view, batch_size, files):
     satellite, ground = found
     total = None if None in milliseconds else sum(milliseconds) + milliseconds[1] * (view.search_heading - 1)
     if ground is None or view.search_heading == 1:
-        return _Described(satellite, ground, None, total)
+        return _Described(satellite, ground, None, total, turned)
     by_turn = view.search_heading, len(pairs)
     degrees_off = turned.degrees_off(network.width).reshape(by_turn).T
-    return _Described(satellite, ground.reshape(*by_turn, -1).swapaxes(0, 1), degrees_off, total)
+    return _Described(satellite, ground.reshape(*by_turn, -1).swapaxes(0, 1), degrees_off, total, turned)
 
 
-def _report(result, pairs, network, home):
-    """Print the table of a test."""
+def _published(result, network, home):
+    """The published row of the same task, or None."""
     papers = result["direction"] == GROUND_TO_AERIAL and not result["view"] and result["trained_on"] in (None, home.name)
-    published = published_row(pairs.dataset.name, network) if papers else None
+    return published_row(result["dataset"], network) if papers else None
+
+
+def _report(result, pairs, network, published):
+    """Print the table of a test."""
     print(f"\n{tested_line(pairs.name, network, result)}")
     print(recall_table(result, published), *rank_lines(result), cost_line(result["cost"]), sep="\n", flush=True)
     count = pairs.dataset.published_counts.get(pairs.split)

@@ -71,6 +71,15 @@ class TrainingLog:
             write_lines(path, [*lines, row])
         self._scalars({"epochs/loss": loss} | {f"epochs/recall@{k}": value for k, value in recalls.items()}, step)
 
+    def picture(self, name, pixels, step):
+        """Show a picture in TensorBoard: (H, W, 3) uint8, BGR."""
+        try:
+            with self._writer.as_default(step):
+                tf.summary.image(name, pixels[None, ..., ::-1])
+            self._writer.flush()
+        except tf.errors.OpError as error:
+            _complain(error)
+
     def _scalars(self, values, step):
         try:
             with self._writer.as_default(step):

@@ -22,10 +22,12 @@ from datasets.image_cache import make_caches
 from datasets.panorama_views import PanoramaView
 from input_data import batches, epoch_order
 from report.epoch_lines import read_lines
+from report.figures import Tested, chosen_queries, retrieval_panels
+from report.retrieval_panels import contact_sheet
 from report.tables import recall_line, tie_warning
 from retrieval.descriptors import DescriptorExtractor
 from retrieval.evaluation import recalls
-from retrieval.task import task_of
+from retrieval.task import GROUND_TO_AERIAL, task_of
 from spatial_net import network as build_network
 from training.checkpoints import RunCheckpoints
 from training.epoch import Meter, SaveClock, outcomes
@@ -35,6 +37,8 @@ from training.run_folder import RunNote, data_identity, read_note, write_note
 from training.step import adam, batch_loss, learning_rate_schedule, training_step
 from training.weights import Averages, write_keras_weights
 from VGG import MEAN_BGR
+
+SHOWN_QUERIES = 4  # of the validation split, in TensorBoard
 
 
 def train(settings, train_pairs, val_pairs, paths):
@@ -307,7 +311,19 @@ class _Run:
             descriptors = self.extractor.pairs(
                 self.val_pairs, self.shapes, batch_size, title, self.val_caches, self.val_panoramas
             )
-        return recalls(*descriptors, task_of(self.val_pairs)) if self.distribution.is_chief else None
+        if not self.distribution.is_chief:
+            return None
+        task = task_of(self.val_pairs)
+        every = self.settings.run.figures_every
+        if every and (int(self.checkpoints.epoch.numpy()) + 1) % every == 0:
+            self._show_queries(task, *descriptors)
+        return recalls(*descriptors, task)
+
+    def _show_queries(self, task, references, queries):
+        """Pictures of a few queries in TensorBoard, the same ones each time."""
+        tested = Tested(self.val_pairs, task, GROUND_TO_AERIAL, references, queries, None, self.val_panoramas)
+        panels = list(retrieval_panels(tested, chosen_queries(task, SHOWN_QUERIES)))
+        self.log.picture("validation", contact_sheet(panels), int(self.optimizer.iterations.numpy()))
 
     def _averages_after_training(self):
         """The averages, which begin with the first step."""

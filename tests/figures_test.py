@@ -1,0 +1,274 @@
+"""Pictures say what the numbers say."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import cv2
+import numpy as np
+import pytest
+from conftest import SMALL, complains, run, succeeds
+
+import check_data
+from datasets.cvusa import CVUSA
+from datasets.findings import Finding
+from polar_transform import polar_transform, sample_coordinates, tile_of_polar
+from report.attention_panels import spread_over
+from report.canvas import BLUE, GREEN, RED
+from report.retrieval_panels import CAPTION, CELL, FRAME, GAP, SHOWN, SIDE, WIDTH, Shown, contact_sheet, retrieval_panel
+from report.suspicious_pairs import pair_card
+from retrieval.attention import branch_maps
+from retrieval.descriptors import VIEWS
+from retrieval.margins import margins
+from retrieval.search import search
+from retrieval.task import Task
+from settings import NetworkConfig
+from spatial_net import branches, network
+
+
+@pytest.fixture(scope="module")
+def trained(towns, tmp_path_factory):
+    """A folder with a network trained on both toy towns for an epoch. Not to be changed."""
+    folder = tmp_path_factory.mktemp("trained")
+    os.symlink(towns / "Data", folder / "Data")
+    for script in "train_cvusa.py", "train_cvact.py":
+        succeeds(script, **SMALL, network_type="SAFA_2", epochs=2, cwd=folder)
+    return folder
+
+
+def shown(rank, is_hit, grey=128):
+    return Shown(np.full((64, 64, 3), grey, np.uint8), rank, 1 - rank / 10, is_hit)
+
+
+def test_frames_are_green_for_hits_and_red_for_others_and_the_truth_stands_apart():
+    best = [shown(rank, is_hit) for rank, is_hit in enumerate((False, True, False, False, True), 1)]
+    panel = retrieval_panel("query", np.zeros((112, 616, 3), np.uint8), best, shown(2, True))
+    assert panel.shape[1] == WIDTH
+    height = round(min(SIDE, 112 * (WIDTH - 2 * GAP) / 616))
+    middle = GAP + CAPTION + height + GAP + FRAME + SIDE // 2
+    lefts = [GAP + number * CELL for number in range(SHOWN)] + [GAP + SHOWN * CELL + GAP]
+    expected = [RED, GREEN, RED, RED, GREEN, BLUE]
+    for left, colour in zip(lefts, expected, strict=True):
+        for column in (left + FRAME // 2, left + FRAME + SIDE + FRAME // 2):
+            np.testing.assert_array_equal(panel[middle, column], colour[::-1])
+        np.testing.assert_array_equal(panel[middle, left + FRAME + SIDE // 2], 128)
+    sheet = contact_sheet([panel] * 3)
+    assert sheet.shape[1] > WIDTH and sheet.shape[0] > panel.shape[0]
+
+
+def test_a_sector_that_is_painted_on_the_polar_map_lies_in_that_direction_on_the_tile():
+    polar = np.zeros((112, 616), np.float32)
+    polar[:, 308 - 20 : 308 + 20] = 1  # north
+    tile, reached = tile_of_polar(polar, 200)
+    assert tile[20:90, 100].min() > 0.99 and tile[110:, 100].max() < 0.01 and tile[100, 20:90].max() < 0.01
+    assert not reached[0, 0] and not reached[-1, -1] and reached[100, 2]
+    polar = np.zeros((112, 616), np.float32)
+    polar[:, 462 - 20 : 462 + 20] = 1  # east
+    tile, _ = tile_of_polar(polar, 200)
+    assert tile[100, 110:180].min() > 0.99 and tile[100, :90].max() < 0.01
+
+
+def test_the_warp_back_undoes_the_polar_transform():
+    rows, columns = np.mgrid[:256, :256] / 256
+    tile = np.dstack([200 * rows, 200 * columns, 100 * rows + 100 * columns]).astype(np.uint8)
+    polar = polar_transform(tile)
+    back, reached = tile_of_polar(polar.astype(np.float32), 256)
+    distance = np.hypot(*(np.mgrid[:256, :256] - 128.0))
+    inside = reached & (distance < 124) & (distance > 4)
+    assert np.abs(back[inside] - tile[inside]).max() < 4
+    rows, columns = sample_coordinates(256)
+    seam, _ = tile_of_polar(np.tile(np.cos(2 * np.pi * np.arange(616) / 616), (112, 1)).astype(np.float32), 256)
+    near_south = seam[140:250, 126:131]  # both ends of the polar map meet in the south
+    assert np.ptp(near_south[60:]) < 0.01
+
+
+@pytest.mark.parametrize("network_type, polar", [("SAFA_3", 1), ("SAFA_1", 0), ("VGG_gp", 1)])
+def test_the_parts_of_a_match_add_up_to_its_similarity(network_type, polar):
+    config = NetworkConfig(network_type, polar, height=48, width=160, aerial_input_size=64, width_multiplier=0.1)
+    model = network(config, seed=1)
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 256, (4, *shape, 3)).astype(np.float32) for shape in (config.sat_shape, config.grd_shape)]
+    descriptors = [np.asarray(branch(image, training=False)) for branch, image in zip(branches(model), images, strict=True)]
+    similarity = np.einsum("nd,nd->n", *(each.astype(np.float64) for each in descriptors))
+    for view, image, other in zip(VIEWS, images, descriptors[::-1], strict=True):
+        maps = branch_maps(model, view, image)
+        parts = maps.contributions(other)
+        assert parts.shape == (4, *maps.maps.shape[1:3]) and np.ptp(parts) > 0
+        np.testing.assert_allclose(parts.sum(axis=(1, 2)), similarity, atol=1e-5)
+        if network_type != "VGG_gp":
+            assert maps.weights.shape == (4, config.aggregation[1], *maps.maps.shape[1:3])
+
+
+def test_a_position_lies_over_the_pixels_that_its_poolings_join():
+    values = np.zeros((4, 20))
+    values[1, 3] = 1
+    spread = spread_over(values, (112, 616))
+    assert spread.shape == (112, 616)
+    row, column = np.unravel_index(spread.argmax(), spread.shape)
+    assert abs(row - 47.5) <= 1 and abs(column - 111.5) <= 1  # the middle of pixels 32 to 63 and 96 to 127
+    assert spread_over(np.zeros((7, 39)), (112, 616)).shape == (112, 616)
+
+
+def test_the_hardest_negative_is_the_closest_reference_that_is_no_hit():
+    random = np.random.default_rng(0)
+    references, queries = (random.standard_normal((40, 8)).astype(np.float32) for _ in range(2))
+    near = [np.array([row, (row + 1) % 40]) for row in range(40)]
+    task = Task([str(row) for row in range(40)], np.arange(40), np.arange(40), near, "within_5m")
+    rows, positive, negative = margins(references, queries, task)
+    similarity = queries.astype(np.float64) @ references.T
+    np.testing.assert_array_equal(rows, np.arange(40))
+    np.testing.assert_allclose(positive, np.diagonal(similarity), atol=1e-6)
+    for row in range(40):
+        others = np.delete(similarity[row], near[row])
+        assert negative[row] == pytest.approx(others.max(), abs=1e-6)
+
+
+def test_figures_of_a_test_show_the_queries_that_are_asked_for(trained, tmp_path):
+    given = {"network_type": "SAFA_2", "result_dir": tmp_path}
+    plain = succeeds("test_cvact.py", **given, cwd=trained)
+    output = succeeds("test_cvact.py", **given, figures=3, attention=1, cwd=trained)
+    assert plain.split("network:")[0].split("percent")[1] == output.split("network:")[0].split("percent")[1]
+    folder = tmp_path / "CVACT/SAFA_2_polar_1.figures"
+    names = sorted(path.name for path in folder.iterdir())
+    assert (
+        len(names) == 6
+        and {"contact_sheet.png", "similarities.png"} <= set(names)
+        and sum(name.startswith("attention_001_") for name in names) == 1
+    )
+    for name in names:
+        assert cv2.imread(str(folder / name)).shape[1] > 300
+    again = succeeds("test_cvact.py", **given | {"result_dir": tmp_path / "other"}, figures=3, cwd=trained)
+    other = tmp_path / "other/CVACT/SAFA_2_polar_1.figures"
+    assert {path.name for path in other.iterdir()} == {name for name in names if not name.startswith("attention")}  # seeded
+    assert "figures in" in again
+    name = next(name for name in names if name.startswith("001_"))
+    np.testing.assert_array_equal(cv2.imread(str(folder / name)), cv2.imread(str(other / name)))
+
+
+def test_queries_are_named_or_only_wrong_ones(trained, tmp_path):
+    given = {"network_type": "SAFA_2", "result_dir": tmp_path, "figures": 10}
+    folder = tmp_path / "CVUSA/SAFA_2_polar_1.figures"
+    succeeds("test_cvusa.py", **given, queries="0000030,0000027", cwd=trained)
+    assert {path.stem for path in folder.iterdir()} == {"001_0000030", "002_0000027", "contact_sheet", "similarities"}
+    shutil.rmtree(folder)
+    succeeds("test_cvusa.py", **given, only_wrong=True, save_descriptors=tmp_path / "d.npz", cwd=trained)
+    saved = np.load(tmp_path / "d.npz")
+    closer = search(saved["sat_descriptors"], saved["grd_descriptors"], np.arange(10)).closer
+    wrong = set(saved["ids"][closer > 0].tolist())
+    assert {path.stem.partition("_")[2] for path in folder.glob("0*.png")} == wrong
+    for flags, expected in (
+        ({"queries": "0000099"}, "0000099"),
+        ({"queries": "0000030", "figures": None}, "--figures"),
+        ({"only_wrong": True, "figures": None}, "--figures"),
+        ({"queries": "0000030", "only_wrong": True}, "--only_wrong"),
+        ({"figures": 0}, "--figures"),
+        ({"attention": 2, "direction": "aerial_to_ground"}, "--attention"),
+        ({"attention": 2, "search_heading": 4}, "--attention"),
+    ):
+        assert expected in complains("test_cvusa.py", **given | flags, cwd=trained)
+
+
+def test_figures_that_cannot_be_written_are_one_line_after_the_numbers(trained, tmp_path):
+    (tmp_path / "CVUSA").mkdir()
+    (tmp_path / "CVUSA/SAFA_2_polar_1.figures").write_text("in the way")
+    process = run("test_cvusa.py", network_type="SAFA_2", result_dir=tmp_path, figures=2, cwd=trained)
+    assert process.returncode == 2 and "recall" in process.stdout
+    (line,) = process.stderr.strip().splitlines()
+    assert "SAFA_2_polar_1.figures" in line and "stands in the way" in line
+    assert json.loads((tmp_path / "CVUSA/SAFA_2_polar_1.json").read_text())["queries"] == 10
+
+
+@pytest.fixture(scope="module")
+def page(trained, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    output = succeeds("test_cvact.py", network_type="SAFA_2", result_dir=folder, report=True, figures=2, cwd=trained)
+    path = folder / "CVACT/SAFA_2_polar_1.html"
+    assert f"page: {path}" in output
+    return path
+
+
+def test_a_page_is_whole_by_itself(page):
+    text = page.read_text()
+    assert len(text) < 10 * 2**20
+    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", text) and "http" not in re.sub(r"data:[^\"]*", "", text)
+    assert "<script" not in text and text.count("<img ") == len(re.findall(r'<img [^>]*alt="[^"]+"', text)) >= 8
+    for section in ("Curves", "Queries", "Worst queries", "What the descriptors rest on", "Places", "Settings and versions"):
+        assert f"<h2>{section}</h2>" in text
+    assert "95 % from" in text and "tensorflow" in text and 'name="viewport"' in text and "prefers-color-scheme" in text
+    anchors = re.findall(r'href="#(\w+)"', text)
+    assert anchors and all(f'id="{anchor}"' in text for anchor in anchors)
+
+
+def test_hostile_names_stay_text_on_a_page(tmp_path):
+    from report.page import Section, Table, write_page
+
+    bad = "<script>alert(1)</script>\"'&"
+    table = Table([bad], [[bad]])
+    path = str(tmp_path / "a.html")
+    write_page(path, bad, bad, [bad], [(bad, [bad])], [bad], [Section("a", bad, bad, (), table, [(bad, bad)])])
+    text = (tmp_path / "a.html").read_text()
+    assert "<script" not in text and text.count("&lt;script&gt;") == 15
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+PROBE = """
+<script>
+addEventListener("load", () => {
+  const images = [...document.images];
+  document.body.dataset.loaded = images.filter(image => image.complete && image.naturalWidth > 0).length;
+  document.body.dataset.images = images.length;
+  document.body.dataset.requests = performance.getEntriesByType("resource").filter(e => !e.name.startsWith("data:")).length;
+  document.body.dataset.overflow = document.documentElement.scrollWidth > innerWidth;
+});
+addEventListener("error", () => document.body.dataset.error = "yes", true);
+</script></head>
+"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian's package chromium)")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_shows_the_whole_page_without_the_network(page, tmp_path, width):
+    probed = tmp_path / "page.html"
+    probed.write_text(page.read_text().replace("</head>", PROBE, 1))
+    words = ["--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900", "--virtual-time-budget=5000"]
+    words += [f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", f"file://{probed}"]
+    shown = subprocess.run([CHROMIUM, *words], capture_output=True, text=True, timeout=120)
+    body = re.search(r"<body[^>]*>", shown.stdout)[0]
+    found = dict(re.findall(r'data-(\w+)="([^"]*)"', body))
+    assert found["loaded"] == found["images"] and int(found["images"]) >= 8, body
+    assert found["requests"] == "0" and "error" not in found and found["overflow"] == "false", body
+
+
+def test_suspicious_pairs_are_drawn(towns, tmp_path):
+    pairs = CVUSA(str(towns / "Data")).pairs("train")
+    some = Finding("mirrored pairs", "train", 2, "pairs look mirrored", examples=("0000003", "0000007"))
+    whole = Finding("unlike", "train", 24, "pairs look no more like each other than strangers")
+    note = Finding("ahead and behind", "train", 24, "pairs look alike ahead and behind", problem=False)
+    check_data.draw_suspicious(pairs, [some, whole, note], str(tmp_path))
+    sheet = cv2.imread(str(tmp_path / "suspicious_train.png"))
+    cards = 2 + check_data.DRAWN  # the whole split's first ones
+    assert sheet.shape[0] > -(-cards // 4) * 350 and sheet.shape[1] > 4 * 400
+    check_data.draw_suspicious(pairs, [note], str(tmp_path / "none"))
+    assert not (tmp_path / "none").exists()
+    assert "--figures" in complains("check_data.py", dataset="cvusa", figures=tmp_path, quick=True, cwd=towns)
+    assert "too few" in succeeds("check_data.py", dataset="cvusa", figures=tmp_path, cwd=towns)
+
+
+def test_a_card_of_a_pair_says_what_cannot_be_read(towns, tmp_path):
+    tile = str(towns / "Data/CVUSA/bingmap/19/0000001.jpg")
+    panorama = str(towns / "Data/CVUSA/streetview/panos/0000001.jpg")
+    whole = pair_card("1", "looks mirrored", tile, panorama)
+    broken = pair_card("1", "looks mirrored", tile, str(tmp_path / "none.jpg"))
+    assert whole.shape == broken.shape and (whole != broken).any() and (broken[-20:] == 255).all()
+
+
+def test_tensorboard_shows_the_same_queries_after_epochs(towns, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    os.symlink(towns / "Data", tmp_path / "Data")
+    succeeds("train_cvusa.py", **SMALL, network_type="SAFA_1", epochs=3, figures_every=2, cwd=tmp_path)
+    events = EventAccumulator(str(tmp_path / "Model/CVUSA/SAFA_1/polar_1/tensorboard"))
+    events.Reload()
+    assert [len(events.Tensors(tag)) for tag in events.Tags()["tensors"] if tag == "validation"] == [1]
