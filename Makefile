@@ -8,7 +8,7 @@ SEED ?= 0
 SMALL = --height 56 --width 308 --aerial_input_size 128 --width_multiplier 0.0625
 LEARN = --init random --keep_prob 1 --learning_rate 1e-3 --batch_size 8 --ema 0.99
 
-.PHONY: demo demo-cvact miniature-cvusa miniature-cvact tables test lint clean-demo
+.PHONY: demo demo-cvact miniature-cvusa miniature-cvact tables pictures test lint clean-demo
 
 demo: DATASET = cvusa
 demo: PANORAMA = 112x616
@@ -41,6 +41,12 @@ tables: miniature-cvusa miniature-cvact
 	$(RUN) train_cvusa.py --run untrained $(CONTROL) $(SMALL) --init random --learning_rate 0 --epochs 1 --data_dir miniature/Data
 	$(RUN) test_cvusa.py --run untrained $(CONTROL) --data_dir miniature/Data
 	$(RUN) -m docs.miniature page miniature
+
+# The README's pictures, from the demo on CVUSA's toy town.
+pictures: FOLDERS = --data_dir demo/cvusa/Data --model_dir demo/cvusa/Model --result_dir demo/cvusa/Result
+pictures: demo
+	$(RUN) test_cvusa.py --seed $(SEED) --figures 3 --attention 1 $(FOLDERS)
+	$(RUN) -m docs.pictures demo/cvusa
 
 test: $(INSTALLED)
 	$(RUN) -m pytest
