@@ -85,6 +85,33 @@ def testing_parser(description, dataset_classes):
     return parser
 
 
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """A test that was asked for and checked, before anything is computed.
+
+    Attributes:
+        home: class of the dataset that networks are trained on.
+        source: path of the weights.
+        network: settings.NetworkConfig.
+        view: PanoramaView.
+        pairs: datasets.dataset.Pairs.
+        task: retrieval.task.Task.
+        base: path of the result's files without endings, of all views and directions.
+        path: of the result file.
+        result: what is known of the result.
+    """
+
+    home: type
+    source: str
+    network: object
+    view: PanoramaView
+    pairs: object
+    task: object
+    base: str
+    path: str
+    result: dict
+
+
 def launch_testing(description, dataset_classes):
     """Parse the flags of a test script, check its data, test, report.
 
@@ -94,6 +121,14 @@ def launch_testing(description, dataset_classes):
             first.
     """
     args = testing_parser(description, dataset_classes).parse_args()
+    plan = _plan(args, dataset_classes)
+    say(*findings_of({args.split: plan.pairs}))
+    os.makedirs(os.path.dirname(plan.path), exist_ok=True)
+    _test(args, plan)
+
+
+def _plan(args, dataset_classes):
+    """The _Plan of a test, all of whose mistakes are found here."""
     home = next(iter(dataset_classes.values()))
     check_output("--save_descriptors", args.save_descriptors)
     check_output("--save_mat", args.save_mat)
@@ -104,33 +139,35 @@ def launch_testing(description, dataset_classes):
     pairs = checked_pairs(dataset, args.split, network, args)
     task = task_of(pairs, args.direction, args.radius)
     check_figures(args, task, network, view)
-    say(*findings_of({args.split: pairs}))
     trained_on = _trained_on(note, source)
     seed = args.seed if note is None else note.training.seed
     base = run_paths(args.model_dir, args.result_dir, dataset.name, network, args.run, args.seed).json.removesuffix(".json")
     base += f"_trained_on_{trained_on}" if trained_on not in (None, home.name) else ""
     path = "_".join([base, *filter(None, (view.name, args.direction if args.direction != GROUND_TO_AERIAL else ""))]) + ".json"
-    os.makedirs(os.path.dirname(path), exist_ok=True)
     result = {"dataset": dataset.name, "split": args.split, "trained_on": trained_on, "network_type": network.network_type}
     result |= {"polar": network.polar, "run": args.run, "seed": seed, "network": dataclasses.asdict(network)}
     result |= {"direction": args.direction, "view": view.name, "precision": args.precision}
+    return _Plan(home, source, network, view, pairs, task, base, path, result)
 
+
+def _test(args, plan):
+    """Describe, search, and write what was found."""
     with importing():
         from runtime.distribution import Distribution, explain_tensorflow_errors
 
         from retrieval.descriptors import DescriptorExtractor
         from retrieval.device_products import products_on_gpu
         from retrieval.evaluation import evaluate
-        from retrieval.saved_descriptors import save_mat, save_npz
     distribution = Distribution(args.devices, args.precision)
     print(*distribution.notes, sep="\n", end="\n" if distribution.notes else "", flush=True)
+    network, task, result = plan.network, plan.task, dict(plan.result)
     with explain_tensorflow_errors(distribution, "a smaller --batch_size"):
-        model, cost, weights, result["checkpoint"] = _loaded(distribution, network, args.precision, source)
+        model, cost, weights, result["checkpoint"] = _loaded(distribution, network, args.precision, plan.source)
         identity = {"weights": weights, "network": dataclasses.asdict(network), "precision": args.precision}
         begin = time.perf_counter()
-        with _descriptor_files(args, distribution, base + DESCRIPTORS, identity) as files:
+        with _descriptor_files(args, distribution, plan.base + DESCRIPTORS, identity) as files:
             extractor = DescriptorExtractor(model, distribution)
-            described = _described(extractor, pairs, network, view, args.batch_size, files)
+            described = _described(extractor, plan.pairs, network, plan.view, args.batch_size, files)
             ready = time.perf_counter()
             if not distribution.is_chief:
                 return
@@ -140,18 +177,26 @@ def launch_testing(description, dataset_classes):
             result["cost"] = cost | {"milliseconds": described.milliseconds}
             result["device"] = str(distribution)
             result["seconds"] = {"descriptors": round(ready - begin, 3), "ranks": round(time.perf_counter() - ready, 3)}
-            write_result(path, result)
-            published = _published(result, network, home)
-            _report(result, pairs, network, published)
-            if args.save_descriptors is not None:
-                save_npz(args.save_descriptors, pairs, sat, grd)
-            if args.save_mat is not None:
-                save_mat(args.save_mat, sat, grd)
+            write_result(plan.path, result)
+            published = _published(result, network, plan.home)
+            _report(result, plan.pairs, network, published)
+            _save(args, plan.pairs, sat, grd)
             ranks = result["ranks"]["exact" if task.near is None else task.counted]
-            tested = Tested(pairs, task, args.direction, references, queries, ranks, described.turned)
+            tested = Tested(plan.pairs, task, args.direction, references, queries, ranks, described.turned)
             if args.report:
-                print(f"page: {report_page(args, path, result, published, tested, network, model)}", flush=True)
-            draw_figures(args, path.removesuffix(".json") + FIGURES, tested, model, (network.sat_shape, network.grd_shape))
+                print(f"page: {report_page(args, plan.path, result, published, tested, network, model)}", flush=True)
+            shapes = network.sat_shape, network.grd_shape
+            draw_figures(args, plan.path.removesuffix(".json") + FIGURES, tested, model, shapes)
+
+
+def _save(args, pairs, sat, grd):
+    """Write the files of descriptors that flags name."""
+    from retrieval.saved_descriptors import save_mat, save_npz
+
+    if args.save_descriptors is not None:
+        save_npz(args.save_descriptors, pairs, sat, grd)
+    if args.save_mat is not None:
+        save_mat(args.save_mat, sat, grd)
 
 
 def _panorama_view(args, network):
