@@ -5,7 +5,6 @@ from runtime.errors import ROOT, Stopped, UserError, importing
 from runtime.folder_lock import open_lock
 from runtime.interruption import StopRequest
 
-import dataclasses
 import datetime
 import os
 import shlex
@@ -16,64 +15,19 @@ import time
 from tqdm import tqdm
 
 from datasets.registry import DATASETS
-from launch.testing import testing_parser
+from launch.table_runs import data_steps_of, runs_of
 from launch.training import check_training, training_parser
 from report.epoch_lines import read_lines
-from report.result_file import NoResult, read_result
 from report.rows import NETWORKS, collect
 from report.table_files import write_tables
 from report.table_formats import as_text, tables_of
-from settings import NetworkConfig, RunConfig, Settings, TrainingConfig, network_type_of
-from training.run_folder import RunPaths, agree_with_earlier_run, run_paths
+from settings import TrainingConfig, network_type_of
+from training.run_folder import agree_with_earlier_run
 
 TRAINED = {name: kind for name, kind in DATASETS.items() if "train" in kind.splits}
 OWN = "--network_type", "--polar", "--seed"  # training flags that this script sets
-FOR_PREPARATION = "data_dir", "prepared_dir"
-FOR_CHECK = *FOR_PREPARATION, "act_data"
 POLL_SECONDS = 1.0  # between looks at the epochs of a training
 LAST_LINES = 2000  # bytes of a log's end that are searched for the reason of a failure
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """A row of the table with one seed.
-
-    Attributes:
-        settings: settings.Settings.
-        paths: training.run_folder.RunPaths.
-        log: file that its steps' output is appended to.
-        train, test: commands, lists of arguments.
-    """
-
-    settings: Settings
-    paths: RunPaths
-    log: str
-    train: list
-    test: list
-
-    def __str__(self):
-        network = self.settings.network
-        return f"{network.network_type} polar {network.polar} seed {self.settings.training.seed}"
-
-    @property
-    def epochs(self):
-        """How many epochs are finished."""
-        return min(len(read_lines(self.paths.own_csv)), self.settings.training.epochs)
-
-    @property
-    def is_trained(self):
-        return os.path.exists(self.paths.final) and self.epochs == self.settings.training.epochs
-
-    @property
-    def is_tested(self):
-        """Whether there is a result of this run's best checkpoint."""
-        try:
-            result = read_result(self.paths.json)
-            checkpoints = os.stat(f"{result['checkpoint']}.index").st_mtime
-            ours = os.path.dirname(os.path.abspath(result["checkpoint"])) == os.path.abspath(self.paths.best)
-            return ours and os.stat(self.paths.json).st_mtime >= checkpoints
-        except (NoResult, OSError, KeyError):
-            return False
 
 
 def reproduction_parser(description):
@@ -118,10 +72,10 @@ def reproduce(description):
     """
     args, passed = reproduction_parser(description).parse_known_args()
     given = _training_flags(args.dataset, passed)
-    runs = _runs(args, given, passed)
+    runs = runs_of(TRAINED[args.dataset], args, given, passed)
     for run in runs:  # all mistakes before the first step
         agree_with_earlier_run(run.paths.folder, run.settings.network, run.settings.training)
-    data_steps = _data_steps(args, given)
+    data_steps = data_steps_of(TRAINED[args.dataset], args, given)
     if args.dry_run:
         _print_plan(args, given, data_steps, runs)
         return 0
@@ -157,50 +111,6 @@ def _training_flags(dataset, passed):
     given = training_parser("", TRAINED[dataset]).parse_args(passed)
     check_training(parsed(TrainingConfig, given))
     return given
-
-
-def _runs(args, given, passed):
-    """Run of each seed, polar and row, the first seed's first."""
-    kind = TRAINED[args.dataset]
-    parser = testing_parser("", {"val": kind})
-    names = {action.dest for action in parser._actions} - {"help", "network_type", "polar", "checkpoint", "seed"}
-    names -= {field.name for field in dataclasses.fields(NetworkConfig)}  # the checkpoint's
-    to_test = _flags(given, training_parser("", kind), names)
-    runs = []
-    for seed in dict.fromkeys(args.seeds):
-        for polar in dict.fromkeys(args.polar):
-            for row in dict.fromkeys(args.rows):
-                network = dataclasses.replace(parsed(NetworkConfig, given), network_type=row, polar=polar)
-                training = dataclasses.replace(parsed(TrainingConfig, given), seed=seed)
-                paths = run_paths(given.model_dir, given.result_dir, kind.name, network, given.run, seed)
-                which = ["--network_type", row, "--polar", str(polar), "--seed", str(seed)]
-                log = os.path.join(os.path.dirname(paths.json), "logs", os.path.basename(paths.json).replace(".json", ".log"))
-                commands = (
-                    [f"train_{args.dataset}.py", *which, *passed],
-                    [f"test_{args.dataset}.py", *which, "--checkpoint", "best", *to_test],
-                )
-                runs.append(Run(Settings(network, training, parsed(RunConfig, given)), paths, log, *commands))
-    return runs
-
-
-def _flags(given, parser, names):
-    """Those of the given flags that are not at their defaults, as arguments for another script."""
-    flags = []
-    for name in sorted(names):
-        value = getattr(given, name, None)
-        if value != parser.get_default(name):
-            flags += [f"--{name}"] if value is True else [f"--{name}", str(value)]
-    return flags
-
-
-def _data_steps(args, given):
-    """{what: command} of what comes before training."""
-    parser = training_parser("", TRAINED[args.dataset])
-    for_preparation, for_check = (_flags(given, parser, names) for names in (FOR_PREPARATION, FOR_CHECK))
-    return {
-        "preparation": ["data_preparation.py", "--dataset", args.dataset, *for_preparation],
-        "check": ["check_data.py", "--dataset", args.dataset, *for_check],
-    }
 
 
 def _provide_data(steps, args, given):

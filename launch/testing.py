@@ -1,7 +1,7 @@
 """A test script's flags and its course: find the weights, check the data, describe, search, report."""
 
 from runtime.command_line import Parser, add_settings, at_least, check_output, parsed
-from runtime.errors import UserError, first_few, importing
+from runtime.errors import UserError, importing
 from runtime.files import sources_digest
 
 import contextlib
@@ -10,10 +10,10 @@ import os
 import time
 
 from datasets.panorama_views import PanoramaView, kept_columns
-from datasets.registry import DATASETS
 from launch.figures import add_figures, check_figures, draw_figures
 from launch.given_data import checked_pairs, findings_of, given_dataset, say
 from launch.page import report_page
+from launch.tested_checkpoint import tested_checkpoint, trained_on_dataset
 from report.figures import Tested
 from report.published import published_row
 from report.result_file import write_result
@@ -21,9 +21,8 @@ from report.tables import cost_line, rank_lines, recall_table, tested_line
 from retrieval.task import DIRECTIONS, GROUND_TO_AERIAL, task_of
 from settings import RunConfig, TrainingConfig, add_network, add_run_folders
 from training.checkpoint_files import use_checkpoint
-from training.run_folder import BEST, asked_network, checkpoint_network, checkpoint_note, run_paths
+from training.run_folder import checkpoint_network, checkpoint_note, run_paths
 
-LAST = "last"  # besides BEST: what --checkpoint takes for the run's own
 DESCRIPTORS = ".descriptors"  # endings of the folders of descriptors and figures beside a result file
 FIGURES = ".figures"
 
@@ -132,14 +131,14 @@ def _plan(args, dataset_classes):
     home = next(iter(dataset_classes.values()))
     check_output("--save_descriptors", args.save_descriptors)
     check_output("--save_mat", args.save_mat)
-    source = _tested_checkpoint(args, home)
+    source = tested_checkpoint(args, home)
     network, note = use_checkpoint(source, lambda path, _: (checkpoint_network(args, path), checkpoint_note(path)))
     view = _panorama_view(args, network)
     dataset = given_dataset(dataset_classes[args.split], args)
     pairs = checked_pairs(dataset, args.split, network, args)
     task = task_of(pairs, args.direction, args.radius)
     check_figures(args, task, network, view)
-    trained_on = _trained_on(note, source)
+    trained_on = trained_on_dataset(note, source)
     seed = args.seed if note is None else note.training.seed
     base = run_paths(args.model_dir, args.result_dir, dataset.name, network, args.run, args.seed).json.removesuffix(".json")
     base += f"_trained_on_{trained_on}" if trained_on not in (None, home.name) else ""
@@ -211,14 +210,6 @@ def _panorama_view(args, network):
             if getattr(args, flag) is not None:
                 raise UserError(f"--{flag}: with --search_heading a query has several descriptors; leave one of both out")
     return view
-
-
-def _trained_on(note, source):
-    """Name of the dataset that weights are of: as their note says, else as the folders above them are called; or None."""
-    if note is not None and note.dataset is not None:
-        return note.dataset
-    names = {kind.name for kind in DATASETS.values()}
-    return next((part for part in reversed(os.path.abspath(source).split(os.sep)) if part in names), None)
 
 
 def _loaded(distribution, config, precision, source):
@@ -307,42 +298,3 @@ def _report(result, pairs, network, published):
     count = pairs.dataset.published_counts.get(pairs.split)
     if published is not None and len(pairs) != count:
         print(f"the published recalls are among {count:,} pairs, which these are not", flush=True)
-
-
-def _runs_beside(folder):
-    """What other runs lie beside a folder, for a message; "" where there are none."""
-    try:
-        names = sorted(entry.name for entry in os.scandir(os.path.dirname(folder)) if entry.is_dir())
-    except OSError:
-        return ""
-    return f" (there are {first_few(names)})" if names else ""
-
-
-def _tested_checkpoint(args, home):
-    """Path of the checkpoint to test: the one that is named, the best or last of our training run, or the authors'."""
-    if args.checkpoint not in (None, BEST, LAST):
-        return args.checkpoint
-    asked = asked_network(args)
-    paths = run_paths(args.model_dir, args.result_dir, home.name, asked, args.run, args.seed)
-    ours = paths.folder if args.checkpoint == LAST else paths.best
-    authors = os.path.join(args.model_dir, home.name, "Trained", "model.ckpt")
-    if os.path.isdir(ours):
-        return ours
-    script = f"train_{home.name.lower()}.py"
-    if args.checkpoint is not None:
-        raise UserError(
-            f"--checkpoint {args.checkpoint}: no training run of {asked} in {ours}; train it ({script}), "
-            f"or name ./{args.checkpoint} for a file or folder of that name"
-        )
-    for flag, value in (("run", args.run), ("seed", args.seed or None)):
-        if value is not None:
-            raise UserError(
-                f"--{flag} {value}: no training run of {asked} in {ours}{_runs_beside(paths.folder)}; train it ({script}), or "
-                "name weights with --checkpoint"
-            )
-    if os.path.isdir(os.path.dirname(authors)):
-        return authors
-    raise UserError(
-        f"no checkpoint of {asked}: neither ours in {ours} nor the authors' {authors}; train it "
-        f"({script}), or name one with --checkpoint"
-    )
