@@ -105,6 +105,11 @@ class TurnedPanoramas:
             query[:, kept_columns(self.fov, image.shape[1]) :] = self.fill
         return np.roll(query, -self.assumed[row], axis=1)
 
+    def scaled(self, factor):
+        """The same of panoramas that are `factor` times as wide."""
+        shifts, assumed = (np.rint(factor * columns).astype(np.int64) for columns in (self.shifts, self.assumed))
+        return TurnedPanoramas(shifts, self.fov, self.fill, assumed)
+
     def degrees_off(self, width):
         """(N,) float64: by how many degrees the assumed shift of each row differs from its true one."""
         return (self.assumed - self.shifts) * (FULL_CIRCLE / width)

@@ -181,7 +181,7 @@ def _test(args, plan):
             _report(result, plan.pairs, network, published)
             _save(args, plan.pairs, sat, grd)
             ranks = result["ranks"]["exact" if task.near is None else task.counted]
-            tested = Tested(plan.pairs, task, args.direction, references, queries, ranks, described.turned)
+            tested = Tested(plan.pairs, task, args.direction, references, queries, ranks, network.width, described.turned)
             if args.report:
                 print(f"page: {report_page(args, plan.path, result, published, tested, network, model)}", flush=True)
             shapes = network.sat_shape, network.grd_shape

@@ -35,7 +35,8 @@ class Tested:
         direction: of the task.
         references, queries: (N, D) and (Q, D) or (Q, T, D) float32 descriptors.
         ranks: (Q,) ranks from 0 of the best hit.
-        turned: datasets.panorama_views.TurnedPanoramas of the queries, or None.
+        width: of the network's panoramas.
+        turned: datasets.panorama_views.TurnedPanoramas of the queries at that width, or None.
     """
 
     pairs: object
@@ -44,6 +45,7 @@ class Tested:
     references: np.ndarray
     queries: np.ndarray
     ranks: np.ndarray
+    width: int
     turned: object = None
 
     def query(self, row):
@@ -51,7 +53,10 @@ class Tested:
         if self.direction != GROUND_TO_AERIAL:
             return self._tile(self.task.queries[row])
         panorama = read_image(self.pairs.grd_paths[row])
-        return panorama if self.turned is None else np.rint(self.turned(row, panorama)).astype(np.uint8)
+        if self.turned is None:
+            return panorama
+        turned = self.turned.scaled(panorama.shape[1] / self.width)
+        return np.rint(turned(row, panorama)).astype(np.uint8)
 
     def reference(self, row):
         """The picture of a reference: (H, W, 3) uint8, BGR."""

@@ -321,7 +321,8 @@ class _Run:
 
     def _show_queries(self, task, references, queries):
         """Pictures of a few queries in TensorBoard, the same ones each time."""
-        tested = Tested(self.val_pairs, task, GROUND_TO_AERIAL, references, queries, None, self.val_panoramas)
+        width = self.settings.network.width
+        tested = Tested(self.val_pairs, task, GROUND_TO_AERIAL, references, queries, None, width, self.val_panoramas)
         panels = list(retrieval_panels(tested, chosen_queries(task, SHOWN_QUERIES)))
         self.log.picture("validation", contact_sheet(panels), int(self.optimizer.iterations.numpy()))
 
