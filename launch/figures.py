@@ -73,7 +73,7 @@ def draw_figures(args, folder, tested, model, shapes):
 
     Args:
         folder: for the files.
-        tested: Tested.
+        tested: FigureSource.
         model: keras.Model with the tested weights.
         shapes: (height, width) of its inputs.
     """

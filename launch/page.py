@@ -31,7 +31,7 @@ def report_page(args, json_path, result, published, tested, config, model):
         json_path: of the result file.
         result: content of the result file, with ranks.
         published: report.published.Published, or None.
-        tested: launch.figures.Tested.
+        tested: launch.figures.FigureSource.
         config: settings.NetworkConfig.
         model: keras.Model with the tested weights.
     """

@@ -14,7 +14,7 @@ from launch.figures import add_figures, check_figures, draw_figures
 from launch.given_data import checked_pairs, findings_of, given_dataset, say
 from launch.page import report_page
 from launch.tested_checkpoint import tested_checkpoint, trained_on_dataset
-from report.figures import Tested
+from report.figures import FigureSource
 from report.published import published_row
 from report.result_file import write_result
 from report.tables import cost_line, rank_lines, recall_table, tested_line
@@ -181,7 +181,7 @@ def _test(args, plan):
             _report(result, plan.pairs, network, published)
             _save(args, plan.pairs, sat, grd)
             ranks = result["ranks"]["exact" if task.near is None else task.counted]
-            tested = Tested(plan.pairs, task, args.direction, references, queries, ranks, network.width, described.turned)
+            tested = FigureSource(plan.pairs, task, args.direction, references, queries, ranks, network.width, described.turned)
             if args.report:
                 print(f"page: {report_page(args, plan.path, result, published, tested, network, model)}", flush=True)
             shapes = network.sat_shape, network.grd_shape

@@ -26,7 +26,7 @@ WITH_ATTENTION = "SAFA_M", "VGG_gp"  # aggregations whose descriptors are sums o
 
 
 @dataclasses.dataclass(frozen=True)
-class Tested:
+class FigureSource:
     """What figures are drawn from.
 
     Attributes:
@@ -158,7 +158,7 @@ def attention_panels(tested, rows, network, images):
     """What the descriptors of queries and their best matches rest on: (H, W, 3) uint8, BGR, for each query.
 
     Args:
-        tested: Tested, of panoramas among aerial images.
+        tested: FigureSource, of panoramas among aerial images.
         rows: queries.
         network: keras.Model of `spatial_net.network`, with its weights.
         images: [input_data.Images of the references, of the queries], as the network reads them.

@@ -18,7 +18,7 @@ from datasets.panorama_views import PanoramaView
 from polar_transform import polar_transform, sample_coordinates, tile_of_polar
 from report.attention_panels import spread_over
 from report.canvas import BLUE, GREEN, RED
-from report.figures import Tested
+from report.figures import FigureSource
 from report.retrieval_panels import CAPTION, CELL, FRAME, GAP, SHOWN, SIDE, WIDTH, Shown, contact_sheet, retrieval_panel
 from report.suspicious_pairs import pair_card
 from retrieval.attention import branch_maps
@@ -178,13 +178,13 @@ def test_a_turned_query_is_shown_as_the_network_sees_it(towns):
     whole = cv2.imread(pairs.grd_paths[3])
     turned = PanoramaView(180, True).test_panoramas(len(pairs), 128, MEAN_BGR)
     task = task_of(pairs)
-    picture = Tested(pairs, task, "ground_to_aerial", None, None, None, 128, turned).query(3)
+    picture = FigureSource(pairs, task, "ground_to_aerial", None, None, None, 128, turned).query(3)
     assert picture.shape == whole.shape and picture.dtype == np.uint8
     shift = round(turned.shifts[3] * whole.shape[1] / 128)
     half = whole.shape[1] // 2
     np.testing.assert_array_equal(picture[:, :half], np.roll(whole, shift, axis=1)[:, :half])
     np.testing.assert_array_equal(picture[:, half:], np.broadcast_to(np.rint(MEAN_BGR), picture[:, half:].shape))
-    np.testing.assert_array_equal(Tested(pairs, task, "ground_to_aerial", None, None, None, 128).query(3), whole)
+    np.testing.assert_array_equal(FigureSource(pairs, task, "ground_to_aerial", None, None, None, 128).query(3), whole)
 
 
 def test_figures_that_cannot_be_written_are_one_line_after_the_numbers(trained, tmp_path):

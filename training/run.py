@@ -22,7 +22,7 @@ from datasets.image_cache import make_caches
 from datasets.panorama_views import PanoramaView
 from input_data import batches, epoch_order
 from report.epoch_lines import read_lines
-from report.figures import Tested, chosen_queries, retrieval_panels
+from report.figures import FigureSource, chosen_queries, retrieval_panels
 from report.retrieval_panels import contact_sheet
 from report.tables import recall_line, tie_warning
 from retrieval.descriptors import DescriptorExtractor
@@ -322,7 +322,7 @@ class _Run:
     def _show_queries(self, task, references, queries):
         """Pictures of a few queries in TensorBoard, the same ones each time."""
         width = self.settings.network.width
-        tested = Tested(self.val_pairs, task, GROUND_TO_AERIAL, references, queries, None, width, self.val_panoramas)
+        tested = FigureSource(self.val_pairs, task, GROUND_TO_AERIAL, references, queries, None, width, self.val_panoramas)
         panels = list(retrieval_panels(tested, chosen_queries(task, SHOWN_QUERIES)))
         self.log.picture("validation", contact_sheet(panels), int(self.optimizer.iterations.numpy()))
 
