@@ -1,8 +1,8 @@
 """Charts of a run: loss and recall over epochs, similarities, and places on the ground."""
 
-import io
-
 import numpy as np
+
+from report.curves import as_bytes
 
 PNG_DPI = 110
 SIZE = 6.4, 4.0  # inches
@@ -75,6 +75,4 @@ def _figure(size):
 
 
 def _png(figure):
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=PNG_DPI)
-    return content.getvalue()
+    return as_bytes(figure, dpi=PNG_DPI)

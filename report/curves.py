@@ -37,10 +37,12 @@ def draw_curves(rows, authors, folder):
     return paths
 
 
-def as_bytes(figure, kind="png"):
-    """The file of a matplotlib Figure."""
+def as_bytes(figure, kind="png", dpi=150):
+    """The file of a matplotlib Figure, in which a "$" of a run's name is no formula."""
+    for text in figure.findobj(lambda artist: hasattr(artist, "set_parse_math")):
+        text.set_parse_math(False)
     content = io.BytesIO()
-    figure.savefig(content, format=kind, dpi=150)
+    figure.savefig(content, format=kind, dpi=dpi)
     return content.getvalue()
 
 

@@ -6,6 +6,7 @@ from runtime.files import ordinary, write_whole
 import csv
 import io
 import itertools
+import math
 import os
 
 COLUMNS = ("epoch", "loss", "recall@1", "recall@5", "recall@10", "recall@1%", "seconds")
@@ -24,9 +25,17 @@ def read_lines(path):
         return []
     except (UnicodeDecodeError, csv.Error):
         lines = [None]
-    if lines[:1] != [list(COLUMNS)] or not all(line[0].isdecimal() for line in lines[1:]):
+    if lines[:1] != [list(COLUMNS)] or not all(map(_is_epoch, lines[1:])):
         raise UserError(f"{path}: not a file of losses and recalls; move it away, or use another --result_dir")
     return lines[1:]
+
+
+def _is_epoch(line):
+    """Whether texts are a line of numbers, the first of them whole."""
+    try:
+        return line[0].isdecimal() and len(line) == len(COLUMNS) and all(map(math.isfinite, map(float, line)))
+    except ValueError:
+        return False
 
 
 def find_runs(folders):

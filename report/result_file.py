@@ -5,15 +5,22 @@ from runtime.files import read_json, write_whole
 
 import base64
 import json
-import math
 import os
+import re
 import zlib
 
 import numpy as np
 
+from retrieval.task import DIRECTIONS, GROUND_TO_AERIAL
+
 PACKED = "base64 of zlib of little-endian int32"
 MOST_QUERIES = 10**8
+MOST_COST = 1e15  # parameters, GMAC, values of a descriptor or milliseconds: far beyond any network's
 RECALLS = ("1", "5", "10", "1%")
+NAME = re.compile(r"[\w .+-]{1,200}")  # of datasets, runs and recalls: nothing that a terminal, LaTeX or a figure would obey
+# What results of earlier versions lack.
+EARLIER = {"run": None, "seed": 0, "trained_on": None, "direction": GROUND_TO_AERIAL, "view": "", "query_ids": None}
+EARLIER |= {"intervals": {}, "ranks": {}, "cost": {}, "tied_queries": 0}
 
 
 class NoResult(Exception):
@@ -66,7 +73,7 @@ def read_result(path):
     except OSError as error:
         raise NoResult(error.strerror or str(error)) from None
     except UserError as error:
-        raise NoResult(str(error).removeprefix(f"{path}: ")) from None
+        raise NoResult(str(error).removeprefix(f"{shortened(path)}: ")) from None
     except UnicodeDecodeError:
         raise NoResult("not a text file") from None
     except json.JSONDecodeError as error:
@@ -80,51 +87,72 @@ def read_result(path):
 def _checked(result):
     if not isinstance(result, dict) or not {"dataset", "split", "network_type", "polar", "recall"} <= set(result):
         raise NoResult("another program's JSON file")
+    for name, value in EARLIER.items():
+        result.setdefault(name, value)
     for name in "dataset", "split", "network_type":
-        if not isinstance(result[name], str) or not 0 < len(result[name]) <= 100 or not result[name].isprintable():
-            raise ValueError(f"{name} is {str(result[name])[:40]!r}")
-    if result["polar"] not in (0, 1):
-        raise ValueError(f"polar is {str(result['polar'])[:40]!r}")
+        _check_name(name, result[name])
+    for name in "run", "trained_on", "query_ids":
+        if result[name] is not None:
+            _check_name(name, result[name])
+    if result["view"] != "":
+        _check_name("view", result["view"])
+    for name, allowed in {"polar": (0, 1), "direction": DIRECTIONS}.items():
+        if result[name] not in allowed:
+            raise ValueError(f"{name} is {shortened(result[name], 40)!r}")
     queries, references = result["queries"], result["references"]
     for count in queries, references:
         if type(count) is not int or not 0 < count <= MOST_QUERIES:
-            raise ValueError(f"{str(count)[:40]} queries or references")
-    for name in [name for name in result if name.startswith("recall") and name != "recall_curve"]:
-        _check_shares([result[name][k] for k in RECALLS])
-    _check_shares(result["recall_curve"])
-    for intervals in result.setdefault("intervals", {}).values():
-        for k in RECALLS:
-            _check_shares(intervals[k], 2)
-    ranks = result.get("ranks", {})
-    result["ranks"] = {name: unpack(text, queries) for name, text in ranks.items() if name != "packed"}
+            raise ValueError(f"{shortened(count, 40)} queries or references")
+    if type(result["seed"]) is not int or not 0 <= result["seed"] < 2**31:
+        raise ValueError(f"seed is {shortened(result['seed'], 40)}")
+    _check_recalls(result)
+    if not isinstance(result["ranks"], dict):
+        raise ValueError("ranks are no names and texts")
+    result["ranks"] = {name: unpack(text, queries) for name, text in result["ranks"].items() if name != "packed"}
     for name, rows in result["ranks"].items():
+        _check_name("a name of ranks", name)
         if rows.min() < 0 or rows.max() >= references:
-            raise ValueError(f"ranks {shortened(name, 40)} beyond the references")
-    result.setdefault("seed", 0)
-    result.setdefault("direction", "ground_to_aerial")
-    result.setdefault("view", "")
-    for name in "run", "trained_on", "query_ids":
-        if not isinstance(result.setdefault(name, None), str | None):
-            raise ValueError(f"{name} is {str(result[name])[:40]!r}")
-    for name in "direction", "view":
-        if not isinstance(result[name], str):
-            raise ValueError(f"{name} is {str(result[name])[:40]!r}")
-    if type(result["seed"]) is not int:
-        raise ValueError(f"seed is {str(result['seed'])[:40]!r}")
-    cost = result.setdefault("cost", {})
-    if any(not isinstance(value, int | float | None) or isinstance(value, bool) for value in cost.values()):
-        raise ValueError("cost is no numbers")
-    if not isinstance(result.get("heading_right", 0.0), float | int):
-        raise ValueError("heading_right is no number")
+            raise ValueError(f"ranks {name} beyond the references")
+    for name, value in result["cost"].items():
+        if value is not None:
+            _check_number(f"cost {name}", value, MOST_COST)
     return result
 
 
-def _check_shares(values, count=None):
-    if count is not None and len(values) != count:
-        raise ValueError(f"{len(values)} values instead of {count}")
+def _check_recalls(result):
+    names = [name for name in result if is_recall(name)]
+    for name in names:
+        _check_name("a recall", name)
+        _check_shares(name, [result[name][k] for k in RECALLS])
+    if not isinstance(result["recall_curve"], list):
+        raise ValueError("recall_curve is no list")
+    _check_shares("recall_curve", result["recall_curve"])
+    for intervals in result["intervals"].values():
+        for k in RECALLS:
+            low, high = intervals[k]
+            _check_shares("an interval", (low, high))
+    _check_number("tied_queries", result["tied_queries"], result["queries"])
+    _check_number("heading_right", result.get("heading_right", 0), 1)
+
+
+def is_recall(name):
+    """Whether an entry of a result holds the four recalls that papers report."""
+    return name == "pessimistic_recall" or name.startswith("recall") and name != "recall_curve"
+
+
+def _check_name(what, text):
+    if not isinstance(text, str) or not NAME.fullmatch(text):
+        raise ValueError(f"{what} is {shortened(text, 40)!r}")
+
+
+def _check_shares(what, values):
     for value in values:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and 0 <= value <= 1):
-            raise ValueError(f"{str(value)[:40]} is no share")
+        _check_number(what, value, 1)
+
+
+def _check_number(what, value, most):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:  # NaN is neither
+        raise ValueError(f"{what} is {shortened(value, 40)}")
 
 
 def find_results(folders):

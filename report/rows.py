@@ -1,11 +1,14 @@
 """Rows of the paper's tables, collected from result files: seeds together, published figures beside them."""
 
+from runtime.command_line import restored
+from runtime.errors import shortened
+
 import dataclasses
 import statistics
 
 from recall import one_percent, recall_curve
 from report.published import OTHERS, PUBLISHED, published_count
-from report.result_file import RECALLS, NoResult, read_result
+from report.result_file import RECALLS, NoResult, is_recall, read_result
 from retrieval.task import AERIAL_TO_GROUND, GROUND_TO_AERIAL
 from settings import NetworkConfig
 
@@ -72,8 +75,8 @@ class Row:
 
     @property
     def recalls(self):
-        """The recalls that all results have: ["recall", "recall_within_5m"], for instance."""
-        names = [name for name in self.results[0] if name.startswith("recall") and name != "recall_curve"]
+        """The recalls that all results have: ["recall", "pessimistic_recall", "recall_within_5m"], for instance."""
+        names = [name for name in self.results[0] if is_recall(name)]
         return [name for name in names if all(name in result for result in self.results)]
 
     def percents(self, name="recall"):
@@ -136,11 +139,11 @@ def collect(paths):
             result = read_result(path)
             kind = _kind(result)
         except NoResult as error:
-            notes.append(f"{path}: {error}; left out")
+            notes.append(f"{shortened(path)}: {error}; left out")
             continue
         seeds = kinds.setdefault(kind, {})
         if result["seed"] in seeds:
-            notes.append(f"{path}: a second result of {kind.title()}, seed {result['seed']}; left out")
+            notes.append(f"{shortened(path)}: a second result of {kind.title()}, seed {result['seed']}; left out")
             continue
         seeds[result["seed"]] = result
     rows = []
@@ -169,11 +172,11 @@ def _sizes(result):
     if network is None:
         return ""
     try:
-        config = NetworkConfig(**network)
+        config = restored(NetworkConfig, network)
         if config.is_papers:
             return ""
         parts = [f"{config.height}x{config.width}", f"aerial tiles {config.aerial_input_size}x{config.aerial_input_size}"]
         parts += [f"width multiplier {config.width_multiplier:g}"]
         return ", ".join(parts + ([] if config.backbone == NetworkConfig.backbone else [config.backbone]))
-    except (TypeError, ValueError) as error:
-        raise NoResult(f"not a result of a test (network: {str(error)[:100]})") from None
+    except (AttributeError, TypeError, ValueError) as error:
+        raise NoResult(f"not a result of a test (network: {shortened(error, 100)})") from None

@@ -11,6 +11,7 @@ from conftest import complains, succeeds
 
 from recall import reported_k
 from report.curves import read_recalls
+from report.epoch_lines import find_runs
 from report.published import OTHERS, PUBLISHED
 from report.result_file import find_results, pack, read_result, write_result
 from report.rows import collect
@@ -96,6 +97,17 @@ def test_files_that_are_no_results_are_named_and_left_out(folder):
         "negative": json.dumps(content | {"ranks": {"exact": pack(np.full(500, -1))}}),
         "escape": json.dumps(content | {"network_type": "\x1b[2J"}),
         "cost of text": json.dumps(content | {"cost": {"gmac": "many"}}),
+        "huge cost": json.dumps(content | {"cost": {"parameters": 10**400}}),
+        "huge heading": json.dumps(content | {"heading_right": 10**400}),
+        "ties of text": json.dumps(content | {"tied_queries": "many"}),
+        "recall's escape": json.dumps(content | {"recall_\x1b[2J": content["recall"]}),
+        "run's escape": json.dumps(content | {"run": "\x1b[2J"}),
+        "half a character": json.dumps(content | {"run": "\ud800"}),
+        "formula": json.dumps(content | {"run": "$\\frac{$"}),
+        "long": json.dumps(content | {"view": "a" * 10_000}),
+        "sideways": json.dumps(content | {"direction": "sideways"}),
+        "height of text": json.dumps(content | {"network": {"height": "\x1b[2J"}}),
+        "huge width": json.dumps(content | {"network": {"width_multiplier": 10**400}}),
     }
     for name, text in broken.items():
         (place / f"{name}.json").write_text(text)
@@ -104,14 +116,35 @@ def test_files_that_are_no_results_are_named_and_left_out(folder):
     (place / "folder.json").mkdir()
     os.mkfifo(place / "pipe.json")
     os.symlink("nowhere", place / "link.json")
-    output = succeeds("recall_tables.py", cwd=folder)
+    (place / os.fsdecode(b"latin \xe9.json")).write_text("{}")
+    output = succeeds("recall_tables.py", output="out", cwd=folder)
     left_out = [line for line in output.splitlines() if line.endswith("; left out")]
-    for name in (*broken, "bytes", "pipe", "link"):
+    for name in (*broken, "bytes", "pipe", "link", "latin \\udce9"):
         assert any(f"{name}.json: " in line for line in left_out), (name, left_out)
     assert any("a second result of SAFA_8, polar, seed 1" in line for line in left_out)
-    assert "\x1b" not in output and len(left_out) == len(broken) + 4
+    assert "\x1b" not in output and len(left_out) == len(broken) + 5
     rows = [line for line in output.splitlines() if line.startswith(("SAFA_8, polar", "VGG_gp, no polar"))]
     assert len(rows) == 2 and rows[1].split()[2] == "3"
+
+
+def test_a_collapsed_network_does_not_look_perfect_in_a_table(tmp_path):
+    write(
+        tmp_path / "a.json", np.zeros(500, int), tied_queries=500, pessimistic_recall=dict.fromkeys(("1", "5", "10", "1%"), 0.0)
+    )
+    (table,) = tables_of(collect([str(tmp_path / "a.json")])[0])
+    assert ("pessimistic", "0.00") in [(line.cells[0], line.cells[2]) for line in table.lines]
+
+
+def test_a_file_of_epochs_that_is_broken_and_a_folder_named_like_a_formula_leave_the_curves_alone(folder):
+    header = "epoch,loss,recall@1,recall@5,recall@10,recall@1%,seconds\n"
+    whole, place = header + "1,0.5,0.1,0.2,0.3,0.4,9\n", folder / "Result" / "a $\\frac{$"
+    place.mkdir()
+    (place / "run.csv").write_text(whole)
+    (place / "cut.csv").write_text(whole + "2,0.4,0.")
+    (place / "text.csv").write_text(whole.replace("0.5", "low"))
+    succeeds("recall_tables.py", output="out", cwd=folder)
+    assert set(find_runs([str(place)])) == {str(place / "run")}
+    assert cv2.imread(str(folder / "out/training.png")) is not None
 
 
 def test_published_recalls_stand_beside_the_same_task_only(tmp_path):
