@@ -1,5 +1,7 @@
 """What is reported of a search: one pass as two, turns, devices, intervals, metres, directions."""
 
+from runtime.errors import UserError
+
 import dataclasses
 
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from golden_numbers import GOLDEN
 
 from datasets.dataset import Pairs
-from datasets.positions import within
+from datasets.positions import count_within, within
 from report.result_file import pack, unpack
 from retrieval import search as search_module
 from retrieval.confidence import paired_difference, recall_interval
@@ -63,6 +65,13 @@ def test_places_within_a_distance_are_those_of_brute_force():
     distances = np.hypot(*(whole[:, None] - whole[None, :]).transpose(2, 0, 1))
     for row, found in enumerate(within(whole, 5.0)):
         assert sorted(found) == np.flatnonzero(distances[row] <= 5).tolist()
+
+
+def test_a_radius_that_holds_too_many_places_is_one_line_before_they_take_the_memory():
+    utm = np.random.default_rng(0).uniform(0, 100, (5000, 2))
+    assert sum(map(len, task_of(places(5000, utm), radius=5.0).near)) == count_within(utm, 5.0, utm)
+    with pytest.raises(UserError, match="--radius 1e.06: .* 25,000,000 references"):
+        task_of(places(5000, utm), radius=1e6)
 
 
 def test_the_closest_of_a_querys_turns_counts():
