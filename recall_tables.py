@@ -33,7 +33,7 @@ def flags():
         default=[],
         metavar="DATASET=FILE",
         help="draw the authors' complete recalls, which their page links, beside: a .mat, .npy or text file of recall@1, @2, "
-        "..., for instance cvusa=FILE.mat (default: none)",
+        "..., for instance cvusa=FILE.mat; a 0 before them is recall@0 (default: none)",
     )
     parser.add_argument(
         "--compare",
@@ -49,12 +49,19 @@ def main():
     if args.compare is not None:
         print(compare(*args.compare))
         return
+    if args.authors_curve and args.output is None:
+        raise UserError("--authors_curve: it is drawn among the curves of --output; name a folder for them")
     authors = dict(_authors_curve(text) for text in args.authors_curve)
     rows, notes = collect(find_results(args.result_dir))
     for note in notes:
         print(note)
     if not rows:
         raise UserError(f"{', '.join(args.result_dir)}: no results of tests; run test_cvusa.py or test_cvact.py first")
+    for dataset in authors:
+        if dataset not in {row.kind.dataset for row in rows}:
+            raise UserError(
+                f"--authors_curve {dataset.lower()}: no results of it in {', '.join(args.result_dir)}; leave it out"
+            )
     tables = tables_of(rows, args.others)
     print(as_text(tables), flush=True)
     if args.output is None:

@@ -18,6 +18,7 @@ def compare(first_path, second_path):
         ("dataset", "datasets"),
         ("direction", "directions"),
         ("query_ids", "queries"),
+        ("queries", "numbers of queries"),
         ("references", "references"),
     ):
         if first[name] != second[name]:

@@ -93,7 +93,8 @@ def read_recalls(path):
     """recall@1, @2, ... from a file: the one list of numbers in a .mat or .npy file, or the numbers of a text file.
 
     Returns:
-        (n,) float64 percent; fractions are recognised by none being above 1.
+        (n,) float64 percent; fractions are recognised by none being above 1. A 0 before the others is left out: the authors'
+        scripts count recall@0, recall@1, ...
 
     Raises:
         UserError: it cannot be read, or is no list of recalls.
@@ -123,4 +124,6 @@ def read_recalls(path):
         raise UserError(f"{path}: not recalls: numbers between 0 and 100, or fractions, are expected")
     if (np.diff(recalls) < 0).any():
         raise UserError(f"{path}: not recall@1, @2, ...: these never fall")
+    if len(recalls) > 1 and not recalls[0]:
+        recalls = recalls[1:]
     return recalls * (100 if recalls.max() <= 1 else 1)

@@ -11,6 +11,8 @@ from report.rows import COSTS, others
 
 COLUMNS = ("", "seeds", *(f"R@{k}" for k in RECALLS), "M param.", "GMAC", "values", "ms")
 EMPTY = ("",) * len(COLUMNS)
+TEX = str.maketrans({character: f"\\{character}" for character in "&%$#_{}"})  # how LaTeX writes what it would obey
+TEX |= str.maketrans({"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,9 +169,7 @@ def as_latex(tables):
 
 
 def _tex(text):
-    for character in "\\&%$#_{}":
-        text = text.replace(character, "\\textbackslash{}" if character == "\\" else "\\" + character)
-    return text.replace("±", "$\\pm$").replace("~", "\\textasciitilde{}").replace("^", "\\textasciicircum{}")
+    return text.translate(TEX)
 
 
 def as_csv(rows):

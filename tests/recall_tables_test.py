@@ -1,5 +1,7 @@
 """Tables and curves of result files, and what is left out of them."""
 
+from runtime.errors import UserError
+
 import json
 import os
 import re
@@ -10,12 +12,13 @@ import pytest
 from conftest import complains, succeeds
 
 from recall import reported_k
-from report.curves import read_recalls
+from report.comparison import compare
+from report.curves import read_recalls, recall_figure
 from report.epoch_lines import find_runs
 from report.published import OTHERS, PUBLISHED
 from report.result_file import find_results, pack, read_result, write_result
 from report.rows import collect
-from report.table_formats import as_csv, as_latex, as_markdown, tables_of
+from report.table_formats import Table, as_csv, as_latex, as_markdown, tables_of
 from retrieval.confidence import recall_interval
 
 
@@ -182,6 +185,7 @@ def test_tables_and_curves_are_written_in_all_formats(folder):
     assert "Sample4Geo (published)" in output
     latex = (folder / "out/tables.tex").read_text()
     assert "\\toprule" in latex and "VGG\\_gp, no polar" in latex and "$\\pm$" in latex
+    assert r"a\_b \& 1 \% \textbackslash{} \{x\}" in as_latex([Table("a_b & 1 % \\ {x}", [], [])])
     assert latex.count("\\begin{tabular}") == latex.count("\\end{tabular}") == 1
     columns = re.search(r"begin{tabular}{(\w+)}", latex)[1]
     lines = [line for line in latex.splitlines() if line.endswith("\\\\")]
@@ -202,9 +206,22 @@ def test_the_authors_recalls_are_read_in_their_forms_and_other_files_refused(fol
     scipy.io.savemat(tmp_path / "a.mat", {"recall": percent[None]})
     np.save(tmp_path / "a.npy", percent / 100)
     (tmp_path / "a.txt").write_text("60, 80, 90\n")
-    for name in ("a.mat", "a.npy", "a.txt"):
+    scipy.io.savemat(
+        tmp_path / "from_0.mat", {"val_accuracy": np.append(0, percent / 100)[None]}
+    )  # as the authors' scripts count
+    for name in ("a.mat", "a.npy", "a.txt", "from_0.mat"):
         np.testing.assert_allclose(read_recalls(str(tmp_path / name)), percent)
     succeeds("recall_tables.py", output="out", authors_curve=f"cvusa={tmp_path / 'a.mat'}", cwd=folder)
+    rows, _ = collect(find_results([str(folder / "Result")]))
+    lines = {line.get_label(): line for line in recall_figure(rows, {"CVUSA": percent}).axes[0].lines}
+    assert lines["authors' file"].get_xydata().tolist() == [[1, 60], [2, 80], [3, 90]]
+    for row in rows:
+        np.testing.assert_allclose(lines[row.kind.title(False)].get_ydata(), row.curve)
+    for flags in (
+        {"authors_curve": f"cvact={tmp_path / 'a.mat'}", "output": "out"},
+        {"authors_curve": f"cvusa={tmp_path / 'a.mat'}"},
+    ):
+        assert "--authors_curve" in complains("recall_tables.py", **flags, cwd=folder)
     (tmp_path / "falls.txt").write_text("60 50")
     (tmp_path / "text.txt").write_text("recall")
     (tmp_path / "broken.mat").write_bytes(b"MATLAB 5.0" * 30)
@@ -228,6 +245,10 @@ def test_two_results_on_the_same_queries_are_compared(folder):
     write(place / "others.json", base, query_ids="f" * 16)
     message = complains("recall_tables.py", "--compare", names[0], str(place / "others.json"), cwd=folder)
     assert "of other queries" in message
+    for name, count in (("few", 400), ("many", 500)):  # results that do not say which queries they are of
+        write(place / f"{name}.json", base[:count] % 400, references=500, query_ids=None)
+    with pytest.raises(UserError, match="numbers of queries"):
+        compare(str(place / "few.json"), str(place / "many.json"))
     assert "none.json" in complains("recall_tables.py", "--compare", names[0], "none.json", cwd=folder)
 
 
