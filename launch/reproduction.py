@@ -21,7 +21,7 @@ from report.epoch_lines import read_lines
 from report.rows import NETWORKS, collect
 from report.table_files import write_tables
 from report.table_formats import as_text, tables_of
-from settings import TrainingConfig, network_type_of
+from settings import NetworkConfig, Settings, TrainingConfig, network_type_of
 from training.run_folder import agree_with_earlier_run
 
 TRAINED = {name: kind for name, kind in DATASETS.items() if "train" in kind.splits}
@@ -109,7 +109,7 @@ def _training_flags(dataset, passed):
         if flag in OWN:
             raise UserError(f"{flag}: set by this script for each row; use {', '.join(('--rows', '--polar', '--seeds'))}")
     given = training_parser("", TRAINED[dataset]).parse_args(passed)
-    check_training(parsed(TrainingConfig, given))
+    check_training(Settings(*(parsed(kind, given) for kind in (NetworkConfig, TrainingConfig))))
     return given
 
 

@@ -6,6 +6,7 @@ TensorFlow is imported last: a mistake is reported within a second.
 from runtime.command_line import Parser, parsed
 from runtime.errors import UserError, importing
 
+from datasets.panorama_views import kept_columns
 from launch.given_data import checked_pairs, findings_of, given_dataset, say
 from settings import NetworkConfig, RunConfig, Settings, TrainingConfig, add_network, add_run_folders, add_training
 from training.checkpoint_files import find_checkpoint
@@ -30,7 +31,7 @@ def launch_training(description, dataset_class):
     """
     args = training_parser(description, dataset_class).parse_args()
     settings = Settings(parsed(NetworkConfig, args), parsed(TrainingConfig, args), parsed(RunConfig, args))
-    check_training(settings.training)
+    check_training(settings)
     dataset = given_dataset(dataset_class, args)
     paths = run_paths(args.model_dir, args.result_dir, dataset.name, settings.network, args.run, args.seed)
     agree_with_earlier_run(paths.folder, settings.network, settings.training)
@@ -47,8 +48,11 @@ def launch_training(description, dataset_class):
     train(settings, train_pairs, val_pairs, paths)
 
 
-def check_training(training):
+def check_training(settings):
     """Refuse training settings that contradict each other, and starting weights that do not exist."""
+    training = settings.training
+    if not kept_columns(training.train_fov, settings.network.width):
+        raise UserError(f"--train_fov {training.train_fov}: less than a column of {settings.network.width}; use a larger one")
     if training.batch_hard_count > training.batch_size:
         raise UserError(
             f"--batch_hard_count {training.batch_hard_count}: more than the --batch_size {training.batch_size}; choose fewer"

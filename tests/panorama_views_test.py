@@ -1,11 +1,11 @@
 """Unknown heading and limited field of view: the queries are DSM's, and the paper's path is left as it is."""
 
-import cv2
 import numpy as np
 import pytest
 from conftest import SMALL, complains, succeeds
 
 from datasets.cvusa import CVUSA
+from datasets.image_files import read_input
 from datasets.panorama_views import PanoramaView, kept_columns
 from input_data import batches, image_batches, images_of
 from settings import NetworkConfig
@@ -81,9 +81,11 @@ def test_the_whole_circle_with_known_heading_is_the_papers_path(pairs):
     assert PanoramaView().test_panoramas(10, WIDTH, MEAN_BGR) is None
     assert PanoramaView().training_panoramas(10, WIDTH, MEAN_BGR, 0, 1) is None
     assert PanoramaView(360, False, 1).is_papers and PanoramaView().name == ""
-    image = cv2.imread(pairs.grd_paths[0])
-    expected = cv2.resize(image, (WIDTH, 32), interpolation=cv2.INTER_AREA)
-    assert np.abs(read(pairs, PanoramaView())[0].astype(int) - expected).mean() < 8
+    expected = [read_input(path, SHAPES[1]) for path in pairs.grd_paths]
+    np.testing.assert_array_equal(read(pairs, PanoramaView()), expected)
+    for panoramas in PanoramaView(360, False, 2).test_panoramas(len(pairs), WIDTH, MEAN_BGR), None:  # the first turn is none
+        images = images_of(pairs, SHAPES, panoramas=panoramas)[1]
+        np.testing.assert_array_equal([images.read(row) for row in range(len(pairs))], expected)
 
 
 def test_training_turns_each_panorama_by_another_angle_in_every_epoch(pairs):
@@ -110,3 +112,4 @@ def test_a_network_is_trained_and_tested_on_parts_of_unknown_heading(towns, tmp_
     assert "--save_mat" in message
     message = complains("test_cvusa.py", **given | {"fov": 2}, cwd=tmp_path)
     assert "--fov 2" in message
+    assert "--train_fov 2" in complains("train_cvusa.py", **small, train_fov=2, cwd=tmp_path)
