@@ -54,7 +54,7 @@ class Run:
             checkpoints = os.stat(f"{result['checkpoint']}.index").st_mtime
             ours = os.path.dirname(os.path.abspath(result["checkpoint"])) == os.path.abspath(self.paths.best)
             return ours and os.stat(self.paths.json).st_mtime >= checkpoints
-        except (NoResult, OSError, KeyError):
+        except (NoResult, OSError, KeyError, TypeError, ValueError):  # the path that it names may be anything
             return False
 
 

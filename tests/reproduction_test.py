@@ -1,13 +1,23 @@
 """A whole table with one command: stopped anywhere it goes on, and one row's failure is not the others'."""
 
 import csv
+import io
+import json
 import os
+import re
 import shutil
 import signal
+import sys
 import time
 
 import pytest
 from conftest import SMALL, complains, run, start, succeeds
+
+from launch import reproduction
+from launch.table_runs import Run
+from report.epoch_lines import COLUMNS
+from settings import NetworkConfig, Settings, TrainingConfig
+from training.run_folder import run_paths
 
 # Two rows of three epochs, whose bits are the same in every run.
 FLAGS = SMALL | {"dataset": "cvusa", "rows": "VGG_gp,SAFA_1", "polar": 1, "epochs": 3, "deterministic": True, "save_every": 1}
@@ -111,6 +121,63 @@ def test_a_signal_lets_the_training_save_and_ends_with_one_line(with_first_row):
     assert not (own / "Result/CVUSA/tables").exists()
 
 
+def test_a_result_that_names_no_checkpoint_is_tested_again(uninterrupted, tmp_path):
+    paths = run_paths(str(uninterrupted / "Model"), str(tmp_path), "CVUSA", NetworkConfig("VGG_gp"))
+    content = json.loads((uninterrupted / "Result/CVUSA/VGG_gp_polar_1.json").read_text())
+    os.makedirs(tmp_path / "CVUSA")
+    given = str(uninterrupted / content["checkpoint"])
+    for checkpoint, tested in ((given, True), (f"{given}0", False), ("\0", False), ("\ud800", False), (7, False)):
+        (tmp_path / "CVUSA/VGG_gp_polar_1.json").write_text(json.dumps(content | {"checkpoint": checkpoint}))
+        assert Run(None, paths, None, [], []).is_tested == tested
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_one_line_says_which_row_trains_and_when_all_will_end(tmp_path, monkeypatch):
+    """Two rows of two epochs each, whose scripts write only what progress is read from; the first one's test fails."""
+    monkeypatch.setattr(reproduction, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr("sys.stderr", Terminal())
+    script = tmp_path / "step.py"
+    script.write_text(STEP)
+    training = TrainingConfig(epochs=2)
+
+    class Row(Run):
+        is_tested = property(lambda self: os.path.exists(self.paths.json))
+
+    runs = []
+    for network in NetworkConfig("VGG_gp"), NetworkConfig("SAFA_1"):
+        paths = run_paths(str(tmp_path / "Model"), str(tmp_path), "CVUSA", network)
+        test = [str(script), "test", paths.json if runs else "nowhere/a.json"]
+        runs.append(Row(Settings(network, training), paths, f"{paths.csv}.log", [str(script), "train", paths.folder], test))
+    (failure,) = reproduction._train_and_test(runs)
+    assert failure.startswith("VGG_gp polar 1 seed 0: test ended with exit code 1: FileNotFoundError")
+    lines = re.split("[\r\n]", sys.stderr.getvalue())
+    assert any(re.match(r"row 1 of 2, VGG_gp polar 1 seed 0: training, epoch 1 of 2 ", line) for line in lines), lines
+    for begin in ("row 1 of 2, VGG_gp polar 1 seed 0: training, epoch 2 of 2", "row 2 of 2, SAFA_1 polar 1 seed 0: test"):
+        assert any(re.match(begin + r", ends about \w{3} \d\d:\d\d ", line) for line in lines), (begin, lines)
+
+
+STEP = f"""
+import os, sys, time
+_, step, path = sys.argv
+if step == "test":
+    time.sleep(0.1)
+    open(path, "w").close()
+    sys.exit()
+os.makedirs(path)
+for epoch in range(3):
+    lines = ["{",".join(COLUMNS)}", *(f"{{number}},0,0,0,0,0,0" for number in range(1, epoch + 1))]
+    with open(os.path.join(path, ".csv"), "w") as file:
+        file.write("\\n".join(lines))
+    os.replace(file.name, os.path.join(path, "epochs.csv"))
+    time.sleep(0.2)
+open(os.path.join(path, "final.weights.h5"), "w").close()
+"""
+
+
 def test_what_is_finished_is_not_started_again(uninterrupted):
     before = (uninterrupted / "Model/CVUSA/SAFA_1/polar_1/config.json").read_text()
     begin = time.monotonic()
@@ -153,6 +220,7 @@ def test_mistakes_are_found_before_the_first_step(uninterrupted, own):
         ({"seeds": -1}, "--seeds"),
         ({"epochs": 0}, "--epochs"),
         ({"warmup_epochs": 9}, "--warmup_epochs"),
+        ({"train_fov": 1}, "--train_fov"),
         ({"network_type": "SAFA_8"}, "--rows"),
         ({"seed": 3}, "--seeds"),
         ({"no_such_flag": True}, "--no_such_flag"),
