@@ -140,7 +140,7 @@ def _plan(args, dataset_classes):
     check_figures(args, task, network, view)
     trained_on = trained_on_dataset(note, source)
     seed = args.seed if note is None else note.training.seed
-    base = run_paths(args.model_dir, args.result_dir, dataset.name, network, args.run, args.seed).json.removesuffix(".json")
+    base = run_paths(args.model_dir, args.result_dir, dataset.name, network, args.run, seed).json.removesuffix(".json")
     base += f"_trained_on_{trained_on}" if trained_on not in (None, home.name) else ""
     path = "_".join([base, *filter(None, (view.name, args.direction if args.direction != GROUND_TO_AERIAL else ""))]) + ".json"
     result = {"dataset": dataset.name, "split": args.split, "trained_on": trained_on, "network_type": network.network_type}

@@ -189,3 +189,12 @@ def test_a_network_of_one_dataset_is_tested_on_the_other(own):
     result = json.loads((own / "R/CVACT/SAFA_2_polar_1_trained_on_CVUSA.json").read_text())
     assert again.count(KNOWN) == 2 and result["recall_within_30m"]["1"] >= result["recall"]["1"]
     assert "--radius" in complains("test_cvusa.py", **FLAGS, radius=5, cwd=own)
+    shutil.copytree(own / "Model/CVUSA/SAFA_2/polar_1", own / "other")
+    note = own / "other/config.json"
+    content = json.loads(note.read_text())
+    note.write_text(json.dumps(content | {"dataset": "CVACT", "training": content["training"] | {"seed": 3}}))
+    assert "trained on CVACT" in succeeds("test_cvusa.py", checkpoint="other/best", result_dir="R", cwd=own)
+    result = json.loads((own / "R/CVUSA/SAFA_2_polar_1_seed_3_trained_on_CVACT.json").read_text())  # seeds do not overwrite
+    assert (result["trained_on"], result["seed"], result["recall"]) == ("CVACT", 3, result["recall"])
+    table = succeeds("recall_tables.py", result_dir="R", cwd=own)
+    assert "SAFA_2, polar, trained on CVUSA" in table and "SAFA_2, polar, trained on CVACT" in table
