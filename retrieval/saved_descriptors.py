@@ -1,8 +1,7 @@
 """Descriptors in files for other programs: NumPy's and MATLAB's."""
 
-from runtime.files import partial_path, write_whole
+from runtime.files import open_whole, partial_path
 
-import io
 import os
 import time
 
@@ -20,10 +19,9 @@ def save_npz(path, pairs, references, queries):
 
     Where queries are not one to one with references, also `truth`, (Q,) int64: the row of each query's reference.
     """
-    content = io.BytesIO()
     truth = {} if pairs.one_to_one else {"truth": pairs.truth}
-    np.savez(content, ids=np.array(pairs.ids), sat_descriptors=references, grd_descriptors=queries, **truth)
-    write_whole(path, content.getbuffer())
+    with open_whole(path) as file:
+        np.savez(file, ids=np.array(pairs.ids), sat_descriptors=references, grd_descriptors=queries, **truth)
 
 
 def save_mat(path, references, queries, most_bytes=MAT_5_BYTES):
@@ -36,9 +34,8 @@ def save_mat(path, references, queries, most_bytes=MAT_5_BYTES):
     """
     arrays = {SAT_NAME: references, GRD_NAME: queries}
     if max(array.nbytes for array in arrays.values()) <= most_bytes:
-        content = io.BytesIO()
-        scipy.io.savemat(content, arrays)
-        write_whole(path, content.getbuffer())
+        with open_whole(path) as file:
+            scipy.io.savemat(file, arrays)
         return
     partial = partial_path(path)
     try:

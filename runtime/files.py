@@ -57,7 +57,14 @@ def read_json(path):
 
 
 def write_whole(path, content, durable=True):
-    """Write bytes to `path` under a temporary name, then rename: readers and a killed run see all of it or none.
+    """Write bytes to `path` as `open_whole` does."""
+    with open_whole(path, durable) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def open_whole(path, durable=True):
+    """A file to write under a temporary name, renamed to `path` at the end: readers and a killed run see all of it or none.
 
     The temporary name holds machine and process, so several runs may write the same folder. `durable` waits for
     the disk, so not even a power cut leaves an empty file; tens of thousands of images are checked instead.
@@ -65,7 +72,7 @@ def write_whole(path, content, durable=True):
     partial = partial_path(path)
     try:
         with open(partial, "wb") as file:
-            file.write(content)
+            yield file
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
