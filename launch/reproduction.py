@@ -131,15 +131,13 @@ def _train_and_test(runs):
     failures = []
     total = sum(run.settings.training.epochs for run in runs)
     begin, before = time.monotonic(), sum(run.epochs for run in runs)
-    with tqdm(
-        total=total, initial=before, unit="epoch", disable=None, bar_format="{desc} |{bar}| {percentage:.0f} %"
-    ) as progress:
+    with tqdm(total=total, initial=before, disable=None, bar_format="{desc} {bar}") as progress:
 
         def show(number, run, step):
             done = sum(each.epochs for each in runs)
-            text = f"row {number} of {len(runs)}, {run}: {step}"
             if step == "training":
-                text += f", epoch {min(run.epochs + 1, run.settings.training.epochs)} of {run.settings.training.epochs}"
+                step = f"epoch {min(run.epochs + 1, run.settings.training.epochs)} of {run.settings.training.epochs}"
+            text = f"row {number} of {len(runs)}, {run}: {step}"  # the end must be seen in 80 columns too
             if done > before:
                 left = (time.monotonic() - begin) / (done - before) * (total - done)
                 text += f", ends about {datetime.datetime.now() + datetime.timedelta(seconds=left):%a %H:%M}"
