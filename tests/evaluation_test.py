@@ -106,8 +106,16 @@ def test_metres_and_ranks_of_a_test():
     assert result["metres"] == {"median": 2.5, "within": {"5": 0.75, "25": 0.75, "100": 0.75}}
     assert result["ranks"]["first_match"].tolist() == [1, 1, 2, 0]
     assert result["ranks"]["exact"].tolist() == [1, 0, 0, 1] and result["rank"] == {"median": 1.5, "90%": 2.0}
-    assert result["recall_curve"] == [0.5]
+    assert result["ranks"]["within_5m"].tolist() == [0, 0, 0, 1] and result["recall_curve"] == [0.5]
+    assert result["intervals"]["recall_within_5m"]["1"] == recall_interval(np.arange(4) < 3)
     assert recalls(references, queries, task_of(places(4, utm)))["recall"] == result["recall"]
+
+
+def test_metres_are_those_from_the_reference_that_was_found_where_queries_are_fewer():
+    utm = np.array([[0.0, 0.0], [1000.0, 0.0], [0.0, 7.0], [1000.0, 90.0]])
+    references = np.eye(4, dtype=np.float32)
+    result = evaluate(references, references[:2], task_of(places(2, utm, truth=np.array([2, 3]), references=4)))
+    assert result["metres"] == {"median": 48.5, "within": {"5": 0, "25": 0.5, "100": 1}}
 
 
 def test_the_other_direction_searches_for_panoramas():
@@ -135,7 +143,8 @@ def test_in_the_other_direction_each_panorama_of_a_tile_is_right():
 def test_the_heading_that_a_query_was_found_with():
     references = np.eye(6, dtype=np.float32)
     queries = np.stack([references, 0.5 * references], axis=1)  # the first turn is the closest to the truth
-    headings = np.array([[0.0, 90.0], [11.0, 0], [12.0, 0], [-350.0, 0], [348.0, 0], [180.0, 0]])
+    queries[4:] = queries[4:, ::-1]  # of the last two queries the second
+    headings = np.array([[0.0, 90.0], [11.0, 0], [12.0, 0], [-350.0, 0], [0, 348.0], [0, 180.0]])
     found = evaluate(references, queries, task_of(places(6)), headings=headings)["heading_right"]
     assert found == 3 / 6  # off by 0, 11 and 10 degrees
 

@@ -10,6 +10,7 @@ from golden import recipe
 from golden_numbers import GOLDEN, NETWORKS
 
 from input_data import Batch
+from retrieval.cost import network_cost
 from settings import OUTPUT_STRIDE, NetworkConfig, TrainingConfig
 from spatial_net import SpatialAwareEmbedding, network
 from training.step import adam, batch_loss, training_step
@@ -79,6 +80,35 @@ def test_descriptors_losses_gradients_and_adam_steps_are_the_published_codes(gol
     np.testing.assert_allclose([*trace, float(triplet_loss(sat, grd))], numbers["adam_loss_trace"], rtol=0, atol=5e-4)
     np.testing.assert_allclose(sat, numbers["sat_descriptors_after_4_steps"], rtol=0, atol=3e-3)
     np.testing.assert_allclose(grd, numbers["grd_descriptors_after_4_steps"], rtol=0, atol=3e-3)
+
+
+VGG_CHANNELS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+
+
+def counted_by_hand(shape, embeddings):
+    """Parameters and multiplications of a branch, from the paper's sizes."""
+    (height, width), before, parameters, products = shape, 3, 0, 0
+    for channels in VGG_CHANNELS:
+        for after in channels:
+            parameters += 9 * before * after + after
+            products += height * width * 9 * before * after
+            before = after
+        height, width = -(-height // 2), -(-width // 2)
+    positions = height * width
+    hidden = positions // 2
+    parameters += embeddings * (2 * positions * hidden + hidden + positions)
+    products += embeddings * (2 * positions * hidden + positions * before)
+    return parameters, products
+
+
+def test_a_networks_cost_is_what_its_layers_add_up_to(golden):
+    model, images, _ = golden
+    embeddings = model.outputs[0].shape[-1] // 512 if "spatial" in model.trainable_variables[-1].path else 0
+    by_hand = [counted_by_hand(view.shape[1:3], embeddings) for view in images]
+    cost = network_cost(model)
+    assert cost["parameters"] == sum(parameters for parameters, _ in by_hand)
+    assert cost["gmac"] == pytest.approx(sum(products for _, products in by_hand) / 1e9, rel=0.003)
+    assert cost["descriptor"] == 512 * max(1, embeddings)
 
 
 SMALL = NetworkConfig("SAFA_3", 1, 32, 64, 64, 1 / 16)
