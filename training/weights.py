@@ -6,6 +6,7 @@ from runtime.files import write_whole
 
 import hashlib
 import io
+import warnings
 
 import numpy as np
 
@@ -105,7 +106,9 @@ def load_weights(network, path, kind, description):
     try:
         if kind == KERAS:
             before = network.get_weights()
-            network.load_weights(path)
+            with warnings.catch_warnings():  # what does not fit is an error below
+                warnings.simplefilter("ignore")
+                network.load_weights(path)
             tensors = {name: variable.numpy() for name, variable in variables.items()}
             network.set_weights(before)
         elif kind == TENSORFLOW:
