@@ -50,6 +50,12 @@ class Settings:
     panorama_height: int  # pixels
     panorama_width: int  # pixels
     renderer: int = RENDERER
+    offset: float = 0.0  # metres
+
+    @property
+    def note(self):
+        """As kept beside the dataset; those of earlier versions have no offset."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name != "offset" or value}
 
 
 NOTE = "toy_world.json"
@@ -159,7 +165,7 @@ def render_dataset(settings, data_dir, workers=1, progress=None):
 def _claim(folder, settings):
     """Leave a note of the settings in a new folder, and refuse one that holds something else."""
     note = os.path.join(folder, NOTE)
-    wanted = dataclasses.asdict(settings)
+    wanted = settings.note
     if os.path.exists(note):
         try:
             with open(note, "rb", opener=ordinary) as file:
@@ -210,9 +216,19 @@ def _render_district(job):
             view = _view(settings.dataset, settings.panorama_height, settings.panorama_width)
         rng = np.random.default_rng((settings.seed, 10, number))
         above, beside = random_look(rng), random_look(rng)
-        write_image(aerial, render_aerial(scene, column, row, settings.tile_size, above), JPEG)
+        east, south = _offset(settings, number)
+        write_image(aerial, render_aerial(scene, column + east, row + south, settings.tile_size, above), JPEG)
         write_image(ground, render_panorama(scene, column, row, view, beside), JPEG)
     return len(numbers)
+
+
+def _offset(settings, number):
+    """Cells by which a tile's centre lies to the east and south of its place: anywhere within `settings.offset` metres."""
+    if not settings.offset:
+        return 0, 0
+    rng = np.random.default_rng((settings.seed, 11, number))
+    distance, angle = settings.offset / CELL * math.sqrt(rng.random()), 2 * math.pi * rng.random()
+    return round(distance * math.sin(angle)), round(distance * math.cos(angle))
 
 
 _CACHE = {}  # what a process keeps between districts
@@ -313,6 +329,14 @@ def parser():
         "as high, cvusa's 5.5 times (default: as in the dataset, 224x1232 for cvusa and "
         "832x1664 for cvact)",
     )
+    result.add_argument(
+        "--offset",
+        type=at_least(float, 0, 10),
+        default=0.0,
+        metavar="METRES",
+        help="each tile's centre lies anywhere within this distance of its place, as on a grid of tiles; 0: panoramas are "
+        "taken at the centres, as the datasets' are",
+    )
     return result
 
 
@@ -343,6 +367,7 @@ def main(argv=None):
         getattr(arguments, "tile_size", tile_size),
         height,
         width,
+        offset=arguments.offset,
     )
     with tqdm(total=settings.train + settings.test, unit="place", disable=None, smoothing=0) as progress:
         folder = render_dataset(settings, arguments.data_dir, arguments.workers, progress)
