@@ -25,6 +25,8 @@ class CVACT(Dataset):
     tile_size = (1200, 1200)
     panorama_size = (832, 1664)
     query_size = PREPARED_SIZE
+    tile_metres = 146.0  # 1200 pixels at zoom 20 in Canberra
+    vertical_fov = 90.0  # the middle half of a sphere
     negative_metres = NEGATIVE_METRES
     has_act_data = True
     toy_town = "cvact"

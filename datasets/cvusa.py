@@ -18,6 +18,8 @@ class CVUSA(Dataset):
     published_counts = {"train": 35_532, "val": 8_884}
     tile_size = (750, 750)
     panorama_size = query_size = (224, 1232)  # cut to the part around the horizon
+    tile_metres = 175.0  # 750 pixels at zoom 19 in 39 degrees north; 147 to 204 in the north and south of the country
+    vertical_fov = 360 * 224 / 1232  # of square pixels
     toy_town = "cvusa"
 
     def __init__(self, data_dir="Data", prepared_dir=None):

@@ -101,6 +101,8 @@ class Dataset:
         published_counts: {split: number of pairs as published}.
         tile_size, panorama_size: (height, width) in pixels, as published.
         query_size: (height, width) of the panoramas that the network reads, prepared or not.
+        tile_metres: ground size of a tile, roughly, for the imagery of others.
+        vertical_fov: degrees from top to bottom of the panoramas that the network reads.
         negative_metres: in training, pairs closer than this are not negatives of each other; None: all others are.
         hit_metres: in testing, a match this close to the truth counts too; None: only the truth does.
         has_act_data: whether a MATLAB file describes it, which the argument `act_data` names.
@@ -116,6 +118,8 @@ class Dataset:
     tile_size = None
     panorama_size = None
     query_size = None
+    tile_metres = None
+    vertical_fov = None
     negative_metres = None
     hit_metres = None
     has_act_data = False

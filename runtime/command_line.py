@@ -22,8 +22,8 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """argparse with defaults in the help, and a mistake reported as one line."""
 
-    def __init__(self, description):
-        super().__init__(description=description, formatter_class=_Formatter, allow_abbrev=False)
+    def __init__(self, description, **others):
+        super().__init__(description=description, formatter_class=_Formatter, allow_abbrev=False, **others)
 
     def parse_args(self, args=None, namespace=None):
         for argument in sys.argv[1:] if args is None else args:

@@ -16,6 +16,7 @@ PLACES = [
     "retrieval",
     "report",
     "training",
+    "localization",
     "toy_town",
     "launch",
 ]

@@ -1,0 +1,16 @@
+"""Find where panoramas of your own were taken, among aerial imagery of a region.
+
+build describes geo-tagged aerial tiles and keeps them in an index; query finds the best places of panoramas in it; calibrate
+learns how sure its answers are. docs/localisation.md says what to mind: the ground size of tiles, headings, licences.
+"""
+
+from runtime.errors import reported
+
+from launch.localization import launch_localization
+from localization.index import Index
+
+__all__ = ["Index"]
+
+if __name__ == "__main__":
+    with reported():
+        launch_localization(__doc__)

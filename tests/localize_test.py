@@ -1,0 +1,286 @@
+"""localize.py as a user runs it: build, query, calibrate, and their mistakes."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+
+import numpy as np
+import pyproj
+import pytest
+from conftest import ROOT, SMALL, complains, run, start, succeeds
+
+SIZES = {name: SMALL[name] for name in ("height", "width", "aerial_input_size", "width_multiplier")}
+NETWORK = {"network_type": "SAFA_2", **SIZES}
+BUILD = {"checkpoint": "net.weights.h5", "tile_metres": 80, "input_vertical_fov": 65.45, "batch_size": 3, **NETWORK}
+EPSG, EAST, NORTH, STEP = 32755, 693000.0, 6090000.0, 40.0  # a row of places
+TILES = 34
+
+
+def write_lists(folder):
+    """tiles.csv of all tiles of the toy CVUSA, and panoramas.csv of its test places."""
+    root = folder / "Data" / "CVUSA"
+    tiles, panoramas = ["path,easting,northing,epsg"], ["path,easting,northing,epsg"]
+    for number in range(TILES):
+        place = f"{EAST + STEP * number},{NORTH},{EPSG}"
+        tiles.append(f"{root}/bingmap/19/{number + 1:07d}.jpg,{place}")
+        if number >= 24:
+            panoramas.append(f"{root}/streetview/panos/{number + 1:07d}.jpg,{place}")
+    for name, lines in (("tiles", tiles), ("panoramas", panoramas)):
+        (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="module")
+def made(towns, tmp_path_factory):
+    """A folder with a network, lists, and an index of all tiles. Not to be changed."""
+    from settings import NetworkConfig
+    from spatial_net import network
+    from training.weights import write_keras_weights
+
+    folder = tmp_path_factory.mktemp("localized")
+    os.symlink(towns / "Data", folder / "Data")
+    for name, seed in (("net", 1), ("other", 2)):
+        write_keras_weights(str(folder / f"{name}.weights.h5"), network(NetworkConfig(**NETWORK), seed=seed))
+    write_lists(folder)
+    succeeds("localize.py", "build", "index", tiles="tiles.csv", dtype="float32", **BUILD, cwd=folder)
+    return folder
+
+
+@pytest.fixture
+def own(made, tmp_path):
+    """A copy to break."""
+    for name in ("net.weights.h5", "other.weights.h5", "tiles.csv", "panoramas.csv"):
+        shutil.copy(made / name, tmp_path)
+    shutil.copytree(made / "index", tmp_path / "index")
+    return tmp_path
+
+
+def files_of(folder):
+    return {entry.name: (folder / entry.name).read_bytes() for entry in os.scandir(folder)}
+
+
+def test_the_true_place_is_found_as_often_as_the_test_script_reports(made, tmp_path):
+    """Among the same references: the ten test tiles."""
+    lines = (made / "tiles.csv").read_text().splitlines()
+    (tmp_path / "ten.csv").write_text("\n".join([lines[0], *lines[25:]]) + "\n")
+    shutil.copy(made / "net.weights.h5", tmp_path)
+    succeeds("localize.py", "build", "ten", tiles="ten.csv", dtype="float32", **BUILD, cwd=tmp_path)
+    succeeds("localize.py", "query", "ten", made / "panoramas.csv", top=10, merge_metres=0, csv="places.csv", cwd=tmp_path)
+    succeeds(
+        "test_cvusa.py",
+        data_dir=made / "Data",
+        result_dir="R",
+        checkpoint="net.weights.h5",
+        descriptors="memory",
+        **NETWORK,
+        cwd=tmp_path,
+    )
+    recall = json.loads((tmp_path / "R/CVUSA/SAFA_2_polar_1.json").read_text())["recall"]
+    ranks = []
+    with open(tmp_path / "places.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            if os.path.basename(row["tile"]) == os.path.basename(row["panorama"]):
+                ranks.append(int(row["rank"]))
+    assert len(ranks) == 10
+    for k in (1, 5, 10):
+        assert np.mean(np.array(ranks) <= k) == pytest.approx(recall[str(k)])
+
+
+def test_coordinates_survive_from_the_list_to_geojson(made, tmp_path):
+    table = succeeds(
+        "localize.py", "query", made / "index", made / "panoramas.csv", top=3, geojson="places.geojson", cwd=tmp_path
+    )
+    assert "within 25 m" in table
+    found = json.loads((tmp_path / "places.geojson").read_text())["features"]
+    assert len(found) == 30
+    transformer = pyproj.Transformer.from_crs(4326, EPSG, always_xy=True)
+    for feature in found:
+        easting, northing = transformer.transform(*feature["geometry"]["coordinates"])
+        number = int(os.path.basename(feature["properties"]["tile"]).removesuffix(".jpg")) - 1
+        assert np.hypot(easting - EAST - STEP * number, northing - NORTH) < 0.01
+
+
+def test_a_killed_build_goes_on_and_ends_in_the_same_bytes(made, tmp_path):
+    tiles = tmp_path / "tiles"
+    shutil.copytree(made / "Data/CVUSA/bingmap/19", tiles)
+    lines = ["path,easting,northing,epsg", *(f"{tiles}/{n + 1:07d}.jpg,{EAST + n},{NORTH},{EPSG}" for n in range(24))]
+    (tmp_path / "tiles.csv").write_text("\n".join(lines))
+    flags = {"tiles": "tiles.csv", **BUILD, "checkpoint": made / "net.weights.h5", "pca": 20}
+    words = ["build", "killed", *(str(word) for pair in flags.items() for word in (f"--{pair[0]}", pair[1]))]
+    process = start("tests/programs/killed_build.py", 4, *words, cwd=tmp_path)
+    _, stderr = process.communicate()
+    assert process.returncode == -signal.SIGKILL, stderr
+    assert json.loads((tmp_path / "killed" / "building.json").read_text())["done"] == 12
+    shutil.copytree(tmp_path / "killed", tmp_path / "changed")
+    assert "no finished index" in complains("localize.py", "query", "killed", made / "panoramas.csv", cwd=tmp_path)
+    other = flags | {"tile_metres": 70}
+    assert "holds 12 tiles of a build with other" in complains("localize.py", "build", "killed", **other, cwd=tmp_path)
+
+    succeeds("localize.py", "build", "whole", **flags, cwd=tmp_path)
+    said = succeeds("localize.py", "build", "killed", **flags, cwd=tmp_path)
+    assert "full descriptors" in said and "finished before" not in said
+    assert files_of(tmp_path / "killed") == files_of(tmp_path / "whole")
+    assert "was finished before" in succeeds("localize.py", "build", "killed", **flags, cwd=tmp_path)
+
+    shutil.copy(tiles / "0000020.jpg", tiles / "0000002.jpg")  # after it was described
+    for folder in ("changed", "new"):
+        succeeds("localize.py", "build", folder, **flags, cwd=tmp_path)
+    assert files_of(tmp_path / "changed") == files_of(tmp_path / "new") != files_of(tmp_path / "whole")
+
+
+def test_the_library_answers_as_the_script_does(made, tmp_path):
+    from localize import Index
+
+    panorama = str(made / "Data/CVUSA/streetview/panos/0000030.jpg")
+    succeeds(
+        "localize.py", "query", made / "index", panorama, top=3, unknown_heading=True, turns=8, json="a.json", cwd=tmp_path
+    )
+    (expected,) = json.loads((tmp_path / "a.json").read_text())["answers"]
+    (answer,) = Index(str(made / "index")).query([panorama], top=3, unknown_heading=True, turns=8)
+    assert [place.tile for place in answer.places] == [place["tile"] for place in expected["places"]]
+    np.testing.assert_allclose([place.heading for place in answer.places], [place["heading"] for place in expected["places"]])
+
+
+def test_a_turned_panorama_is_found_where_it_was_with_its_heading(made, tmp_path):
+    import cv2
+
+    from localize import Index
+
+    index = Index(str(made / "index"))
+    path = str(made / "Data/CVUSA/streetview/panos/0000030.jpg")
+    image = cv2.imread(path)
+    cv2.imwrite(str(tmp_path / "turned.png"), np.roll(image, -154, axis=1))  # its centre looks a quarter to the right: east
+    (straight,) = index.query([path])
+    (known,) = index.query([str(tmp_path / "turned.png")], heading=90.0)
+    assert known.places[0].similarity == pytest.approx(straight.places[0].similarity, abs=1e-5)
+    (unknown,) = index.query([str(tmp_path / "turned.png")], unknown_heading=True, turns=4, merge_metres=0.0, top=34)
+    same = next(place for place in unknown.places if place.row == straight.places[0].row)
+    assert same.similarity >= straight.places[0].similarity - 1e-5
+
+
+def test_answers_are_calibrated_and_less_sure_ones_are_unknown(own, made):
+    rows = [f"{made}/Data/CVUSA/streetview/panos/{n + 1:07d}.jpg,{EAST + STEP * n},{NORTH},{EPSG}" for n in range(34)]
+    (own / "known.csv").write_text("\n".join(["path,easting,northing,epsg", *rows]))
+    said = succeeds("localize.py", "calibrate", "index", "known.csv", wrong_share=0.2, cwd=own)
+    assert "of 34 best places are right" in said
+    asked = succeeds("localize.py", "query", "index", "panoramas.csv", json="a.json", cwd=own)
+    assert "confidence: of 34 calibrated answers" in asked
+    answers = json.loads((own / "a.json").read_text())["answers"]
+    threshold = next(iter(json.loads((own / "index/calibration.json").read_text()).values()))["threshold"]
+    assert all(answer["known"] == (answer["confidence"] >= threshold) for answer in answers)
+    assert "turns it into a confidence" in succeeds("localize.py", "query", "index", "panoramas.csv", fov=90, cwd=own)
+    few = complains("localize.py", "calibrate", "index", "panoramas.csv", cwd=own)
+    assert "10 panoramas are too few" in few
+
+
+def test_a_drive_is_answered_with_probabilities(made, tmp_path):
+    succeeds("localize.py", "query", made / "index", made / "panoramas.csv", sequence=40, csv="a.csv", cwd=tmp_path)
+    with open(tmp_path / "a.csv", newline="") as file:
+        first = [row for row in csv.DictReader(file) if row["rank"] == "1"]
+    assert len(first) == 10 and all(0 < float(row["probability"]) <= 1 for row in first)
+
+
+def test_tiles_without_their_files_are_named_or_left_out(own):
+    text = (own / "tiles.csv").read_text()
+    (own / "tiles.csv").write_text(text.replace("0000003.jpg", "gone.jpg"))
+    flags = BUILD | {"tiles": "tiles.csv"}
+    assert "gone.jpg" in complains("localize.py", "build", "new", **flags, cwd=own)
+    assert not (own / "new").exists()
+    said = succeeds("localize.py", "build", "new", **flags, skip_missing=True, cwd=own)
+    assert "33 tiles" in said and "1 tiles of the list do not exist" in said
+
+
+@pytest.mark.parametrize(
+    ("metres", "flags", "said"),
+    [("90", {}, "warning: 34 tiles show another ground size"), ("200", {}, None), ("40", {"tile_metres": 40}, "34 tiles")],
+)
+def test_another_ground_size_is_said(own, metres, flags, said):
+    lines = (own / "tiles.csv").read_text().splitlines()
+    (own / "tiles.csv").write_text("\n".join([lines[0] + ",tile_metres", *(f"{line},{metres}" for line in lines[1:])]))
+    flags = BUILD | {"tiles": "tiles.csv"} | flags
+    if said is None:
+        assert "shows 200.0 m of ground" in complains("localize.py", "build", "new", **flags, cwd=own)
+    else:
+        assert said in succeeds("localize.py", "build", "new", **flags, cwd=own)
+
+
+def swapped(own):
+    (own / "tiles.csv").write_text("path,latitude,longitude\na.jpg,149.1,-35.3\n")
+
+
+def nothing(own):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("change", "index", "flags", "said"),
+    [
+        (swapped, "new", {}, "may be swapped"),
+        (nothing, "index", {}, "holds an index of other tiles"),
+        (lambda own: (own / "full").mkdir() or (own / "full/a.txt").write_text("a"), "full", {}, "not of an index"),
+        (nothing, "new", {"checkpoint": "gone"}, "no checkpoint"),
+        (nothing, "new", {"pca": 64}, "--pca 64: not less than"),
+        (nothing, "new", {"approximate": True}, "compared exactly"),
+        (nothing, "new", {"tile_metres": None}, "--tile_metres: net.weights.h5 does not say"),
+        (nothing, "new", {"width": 256}, "cannot be read as weights"),
+    ],
+)
+def test_mistakes_of_build_are_one_line_each(own, change, index, flags, said):
+    change(own)
+    assert said in complains("localize.py", "build", index, **(BUILD | {"tiles": "tiles.csv"} | flags), cwd=own)
+
+
+def cut(name):
+    def change(own):
+        content = (own / "index" / name).read_bytes()
+        (own / "index" / name).write_bytes(content[: len(content) // 2])
+
+    return change
+
+
+def text(name, content):
+    return lambda own: (own / "index" / name).write_text(content)
+
+
+@pytest.mark.parametrize(
+    ("change", "flags", "said"),
+    [
+        (cut("descriptors.npy"), {}, "descriptors.npy: cut off or damaged"),
+        (cut("positions.npy"), {}, "positions.npy: cut off or damaged"),
+        (cut("thumbnails.npy"), {}, "thumbnails.npy: cut off or damaged"),
+        (cut("tiles.json"), {}, "tiles.json: damaged"),
+        (cut("index.json"), {}, "not the note of an index"),
+        (cut("network.weights.h5"), {}, "cannot be read as weights"),
+        (text("index.json", '{"format": 9}'), {}, "another version"),
+        (text("index.json", "[]"), {}, "not the note of an index"),
+        (text("calibration.json", "[]"), {}, "not a calibration"),
+        (lambda own: os.unlink(own / "index/positions.npy"), {}, "positions.npy: is missing"),
+        (lambda own: shutil.copy(own / "other.weights.h5", own / "index/network.weights.h5"), {}, "other weights"),
+        (nothing, {"checkpoint": "other.weights.h5"}, "other.weights.h5: other weights than those that index was built with"),
+        (nothing, {"approximate": True}, "--approximate: index was built without it"),
+        (nothing, {"heading": 3, "unknown_heading": True}, "contradict"),
+        (nothing, {"json": "nowhere/a.json"}, "--json nowhere/a.json"),
+        (nothing, {"fov": 400}, "--fov"),
+    ],
+)
+def test_mistakes_of_query_are_one_line_each(own, change, flags, said):
+    change(own)
+    assert said in complains("localize.py", "query", "index", "panoramas.csv", **flags, cwd=own)
+
+
+def test_what_is_no_panorama_or_no_index_is_named(own, made):
+    tile = made / "Data/CVUSA/bingmap/19/0000001.jpg"
+    assert "are no panorama of --fov 360" in complains("localize.py", "query", "index", tile, cwd=own)
+    assert "neither a JPEG nor a PNG" in complains("localize.py", "query", "index", "net.weights.h5", cwd=own)
+    assert "no such panorama" in complains("localize.py", "query", "index", "gone.jpg", cwd=own)
+    assert "no index; build one" in complains("localize.py", "query", "gone", tile, cwd=own)
+    assert "no known position" in complains(
+        "localize.py", "calibrate", "index", *[made / "Data/CVUSA/streetview/panos/0000001.jpg"] * 20, cwd=own
+    )
+
+
+def test_help_of_every_step_is_the_manual():
+    for step in ("build", "query", "calibrate"):
+        process = run("localize.py", step, "--help", cwd=ROOT)
+        assert process.returncode == 0 and "INDEX" in process.stdout

@@ -1,0 +1,293 @@
+"""From descriptors to places: search, merging, drives, calibration, and what panoramas look like to the network."""
+
+from runtime.errors import UserError
+
+import itertools
+import json
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.spatial import cKDTree
+
+from localization.answers import as_csv, as_geojson, as_json
+from localization.approximate import ApproximateSearch, write_approximate
+from localization.calibration import fit_calibration, read_calibrations, write_calibration
+from localization.drive import LOST, PER_SIMILARITY, smoothed
+from localization.panorama import Panorama, panorama_of, read_canvas, turned
+from localization.photo_tags import tagged_heading, tagged_position
+from localization.places import Answer, Place, QueryConfig, distinct_places, margin_of
+from localization.projection import fit_projection
+from localization.similarities import nearest, similarities
+from VGG import MEAN_BGR
+
+RNG = np.random.default_rng(0)
+
+
+def unit(rows):
+    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
+
+
+# Search
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("turns", [1, 3])
+def test_similarities_are_the_best_turns_products_whatever_the_blocks(monkeypatch, dtype, turns):
+    descriptors, queries = unit(RNG.standard_normal((101, 16))).astype(dtype), unit(RNG.standard_normal((5, turns, 16)))
+    products = np.einsum("qtd,nd->qtn", queries, descriptors.astype(np.float32))
+    for block_bytes in (4 * 16 * 10, 2**26):
+        monkeypatch.setattr("localization.similarities.BLOCK_BYTES", block_bytes)
+        found, turn = similarities(descriptors, queries)
+        np.testing.assert_allclose(found, products.max(axis=1), atol=1e-6)
+        np.testing.assert_array_equal(turn, products.argmax(axis=1))
+
+
+def test_nearest_orders_the_closest():
+    descriptors, queries = unit(RNG.standard_normal((200, 8))), unit(RNG.standard_normal((7, 8)))
+    rows, values = nearest(descriptors, queries, 12)
+    np.testing.assert_array_equal(rows, np.argsort(-(queries @ descriptors.T), axis=1)[:, :12])
+    assert (np.diff(values, axis=1) <= 0).all()
+
+
+def test_a_projection_loses_nothing_of_descriptors_that_lie_in_few_directions():
+    descriptors = unit(RNG.standard_normal((300, 5)) @ RNG.standard_normal((5, 32)))
+    projection = fit_projection(descriptors, 5)
+    np.testing.assert_allclose(projection(descriptors) @ projection(descriptors).T, descriptors @ descriptors.T, atol=1e-5)
+
+
+def test_an_approximate_search_finds_the_neighbours_of_clustered_descriptors_and_compares_them_exactly(tmp_path):
+    centres = unit(RNG.standard_normal((40, 16)))
+    descriptors = unit(centres[RNG.integers(40, size=3000)] + 0.05 * RNG.standard_normal((3000, 16)))
+    path = str(tmp_path / "approximate.faiss")
+    write_approximate(path, descriptors)
+    queries = unit(descriptors[::100] + 0.01 * RNG.standard_normal((30, 16)))[:, None]
+    found, _ = ApproximateSearch(path, descriptors).similarities(queries)
+    exact, _ = similarities(descriptors, queries)
+    known = found > -np.inf
+    np.testing.assert_allclose(found[known], exact[known], atol=1e-6)
+    assert np.mean(found.argmax(axis=1) == exact.argmax(axis=1)) > 0.95
+    with pytest.raises(UserError, match="of other descriptors"):
+        ApproximateSearch(path, descriptors[:-1])
+    (tmp_path / "broken").write_bytes(b"IwFl nothing")
+    with pytest.raises(UserError, match="cannot be read"):
+        ApproximateSearch(str(tmp_path / "broken"), descriptors)
+
+
+# Places
+
+
+def test_places_closer_than_the_merging_distance_are_one():
+    metres = np.array([(0, 0), (10, 0), (20, 0), (100, 0), (110, 0), (500, 0)], float)
+    scores = np.array([0.8, 0.9, 0.7, 0.85, 0.1, 0.6], np.float32)
+    tree = cKDTree(metres)
+    places = distinct_places(scores, tree, metres, 5, 15)
+    assert [row for row, _ in places] == [1, 3, 5]
+    assert sorted(places[0][1].tolist()) == [0, 1, 2]
+    assert [row for row, _ in distinct_places(scores, tree, metres, 5, 0)] == [1, 3, 0, 2, 5]
+    assert margin_of(scores, tree, metres, 1, 25) == pytest.approx(0.05)
+    assert margin_of(scores, tree, metres, 1, 1000) == np.inf
+
+
+def test_a_drive_is_smoothed_as_if_all_paths_were_weighed():
+    metres = RNG.uniform(0, 60, (9, 2))
+    candidates = [RNG.permutation(9)[:3] for _ in range(4)]
+    values = [RNG.uniform(0, 0.3, 3) for _ in range(4)]
+    posterior = smoothed(candidates, values, metres, 10, 5)
+    deviation = 15 - 5 + 0.0
+    weights = {}
+    for path in itertools.product(range(3), repeat=4):
+        rows = [own[place] for own, place in zip(candidates, path, strict=True)]
+        weight = np.exp(PER_SIMILARITY * sum(own[place] for own, place in zip(values, path, strict=True)))
+        for before, after in itertools.pairwise(rows):
+            length = np.linalg.norm(metres[before] - metres[after])
+            weight *= np.exp(-0.5 * (max(length - 10, 0) / deviation) ** 2) + LOST
+        weights[path] = weight
+    total = sum(weights.values())
+    for step in range(4):
+        expected = [sum(weight for path, weight in weights.items() if path[step] == place) / total for place in range(3)]
+        np.testing.assert_allclose(posterior[step], expected, atol=1e-9)
+
+
+def test_a_drive_corrects_a_panorama_that_looks_like_another_place():
+    metres = np.stack([np.arange(50) * 10.0, np.zeros(50)], axis=1)
+    similar = np.full((8, 50), 0.2)
+    similar[np.arange(8), 10 + np.arange(8)] = 0.8
+    similar[4] = 0.2
+    similar[4, [14, 45]] = 0.7, 0.8  # alone, the fifth panorama would be thirty tiles away
+    posterior = smoothed([np.arange(50)] * 8, list(similar), metres, 10, 10)
+    assert [int(own.argmax()) for own in posterior] == list(range(10, 18))
+
+
+# Calibration
+
+
+def simulated(count, seed):
+    """Answers that are right with a known probability of their margin and similarity."""
+    rng = np.random.default_rng(seed)
+    margins, similar = rng.exponential(0.08, count), rng.uniform(0.4, 0.95, count)
+    chance = 1 / (1 + np.exp(-(40 * margins + 4 * similar - 4)))
+    return margins, similar, rng.random(count) < chance, chance
+
+
+def test_confidence_is_the_probability_of_being_right():
+    margins, similar, right, _ = simulated(4000, 1)
+    calibration = fit_calibration(margins, similar, right, 0.05)
+    margins, similar, _, chance = simulated(300, 2)
+    confidence = [calibration.confidence(*each) for each in zip(margins, similar, strict=True)]
+    assert np.abs(confidence - chance).max() < 0.08
+
+
+def test_a_threshold_keeps_the_share_of_wrong_answers():
+    shares = []
+    for seed in range(40):
+        margins, similar, right, _ = simulated(300, seed)
+        calibration = fit_calibration(margins, similar, right, 0.1)
+        assert (calibration.wrong + 1) / (calibration.answered + 1) <= 0.1
+        margins, similar, right, _ = simulated(1000, 1000 + seed)
+        given = [calibration.confidence(*each) >= calibration.threshold for each in zip(margins, similar, strict=True)]
+        assert any(given)
+        shares.append(1 - np.mean(right[given]))
+    assert 0.06 < np.mean(shares) < 0.12
+
+
+def test_without_right_answers_all_are_unknown():
+    calibration = fit_calibration(np.full(30, 0.1), np.full(30, 0.5), np.zeros(30, bool), 0.05)
+    assert not calibration.answered and calibration.confidence(1, 1) < calibration.threshold
+    with pytest.raises(UserError, match="too few"):
+        fit_calibration([0.1], [0.5], [True], 0.05)
+
+
+def test_calibrations_are_kept_by_their_view(tmp_path):
+    path = str(tmp_path / "calibration.json")
+    assert read_calibrations(path) == {}
+    first = fit_calibration(*simulated(100, 1)[:3], 0.1)
+    second = fit_calibration(*simulated(100, 2)[:3], 0.1)
+    write_calibration(path, "a", first)
+    write_calibration(path, "b", second)
+    assert read_calibrations(path) == {"a": first, "b": second}
+    for text in ("[1]", '{"a": {"weights": [1, 2]}}', '{"a": 3}', "{", '{"a": {"weights": [1,2,3], "threshold": NaN}}'):
+        (tmp_path / "calibration.json").write_text(text)
+        with pytest.raises(UserError, match="not a calibration"):
+            read_calibrations(path)
+
+
+# Panoramas
+
+
+def painted(path, height, width, heading):
+    """A panorama whose brightest column looks north when its centre column looks to `heading`."""
+    image = np.full((height, width, 3), 50, np.uint8)
+    north = round(width / 2 - heading / 360 * width) % width
+    image[:, [north - 1, north, (north + 1) % width]] = 250
+    cv2.imwrite(str(path), image)
+    return str(path)
+
+
+def brightest(canvas):
+    return int(canvas.astype(float).sum(axis=(0, 2)).argmax())
+
+
+@pytest.mark.parametrize("heading", [0, 45, 90, 180, 300])
+@pytest.mark.parametrize("size", [(112, 616), (308, 616), (500, 1000)])
+def test_a_known_heading_turns_north_into_the_middle(tmp_path, heading, size):
+    view = QueryConfig(heading=float(heading))
+    panorama = panorama_of(painted(tmp_path / "p.png", *size, heading), view)
+    (image,) = turned(read_canvas(panorama, view, 65.45), [panorama.heading], (112, 616))
+    assert abs(brightest(image) - 308) <= 3
+
+
+def test_of_all_turns_the_right_heading_has_north_in_the_middle(tmp_path):
+    canvas = read_canvas(panorama_of(painted(tmp_path / "p.png", 112, 616, 140), QueryConfig()), QueryConfig(), 65.45)
+    off = [abs(brightest(image) - 308) for image in turned(canvas, range(0, 360, 10), (112, 616))]
+    assert off.index(min(off)) == 14
+
+
+def test_a_sphere_is_cut_to_the_network_s_rows_around_the_horizon(tmp_path):
+    image = np.repeat(np.arange(180, dtype=np.uint8)[:, None, None], 360, axis=1) + np.zeros(3, np.uint8)
+    cv2.imwrite(str(tmp_path / "p.png"), image)
+    panorama = Panorama(str(tmp_path / "p.png"), 0.0, "given")
+    canvas = read_canvas(panorama, QueryConfig(), 90.0)
+    assert canvas.dtype == np.uint8 and abs(canvas[0].mean() - 45) < 2 and abs(canvas[-1].mean() - 134) < 2
+    canvas = read_canvas(panorama, QueryConfig(horizon=0.4), 90.0)
+    assert abs(canvas[0].mean() - 27) < 2
+    canvas = read_canvas(panorama, QueryConfig(vertical_fov=60.0), 90.0)  # it shows too little: the mean colour fills up
+    np.testing.assert_allclose(canvas[0, 0], MEAN_BGR, rtol=1e-6)
+    np.testing.assert_allclose(canvas[-1, 0], MEAN_BGR, rtol=1e-6)
+    assert abs(canvas[56].mean() - 90) < 2
+
+
+def test_a_part_of_the_circle_lies_in_the_middle_and_the_mean_colour_around_it(tmp_path):
+    cv2.imwrite(str(tmp_path / "p.png"), np.full((112, 154, 3), 200, np.uint8))
+    canvas = read_canvas(Panorama(str(tmp_path / "p.png"), 0.0, "given"), QueryConfig(fov=90.0), 65.45)
+    assert (canvas[56, 231:385] == 200).all() and (canvas[56, :230] == np.float32(MEAN_BGR)).all()
+    (image,) = turned(canvas, [90], (112, 616))  # its centre looks east: a quarter of the circle to the right
+    assert (image[56, 385:539] == 200).all()
+
+
+@pytest.mark.parametrize("size", [(100, 100), (300, 400), (200, 355)])
+def test_a_photo_is_no_panorama(tmp_path, size):
+    cv2.imwrite(str(tmp_path / "p.png"), np.zeros((*size, 3), np.uint8))
+    with pytest.raises(UserError, match="are no panorama of --fov 360"):
+        read_canvas(Panorama(str(tmp_path / "p.png"), 0.0, "given"), QueryConfig(), 65.45)
+
+
+def tagged(path, xmp=None, **gps):
+    exif = Image.Exif()
+    for number, value in gps.items():
+        exif.get_ifd(0x8825)[int(number[1:])] = value
+    packet = {} if xmp is None else {"xmp": xmp.encode()}
+    Image.new("RGB", (616, 112)).save(path, exif=exif, **packet)
+    return str(path)
+
+
+def test_headings_come_from_a_photo_s_own_tags(tmp_path):
+    exif = tagged(tmp_path / "a.jpg", _17=123.5, _1="S", _2=(35.0, 18.0, 30.0), _3="E", _4=(149.0, 6.0, 0.0))
+    assert tagged_heading(exif) == pytest.approx(123.5)
+    assert tagged_position(exif) == pytest.approx((149.1, -35.308333), abs=1e-6)
+    attribute = tagged(
+        tmp_path / "b.jpg", '<x:xmpmeta><rdf:Description GPano:PoseHeadingDegrees="271.25"/></x:xmpmeta>', _17=1.0
+    )
+    assert tagged_heading(attribute) == 271.25
+    element = tagged(tmp_path / "c.jpg", "<GPano:PoseHeadingDegrees>-90</GPano:PoseHeadingDegrees>")
+    assert tagged_heading(element) == 270
+    none = tagged(tmp_path / "d.jpg")
+    assert tagged_heading(none) is None and tagged_position(none) is None
+    (tmp_path / "e.jpg").write_bytes(b"\xff\xd8 nothing")
+    assert tagged_heading(str(tmp_path / "e.jpg")) is None
+    nowhere = tagged(tmp_path / "f.jpg", _1="S", _2=(95.0, 0.0, 0.0), _3="E", _4=(149.0, 6.0, 0.0))
+    assert tagged_position(nowhere) is None
+
+
+def test_what_is_given_comes_before_a_list_and_a_list_before_tags(tmp_path):
+    path = tagged(tmp_path / "a.jpg", _17=123.5)
+    assert panorama_of(path, QueryConfig(heading=5.0), heading=7.0).heading == 5
+    assert panorama_of(path, QueryConfig(), heading=7.0).heading == 7
+    assert panorama_of(path, QueryConfig()).heading_source == "photo"
+    assert panorama_of(path, QueryConfig(unknown_heading=True), heading=7.0).heading is None
+    assert panorama_of(tagged(tmp_path / "b.jpg"), QueryConfig()).heading_source == "assumed"
+
+
+# Files of answers
+
+
+def test_answers_are_valid_geojson_json_and_csv(tmp_path):
+    place = Place(149.123456789, -35.987654321, 0.9, 45.0, 'a "tile", of\nlines', 3, 2)
+    answers = [
+        Answer(Panorama("p,1.jpg", 45.0, "given"), [place, place], np.inf, None, True, None),
+        Answer(Panorama("p2.jpg", None, "unknown", (149.1, -35.9)), [place], 0.1, 0.5, False, 12.5),
+    ]
+    found = json.loads(as_geojson(answers))
+    assert found["type"] == "FeatureCollection" and len(found["features"]) == 3
+    for feature in found["features"]:
+        assert feature["type"] == "Feature" and feature["geometry"]["type"] == "Point"
+        assert feature["geometry"]["coordinates"] == [149.12345679, -35.98765432]
+    assert found["features"][2]["properties"]["known"] is False
+
+    class Note:
+        tiles, weights = 10, "abc"
+
+    answers_json = json.loads(as_json(answers, Note))["answers"]
+    assert answers_json[0]["margin"] is None and answers_json[1]["metres_off"] == 12.5
+    assert len(as_csv(answers).splitlines()) == 7  # a header, and three rows of a tile's name of two lines
