@@ -8,7 +8,7 @@ SEED ?= 0
 SMALL = --height 56 --width 308 --aerial_input_size 128 --width_multiplier 0.0625
 LEARN = --init random --keep_prob 1 --learning_rate 1e-3 --batch_size 8 --ema 0.99
 
-.PHONY: demo demo-cvact miniature-cvusa miniature-cvact tables pictures test lint clean-demo
+.PHONY: demo demo-cvact localize-demo miniature-cvusa miniature-cvact tables pictures test lint clean-demo
 
 demo: DATASET = cvusa
 demo: PANORAMA = 112x616
@@ -23,6 +23,26 @@ demo demo-cvact: $(INSTALLED)
 	$(RUN) test_$(DATASET).py --seed $(SEED) $(FOLDERS) && \
 	echo "" && \
 	echo "This took $$(($$(date +%s) - begin)) s. Images, network and results lie in demo/$(DATASET)."
+
+# A district of the toy town: panoramas of unknown heading are located on a grid of tiles cut from its orthophoto.
+localize-demo: HERE = demo/localize
+localize-demo: DISTRICT = $(HERE)/district
+localize-demo: FOLDERS = --data_dir $(HERE)/Data --model_dir $(HERE)/Model --result_dir $(HERE)/Result
+localize-demo: $(INSTALLED)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-localize.txt
+	@begin=$$(date +%s) && \
+	$(RUN) -m toy_town --dataset cvusa --train 3000 --test 200 --tile_size 256 --panorama_size 112x616 --offset 4 --data_dir $(HERE)/Data && \
+	$(RUN) data_preparation.py --dataset cvusa --data_dir $(HERE)/Data && \
+	$(RUN) train_cvusa.py $(SMALL) $(LEARN) --epochs 5 $(FOLDERS) && \
+	$(RUN) -m toy_town.district $(DISTRICT) --metres 240 --panoramas 60 && \
+	$(RUN) localize.py build $(HERE)/index --tiles $(DISTRICT)/orthophoto.tif --checkpoint $(HERE)/Model/CVUSA/SAFA_8/polar_1/best \
+		--tile_metres 80 --tile_pixels 256 --spacing 5 && \
+	$(RUN) localize.py calibrate $(HERE)/index $(DISTRICT)/calibration.csv $(DISTRICT)/elsewhere.csv --unknown_heading && \
+	$(RUN) localize.py query $(HERE)/index $(DISTRICT)/drive.csv --unknown_heading --sequence 10 --top 3 --html $(HERE)/drive.html && \
+	$(RUN) localize.py query $(HERE)/index $(DISTRICT)/panoramas.csv --unknown_heading --geojson $(HERE)/places.geojson \
+		--html $(HERE)/places.html && \
+	echo "" && \
+	echo "This took $$(($$(date +%s) - begin)) s. Open $(HERE)/places.html and $(HERE)/drive.html in a browser."
 
 # The paper's table in miniature, and its controls: about 80 minutes on two cores; a stopped one goes on.
 MINIATURE = --model_dir miniature/Model --result_dir miniature/Result

@@ -8,9 +8,11 @@ import convert_weights
 import data_preparation
 import recall_tables
 import toy_town.dataset
+import toy_town.district
 from datasets.cvact import CVACT, CVACTTest
 from datasets.cvusa import CVUSA
 from launch import testing_parser, training_parser
+from launch.localization import localization_parser
 from launch.reproduction import reproduction_parser
 
 PAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "flags.md")
@@ -27,8 +29,10 @@ BOTH = {"train": ("train_cvusa.py", "train_cvact.py"), "test": ("test_cvusa.py",
 
 def parsers():
     """{script: its argparse parser}, in the order of use."""
+    steps = localization_parser("")._subparsers._group_actions[0].choices
     return {
         "toy_town": toy_town.dataset.parser(),
+        "toy_town.district": toy_town.district.parser(),
         "data_preparation.py": data_preparation.flags(),
         "check_data.py": check_data.flags(),
         "train_cvusa.py": training_parser("", CVUSA),
@@ -37,6 +41,7 @@ def parsers():
         "test_cvact.py": testing_parser("", {"val": CVACT, "test": CVACTTest}),
         "reproduce.py": reproduction_parser(""),
         "recall_tables.py": recall_tables.flags(),
+        **{f"localize.py {name}": parser for name, parser in steps.items()},
         "convert_weights.py": convert_weights.flags(),
     }
 
@@ -55,6 +60,7 @@ def page():
 def _row(action):
     """Flag, default and meaning of an argparse action."""
     value = action.metavar or (f"{{{','.join(map(str, action.choices))}}}" if action.choices else "")
+    value = value if isinstance(value, str) else " ".join(value)
     flag = ", ".join(f"`{' '.join(filter(None, (name, value)))}`" for name in action.option_strings)
     meaning, _, default = action.help.partition(" (default: ")
     if default:

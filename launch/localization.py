@@ -19,13 +19,15 @@ from localization.located_files import read_located_files
 from localization.panorama import panorama_of
 from localization.places import QueryConfig
 from localization.tile_source import Cut, open_tile_source
+from retrieval.evaluation import HEADING_DEGREES
 from settings import RunConfig, TrainingConfig, add_network
 from training.checkpoint_files import use_checkpoint
 from training.run_folder import checkpoint_network, checkpoint_note
 
-SPACING = 8  # tiles are cut this many times as dense as they are large
+SPACING = 16  # tiles are cut this many times as dense as they are large: networks tolerate few metres (docs/localisation.md)
 OTHER_SIZE = 0.1  # share by which a tile's ground size may differ from training's without a warning
 WRONG_SIZE = 2.0  # factor that is refused
+WITHIN = (5.0, 10.0, 25.0)  # metres of the known position: shares that are reported
 OUTPUTS = {"json": as_json, "geojson": as_geojson, "csv": as_csv}
 
 
@@ -85,7 +87,7 @@ def _add_build(parser):
         "--spacing",
         type=positive,
         metavar="METRES",
-        help=f"between the centres of tiles that are cut from imagery (default: an eighth of --tile_metres, 1/{SPACING})",
+        help=f"between the centres of tiles that are cut from imagery (default: --tile_metres / {SPACING})",
     )
     tiles.add_argument(
         "--tile_pixels",
@@ -100,7 +102,9 @@ def _add_build(parser):
         metavar=("WEST", "SOUTH", "EAST", "NORTH"),
         help="degrees in which the centres of cut tiles lie (default: all of the imagery)",
     )
-    tiles.add_argument("--zoom", type=at_least(int, 0, 24), help="of Web Mercator tiles to cut from (default: the deepest)")
+    tiles.add_argument(
+        "--zoom", type=at_least(int, 0, 24), metavar="Z", help="of Web Mercator tiles to cut from (default: the deepest)"
+    )
     tiles.add_argument("--tms", action="store_true", help="Web Mercator tiles are counted from the south, as TMS has them")
     tiles.add_argument("--skip_missing", action="store_true", help="leave out tiles of a list whose files do not exist")
     tiles.add_argument(
@@ -280,12 +284,22 @@ def _confidence_notes(index, config):
 
 
 def result_lines(answers):
-    """How far answers are from known positions: shares within 5, 10, 25 m."""
+    """How far answers are from known positions and headings."""
     off = [answer.metres_off for answer in answers if answer.metres_off is not None]
-    if not off:
-        return
-    shares = ", ".join(f"{100 * sum(each <= bound for each in off) / len(off):.1f} % within {bound} m" for bound in (5, 10, 25))
-    yield f"{len(off):,} panoramas of known position: {shares}; median {sorted(off)[len(off) // 2]:.1f} m"
+    if off:
+        shares = ", ".join(f"{100 * np.mean(np.array(off) <= bound):.1f} % within {bound:g} m" for bound in WITHIN)
+        yield f"{len(off):,} panoramas of known position: {shares}; median {np.median(off):.1f} m"
+    turned = [
+        answer.degrees_off
+        for answer in answers
+        if answer.degrees_off is not None and answer.metres_off is not None and answer.metres_off <= WITHIN[-1]
+    ]
+    if turned:
+        share = 100 * np.mean(np.array(turned) <= HEADING_DEGREES)
+        yield (
+            f"headings of the {len(turned):,} within {WITHIN[-1]:g} m: median {np.median(turned):.1f} degrees off, {share:.1f} "
+            f"% within {HEADING_DEGREES:g} degrees"
+        )
 
 
 def _asked(args):

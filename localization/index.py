@@ -4,6 +4,7 @@ from runtime.errors import UserError, importing
 from runtime.worker_pool import available_cores
 
 import concurrent.futures
+import dataclasses
 import os
 
 import numpy as np
@@ -227,17 +228,22 @@ class Index:
         calibration = self.calibration(config)
         confidence = None if calibration is None else calibration.confidence(margin, places[0].similarity)
         known = calibration is None or confidence >= calibration.threshold
-        return Answer(panorama, places, margin, confidence, known, self._metres_off(panorama, places[0]))
+        return self._compared(Answer(panorama, places, margin, confidence, known, None))
 
     def _place(self, row, similarity, heading, tiles, probability=None):
         longitude, latitude = self.positions[row].tolist()
         return Place(longitude, latitude, float(similarity), float(heading), self.names[row], int(row), tiles, probability)
 
-    def _metres_off(self, panorama, place):
-        if panorama.position is None:
-            return None
-        frame = LocalFrame(*panorama.position)
-        return float(np.hypot(*frame.metres([(place.longitude, place.latitude)])[0]))
+    def _compared(self, answer):
+        """An Answer with its distance from what is known of the panorama."""
+        panorama, place = answer.panorama, answer.places[0]
+        metres = degrees = None
+        if panorama.position is not None:
+            frame = LocalFrame(*panorama.position)
+            metres = float(np.hypot(*frame.metres([(place.longitude, place.latitude)])[0]))
+        if panorama.true_heading is not None:
+            degrees = abs((place.heading - panorama.true_heading + 180) % FULL_CIRCLE - 180)
+        return dataclasses.replace(answer, metres_off=metres, degrees_off=degrees)
 
     def _candidates(self, found, headings):
         rows, values = closest(found[None], min(CANDIDATES, len(self)))
@@ -258,7 +264,7 @@ class Index:
                 agree = int(np.count_nonzero(posterior[near] > 0.01))
                 places.append(self._place(rows[place], values[place], headings[place], agree, probability))
             places.sort(key=lambda place: -place.probability)
-            answers.append(Answer(panorama, places, margin, places[0].probability, True, self._metres_off(panorama, places[0])))
+            answers.append(self._compared(Answer(panorama, places, margin, places[0].probability, True, None)))
         return answers
 
 

@@ -25,12 +25,14 @@ class Panorama:
         heading: degrees clockwise from north of its centre column, or None where it is unknown.
         heading_source: where that is known from: "given", "list", "photo", "assumed", "unknown".
         position: longitude and latitude where it is known to be taken, or None.
+        true_heading: the heading of a list or tag that a search with unknown heading does not use, to compare with; or None.
     """
 
     path: str
     heading: float | None
     heading_source: str
     position: tuple | None = None
+    true_heading: float | None = None
 
 
 def panorama_of(path, view, heading=None, position=None):
@@ -46,7 +48,7 @@ def panorama_of(path, view, heading=None, position=None):
     """
     position = position or tagged_position(path)
     if view.unknown_heading:
-        return Panorama(path, None, "unknown", position)
+        return Panorama(path, None, "unknown", position, tagged_heading(path) if heading is None else heading)
     for found, source in ((view.heading, "given"), (heading, "list"), (tagged_heading(path), "photo")):
         if found is not None:
             return Panorama(path, found, source, position)

@@ -111,6 +111,7 @@ class Answer:
         confidence: probability that the best place is right, of a calibration or a drive; None where neither tells.
         known: False where the confidence is below the calibration's threshold: the answer is "unknown".
         metres_off: of the best place from the panorama's known position, or None.
+        degrees_off: of its heading from the panorama's true one, 0 to 180, or None where that is not known or was given.
     """
 
     panorama: object
@@ -119,6 +120,7 @@ class Answer:
     confidence: float | None
     known: bool
     metres_off: float | None
+    degrees_off: float | None = None
 
 
 def distinct_places(scores, tree, metres, top, merge_metres):
