@@ -1,8 +1,8 @@
 """Search among a million synthetic tiles: memory, seconds and recall of each way to keep and to search an index.
 
 Descriptors have 4,096 values and lie in clusters, as those of neighbouring tiles do; a query is a noisy copy of a tile's. Real
-recalls depend on the imagery; these are of the synthetic set. Needs about three times D bytes a tile on disk. Memory is what the
-process has for itself; descriptors are mapped from the disk, which uses what is left.
+recalls depend on the imagery; these are of the synthetic set. Needs about three times D bytes a tile on disk. Memory is what
+the process has for itself; descriptors are mapped from the disk, which uses what is left.
 
 python -m benchmarks.localization --tiles 1000000 --folder FOLDER
 """

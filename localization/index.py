@@ -76,7 +76,7 @@ class Index:
         """
         config = QueryConfig(**settings)
         panoramas = [each if isinstance(each, Panorama) else panorama_of(each, config) for each in panoramas]
-        if config.sequence is None:
+        if config.sequence is None or not panoramas:
             return [self._answer(*each, config) for each in self._similarities(panoramas, config, approximate)]
         drive = [
             (panorama, *self._candidates(found, turn), margin)
