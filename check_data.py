@@ -66,13 +66,14 @@ def main():
     if args.quick:
         for split in splits:
             findings += _check_quickly(_paths(dataset, split), split)
+        suspicious = {}
     else:
         results = {split: _check_files(dataset, split, args.workers) for split in splits}
+        suspicious = {
+            split: orientation(pairs, [result.colours for result in results[split]]) for split, pairs in splits.items()
+        }
         for split, pairs in splits.items():
-            suspicious = orientation(pairs, [result.colours for result in results[split]])
-            findings += _findings(dataset, pairs, results[split]) + suspicious
-            if args.figures is not None:
-                draw_suspicious(pairs, suspicious, args.figures)
+            findings += _findings(dataset, pairs, results[split]) + suspicious[split]
         findings += copies(results, TITLES)
     _report(dataset, splits, findings)
     problems = [finding for finding in findings if finding.problem]
@@ -89,6 +90,9 @@ def main():
                 indent=2,
             ).encode(),
         )
+    if args.figures is not None:
+        for split, pairs in splits.items():
+            draw_suspicious(pairs, suspicious[split], args.figures)
     return 1 if problems else 0
 
 

@@ -5,17 +5,19 @@ Run by `make pictures`, after the demo's test drew figures: python -m docs.pictu
 
 from runtime.files import write_whole
 
+import io
 import os
 import sys
 
 import cv2
+from PIL import Image  # matplotlib brings it
 
 from report.canvas import fitted
 from report.charts import training_curves
 from report.epoch_lines import read_lines
 
 DOCS = os.path.dirname(os.path.abspath(__file__))
-WIDTH, QUALITY = 1100, 85
+WIDTH, QUALITY, COLOURS = 1000, 80, 32
 
 
 def main(folder):
@@ -29,8 +31,9 @@ def main(folder):
         picture = fitted(cv2.imread(os.path.join(figures, name)), width=WIDTH)
         _, content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
         write_whole(os.path.join(DOCS, f"{target}.jpg"), content.tobytes())
-    curves = training_curves({"SAFA_8, polar": read_lines(f"{results}.csv")})
-    write_whole(os.path.join(DOCS, "training.png"), curves)
+    curves, content = training_curves({"SAFA_8, polar": read_lines(f"{results}.csv")}), io.BytesIO()
+    Image.open(io.BytesIO(curves)).convert("RGB").quantize(COLOURS).save(content, "PNG", optimize=True)
+    write_whole(os.path.join(DOCS, "training.png"), content.getvalue())
 
 
 if __name__ == "__main__":
