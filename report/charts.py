@@ -4,34 +4,38 @@ import numpy as np
 
 from report.curves import as_bytes
 
-PNG_DPI = 110
-SIZE = 6.4, 4.0  # inches
+PNG_DPI = 150
+SIZE = 4.8, 3.4  # inches: the text has 10 pixels on a phone
 MOST_BINS, BIN = 60, 8  # of a histogram, and queries a bin where these are few
-MOST_NAMED = 12  # runs that a legend names
+MOST_NAMED = 12  # runs that a legend names; one alone needs none
+MOST_TICKS = 7  # of a bar of colours
+FEW_EPOCHS = 20  # a line through fewer points shows them
 
 
-def training_curves(runs):
+def training_curves(runs, columns=2):
     """Loss and recall over the epochs of one or several runs.
 
     Args:
         runs: {name: lines of `epoch_lines.read_lines`}.
+        columns: 2, beside one another; 1, above one another.
 
     Returns:
         Bytes of a PNG file.
     """
-    figure = _figure((2 * SIZE[0], SIZE[1]))
-    loss, recall = figure.subplots(1, 2)
+    figure = _figure((columns * SIZE[0], SIZE[1] * 2 / columns))
+    loss, recall = figure.subplots(2 // columns, columns)
     for name, lines in runs.items():
-        columns = np.array(lines, np.float64).reshape(len(lines), -1)
-        loss.plot(columns[:, 0], columns[:, 1], marker="." if len(columns) < 20 else None, label=name)
-        recall.plot(columns[:, 0], 100 * columns[:, 2], marker="." if len(columns) < 20 else None, label=f"{name}, R@1")
-        recall.plot(columns[:, 0], 100 * columns[:, 3], ls="--", color=recall.lines[-1].get_color(), label=f"{name}, R@5")
+        epochs, losses, first, fifth = np.array(lines, np.float64).reshape(len(lines), -1).T[:4]
+        marker = "." if len(epochs) < FEW_EPOCHS else None
+        loss.plot(epochs, losses, marker=marker, label=name)
+        recall.plot(epochs, 100 * first, marker=marker, label=name)
+        recall.plot(epochs, 100 * fifth, ls="--", color=recall.lines[-1].get_color())
     loss.set(title="loss of training", xlabel="epoch", ylabel="loss")
-    recall.set(title="recall on the validation split", xlabel="epoch", ylabel="percent", ylim=(0, 101))
+    recall.set(title="recall on the validation split", xlabel="epoch", ylabel="percent; line: R@1, dashed: R@5", ylim=(0, 101))
     for axes in loss, recall:
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
-        if len(runs) <= MOST_NAMED:
+        if 1 < len(runs) <= MOST_NAMED:
             axes.legend(fontsize="small")
     return _png(figure)
 
@@ -53,17 +57,19 @@ def similarity_histogram(positive, negative):
 def place_map(utm, ranks):
     """Test places in metres, coloured by rank: (Q, 2) positions and (Q,) ranks from 0; bytes of a PNG file."""
     import matplotlib
+    from matplotlib.colors import LogNorm
 
     figure = _figure((SIZE[0], SIZE[0]))
     axes = figure.subplots()
     order = np.argsort(ranks)  # the wrong ones on top
-    colours = matplotlib.colormaps["plasma"]
-    centre = utm.mean(axis=0)
-    shown = axes.scatter(*(utm[order] - centre).T, c=np.log10(ranks[order] + 1), s=9, cmap=colours)
-    bar = figure.colorbar(shown, ax=axes, shrink=0.8)
-    highest = int(np.log10(ranks.max() + 1)) if len(ranks) else 0
-    bar.set_ticks(range(highest + 1), labels=[f"{10**power:,}" for power in range(highest + 1)])
-    bar.set_label("rank of the truth")
+    colours = matplotlib.colors.ListedColormap(matplotlib.colormaps["viridis_r"](np.linspace(0.15, 1, 256)))
+    centre, highest = utm.mean(axis=0), max(10, ranks.max() + 1)
+    shown = axes.scatter(*(utm[order] - centre).T, c=ranks[order] + 1, s=9, cmap=colours, norm=LogNorm(1, highest))
+    ticks = [each * 10**power for power in range(9) for each in (1, 2, 5) if each * 10**power <= highest]
+    ticks = ticks if len(ticks) <= MOST_TICKS else ticks[::3]
+    bar = figure.colorbar(shown, ax=axes, location="bottom", shrink=0.8, label="rank of the truth")
+    bar.set_ticks(ticks, labels=[f"{tick:,}" for tick in ticks], minor=False)
+    bar.minorticks_off()
     axes.set(title="test places", xlabel="metres east", ylabel="metres north", aspect="equal")
     return _png(figure)
 

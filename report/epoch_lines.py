@@ -33,7 +33,7 @@ def read_lines(path):
 def _is_epoch(line):
     """Whether texts are a line of numbers, the first of them whole."""
     try:
-        return line[0].isdecimal() and len(line) == len(COLUMNS) and all(map(math.isfinite, map(float, line)))
+        return len(line) == len(COLUMNS) and line[0].isdecimal() and all(map(math.isfinite, map(float, line)))
     except ValueError:
         return False
 

@@ -1,0 +1,50 @@
+"""Draw loss and recall over the epochs of one or several training runs, finished or not, from their CSV files."""
+
+from runtime.command_line import Parser, check_output
+from runtime.errors import UserError, first_few, reported
+from runtime.files import write_whole
+
+import os
+
+from report.charts import training_curves
+from report.epoch_lines import find_runs, read_lines
+
+
+def flags():
+    """The script's flags."""
+    parser = Parser(__doc__)
+    parser.add_argument(
+        "runs",
+        nargs="*",
+        default=["Result"],
+        metavar="FILE.csv",
+        help="files that training wrote below --result_dir, or folders, with all such files below them (default: Result)",
+    )
+    parser.add_argument("--output", default="training.png", metavar="FILE.png", help="the picture (default: training.png)")
+    return parser
+
+
+def main():
+    args = flags().parse_args()
+    check_output("--output", args.output)
+    if not args.output.endswith(".png"):
+        raise UserError(f"--output {args.output}: a PNG file is written; name it FILE.png")
+    runs = {}
+    for path in args.runs:
+        found = find_runs([path]) if os.path.isdir(path) else {path.removesuffix(".csv"): read_lines(path)}
+        if not all(found.values()) or not found:
+            raise UserError(f"{path}: no epochs of a training run; name a file or folder that train_*.py wrote to")
+        runs |= found
+    write_whole(args.output, training_curves(_without_common_folder(runs)))
+    print(f"{args.output}: {first_few(list(runs))}")
+
+
+def _without_common_folder(runs):
+    """The same with names that tell the runs apart."""
+    common = os.path.commonpath([os.path.dirname(os.path.abspath(name)) for name in runs])
+    return {os.path.relpath(os.path.abspath(name), common): lines for name, lines in runs.items()}
+
+
+if __name__ == "__main__":
+    with reported():
+        main()
