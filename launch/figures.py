@@ -3,6 +3,8 @@
 from runtime.command_line import at_least
 from runtime.errors import UserError
 
+import argparse
+
 from input_data import images_of
 from report.figures import WITH_ATTENTION, chosen_queries, draw_attention, draw_retrievals, draw_similarities
 from retrieval.task import GROUND_TO_AERIAL
@@ -34,10 +36,17 @@ def add_figures(parser):
     group.add_argument("--only_wrong", action="store_true", help="draw only queries whose best reference is no hit")
     group.add_argument(
         "--queries",
-        type=lambda text: text.split(","),
+        type=_ids,
         metavar="ID,ID",
         help="draw these queries (default: drawn at random, the same ones in every test)",
     )
+
+
+def _ids(text):
+    ids = [name.strip() for name in text.split(",")]
+    if not all(ids):
+        raise argparse.ArgumentTypeError(f"{text!r} are no ids with a comma between any two")
+    return ids
 
 
 def check_figures(args, task, network, view):

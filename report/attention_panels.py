@@ -8,7 +8,7 @@ import numpy as np
 from polar_transform import tile_of_polar
 from report.canvas import GREY, TEXT, Canvas, fitted
 
-ROW = 96  # height of an image in pixels
+ROW = 120  # height of an image in pixels
 GAP, CAPTION = 10, TEXT + 6
 OPACITY = 0.55  # of the colours over the image
 LIMIT = 99.0  # percentile of the absolute values that has the full colour

@@ -9,9 +9,11 @@ import os
 import re
 
 import numpy as np
+from tqdm import tqdm
 
 from datasets.dataset import POLAR
 from datasets.image_files import read_image
+from polar_transform import tile_of_polar
 from report.attention_panels import attention_panel, coloured, limit_of, on_tile, spread_over
 from report.canvas import save_png
 from report.charts import similarity_histogram
@@ -22,6 +24,7 @@ from retrieval.task import GROUND_TO_AERIAL
 
 SEED = 0  # of the draw of queries
 SHEET, SIMILARITIES = "contact_sheet.png", "similarities.png"
+MOST_ON_SHEET = 40  # panels: a picture that viewers still open
 WITH_ATTENTION = "SAFA_M", "VGG_gp"  # aggregations whose descriptors are sums over positions
 
 
@@ -101,9 +104,18 @@ def chosen_queries(task, count, ids=None, among=None):
 
 
 def draw_retrievals(folder, tested, rows):
-    """Write a panel for each of these queries and a contact sheet; returns the files' paths."""
-    panels = list(retrieval_panels(tested, rows))
-    return _write(folder, "", tested, rows, panels) + _write_sheet(folder, panels)
+    """Write a panel for each of these queries, and a contact sheet of the first MOST_ON_SHEET; returns the files' paths."""
+    first = []
+
+    def panels():
+        for panel in retrieval_panels(tested, rows):
+            if len(first) < MOST_ON_SHEET:
+                first.append(panel)
+            yield panel
+
+    paths = _write(folder, "", tested, rows, panels())
+    save_png(os.path.join(folder, SHEET), contact_sheet(first))
+    return [*paths, os.path.join(folder, SHEET)]
 
 
 def retrieval_panels(tested, rows):
@@ -126,19 +138,17 @@ def retrieval_panels(tested, rows):
 
 
 def _write(folder, prefix, tested, rows, panels):
+    """Write these panels, one at a time; those of an earlier test go."""
     os.makedirs(folder, exist_ok=True)
     remove_abandoned(folder)
+    for name in os.listdir(folder):
+        if re.fullmatch(rf"{prefix}\d{{3,}}_.*\.png", name):
+            os.unlink(os.path.join(folder, name))
     names = [re.sub(r"[^A-Za-z0-9_-]", "_", tested.task.ids[row])[:80] for row in rows]
     paths = [os.path.join(folder, f"{prefix}{number:03}_{name}.png") for number, name in enumerate(names, 1)]
-    for path, panel in zip(paths, panels, strict=True):
+    for path, panel in zip(paths, tqdm(panels, "figures", len(paths), leave=False, unit="figure", disable=None), strict=True):
         save_png(path, panel)
     return paths
-
-
-def _write_sheet(folder, panels):
-    path = os.path.join(folder, SHEET)
-    save_png(path, contact_sheet(panels))
-    return [path]
 
 
 def draw_similarities(folder, tested):
@@ -182,11 +192,13 @@ def attention_panels(tested, rows, network, images):
             for title, picture, each, other in zip(("match", "query"), pictures, maps, others, strict=True)
         ]
         tile_path = tested.pairs.tile_paths[match]
-        if tested.pairs.reference == POLAR and os.path.exists(tile_path):
-            tile, over_polar = read_image(tile_path), functools.partial(spread_over, shape=pictures[0].shape)
+        if tested.pairs.reference == POLAR:
+            has_tile, over_polar = os.path.exists(tile_path), functools.partial(spread_over, shape=pictures[0].shape)
+            tile = read_image(tile_path) if has_tile else tile_of_polar(pictures[0], 2 * pictures[0].shape[0])[0]
             layers = _layers(tile, maps[0], others[0], lambda values, tile=tile, over=over_polar: on_tile(tile, over(values)))
-            columns.insert(0, [("tile", tile), *layers])
-        right = "the truth" if match == task.truth[row] else "another place"
+            columns.insert(0, [("tile" if has_tile else "warped back", tile), *layers])
+        near = () if task.near is None else task.near[row]
+        right = "the truth" if match == task.truth[row] else "another hit" if match in near else "another place"
         similarity = found.similarities[number, 0]
         title = f"{tested.pairs.name} {task.ids[row]}: best match is {right}, similarity {similarity:.3f}"
         yield attention_panel(title, columns)

@@ -11,6 +11,7 @@ SIDE, FRAME, GAP = 208, 6, 12  # of a reference's image, its frame, the space be
 CAPTION = TEXT + 8  # height of a line of text
 CELL = SIDE + 2 * FRAME + GAP
 WIDTH = GAP + (SHOWN + 1) * CELL + GAP  # the true reference stands a little apart
+WIDE, WIDE_COLUMNS = 2, 2  # ratio from which references, panoramas or polar maps, are drawn in so many columns
 SHEET_COLUMNS = 2
 
 
@@ -50,20 +51,26 @@ def retrieval_panel(title, query, best, truth):
     Returns:
         (H, WIDTH, 3) uint8, BGR.
     """
+    shown = [*best, truth]
+    columns = WIDE_COLUMNS if any(each.image.shape[1] > WIDE * each.image.shape[0] for each in shown) else SHOWN + 1
+    cell = CELL if columns > WIDE_COLUMNS else (WIDTH - GAP) // columns
     query = _bounded(query, WIDTH - 2 * GAP, SIDE)
-    images = [_bounded(each.image, SIDE, SIDE) for each in (*best, truth)]
+    images = [_bounded(each.image, cell - 2 * FRAME - GAP, SIDE) for each in shown]
     tallest = max(image.shape[0] for image in images)
-    top = GAP + CAPTION + query.shape[0] + GAP + FRAME
-    canvas = Canvas(WIDTH, top + tallest + FRAME + CAPTION + GAP)
+    below = 2 * FRAME + tallest + CAPTION + GAP
+    first = GAP + CAPTION + query.shape[0] + GAP
+    canvas = Canvas(WIDTH, first + -(-(SHOWN + 1) // columns) * below)
     canvas.write(title, GAP, GAP, width=WIDTH - 2 * GAP)
-    canvas.put(query, (WIDTH - query.shape[1]) // 2, GAP + CAPTION)
-    for number, (shown, image) in enumerate(zip((*best, truth), images, strict=True)):
+    canvas.put(query, GAP, GAP + CAPTION)
+    for number, (each, image) in enumerate(zip(shown, images, strict=True)):
         is_truth = number == len(best)
-        left = GAP + FRAME + (SHOWN if is_truth else number) * CELL + (GAP if is_truth else 0)
-        colour = BLUE if is_truth else GREEN if shown.is_hit else RED
+        row, column = divmod(SHOWN if is_truth else number, columns)
+        left = GAP + FRAME + column * cell + (GAP if is_truth and columns > WIDE_COLUMNS else 0)
+        top = first + FRAME + row * below
+        colour = BLUE if is_truth else GREEN if each.is_hit else RED
         canvas.put(image, left, top, colour, FRAME)
-        caption = f"truth {shown.caption}" if is_truth else shown.caption
-        canvas.write(caption, left - FRAME, top + tallest + FRAME + 4, GREY, width=CELL)
+        caption = f"truth {each.caption}" if is_truth else each.caption
+        canvas.write(caption, left - FRAME, top + tallest + FRAME + 4, GREY, width=cell)
     return canvas.pixels
 
 
