@@ -1,10 +1,12 @@
 """Pictures say what the numbers say."""
 
+import html
 import json
 import os
 import re
 import shutil
 import subprocess
+import types
 
 import cv2
 import numpy as np
@@ -12,13 +14,19 @@ import pytest
 from conftest import SMALL, complains, run, succeeds
 
 import check_data
+import report.figures
 from datasets.cvusa import CVUSA
 from datasets.findings import Finding
 from datasets.panorama_views import PanoramaView
+from launch.page import recall_section, shown_queries
 from polar_transform import polar_transform, sample_coordinates, tile_of_polar
-from report.attention_panels import spread_over
-from report.canvas import BLUE, GREEN, RED
+from report.attention_panels import GAP as ATTENTION_GAP
+from report.attention_panels import ROW, spread_over
+from report.canvas import BLUE, GREEN, RED, Canvas
+from report.charts import place_map
 from report.figures import FigureSource
+from report.page import Section, Table, write_page
+from report.published import Published
 from report.retrieval_panels import CAPTION, CELL, FRAME, GAP, SHOWN, SIDE, WIDTH, Shown, contact_sheet, retrieval_panel
 from report.suspicious_pairs import pair_card
 from retrieval.attention import branch_maps
@@ -41,6 +49,18 @@ def trained(towns, tmp_path_factory):
     return folder
 
 
+LEFTS = [GAP + number * CELL for number in range(SHOWN)] + [GAP + SHOWN * CELL + GAP]  # of the frames of square references
+
+
+def frames(panel, query_shape):
+    """The colours of a panel's six frames, RGB, each looked at on both sides; the references are square."""
+    height = round(min(SIDE, query_shape[0] * (WIDTH - 2 * GAP) / query_shape[1]))
+    row = panel[GAP + CAPTION + height + GAP + FRAME + SIDE // 2]
+    sides = [row[left + np.array([FRAME // 2, FRAME + SIDE + FRAME // 2])] for left in LEFTS]
+    assert all((left == right).all() for left, right in sides)
+    return [tuple(left[::-1].tolist()) for left, _ in sides]
+
+
 def shown(rank, is_hit, grey=128):
     return Shown(np.full((64, 64, 3), grey, np.uint8), rank, 1 - rank / 10, is_hit)
 
@@ -49,16 +69,67 @@ def test_frames_are_green_for_hits_and_red_for_others_and_the_truth_stands_apart
     best = [shown(rank, is_hit) for rank, is_hit in enumerate((False, True, False, False, True), 1)]
     panel = retrieval_panel("query", np.zeros((112, 616, 3), np.uint8), best, shown(2, True))
     assert panel.shape[1] == WIDTH
-    height = round(min(SIDE, 112 * (WIDTH - 2 * GAP) / 616))
-    middle = GAP + CAPTION + height + GAP + FRAME + SIDE // 2
-    lefts = [GAP + number * CELL for number in range(SHOWN)] + [GAP + SHOWN * CELL + GAP]
-    expected = [RED, GREEN, RED, RED, GREEN, BLUE]
-    for left, colour in zip(lefts, expected, strict=True):
-        for column in (left + FRAME // 2, left + FRAME + SIDE + FRAME // 2):
-            np.testing.assert_array_equal(panel[middle, column], colour[::-1])
-        np.testing.assert_array_equal(panel[middle, left + FRAME + SIDE // 2], 128)
+    assert frames(panel, (112, 616)) == [RED, GREEN, RED, RED, GREEN, BLUE]
+    for left in LEFTS:
+        np.testing.assert_array_equal(panel[-GAP - CAPTION - FRAME - SIDE // 2, left + FRAME + SIDE // 2], 128)
     sheet = contact_sheet([panel] * 3)
     assert sheet.shape[1] > WIDTH and sheet.shape[0] > panel.shape[0]
+
+
+def test_panoramas_and_polar_maps_among_the_references_are_drawn_large():
+    image = np.full((112, 616, 3), 128, np.uint8)
+    best = [Shown(image, rank, 0.5, rank == 2) for rank in range(1, SHOWN + 1)]
+    panel = retrieval_panel("query", np.zeros((100, 100, 3), np.uint8), best, Shown(image, 2, 0.5, True))
+    rows = np.flatnonzero((panel == 128).all(axis=2).sum(axis=1) > 0.8 * WIDTH)
+    assert panel.shape[1] == WIDTH and len(rows) > 3 * 110  # three rows of two
+    colours = {tuple(each) for each in panel[rows[len(rows) // 6], :, ::-1].tolist()}
+    assert {RED, GREEN} <= colours and BLUE not in colours
+    colours = {tuple(each) for each in panel[rows[-5], :, ::-1].tolist()}
+    assert {RED, BLUE} <= colours and GREEN not in colours
+
+
+def test_text_that_no_font_has_is_drawn_nevertheless():
+    for text in "a\nb\t\0", "\udcff", "\u65e5\u672c", "x" * 10_000:
+        canvas = Canvas(300, 30)
+        canvas.write(text, 5, 5, width=290)
+        assert (canvas.pixels < 128).any() and (canvas.pixels[:, 296:] == 255).all()
+
+
+def test_many_figures_are_written_one_at_a_time_and_the_contact_sheet_stays_small(tmp_path, monkeypatch):
+    count = report.figures.MOST_ON_SHEET + 3
+
+    def panels(tested, rows):
+        for number, row in enumerate(rows):
+            assert len(list(tmp_path.glob("0*.png"))) == number
+            yield np.full((60, WIDTH, 3), row, np.uint8)
+
+    monkeypatch.setattr(report.figures, "retrieval_panels", panels)
+    (tmp_path / "007_earlier.png").write_bytes(b"of an earlier test")
+    (tmp_path / "mine.png").write_bytes(b"")
+    task = Task([str(row) for row in range(count)], np.arange(count), np.arange(count))
+    tested = FigureSource(None, task, "ground_to_aerial", None, None, None, 128)
+    paths = report.figures.draw_retrievals(str(tmp_path), tested, range(count))
+    assert {path.name for path in tmp_path.iterdir()} == {os.path.basename(path) for path in paths} | {"mine.png"}
+    first = [np.full((60, WIDTH, 3), row, np.uint8) for row in range(count - 3)]
+    assert cv2.imread(str(tmp_path / "contact_sheet.png")).shape == contact_sheet(first).shape
+
+
+def test_wrong_places_stand_out_on_the_map_of_places():
+    content = place_map(np.array([[5e5, 6e6], [5e5 + 300, 6e6 + 200]]), np.array([0, 99]))
+    picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    places = picture[: picture.shape[0] * 3 // 4].reshape(-1, 3).astype(int)  # without the bar of colours
+    for colour in ((68, 1, 84), (157, 217, 59)):  # of the worst rank, of the best
+        assert (np.abs(places[:, ::-1] - colour).max(axis=1) < 12).sum() > 10, colour
+    assert place_map(np.zeros((1, 2)), np.zeros(1, int)).startswith(b"\x89PNG")
+
+
+def test_a_run_without_pictures_loads_no_library_of_pictures(trained, towns, tmp_path):
+    given = {"network_type": "SAFA_2", "result_dir": tmp_path, "cwd": trained}
+    assert "recall" in succeeds("tests/programs/without_pictures.py", "test_cvusa.py", **given)
+    process = run("tests/programs/without_pictures.py", "test_cvusa.py", figures=1, **given)
+    assert "AssertionError: " in process.stderr  # the program does find them
+    os.symlink(towns / "Data", tmp_path / "Data")
+    succeeds("tests/programs/without_pictures.py", "train_cvusa.py", **SMALL, network_type="SAFA_1", epochs=1, cwd=tmp_path)
 
 
 def test_a_sector_that_is_painted_on_the_polar_map_lies_in_that_direction_on_the_tile():
@@ -141,7 +212,11 @@ def test_figures_of_a_test_show_the_queries_that_are_asked_for(trained, tmp_path
         and sum(name.startswith("attention_001_") for name in names) == 1
     )
     for name in names:
-        assert cv2.imread(str(folder / name)).shape[1] > 300
+        shape = cv2.imread(str(folder / name)).shape
+        if name.startswith("attention"):  # images, parts and two embeddings; tile, polar map and panorama
+            assert shape[0] > 4 * ROW and shape[1] == ROW + 2 * round(ROW * 4) + 4 * ATTENTION_GAP
+        else:
+            assert shape[1] == WIDTH if name.startswith("0") else shape[1] > 300
     again = succeeds("test_cvact.py", **given | {"result_dir": tmp_path / "other"}, figures=3, cwd=trained)
     other = tmp_path / "other/CVACT/SAFA_2_polar_1.figures"
     assert {path.name for path in other.iterdir()} == {name for name in names if not name.startswith("attention")}  # seeded
@@ -153,17 +228,26 @@ def test_figures_of_a_test_show_the_queries_that_are_asked_for(trained, tmp_path
 def test_queries_are_named_or_only_wrong_ones(trained, tmp_path):
     given = {"network_type": "SAFA_2", "result_dir": tmp_path, "figures": 10}
     folder = tmp_path / "CVUSA/SAFA_2_polar_1.figures"
-    succeeds("test_cvusa.py", **given, queries="0000030,0000027", cwd=trained)
-    assert {path.stem for path in folder.iterdir()} == {"001_0000030", "002_0000027", "contact_sheet", "similarities"}
-    shutil.rmtree(folder)
-    succeeds("test_cvusa.py", **given, only_wrong=True, save_descriptors=tmp_path / "d.npz", cwd=trained)
+    order = [f"00000{number}" for number in (30, 27, 25, 26, 28, 29, 31, 32, 33, 34)]
+    succeeds("test_cvusa.py", **given, queries=", ".join(order), save_descriptors=tmp_path / "d.npz", cwd=trained)
+    stems = {f"{number:03}_{name}" for number, name in enumerate(order, 1)}
+    assert {path.stem for path in folder.iterdir()} == stems | {"contact_sheet", "similarities"}
     saved = np.load(tmp_path / "d.npz")
-    closer = search(saved["sat_descriptors"], saved["grd_descriptors"], np.arange(10)).closer
-    wrong = set(saved["ids"][closer > 0].tolist())
-    assert {path.stem.partition("_")[2] for path in folder.glob("0*.png")} == wrong
+    found = search(saved["sat_descriptors"], saved["grd_descriptors"], np.arange(10), top_k=SHOWN)
+    seen = set()
+    for number, name in enumerate(order, 1):
+        row = saved["ids"].tolist().index(name)
+        expected = [GREEN if winner == row else RED for winner in found.winners[row]]
+        assert frames(cv2.imread(str(folder / f"{number:03}_{name}.png")), (112, 616)) == [*expected, BLUE]
+        seen |= set(expected)
+    assert seen == {GREEN, RED}
+    succeeds("test_cvusa.py", **given, only_wrong=True, cwd=trained)
+    wrong = set(saved["ids"][found.closer > 0].tolist())
+    assert 0 < len(wrong) < 10 and {path.stem.partition("_")[2] for path in folder.glob("0*.png")} == wrong
     for flags, expected in (
         ({"queries": "0000099"}, "0000099"),
         ({"queries": "0000030", "figures": None}, "--figures"),
+        ({"queries": "0000030,,"}, "--queries"),
         ({"only_wrong": True, "figures": None}, "--figures"),
         ({"queries": "0000030", "only_wrong": True}, "--only_wrong"),
         ({"figures": 0}, "--figures"),
@@ -214,19 +298,54 @@ def test_a_page_is_whole_by_itself(page):
     for section in ("Curves", "Queries", "Worst queries", "What the descriptors rest on", "Places", "Settings and versions"):
         assert f"<h2>{section}</h2>" in text
     assert "95 % from" in text and "tensorflow" in text and 'name="viewport"' in text and "prefers-color-scheme" in text
+    assert all('tabindex="0"' in tag for tag in re.findall(r'<(?:div class="wide"|pre)[^>]*>', text))  # scrolled by keys
     anchors = re.findall(r'href="#(\w+)"', text)
     assert anchors and all(f'id="{anchor}"' in text for anchor in anchors)
 
 
-def test_hostile_names_stay_text_on_a_page(tmp_path):
-    from report.page import Section, Table, write_page
+def test_the_recalls_of_a_page_have_their_intervals_and_the_published_ones_beside():
+    shares = dict(zip(("1", "5", "10", "1%"), (0.5, 0.75, 0.9, 0.95), strict=True))
+    result = {"recall": shares, "intervals": {"recall": {k: (value - 0.1, value + 0.05) for k, value in shares.items()}}}
+    result |= {"tied_queries": 0, "rank": {"median": 1, "90%": 3}}
+    result |= {"cost": {"parameters": 1e6, "gmac": 1.0, "descriptor": 512, "milliseconds": None}}
+    section = recall_section(result, Published((89.84, 96.93, 98.14, 99.64), "the paper"))
+    assert section.table.columns == ["percent", "R@1", "R@5", "R@10", "R@1%"]
+    assert section.table.rows == [
+        ["recall", "50.00", "75.00", "90.00", "95.00"],
+        ["  95 % from", "40.00", "65.00", "80.00", "85.00"],
+        ["  to", "55.00", "80.00", "95.00", "100.00"],
+        ["published", "89.84", "96.93", "98.14", "99.64"],
+    ]
+    assert "published: the paper" in section.lines
 
+
+def test_a_page_shows_a_few_of_many_queries_and_says_so():
+    task = Task([str(row) for row in range(100)], np.arange(100), np.arange(100))
+    tested = FigureSource(None, task, "ground_to_aerial", None, None, np.arange(100) % 2, 128)
+    args = types.SimpleNamespace(queries=None, only_wrong=True)
+    rows, note = shown_queries(args, tested, 40, 24)
+    assert len(rows) == 24 and all(row % 2 for row in rows) and "wrong" in note and "24 of 40" in note
+    args.queries, args.only_wrong = ["7", "3"], False
+    assert shown_queries(args, tested, 1, 24) == ([7, 3], "Named.")
+    args.queries, args.only_wrong = None, True
+    right = FigureSource(None, task, "ground_to_aerial", None, None, np.zeros(100, int), 128)
+    assert shown_queries(args, right, 4, 24) == ([], "No query is wrong.")
+
+
+def test_other_pages_extend_the_template(tmp_path):
+    (tmp_path / "other.html").write_text('{% extends "page.html" %}{% block end %}<p>{{ more }}</p>{% endblock %}')
+    write_page(str(tmp_path / "a.html"), "t", "s", [Section("a", "A")], str(tmp_path / "other.html"), more="<&>")
+    text = (tmp_path / "a.html").read_text()
+    assert "<h2>A</h2>" in text and "<p>&lt;&amp;&gt;</p>" in text and "<style>" in text
+
+
+def test_hostile_names_stay_text_on_a_page(tmp_path):
     bad = "<script>alert(1)</script>\"'&"
     table = Table([bad], [[bad]])
     path = str(tmp_path / "a.html")
-    write_page(path, bad, bad, [bad], [(bad, [bad])], [bad], [Section("a", bad, bad, (), table, [(bad, bad)])])
+    write_page(path, bad, bad, [Section("a", bad, bad, table, [bad], (), [(bad, bad)])])
     text = (tmp_path / "a.html").read_text()
-    assert "<script" not in text and text.count("&lt;script&gt;") == 15
+    assert "<script" not in text and text.count("&lt;script&gt;") == 12
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -234,28 +353,38 @@ PROBE = """
 <script>
 addEventListener("load", () => {
   const images = [...document.images];
-  document.body.dataset.loaded = images.filter(image => image.complete && image.naturalWidth > 0).length;
-  document.body.dataset.images = images.length;
-  document.body.dataset.requests = performance.getEntriesByType("resource").filter(e => !e.name.startsWith("data:")).length;
-  document.body.dataset.overflow = document.documentElement.scrollWidth > innerWidth;
+  parent.postMessage({
+    width: innerWidth,
+    loaded: images.filter(image => image.complete && image.naturalWidth > 0).length,
+    images: images.length,
+    requests: performance.getEntriesByType("resource").filter(entry => !entry.name.startsWith("data:")).length,
+    overflow: document.documentElement.scrollWidth > innerWidth,
+    errors: errors,
+  }, "*");
 });
-addEventListener("error", () => document.body.dataset.error = "yes", true);
+let errors = 0;
+addEventListener("error", () => errors++, true);
 </script></head>
 """
+# A window is at least 500 pixels wide, even without a screen; a frame may be as narrow as a phone.
+AROUND = """
+<body><script>addEventListener("message", event => document.body.dataset.found = JSON.stringify(event.data))</script>
+<iframe src="page.html" style="width: {width}px; height: 900px; border: 0"></iframe></body>
+"""
+BROWSER = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+BROWSER += ["--disable-component-update", "--disable-sync", "--virtual-time-budget=5000", "--dump-dom"]
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian's package chromium)")
 @pytest.mark.parametrize("width", [390, 1280])
 def test_a_browser_shows_the_whole_page_without_the_network(page, tmp_path, width):
-    probed = tmp_path / "page.html"
-    probed.write_text(page.read_text().replace("</head>", PROBE, 1))
-    words = ["--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900", "--virtual-time-budget=5000"]
-    words += [f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", f"file://{probed}"]
+    (tmp_path / "page.html").write_text(page.read_text().replace("</head>", PROBE, 1))
+    (tmp_path / "around.html").write_text(AROUND.format(width=width))
+    words = [*BROWSER, "--window-size=1400,1000", f"--user-data-dir={tmp_path / 'profile'}", f"file://{tmp_path}/around.html"]
     shown = subprocess.run([CHROMIUM, *words], capture_output=True, text=True, timeout=120)
-    body = re.search(r"<body[^>]*>", shown.stdout)[0]
-    found = dict(re.findall(r'data-(\w+)="([^"]*)"', body))
-    assert found["loaded"] == found["images"] and int(found["images"]) >= 8, body
-    assert found["requests"] == "0" and "error" not in found and found["overflow"] == "false", body
+    found = json.loads(html.unescape(re.search(r'data-found="([^"]*)"', shown.stdout)[1]))
+    assert found.pop("images") == found.pop("loaded") >= 8
+    assert found == {"width": width, "requests": 0, "overflow": False, "errors": 0}
 
 
 def test_suspicious_pairs_are_drawn(towns, tmp_path):
@@ -273,6 +402,24 @@ def test_suspicious_pairs_are_drawn(towns, tmp_path):
     assert "too few" in succeeds("check_data.py", dataset="cvusa", figures=tmp_path, cwd=towns)
 
 
+def test_suspicious_pairs_that_cannot_be_drawn_are_a_line_after_the_findings(towns, tmp_path, monkeypatch, capsys):
+    def unlike(pairs, colours):
+        return [Finding("unlike", pairs.split, len(pairs), "pairs look no more like each other than strangers")]
+
+    monkeypatch.setattr(check_data, "orientation", unlike)
+    (tmp_path / "suspicious_train.png").mkdir()
+    words = ["--dataset", "cvusa", "--data_dir", str(towns / "Data"), "--workers", "1"]
+    words += ["--figures", str(tmp_path), "--json", str(tmp_path / "found.json")]
+    monkeypatch.setattr("sys.argv", ["check_data.py", *words])
+    with pytest.raises(OSError):
+        check_data.main()
+    assert "PROBLEM  train: 24 pairs look no more like" in capsys.readouterr().out
+    assert json.loads((tmp_path / "found.json").read_text())["problems"] == 2
+    (tmp_path / "suspicious_train.png").rmdir()
+    assert check_data.main() == 1 and "12 suspicious pairs" in capsys.readouterr().out
+    assert {"suspicious_train.png", "suspicious_val.png"} <= {path.name for path in tmp_path.iterdir()}
+
+
 def test_a_card_of_a_pair_says_what_cannot_be_read(towns, tmp_path):
     tile = str(towns / "Data/CVUSA/bingmap/19/0000001.jpg")
     panorama = str(towns / "Data/CVUSA/streetview/panos/0000001.jpg")
@@ -288,4 +435,6 @@ def test_tensorboard_shows_the_same_queries_after_epochs(towns, tmp_path):
     succeeds("train_cvusa.py", **SMALL, network_type="SAFA_1", epochs=3, figures_every=2, cwd=tmp_path)
     events = EventAccumulator(str(tmp_path / "Model/CVUSA/SAFA_1/polar_1/tensorboard"))
     events.Reload()
-    assert [len(events.Tensors(tag)) for tag in events.Tags()["tensors"] if tag == "validation"] == [1]
+    (event,) = events.Tensors("validation")  # of epoch 2 alone
+    picture = cv2.imdecode(np.frombuffer(event.tensor_proto.string_val[2], np.uint8), cv2.IMREAD_COLOR)
+    assert picture.shape[1] > WIDTH and event.step == 2 * 24 // SMALL["batch_size"]
