@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.dataset import POLAR
-from datasets.image_files import read_image
+from datasets.image_files import ImageError, read_image
 from polar_transform import tile_of_polar
 from report.attention_panels import attention_panel, coloured, limit_of, on_tile, spread_over
 from report.canvas import save_png
@@ -54,8 +54,8 @@ class FigureSource:
     def query(self, row):
         """The picture of a query: (H, W, 3) uint8, BGR."""
         if self.direction != GROUND_TO_AERIAL:
-            return self._tile(self.task.queries[row])
-        panorama = read_image(self.pairs.grd_paths[row])
+            return self._aerial(self.task.queries[row])
+        panorama = _picture(self.pairs.grd_paths[row])
         if self.turned is None:
             return panorama
         turned = self.turned.scaled(panorama.shape[1] / self.width)
@@ -63,18 +63,31 @@ class FigureSource:
 
     def reference(self, row):
         """The picture of a reference: (H, W, 3) uint8, BGR."""
-        return self._tile(row) if self.direction == GROUND_TO_AERIAL else read_image(self.pairs.grd_paths[row])
+        return self._aerial(row) if self.direction == GROUND_TO_AERIAL else _picture(self.pairs.grd_paths[row])
 
-    def _tile(self, row):
-        """The north-up tile, or its polar map where there is no tile."""
-        tile = self.pairs.tile_paths[row]
-        return read_image(tile if os.path.exists(tile) else self.pairs.sat_paths[row])
+    def tile(self, row):
+        """The north-up tile of a reference, which networks of polar maps need not have: None where it cannot be read."""
+        try:
+            return read_image(self.pairs.tile_paths[row])
+        except ImageError:
+            return None
+
+    def _aerial(self, row):
+        tile = self.tile(row)
+        return _picture(self.pairs.sat_paths[row]) if tile is None else tile
 
     def metres(self, query, reference):
         """Distance of a reference to a query's truth, or None."""
         if self.task.query_utm is None:
             return None
         return float(np.linalg.norm(self.task.reference_utm[reference] - self.task.query_utm[query]))
+
+
+def _picture(path):
+    try:
+        return read_image(path)
+    except ImageError as error:
+        raise UserError(f"{error}; it cannot be drawn") from None
 
 
 def chosen_queries(task, count, ids=None, among=None):
@@ -191,12 +204,12 @@ def attention_panels(tested, rows, network, images):
             ]
             for title, picture, each, other in zip(("match", "query"), pictures, maps, others, strict=True)
         ]
-        tile_path = tested.pairs.tile_paths[match]
         if tested.pairs.reference == POLAR:
-            has_tile, over_polar = os.path.exists(tile_path), functools.partial(spread_over, shape=pictures[0].shape)
-            tile = read_image(tile_path) if has_tile else tile_of_polar(pictures[0], 2 * pictures[0].shape[0])[0]
+            over_polar, caption, tile = functools.partial(spread_over, shape=pictures[0].shape), "tile", tested.tile(match)
+            if tile is None:
+                caption, (tile, _) = "warped back", tile_of_polar(pictures[0], 2 * pictures[0].shape[0])
             layers = _layers(tile, maps[0], others[0], lambda values, tile=tile, over=over_polar: on_tile(tile, over(values)))
-            columns.insert(0, [("tile" if has_tile else "warped back", tile), *layers])
+            columns.insert(0, [(caption, tile), *layers])
         near = () if task.near is None else task.near[row]
         right = "the truth" if match == task.truth[row] else "another hit" if match in near else "another place"
         similarity = found.similarities[number, 0]

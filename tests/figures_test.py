@@ -1,5 +1,7 @@
 """Pictures say what the numbers say."""
 
+from runtime.errors import UserError
+
 import html
 import json
 import os
@@ -269,6 +271,20 @@ def test_a_turned_query_is_shown_as_the_network_sees_it(towns):
     np.testing.assert_array_equal(picture[:, :half], np.roll(whole, shift, axis=1)[:, :half])
     np.testing.assert_array_equal(picture[:, half:], np.broadcast_to(np.rint(MEAN_BGR), picture[:, half:].shape))
     np.testing.assert_array_equal(FigureSource(pairs, task, "ground_to_aerial", None, None, None, 128).query(3), whole)
+
+
+def test_a_polar_map_is_drawn_where_its_tile_is_missing_or_broken(own_towns):
+    pairs = CVUSA(str(own_towns / "Data")).pairs("val")
+    tested = FigureSource(pairs, task_of(pairs), "ground_to_aerial", None, None, None, 128)
+    os.unlink(pairs.tile_paths[0])
+    with open(pairs.tile_paths[1], "wb") as file:
+        file.write(b"broken")
+    for row in 0, 1:
+        np.testing.assert_array_equal(tested.reference(row), cv2.imread(pairs.sat_paths[row]))
+    np.testing.assert_array_equal(tested.reference(2), cv2.imread(pairs.tile_paths[2]))
+    os.unlink(pairs.sat_paths[0])
+    with pytest.raises(UserError, match="cannot be drawn"):
+        tested.reference(0)
 
 
 def test_figures_that_cannot_be_written_are_one_line_after_the_numbers(trained, tmp_path):
