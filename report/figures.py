@@ -66,11 +66,12 @@ class FigureSource:
         return self._aerial(row) if self.direction == GROUND_TO_AERIAL else _picture(self.pairs.grd_paths[row])
 
     def tile(self, row):
-        """The north-up tile of a reference, which networks of polar maps need not have: None where it cannot be read."""
+        """The north-up tile of a reference, which networks of polar maps need not have: None where there is no square image."""
         try:
-            return read_image(self.pairs.tile_paths[row])
+            tile = read_image(self.pairs.tile_paths[row])
         except ImageError:
             return None
+        return tile if tile.shape[0] == tile.shape[1] else None
 
     def _aerial(self, row):
         tile = self.tile(row)

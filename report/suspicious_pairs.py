@@ -42,7 +42,10 @@ def pair_card(name, finding, tile_path, panorama_path):
         middle = slice(SIDE // 2 - CENTRE, SIDE // 2 + CENTRE)
         shown[middle, middle] = RED[::-1]
         canvas.put(shown, (WIDTH - SIDE) // 2, top)
-        canvas.put(cv2.resize(polar_map(tile), strip, interpolation=cv2.INTER_AREA), 0, top + SIDE + GAP)
+        if tile.shape[0] == tile.shape[1]:
+            canvas.put(cv2.resize(polar_map(tile), strip, interpolation=cv2.INTER_AREA), 0, top + SIDE + GAP)
+        else:
+            canvas.write("a tile that is not square has no polar map", 0, top + SIDE + GAP, GREY)
     below = top + SIDE + strip[1] + 2 * GAP
     if panorama is None:
         canvas.write("the panorama cannot be read", 0, below, GREY)

@@ -279,7 +279,8 @@ def test_a_polar_map_is_drawn_where_its_tile_is_missing_or_broken(own_towns):
     os.unlink(pairs.tile_paths[0])
     with open(pairs.tile_paths[1], "wb") as file:
         file.write(b"broken")
-    for row in 0, 1:
+    cv2.imwrite(pairs.tile_paths[3], np.zeros((64, 80, 3), np.uint8))
+    for row in 0, 1, 3:
         np.testing.assert_array_equal(tested.reference(row), cv2.imread(pairs.sat_paths[row]))
     np.testing.assert_array_equal(tested.reference(2), cv2.imread(pairs.tile_paths[2]))
     os.unlink(pairs.sat_paths[0])
@@ -442,6 +443,8 @@ def test_a_card_of_a_pair_says_what_cannot_be_read(towns, tmp_path):
     whole = pair_card("1", "looks mirrored", tile, panorama)
     broken = pair_card("1", "looks mirrored", tile, str(tmp_path / "none.jpg"))
     assert whole.shape == broken.shape and (whole != broken).any() and (broken[-20:] == 255).all()
+    cv2.imwrite(str(tmp_path / "wide.png"), np.zeros((64, 80, 3), np.uint8))
+    assert pair_card("1", "looks mirrored", str(tmp_path / "wide.png"), panorama).shape == whole.shape
 
 
 def test_tensorboard_shows_the_same_queries_after_epochs(towns, tmp_path):
