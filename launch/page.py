@@ -1,6 +1,7 @@
 """The page of a test: what its sections are made of."""
 
 from runtime.files import read_json
+from runtime.provenance import session
 
 import json
 import os
@@ -146,7 +147,7 @@ def _attention(args, tested, model, shapes):
 
 
 def _settings(result, folder):
-    test = {name: value for name, value in result.items() if name not in ("ranks", "recall_curve")}
+    test = {name: value for name, value in result.items() if name not in ("ranks", "recall_curve")} | {"session": session()}
     texts = [("test", json.dumps(test, indent=2))]
     if folder is not None:
         texts.append(("training", json.dumps(read_json(os.path.join(folder, NOTE)), indent=2)))

@@ -67,7 +67,7 @@ def place_map(utm, ranks):
     shown = axes.scatter(*(utm[order] - centre).T, c=ranks[order] + 1, s=9, cmap=colours, norm=LogNorm(1, highest))
     ticks = [each * 10**power for power in range(9) for each in (1, 2, 5) if each * 10**power <= highest]
     ticks = ticks if len(ticks) <= MOST_TICKS else ticks[::3]
-    bar = figure.colorbar(shown, ax=axes, location="bottom", shrink=0.8, label="rank of the truth")
+    bar = figure.colorbar(shown, ax=axes, location="bottom", shrink=0.8, label="rank of the first hit")
     bar.set_ticks(ticks, labels=[f"{tick:,}" for tick in ticks], minor=False)
     bar.minorticks_off()
     axes.set(title="test places", xlabel="metres east", ylabel="metres north", aspect="equal")

@@ -314,7 +314,8 @@ def test_a_page_is_whole_by_itself(page):
     assert "<script" not in text and text.count("<img ") == len(re.findall(r'<img [^>]*alt="[^"]+"', text)) >= 8
     for section in ("Curves", "Queries", "Worst queries", "What the descriptors rest on", "Places", "Settings and versions"):
         assert f"<h2>{section}</h2>" in text
-    assert "95 % from" in text and "tensorflow" in text and 'name="viewport"' in text and "prefers-color-scheme" in text
+    assert text.count("git_commit") == text.count("opencv-python-headless") == 2  # of the test, of the training
+    assert "95 % from" in text and 'name="viewport"' in text and "prefers-color-scheme" in text
     assert all('tabindex="0"' in tag for tag in re.findall(r'<(?:div class="wide"|pre)[^>]*>', text))  # scrolled by keys
     anchors = re.findall(r'href="#(\w+)"', text)
     assert anchors and all(f'id="{anchor}"' in text for anchor in anchors)
