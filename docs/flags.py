@@ -9,6 +9,7 @@ import data_preparation
 import recall_tables
 import toy_town.dataset
 import toy_town.district
+import training_curves
 from datasets.cvact import CVACT, CVACTTest
 from datasets.cvusa import CVUSA
 from launch import testing_parser, training_parser
@@ -41,6 +42,7 @@ def parsers():
         "test_cvact.py": testing_parser("", {"val": CVACT, "test": CVACTTest}),
         "reproduce.py": reproduction_parser(""),
         "recall_tables.py": recall_tables.flags(),
+        "training_curves.py": training_curves.flags(),
         **{f"localize.py {name}": parser for name, parser in steps.items()},
         "convert_weights.py": convert_weights.flags(),
     }
