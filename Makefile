@@ -8,7 +8,7 @@ SEED ?= 0
 SMALL = --height 56 --width 308 --aerial_input_size 128 --width_multiplier 0.0625
 LEARN = --init random --keep_prob 1 --learning_rate 1e-3 --batch_size 8 --ema 0.99
 
-.PHONY: demo demo-cvact localize-demo miniature-cvusa miniature-cvact tables pictures test lint clean-demo
+.PHONY: demo demo-cvact localize-demo localize-picture miniature-cvusa miniature-cvact tables pictures test lint clean-demo
 
 demo: DATASET = cvusa
 demo: PANORAMA = 112x616
@@ -43,6 +43,9 @@ localize-demo: $(INSTALLED)
 		--html $(HERE)/places.html && \
 	echo "" && \
 	echo "This took $$(($$(date +%s) - begin)) s. Open $(HERE)/places.html and $(HERE)/drive.html in a browser."
+
+localize-picture: localize-demo
+	$(RUN) -m docs.pictures localisation demo/localize
 
 # The paper's table in miniature, and its controls: about 80 minutes on two cores; a stopped one goes on.
 MINIATURE = --model_dir miniature/Model --result_dir miniature/Result

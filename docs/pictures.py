@@ -1,10 +1,12 @@
-"""Writes the README's pictures from the demo: docs/retrieval.jpg, docs/attention.jpg, docs/training.png.
+"""Writes the README's pictures from the demos: docs/retrieval.jpg, docs/attention.jpg, docs/training.png, docs/localisation.jpg.
 
 Run by `make pictures`, after the demo's test drew figures: python -m docs.pictures FOLDER
+Run by `make localize-picture`, after its demo: python -m docs.pictures localisation FOLDER
 """
 
 from runtime.files import write_whole
 
+import dataclasses
 import io
 import os
 import sys
@@ -12,12 +14,38 @@ import sys
 import cv2
 from PIL import Image  # matplotlib brings it
 
-from report.canvas import fitted
+from localization.answer_page import answer_panel
+from localization.located_files import read_located_files
+from localization.panorama import panorama_of
+from localization.places import QueryConfig
+from localization.tile_map import BEST, Mark, TileMap
+from localize import Index
+from report.canvas import Canvas, fitted
 from report.charts import training_curves
 from report.epoch_lines import read_lines
+from toy_town.district import DRIVE_METRES
 
 DOCS = os.path.dirname(os.path.abspath(__file__))
 WIDTH, QUALITY, COLOURS = 1000, 80, 32
+MAP_HEIGHT, GAP = 460, 20  # pixels
+
+
+def localisation(folder):
+    """A panorama of the demo's drive, the tiles of its best places, and the drive on the map."""
+    index = Index(os.path.join(folder, "index"))
+    config = QueryConfig(unknown_heading=True, sequence=DRIVE_METRES, top=3)
+    listed = read_located_files(os.path.join(folder, "district", "drive.csv"), needs_positions=True)
+    panoramas = [panorama_of(path, config) for path in listed.paths]
+    answers = index.query(panoramas, **dataclasses.asdict(config))
+    places = [tuple(index.metres[answer.places[0].row]) for answer in answers]
+    marks = [Mark(place, str(number), BEST) for number, place in enumerate(places, start=1)]
+    drawn = fitted(TileMap(index).draw(marks, places), height=MAP_HEIGHT)
+    shown = fitted(answer_panel(answers[len(answers) // 2], index), width=WIDTH - drawn.shape[1] - GAP)
+    canvas = Canvas(WIDTH, MAP_HEIGHT)
+    canvas.put(shown, 0, (MAP_HEIGHT - len(shown)) // 2)
+    canvas.put(drawn, WIDTH - drawn.shape[1], 0)
+    _, content = cv2.imencode(".jpg", canvas.pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    write_whole(os.path.join(DOCS, "localisation.jpg"), content.tobytes())
 
 
 def main(folder):
@@ -37,4 +65,7 @@ def main(folder):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if sys.argv[1] == "localisation":
+        localisation(sys.argv[2])
+    else:
+        main(sys.argv[1])

@@ -50,7 +50,7 @@ def _all(answers, index, drawn, frame, config):
     picture = drawn.draw(marks[:MOST_ROWS], metres if config.sequence is not None else None)
     caption = "Best places by number of the panorama. Green: placed. Red: unknown."
     note = "" if len(answers) <= MOST_ROWS else f"The first {MOST_ROWS:,} of {len(answers):,}."
-    pictures = [photo(picture, "Map of the tiles with the best place of each panorama", caption)]
+    pictures = [photo(picture, "Map of the tiles with the best place of each panorama", caption, has_text=True)]
     return Section("places", "Places", note, table=Table(columns, rows), pictures=pictures)
 
 
@@ -82,8 +82,8 @@ def _one(number, answer, index, drawn, frame):
         for row, place in zip(rows, answer.places, strict=True):
             row.append(f"{100 * place.probability:.0f} %")
     pictures = [
-        photo(_panel(answer, index), f"Panorama {_name(answer)} and the tiles of its best places", has_text=True),
-        photo(drawn.draw(marks), f"Map with the best places of {_name(answer)}", caption),
+        photo(answer_panel(answer, index), f"Panorama {_name(answer)} and the tiles of its best places", has_text=True),
+        photo(drawn.draw(marks), f"Map with the best places of {_name(answer)}", caption, has_text=True),
     ]
     known = "" if answer.known else "Unknown: less sure than the calibration asks for. "
     return Section(
@@ -91,7 +91,7 @@ def _one(number, answer, index, drawn, frame):
     )
 
 
-def _panel(answer, index):
+def answer_panel(answer, index):
     """A panorama above the tiles of its places: (H, W, 3) uint8 BGR."""
     try:
         panorama = fitted(read_image(answer.panorama.path), width=WIDTH)

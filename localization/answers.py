@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import os
 
 DEGREE_DIGITS = 8  # of longitudes and latitudes: a millimetre
 COLUMNS = (
@@ -37,7 +38,7 @@ def answer_table(answers):
             sure = answer.confidence if first else place.probability
             margin = f"{answer.margin:.4f}" if first and math.isfinite(answer.margin) else ""
             cells = [
-                f"{shortened(answer.panorama.path, 28) if first else '':<28}",
+                f"{shortened(os.path.basename(answer.panorama.path), 28) if first else '':<28}",
                 f"{place.latitude:>12.7f} {place.longitude:>13.7f}",
                 f"{place.similarity:>10.4f} {place.heading:>7.1f} {place.tiles:>5} {margin:>7}",
                 f"{'' if sure is None else f'{100 * sure:.0f} %':>10}",

@@ -99,7 +99,7 @@ def write_page(path, title, subtitle, sections, template=TEMPLATE, **values):
     try:
         import jinja2
     except ImportError:
-        raise UserError("--report: needs Jinja2; pip install jinja2") from None
+        raise UserError(f"{path}: a page needs Jinja2; pip install jinja2") from None
     loader = jinja2.FileSystemLoader([os.path.dirname(template), FOLDER])
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     text = environment.get_template(os.path.basename(template)).render(
@@ -107,5 +107,5 @@ def write_page(path, title, subtitle, sections, template=TEMPLATE, **values):
     )
     content = text.encode("utf-8", "replace")
     if len(content) > MOST_BYTES:
-        raise UserError(f"{path}: {len(content):,} bytes, more than {MOST_BYTES:,}; ask for fewer --figures or --attention")
+        raise UserError(f"{path}: {len(content):,} bytes, more than {MOST_BYTES:,}; ask for fewer pictures")
     write_whole(path, content)

@@ -2,17 +2,15 @@
 
 from runtime.errors import UserError
 
-import html
 import json
 import os
 import re
-import shutil
-import subprocess
 import types
 
 import cv2
 import numpy as np
 import pytest
+from browser import needs_browser, opened
 from conftest import SMALL, complains, run, succeeds
 
 import check_data
@@ -366,41 +364,10 @@ def test_hostile_names_stay_text_on_a_page(tmp_path):
     assert "<script" not in text and text.count("&lt;script&gt;") == 12
 
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-PROBE = """
-<script>
-addEventListener("load", () => {
-  const images = [...document.images];
-  parent.postMessage({
-    width: innerWidth,
-    loaded: images.filter(image => image.complete && image.naturalWidth > 0).length,
-    images: images.length,
-    requests: performance.getEntriesByType("resource").filter(entry => !entry.name.startsWith("data:")).length,
-    overflow: document.documentElement.scrollWidth > innerWidth,
-    errors: errors,
-  }, "*");
-});
-let errors = 0;
-addEventListener("error", () => errors++, true);
-</script></head>
-"""
-# A window is at least 500 pixels wide, even without a screen; a frame may be as narrow as a phone.
-AROUND = """
-<body><script>addEventListener("message", event => document.body.dataset.found = JSON.stringify(event.data))</script>
-<iframe src="page.html" style="width: {width}px; height: 900px; border: 0"></iframe></body>
-"""
-BROWSER = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-BROWSER += ["--disable-component-update", "--disable-sync", "--virtual-time-budget=5000", "--dump-dom"]
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian's package chromium)")
+@needs_browser
 @pytest.mark.parametrize("width", [390, 1280])
 def test_a_browser_shows_the_whole_page_without_the_network(page, tmp_path, width):
-    (tmp_path / "page.html").write_text(page.read_text().replace("</head>", PROBE, 1))
-    (tmp_path / "around.html").write_text(AROUND.format(width=width))
-    words = [*BROWSER, "--window-size=1400,1000", f"--user-data-dir={tmp_path / 'profile'}", f"file://{tmp_path}/around.html"]
-    shown = subprocess.run([CHROMIUM, *words], capture_output=True, text=True, timeout=120)
-    found = json.loads(html.unescape(re.search(r'data-found="([^"]*)"', shown.stdout)[1]))
+    found = opened(page, tmp_path, width)
     assert found.pop("images") == found.pop("loaded") >= 8
     assert found == {"width": width, "requests": 0, "overflow": False, "errors": 0}
 

@@ -9,6 +9,7 @@ import signal
 import numpy as np
 import pyproj
 import pytest
+from browser import needs_browser, opened
 from conftest import ROOT, SMALL, complains, run, start, succeeds
 
 SIZES = {name: SMALL[name] for name in ("height", "width", "aerial_input_size", "width_multiplier")}
@@ -179,6 +180,62 @@ def test_a_drive_is_answered_with_probabilities(made, tmp_path):
     with open(tmp_path / "a.csv", newline="") as file:
         first = [row for row in csv.DictReader(file) if row["rank"] == "1"]
     assert len(first) == 10 and all(0 < float(row["probability"]) <= 1 for row in first)
+
+
+@pytest.fixture(scope="module")
+def page(made):
+    """A page of a drive of ten panoramas, some of them called as no file should be."""
+    names = {"0000025.jpg": "<script>alert(1)</script>.jpg", "0000026.jpg": 'a "b" & ünï.jpg'}
+    lines = ["path,easting,northing,epsg"]
+    for number in range(24, 34):
+        source = f"{number + 1:07d}.jpg"
+        name = names.get(source, source).replace("/", "∕")
+        shutil.copy(made / "Data/CVUSA/streetview/panos" / source, made / name)
+        quoted = name.replace('"', '""')
+        lines.append(f'"{quoted}",{EAST + STEP * number},{NORTH},{EPSG}')
+    (made / "named.csv").write_text("\n".join(lines) + "\n")
+    succeeds("localize.py", "query", "index", "named.csv", sequence=40, top=3, html="page.html", cwd=made)
+    return made / "page.html"
+
+
+def test_the_page_holds_everything_and_no_foreign_script(page):
+    text = page.read_text()
+    assert "<script" not in text and "&lt;script&gt;" in text
+    assert text.count("<img") == 1 + 2 * 10 == text.count('src="data:image/') and 'alt=""' not in text
+    assert len(text) < 10 * 2**20 and "http" not in text.replace("http-equiv", "")
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_shows_the_whole_page_without_the_network(page, tmp_path, width):
+    found = opened(page, tmp_path, width)
+    assert found.pop("images") == found.pop("loaded") == 21
+    assert found == {"width": width, "requests": 0, "overflow": False, "errors": 0}
+
+
+def test_a_page_that_cannot_be_written_is_a_line_after_the_answers(made, tmp_path):
+    (tmp_path / "page.html").mkdir()
+    assert "--html page.html: is a folder" in complains(
+        "localize.py", "query", made / "index", made / "panoramas.csv", html="page.html", cwd=tmp_path
+    )
+
+
+def test_a_map_shows_the_tiles_where_they_are_and_marks_on_them(made):
+    from localization.tile_map import BEST, MARK, Mark, TileMap
+    from localize import Index
+
+    index = Index(str(made / "index"))
+    drawn = TileMap(index)
+    marks = [Mark(tuple(index.metres[row]), "", BEST) for row in (0, TILES - 1)]
+    plain, marked = drawn.draw([]), drawn.draw(marks)
+    changed = np.argwhere((plain != marked).any(axis=2))
+    left, right = changed[changed[:, 1] < plain.shape[1] / 2], changed[changed[:, 1] > plain.shape[1] / 2]
+    ground = np.linalg.norm(index.metres[TILES - 1] - index.metres[0])
+    pixels = right[:, 1].mean() - left[:, 1].mean()
+    assert pixels == pytest.approx(ground * drawn._scale, abs=1.5)
+    assert len(left) == pytest.approx(np.pi * (MARK + 2) ** 2, rel=0.3)  # smooth edges
+    middle = left.mean(axis=0).round().astype(int)
+    assert tuple(marked[tuple(middle)][::-1].tolist()) == BEST
 
 
 def test_tiles_without_their_files_are_named_or_left_out(own):

@@ -1,0 +1,52 @@
+"""Pages in a real browser, without a screen and without a network."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+PROBE = """
+<script>
+addEventListener("load", () => {
+  const images = [...document.images];
+  parent.postMessage({
+    width: innerWidth,
+    loaded: images.filter(image => image.complete && image.naturalWidth > 0).length,
+    images: images.length,
+    requests: performance.getEntriesByType("resource").filter(entry => !entry.name.startsWith("data:")).length,
+    overflow: document.documentElement.scrollWidth > innerWidth,
+    errors: errors,
+  }, "*");
+});
+let errors = 0;
+addEventListener("error", () => errors++, true);
+</script></head>
+"""
+# A window is at least 500 pixels wide, even without a screen; a frame may be as narrow as a phone.
+AROUND = """
+<body><script>addEventListener("message", event => document.body.dataset.found = JSON.stringify(event.data))</script>
+<iframe src="page.html" style="width: {width}px; height: 900px; border: 0"></iframe></body>
+"""
+BROWSER = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+BROWSER += ["--disable-component-update", "--disable-sync", "--virtual-time-budget=5000", "--dump-dom"]
+
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian's package chromium)")
+
+
+def opened(page, folder, width):
+    """What a browser says of a page, {"images", "loaded", "requests", "overflow", "errors", "width"}.
+
+    Args:
+        page: pathlib.Path of the page.
+        folder: pathlib.Path of an empty one, for its own files.
+        width: pixels.
+    """
+    (folder / "page.html").write_text(page.read_text().replace("</head>", PROBE, 1))
+    (folder / "around.html").write_text(AROUND.format(width=width))
+    words = [*BROWSER, "--window-size=1400,1000", f"--user-data-dir={folder / 'profile'}", f"file://{folder}/around.html"]
+    shown = subprocess.run([CHROMIUM, *words], capture_output=True, text=True, timeout=120)
+    return json.loads(html.unescape(re.search(r'data-found="([^"]*)"', shown.stdout)[1]))
