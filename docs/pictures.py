@@ -1,4 +1,4 @@
-"""Writes the README's pictures from the demos: docs/retrieval.jpg, docs/attention.jpg, docs/training.png, docs/localisation.jpg.
+"""Writes the README's pictures from the demos: retrieval.jpg, attention.jpg, training.png, localisation.jpg.
 
 Run by `make pictures`, after the demo's test drew figures: python -m docs.pictures FOLDER
 Run by `make localize-picture`, after its demo: python -m docs.pictures localisation FOLDER
