@@ -43,6 +43,21 @@ def wgs84_of(first, second, epsg):
     return np.stack(transformer.transform(np.asarray(first), np.asarray(second)), axis=-1)
 
 
+def projections(wkt):
+    """Two functions of (n, 2) float64 points: from longitude and latitude to a reference system, and back.
+
+    Args:
+        wkt: the system, as text.
+    """
+    pyproj = _pyproj()
+    there = pyproj.Transformer.from_crs(WGS84, wkt, always_xy=True)
+
+    def function(direction):
+        return lambda points: np.stack(there.transform(*np.asarray(points, np.float64).T, direction=direction), axis=1)
+
+    return function("FORWARD"), function("INVERSE")
+
+
 def problem_of(longitude, latitude):
     """What is wrong with a position in degrees, or None."""
     if not (math.isfinite(longitude) and math.isfinite(latitude)):

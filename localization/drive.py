@@ -34,12 +34,13 @@ def smoothed(candidates, similarities, metres, spacing, tolerance):
         likely = -0.5 * (np.maximum(steps - spacing, 0) / deviation) ** 2
         return np.logaddexp(likely, np.log(LOST))
 
-    transitions = [transition(*pair) for pair in zip(candidates[:-1], candidates[1:], strict=True)]
     forward = [emissions[0]]
-    for step, emission in zip(transitions, emissions[1:], strict=True):
-        forward.append(emission + logsumexp(forward[-1][:, None] + step, axis=0))
+    for number in range(1, len(candidates)):
+        step = transition(candidates[number - 1], candidates[number])
+        forward.append(emissions[number] + logsumexp(forward[-1][:, None] + step, axis=0))
     backward = [np.zeros(len(candidates[-1]))]
-    for step, emission in zip(reversed(transitions), reversed(emissions[1:]), strict=True):
-        backward.append(logsumexp(step + (emission + backward[-1])[None], axis=1))
+    for number in range(len(candidates) - 1, 0, -1):
+        step = transition(candidates[number - 1], candidates[number])
+        backward.append(logsumexp(step + (emissions[number] + backward[-1])[None], axis=1))
     posterior = [before + after for before, after in zip(forward, reversed(backward), strict=True)]
     return [np.exp(each - logsumexp(each)) for each in posterior]

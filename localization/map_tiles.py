@@ -62,7 +62,7 @@ class MapTiles(TileSource):
         self.metres = np.full(len(centres), cut.metres)
         self.names = [f"{zoom}/{right}/{down}" for right, down in self._centres.tolist()]
         self.paths = [self._files[right // self._side, down // self._side] for right, down in self._centres.tolist()]
-        self.record = {"kind": "map tiles", "paths": [os.path.abspath(folder)], "zoom": zoom, "tms": tms}
+        self.record = {"kind": "map tiles", "paths": [os.path.abspath(folder)], "zoom": zoom, "tms": tms, "pixels": cut.pixels}
         self._read = functools.lru_cache(DECODED)(self._read_tile)
 
     @property

@@ -9,7 +9,7 @@ import threading
 import cv2
 import numpy as np
 
-from localization.coordinates import INSTALL, LocalFrame, marks_of
+from localization.coordinates import INSTALL, LocalFrame, marks_of, projections
 from localization.tile_source import TileSource, grid_positions
 
 ENDINGS = (".tif", ".tiff", ".vrt", ".jp2")
@@ -95,7 +95,7 @@ class RasterTiles(TileSource):
             self.paths = [rasters[0].path for rasters in self._of_row]
             self.names = [f"{longitude:.7f} {latitude:.7f}" for longitude, latitude in self.positions.tolist()]
         self._marks = marks_of(self.positions, self.metres)
-        self.record = {"kind": "rasters", "paths": [os.path.abspath(path) for path in paths]}
+        self.record = {"kind": "rasters", "paths": [os.path.abspath(path) for path in paths], "pixels": cut.pixels}
 
     def _covered(self, positions):
         covered = np.zeros(len(positions), bool)
@@ -215,13 +215,13 @@ def _raster(path):
     if not np.isfinite(bounds).all():
         raise UserError(f"{shortened(path)}: its georeference lies outside its reference system; correct it")
 
-    inverse, projected = ~transform, _projection(crs)
+    from_wgs84, to_wgs84, inverse = *projections(crs.to_wkt()), ~transform
 
     def to_fractions(positions):
-        pixels = _apply(inverse, np.stack(projected(positions), axis=1))
+        pixels = _apply(inverse, from_wgs84(positions))
         return np.nan_to_num(pixels / (width, height), nan=-1, posinf=-1, neginf=-1)
 
-    centre, *middles = _positions_of(crs, _apply(transform, np.array(MIDDLES) * (width, height)))
+    centre, *middles = to_wgs84(_apply(transform, np.array(MIDDLES) * (width, height))).tolist()
     frame = LocalFrame(*centre)
     west, east, north, south = frame.metres(middles)
     metres = float(np.hypot(*(east - west))), float(np.hypot(*(north - south)))
@@ -231,20 +231,3 @@ def _raster(path):
 def _apply(transform, points):
     """(n, 2) points through an affine.Affine."""
     return points @ np.array([[transform.a, transform.d], [transform.b, transform.e]]) + (transform.c, transform.f)
-
-
-def _positions_of(crs, points):
-    """Points of a reference system as a list of [longitude, latitude]."""
-    import pyproj
-
-    x, y = points.T
-    found = pyproj.Transformer.from_crs(crs.to_wkt(), "EPSG:4326", always_xy=True).transform(x, y)
-    return np.stack(found, axis=1).tolist()
-
-
-def _projection(crs):
-    """Function from (n, 2) longitude and latitude to coordinates of a raster's reference system."""
-    import pyproj
-
-    transformer = pyproj.Transformer.from_crs("EPSG:4326", crs.to_wkt(), always_xy=True)
-    return lambda positions: transformer.transform(positions[:, 0], positions[:, 1])

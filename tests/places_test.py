@@ -4,6 +4,7 @@ from runtime.errors import UserError
 
 import itertools
 import json
+import sys
 
 import cv2
 import numpy as np
@@ -73,6 +74,12 @@ def test_an_approximate_search_finds_the_neighbours_of_clustered_descriptors_and
     (tmp_path / "broken").write_bytes(b"IwFl nothing")
     with pytest.raises(UserError, match="cannot be read"):
         ApproximateSearch(str(tmp_path / "broken"), descriptors)
+
+
+def test_faiss_is_named_where_it_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(UserError, match="pip install faiss-cpu"):
+        write_approximate(str(tmp_path / "a"), np.zeros((10, 4), np.float32))
 
 
 # Places

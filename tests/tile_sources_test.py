@@ -4,6 +4,7 @@ from runtime.errors import UserError
 
 import functools
 import os
+import sys
 
 import cv2
 import numpy as np
@@ -271,3 +272,11 @@ def test_a_list_may_mix_reference_systems_and_order_its_columns_freely(tmp_path)
     assert listed.paths == [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
     assert listed.headings[0] == 90 and np.isnan(listed.headings[1])
     np.testing.assert_allclose(listed.positions[1], wgs84_of([16600000.0], [-4200000.0], 3857)[0])
+
+
+@pytest.mark.parametrize("package", ["pyproj", "rasterio"])
+def test_a_missing_package_is_named_with_what_installs_it(tmp_path, monkeypatch, package):
+    path = write_raster(tmp_path / "ortho.tif")
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=f"package {package}; pip install -r requirements-localize.txt"):
+        open_tile_source([path], Cut(60, 40, 60))
