@@ -27,6 +27,7 @@ from training.run_folder import checkpoint_network, checkpoint_note
 SPACING = 16  # tiles are cut this many times as dense as they are large: networks tolerate few metres (docs/localisation.md)
 OTHER_SIZE = 0.1  # share by which a tile's ground size may differ from training's without a warning
 WRONG_SIZE = 2.0  # factor that is refused
+NO_THRESHOLD = 'no threshold keeps wrong answers so few, so all are "unknown"'
 WITHIN = (5.0, 10.0, 25.0)  # metres of the known position: shares that are reported
 OUTPUTS = {"json": as_json, "geojson": as_geojson, "csv": as_csv}
 
@@ -263,7 +264,7 @@ def _calibrate(args):
             f"{calibration.answers:,} are given, {calibration.wrong:,} of them wrong"
         )
     else:
-        say(f'no threshold keeps wrong answers below {100 * calibration.wrong_share:g} %: all answers will be "unknown"')
+        say(f"{100 * calibration.wrong_share:g} % of wrong answers: {NO_THRESHOLD}; calibrate on more panoramas, or allow more")
 
 
 def _confidence_notes(index, config):
@@ -277,10 +278,8 @@ def _confidence_notes(index, config):
         )
     else:
         calibration = index.calibration(config)
-        yield (
-            f"confidence: of {calibration.answers:,} calibrated answers; below {100 * calibration.threshold:.1f} % it is "
-            '"unknown"'
-        )
+        unknown = f'below {100 * calibration.threshold:.1f} % it is "unknown"' if calibration.answered else NO_THRESHOLD
+        yield f"confidence: of {calibration.answers:,} calibrated answers; {unknown}"
 
 
 def result_lines(answers):

@@ -2,6 +2,8 @@
 
 from runtime.errors import UserError
 
+import csv
+import dataclasses
 import json
 import os
 import platform
@@ -12,14 +14,17 @@ import time
 import cv2
 import numpy as np
 import pytest
+import rasterio
 import scipy.io
 from conftest import ROOT, command_of
 
+from localization.located_files import read_located_files
 from toy_town import dataset as toy_world
+from toy_town import district
 from toy_town.layout import Town
 from toy_town.materials import CELL, MATERIAL
 from toy_town.scene import Scene
-from toy_town.views import CAMERA, TILE, panorama_view, plain_look, render_aerial, render_panorama
+from toy_town.views import CAMERA, TILE, panorama_view, plain_look, random_look, render_aerial, render_panorama
 
 SMALL = ("--aerial_size", "128", "--panorama_size", "56x308")
 
@@ -175,6 +180,47 @@ def test_cvusa_has_its_lists_and_sizes(tmp_path):
         assert cv2.imread(str(root / "bingmap" / "19" / f"000000{i}.jpg")).shape == (750, 750, 3)
         assert cv2.imread(str(root / "streetview" / "panos" / f"000000{i}.jpg")).shape == (224, 1232, 3)
     assert len(files_under(root)) == 6 + 2 + 1
+
+
+def test_tiles_lie_beside_their_places_by_at_most_the_offset():
+    centred, beside = (dataclasses.replace(settings("cvusa", 40, 10), offset=offset) for offset in (0.0, 4.0))
+    assert "offset" not in centred.note and beside.note["offset"] == 4.0
+    cells = np.array([toy_world._offset(beside, number) for number in range(500)])
+    metres = np.hypot(*cells.T) * CELL
+    assert metres.max() < 4.1 and 2.4 < metres.mean() < 2.9  # two thirds of the radius: anywhere in the circle
+    assert np.abs(cells.mean(axis=0)).max() * CELL < 0.3
+    assert toy_world._offset(centred, 3) == (0, 0)
+
+
+def test_a_district_s_panoramas_lie_where_its_lists_say(tmp_path):
+    district.main([str(tmp_path), "--metres", "80", "--panoramas", "4"])
+    listed = [read_located_files(str(tmp_path / f"{name}.csv"), True) for name in district.LISTS]
+    assert [len(each.paths) for each in listed[:2]] == [4, 4] and len(listed[3].paths) == 1
+    with rasterio.open(tmp_path / "orthophoto.tif") as file:
+        image, bounds = file.read().transpose(1, 2, 0)[..., ::-1], file.bounds
+    with open(tmp_path / "panoramas.csv") as file:
+        rows = list(csv.DictReader(file))
+    town, size = Town(1), district.PIXELS
+    for row in rows:
+        x, y = float(row["easting"]) - bounds.left, bounds.top - float(row["northing"])
+        assert TILE / 2 <= x <= bounds.right - bounds.left - TILE / 2 and TILE / 2 <= y <= bounds.top - bounds.bottom - TILE / 2
+        place = (
+            round((float(row["easting"]) - district.ORIGIN[0]) / CELL),
+            round((district.ORIGIN[1] - float(row["northing"])) / CELL),
+        )
+        scene = district._scene(town, np.array([place]))
+        left, top = (round(metres / TILE * size) - size // 2 for metres in (x, y))
+        seen = image[top : top + size, left : left + size]
+        tile = render_aerial(scene, *place, size, random_look(np.random.default_rng((1, 20))))
+        assert correlation(seen, tile) > 0.9 > 0.5 > correlation(np.rot90(seen), tile)
+        panorama = cv2.imread(str(tmp_path / row["path"]))
+        north_up = np.roll(panorama, round(float(row["heading"]) / 360 * district.WIDTH), axis=1)
+        plain = render_panorama(scene, *place, panorama_view("cvusa", district.HEIGHT, district.WIDTH), plain_look())
+        assert correlation(north_up[40:], plain[40:]) > 0.6 > correlation(np.roll(north_up, 154, axis=1)[40:], plain[40:])
+
+
+def correlation(one, other):
+    return np.corrcoef(one.astype(float).ravel(), other.astype(float).ravel())[0, 1]
 
 
 def test_cvact_opens_as_the_real_one_does(tmp_path):

@@ -9,6 +9,7 @@ from runtime.command_line import Parser, at_least
 from runtime.errors import UserError, reported
 from runtime.files import partial_path, write_whole
 
+import itertools
 import math
 import os
 
@@ -27,6 +28,7 @@ CENTRE, ELSEWHERE = (-12, 6), (-30, 6)  # crossroads; training places have numbe
 PIXELS = 256  # of TILE metres of the orthophoto
 HEIGHT, WIDTH = 112, 616  # of a panorama, as in the demo on CVUSA
 DRIVE_METRES = 10.0
+APART = 9.0  # metres between places on a road
 LISTS = ("panoramas", "calibration", "drive", "elsewhere")
 
 
@@ -45,16 +47,14 @@ def render_district(folder, metres, count, seed):
     os.makedirs(os.path.join(folder, "panoramas"), exist_ok=True)
     town = Town(seed)
     centre = np.round(town.node(*CENTRE) / CELL).astype(int)
-    half = math.ceil(metres / TILE / 2) * TILE + TILE  # whole pieces, and half a tile around the panoramas
+    half = math.ceil((metres / TILE + 1) / 2) * TILE  # half a tile around the panoramas, and whole pieces
     _write_orthophoto(folder, *_orthophoto(town, centre, half, np.random.default_rng((seed, 20))))
-    places = _places(town, CENTRE, centre, metres / 2)
-    needed = 2 * count
-    if len(places) < needed:
+    places = _places(town, CENTRE, centre, metres / 2, np.random.default_rng((seed, 21)))
+    if len(places) < 2 * count:
         raise UserError(f"--panoramas {count}: a district of {metres:g} m has room for {len(places) // 2}; choose fewer")
-    places = [places[number] for number in np.random.default_rng((seed, 21)).permutation(len(places))[:needed]]
     far = np.round(town.node(*ELSEWHERE) / CELL).astype(int)
-    others = _places(town, ELSEWHERE, far, metres / 2)[: max(1, count // 4)]
-    groups = places[:count], places[count:], _drive(town, CENTRE, metres / 2), others
+    others = _places(town, ELSEWHERE, far, metres / 2, np.random.default_rng((seed, 23)))[: max(1, count // 4)]
+    groups = places[:count], places[count : 2 * count], _drive(town, CENTRE, metres / 2), others
     for number, (name, group) in enumerate(zip(LISTS, groups, strict=True)):
         rng = np.random.default_rng((seed, 22, number))
         scene = _scene(town, np.array(group))
@@ -100,17 +100,18 @@ def _write_orthophoto(folder, image, corner):
     os.replace(partial_path(path), path)
 
 
-def _places(town, crossroads, centre, half):
-    """Camera positions within `half` metres of a centre, as lattice cells."""
-    reach = math.ceil(half / 60) + 1
-    cells = half / CELL
-    return [
-        place
-        for a in range(crossroads[0] - reach, crossroads[0] + reach)
-        for b in range(crossroads[1] - reach, crossroads[1] + reach)
-        for place in town.places(a, b, True)
-        if abs(place[0] - centre[0]) <= cells and abs(place[1] - centre[1]) <= cells
-    ]
+def _places(town, crossroads, centre, half, rng):
+    """Camera positions within `half` metres of a centre, every few metres of all roads, as lattice cells in any order."""
+    reach, cells = math.ceil(half / 60) + 1, half / CELL
+    a, b = (range(number - reach, number + reach) for number in crossroads)
+    places = []
+    for road in (town.road(*numbers) for numbers in itertools.product(a, b, (False, True))):
+        for distance in np.arange(rng.uniform(0, APART), road.length, APART):
+            point, _ = road.at(distance)
+            place = tuple(np.round(point / CELL).astype(int).tolist())
+            if road.kind != "path" and max(abs(place[0] - centre[0]), abs(place[1] - centre[1])) <= cells:
+                places.append(place)
+    return [places[number] for number in rng.permutation(len(places))]
 
 
 def _drive(town, crossroads, half):
