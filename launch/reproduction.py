@@ -15,6 +15,7 @@ import time
 from tqdm import tqdm
 
 from datasets.registry import DATASETS
+from launch.given_data import given_dataset
 from launch.table_runs import data_steps_of, runs_of
 from launch.training import check_training, training_parser
 from report.epoch_lines import read_lines
@@ -115,7 +116,7 @@ def _training_flags(dataset, passed):
 
 def _provide_data(steps, args, given):
     """Prepare what is missing and check the data; the steps show their own progress."""
-    dataset = TRAINED[args.dataset](given.data_dir, given.prepared_dir)
+    dataset = given_dataset(TRAINED[args.dataset], given)
     for split in dataset.splits:  # lists that are missing, in a second
         dataset.pairs(split)
     for what, command in steps.items():
@@ -272,6 +273,6 @@ def _count(args, given, split):
     """How many pairs a split has: the list's, else the published number."""
     kind = TRAINED[args.dataset]
     try:
-        return len(kind(given.data_dir, given.prepared_dir).pairs(split)), ""
+        return len(given_dataset(kind, given).pairs(split)), ""
     except UserError:
         return kind.published_counts[split], " (published; there is no list)"

@@ -218,6 +218,15 @@ def test_hours_are_said_without_the_dataset(tmp_path):
     assert "train: 35,532 pairs (published; there is no list)" in output
 
 
+def test_a_list_in_another_place_is_read_there(own_towns):
+    os.rename(own_towns / "Data/ANU_data_small/ACT_data.mat", own_towns / "list.mat")
+    os.unlink(next((own_towns / "Data/ANU_data_small/streetview").iterdir()))
+    flags = FLAGS | {"dataset": "cvact", "act_data": "list.mat", "ignore_problems": False}
+    assert "train: 24 pairs, val: 10 pairs" in succeeds("reproduce.py", **flags, dry_run=True, cwd=own_towns)
+    process = run("reproduce.py", **flags, cwd=own_towns)  # as far as the check, which finds the panorama missing
+    assert process.returncode == 2 and "check of the data ended with exit code 1" in process.stderr, process.stderr
+
+
 def test_mistakes_are_found_before_the_first_step(uninterrupted, own):
     for flags, expected in (
         ({"rows": "SAFA_8,SAFA_x"}, "SAFA_x"),
