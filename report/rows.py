@@ -32,19 +32,22 @@ class Kind:
     sizes: str
 
     @property
+    def is_home(self):
+        """Whether the network was trained on the same dataset."""
+        return self.trained_on is None or self.dataset.startswith(self.trained_on)
+
+    @property
     def is_papers_task(self):
         """Whether the paper tests this: its sizes, its direction, whole panoramas, trained on the same dataset."""
-        at_home = self.trained_on is None or self.dataset.startswith(self.trained_on)
-        return at_home and self.direction == GROUND_TO_AERIAL and not self.view and not self.sizes
+        return self.is_home and self.direction == GROUND_TO_AERIAL and not self.view and not self.sizes
 
     def title(self, with_sizes=True):
         """Of the row: "SAFA_8, polar", and what is special."""
-        home = self.trained_on is None or self.dataset.startswith(self.trained_on)
         parts = [
             self.network_type,
             "polar" if self.polar else "no polar",
             self.run and f"run {self.run}",
-            "" if home else f"trained on {self.trained_on}",
+            "" if self.is_home else f"trained on {self.trained_on}",
             "aerial to ground" if self.direction == AERIAL_TO_GROUND else "",
             self.view.replace("_", " "),
             self.sizes if with_sizes else "",
@@ -55,7 +58,8 @@ class Kind:
     def order(self):
         """For sorting: the paper's task first, in the paper's order."""
         known = NETWORKS.index(self.network_type) if self.network_type in NETWORKS else len(NETWORKS)
-        special = self.direction == AERIAL_TO_GROUND, self.view, self.trained_on or "", self.sizes, self.run or ""
+        away = "" if self.is_home else self.trained_on
+        special = self.direction == AERIAL_TO_GROUND, self.view, away, self.sizes, self.run or ""
         return self.dataset, self.split, not self.is_papers_task, *special, self.polar, known, self.network_type
 
 

@@ -35,7 +35,7 @@ class Table:
     Attributes:
         title: dataset and split, and how many queries and references.
         lines: list of Line.
-        sources: of the published figures, in words.
+        sources: of the published figures, in words; their lines say "[1]" for the first.
     """
 
     title: str
@@ -53,24 +53,33 @@ def tables_of(rows, with_others=False):
     made = []
     for (dataset, split), group in itertools.groupby(rows, key=lambda row: (row.kind.dataset, row.kind.split)):
         group = list(group)
-        lines, sources = [], []
+        lines, sources = [], _Sources()
         all_sizes = {row.kind.sizes for row in group}
         for row in group:
-            lines += _lines(row, with_sizes=len(all_sizes) > 1)
-            if row.published is not None:
-                sources.append(row.published.source)
+            lines += _lines(row, sources, with_sizes=len(all_sizes) > 1)
         if with_others:
             for system, published in others(dataset).items():
-                lines.append(Line(_cells(f"{system} (published)", map(_figure, published.recalls))))
-                sources.append(published.source)
+                title = f"{system} (published) {sources.mark(published)}"
+                lines.append(Line(_cells(title, map(_figure, published.recalls))))
         counts = sorted({(row.results[0]["queries"], row.results[0]["references"]) for row in group})
         sizes = "; ".join(f"{queries:,} queries among {references:,} references" for queries, references in counts)
         sizes += f"; {all_sizes.pop()}" if len(all_sizes) == 1 and all_sizes != {""} else ""
-        made.append(Table(f"{dataset} {split}: {sizes}", lines, list(dict.fromkeys(sources))))
+        made.append(Table(f"{dataset} {split}: {sizes}", lines, list(sources.numbers)))
     return made
 
 
-def _lines(row, with_sizes):
+class _Sources:
+    """Numbers the sources of a table's published figures."""
+
+    def __init__(self):
+        self.numbers = {}
+
+    def mark(self, published):
+        """ "[1]" for the first source, also where it comes again."""
+        return f"[{self.numbers.setdefault(published.source, len(self.numbers) + 1)}]"
+
+
+def _lines(row, sources, with_sizes):
     """The lines of a Row; `with_sizes`: its title says the network's sizes."""
     percents = [_mean(*row.percents()[k]) for k in RECALLS]
     lines = [Line(_cells(row.kind.title(with_sizes), percents, str(len(row.results)), _cost_cells(row.costs)))]
@@ -84,9 +93,13 @@ def _lines(row, with_sizes):
     if right:
         lines.append(Line(_cells("heading right", [f"{sum(right) / len(right):.2f}"]), True))
     if row.published is not None:
-        lines.append(Line(_cells("published", map(_figure, row.published.recalls)), True))
+        lines.append(Line(_cells(f"published {sources.mark(row.published)}", map(_figure, row.published.recalls)), True))
         lines.append(Line(_cells("difference", [f"{value:+.2f}" for value in row.differences.values()]), True))
     return lines
+
+
+def _marked(table):
+    return [(f"[{number}]", source) for number, source in enumerate(table.sources, 1)]
 
 
 def _cells(title, recalls, seeds="", costs=()):
@@ -128,7 +141,7 @@ def as_text(tables):
             ).rstrip()
             for cells in shown
         ]
-        blocks.append("\n".join([table.title, *lines, *(f"published: {source}" for source in table.sources)]))
+        blocks.append("\n".join([table.title, *lines, *(f"{mark} {source}" for mark, source in _marked(table))]))
     return "\n\n".join(blocks)
 
 
@@ -141,7 +154,7 @@ def as_markdown(tables):
         for line in table.lines:
             first = f"*{line.cells[0]}*" if line.is_part else line.cells[0]
             lines.append("| " + " | ".join([first.replace("|", "\\|"), *line.cells[1:]]) + " |")
-        lines += ["", *(f"Published: {source}." for source in table.sources)]
+        lines += ["", *(f"{mark} {source}.  " for mark, source in _marked(table))]
         blocks.append("\n".join(lines).rstrip())
     return "\n\n".join(blocks) + "\n"
 
@@ -163,7 +176,7 @@ def as_latex(tables):
             first = ("\\quad " if line.is_part else "") + _tex(line.cells[0])
             lines.append(" & ".join([first, *map(_tex, line.cells[1:])]) + " \\\\")
         lines += ["\\bottomrule", "\\end{tabular}"]
-        lines += [f"% published: {source}" for source in table.sources]
+        lines += [f"% {mark} {source}" for mark, source in _marked(table)]
         blocks.append("\n".join([*lines, "\\end{table}"]))
     return "% needs \\usepackage{booktabs}\n" + "\n\n".join(blocks) + "\n"
 

@@ -18,7 +18,7 @@ from report.epoch_lines import find_runs
 from report.published import OTHERS, PUBLISHED
 from report.result_file import find_results, pack, read_result, write_result
 from report.rows import collect
-from report.table_formats import Table, as_csv, as_latex, as_markdown, tables_of
+from report.table_formats import Table, as_csv, as_latex, as_markdown, as_text, tables_of
 from retrieval.confidence import recall_interval
 
 
@@ -168,8 +168,16 @@ def test_published_recalls_stand_beside_the_same_task_only(tmp_path):
     assert row.published is PUBLISHED["CVUSA", "SAFA_8", 1]
     assert row.differences["1"] == pytest.approx(100 * np.mean(ranks == 0) - 89.84)
     assert rows.index(row) == 0  # the paper's task first
+    for name, changes in {"small and foreign": {"trained_on": "CVACT"}, "small": {}}.items():
+        write(tmp_path / "toy" / f"{name}.json", drawn(0), network={"network_type": "SAFA_8", "height": 56}, **changes)
+    toys, _ = collect(find_results([str(tmp_path / "toy")]))
+    assert [row.kind.is_home for row in toys] == [True, False]  # in toy towns too, what is trained there comes first
     text = as_markdown(tables_of(rows))
-    assert "89.84 | 96.93 | 98.14 | 99.64" in text and "NeurIPS 2019" in text
+    assert "*published [1]* |  | 89.84 | 96.93 | 98.14 | 99.64" in text and "[1] Shi, Liu, Yu, Li: " in text
+    text = as_text(tables_of(rows, with_others=True))
+    for system, published in OTHERS["CVUSA"].items():  # each figure names its source
+        number = re.search(rf"^{re.escape(system)} \(published\) (\[\d\]) .*{published.recalls[0]:.2f}", text, re.MULTILINE)[1]
+        assert f"\n{number} {published.source}" in text
 
 
 def test_every_published_figure_has_a_source():
