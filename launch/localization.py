@@ -25,6 +25,7 @@ from training.checkpoint_files import use_checkpoint
 from training.run_folder import checkpoint_network, checkpoint_note
 
 SPACING = 16  # tiles are cut this many times as dense as they are large: networks tolerate few metres (docs/localisation.md)
+TILE_PIXELS = 750
 OTHER_SIZE = 0.1  # share by which a tile's ground size may differ from training's without a warning
 WRONG_SIZE = 2.0  # factor that is refused
 NO_THRESHOLD = 'no threshold keeps wrong answers so few, so all are "unknown"'
@@ -94,7 +95,8 @@ def _add_build(parser):
         "--tile_pixels",
         type=at_least(int, 32, 4096),
         metavar="PIXELS",
-        help="side of tiles that are cut from imagery (default: as the training dataset's, CVUSA 750, CVACT 1200)",
+        help="side of tiles that are cut from imagery (default: as the training dataset's, CVUSA 750, CVACT 1200; else "
+        f"{TILE_PIXELS})",
     )
     tiles.add_argument(
         "--region",
@@ -143,16 +145,12 @@ def _build(args):
     """Describe geo-tagged aerial tiles and keep the descriptors in an index. The same command goes on after a stop."""
     network, note = use_checkpoint(args.checkpoint, lambda path, _: (checkpoint_network(args, path), checkpoint_note(path)))
     trained_on = trained_on_dataset(note, args.checkpoint)
-    dataset = next((kind for kind in DATASETS.values() if kind.name == trained_on), None)
-    for flag in "tile_metres", "input_vertical_fov":
-        if dataset is None and getattr(args, flag) is None:
-            raise UserError(f"--{flag}: {args.checkpoint} does not say which dataset it was trained on; name the value")
-    tile_metres = args.tile_metres or dataset.tile_metres
-    pixels = args.tile_pixels or (dataset.tile_size[0] if dataset is not None else 750)
+    expected = _expected(args, next((kind for kind in DATASETS.values() if kind.name == trained_on), None))
     _check_region(args.region)
-    cut = Cut(tile_metres, args.spacing or tile_metres / SPACING, pixels, args.region and tuple(args.region))
+    spacing = args.spacing or expected["tile_metres"] / SPACING
+    cut = Cut(expected["tile_metres"], spacing, expected["tile_pixels"], args.region and tuple(args.region))
     source = open_tile_source(args.tiles, cut, args.zoom, args.tms, args.skip_missing)
-    say(*_notes(source, tile_metres, pixels))
+    say(f"{len(source):,} tiles", source.note, _size_warning(source, cut.metres))
     with importing():
         from runtime.distribution import Distribution, explain_tensorflow_errors
 
@@ -162,37 +160,55 @@ def _build(args):
     distribution = Distribution(args.devices, args.precision)
     if distribution.has_others:
         raise UserError("TF_CONFIG: an index is built by one process; unset it")
-    print(*distribution.notes, sep="\n", end="\n" if distribution.notes else "", flush=True)
+    say(*distribution.notes)
     with explain_tensorflow_errors(distribution, "a smaller --batch_size"):
         with distribution.strategy.scope():
             model = network_of(network, precision=args.precision)
         path, aside = use_checkpoint(args.checkpoint, lambda path, kind: (path, load_weights(model, path, kind, network)))
         say(f"checkpoint: {path}, {network}", left_aside_note(path, aside))
-        described = Described(
-            network,
-            weights_digest(model),
-            args.precision,
-            trained_on,
-            not args.no_stretch,
-            float(tile_metres),
-            float(args.input_vertical_fov or dataset.vertical_fov),
-        )
+        stretch, vertical_fov = not args.no_stretch, expected["input_vertical_fov"]
+        described = Described(network, weights_digest(model), args.precision, trained_on, stretch, cut.metres, vertical_fov)
+        extractor = DescriptorExtractor(model, distribution)
+        config = parsed(IndexConfig, args)
         built, was_finished = build_index(
-            args.index,
-            source,
-            described,
-            parsed(IndexConfig, args),
-            DescriptorExtractor(model, distribution),
-            lambda path: write_keras_weights(path, model),
-            args.batch_size,
+            args.index, source, described, config, extractor, lambda path: write_keras_weights(path, model), args.batch_size
         )
+    say(*_built_lines(args.index, built, was_finished))
+
+
+def _expected(args, dataset):
+    """What the network expects of tiles and panoramas: the flags' values, or those of the dataset it was trained on.
+
+    Args:
+        args: parsed flags.
+        dataset: class of datasets.dataset.Dataset, or None where it is not known.
+
+    Returns:
+        {"tile_metres", "input_vertical_fov", "tile_pixels": value}.
+    """
+    expected = {name: getattr(args, name) for name in ("tile_metres", "input_vertical_fov", "tile_pixels")}
+    if dataset is not None:
+        own = {
+            "tile_metres": dataset.tile_metres,
+            "input_vertical_fov": dataset.vertical_fov,
+            "tile_pixels": dataset.tile_size[0],
+        }
+        return {name: own[name] if value is None else value for name, value in expected.items()}
+    for name in "tile_metres", "input_vertical_fov":
+        if expected[name] is None:
+            raise UserError(f"--{name}: {args.checkpoint} does not say which dataset it was trained on; name the value")
+    return expected | {"tile_pixels": args.tile_pixels or TILE_PIXELS}
+
+
+def _built_lines(folder, note, was_finished):
+    """What is said of a finished index."""
     if was_finished:
-        say(f"{args.index}: was finished before, of the same tiles and weights")
-    between = "" if built.spacing is None else f", {built.spacing:g} m apart"
-    say(f"{args.index}: {built.tiles:,} tiles{between}, descriptors of {built.dimension:,} values")
-    for name, recall in (("--pca", built.pca_recall), ("--approximate", built.approximate_recall)):
+        yield f"{folder}: was finished before, of the same tiles and weights"
+    between = "" if note.spacing is None else f", {note.spacing:g} m apart"
+    yield f"{folder}: {note.tiles:,} tiles{between}, descriptors of {note.dimension:,} values"
+    for name, recall in (("--pca", note.pca_recall), ("--approximate", note.approximate_recall)):
         if recall is not None:
-            say(
+            yield (
                 f"{name}: finds a tile's nearest other tile, by the full descriptors, first in {100 * recall['1']:.1f} % and "
                 f"among ten in {100 * recall['10']:.1f} %"
             )
@@ -208,28 +224,29 @@ def _check_region(region):
         )
 
 
-def _notes(source, tile_metres, pixels):
-    """What is said of tiles before they are described."""
-    yield f"{len(source):,} tiles"
-    if getattr(source, "skipped", 0):
-        yield f"{source.skipped:,} tiles of the list do not exist and are left out"
-    if source.metres is not None:
-        ratio = source.metres / tile_metres
-        worst = int(abs(ratio - 1).argmax())
-        if not 1 / WRONG_SIZE <= ratio[worst] <= WRONG_SIZE:
-            raise UserError(
-                f"{shortened(source.names[worst])}: shows {source.metres[worst]:.1f} m of ground, and the network expects "
-                f"{tile_metres:g} m; cut the tiles again, or name what it was trained on with --tile_metres"
-            )
-        count = int((abs(ratio - 1) > OTHER_SIZE).sum())
-        if count:
-            yield (
-                f"warning: {count:,} tiles show another ground size than the {tile_metres:g} m that the network was trained "
-                f"on, {shortened(source.names[worst])} {source.metres[worst]:.1f} m; expect fewer right answers"
-            )
-    resolution = getattr(source, "resolution", None)
-    if resolution is not None:
-        yield f"imagery of {resolution:.3f} m a pixel, cut to tiles of {tile_metres:g} m and {pixels} pixels"
+def _size_warning(source, metres):
+    """A warning of tiles that show another ground size than the network expects, or None.
+
+    Raises:
+        UserError: they differ by more than a factor of WRONG_SIZE.
+    """
+    if source.metres is None:
+        return None
+    ratio = source.metres / metres
+    worst = int(np.abs(np.log(ratio)).argmax())
+    shown = f"{shortened(source.names[worst])} {source.metres[worst]:.1f} m"
+    if not 1 / WRONG_SIZE <= ratio[worst] <= WRONG_SIZE:
+        raise UserError(
+            f"--tiles: {shown} of ground, and the network expects {metres:g} m; cut the tiles again, or name what it was "
+            "trained on with --tile_metres"
+        )
+    count = np.count_nonzero(np.abs(ratio - 1) > OTHER_SIZE)
+    if not count:
+        return None
+    return (
+        f"warning: {count:,} tiles show another ground size than the {metres:g} m that the network was trained on, {shown}; "
+        "expect fewer right answers"
+    )
 
 
 def _query(args):

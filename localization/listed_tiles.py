@@ -40,7 +40,8 @@ class ListedTiles(TileSource):
         self.positions = listed.positions[kept]
         self.metres = None if listed.metres is None else listed.metres[kept]
         self.names = [os.path.relpath(each, os.path.dirname(path) or ".") for each in self.paths]
-        self.skipped = len(problems) - len(kept)
+        skipped = len(problems) - len(kept)
+        self.note = f"{skipped:,} tiles of the list do not exist and are left out" if skipped else None
         self.record = {"kind": "list", "paths": [os.path.abspath(path)]}
 
     def tile(self, row):

@@ -63,12 +63,9 @@ class MapTiles(TileSource):
         self.names = [f"{zoom}/{right}/{down}" for right, down in self._centres.tolist()]
         self.paths = [self._files[right // self._side, down // self._side] for right, down in self._centres.tolist()]
         self.record = {"kind": "map tiles", "paths": [os.path.abspath(folder)], "zoom": zoom, "tms": tms, "pixels": cut.pixels}
+        metres_a_pixel = mercator_resolution(float(np.median(self.positions[:, 1])), zoom) * 256 / self._side
+        self.note = f"map tiles of zoom {zoom}: {metres_a_pixel:.3f} m a pixel, cut to {cut.metres:g} m and {cut.pixels} pixels"
         self._read = functools.lru_cache(DECODED)(self._read_tile)
-
-    @property
-    def resolution(self):
-        """Metres of ground a pixel, in the middle of the region."""
-        return mercator_resolution(float(np.median(self.positions[:, 1])), self.zoom) * 256 / self._side
 
     def _covered(self, positions):
         squares = np.floor(mercator_pixels(positions, self.zoom, 1)).astype(np.int64)

@@ -39,9 +39,10 @@ class TileSource:
         metres: (N,) float64 ground size of each tile, or None where the source does not say.
         paths: N files, each the one that a row is read from, for messages and to notice changes.
         record: what the tiles are, as JSON keeps it.
+        note: what is to be said of them, or None.
     """
 
-    names, positions, metres, paths, record = (), None, None, (), {}
+    names, positions, metres, paths, record, note = (), None, None, (), {}, None
 
     def __len__(self):
         return len(self.names)

@@ -257,7 +257,7 @@ def test_another_ground_size_is_said(own, metres, flags, said):
     (own / "tiles.csv").write_text("\n".join([lines[0] + ",tile_metres", *(f"{line},{metres}" for line in lines[1:])]))
     flags = BUILD | {"tiles": "tiles.csv"} | flags
     if said is None:
-        assert "shows 200.0 m of ground" in complains("localize.py", "build", "new", **flags, cwd=own)
+        assert "0000001.jpg 200.0 m of ground" in complains("localize.py", "build", "new", **flags, cwd=own)
     else:
         assert said in succeeds("localize.py", "build", "new", **flags, cwd=own)
 

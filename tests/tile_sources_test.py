@@ -174,7 +174,7 @@ def test_small_rasters_are_tiles_themselves(tmp_path):
 @pytest.mark.parametrize("tms", [False, True])
 def test_map_tiles_are_cut_to_their_ground_size(tmp_path, tms):
     source = open_tile_source([write_map_tiles(tmp_path, 18, tms)], Cut(100, 60, 80), tms=tms)
-    assert len(source) > 20 and source.resolution == pytest.approx(mercator_resolution(-35.3, 18), rel=1e-3)
+    assert len(source) > 20 and f"zoom 18: {mercator_resolution(-35.3, 18):.3f} m a pixel" in source.note
     for row in (0, len(source) // 2, len(source) - 1):
         assert is_like(source.tile(row), ground_of(source.positions[row], 100, 80), 4)
 
