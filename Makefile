@@ -31,13 +31,13 @@ localize-demo: FOLDERS = --data_dir $(HERE)/Data --model_dir $(HERE)/Model --res
 localize-demo: $(INSTALLED)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-localize.txt
 	@begin=$$(date +%s) && \
-	$(RUN) -m toy_town --dataset cvusa --train 3000 --test 200 --tile_size 256 --panorama_size 112x616 --offset 4 --data_dir $(HERE)/Data && \
+	$(RUN) -m toy_town --dataset cvusa --train 6000 --test 200 --tile_size 256 --panorama_size 112x616 --offset 4 --data_dir $(HERE)/Data && \
 	$(RUN) data_preparation.py --dataset cvusa --data_dir $(HERE)/Data && \
 	$(RUN) train_cvusa.py $(SMALL) $(LEARN) --epochs 5 $(FOLDERS) && \
 	$(RUN) -m toy_town.district $(DISTRICT) --metres 240 --panoramas 60 && \
 	$(RUN) localize.py build $(HERE)/index --tiles $(DISTRICT)/orthophoto.tif --checkpoint $(HERE)/Model/CVUSA/SAFA_8/polar_1/best \
 		--tile_metres 80 --tile_pixels 256 --spacing 5 && \
-	$(RUN) localize.py calibrate $(HERE)/index $(DISTRICT)/calibration.csv $(DISTRICT)/elsewhere.csv --unknown_heading --wrong_share 0.2 && \
+	$(RUN) localize.py calibrate $(HERE)/index $(DISTRICT)/calibration.csv $(DISTRICT)/elsewhere.csv --unknown_heading --wrong_share 0.1 && \
 	$(RUN) localize.py query $(HERE)/index $(DISTRICT)/drive.csv --unknown_heading --sequence 10 --top 3 --html $(HERE)/drive.html && \
 	$(RUN) localize.py query $(HERE)/index $(DISTRICT)/panoramas.csv --unknown_heading --geojson $(HERE)/places.geojson \
 		--html $(HERE)/places.html && \

@@ -41,7 +41,7 @@ class _Raster:
         centre: longitude and latitude.
         metres: of its width and height on the ground.
         to_fractions: function from (n, 2) longitude and latitude to (n, 2) fractions of its width and height.
-        mask: (h, w) bool.
+        mask: (h, w) bool, coarse; None: everywhere.
     """
 
     path: str
@@ -51,12 +51,14 @@ class _Raster:
     centre: tuple
     metres: tuple
     to_fractions: object
-    mask: np.ndarray
+    mask: np.ndarray | None
 
     def covers(self, positions):
         """Whether it has imagery at (n, 2) longitudes and latitudes: (n,) bool."""
         fractions = self.to_fractions(positions)
         inside = ((fractions >= 0) & (fractions < 1)).all(axis=1)
+        if self.mask is None:
+            return inside
         height, width = self.mask.shape
         columns, rows = (np.where(inside[:, None], fractions, 0) * (width, height)).astype(np.int64).T
         return inside & self.mask[rows, columns]
@@ -127,6 +129,8 @@ class RasterTiles(TileSource):
         image, empty = np.zeros((pixels, pixels, 3), np.uint8), np.ones((pixels, pixels), bool)
         for raster in self._of_row[row]:
             colours, there = self._read(raster, row)
+            if there.all() and empty.all():
+                return colours
             image[empty & there] = colours[empty & there]
             empty &= ~there
             if not empty.any():
@@ -156,7 +160,9 @@ class RasterTiles(TileSource):
                 "resampling": rasterio.enums.Resampling.average if finer > 1 else rasterio.enums.Resampling.nearest,
             }
             colours = file.read(_colour_bands(file), out_shape=(3, *shape), **read)
-            mask = file.dataset_mask(window=window, out_shape=shape)
+            mask = np.full(shape, 255, np.uint8)
+            if raster.mask is not None:
+                mask = file.dataset_mask(window=window, out_shape=shape)
         except rasterio.errors.RasterioError as error:
             raise UserError(f"{raster.path}: cannot be read ({first_line(error)}); replace the file") from None
         scale = size / (high - low)
@@ -206,8 +212,9 @@ def _raster(path):
                 )
             if "palette" in [interpretation.name for interpretation in file.colorinterp]:
                 raise UserError(f"{shortened(path)}: has a colour table; convert it (gdal_translate -expand rgb)")
-            shape = min(file.height, MASK_SIDE), min(file.width, MASK_SIDE)
-            mask = file.dataset_mask(out_shape=shape) > 0
+            mask = None
+            if not all(rasterio.enums.MaskFlags.all_valid in flags for flags in file.mask_flag_enums):
+                mask = file.dataset_mask(out_shape=(min(file.height, MASK_SIDE), min(file.width, MASK_SIDE))) > 0
             bounds = rasterio.warp.transform_bounds(file.crs, "EPSG:4326", *file.bounds)
             crs, transform, width, height = file.crs, file.transform, file.width, file.height
     except rasterio.errors.RasterioError as error:
