@@ -13,7 +13,7 @@ from report.page import Section, Table, photo, write_page
 MOST_PANORAMAS = 20  # that have a part of their own; the table names all
 MOST_ROWS = 500  # of the table
 WIDTH, GAP, LINE = 900, 12, 22  # pixels of a panel
-TALLEST = 300  # pixels of a panorama
+TALLEST, LARGEST = 300, 220  # pixels: height of a panorama, side of a tile
 NOBODY = (200, 200, 200)  # grey of a tile without a thumbnail
 
 
@@ -100,7 +100,7 @@ def answer_panel(answer, index):
     if len(panorama) > TALLEST:
         panorama = fitted(panorama, height=TALLEST)
     count = len(answer.places)
-    side = min(170, (WIDTH - GAP * (count - 1)) // count)
+    side = min(LARGEST, (WIDTH - GAP * (count - 1)) // count)
     canvas = Canvas(WIDTH, len(panorama) + GAP + side + 2 * LINE + GAP)
     canvas.put(panorama, (WIDTH - panorama.shape[1]) // 2, 0)
     for rank, place in enumerate(answer.places):
