@@ -12,9 +12,9 @@ from datasets.registry import DATASETS
 from launch.given_data import say
 from launch.tested_checkpoint import trained_on_dataset
 from localization.answers import answer_table, as_csv, as_geojson, as_json
-from localization.building import Described, IndexConfig, build_index
+from localization.building import IndexConfig, build_index
 from localization.index import Index
-from localization.index_files import CALIBRATION
+from localization.index_files import CALIBRATION, Described
 from localization.located_files import read_located_files
 from localization.panorama import panorama_of
 from localization.places import QueryConfig

@@ -54,26 +54,13 @@ class IndexConfig:
     no_thumbnails: bool = setting(False, "keep no small picture of each tile (6 kB) for pages")
 
 
-@dataclasses.dataclass(frozen=True)
-class Described:
-    """What an index's network expects of tiles and panoramas; fields as of `index_files.IndexNote`."""
-
-    network: object
-    weights: str
-    precision: str
-    trained_on: str | None
-    stretch: bool
-    tile_metres: float
-    vertical_fov: float
-
-
 def build_index(folder, source, described, config, extractor, write_weights, batch_size):
     """Build an index, or the rest of one that was stopped; the files do not depend on stops.
 
     Args:
         folder: of the index.
         source: tile_source.TileSource.
-        described: Described.
+        described: index_files.Described.
         config: IndexConfig.
         extractor: retrieval.descriptors.DescriptorExtractor of the network.
         write_weights: function that writes the network's weights to a path.
@@ -110,12 +97,12 @@ def build_index(folder, source, described, config, extractor, write_weights, bat
         pca_recall = _project(folder, rows.rows, config) if config.pca is not None else None
         approximate_recall = _sort(folder, len(source), config) if config.approximate else None
         note = IndexNote(
-            len(source),
-            config.pca or dimension,
             **{field.name: getattr(described, field.name) for field in dataclasses.fields(described)},
+            tiles=len(source),
+            dimension=config.pca or dimension,
             source=source.record,
-            spacing=_spacing(source.positions),
             identity=identity,
+            spacing=_spacing(source.positions),
             pca_recall=pca_recall,
             approximate_recall=approximate_recall,
         )

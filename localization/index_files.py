@@ -25,12 +25,10 @@ REMEDY = "build it again, in another folder"
 
 
 @dataclasses.dataclass(frozen=True)
-class IndexNote:
-    """What an index is of.
+class Described:
+    """What descriptors are of.
 
     Attributes:
-        tiles: N, number of tiles.
-        dimension: values of a descriptor as it is kept.
         network: NetworkConfig.
         weights: digest of the network's weights (`training.weights.weights_digest`).
         precision: of the network's convolutions.
@@ -38,6 +36,24 @@ class IndexNote:
         stretch: whether polar maps are min-max stretched.
         tile_metres: ground size of a tile that the network expects.
         vertical_fov: degrees from top to bottom of the panoramas that the network expects.
+    """
+
+    network: NetworkConfig
+    weights: str
+    precision: str
+    trained_on: str | None
+    stretch: bool
+    tile_metres: float
+    vertical_fov: float
+
+
+@dataclasses.dataclass(frozen=True)
+class IndexNote(Described):
+    """What an index is of.
+
+    Attributes:
+        tiles: N, number of tiles.
+        dimension: values of a descriptor as it is kept.
         source: of the tiles, `tile_source.TileSource.record`.
         identity: digest of all that the index depends on, but for the content of the tiles' files.
         spacing: median metres from a tile's centre to the nearest other one; None of a single tile.
@@ -47,13 +63,6 @@ class IndexNote:
 
     tiles: int
     dimension: int
-    network: NetworkConfig
-    weights: str
-    precision: str
-    trained_on: str | None
-    stretch: bool
-    tile_metres: float
-    vertical_fov: float
     source: dict
     identity: str
     spacing: float | None
