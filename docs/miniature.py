@@ -51,7 +51,7 @@ Made by `make tables` on {date}: {machine}. Training took {hours:.1f} hours in a
 
 ## Recalls
 
-Mean and standard deviation over seeds {seeds}; ms: a pair's descriptors on that machine.
+Mean and standard deviation over seeds {seeds}; ms: a pair's descriptors on that machine, beside whatever else ran on it.
 
 {tables}
 
