@@ -29,7 +29,6 @@ localize-demo: HERE = demo/localize
 localize-demo: DISTRICT = $(HERE)/district
 localize-demo: FOLDERS = --data_dir $(HERE)/Data --model_dir $(HERE)/Model --result_dir $(HERE)/Result
 localize-demo: $(INSTALLED)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-localize.txt
 	@begin=$$(date +%s) && \
 	$(RUN) -m toy_town --dataset cvusa --train 6000 --test 200 --tile_size 256 --panorama_size 112x616 --offset 4 --data_dir $(HERE)/Data && \
 	$(RUN) data_preparation.py --dataset cvusa --data_dir $(HERE)/Data && \
@@ -81,7 +80,7 @@ lint: $(INSTALLED)
 clean-demo:
 	rm -rf demo
 
-$(INSTALLED): requirements.txt $(REQUIREMENTS) requirements-test.txt
+$(INSTALLED): requirements.txt $(REQUIREMENTS) requirements-localize.txt requirements-test.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || { echo \
 		"$$($(PYTHON) --version 2>&1): TensorFlow needs Python 3.10 to 3.13; name one, such as: make PYTHON=python3.11" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
