@@ -43,7 +43,7 @@ def interrupted(script, *, cwd, module, content, **flags):
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_while_a_script_imports(script, tmp_path):
-    assert len(SCRIPTS) == 10
+    assert len(SCRIPTS) == 12
     assert interrupted(script, cwd=tmp_path, module="argparse", content=PRESS) == (130, f"{script}: interrupted\n")
 
 
