@@ -49,8 +49,16 @@ def command_of(script):
     return [sys.executable, *([os.path.join(ROOT, script)] if script.endswith(".py") else ["-m", script])]
 
 
-def start(script, *arguments, cwd, **flags):
-    """Start a script of the project's top level, or the package `toy_town`."""
+WARM = WarmProcess(ROOT)
+
+
+def start(script, *arguments, cwd, environment=None, **flags):
+    """Start a script of the project's top level, of tests/programs, or the package `toy_town`."""
+    return WARM.start(script, command(*arguments, **flags), cwd, environment)
+
+
+def start_anew(script, *arguments, cwd, **flags):
+    """The same in a process that has imported nothing yet."""
     return subprocess.Popen(
         [*command_of(script), *command(*arguments, **flags)],
         cwd=cwd,
@@ -60,9 +68,6 @@ def start(script, *arguments, cwd, **flags):
         stderr=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": ROOT},
     )
-
-
-WARM = WarmProcess(ROOT)
 
 
 def run(script, *arguments, cwd, **flags):

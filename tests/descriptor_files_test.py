@@ -38,29 +38,53 @@ def own(trained, tmp_path):
     return tmp_path
 
 
+def flags_in(folder, **flags):
+    """A test's flags. They name the data as one folder, because descriptors are of the files that they were computed from."""
+    return FLAGS | {"data_dir": os.path.realpath(folder / "Data")} | flags
+
+
+def printed_by_test(folder, **flags):
+    """Run a test there; what it printed."""
+    return succeeds("test_cvusa.py", **flags_in(folder, **flags), cwd=folder)
+
+
+@pytest.fixture(scope="module")
+def tested(trained):
+    """The folder of `trained`, with results and descriptors of a test."""
+    printed_by_test(trained)
+    return trained
+
+
+@pytest.fixture
+def own_tested(tested, tmp_path):
+    """A copy of the results to break, of the same images."""
+    for name in ("Model", "R"):
+        shutil.copytree(tested / name, tmp_path / name)
+    os.symlink(tested / "Data", tmp_path / "Data")
+    return tmp_path
+
+
 def result_of(folder):
     content = json.loads((folder / RESULT).read_text())
     return {name: value for name, value in content.items() if name not in ("seconds", "cost")}
 
 
-def test_the_same_test_again_computes_nothing_and_says_the_same(own):
-    in_memory = succeeds("test_cvusa.py", **FLAGS, descriptors="memory", cwd=own)
-    assert not (own / FOLDER).exists()
-    first = result_of(own)
-    assert KNOWN not in succeeds("test_cvusa.py", **FLAGS, cwd=own)
-    assert result_of(own) == first
-    again = succeeds("test_cvusa.py", **FLAGS, cwd=own)
+def test_the_same_test_again_computes_nothing_and_says_the_same(own_tested):
+    own, first = own_tested, result_of(own_tested)
+    again = printed_by_test(own)
     assert again.count(KNOWN) == 2 and result_of(own) == first
+    other = printed_by_test(own, direction="aerial_to_ground")
+    assert other.count(KNOWN) == 2 and "aerial images among" in other
+    shutil.rmtree(own / FOLDER)
+    in_memory = printed_by_test(own, descriptors="memory")
+    assert not (own / FOLDER).exists() and KNOWN not in in_memory and result_of(own) == first
     of_tables = [text[text.index("percent") :].split("network:")[0] for text in (in_memory, again)]
     assert of_tables[0] == of_tables[1]
-    other = succeeds("test_cvusa.py", **FLAGS, direction="aerial_to_ground", cwd=own)
-    assert other.count(KNOWN) == 2 and "aerial images among" in other
 
 
-def test_a_test_that_was_killed_goes_on_after_what_it_noted(own):
+def test_a_test_that_was_killed_goes_on_after_what_it_noted(own_tested):
     """As if it was killed after five images: what comes after them is computed again."""
-    succeeds("test_cvusa.py", **FLAGS, cwd=own)
-    expected = result_of(own)
+    own, expected = own_tested, result_of(own_tested)
     note = own / FOLDER / "ground.json"
     content = json.loads(note.read_text())
     note.write_text(json.dumps(content | {"done": 5}))
@@ -68,21 +92,20 @@ def test_a_test_that_was_killed_goes_on_after_what_it_noted(own):
     whole = rows.copy()
     rows[5:] = 7
     rows.flush()
-    output = succeeds("test_cvusa.py", **FLAGS, cwd=own)
+    output = printed_by_test(own)
     assert "going on after 5 ground descriptors" in output and result_of(own) == expected
     np.testing.assert_allclose(np.load(own / FOLDER / "ground.npy"), whole, atol=1e-6)
 
 
-def test_a_test_killed_at_any_moment_ends_as_one_that_was_not(own):
-    succeeds("test_cvusa.py", **FLAGS, cwd=own)
-    expected = result_of(own)
+def test_a_test_killed_at_any_moment_ends_as_one_that_was_not(own_tested):
+    own, expected = own_tested, result_of(own_tested)
     shutil.rmtree(own / "R")
-    for seconds in (4.0, 6.0):
-        process = start("test_cvusa.py", **FLAGS, cwd=own)
+    for seconds in (0.7, 1.2):  # a whole test takes 2
+        process = start("test_cvusa.py", **flags_in(own), cwd=own)
         time.sleep(seconds)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    succeeds("test_cvusa.py", **FLAGS, cwd=own)
+    printed_by_test(own)
     assert result_of(own) == expected
 
 
@@ -100,43 +123,43 @@ def other_image(folder):
 
 def broken_note(folder):
     (folder / FOLDER / "ground.json").write_text("[" * 100_000)
-    return {}
 
 
 def truncated(folder):
     path = folder / FOLDER / "ground.npy"
     os.truncate(path, path.stat().st_size - 4)
-    return {}
 
 
 def pickled(folder):
     np.save(folder / FOLDER / "ground.npy", np.array([{}], object), allow_pickle=True)
-    return {}
 
 
 def other_shape(folder):
     np.save(folder / FOLDER / "ground.npy", np.zeros((10, 3), np.float32))
-    return {}
 
 
 def wrong_count(folder):
     path = folder / FOLDER / "ground.json"
     path.write_text(path.read_text().replace('"done": 10', '"done": 11'))
-    return {}
 
 
-@pytest.mark.parametrize(
-    "change", [other_weights, other_image, broken_note, truncated, pickled, other_shape, wrong_count], ids=lambda f: f.__name__
-)
-def test_what_does_not_belong_to_the_weights_and_images_is_computed_again(own, change):
-    succeeds("test_cvusa.py", **FLAGS, cwd=own)
-    output = succeeds("test_cvusa.py", **FLAGS | change(own), cwd=own)
-    assert "the ground " + KNOWN not in output
+@pytest.mark.parametrize("change", [other_weights, other_image], ids=lambda f: f.__name__)
+def test_what_is_of_other_weights_or_images_is_computed_again(own, change):
+    printed_by_test(own)
+    flags = change(own)
+    assert "the ground " + KNOWN not in printed_by_test(own, **flags)
     kept = result_of(own)
     shutil.rmtree(own / "R")
-    in_memory = FLAGS | {"descriptors": "memory"} | ({"checkpoint": "last"} if change is other_weights else {})
-    succeeds("test_cvusa.py", **in_memory, cwd=own)
+    printed_by_test(own, descriptors="memory", **flags)
     assert result_of(own) == kept
+
+
+@pytest.mark.parametrize("change", [broken_note, truncated, pickled, other_shape, wrong_count], ids=lambda f: f.__name__)
+def test_what_is_damaged_is_computed_again(own_tested, change):
+    expected = result_of(own_tested)
+    change(own_tested)
+    assert "the ground " + KNOWN not in printed_by_test(own_tested)
+    assert result_of(own_tested) == expected
 
 
 def test_a_second_test_of_the_same_run_at_the_same_time_keeps_its_descriptors_in_memory(tmp_path):
@@ -172,7 +195,7 @@ def test_matlab_files_hold_the_descriptors_as_the_fields_scripts_read_them(tmp_p
 
 
 def test_a_test_writes_a_matlab_file_and_refuses_one_that_it_cannot_write(own):
-    succeeds("test_cvusa.py", **FLAGS, save_mat="d.mat", save_descriptors="d.npz", cwd=own)
+    printed_by_test(own, save_mat="d.mat", save_descriptors="d.npz")
     found, same = scipy.io.loadmat(own / "d.mat"), np.load(own / "d.npz")
     np.testing.assert_array_equal(found["sat_global_descriptor"], same["sat_descriptors"])
     assert "--save_mat" in complains("test_cvusa.py", **FLAGS, save_mat="missing/d.mat", cwd=own)

@@ -44,11 +44,9 @@ def golden(request):
     return model, inputs, np.load(GOLDEN / f"{request.param}.npz")
 
 
-def test_descriptors_losses_gradients_and_adam_steps_are_the_published_codes(golden):
+def test_descriptors_losses_and_gradients_are_the_published_codes(golden):
     model, images, numbers = golden
     variables = model.trainable_variables
-    optimizer = adam(1e-5)
-    optimizer.build(variables)
 
     @tf.function
     def gradients_of_loss(sat_images, grd_images):
@@ -72,10 +70,14 @@ def test_descriptors_losses_gradients_and_adam_steps_are_the_published_codes(gol
     assert sorted(norms) == sorted(numbers["gradient_names"])
     np.testing.assert_allclose([norms[name] for name in numbers["gradient_names"]], numbers["gradient_norms"], rtol=0.005)
 
-    optimizer.apply(gradients, variables)  # the first step; a training step takes the others
+
+@pytest.mark.parametrize("golden", ["SAFA_8_polar_1"], indirect=True)
+def test_adam_steps_are_the_published_codes(golden):
+    model, images, numbers = golden
+    optimizer = adam(1e-5)
+    optimizer.build(model.trainable_variables)
     step = training_step(model, optimizer, batch_loss(TrainingConfig()))
-    trace = [float(loss)]
-    trace += [float(step(Batch(*images, None, offset=tf.constant(0, tf.int64)))) for _ in range(3)]
+    trace = [float(step(Batch(*images, None, offset=tf.constant(0, tf.int64)))) for _ in range(4)]
     sat, grd = model(list(images), training=False)
     np.testing.assert_allclose([*trace, float(triplet_loss(sat, grd))], numbers["adam_loss_trace"], rtol=0, atol=5e-4)
     np.testing.assert_allclose(sat, numbers["sat_descriptors_after_4_steps"], rtol=0, atol=3e-3)
