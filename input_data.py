@@ -24,12 +24,14 @@ class Images:
         shape: (height, width) of the network's input; images of another size are resized by area.
         cache: datasets.image_cache.CachedView of these files, or None.
         turned: datasets.panorama_views.TurnedPanoramas of N rows, or None.
+        augmented: function of a row and its image that changes it, before it is turned, or None.
     """
 
     paths: list
     shape: tuple
     cache: object = None
     turned: object = None
+    augmented: object = None
 
     @property
     def dtype(self):
@@ -39,6 +41,8 @@ class Images:
     def read(self, row):
         """The image of a row: (*shape, 3) `dtype`, BGR. Raises UserError where it cannot be read."""
         image = self._whole(row)
+        if self.augmented is not None:
+            image = self.augmented(row, image)
         return image if self.turned is None else self.turned(row, image)
 
     def _whole(self, row):
@@ -50,7 +54,7 @@ class Images:
         return image
 
 
-def images_of(pairs, shapes, caches=(None, None), panoramas=None):
+def images_of(pairs, shapes, caches=(None, None), panoramas=None, augmented=None):
     """Both views of a split: [Images of the references, Images of the queries].
 
     Args:
@@ -58,9 +62,14 @@ def images_of(pairs, shapes, caches=(None, None), panoramas=None):
         shapes: (height, width) of the network's inputs, satellite and ground.
         caches: of both views, or None each.
         panoramas: datasets.panorama_views.TurnedPanoramas of the queries, T times each; None: as they are.
+        augmented: datasets.pair_augmentation.AugmentedPairs; None: as they are.
     """
     turns = 1 if panoramas is None else len(panoramas) // len(pairs)
-    return [Images(pairs.sat_paths, shapes[0], caches[0]), Images(pairs.grd_paths * turns, shapes[1], caches[1], panoramas)]
+    of_sat, of_grd = (None, None) if augmented is None else (augmented.sat, augmented.grd)
+    return [
+        Images(pairs.sat_paths, shapes[0], caches[0], augmented=of_sat),
+        Images(pairs.grd_paths * turns, shapes[1], caches[1], panoramas, of_grd),
+    ]
 
 
 class Batch(typing.NamedTuple):
@@ -82,14 +91,14 @@ class Batch(typing.NamedTuple):
     offset: object = None
 
 
-def batches(pairs, order, batch_size, shapes, threads=None, caches=(None, None), panoramas=None):
+def batches(pairs, order, batch_size, shapes, threads=None, caches=(None, None), panoramas=None, augmented=None):
     """Read batches of pairs in threads, a few batches ahead of their use.
 
     Args:
         pairs: datasets.dataset.Pairs.
         order: rows of the queries, in the order in which they are to come.
         batch_size: pairs in a batch; the last batch may have fewer.
-        shapes, caches, panoramas: see `images_of`.
+        shapes, caches, panoramas, augmented: see `images_of`.
         threads: number of reading threads (default: as many as cores).
 
     Yields:
@@ -100,7 +109,7 @@ def batches(pairs, order, batch_size, shapes, threads=None, caches=(None, None),
     """
     order = np.asarray(order, np.int64)
     tiles = pairs.truth[order]
-    sat, grd = images_of(pairs, shapes, caches, panoramas)
+    sat, grd = images_of(pairs, shapes, caches, panoramas, augmented)
     own_tiles = pairs.one_to_one
     starts = itertools.count(0, batch_size)
     for images, start in zip(_read_ahead([(sat, tiles), (grd, order)], batch_size, threads), starts, strict=False):

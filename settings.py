@@ -209,6 +209,12 @@ class TrainingConfig:
         paper="360",
     )
     random_heading: bool = setting(False, "turn each training panorama by a random angle, another one in every epoch")
+    rotate_pairs: bool = setting(
+        False,
+        "turn both images of each training pair by the same random angle, another one in every epoch; aerial tiles (--polar "
+        "0) by quarter turns",
+    )
+    flip_pairs: bool = setting(False, "mirror both images of half of the training pairs, others in every epoch")
     loss: str = setting(
         "soft_margin_triplet",
         "function of a batch's descriptors that training minimises",

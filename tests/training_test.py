@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import scipy.io
-from conftest import SMALL, complains, run, start, succeeds
+from conftest import SMALL, complains, run, start_anew, succeeds
 
 from recall import reported_recalls
 from retrieval.search import search
@@ -106,7 +106,8 @@ def test_the_lines_of_another_run_are_kept(trained, tmp_path):
 
 def test_aerial_tiles_without_polar_transform_train_and_test(towns, tmp_path):
     os.symlink(towns / "Data", tmp_path / "Data")
-    succeeds("train_cvact.py", **SMALL, network_type="SAFA_1", polar=0, epochs=1, cwd=tmp_path)
+    small = SMALL | {"network_type": "SAFA_1", "polar": 0, "epochs": 1}
+    succeeds("train_cvact.py", **small, rotate_pairs=True, flip_pairs=True, cwd=tmp_path)
     flags = {"network_type": "SAFA_1", "polar": 0}
     assert "SAFA_1, polar 0, satellite 64x64, ground 32x128" in succeeds("test_cvact.py", **flags, cwd=tmp_path)
     # CVACT_test is laid out like CVACT; there, matches within 5 m count too.
@@ -175,7 +176,7 @@ def test_no_internet_and_no_weights_file_is_one_line(towns, tmp_path, monkeypatc
     for init in ("weights.h5", "missing.h5"):
         assert init in complains("train_cvusa.py", init=init, batch_size=8, cwd=tmp_path)
     # Keras names its folder when it is imported, so this needs a process of its own.
-    process = start("train_cvusa.py", init="imagenet", batch_size=8, cwd=tmp_path)
+    process = start_anew("train_cvusa.py", init="imagenet", batch_size=8, cwd=tmp_path)
     errors = process.communicate(timeout=100)[1].splitlines()
     assert process.returncode == 2 and "--init imagenet" in errors[-1] and "or use --init random" in errors[-1]
     assert not any("Traceback" in line for line in errors)

@@ -19,6 +19,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from datasets.image_cache import make_caches
+from datasets.pair_augmentation import PairAugmentation
 from datasets.panorama_views import PanoramaView
 from input_data import batches, epoch_order
 from report.epoch_lines import read_lines
@@ -92,6 +93,7 @@ class _Run:
         self.train_pairs, self.val_pairs = train_pairs, val_pairs
         self.paths, self.distribution, self.stop = paths, distribution, stop
         self.view = PanoramaView(settings.training.train_fov, settings.training.random_heading)
+        self.augmentation = PairAugmentation(self.config.rotate_pairs, self.config.flip_pairs, bool(settings.network.polar))
         self.val_panoramas = self.view.test_panoramas(len(val_pairs), settings.network.width, MEAN_BGR)
         self.said_no_negatives = False
         self.steps = len(train_pairs) // self.config.batch_size  # an incomplete batch is dropped
@@ -266,7 +268,8 @@ class _Run:
         rows = self.distribution.local_rows(order, batch_size)
         local_size = self.distribution.local_batch_size(batch_size)
         panoramas = self.view.training_panoramas(len(pairs), self.settings.network.width, MEAN_BGR, self.config.seed, epoch)
-        for batch in batches(pairs, rows, local_size, self.shapes, caches=self.train_caches, panoramas=panoramas):
+        augmented = self.augmentation.drawn(pairs, self.config.seed, epoch)
+        for batch in batches(pairs, rows, local_size, self.shapes, None, self.train_caches, panoramas, augmented):
             offset, *parts = self.distribution.spread(*batch[:-1])
             yield batch.__class__(*parts, offset)
 
