@@ -24,4 +24,4 @@ DescriptorExtractor.batch = batch
 building.KEEP_SECONDS = 0.0  # each batch is noted
 del sys.argv[1:2]
 sys.argv[0] = "localize.py"
-runpy.run_path(os.path.join(os.environ["PYTHONPATH"], "localize.py"), run_name="__main__")
+runpy.run_path(os.path.join(os.path.dirname(__file__), "..", "..", "localize.py"), run_name="__main__")
