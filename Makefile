@@ -7,7 +7,7 @@ RUN = $(VENV)/bin/python
 SEED ?= 0
 # The demos' network and training: with fewer channels some seeds learn little. The table's, below, are of their own.
 SMALL = --height 32 --width 176 --aerial_input_size 128 --width_multiplier 0.125
-LEARN = --init random --keep_prob 1 --learning_rate 1e-3 --warmup_epochs 0.5 --batch_size 16 --epochs 8 --ema 0.99 \
+LEARN = --init random --keep_prob 1 --learning_rate 1e-3 --warmup_epochs 0.5 --batch_size 16 --epochs 10 --ema 0.99 \
 	--rotate_pairs --flip_pairs --cache memory
 
 .PHONY: demo demo-cvact localize-demo localize-picture miniature-cvusa miniature-cvact tables pictures test lint clean-demo
@@ -19,7 +19,7 @@ demo-cvact: PANORAMA = 224x448
 demo demo-cvact: FOLDERS = --data_dir demo/$(DATASET)/Data --model_dir demo/$(DATASET)/Model --result_dir demo/$(DATASET)/Result
 demo demo-cvact: $(INSTALLED)
 	@begin=$$(date +%s) && \
-	$(RUN) -m toy_town --dataset $(DATASET) --train 3000 --test 200 --tile_size 256 --panorama_size $(PANORAMA) --data_dir demo/$(DATASET)/Data && \
+	$(RUN) -m toy_town --dataset $(DATASET) --train 2000 --test 200 --tile_size 256 --panorama_size $(PANORAMA) --data_dir demo/$(DATASET)/Data && \
 	$(RUN) data_preparation.py --dataset $(DATASET) --data_dir demo/$(DATASET)/Data && \
 	$(RUN) train_$(DATASET).py $(SMALL) $(LEARN) --seed $(SEED) $(FOLDERS) && \
 	$(RUN) test_$(DATASET).py --seed $(SEED) $(FOLDERS) && \

@@ -1,9 +1,10 @@
 """VGG16's thirteen convolutions (Simonyan & Zisserman 2015), as SAFA's branches use them (paper, section 3)."""
 
 from runtime import backend
-from runtime.weight_gradient import FEWEST_CHANNELS, convolution
+from runtime.weight_gradient import FEWEST_PRODUCTS, convolution
 
 import itertools
+import math
 import random
 
 import keras
@@ -69,8 +70,8 @@ class Conv2D(keras.layers.Conv2D):
     """Keras's layer, with a faster gradient where TensorFlow's is slow."""
 
     def convolution_op(self, inputs, kernel):
-        is_wide = min(kernel.shape[2:]) >= FEWEST_CHANNELS
-        if is_wide and self.compute_dtype == "float32" and backend.weight_gradients_are_slow():
+        is_large = math.prod((*inputs.shape[1:], kernel.shape[-1])) >= FEWEST_PRODUCTS
+        if is_large and self.compute_dtype == "float32" and backend.weight_gradients_are_slow():
             return convolution(inputs, tf.convert_to_tensor(kernel))
         return super().convolution_op(inputs, kernel)
 

@@ -34,7 +34,7 @@ def test_both_gradients_are_tensorflows(size, patch_bytes, monkeypatch):
 
 
 def test_a_network_has_the_same_gradients_where_tensorflows_are_slow(monkeypatch):
-    monkeypatch.setattr(VGG, "FEWEST_CHANNELS", 0)
+    monkeypatch.setattr(VGG, "FEWEST_PRODUCTS", 0)
     views = [np.random.default_rng(view).integers(0, 256, (4, 32, 128, 3), np.uint8) for view in (0, 1)]
 
     def gradients(slow):
@@ -62,10 +62,10 @@ def test_weights_files_are_those_of_keras_own_layer(tmp_path, monkeypatch):
     assert ours == keys(tmp_path / "keras.weights.h5") and len(ours) > 26
 
 
-@pytest.mark.parametrize("channels, filters, expected", [(3, 64, False), (64, 64, True), (32, 64, False)])
-def test_narrow_convolutions_keep_tensorflows_gradient(channels, filters, expected, monkeypatch):
+@pytest.mark.parametrize("size, channels, expected", [((112, 616), 64, True), ((7, 39), 512, True), ((32, 176), 8, False)])
+def test_small_convolutions_keep_tensorflows_gradient(size, channels, expected, monkeypatch):
     called = []
     monkeypatch.setattr(backend, "weight_gradients_are_slow", lambda: True)
     monkeypatch.setattr(VGG, "convolution", lambda images, kernel: called.append(kernel) or images)
-    VGG.Conv2D(filters, 3, padding="same", use_bias=False)(tf.zeros((1, 4, 4, channels)))
+    VGG.Conv2D(channels, 3, padding="same", use_bias=False)(tf.zeros((1, *size, channels)))
     assert bool(called) == expected
