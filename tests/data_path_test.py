@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import ROOT, SMALL, complains, run, start, succeeds
+from conftest import ROOT, TINY, complains, run, start, succeeds
 
 from datasets import image_cache
 from datasets.cvact import CVACT
@@ -38,7 +38,7 @@ def test_folders_with_spaces_other_letters_and_links_that_must_not_be_written_to
     try:
         succeeds("data_preparation.py", dataset="all", data_dir="link", prepared_dir="my prepared files", cwd=tmp_path)
         folders = {"data_dir": "link", "prepared_dir": "my prepared files"}
-        succeeds("train_cvact.py", **SMALL, **folders, network_type="SAFA_1", epochs=1, cache="disk", cwd=tmp_path)
+        succeeds("train_cvact.py", **TINY, **folders, network_type="SAFA_1", epochs=1, cache="disk", cwd=tmp_path)
         succeeds("test_cvact.py", network_type="SAFA_1", data_dir="link", prepared_dir="my prepared files", cwd=tmp_path)
     finally:
         for path in [data, *data.rglob("*")]:
@@ -79,7 +79,7 @@ def test_upper_case_extensions_are_found(own_towns):
     assert "34 prepared" in succeeds("data_preparation.py", dataset="cvusa", cwd=own_towns)
     assert contents(polar) == expected
     for script, polar in (("train_cvusa.py", 1), ("train_cvact.py", 0)):
-        output = succeeds(script, **SMALL, polar=polar, network_type="SAFA_1", epochs=1, cwd=own_towns)
+        output = succeeds(script, **TINY, polar=polar, network_type="SAFA_1", epochs=1, cwd=own_towns)
         assert "24 pairs for training, 10 for validation" in output and "finished 1 epochs" in output
 
 
@@ -171,7 +171,7 @@ def test_a_cache_that_does_not_fit_says_so(towns, tmp_path, monkeypatch):
 
 def test_a_run_that_is_killed_while_it_makes_its_cache_leaves_none(towns, tmp_path):
     os.symlink(towns / "Data", tmp_path / "Data")
-    flags = SMALL | {"network_type": "SAFA_1", "epochs": 1, "cache": "disk", "prepared_dir": "prepared"}
+    flags = TINY | {"network_type": "SAFA_1", "epochs": 1, "cache": "disk", "prepared_dir": "prepared"}
     shutil.copytree(towns / "Data/CVUSA/polarmap", tmp_path / "prepared/CVUSA/polarmap")
     folder = tmp_path / "prepared/CVUSA/cache"
     moments = random.Random(0)
@@ -192,18 +192,18 @@ def test_a_run_that_is_killed_while_it_makes_its_cache_leaves_none(towns, tmp_pa
 
 def test_training_from_caches_is_the_same_training(towns, tmp_path):
     results = []
-    for cache in ("none", "memory", "disk"):
+    for cache in ("none", "disk"):
         folder = tmp_path / cache
         folder.mkdir()
         shutil.copytree(towns / "Data", folder / "Data")
-        flags = SMALL | {"network_type": "SAFA_1", "epochs": 2, "deterministic": True, "cache": cache}
+        flags = TINY | {"network_type": "SAFA_1", "epochs": 2, "deterministic": True, "cache": cache}
         output = succeeds("train_cvact.py", **flags, cwd=folder)
         assert ("GB of decoded images" in output) == (cache != "none")
         with open(folder / "Result/CVACT/SAFA_1_polar_1.csv", newline="") as file:
             results.append(
                 ([row[:-1] for row in csv.reader(file)], (folder / "Model/CVACT/SAFA_1/polar_1/final.weights.h5").read_bytes())
             )
-    assert results[0] == results[1] == results[2]
+    assert results[0] == results[1]
 
 
 def test_an_empty_folder_name_is_refused(tmp_path):

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
-from conftest import SMALL, complains, start, succeeds
+from conftest import TINY, complains, start, succeeds
 
 from retrieval import descriptor_files
 from retrieval.descriptor_files import open_descriptor_files
@@ -26,7 +26,7 @@ def trained(towns, tmp_path_factory):
     """A folder with a network trained on CVUSA's toy town for an epoch. Not to be changed."""
     folder = tmp_path_factory.mktemp("trained")
     os.symlink(towns / "Data", folder / "Data")
-    succeeds("train_cvusa.py", **SMALL, network_type="SAFA_2", epochs=1, cwd=folder)
+    succeeds("train_cvusa.py", **TINY, network_type="SAFA_2", epochs=1, cwd=folder)
     return folder
 
 
@@ -110,7 +110,7 @@ def test_a_test_killed_at_any_moment_ends_as_one_that_was_not(own_tested):
 
 
 def other_weights(folder):
-    succeeds("train_cvusa.py", **SMALL, network_type="SAFA_2", epochs=2, cwd=folder)
+    succeeds("train_cvusa.py", **TINY, network_type="SAFA_2", epochs=2, cwd=folder)
     return {"checkpoint": "last"}
 
 

@@ -47,7 +47,7 @@ def trained(towns, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     os.symlink(towns / "Data", folder / "Data")
     for script in "train_cvusa.py", "train_cvact.py":
-        succeeds(WITHOUT_PICTURES, script, **SMALL, network_type="SAFA_2", epochs=2, cwd=folder)
+        succeeds(WITHOUT_PICTURES, script, **SMALL, network_type="SAFA_2", epochs=1, cwd=folder)
     return folder
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import SMALL, complains, succeeds
+from conftest import TINY, complains, succeeds
 
 from datasets.cvusa import CVUSA
 from datasets.image_files import read_input
@@ -100,7 +100,7 @@ def test_training_turns_each_panorama_by_another_angle_in_every_epoch(pairs):
 
 
 def test_a_network_is_trained_and_tested_on_parts_of_unknown_heading(towns, tmp_path):
-    small = SMALL | {"network_type": "SAFA_1", "epochs": 1, "data_dir": towns / "Data"}
+    small = TINY | {"network_type": "SAFA_1", "epochs": 1, "data_dir": towns / "Data"}
     succeeds("train_cvusa.py", **small, train_fov=180, random_heading=True, ema=0.5, cwd=tmp_path)
     given = {"network_type": "SAFA_1", "data_dir": towns / "Data", "fov": 180, "unknown_heading": True}
     output = succeeds("test_cvusa.py", **given, search_heading=4, cwd=tmp_path)

@@ -81,7 +81,8 @@ def test_the_table_has_a_row_for_each_network(uninterrupted):
     assert log.count("$ python ") == 2 and "finished 2 epochs" in log and "R@1" in log
 
 
-def test_a_machine_that_dies_in_the_second_row_changes_nothing_in_the_table(uninterrupted, own):
+def test_a_machine_that_dies_in_the_second_row_changes_nothing_in_the_table(uninterrupted, with_first_row):
+    own = with_first_row
     process = in_second_row(own)
     (training,) = children(process)
     for number in process.pid, training:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import scipy.io
-from conftest import SMALL, complains, run, start_anew, succeeds
+from conftest import TINY, complains, run, start_anew, succeeds
 
 from recall import reported_recalls
 from retrieval.search import search
@@ -25,7 +25,7 @@ def trained(towns, tmp_path_factory):
     """A folder with a network trained on CVUSA's toy town for four epochs. Not to be changed."""
     folder = tmp_path_factory.mktemp("trained")
     os.symlink(towns / "Data", folder / "Data")
-    succeeds("train_cvusa.py", **SMALL, network_type="SAFA_2", epochs=4, cwd=folder)
+    succeeds("train_cvusa.py", **TINY, network_type="SAFA_2", epochs=4, cwd=folder)
     return folder
 
 
@@ -76,7 +76,7 @@ def test_a_damaged_checkpoint_is_passed_over(trained, tmp_path):
         shutil.copytree(trained / name, tmp_path / name)
     newest = tmp_path / "Model/CVUSA/SAFA_2/polar_1/ckpt-4.data-00000-of-00001"
     newest.write_bytes(newest.read_bytes()[:1000])
-    output = succeeds("train_cvusa.py", **SMALL, network_type="SAFA_2", epochs=4, cwd=tmp_path)
+    output = succeeds("train_cvusa.py", **TINY, network_type="SAFA_2", epochs=4, cwd=tmp_path)
     assert "ckpt-4: cannot be read" in output and "going on after epoch 3" in output
     assert len(lines(tmp_path / "Result/CVUSA/SAFA_2_polar_1.csv")) == 4
 
@@ -87,7 +87,7 @@ def test_a_lost_list_of_checkpoints_loses_nothing(trained, tmp_path):
     run_folder = tmp_path / "Model/CVUSA/SAFA_2/polar_1"
     (run_folder / "checkpoint").write_text("")
     (run_folder / "best/checkpoint").unlink()
-    flags = SMALL | {"network_type": "SAFA_2", "epochs": 4}
+    flags = TINY | {"network_type": "SAFA_2", "epochs": 4}
     assert "all 4 epochs were finished before" in succeeds("train_cvusa.py", **flags, cwd=tmp_path)
     (run_folder / "config.json").unlink()
     assert "config.json" in complains("train_cvusa.py", **flags, cwd=tmp_path)
@@ -99,14 +99,14 @@ def test_the_lines_of_another_run_are_kept(trained, tmp_path):
         shutil.copytree(trained / name, tmp_path / name)
     path = tmp_path / "Result/CVUSA/SAFA_2_polar_1.csv"
     before = path.read_text()
-    succeeds("train_cvusa.py", **SMALL, network_type="SAFA_2", epochs=1, cwd=tmp_path)
+    succeeds("train_cvusa.py", **TINY, network_type="SAFA_2", epochs=1, cwd=tmp_path)
     assert path.with_name("SAFA_2_polar_1.previous-1.csv").read_text() == before
     assert len(lines(path)) == 1
 
 
 def test_aerial_tiles_without_polar_transform_train_and_test(towns, tmp_path):
     os.symlink(towns / "Data", tmp_path / "Data")
-    small = SMALL | {"network_type": "SAFA_1", "polar": 0, "epochs": 1}
+    small = TINY | {"network_type": "SAFA_1", "polar": 0, "epochs": 1}
     succeeds("train_cvact.py", **small, rotate_pairs=True, flip_pairs=True, cwd=tmp_path)
     flags = {"network_type": "SAFA_1", "polar": 0}
     assert "SAFA_1, polar 0, satellite 64x64, ground 32x128" in succeeds("test_cvact.py", **flags, cwd=tmp_path)
@@ -129,7 +129,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(t
     for path in config.parent.glob("ckpt-*"):
         path.unlink()
     (config.parent / "checkpoint").unlink()
-    flags = SMALL | {"learning_rate": 1e36, "network_type": "SAFA_2", "epochs": 6}
+    flags = TINY | {"learning_rate": 1e36, "network_type": "SAFA_2", "epochs": 6}
     message = complains("train_cvusa.py", **flags, cwd=tmp_path)
     assert "the loss is nan" in message and "Use a lower --learning_rate" in message
     assert list((config.parent / "best.previous-1").glob("*.index"))  # of the run before
@@ -144,7 +144,7 @@ def test_batches_without_negatives_do_not_stop_a_run(own_towns):
         {"panoIds": content["panoIds"], "utm": everywhere_alike}
         | {struct: {field: content[struct][field][0, 0]} for struct, field in (("trainSet", "trainInd"), ("valSet", "valInd"))},
     )
-    output = succeeds("train_cvact.py", **SMALL, network_type="SAFA_1", epochs=2, batch_hard_count=2, cwd=own_towns)
+    output = succeeds("train_cvact.py", **TINY, network_type="SAFA_1", epochs=2, batch_hard_count=2, cwd=own_towns)
     assert output.count("a batch without negatives") == 1 and "finished 2 epochs" in output
     assert [float(row["loss"]) for row in lines(own_towns / "Result/CVACT/SAFA_1_polar_1.csv")] == [0, 0]
 
@@ -214,20 +214,20 @@ def test_a_checkpoint_of_another_network_is_refused(trained, tmp_path):
     assert "SAFA_2" in message and "--network_type SAFA_2" in message
     bare = tmp_path / "bare"
     shutil.copytree(checkpoint, bare)
-    network = {"network_type": "SAFA_3", "height": 32, "width": 128, "width_multiplier": 0.05}
+    network = {"network_type": "SAFA_3", "height": 32, "width": 128, "width_multiplier": 0.05, "backbone": "small"}
     message = complains("test_cvusa.py", **network, checkpoint=bare, result_dir=tmp_path, cwd=trained)
     assert "not a checkpoint of SAFA_3" in message and "spatial_sat/weights1" in message
 
 
 def test_a_run_with_other_settings_is_refused_with_both_values(trained):
-    message = complains("train_cvusa.py", **SMALL | {"network_type": "SAFA_2", "learning_rate": 5e-6}, cwd=trained)
+    message = complains("train_cvusa.py", **TINY | {"network_type": "SAFA_2", "learning_rate": 5e-6}, cwd=trained)
     assert "not 5e-06" in message
 
 
 def test_runs_with_names_lie_beside_each_other(towns, tmp_path):
     os.symlink(towns / "Data", tmp_path / "Data")
     for number, name in ((1, "seed-1"), (2, "seed-2")):
-        succeeds("train_cvusa.py", **SMALL, network_type="SAFA_1", epochs=1, seed=number, run=name, cwd=tmp_path)
+        succeeds("train_cvusa.py", **TINY, network_type="SAFA_1", epochs=1, seed=number, run=name, cwd=tmp_path)
     assert sorted(os.listdir(tmp_path / "Model/CVUSA/SAFA_1")) == ["polar_1_seed-1_seed_1", "polar_1_seed-2_seed_2"]
     for number, name in ((1, "seed-1"), (2, "seed-2")):
         output = succeeds("test_cvusa.py", network_type="SAFA_1", seed=number, run=name, cwd=tmp_path)
@@ -243,7 +243,7 @@ def test_runs_with_names_lie_beside_each_other(towns, tmp_path):
 def test_a_row_with_one_column_is_named(own_towns):
     path = own_towns / "Data/CVUSA/splits/val-19zl.csv"
     path.write_text(path.read_text() + "bingmap/19/0000099.jpg\n")
-    assert "row 11" in complains("train_cvusa.py", **SMALL, cwd=own_towns)
+    assert "row 11" in complains("train_cvusa.py", **TINY, cwd=own_towns)
 
 
 @pytest.mark.parametrize("damage", ["cut", "pixel", "missing"])
@@ -255,7 +255,7 @@ def test_images_that_cannot_be_used_are_found_before_training(own_towns, damage)
         cv2.imwrite(str(path), np.zeros((1, 1, 3), np.uint8))
     else:
         path.unlink()
-    assert "0000030.jpg" in complains("train_cvusa.py", **SMALL, cwd=own_towns)
+    assert "0000030.jpg" in complains("train_cvusa.py", **TINY, cwd=own_towns)
     if damage == "missing":
-        process = run("train_cvusa.py", **SMALL, skip_missing=True, epochs=1, cwd=own_towns)
+        process = run("train_cvusa.py", **TINY, skip_missing=True, epochs=1, cwd=own_towns)
         assert process.returncode == 0 and "9 pairs remain" in process.stdout

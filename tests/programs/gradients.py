@@ -43,7 +43,7 @@ def norm(of_gradients):
     return np.sqrt(sum(np.square(each, dtype=np.float64).sum() for each in of_gradients))
 
 
-for metres, ways in ((None, [(two_devices, 2)]), (25.0, [(OneDevice(), 2), (two_devices, None), (two_devices, 2)])):
+for metres, ways in ((None, [(two_devices, 2)]), (25.0, [(OneDevice(), 2), (two_devices, None)])):
     loss, expected = gradients(OneDevice(), None, metres)
     for distribution, micro_batch in ways:
         other, found = gradients(distribution, micro_batch, metres)
@@ -51,6 +51,5 @@ for metres, ways in ((None, [(two_devices, 2)]), (25.0, [(OneDevice(), 2), (two_
         for one, two in zip(expected, found, strict=True):
             assert np.abs(one).max() > 0
             np.testing.assert_allclose(one, two, rtol=0, atol=1e-4 * np.abs(one).max() + 1e-7)
-for distribution in OneDevice(), two_devices:
-    _, clipped = gradients(distribution, None, 25.0, norm(expected) / 2)
-    assert abs(norm(clipped) - norm(expected) / 2) < 1e-3 * norm(expected)
+_, clipped = gradients(two_devices, None, 25.0, norm(expected) / 2)
+assert abs(norm(clipped) - norm(expected) / 2) < 1e-3 * norm(expected)
