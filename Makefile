@@ -5,10 +5,13 @@ REQUIREMENTS = requirements$(if $(GPU),-gpu,).txt
 INSTALLED = $(VENV)/installed$(if $(GPU),-gpu,)
 RUN = $(VENV)/bin/python
 SEED ?= 0
-# The demos' network and training: with fewer channels some seeds learn little. The table's, below, are of their own.
+# The demos' network and training: with fewer channels some seeds learn little.
 SMALL = --height 32 --width 176 --aerial_input_size 128 --width_multiplier 0.125
 LEARN = --init random --keep_prob 1 --learning_rate 1e-3 --warmup_epochs 0.5 --batch_size 16 --epochs 10 --ema 0.99 \
 	--rotate_pairs --flip_pairs --cache memory
+# Those of the miniature table, and of localisation, where larger images find more places.
+NARROW = --height 56 --width 308 --aerial_input_size 128 --width_multiplier 0.0625
+SHORT = --init random --keep_prob 1 --learning_rate 1e-3 --batch_size 8 --ema 0.99
 
 .PHONY: demo demo-cvact localize-demo localize-picture miniature-cvusa miniature-cvact tables pictures test lint clean-demo
 
@@ -34,7 +37,7 @@ localize-demo: $(INSTALLED)
 	@begin=$$(date +%s) && \
 	$(RUN) -m toy_town --dataset cvusa --train 6000 --test 200 --tile_size 256 --panorama_size 112x616 --offset 4 --data_dir $(HERE)/Data && \
 	$(RUN) data_preparation.py --dataset cvusa --data_dir $(HERE)/Data && \
-	$(RUN) train_cvusa.py $(SMALL) $(LEARN) $(FOLDERS) && \
+	$(RUN) train_cvusa.py $(NARROW) $(SHORT) --epochs 5 $(FOLDERS) && \
 	$(RUN) -m toy_town.district $(DISTRICT) --metres 240 --panoramas 60 && \
 	$(RUN) localize.py build $(HERE)/index --tiles $(DISTRICT)/orthophoto.tif --checkpoint $(HERE)/Model/CVUSA/SAFA_8/polar_1/best \
 		--tile_metres 80 --tile_pixels 256 --spacing 5 && \
@@ -50,19 +53,17 @@ localize-picture: localize-demo
 
 # The paper's table in miniature, and its controls: about 80 minutes on two cores; a stopped one goes on.
 MINIATURE = --model_dir miniature/Model --result_dir miniature/Result
-NARROW = --height 56 --width 308 --aerial_input_size 128 --width_multiplier 0.0625
-SHORT = --init random --keep_prob 1 --learning_rate 1e-3 --batch_size 8 --ema 0.99 --epochs 3
 CONTROL = --network_type SAFA_8 --polar 1 $(MINIATURE)
 
 miniature-cvusa: PANORAMA = 112x616
 miniature-cvact: PANORAMA = 224x448
 miniature-cvusa miniature-cvact: miniature-%: $(INSTALLED)
 	$(RUN) -m toy_town --dataset $* --train 2500 --test 500 --tile_size 256 --panorama_size $(PANORAMA) --data_dir miniature/Data
-	$(RUN) reproduce.py --dataset $* --seeds 0 1 2 $(NARROW) $(SHORT) --data_dir miniature/Data $(MINIATURE)
+	$(RUN) reproduce.py --dataset $* --seeds 0 1 2 $(NARROW) $(SHORT) --epochs 3 --data_dir miniature/Data $(MINIATURE)
 
 tables: miniature-cvusa miniature-cvact
 	$(RUN) -m docs.miniature shuffle miniature/Data miniature/Shuffled
-	$(RUN) train_cvusa.py --run shuffled $(CONTROL) $(NARROW) $(SHORT) --data_dir miniature/Shuffled
+	$(RUN) train_cvusa.py --run shuffled $(CONTROL) $(NARROW) $(SHORT) --epochs 3 --data_dir miniature/Shuffled
 	$(RUN) test_cvusa.py --run shuffled $(CONTROL) --data_dir miniature/Shuffled
 	$(RUN) train_cvusa.py --run untrained $(CONTROL) $(NARROW) --init random --learning_rate 0 --epochs 1 --data_dir miniature/Data
 	$(RUN) test_cvusa.py --run untrained $(CONTROL) --data_dir miniature/Data
