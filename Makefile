@@ -7,7 +7,7 @@ RUN = $(VENV)/bin/python
 SEED ?= 0
 # The demos' network and training: with fewer channels some seeds learn little.
 SMALL = --height 32 --width 176 --aerial_input_size 128 --width_multiplier 0.125
-LEARN = --init random --keep_prob 1 --learning_rate 1e-3 --warmup_epochs 0.5 --batch_size 16 --epochs 10 --ema 0.99 \
+LEARN = --init random --keep_prob 1 --learning_rate 1e-3 --warmup_epochs 0.5 --batch_size 16 --epochs 9 --ema 0.99 \
 	--rotate_pairs --flip_pairs --cache memory
 # Those of the miniature table, and of localisation, where larger images find more places.
 NARROW = --height 56 --width 308 --aerial_input_size 128 --width_multiplier 0.0625
