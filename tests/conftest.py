@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -22,7 +23,7 @@ SMALL = {
 }
 
 # The same with a backbone of one convolution, for tests that are about anything but VGG16: it is built in a fifth of the time.
-TINY = SMALL | {"backbone": "small"}
+TINY = SMALL | {"backbone": "tiny"}
 
 # Files that take longest come first: what is left for the end is short, and both processes stay busy.
 LONGEST = ("distribution", "network", "resuming", "training", "data_path", "seams", "check_data", "published_checkpoint")
@@ -52,6 +53,8 @@ def command_of(script):
     return [sys.executable, *([os.path.join(ROOT, script)] if script.endswith(".py") else ["-m", script])]
 
 
+# Where the tests run in the background, Ctrl-C is ignored, also by what they start. A handler here gives children the default.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 WARM = WarmProcess(ROOT)
 
 

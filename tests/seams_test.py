@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 import pytest
-from conftest import SMALL, complains, succeeds
+from conftest import TINY, complains, succeeds
 
 from docs import flags
 from recall import reported_recalls
@@ -103,7 +103,7 @@ def third(towns, tmp_path):
 
 
 def test_a_third_dataset_whose_panoramas_share_tiles_is_trained_and_tested(third):
-    settings = SMALL | {"learning_rate": 1e-4}
+    settings = TINY | {"learning_rate": 1e-4}
     output = succeeds(DATASET, "train", **settings, network_type="SAFA_1", epochs=2, cwd=third)
     assert "Third" in output and "finished 2 epochs" in output and "stand in more than one row" not in output
     output = succeeds(DATASET, "test", network_type="SAFA_1", save_descriptors=third / "d.npz", cwd=third)
@@ -122,8 +122,8 @@ def test_a_tile_that_is_missing_takes_its_panoramas_along_and_no_other(third):
     listed = json.loads(path.read_text())
     listed["train"]["tiles"][3] = "9999999"
     path.write_text(json.dumps(listed))
-    assert "2 of 24 pairs are incomplete" in complains(DATASET, "train", **SMALL, network_type="SAFA_1", cwd=third)
-    output = succeeds(DATASET, "train", **SMALL, network_type="SAFA_1", epochs=1, skip_missing=True, cwd=third)
+    assert "2 of 24 pairs are incomplete" in complains(DATASET, "train", **TINY, network_type="SAFA_1", cwd=third)
+    output = succeeds(DATASET, "train", **TINY, network_type="SAFA_1", epochs=1, skip_missing=True, cwd=third)
     assert "22 pairs remain" in output and "22 pairs for training" in output
 
 

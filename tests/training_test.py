@@ -214,7 +214,7 @@ def test_a_checkpoint_of_another_network_is_refused(trained, tmp_path):
     assert "SAFA_2" in message and "--network_type SAFA_2" in message
     bare = tmp_path / "bare"
     shutil.copytree(checkpoint, bare)
-    network = {"network_type": "SAFA_3", "height": 32, "width": 128, "width_multiplier": 0.05, "backbone": "small"}
+    network = {"network_type": "SAFA_3", "height": 32, "width": 128, "width_multiplier": 0.05, "backbone": "tiny"}
     message = complains("test_cvusa.py", **network, checkpoint=bare, result_dir=tmp_path, cwd=trained)
     assert "not a checkpoint of SAFA_3" in message and "spatial_sat/weights1" in message
 
