@@ -32,7 +32,6 @@ def main():
     parser.add_argument("--tiles", type=int, default=1_000_000)
     parser.add_argument("--dimension", type=int, default=4096)
     parser.add_argument("--pca", type=int, default=512)
-    parser.add_argument("--exact", action="store_true", help="the exact searches only")
     parser.add_argument("--folder", default="benchmark_index", help="for the descriptors; it is removed afterwards")
     args = parser.parse_args()
     os.makedirs(args.folder)
@@ -50,8 +49,6 @@ def measure(args):
     print(f"{'way':<34} {'build':>9} {'GB':>6} {'a query':>9} {'of 32':>9} {'R@1':>6} {'same as exact':>13} {'peak GB':>8}")
     exact = report_float32(os.path.join(args.folder, "float32.npy"), kept, queries, truth)
     report("exact, float16", 0, path, lambda rows: similarities(kept, rows), queries, truth, exact)
-    if args.exact:
-        return
     begin = time.perf_counter()
     projection = fit_projection(kept, args.pca)
     short_path = os.path.join(args.folder, "pca.npy")

@@ -1,5 +1,6 @@
 """What a dataset is: pairs of a panorama (the query) and an aerial tile (its reference), and questions about them."""
 
+import abc
 import dataclasses
 import os
 
@@ -88,7 +89,7 @@ class Pairs:
         )
 
 
-class Dataset:
+class Dataset(abc.ABC):
     """A dataset in a folder. A new one is a class like `cvusa.CVUSA` in a file of its own, and a line in `registry`.
 
     Args:
@@ -128,6 +129,7 @@ class Dataset:
     def __init__(self, data_dir="Data", prepared_dir=None):
         self.data_dir, self.prepared_dir = data_dir, prepared_dir or data_dir
 
+    @abc.abstractmethod
     def pairs(self, split, reference=POLAR):
         """The pairs of a split.
 
@@ -141,7 +143,6 @@ class Dataset:
         Raises:
             UserError: the dataset's list is missing or wrong.
         """
-        raise NotImplementedError
 
     def files(self, split):
         """Paths of each pair's four kinds of files: aerial tile, panorama, polar map, prepared panorama or None."""

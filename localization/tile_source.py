@@ -2,6 +2,7 @@
 
 from runtime.errors import UserError
 
+import abc
 import dataclasses
 import os
 
@@ -30,7 +31,7 @@ class Cut:
     region: tuple | None = None
 
 
-class TileSource:
+class TileSource(abc.ABC):
     """North-up square tiles with positions, N of them, in a fixed order.
 
     Attributes:
@@ -47,9 +48,9 @@ class TileSource:
     def __len__(self):
         return len(self.names)
 
+    @abc.abstractmethod
     def tile(self, row):
         """The tile of a row: (S, S, 3) uint8, BGR. Raises UserError where it cannot be read."""
-        raise NotImplementedError
 
 
 def grid_positions(bounds, cut, covered, where):

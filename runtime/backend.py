@@ -89,7 +89,7 @@ def cpu_has_bfloat16():
 
 
 def weight_gradients_are_slow():
-    """Whether oneDNN computes wide convolutions' gradients by their kernels at a fraction of the forward pass's speed.
+    """Whether oneDNN computes large convolutions' gradients by their kernels at a fraction of the forward pass's speed.
 
     It does on x86 CPUs without AVX-512: 14 to 66 against 87 to 129 GFLOP/s (`weight_gradient`).
     """

@@ -192,7 +192,7 @@ def test_a_run_that_is_killed_while_it_makes_its_cache_leaves_none(towns, tmp_pa
 
 def test_training_from_caches_is_the_same_training(towns, tmp_path):
     results = []
-    for cache in ("none", "disk"):
+    for cache in ("none", "memory", "disk"):
         folder = tmp_path / cache
         folder.mkdir()
         shutil.copytree(towns / "Data", folder / "Data")
@@ -203,7 +203,7 @@ def test_training_from_caches_is_the_same_training(towns, tmp_path):
             results.append(
                 ([row[:-1] for row in csv.reader(file)], (folder / "Model/CVACT/SAFA_1/polar_1/final.weights.h5").read_bytes())
             )
-    assert results[0] == results[1]
+    assert results[0] == results[1] == results[2]
 
 
 def test_an_empty_folder_name_is_refused(tmp_path):

@@ -49,18 +49,18 @@ def printed_by_test(folder, **flags):
 
 
 @pytest.fixture(scope="module")
-def tested(trained):
-    """The folder of `trained`, with results and descriptors of a test."""
-    printed_by_test(trained)
+def with_results(trained):
+    """The folder of `trained`, with results and descriptors of its first test."""
+    assert KNOWN not in printed_by_test(trained)
     return trained
 
 
 @pytest.fixture
-def own_tested(tested, tmp_path):
+def own_results(with_results, tmp_path):
     """A copy of the results to break, of the same images."""
     for name in ("Model", "R"):
-        shutil.copytree(tested / name, tmp_path / name)
-    os.symlink(tested / "Data", tmp_path / "Data")
+        shutil.copytree(with_results / name, tmp_path / name)
+    os.symlink(with_results / "Data", tmp_path / "Data")
     return tmp_path
 
 
@@ -69,8 +69,8 @@ def result_of(folder):
     return {name: value for name, value in content.items() if name not in ("seconds", "cost")}
 
 
-def test_the_same_test_again_computes_nothing_and_says_the_same(own_tested):
-    own, first = own_tested, result_of(own_tested)
+def test_the_same_test_again_computes_nothing_and_says_the_same(own_results):
+    own, first = own_results, result_of(own_results)
     again = printed_by_test(own)
     assert again.count(KNOWN) == 2 and result_of(own) == first
     other = printed_by_test(own, direction="aerial_to_ground")
@@ -82,9 +82,9 @@ def test_the_same_test_again_computes_nothing_and_says_the_same(own_tested):
     assert of_tables[0] == of_tables[1]
 
 
-def test_a_test_that_was_killed_goes_on_after_what_it_noted(own_tested):
+def test_a_test_that_was_killed_goes_on_after_what_it_noted(own_results):
     """As if it was killed after five images: what comes after them is computed again."""
-    own, expected = own_tested, result_of(own_tested)
+    own, expected = own_results, result_of(own_results)
     note = own / FOLDER / "ground.json"
     content = json.loads(note.read_text())
     note.write_text(json.dumps(content | {"done": 5}))
@@ -97,8 +97,8 @@ def test_a_test_that_was_killed_goes_on_after_what_it_noted(own_tested):
     np.testing.assert_allclose(np.load(own / FOLDER / "ground.npy"), whole, atol=1e-6)
 
 
-def test_a_test_killed_at_any_moment_ends_as_one_that_was_not(own_tested):
-    own, expected = own_tested, result_of(own_tested)
+def test_a_test_killed_at_any_moment_ends_as_one_that_was_not(own_results):
+    own, expected = own_results, result_of(own_results)
     shutil.rmtree(own / "R")
     for seconds in (0.7, 1.2):  # a whole test takes 2
         process = start("test_cvusa.py", **flags_in(own), cwd=own)
@@ -155,11 +155,11 @@ def test_what_is_of_other_weights_or_images_is_computed_again(own, change):
 
 
 @pytest.mark.parametrize("change", [broken_note, truncated, pickled, other_shape, wrong_count], ids=lambda f: f.__name__)
-def test_what_is_damaged_is_computed_again(own_tested, change):
-    expected = result_of(own_tested)
-    change(own_tested)
-    assert "the ground " + KNOWN not in printed_by_test(own_tested)
-    assert result_of(own_tested) == expected
+def test_what_is_damaged_is_computed_again(own_results, change):
+    expected = result_of(own_results)
+    change(own_results)
+    assert "the ground " + KNOWN not in printed_by_test(own_results)
+    assert result_of(own_results) == expected
 
 
 def test_a_second_test_of_the_same_run_at_the_same_time_keeps_its_descriptors_in_memory(tmp_path):
