@@ -1,8 +1,5 @@
 """VGG16's thirteen convolutions (Simonyan & Zisserman 2015), as SAFA's branches use them (paper, section 3)."""
 
-from runtime import backend
-from runtime.weight_gradient import FEWEST_PRODUCTS, convolution
-
 import itertools
 import math
 import random
@@ -10,6 +7,9 @@ import random
 import keras
 import tensorflow as tf
 from keras import ops
+
+from safa.runtime import backend
+from safa.runtime.weight_gradient import FEWEST_PRODUCTS, convolution
 
 # Name and output channels of each convolution; a 2x2 max-pool stands after each of the first four blocks.
 BLOCKS = (

@@ -8,11 +8,6 @@ checksums, PNG has).
 Exit code 0: nothing wrong; 1: problems, which are listed; 2: the dataset cannot be read at all.
 """
 
-from runtime.command_line import WORKERS, Parser, add_folders, at_least, check_output
-from runtime.errors import UserError, reported, shortened
-from runtime.files import write_whole
-from runtime.worker_pool import available_cores, worker_map
-
 import dataclasses
 import functools
 import json
@@ -21,11 +16,15 @@ import sys
 
 from tqdm import tqdm
 
-from datasets.checks import check_images, check_lists, check_pair, copies, missing, outdated
-from datasets.file_checks import resolve_case
-from datasets.orientation import orientation
-from datasets.preparation import PREPARED_SIZE
-from datasets.registry import DATASETS
+from safa.datasets.checks import check_images, check_lists, check_pair, copies, missing, outdated
+from safa.datasets.file_checks import resolve_case
+from safa.datasets.orientation import orientation
+from safa.datasets.preparation import PREPARED_SIZE
+from safa.datasets.registry import DATASETS
+from safa.runtime.command_line import WORKERS, Parser, add_folders, at_least, check_output
+from safa.runtime.errors import UserError, reported, shortened
+from safa.runtime.files import write_whole
+from safa.runtime.worker_pool import available_cores, worker_map
 
 TITLES = "aerial tiles", "panoramas", "polar maps", "prepared panoramas"
 DRAWN = 12  # pairs of a kind that --figures draws
@@ -136,8 +135,8 @@ def _findings(dataset, pairs, results):
 
 def draw_suspicious(pairs, findings, folder):
     """Write a contact sheet of the pairs of these findings of `orientation`, where there are some."""
-    from report.canvas import save_png
-    from report.suspicious_pairs import pair_card, suspicious_sheet
+    from safa.report.canvas import save_png
+    from safa.report.suspicious_pairs import pair_card, suspicious_sheet
 
     row_of = {name: row for row, name in enumerate(pairs.ids)}
     cards = []

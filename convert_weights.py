@@ -6,14 +6,13 @@ restores.
 SOURCE is either kind, or a checkpoint of a training run, recognised by its content.
 """
 
-from runtime.command_line import Parser
-from runtime.errors import UserError, importing, reported
-
 import os
 
-from settings import add_network
-from training.checkpoint_files import DATA, INDEX, use_checkpoint
-from training.run_folder import checkpoint_network
+from safa.runtime.command_line import Parser
+from safa.runtime.errors import UserError, importing, reported
+from safa.settings import add_network
+from safa.training.checkpoint_files import DATA, INDEX, use_checkpoint
+from safa.training.run_folder import checkpoint_network
 
 KERAS_ENDING = ".weights.h5"
 
@@ -48,7 +47,7 @@ def main(argv=None):
 
     with importing():
         import spatial_net
-        from training import published_checkpoint, weights
+        from safa.training import published_checkpoint, weights
     network = spatial_net.network(config)
     variables = weights.network_weights(network)
 

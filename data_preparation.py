@@ -4,17 +4,16 @@ Reads and writes below --data_dir (README, "Data"). Finished files are skipped, 
 was. An image that cannot be used is named, the others are prepared, and the exit code is 1.
 """
 
-from runtime.command_line import WORKERS, Parser, add_folders, at_least
-from runtime.errors import UserError, reported
-from runtime.files import remove_abandoned
-from runtime.worker_pool import available_cores
-
 import contextlib
 import os
 import sys
 
-from datasets.preparation import one_kind, plan, prepare
-from datasets.registry import DATASETS
+from safa.datasets.preparation import one_kind, plan, prepare
+from safa.datasets.registry import DATASETS
+from safa.runtime.command_line import WORKERS, Parser, add_folders, at_least
+from safa.runtime.errors import UserError, reported
+from safa.runtime.files import remove_abandoned
+from safa.runtime.worker_pool import available_cores
 
 
 def flags():

@@ -1,7 +1,5 @@
 """Batches of images as the network takes them, read ahead in threads (paper, section 4)."""
 
-from runtime.worker_pool import available_cores
-
 import collections
 import concurrent.futures
 import dataclasses
@@ -10,7 +8,8 @@ import typing
 
 import numpy as np
 
-from datasets.image_files import read_input
+from safa.datasets.image_files import read_input
+from safa.runtime.worker_pool import available_cores
 
 READ_AHEAD = 2  # batches
 

@@ -6,17 +6,16 @@ seed only are one row, with mean and standard deviation. Published recalls stand
 paper's other rows are not known in figures.
 """
 
-from runtime.command_line import Parser
-from runtime.errors import UserError, reported
-
-from datasets.registry import DATASETS
-from report.comparison import compare
-from report.curves import read_recalls
-from report.epoch_lines import find_runs
-from report.result_file import find_results
-from report.rows import collect
-from report.table_files import write_tables
-from report.table_formats import as_text, tables_of
+from safa.datasets.registry import DATASETS
+from safa.report.comparison import compare
+from safa.report.curves import read_recalls
+from safa.report.epoch_lines import find_runs
+from safa.report.result_file import find_results
+from safa.report.rows import collect
+from safa.report.table_files import write_tables
+from safa.report.table_formats import as_text, tables_of
+from safa.runtime.command_line import Parser
+from safa.runtime.errors import UserError, reported
 
 
 def flags():

@@ -7,11 +7,10 @@ on, --epochs 10 for instance; its --help explains them. On one machine, with all
 Exit code 0: all rows are finished; 1: some failed, which are named; 2: wrong flags or data.
 """
 
-from runtime.errors import reported
-
 import sys
 
-from launch.reproduction import reproduce
+from safa.launch.reproduction import reproduce
+from safa.runtime.errors import reported
 
 if __name__ == "__main__":
     with reported():

@@ -1,11 +1,10 @@
 """The networks: two branches from images to descriptors, each a backbone and an aggregation (paper, section 3)."""
 
-from runtime import backend  # noqa: F401
-
 import keras
 from keras import ops
 
-from settings import AGGREGATIONS, BACKBONES, part
+from safa.runtime import backend  # noqa: F401
+from safa.settings import AGGREGATIONS, BACKBONES, part
 
 NORM_EPSILON = 1e-12  # of the squared norm, TensorFlow's l2_normalize
 # Keras's dtype policies of the convolutions

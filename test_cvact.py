@@ -3,10 +3,9 @@
 Prints a table and writes Result/CVACT/<network_type>_polar_<0|1>.json (Result/CVACT_test/... with --split test).
 """
 
-from runtime.errors import reported
-
-from datasets.cvact import CVACT, CVACTTest
-from launch import launch_testing
+from safa.datasets.cvact import CVACT, CVACTTest
+from safa.launch import launch_testing
+from safa.runtime.errors import reported
 
 if __name__ == "__main__":
     with reported():

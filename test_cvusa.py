@@ -3,10 +3,9 @@
 Prints a table and writes Result/CVUSA/<network_type>_polar_<0|1>.json.
 """
 
-from runtime.errors import reported
-
-from datasets.cvusa import CVUSA
-from launch import launch_testing
+from safa.datasets.cvusa import CVUSA
+from safa.launch import launch_testing
+from safa.runtime.errors import reported
 
 if __name__ == "__main__":
     with reported():

@@ -5,10 +5,9 @@ in Model/CVUSA/<network_type>/polar_<0|1>/. The same command again goes on from 
 machine are used automatically; set TF_CONFIG for several machines (docs/training.md).
 """
 
-from runtime.errors import reported
-
-from datasets.cvusa import CVUSA
-from launch import launch_training
+from safa.datasets.cvusa import CVUSA
+from safa.launch import launch_training
+from safa.runtime.errors import reported
 
 if __name__ == "__main__":
     with reported():

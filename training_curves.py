@@ -1,13 +1,12 @@
 """Draw loss and recall over the epochs of one or several training runs, finished or not, from their CSV files."""
 
-from runtime.command_line import Parser, check_output
-from runtime.errors import UserError, first_few, reported
-from runtime.files import write_whole
-
 import os
 
-from report.charts import training_curves
-from report.epoch_lines import find_runs, read_lines
+from safa.report.charts import training_curves
+from safa.report.epoch_lines import find_runs, read_lines
+from safa.runtime.command_line import Parser, check_output
+from safa.runtime.errors import UserError, first_few, reported
+from safa.runtime.files import write_whole
 
 
 def flags():

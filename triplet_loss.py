@@ -1,8 +1,8 @@
 """The weighted soft-margin triplet loss over all pairs of a batch (paper, section 3.3; Hu et al. 2018)."""
 
-from runtime import backend  # noqa: F401
-
 from keras import ops
+
+from safa.runtime import backend  # noqa: F401
 
 LOSS_WEIGHT = 10.0  # the paper's alpha
 

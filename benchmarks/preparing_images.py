@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from PIL import Image  # matplotlib brings it
 
-from datasets.image_files import decode_image
-from datasets.preparation import PNG
 from polar_transform import min_max_stretch, polar_transform, sample_coordinates
+from safa.datasets.image_files import decode_image
+from safa.datasets.preparation import PNG
 
 
 def plain_polar_transform(tile):

@@ -9,8 +9,8 @@ import time
 
 import numpy as np
 
-from datasets.positions import within
-from retrieval.search import search
+from safa.datasets.positions import within
+from safa.retrieval.search import search
 
 METRES_APART = 4.0  # mean distance of a place to its neighbour, so some lie within 5 m
 

@@ -4,8 +4,6 @@ Also: seconds and memory for a list of a million rows.
 Run from the repository's root: python -m benchmarks.reading_pairs
 """
 
-from runtime.worker_pool import available_cores
-
 import argparse
 import os
 import resource
@@ -15,11 +13,12 @@ import time
 import cv2
 import numpy as np
 
-from datasets.cvusa import CVUSA
-from datasets.dataset import POLAR, Pairs
-from datasets.image_cache import make_caches
-from datasets.preparation import PNG
 from input_data import batches
+from safa.datasets.cvusa import CVUSA
+from safa.datasets.dataset import POLAR, Pairs
+from safa.datasets.image_cache import make_caches
+from safa.datasets.preparation import PNG
+from safa.runtime.worker_pool import available_cores
 
 SHAPE = 112, 616
 GFLOP_PAIR = 254  # of a training step

@@ -12,7 +12,7 @@ import time
 import cv2
 import numpy as np
 
-from datasets.image_files import write_image
+from safa.datasets.image_files import write_image
 from toy_town import dataset as toy_world
 from toy_town.views import _leaves, panorama_view, random_look, render_aerial, render_panorama
 

@@ -41,12 +41,12 @@ def shortest(function, repeats=3):
 
 def plain_seconds(precision, batch_size):
     """Seconds a pair, forward and step, of the network written plainly."""
-    from runtime import backend  # noqa: F401
-
     import keras
     import numpy as np
     import tensorflow as tf
     from keras import layers
+
+    from safa.runtime import backend  # noqa: F401
 
     keras.mixed_precision.set_global_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
 
@@ -98,18 +98,17 @@ def plain_seconds(precision, batch_size):
 
 
 def measure(precision, batch_size, micro_batch, plain):
-    from runtime import backend
-
     import cv2
     import numpy as np
     import tensorflow as tf
 
-    from datasets.cvusa import CVUSA
-    from datasets.dataset import POLAR, Pairs
     from input_data import Batch, batches
-    from settings import NetworkConfig, TrainingConfig
+    from safa.datasets.cvusa import CVUSA
+    from safa.datasets.dataset import POLAR, Pairs
+    from safa.runtime import backend
+    from safa.settings import NetworkConfig, TrainingConfig
+    from safa.training.step import adam, batch_loss, training_step
     from spatial_net import network
-    from training.step import adam, batch_loss, training_step
 
     backend.compute_in(precision)
     dtype = "bfloat16" if precision == "bfloat16" else "float32"
@@ -179,9 +178,9 @@ def measure(precision, batch_size, micro_batch, plain):
 
 
 def _has_bfloat16():
-    from runtime import backend
-
     import tensorflow as tf
+
+    from safa.runtime import backend
 
     has = bool(tf.config.list_physical_devices("GPU")) or backend.cpu_has_bfloat16()
     if not has:

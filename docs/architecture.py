@@ -3,18 +3,18 @@
 Run from the repository's root: python -m docs.architecture
 """
 
-from runtime import backend  # noqa: F401
-
 import os
 
 import cv2
 import matplotlib
 
+from safa.runtime import backend  # noqa: F401
+
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.patches import FancyBboxPatch
 
-from settings import NetworkConfig
+from safa.settings import NetworkConfig
 from spatial_net import network
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))

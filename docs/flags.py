@@ -10,11 +10,11 @@ import recall_tables
 import toy_town.dataset
 import toy_town.district
 import training_curves
-from datasets.cvact import CVACT, CVACTTest
-from datasets.cvusa import CVUSA
-from launch import testing_parser, training_parser
-from launch.localization import localization_parser
-from launch.reproduction import reproduction_parser
+from safa.datasets.cvact import CVACT, CVACTTest
+from safa.datasets.cvusa import CVUSA
+from safa.launch import testing_parser, training_parser
+from safa.launch.localization import localization_parser
+from safa.launch.reproduction import reproduction_parser
 
 PAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "flags.md")
 HEAD = """# Flags

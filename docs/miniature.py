@@ -4,9 +4,6 @@ python -m docs.miniature shuffle DATA TARGET: CVUSA's toy town with panoramas th
 python -m docs.miniature page FOLDER: the page and its curves.
 """
 
-from runtime.files import write_whole
-from runtime.worker_pool import available_cores
-
 import argparse
 import csv
 import datetime
@@ -19,11 +16,13 @@ import shutil
 import statistics
 import tempfile
 
-from datasets.cvusa import CVUSA
-from report.curves import draw_curves
-from report.result_file import find_results
-from report.rows import collect
-from report.table_formats import as_markdown, tables_of
+from safa.datasets.cvusa import CVUSA
+from safa.report.curves import draw_curves
+from safa.report.result_file import find_results
+from safa.report.rows import collect
+from safa.report.table_formats import as_markdown, tables_of
+from safa.runtime.files import write_whole
+from safa.runtime.worker_pool import available_cores
 
 DOCS = os.path.dirname(os.path.abspath(__file__))
 CONTROLS = {"shuffled": "trained on panoramas of other places", "untrained": "untrained"}

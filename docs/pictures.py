@@ -4,8 +4,6 @@ Run by `make pictures`, after the demo's test drew figures: python -m docs.pictu
 Run by `make localize-picture`, after its demo: python -m docs.pictures localisation FOLDER
 """
 
-from runtime.files import write_whole
-
 import dataclasses
 import io
 import os
@@ -14,15 +12,16 @@ import sys
 import cv2
 from PIL import Image  # matplotlib brings it
 
-from localization.answer_page import answer_panel
-from localization.located_files import read_located_files
-from localization.panorama import panorama_of
-from localization.places import QueryConfig
-from localization.tile_map import BEST, Mark, TileMap
 from localize import Index
-from report.canvas import Canvas, fitted
-from report.charts import training_curves
-from report.epoch_lines import read_lines
+from safa.localization.answer_page import answer_panel
+from safa.localization.located_files import read_located_files
+from safa.localization.panorama import panorama_of
+from safa.localization.places import QueryConfig
+from safa.localization.tile_map import BEST, Mark, TileMap
+from safa.report.canvas import Canvas, fitted
+from safa.report.charts import training_curves
+from safa.report.epoch_lines import read_lines
+from safa.runtime.files import write_whole
 from toy_town.district import DRIVE_METRES
 
 DOCS = os.path.dirname(os.path.abspath(__file__))

@@ -10,10 +10,10 @@ import pytest
 import scipy.io
 from conftest import run, succeeds
 
-from datasets.cvact import CVACT
-from datasets.cvusa import CVUSA
-from datasets.dataset import Pairs
-from datasets.orientation import HALF_TURN, orientation
+from safa.datasets.cvact import CVACT
+from safa.datasets.cvusa import CVUSA
+from safa.datasets.dataset import Pairs
+from safa.datasets.orientation import HALF_TURN, orientation
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,5 @@
 """Checkpoints survive odd names, odd files, kills and full disks; what cannot be used is said in one line."""
 
-from runtime import backend  # noqa: F401
-from runtime.distribution import Distribution
-from runtime.errors import UserError
-
 import dataclasses
 import json
 import os
@@ -18,16 +14,19 @@ import tensorflow as tf
 from conftest import start
 
 import convert_weights
-from report.epoch_lines import read_lines
-from settings import NetworkConfig, TrainingConfig
+from safa.report.epoch_lines import read_lines
+from safa.runtime import backend  # noqa: F401
+from safa.runtime.distribution import Distribution
+from safa.runtime.errors import UserError
+from safa.settings import NetworkConfig, TrainingConfig
+from safa.training.checkpoint_files import find_checkpoint, use_checkpoint
+from safa.training.checkpoints import RunCheckpoints
+from safa.training.log import TrainingLog
+from safa.training.pickled_arrays import vgg16_npy
+from safa.training.run_folder import RunNote, RunPaths, read_note
+from safa.training.step import adam
+from safa.training.weights import Averages, load_weights
 from spatial_net import network
-from training.checkpoint_files import find_checkpoint, use_checkpoint
-from training.checkpoints import RunCheckpoints
-from training.log import TrainingLog
-from training.pickled_arrays import vgg16_npy
-from training.run_folder import RunNote, RunPaths, read_note
-from training.step import adam
-from training.weights import Averages, load_weights
 
 CONFIG = NetworkConfig("SAFA_1", 1, 32, 64, 64, 1 / 64)
 FLAGS = [f"--{name}={value}" for name, value in dataclasses.asdict(CONFIG).items() if name != "polar"]

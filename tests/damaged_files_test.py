@@ -1,7 +1,5 @@
 """Some hundred damaged files: each is refused by name, or read as what it is; none crashes, hangs or half-loads."""
 
-from runtime.errors import UserError
-
 import contextlib
 import os
 import struct
@@ -16,12 +14,13 @@ import scipy.io
 import simplejpeg
 from mutations import mutated
 
-from datasets.cvact import CVACT
-from datasets.cvusa import CVUSA
-from datasets.file_checks import check_files
-from datasets.image_cache import disk_cache
-from datasets.image_files import ImageError, image_size, read_image, read_input
-from datasets.preparation import polar_maps_are_stretched
+from safa.datasets.cvact import CVACT
+from safa.datasets.cvusa import CVUSA
+from safa.datasets.file_checks import check_files
+from safa.datasets.image_cache import disk_cache
+from safa.datasets.image_files import ImageError, image_size, read_image, read_input
+from safa.datasets.preparation import polar_maps_are_stretched
+from safa.runtime.errors import UserError
 from toy_town import dataset as toy_world
 
 PHOTO = cv2.resize(np.random.default_rng(0).integers(0, 256, (20, 40, 3), np.uint8), (320, 160), interpolation=cv2.INTER_CUBIC)

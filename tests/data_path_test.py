@@ -1,7 +1,5 @@
 """Data as users have it: other folders, other separators, two runs at once, a full disk, caches."""
 
-from runtime.errors import UserError
-
 import csv
 import os
 import platform
@@ -14,11 +12,12 @@ import numpy as np
 import pytest
 from conftest import ROOT, TINY, complains, run, start, succeeds
 
-from datasets import image_cache
-from datasets.cvact import CVACT
-from datasets.cvusa import CVUSA
-from datasets.image_files import read_input
 from input_data import batches
+from safa.datasets import image_cache
+from safa.datasets.cvact import CVACT
+from safa.datasets.cvusa import CVUSA
+from safa.datasets.image_files import read_input
+from safa.runtime.errors import UserError
 
 SHAPES = (32, 128), (32, 128)
 

@@ -1,8 +1,5 @@
 """Preparation, run as a user does: the published pixels, whole files only, and nothing mixed or lost."""
 
-from runtime.errors import UserError
-from runtime.files import partial_path, remove_abandoned
-
 import errno
 import json
 import os
@@ -22,8 +19,10 @@ from golden import recipe
 from golden_numbers import GOLDEN
 
 import data_preparation
-from datasets import image_files, preparation
-from datasets.preparation import polar_maps_are_stretched, street_view
+from safa.datasets import image_files, preparation
+from safa.datasets.preparation import polar_maps_are_stretched, street_view
+from safa.runtime.errors import UserError
+from safa.runtime.files import partial_path, remove_abandoned
 
 
 def contents(folder):

@@ -12,9 +12,9 @@ import pytest
 import scipy.io
 from conftest import TINY, complains, start, succeeds
 
-from retrieval import descriptor_files
-from retrieval.descriptor_files import open_descriptor_files
-from retrieval.saved_descriptors import save_mat
+from safa.retrieval import descriptor_files
+from safa.retrieval.descriptor_files import open_descriptor_files
+from safa.retrieval.saved_descriptors import save_mat
 
 FLAGS = {"network_type": "SAFA_2", "result_dir": "R", "batch_size": 2}
 RESULT, FOLDER = "R/CVUSA/SAFA_2_polar_1.json", "R/CVUSA/SAFA_2_polar_1.descriptors"

@@ -1,9 +1,5 @@
 """However a batch is spread, over devices, processes or parts, it trains the same network."""
 
-from runtime import backend
-from runtime.distribution import Distribution
-from runtime.errors import UserError
-
 import csv
 import json
 import os
@@ -15,7 +11,10 @@ import numpy as np
 import pytest
 from conftest import ROOT, SMALL, complains, start, succeeds
 
-from datasets.cvact import CVACT
+from safa.datasets.cvact import CVACT
+from safa.runtime import backend
+from safa.runtime.distribution import Distribution
+from safa.runtime.errors import UserError
 
 # 12 steps with dropout at the paper's rate. Narrower networks and higher rates amplify rounding: where it turns a ReLU
 # or the choice of a pooling, Adam takes another step of full size.

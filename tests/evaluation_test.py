@@ -1,22 +1,21 @@
 """What is reported of a search: one pass as two, turns, devices, intervals, metres, directions."""
 
-from runtime.errors import UserError
-
 import dataclasses
 
 import numpy as np
 import pytest
 from golden_numbers import GOLDEN
 
-from datasets.dataset import Pairs
-from datasets.positions import count_within, within
-from report.result_file import pack, unpack
-from retrieval import search as search_module
-from retrieval.confidence import paired_difference, recall_interval
-from retrieval.device_products import products_on
-from retrieval.evaluation import evaluate, recalls
-from retrieval.search import best_turns, search
-from retrieval.task import AERIAL_TO_GROUND, task_of
+from safa.datasets.dataset import Pairs
+from safa.datasets.positions import count_within, within
+from safa.report.result_file import pack, unpack
+from safa.retrieval import search as search_module
+from safa.retrieval.confidence import paired_difference, recall_interval
+from safa.retrieval.device_products import products_on
+from safa.retrieval.evaluation import evaluate, recalls
+from safa.retrieval.search import best_turns, search
+from safa.retrieval.task import AERIAL_TO_GROUND, task_of
+from safa.runtime.errors import UserError
 
 
 def unit(rows):

@@ -1,7 +1,5 @@
 """Pictures say what the numbers say."""
 
-from runtime.errors import UserError
-
 import json
 import os
 import re
@@ -14,27 +12,28 @@ from browser import needs_browser, opened
 from conftest import SMALL, complains, run, succeeds
 
 import check_data
-import report.figures
-from datasets.cvusa import CVUSA
-from datasets.findings import Finding
-from datasets.panorama_views import PanoramaView
-from launch.page import recall_section, shown_queries
 from polar_transform import polar_transform, sample_coordinates, tile_of_polar
-from report.attention_panels import GAP as ATTENTION_GAP
-from report.attention_panels import ROW, spread_over
-from report.canvas import BLUE, GREEN, RED, Canvas
-from report.charts import place_map
-from report.figures import FigureSource
-from report.page import Section, Table, write_page
-from report.published import Published
-from report.retrieval_panels import CAPTION, CELL, FRAME, GAP, SHOWN, SIDE, WIDTH, Shown, contact_sheet, retrieval_panel
-from report.suspicious_pairs import pair_card
-from retrieval.attention import branch_maps
-from retrieval.descriptors import VIEWS
-from retrieval.margins import margins
-from retrieval.search import search
-from retrieval.task import Task, task_of
-from settings import NetworkConfig
+from safa.datasets.cvusa import CVUSA
+from safa.datasets.findings import Finding
+from safa.datasets.panorama_views import PanoramaView
+from safa.launch.page import recall_section, shown_queries
+from safa.report import figures
+from safa.report.attention_panels import GAP as ATTENTION_GAP
+from safa.report.attention_panels import ROW, spread_over
+from safa.report.canvas import BLUE, GREEN, RED, Canvas
+from safa.report.charts import place_map
+from safa.report.figures import FigureSource
+from safa.report.page import Section, Table, write_page
+from safa.report.published import Published
+from safa.report.retrieval_panels import CAPTION, CELL, FRAME, GAP, SHOWN, SIDE, WIDTH, Shown, contact_sheet, retrieval_panel
+from safa.report.suspicious_pairs import pair_card
+from safa.retrieval.attention import branch_maps
+from safa.retrieval.descriptors import VIEWS
+from safa.retrieval.margins import margins
+from safa.retrieval.search import search
+from safa.retrieval.task import Task, task_of
+from safa.runtime.errors import UserError
+from safa.settings import NetworkConfig
 from spatial_net import branches, network
 from VGG import MEAN_BGR
 
@@ -98,19 +97,19 @@ def test_text_that_no_font_has_is_drawn_nevertheless():
 
 
 def test_many_figures_are_written_one_at_a_time_and_the_contact_sheet_stays_small(tmp_path, monkeypatch):
-    count = report.figures.MOST_ON_SHEET + 3
+    count = figures.MOST_ON_SHEET + 3
 
     def panels(tested, rows):
         for number, row in enumerate(rows):
             assert len(list(tmp_path.glob("0*.png"))) == number
             yield np.full((60, WIDTH, 3), row, np.uint8)
 
-    monkeypatch.setattr(report.figures, "retrieval_panels", panels)
+    monkeypatch.setattr(figures, "retrieval_panels", panels)
     (tmp_path / "007_earlier.png").write_bytes(b"of an earlier test")
     (tmp_path / "mine.png").write_bytes(b"")
     task = Task([str(row) for row in range(count)], np.arange(count), np.arange(count))
     tested = FigureSource(None, task, "ground_to_aerial", None, None, None, 128)
-    paths = report.figures.draw_retrievals(str(tmp_path), tested, range(count))
+    paths = figures.draw_retrievals(str(tmp_path), tested, range(count))
     assert {path.name for path in tmp_path.iterdir()} == {os.path.basename(path) for path in paths} | {"mine.png"}
     first = [np.full((60, WIDTH, 3), row, np.uint8) for row in range(count - 3)]
     assert cv2.imread(str(tmp_path / "contact_sheet.png")).shape == contact_sheet(first).shape

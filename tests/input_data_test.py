@@ -1,7 +1,5 @@
 """Pairs and batches hold what the files hold, or nothing."""
 
-from runtime.errors import UserError
-
 import dataclasses
 import os
 import threading
@@ -11,13 +9,14 @@ import numpy as np
 import pytest
 import scipy.io
 
-from datasets.cvact import CVACT
-from datasets.cvusa import CVUSA
-from datasets.dataset import AERIAL, POLAR
-from datasets.file_checks import check_files
-from datasets.image_files import ImageError, image_size, read_image
-from datasets.preparation import polar_map
 from input_data import batches, epoch_order
+from safa.datasets.cvact import CVACT
+from safa.datasets.cvusa import CVUSA
+from safa.datasets.dataset import AERIAL, POLAR
+from safa.datasets.file_checks import check_files
+from safa.datasets.image_files import ImageError, image_size, read_image
+from safa.datasets.preparation import polar_map
+from safa.runtime.errors import UserError
 
 SHAPE = 112, 616
 

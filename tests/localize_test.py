@@ -35,9 +35,9 @@ def write_lists(folder):
 @pytest.fixture(scope="module")
 def made(towns, tmp_path_factory):
     """A folder with a network, lists, and an index of all tiles. Not to be changed."""
-    from settings import NetworkConfig
+    from safa.settings import NetworkConfig
+    from safa.training.weights import write_keras_weights
     from spatial_net import network
-    from training.weights import write_keras_weights
 
     folder = tmp_path_factory.mktemp("localized")
     os.symlink(towns / "Data", folder / "Data")
@@ -221,8 +221,8 @@ def test_a_page_that_cannot_be_written_is_a_line_after_the_answers(made, tmp_pat
 
 
 def test_a_map_shows_the_tiles_where_they_are_and_marks_on_them(made):
-    from localization.tile_map import BEST, MARK, Mark, TileMap
     from localize import Index
+    from safa.localization.tile_map import BEST, MARK, Mark, TileMap
 
     index = Index(str(made / "index"))
     drawn = TileMap(index)

@@ -1,7 +1,5 @@
 """Networks, losses, gradients and Adam steps give the numbers of the published code."""
 
-from runtime import backend  # noqa: F401
-
 import keras
 import numpy as np
 import pytest
@@ -10,10 +8,11 @@ from golden import recipe
 from golden_numbers import GOLDEN, NETWORKS
 
 from input_data import Batch
-from retrieval.cost import network_cost
-from settings import OUTPUT_STRIDE, NetworkConfig, TrainingConfig
+from safa.retrieval.cost import network_cost
+from safa.runtime import backend  # noqa: F401
+from safa.settings import OUTPUT_STRIDE, NetworkConfig, TrainingConfig
+from safa.training.step import adam, batch_loss, training_step
 from spatial_net import SpatialAwareEmbedding, network
-from training.step import adam, batch_loss, training_step
 from triplet_loss import far_apart, triplet_loss
 from VGG import Dropout
 

@@ -4,11 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.cvusa import CVUSA
-from datasets.image_files import read_input
-from datasets.pair_augmentation import AugmentedPairs, PairAugmentation
 from input_data import batches
 from polar_transform import polar_transform
+from safa.datasets.cvusa import CVUSA
+from safa.datasets.image_files import read_input
+from safa.datasets.pair_augmentation import AugmentedPairs, PairAugmentation
 
 SHAPES = ((32, 128), (32, 128))
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from conftest import TINY, complains, succeeds
 
-from datasets.cvusa import CVUSA
-from datasets.image_files import read_input
-from datasets.panorama_views import PanoramaView, kept_columns
 from input_data import batches, image_batches, images_of
-from settings import NetworkConfig
+from safa.datasets.cvusa import CVUSA
+from safa.datasets.image_files import read_input
+from safa.datasets.panorama_views import PanoramaView, kept_columns
+from safa.settings import NetworkConfig
 from spatial_net import branches, network
 from VGG import MEAN_BGR
 

@@ -1,7 +1,5 @@
 """A vgg16.npy gives its arrays, whoever wrote it, and a hostile one gives a line: no code, no pointers, no memory."""
 
-from runtime.errors import UserError
-
 import io
 import os
 import pickle
@@ -10,7 +8,8 @@ import numpy as np
 import pytest
 from conftest import ROOT, start
 
-from training.initial_weights import vgg16_npy
+from safa.runtime.errors import UserError
+from safa.training.initial_weights import vgg16_npy
 
 ARRAYS = {
     "conv1_1": [np.asfortranarray(np.arange(108, dtype=np.float32).reshape(3, 3, 3, 4)), np.ones(4, np.float32)],

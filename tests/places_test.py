@@ -1,7 +1,5 @@
 """From descriptors to places: search, merging, drives, calibration, and what panoramas look like to the network."""
 
-from runtime.errors import UserError
-
 import itertools
 import json
 import sys
@@ -12,15 +10,16 @@ import pytest
 from PIL import Image
 from scipy.spatial import cKDTree
 
-from localization.answers import as_csv, as_geojson, as_json
-from localization.approximate import ApproximateSearch, write_approximate
-from localization.calibration import fit_calibration, read_calibrations, write_calibration
-from localization.drive import LOST, PER_SIMILARITY, smoothed
-from localization.panorama import Panorama, panorama_of, read_canvas, turned
-from localization.photo_tags import tagged_heading, tagged_position
-from localization.places import Answer, Place, QueryConfig, distinct_places, margin_of
-from localization.projection import fit_projection
-from localization.similarities import nearest, similarities
+from safa.localization.answers import as_csv, as_geojson, as_json
+from safa.localization.approximate import ApproximateSearch, write_approximate
+from safa.localization.calibration import fit_calibration, read_calibrations, write_calibration
+from safa.localization.drive import LOST, PER_SIMILARITY, smoothed
+from safa.localization.panorama import Panorama, panorama_of, read_canvas, turned
+from safa.localization.photo_tags import tagged_heading, tagged_position
+from safa.localization.places import Answer, Place, QueryConfig, distinct_places, margin_of
+from safa.localization.projection import fit_projection
+from safa.localization.similarities import nearest, similarities
+from safa.runtime.errors import UserError
 from VGG import MEAN_BGR
 
 RNG = np.random.default_rng(0)
@@ -39,7 +38,7 @@ def test_similarities_are_the_best_turns_products_whatever_the_blocks(monkeypatc
     descriptors, queries = unit(RNG.standard_normal((101, 16))).astype(dtype), unit(RNG.standard_normal((5, turns, 16)))
     products = np.einsum("qtd,nd->qtn", queries, descriptors.astype(np.float32))
     for block_bytes in (4 * 16 * 10, 2**26):
-        monkeypatch.setattr("localization.similarities.BLOCK_BYTES", block_bytes)
+        monkeypatch.setattr("safa.localization.similarities.BLOCK_BYTES", block_bytes)
         found, turn = similarities(descriptors, queries)
         np.testing.assert_allclose(found, products.max(axis=1), atol=1e-6)
         np.testing.assert_array_equal(turn, products.argmax(axis=1))

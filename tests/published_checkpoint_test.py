@@ -1,8 +1,5 @@
 """The authors' checkpoints load, continue, and convert both ways, and what is none is named."""
 
-from runtime import backend  # noqa: F401
-from runtime.errors import UserError
-
 import os
 import shutil
 import zipfile
@@ -16,12 +13,14 @@ from conftest import SMALL, complains, succeeds
 from golden import recipe
 from golden_numbers import GOLDEN
 
-from settings import NetworkConfig
+from safa.runtime import backend  # noqa: F401
+from safa.runtime.errors import UserError
+from safa.settings import NetworkConfig
+from safa.training import checkpoint_files, published_checkpoint
+from safa.training.initial_weights import continue_published, initialise
+from safa.training.run import adam
+from safa.training.weights import load_weights, network_variables
 from spatial_net import network
-from training import checkpoint_files, published_checkpoint
-from training.initial_weights import continue_published, initialise
-from training.run import adam
-from training.weights import load_weights, network_variables
 
 SIZES = ["--height", "32", "--width", "128", "--aerial_size", "64", "--width_multiplier", "0.05"]
 CONFIG = NetworkConfig("SAFA_2", 1, 32, 128, 64, 0.05)

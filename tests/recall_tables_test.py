@@ -1,7 +1,5 @@
 """Tables and curves of result files, and what is left out of them."""
 
-from runtime.errors import UserError
-
 import json
 import os
 import re
@@ -12,14 +10,15 @@ import pytest
 from conftest import complains, succeeds
 
 from recall import reported_k
-from report.comparison import compare
-from report.curves import read_recalls, recall_figure
-from report.epoch_lines import find_runs
-from report.published import OTHERS, PUBLISHED
-from report.result_file import find_results, pack, read_result, write_result
-from report.rows import collect
-from report.table_formats import Table, as_csv, as_latex, as_markdown, as_text, tables_of
-from retrieval.confidence import recall_interval
+from safa.report.comparison import compare
+from safa.report.curves import read_recalls, recall_figure
+from safa.report.epoch_lines import find_runs
+from safa.report.published import OTHERS, PUBLISHED
+from safa.report.result_file import find_results, pack, read_result, write_result
+from safa.report.rows import collect
+from safa.report.table_formats import Table, as_csv, as_latex, as_markdown, as_text, tables_of
+from safa.retrieval.confidence import recall_interval
+from safa.runtime.errors import UserError
 
 
 def write(path, ranks, references=None, **changes):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from golden_numbers import GOLDEN
 
-from datasets.positions import within
 from recall import one_percent, recall_at, recall_curve, reported_recalls
-from retrieval import search as search_module
-from retrieval.search import search
+from safa.datasets.positions import within
+from safa.retrieval import search as search_module
+from safa.retrieval.search import search
 
 NUMBERS = np.load(GOLDEN / "recall.npz")
 

@@ -13,11 +13,11 @@ import time
 import pytest
 from conftest import SMALL, complains, run, start, succeeds
 
-from launch import reproduction
-from launch.table_runs import Run
-from report.epoch_lines import COLUMNS
-from settings import NetworkConfig, Settings, TrainingConfig
-from training.run_folder import run_paths
+from safa.launch import reproduction
+from safa.launch.table_runs import Run
+from safa.report.epoch_lines import COLUMNS
+from safa.settings import NetworkConfig, Settings, TrainingConfig
+from safa.training.run_folder import run_paths
 
 # Two rows of two epochs, whose bits are the same in every run.
 FLAGS = SMALL | {"dataset": "cvusa", "rows": "VGG_gp,SAFA_1", "polar": 1, "epochs": 2, "deterministic": True, "save_every": 1}

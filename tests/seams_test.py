@@ -10,7 +10,7 @@ from conftest import TINY, complains, succeeds
 
 from docs import flags
 from recall import reported_recalls
-from retrieval.search import search
+from safa.retrieval.search import search
 
 PARTS = "tests/programs/other_parts.py"
 DATASET = "tests/programs/third_dataset.py"

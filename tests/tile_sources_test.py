@@ -1,7 +1,5 @@
 """Tiles from lists, rasters and map tiles show the right ground, north up, at the right position."""
 
-from runtime.errors import UserError
-
 import functools
 import os
 import sys
@@ -12,9 +10,17 @@ import pyproj
 import pytest
 import rasterio
 
-from localization.coordinates import LocalFrame, marks_of, mercator_pixels, mercator_positions, mercator_resolution, wgs84_of
-from localization.located_files import read_located_files
-from localization.tile_source import Cut, open_tile_source
+from safa.localization.coordinates import (
+    LocalFrame,
+    marks_of,
+    mercator_pixels,
+    mercator_positions,
+    mercator_resolution,
+    wgs84_of,
+)
+from safa.localization.located_files import read_located_files
+from safa.localization.tile_source import Cut, open_tile_source
+from safa.runtime.errors import UserError
 
 UTM = 32755
 CORNER = (693000.0, 6090000.0)  # a grid's north is 1.2 degrees from true north there

@@ -1,7 +1,5 @@
 """The toy town: its two views agree about where things are, and its files are those of CVUSA and CVACT."""
 
-from runtime.errors import UserError
-
 import csv
 import dataclasses
 import json
@@ -18,7 +16,8 @@ import rasterio
 import scipy.io
 from conftest import ROOT, command_of
 
-from localization.located_files import read_located_files
+from safa.localization.located_files import read_located_files
+from safa.runtime.errors import UserError
 from toy_town import dataset as toy_world
 from toy_town import district
 from toy_town.layout import Town

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from conftest import complains, succeeds
 
-from report.epoch_lines import write_lines
+from safa.report.epoch_lines import write_lines
 
 BLUE, ORANGE = (31, 119, 180), (255, 127, 14)  # of Matplotlib's first two lines
 

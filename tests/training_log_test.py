@@ -1,8 +1,8 @@
 """The CSV file of a run's epochs."""
 
-from report.epoch_lines import read_lines
-from training.log import TrainingLog
-from training.run_folder import RunPaths
+from safa.report.epoch_lines import read_lines
+from safa.training.log import TrainingLog
+from safa.training.run_folder import RunPaths
 
 
 def test_two_runs_that_share_a_csv_file_lose_no_line(tmp_path):

@@ -1,15 +1,14 @@
 """The parts of a training step: dropout's masks, precision, learning rate."""
 
-from runtime import backend  # noqa: F401
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from input_data import Batch
-from settings import NetworkConfig, TrainingConfig
+from safa.runtime import backend  # noqa: F401
+from safa.settings import NetworkConfig, TrainingConfig
+from safa.training.step import adam, batch_loss, learning_rate_schedule, training_step
 from spatial_net import network
-from training.step import adam, batch_loss, learning_rate_schedule, training_step
 from VGG import Dropout
 
 SMALL = NetworkConfig("SAFA_2", 1, 32, 128, 64, 1 / 16)

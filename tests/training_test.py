@@ -12,7 +12,7 @@ import scipy.io
 from conftest import TINY, complains, run, start_anew, succeeds
 
 from recall import reported_recalls
-from retrieval.search import search
+from safa.retrieval.search import search
 
 
 def lines(path):

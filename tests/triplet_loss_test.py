@@ -1,11 +1,10 @@
 """The loss is the method's, and stays finite where its formula as written overflows."""
 
-from runtime import backend  # noqa: F401
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from safa.runtime import backend  # noqa: F401
 from triplet_loss import far_apart, triplet_loss
 
 

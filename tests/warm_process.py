@@ -136,7 +136,7 @@ def _become(root, streams, script, arguments, cwd, environment):
         os.close(stream)
     sys.argv = [os.path.join(root, script), *arguments]
     sys.path[0] = root
-    import settings
+    from safa import settings
 
     settings.BACKBONES["tiny"] = "tests.programs.other_parts:small"  # conftest.TINY
     code = 0

@@ -1,7 +1,5 @@
 """The gradient by a convolution's kernel is TensorFlow's, however a batch is parted."""
 
-from runtime import backend, weight_gradient
-
 import h5py
 import keras
 import numpy as np
@@ -9,7 +7,8 @@ import pytest
 import tensorflow as tf
 
 import VGG
-from settings import NetworkConfig
+from safa.runtime import backend, weight_gradient
+from safa.settings import NetworkConfig
 from spatial_net import network
 from triplet_loss import triplet_loss
 

@@ -1,7 +1,6 @@
 """python -m toy_town: see `toy_town.dataset`."""
 
-from runtime.errors import reported
-
+from safa.runtime.errors import reported
 from toy_town.dataset import main
 
 if __name__ == "__main__":

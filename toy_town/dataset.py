@@ -6,11 +6,6 @@ layout tells places apart. A run that was stopped goes on with the same command;
 the settings only.
 """
 
-from runtime.command_line import WORKERS, Parser, at_least
-from runtime.errors import UserError
-from runtime.files import PARTIAL, ordinary, remove_abandoned, write_whole
-from runtime.worker_pool import available_cores, worker_map
-
 import argparse
 import base64
 import dataclasses
@@ -25,7 +20,11 @@ import numpy as np
 import scipy.io
 from tqdm import tqdm
 
-from datasets.image_files import same_ratio, write_image
+from safa.datasets.image_files import same_ratio, write_image
+from safa.runtime.command_line import WORKERS, Parser, at_least
+from safa.runtime.errors import UserError
+from safa.runtime.files import PARTIAL, ordinary, remove_abandoned, write_whole
+from safa.runtime.worker_pool import available_cores, worker_map
 from toy_town.layout import Town
 from toy_town.materials import CELL
 from toy_town.scene import RANGE

@@ -5,17 +5,16 @@ calibration.csv of the district, drive.csv along a road, and elsewhere.csv of an
 by a heading of its own. The town and its seed are those of `python -m toy_town`, in a part that no training place lies in.
 """
 
-from runtime.command_line import Parser, at_least
-from runtime.errors import UserError, reported
-from runtime.files import partial_path, write_whole
-
 import itertools
 import math
 import os
 
 import numpy as np
 
-from datasets.image_files import write_image
+from safa.datasets.image_files import write_image
+from safa.runtime.command_line import Parser, at_least
+from safa.runtime.errors import UserError, reported
+from safa.runtime.files import partial_path, write_whole
 from toy_town.dataset import JPEG
 from toy_town.layout import Town
 from toy_town.materials import CELL

@@ -1,11 +1,10 @@
 """Converts "c" to two targets while no file may grow beyond 20 kB; prints the exit codes. Arguments: further flags."""
 
-from runtime import errors
-
 import resource
 import sys
 
 import convert_weights
+from safa.runtime import errors
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 for target in ("a.weights.h5", "b.ckpt"):

@@ -1,11 +1,11 @@
 """Runs a script of the project while its own files find a disk of some bytes. Arguments: the bytes, then the command line."""
 
-from runtime import files
-
 import builtins
 import errno
 import runpy
 import sys
+
+from safa.runtime import files
 
 
 class File:

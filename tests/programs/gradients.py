@@ -1,16 +1,15 @@
 """Compares the gradients of a whole batch on one device with those of its parts, and of parts on two devices."""
 
-from runtime import backend  # noqa: F401
-from runtime.distribution import Distribution
-
 import keras
 import numpy as np
 import tensorflow as tf
 
 from input_data import Batch
-from settings import NetworkConfig, TrainingConfig
+from safa.runtime import backend  # noqa: F401
+from safa.runtime.distribution import Distribution
+from safa.settings import NetworkConfig, TrainingConfig
+from safa.training.step import batch_loss, training_step
 from spatial_net import network
-from training.step import batch_loss, training_step
 
 two_devices = Distribution(2)
 random = np.random.default_rng(0)

@@ -1,11 +1,10 @@
 """Reads NumPy files with 1 GB of memory and prints what each gives, or the error."""
 
-from runtime.errors import UserError
-
 import resource
 import sys
 
-from training.pickled_arrays import vgg16_npy
+from safa.runtime.errors import UserError
+from safa.training.pickled_arrays import vgg16_npy
 
 resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
 for path in sys.argv[1:]:

@@ -1,14 +1,13 @@
 """Runs localize.py and kills itself when so many batches of tiles are described. Arguments: the number, the command line."""
 
-from runtime import errors  # noqa: F401
-
 import os
 import runpy
 import signal
 import sys
 
-from localization import building
-from retrieval.descriptors import DescriptorExtractor
+from safa.localization import building
+from safa.retrieval.descriptors import DescriptorExtractor
+from safa.runtime import errors  # noqa: F401
 
 batches, left = DescriptorExtractor.batch, [int(sys.argv[1])]
 

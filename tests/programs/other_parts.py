@@ -3,17 +3,16 @@
 Arguments: "train" or "test", then the flags of train_cvusa.py or test_cvusa.py.
 """
 
-from runtime import backend  # noqa: F401
-from runtime.errors import reported
-
 import sys
 
 import keras
 from keras import ops
 
-import settings
-from datasets.cvusa import CVUSA
-from launch import launch_testing, launch_training
+from safa import settings
+from safa.datasets.cvusa import CVUSA
+from safa.launch import launch_testing, launch_training
+from safa.runtime import backend  # noqa: F401
+from safa.runtime.errors import reported
 
 settings.BACKBONES["small"] = "tests.programs.other_parts:small"
 settings.AGGREGATIONS["mean"] = "tests.programs.other_parts:mean"

@@ -1,8 +1,8 @@
 """Prints lines inside `reported`. Arguments: their number, and how it ends: "at_once", "exit" or "more"."""
 
-from runtime.errors import reported
-
 import sys
+
+from safa.runtime.errors import reported
 
 with reported():
     for number in range(int(sys.argv[1])):

@@ -3,17 +3,16 @@
 Arguments: "train" or "test", then the flags of train_cvusa.py or test_cvusa.py.
 """
 
-from runtime.errors import reported
-
 import json
 import os
 import sys
 
 import numpy as np
 
-from datasets.dataset import POLAR, Dataset, Pairs
-from datasets.registry import DATASETS
-from launch import launch_testing, launch_training
+from safa.datasets.dataset import POLAR, Dataset, Pairs
+from safa.datasets.registry import DATASETS
+from safa.launch import launch_testing, launch_training
+from safa.runtime.errors import reported
 
 
 class Third(Dataset):

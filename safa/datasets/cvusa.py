@@ -1,0 +1,86 @@
+"""CVUSA: panoramas and aerial tiles of the USA, in pairs that two CSV files name (Zhai et al. 2017)."""
+
+import csv
+import os
+import posixpath
+
+from safa.datasets.dataset import POLAR, Dataset, Pairs
+from safa.runtime.errors import UserError, first_few
+from safa.runtime.files import ordinary
+
+
+class CVUSA(Dataset):
+    """CVUSA (Zhai et al. 2017) in `data_dir`/CVUSA: two CSV files without header name the pairs."""
+
+    name = "CVUSA"
+    splits = ("train", "val")
+    published_counts = {"train": 35_532, "val": 8_884}
+    tile_size = (750, 750)
+    panorama_size = query_size = (224, 1232)  # cut to the part around the horizon
+    tile_metres = 175.0  # 750 pixels at zoom 19 in 39 degrees north; 147 to 204 in the north and south of the country
+    vertical_fov = 360 * 224 / 1232  # of square pixels
+    toy_town = "cvusa"
+
+    def __init__(self, data_dir="Data", prepared_dir=None):
+        super().__init__(data_dir, prepared_dir)
+        self.root = os.path.join(data_dir, "CVUSA")
+        self.tile_dir = os.path.join(self.root, "bingmap", "19")
+        self.polar_dir = os.path.join(self.prepared_dir, "CVUSA", "polarmap", "19")
+        self.prepared_dirs = [self.polar_dir]
+
+    def pairs(self, split, reference=POLAR):
+        """The pairs that a split's CSV file lists, in its order.
+
+        Args:
+            split: "train" or "val" (the paper's test set).
+            reference: dataset.POLAR or AERIAL.
+
+        Returns:
+            Pairs, without UTM positions.
+
+        Raises:
+            UserError: the CSV file is missing, empty, or has rows that do not parse or leave the dataset's folder.
+        """
+        path = os.path.join(self.root, "splits", f"{split}-19zl.csv")
+        polar_root = os.path.join(self.prepared_dir, "CVUSA", "polarmap")
+        ids, tile_paths, polar_paths, grd_paths, wrong = [], [], [], [], []
+        try:
+            with open(path, encoding="utf-8-sig", newline="", opener=ordinary) as file:
+                for number, row in enumerate(csv.reader(file), 1):
+                    if not any(map(str.strip, row)):
+                        continue
+                    if (names := _names(row)) is None:
+                        wrong.append(f"row {number} ({','.join(row)[:80]!r})")
+                        continue
+                    folders, stem, aerial, ground = names
+                    ids.append(stem)
+                    tile_paths.append(f"{self.root}/{aerial}")
+                    polar_paths.append(f"{polar_root}/{folders}/{stem}.png")
+                    grd_paths.append(f"{self.root}/{ground}")
+        except FileNotFoundError:
+            raise UserError(f"{path}: not found; {self.remedy()}") from None
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise UserError(f"{path}: not a CSV text file ({error}); take it from the dataset again") from None
+        if wrong:
+            raise UserError(
+                f"{path}: {len(wrong):,} rows that are not 'bingmap/...,streetview/...' in the dataset's "
+                f"folder: {first_few(wrong)}; take the file from the dataset again"
+            )
+        if not ids:
+            raise UserError(f"{path}: no pairs in it; take the file from the dataset again")
+        return Pairs(self, split, reference, ids, polar_paths if reference == POLAR else tile_paths, grd_paths, tile_paths)
+
+
+def _names(row):
+    """What a row of a list names: folders below bingmap, stem, tile and panorama; None if it is no pair of the dataset's."""
+    # Lists that went through Windows may have its separators.
+    aerial, ground = ([field.strip().replace("\\", "/") for field in row[:2]] + [""])[:2]
+    if ".." in aerial + ground:
+        aerial, ground = posixpath.normpath(aerial), posixpath.normpath(ground)
+    folders, _, name = aerial.removeprefix("bingmap/").rpartition("/")
+    stem = name.rpartition(".")[0] or name
+    if not ground or not stem or "\0" in aerial + ground:
+        return None
+    if not aerial.startswith("bingmap/") or ground.startswith(("/", "../")):
+        return None
+    return folders, stem, aerial, ground

@@ -1,0 +1,167 @@
+"""What a dataset is: pairs of a panorama (the query) and an aerial tile (its reference), and questions about them."""
+
+import abc
+import dataclasses
+import os
+
+import numpy as np
+
+from safa.datasets.preparation import PREPARED_SIZE, Preparation
+
+POLAR, AERIAL = "polar", "aerial"  # kinds of references: polar maps, and the aerial tiles themselves
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+    """Queries and references of one split: Q panoramas, each taken at the centre of one of N aerial tiles.
+
+    In CVUSA and CVACT row i's panorama belongs to row i's tile; in other datasets several panoramas may share a tile, and
+    tiles may have none.
+
+    Attributes:
+        dataset: Dataset.
+        split: name: "train", for instance.
+        reference: POLAR or AERIAL.
+        ids: Q strings.
+        sat_paths: N file paths of the references, of that kind.
+        grd_paths: Q file paths of the panoramas.
+        tile_paths: N file paths of the aerial tiles, which polar maps are made from.
+        utm: (N, 2) float64 easting and northing of the references in metres, or None where the dataset has none.
+        truth: (Q,) int64, the row of each query's reference; left out: row i of both is one place.
+        acceptable: for each query the rows of further references that count as hits, (n,) int64 each; or None.
+    """
+
+    dataset: object
+    split: str
+    reference: str
+    ids: list
+    sat_paths: list
+    grd_paths: list
+    tile_paths: list
+    utm: np.ndarray | None = None
+    truth: np.ndarray | None = None
+    acceptable: list | None = None
+
+    def __post_init__(self):
+        if self.truth is None:
+            object.__setattr__(self, "truth", np.arange(len(self.ids)))
+
+    def __len__(self):
+        return len(self.ids)
+
+    @property
+    def name(self):
+        """For messages: "CVUSA train"."""
+        return f"{self.dataset.name} {self.split}"
+
+    @property
+    def one_to_one(self):
+        """Whether row i's panorama belongs to row i's reference, and every reference to a panorama."""
+        return len(self.sat_paths) == len(self) and np.array_equal(self.truth, np.arange(len(self)))
+
+    @property
+    def sizes(self):
+        """(height, width) of references and panoramas as published; resized copies have the same aspect ratio."""
+        return PREPARED_SIZE if self.reference == POLAR else self.dataset.tile_size, self.dataset.query_size
+
+    def take(self, queries, references=None):
+        """The pairs of some queries.
+
+        Args:
+            queries: their rows.
+            references: rows of the references to keep, those of the queries among them (default: of the queries alone).
+        """
+        if references is None:
+            references = self.truth[queries] if self.one_to_one else np.unique(self.truth[queries])
+        row_of = np.full(len(self.sat_paths), -1)
+        row_of[references] = np.arange(len(references))
+        acceptable = self.acceptable
+        if acceptable is not None:
+            kept = [row_of[acceptable[row]] for row in queries]
+            acceptable = [rows[rows >= 0] for rows in kept]
+        return dataclasses.replace(
+            self,
+            **{name: [getattr(self, name)[row] for row in queries] for name in ("ids", "grd_paths")},
+            **{name: [getattr(self, name)[row] for row in references] for name in ("sat_paths", "tile_paths")},
+            utm=None if self.utm is None else self.utm[references],
+            truth=row_of[self.truth[queries]],
+            acceptable=acceptable,
+        )
+
+
+class Dataset(abc.ABC):
+    """A dataset in a folder. A new one is a class like `cvusa.CVUSA` in a file of its own, and a line in `registry`.
+
+    Args:
+        data_dir: folder that holds the dataset's folder.
+        prepared_dir: folder for the prepared files (default: `data_dir`).
+
+    Attributes:
+        name: of its result folders: "CVACT_test", for instance.
+        splits: names: ("train", "val"), for instance.
+        published_counts: {split: number of pairs as published}.
+        tile_size, panorama_size: (height, width) in pixels, as published.
+        query_size: (height, width) of the panoramas that the network reads, prepared or not.
+        tile_metres: ground size of a tile, roughly, for the imagery of others.
+        vertical_fov: degrees from top to bottom of the panoramas that the network reads.
+        negative_metres: in training, pairs closer than this are not negatives of each other; None: all others are.
+        hit_metres: in testing, a match this close to the truth counts too; None: only the truth does.
+        has_act_data: whether a MATLAB file describes it, which the argument `act_data` names.
+        toy_town: what `python -m toy_town --dataset` renders in its format, or None.
+        tile_dir: folder of the aerial tiles.
+        polar_dir: folder of the polar maps.
+        prepared_dirs: folders of all prepared files.
+    """
+
+    name = None
+    splits = ()
+    published_counts = {}
+    tile_size = None
+    panorama_size = None
+    query_size = None
+    tile_metres = None
+    vertical_fov = None
+    negative_metres = None
+    hit_metres = None
+    has_act_data = False
+    toy_town = None
+
+    def __init__(self, data_dir="Data", prepared_dir=None):
+        self.data_dir, self.prepared_dir = data_dir, prepared_dir or data_dir
+
+    @abc.abstractmethod
+    def pairs(self, split, reference=POLAR):
+        """The pairs of a split.
+
+        Args:
+            split: one of `splits`.
+            reference: POLAR or AERIAL.
+
+        Returns:
+            Pairs.
+
+        Raises:
+            UserError: the dataset's list is missing or wrong.
+        """
+
+    def files(self, split):
+        """Paths of each pair's four kinds of files: aerial tile, panorama, polar map, prepared panorama or None."""
+        pairs = self.pairs(split)
+        return [
+            (pairs.tile_paths[row], panorama, pairs.sat_paths[row], None)
+            for row, panorama in zip(pairs.truth, pairs.grd_paths, strict=True)
+        ]
+
+    @property
+    def cache_dir(self):
+        """Folder for decoded images."""
+        return os.path.join(self.prepared_dir, self.name, "cache")
+
+    def preparations(self):
+        """What `data_preparation.py` makes: list of Preparation, polar maps first."""
+        return [Preparation(f"{self.name} polar maps", self.tile_dir, self.polar_dir, self.tile_size)]
+
+    def remedy(self):
+        """What a user does about a dataset that is not there."""
+        toy = self.toy_town and f", or render a toy town: python -m toy_town --dataset {self.toy_town} --data_dir DIR"
+        return f"put the dataset into '{self.data_dir}' or name its folder with --data_dir (README, 'Data'){toy or ''}"

@@ -1,0 +1,119 @@
+"""Panoramas of unknown heading and limited field of view, as later papers test them (DSM, Shi et al., CVPR 2020)."""
+
+import dataclasses
+
+import numpy as np
+
+from safa.runtime.command_line import at_least, setting
+from safa.settings import FULL_CIRCLE
+
+TEST_SEED = 2019  # DSM's, so that everyone tests on the same queries
+
+
+@dataclasses.dataclass(frozen=True)
+class PanoramaView:
+    """How much of a panorama a query shows, and what is known of its heading."""
+
+    fov: int = setting(
+        FULL_CIRCLE,
+        "field of view of the queries: a panorama's first columns are kept, the others get the mean colour (later papers: "
+        "360, 180, 90, 70)",
+        at_least(int, 1, FULL_CIRCLE),
+        metavar="DEGREES",
+        paper="360",
+    )
+    unknown_heading: bool = setting(
+        False, "turn each query by a random angle, with the draws of DSM (CVPR 2020), which later papers test on"
+    )
+    search_heading: int = setting(
+        1,
+        "describe each query at N turns, evenly spread over the circle; the best match of them counts. 1: as it is",
+        at_least(int, 1, 360),
+        metavar="N",
+        paper="1",
+    )
+
+    @property
+    def is_papers(self):
+        """Whether panoramas are as SAFA's paper has them: whole, the centre column north."""
+        return self == PanoramaView()
+
+    @property
+    def name(self):
+        """For files: "fov_90_unknown_heading_search_16", or "" for the paper's."""
+        parts = [f"fov_{self.fov}"] * (self.fov != FULL_CIRCLE)
+        parts += ["unknown_heading"] * self.unknown_heading + [f"search_{self.search_heading}"] * (self.search_heading > 1)
+        return "_".join(parts)
+
+    def test_panoramas(self, count, width, fill):
+        """The TurnedPanoramas of a test's queries, the rows of each turn after those of the turn before.
+
+        Args:
+            count: Q, number of queries.
+            width: of the panoramas at the network's input.
+            fill: (3,) BGR of the columns that are not seen: the mean that the network takes off.
+
+        Returns:
+            TurnedPanoramas of T * Q rows; None for the paper's.
+        """
+        if self.is_papers:
+            return None
+        shifts = self._drawn(np.random.RandomState(TEST_SEED), count, width)
+        turns = np.round(np.arange(self.search_heading) * width / self.search_heading).astype(np.int64)
+        return TurnedPanoramas(np.tile(shifts, len(turns)), self.fov, fill, np.repeat(turns, count))
+
+    def training_panoramas(self, count, width, fill, seed, epoch):
+        """The TurnedPanoramas of an epoch of training, the same for the same seed and epoch; None for the paper's.
+
+        Arguments as of `test_panoramas`.
+        """
+        if self.is_papers:
+            return None
+        shifts = self._drawn(np.random.RandomState([seed, epoch]), count, width)
+        return TurnedPanoramas(shifts, self.fov, fill, np.zeros_like(shifts))
+
+    def _drawn(self, random, count, width):
+        """(count,) int64 shifts in columns: int(u * width * 360 / 360), u uniform in [0, 1), one draw each (DSM)."""
+        return (random.rand(count) * width).astype(np.int64) if self.unknown_heading else np.zeros(count, np.int64)
+
+
+class TurnedPanoramas:
+    """Turns and cuts the panoramas of rows.
+
+    Column j of a query is column (j - shift) mod W of the panorama. Its first fov/360 W columns are kept; the others have the
+    mean colour, which is 0 in the network. Then the query is turned back by an assumed shift.
+
+    Args:
+        shifts: (N,) columns.
+        fov: degrees that are kept.
+        fill: (3,) the mean colour, BGR.
+        assumed: (N,) columns that a query is turned back by.
+    """
+
+    def __init__(self, shifts, fov, fill, assumed):
+        self.shifts, self.fov, self.fill, self.assumed = shifts, fov, fill, assumed
+        self.dtype = np.uint8 if fov == FULL_CIRCLE else np.float32  # the mean colour is no whole number
+
+    def __len__(self):
+        return len(self.shifts)
+
+    def __call__(self, row, image):
+        """The query of a row from its panorama, (H, W, 3) uint8: the same shape, `dtype`."""
+        query = np.roll(image, self.shifts[row], axis=1).astype(self.dtype, copy=False)
+        if self.fov < FULL_CIRCLE:
+            query[:, kept_columns(self.fov, image.shape[1]) :] = self.fill
+        return np.roll(query, -self.assumed[row], axis=1)
+
+    def scaled(self, factor):
+        """The same of panoramas that are `factor` times as wide."""
+        shifts, assumed = (np.rint(factor * columns).astype(np.int64) for columns in (self.shifts, self.assumed))
+        return TurnedPanoramas(shifts, self.fov, self.fill, assumed)
+
+    def degrees_off(self, width):
+        """(N,) float64: by how many degrees the assumed shift of each row differs from its true one."""
+        return (self.assumed - self.shifts) * (FULL_CIRCLE / width)
+
+
+def kept_columns(fov, width):
+    """How many columns of a panorama are seen in a field of view of `fov` degrees."""
+    return int(fov / FULL_CIRCLE * width)

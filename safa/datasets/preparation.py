@@ -1,0 +1,283 @@
+"""The prepared files: polar maps of aerial tiles and CVACT's street views, made in parallel, whole, and of one kind."""
+
+import collections
+import contextlib
+import dataclasses
+import errno
+import functools
+import json
+import os
+import time
+
+import cv2
+from tqdm import tqdm
+
+from polar_transform import HEIGHT, WIDTH, min_max_stretch, polar_transform, to_uint8
+from safa.datasets.image_files import ImageError, by_pixels, image_size, name_image, read_image, write_image
+from safa.runtime.errors import UserError, shortened
+from safa.runtime.files import check_space, read_json, write_whole
+from safa.runtime.folder_lock import open_lock
+from safa.runtime.worker_pool import worker_map
+
+PREPARED_SIZE = HEIGHT, WIDTH
+STRETCH_NOTE = "preparation.json"  # in a folder of polar maps: how data_preparation.py made them
+# Entropy coding without the search for repetitions: on polar maps of natural images both smaller and faster than
+# zlib's levels 1 to 6 (benchmarks/preparing_images.py).
+PNG = (cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY)
+# What a file system answers where a file's own name is in the way; the other files can be prepared.
+NAME_ERRORS = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY}
+LEAST_BYTES = 50_000  # of a prepared file; tiles of towns and fields need 100 to 160 kB
+
+
+def polar_map(tile, stretch=True):
+    """The prepared reference of an aerial tile: polar transform and, as published, min-max stretch.
+
+    Args:
+        tile: (S, S, 3) uint8.
+        stretch: False rounds the transform's grey levels as they are.
+
+    Returns:
+        (112, 616, 3) uint8.
+    """
+    return (min_max_stretch if stretch else to_uint8)(polar_transform(tile))
+
+
+def street_view(panorama):
+    """CVACT's prepared query: the middle half of a 360 x 180 degree panorama, resized by area.
+
+    Args:
+        panorama: (H, 2H, 3) uint8; 832 x 1664 in the dataset, of which rows 208 to 623 are kept.
+
+    Returns:
+        (112, 616, 3) uint8.
+    """
+    height = panorama.shape[0]
+    return cv2.resize(panorama[height // 4 : height - height // 4], (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+
+
+@dataclasses.dataclass(frozen=True)
+class Preparation:
+    """Files that `data_preparation.py` makes of a folder's images.
+
+    Attributes:
+        title: for messages: "CVUSA polar maps", for instance.
+        source_dir, target_dir: folders of the images and of the prepared files.
+        published_size: (height, width) of the dataset's images.
+        transform: (H, W, 3) uint8 -> (112, 616, 3) uint8; None: `polar_map`, with the run's stretch.
+    """
+
+    title: str
+    source_dir: str
+    target_dir: str
+    published_size: tuple
+    transform: object = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a Preparation has to do.
+
+    Attributes:
+        job: Preparation.
+        files: {name of the image: name of the prepared file}, sorted.
+        size: (height, width) that most images have; others will be refused one by one.
+    """
+
+    job: Preparation
+    files: dict
+    size: tuple
+
+    def __str__(self):
+        published = self.job.published_size
+        note = "" if self.size == published else f" (the dataset's have {by_pixels(published)})"
+        return f"{self.job.title}: {len(self.files):,} images of {by_pixels(self.size)}{note}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """What a preparation did.
+
+    Attributes:
+        done, found: numbers of files that were prepared, and that were there already.
+        failures: a line for each image that could not be prepared.
+        seconds: that it took.
+    """
+
+    done: int
+    found: int
+    failures: list
+    seconds: float
+
+    def __str__(self):
+        return (
+            f"{self.done:,} prepared in {self.seconds:.1f} s, {self.found:,} were there already, {len(self.failures):,} failed"
+        )
+
+
+def plan(job):
+    """List the images of a Preparation's folder and find their common size: a Plan.
+
+    Raises:
+        UserError: no folder, no images in it, two images with one name, or too little space.
+    """
+    source_dir, target_dir, published_size = job.source_dir, job.target_dir, job.published_size
+    try:
+        names = sorted(os.listdir(source_dir))
+    except OSError as error:
+        raise UserError(
+            f"{source_dir}: {error.strerror}; put the dataset's images there or name another --data_dir (README, 'Data')"
+        ) from None
+    names = [name for name in names if name.lower().endswith((".jpg", ".jpeg", ".png")) and not name.startswith(".")]
+    if not names:
+        raise UserError(
+            f"{source_dir}: no JPEG or PNG images in it; put the dataset's images there or name another "
+            "--data_dir (README, 'Data')"
+        )
+    files = {name: os.path.splitext(name)[0] + ".png" for name in names}
+    twice = [name for name, count in collections.Counter(files.values()).items() if count > 1]
+    if twice:
+        raise UserError(
+            f"{source_dir}: {len(twice):,} prepared files would have two sources, the first "
+            f"{shortened(twice[0])}; leave one of them there"
+        )
+    sizes = collections.Counter()
+    for name in names[:: -(-len(names) // 100)]:
+        try:
+            sizes[image_size(os.path.join(source_dir, name))] += 1
+        except ImageError:
+            continue
+    size = max(sizes, key=lambda size: (sizes[size], size), default=published_size)
+    height, width = size
+    square = published_size[0] == published_size[1]
+    if width != (height if square else 2 * height) or height < 4:
+        raise UserError(
+            f"{source_dir}: most images have {by_pixels(size)} pixels, which is not "
+            f"{'square' if square else 'twice as wide as high'}; the dataset's have {by_pixels(published_size)}"
+        )
+    existing = sum(os.path.exists(os.path.join(target_dir, name)) for name in files.values())
+    todo = len(files) - existing
+    check_space(target_dir, todo * LEAST_BYTES, f"{todo:,} files", "free some space or use another --data_dir")
+    return Plan(job, files, size)
+
+
+def prepare(plan, stretch, workers, overwrite):
+    """Prepare a folder's images in parallel.
+
+    Args:
+        plan: Plan.
+        stretch: whether polar maps are stretched.
+        workers: processes.
+        overwrite: prepare finished files again.
+
+    Returns:
+        Prepared.
+    """
+    job, files = plan.job, plan.files
+    transform = job.transform or functools.partial(polar_map, stretch=stretch)
+    paths = [(os.path.join(job.source_dir, source), os.path.join(job.target_dir, target)) for source, target in files.items()]
+    todo = [each for each in paths if overwrite or not _finished(each[1])]
+    begin = time.perf_counter()
+    with worker_map(min(workers, -(-len(todo) // 16)) or 1, chunksize=4) as parallel_map:  # starting takes time
+        results = tqdm(
+            parallel_map(functools.partial(_prepare_file, transform, plan.size), todo),
+            job.title,
+            total=len(files),
+            initial=len(files) - len(todo),
+            unit="image",
+            disable=None,
+        )
+        failures = [failure for failure in results if failure]
+    seconds = time.perf_counter() - begin
+    return Prepared(len(todo) - len(failures), len(files) - len(todo), failures, seconds)
+
+
+def _prepare_file(transform, size, paths):
+    source, target = paths
+    try:
+        with name_image(source):
+            prepared = transform(read_image(source, size))
+        write_image(target, prepared, PNG)
+    except ImageError as error:
+        return str(error)
+    except OSError as error:
+        if error.errno not in NAME_ERRORS:
+            raise
+        return f"{shortened(target)}: {error.strerror}"
+    return None
+
+
+def _finished(path):
+    """A prepared file that is whole; after a power cut the file system may have kept a name without its content."""
+    try:
+        return image_size(path) == PREPARED_SIZE
+    except ImageError:
+        return False
+
+
+@contextlib.contextmanager
+def one_kind(folder, stretch, overwrite):
+    """Keep a folder to one kind of polar maps while this run writes there; other runs may make the same kind.
+
+    Args:
+        folder: of the polar maps.
+        stretch: whether this run's maps are stretched.
+        overwrite: whether maps of the other kind are removed first.
+
+    Raises:
+        UserError: the folder holds maps of the other kind, or another run is making them.
+    """
+    with open_lock(folder) as lock:
+        if lock.take_alone():
+            _keep_note(folder, stretch, overwrite)
+        lock.share()
+        if polar_maps_are_stretched(folder) != stretch:
+            raise UserError(
+                f"{folder}: another run is making polar maps {_made(not stretch)} there at the moment; "
+                "wait for it, or use another --prepared_dir"
+            )
+        yield
+        if polar_maps_are_stretched(folder) != stretch:  # file systems of a network may not tell others of the lock
+            raise UserError(
+                f"{folder}: another run began to make polar maps {_made(not stretch)} there meanwhile, so "
+                "both kinds are mixed; run one of the two again with --overwrite"
+            )
+
+
+def _keep_note(folder, stretch, overwrite):
+    """Note in a folder of polar maps whether they are stretched, and refuse to mix both kinds."""
+    path = os.path.join(folder, STRETCH_NOTE)
+    finished = [name for name in os.listdir(folder) if name.endswith(".png")]
+    before = polar_maps_are_stretched(folder)
+    if finished and before != stretch:
+        if not overwrite:
+            raise UserError(
+                f"{folder}: holds {len(finished):,} polar maps {_made(before)}, which must not be mixed with maps "
+                f"{_made(stretch)}; {'leave out' if before else 'add'} --no_stretch to go on with those, or add "
+                "--overwrite to make all of them again"
+            )
+        for name in finished:  # a run that is stopped leaves one kind only
+            os.unlink(os.path.join(folder, name))
+    if not os.path.exists(path) or before != stretch:
+        write_whole(path, json.dumps({"stretch": stretch}).encode())
+
+
+def _made(stretch):
+    return "with the min-max stretch" if stretch else "without the min-max stretch (--no_stretch)"
+
+
+def polar_maps_are_stretched(folder):
+    """Whether the note in a folder of polar maps says that they are stretched; maps without a note count as published.
+
+    Raises:
+        UserError: the note cannot be understood.
+    """
+    path = os.path.join(folder, STRETCH_NOTE)
+    try:
+        stretch = read_json(path)["stretch"]
+        if not isinstance(stretch, bool):
+            raise ValueError
+        return stretch
+    except FileNotFoundError:
+        return True
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: not a note of data_preparation.py; delete the folder and prepare again") from None

@@ -1,0 +1,68 @@
+"""A training script's flags and its course: settings, a check of the data, training.
+
+TensorFlow is imported last: a mistake is reported within a second.
+"""
+
+from safa.datasets.panorama_views import kept_columns
+from safa.launch.given_data import checked_pairs, findings_of, given_dataset, say
+from safa.runtime.command_line import Parser, parsed
+from safa.runtime.errors import UserError, importing
+from safa.settings import NetworkConfig, RunConfig, Settings, TrainingConfig, add_network, add_run_folders, add_training
+from safa.training.checkpoint_files import find_checkpoint
+from safa.training.run_folder import agree_on_data, agree_with_earlier_run, data_identity, run_paths
+
+
+def training_parser(description, dataset_class):
+    """The flags of a training script; arguments as of `launch_training`."""
+    parser = Parser(description)
+    add_run_folders(parser, dataset_class.has_act_data)
+    add_network(parser)
+    add_training(parser)
+    return parser
+
+
+def launch_training(description, dataset_class):
+    """Parse the flags of a training script, check its data, train.
+
+    Args:
+        description: the script's, for --help.
+        dataset_class: of datasets.dataset.Dataset.
+    """
+    args = training_parser(description, dataset_class).parse_args()
+    settings = Settings(parsed(NetworkConfig, args), parsed(TrainingConfig, args), parsed(RunConfig, args))
+    check_training(settings)
+    dataset = given_dataset(dataset_class, args)
+    paths = run_paths(args.model_dir, args.result_dir, dataset.name, settings.network, args.run, args.seed)
+    agree_with_earlier_run(paths.folder, settings.network, settings.training)
+    train_pairs, val_pairs = (checked_pairs(dataset, split, settings.network, args) for split in ("train", "val"))
+    batch_size = settings.training.batch_size
+    if len(train_pairs) < batch_size:
+        raise UserError(
+            f"{train_pairs.name}: {len(train_pairs)} pairs are less than a batch of {batch_size}; use a smaller --batch_size"
+        )
+    agree_on_data(paths.folder, data_identity(train_pairs))
+    say(*findings_of({"train": train_pairs, "val": val_pairs}))
+    with importing():
+        from safa.training.run import train
+    train(settings, train_pairs, val_pairs, paths)
+
+
+def check_training(settings):
+    """Refuse training settings that contradict each other, and starting weights that do not exist."""
+    training = settings.training
+    if not kept_columns(training.train_fov, settings.network.width):
+        raise UserError(f"--train_fov {training.train_fov}: less than a column of {settings.network.width}; use a larger one")
+    if training.batch_hard_count > training.batch_size:
+        raise UserError(
+            f"--batch_hard_count {training.batch_hard_count}: more than the --batch_size {training.batch_size}; choose fewer"
+        )
+    if training.batch_hard_count and training.loss != TrainingConfig.loss:
+        raise UserError(f"--batch_hard_count: only --loss {TrainingConfig.loss} takes it; leave it out")
+    if training.warmup_epochs >= training.epochs:
+        raise UserError(f"--warmup_epochs {training.warmup_epochs:g}: not less than --epochs {training.epochs}; choose fewer")
+    if training.continue_from is not None:
+        if training.init != TrainingConfig.init:
+            raise UserError("--continue_from takes all weights from its checkpoint; leave --init out")
+        find_checkpoint(training.continue_from)
+    elif training.init not in ("imagenet", "random"):
+        find_checkpoint(training.init)

@@ -1,0 +1,123 @@
+"""How sure an answer is: the probability that it is right, and a threshold below which it is "unknown"."""
+
+import dataclasses
+import json
+import math
+import os
+
+import numpy as np
+import scipy.optimize
+from scipy.special import expit
+
+from safa.runtime.errors import UserError, first_line
+from safa.runtime.files import read_json, write_whole
+
+LEAST_ANSWERS = 20  # that a calibration needs: a share of 5 % is one of twenty
+# Standard deviation of the prior of the three weights, for similarities and margins in units of 0.1: wide, but the weights
+# stay finite where right and wrong answers are separated.
+PRIOR = 5.0
+UNIT = 0.1
+MOST_MARGIN = 1.0  # of an answer without a rival
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """A logistic regression of "right" on an answer's margin and similarity, and a threshold.
+
+    Attributes:
+        weights: of margin, similarity, and constant.
+        threshold: confidence below which an answer is "unknown"; above 1 where no threshold keeps the share.
+        wrong_share: that the threshold was chosen for.
+        answers: number of panoramas it was fitted on; right: how many of their best places were.
+        answered, wrong: numbers at the threshold.
+    """
+
+    weights: tuple
+    threshold: float
+    wrong_share: float
+    answers: int
+    right: int
+    answered: int
+    wrong: int
+
+    def confidence(self, margin, similarity):
+        """Probability that a best place of this margin and similarity is right."""
+        return float(expit(_features([margin], [similarity]) @ np.array(self.weights))[0])
+
+
+def fit_calibration(margins, similarities, right, wrong_share):
+    """Fit a Calibration on answers whose truth is known.
+
+    The threshold is the lowest that keeps the share of wrong answers among those given at `wrong_share`, where one more wrong
+    answer is counted than was seen, since the next one may be wrong.
+
+    Args:
+        margins, similarities: (n,) of the best places.
+        right: (n,) bool.
+        wrong_share: fraction.
+
+    Raises:
+        UserError: there are too few answers.
+    """
+    right = np.asarray(right, bool)
+    if len(right) < LEAST_ANSWERS:
+        raise UserError(f"{len(right)} panoramas are too few to calibrate on; use at least {LEAST_ANSWERS}, better hundreds")
+    features = _features(margins, similarities)
+    signs = np.where(right, 1.0, -1.0)
+
+    def loss(weights):
+        return np.logaddexp(0, -signs * (features @ weights)).sum() + (weights**2).sum() / (2 * PRIOR**2)
+
+    found = scipy.optimize.minimize(loss, np.zeros(3), method="BFGS").x
+    confidence = expit(features @ found)
+    order = np.argsort(-confidence, kind="stable")
+    wrong = np.cumsum(~right[order])
+    # Answers of one confidence are given together or not at all.
+    last = np.append(np.diff(confidence[order]) != 0, True)
+    good = np.flatnonzero((wrong + 1 <= wrong_share * (np.arange(len(order)) + 2)) & last)
+    answered = int(good[-1]) + 1 if len(good) else 0
+    return Calibration(
+        tuple(map(float, found)),
+        float(confidence[order][answered - 1]) if answered else 2.0,
+        wrong_share,
+        len(right),
+        int(right.sum()),
+        answered,
+        int(wrong[answered - 1]) if answered else 0,
+    )
+
+
+def _features(margins, similarities):
+    """(n, 3) float64."""
+    margins = np.minimum(np.asarray(margins, np.float64), MOST_MARGIN)
+    return np.stack([margins / UNIT, np.asarray(similarities, np.float64) / UNIT, np.ones(len(margins))], axis=1)
+
+
+def read_calibrations(path):
+    """{name of a view: Calibration} of a file; none where there is no file.
+
+    Raises:
+        UserError: the file cannot be understood.
+    """
+    try:
+        found = {}
+        for name, values in read_json(path).items():
+            values["weights"] = tuple(map(float, values["weights"]))
+            calibration = Calibration(**values)
+            numbers = [*calibration.weights, calibration.threshold, calibration.wrong_share]
+            if len(calibration.weights) != 3 or not all(isinstance(each, float) and math.isfinite(each) for each in numbers):
+                raise ValueError("three weights and a threshold are expected")
+            found[name] = calibration
+        return found
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: not a calibration ({first_line(error)}); run localize.py calibrate again") from None
+
+
+def write_calibration(path, name, calibration):
+    """Add a Calibration to a file, in the place of an earlier one of the same name."""
+    found = read_calibrations(path) if os.path.exists(path) else {}
+    found[name] = calibration
+    text = json.dumps({key: dataclasses.asdict(each) for key, each in found.items()}, indent=2)
+    write_whole(path, text.encode())

@@ -1,0 +1,154 @@
+"""What a query asks, and its answer: places, neighbours that agree merged into one."""
+
+import argparse
+import dataclasses
+import math
+
+import numpy as np
+
+from safa.runtime.command_line import at_least, setting
+from safa.settings import FULL_CIRCLE
+
+SAME_PLACE_METRES = 25.0  # the paper's bound on CVACT: closer pairs are not negatives of each other
+TURNS = 36  # of unknown headings: steps of 10 degrees, as fine as DSM counts a heading as right (11.25)
+
+
+def _heading(text):
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text[:40]} is no angle")
+    return value % FULL_CIRCLE
+
+
+@dataclasses.dataclass(frozen=True)
+class QueryConfig:
+    """What is known of panoramas, and how places are told apart."""
+
+    top: int = setting(5, "places of an answer", at_least(int, 1, 100), metavar="K")
+    heading: float | None = setting(
+        None,
+        "where the centre columns look, clockwise from north (default: what a list or the photo's own tags say, else 0)",
+        _heading,
+        metavar="DEGREES",
+    )
+    unknown_heading: bool = setting(
+        False, "describe each panorama at --turns headings; the best place is reported with its own"
+    )
+    turns: int = setting(TURNS, "headings that are tried with --unknown_heading", at_least(int, 2, 360), metavar="N")
+    fov: float = setting(
+        float(FULL_CIRCLE),
+        "horizontal field of view; what is not seen has the mean colour",
+        at_least(float, 1, FULL_CIRCLE),
+        metavar="DEGREES",
+        paper="360",
+    )
+    vertical_fov: float | None = setting(
+        None,
+        "degrees from a panorama's top to its bottom (default: as its size says for square pixels; a whole sphere has 180)",
+        at_least(float, 1, 180),
+        metavar="DEGREES",
+    )
+    horizon: float = setting(
+        0.5, "where the horizon lies: 0 is a panorama's top, 1 its bottom", at_least(float, 0, 1), metavar="FRACTION"
+    )
+    merge_metres: float = setting(
+        SAME_PLACE_METRES, "tiles this close to a better one are the same answer", at_least(float, 0), metavar="METRES"
+    )
+    radius: float = setting(
+        SAME_PLACE_METRES,
+        "an answer this close to the truth is right; the margin is to the best tile farther than this",
+        at_least(float, 0),
+        metavar="METRES",
+    )
+    sequence: float | None = setting(
+        None,
+        "the panoramas are a drive, in order, with this many metres between them, roughly; smooth over them (default: each "
+        "panorama for itself)",
+        at_least(float, 0),
+        metavar="METRES",
+    )
+
+    @property
+    def view_name(self):
+        """What confidence depends on: one calibration serves queries of one name."""
+        heading = f"unknown heading, {self.turns} turns" if self.unknown_heading else "known heading"
+        return f"{heading}, fov {self.fov:g}, radius {self.radius:g} m"
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A place of an answer.
+
+    Attributes:
+        longitude, latitude: degrees (WGS 84), of the best tile's centre.
+        similarity: of the best tile, at most 1.
+        heading: degrees clockwise from north of the panorama's centre column, as known or as found.
+        tile: the best tile's name; row: its row in the index.
+        tiles: number of tiles that agree: within merge_metres, and more similar than the next place's best.
+        probability: of a drive's posterior; None of single panoramas.
+    """
+
+    longitude: float
+    latitude: float
+    similarity: float
+    heading: float
+    tile: str
+    row: int
+    tiles: int
+    probability: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What was found for a panorama.
+
+    Attributes:
+        panorama: panorama.Panorama.
+        places: list of Place, the best first.
+        margin: by how much the best place is more similar than the best tile farther than the radius; infinite where there
+            is none.
+        confidence: probability that the best place is right, of a calibration or a drive; None where neither tells.
+        known: False where the confidence is below the calibration's threshold: the answer is "unknown".
+        metres_off: of the best place from the panorama's known position, or None.
+        degrees_off: of its heading from the panorama's true one, 0 to 180, or None where that is not known or was given.
+    """
+
+    panorama: object
+    places: list
+    margin: float
+    confidence: float | None
+    known: bool
+    metres_off: float | None
+    degrees_off: float | None = None
+
+
+def distinct_places(scores, tree, metres, top, merge_metres):
+    """The best tiles that are not the same place as a better one.
+
+    Args:
+        scores: (N,) float32; minus infinity of tiles that are not compared.
+        tree: scipy.spatial.cKDTree of `metres`.
+        metres: (N, 2) positions.
+        top: how many places.
+        merge_metres: tiles this close to a better one are the same place.
+
+    Returns:
+        List of (row, rows of the tiles that are merged with it, itself among them), the best first.
+    """
+    left, places = scores.copy(), []
+    while len(places) < top:
+        row = int(left.argmax())
+        if left[row] == -np.inf:
+            break
+        near = np.array(tree.query_ball_point(metres[row], merge_metres))
+        near = near[left[near] > -np.inf]
+        places.append((row, near))
+        left[near] = -np.inf
+    return places
+
+
+def margin_of(scores, tree, metres, row, radius):
+    """By how much a row is better than the best one farther than `radius` from it; infinite where there is none."""
+    far = scores.copy()
+    far[tree.query_ball_point(metres[row], radius)] = -np.inf
+    return float(scores[row] - far.max(initial=-np.inf))

@@ -1,0 +1,239 @@
+"""Tiles of georeferenced rasters: GeoTIFFs that are tiles themselves, or orthophotos that are cut on a grid."""
+
+import dataclasses
+import os
+import threading
+
+import cv2
+import numpy as np
+
+from safa.localization.coordinates import INSTALL, LocalFrame, marks_of, projections
+from safa.localization.tile_source import TileSource, grid_positions
+from safa.runtime.errors import UserError, first_line, shortened
+
+ENDINGS = (".tif", ".tiff", ".vrt", ".jp2")
+TILE_RATIO = 1.5  # a raster of up to so many tiles' ground size is a tile itself
+MIDDLES = (0.5, 0.5), (0, 0.5), (1, 0.5), (0.5, 0), (0.5, 1)  # of a raster and of its four sides, in parts of it
+MARGIN = 2  # pixels that are read around a tile, for interpolation
+MASK_SIDE = 2048  # pixels of the mask that tells where a raster has imagery
+
+
+def _rasterio():
+    try:
+        import rasterio
+        import rasterio.errors
+        import rasterio.warp
+        import rasterio.windows
+    except ImportError:
+        raise UserError(f"--tiles: rasters need the package rasterio; {INSTALL}") from None
+    return rasterio
+
+
+@dataclasses.dataclass(frozen=True)
+class _Raster:
+    """A raster's file, and where it lies and has imagery.
+
+    Attributes:
+        path: of the file.
+        width, height: in pixels.
+        bounds: west, south, east, north in degrees.
+        centre: longitude and latitude.
+        metres: of its width and height on the ground.
+        to_fractions: function from (n, 2) longitude and latitude to (n, 2) fractions of its width and height.
+        mask: (h, w) bool, coarse; None: everywhere.
+    """
+
+    path: str
+    width: int
+    height: int
+    bounds: tuple
+    centre: tuple
+    metres: tuple
+    to_fractions: object
+    mask: np.ndarray | None
+
+    def covers(self, positions):
+        """Whether it has imagery at (n, 2) longitudes and latitudes: (n,) bool."""
+        fractions = self.to_fractions(positions)
+        inside = ((fractions >= 0) & (fractions < 1)).all(axis=1)
+        if self.mask is None:
+            return inside
+        height, width = self.mask.shape
+        columns, rows = (np.where(inside[:, None], fractions, 0) * (width, height)).astype(np.int64).T
+        return inside & self.mask[rows, columns]
+
+
+class RasterTiles(TileSource):
+    """North-up tiles of rasters in any reference system; several rasters are one mosaic.
+
+    Rasters no larger than TILE_RATIO tiles are one tile each, and all others are cut on a grid. The top of each tile is true
+    north, not the reference system's.
+
+    Args:
+        paths: of the rasters.
+        cut: tile_source.Cut.
+
+    Raises:
+        UserError: a raster cannot be read, has no georeference, or no 8-bit colours; or no tile lies on imagery.
+    """
+
+    def __init__(self, paths, cut):
+        self._cut, self._open = cut, threading.local()
+        self._rasters = [_raster(path) for path in paths]
+        small = [max(raster.metres) <= TILE_RATIO * cut.metres for raster in self._rasters]
+        if all(small):
+            self.positions = np.array([raster.centre for raster in self._rasters])
+            self.metres = np.array([min(raster.metres) for raster in self._rasters])
+            self.paths, self.names = list(paths), [os.path.basename(path) for path in paths]
+            self._of_row = [[raster] for raster in self._rasters]
+        else:
+            bounds = np.array([raster.bounds for raster in self._rasters])
+            box = *bounds[:, :2].min(axis=0).tolist(), *bounds[:, 2:].max(axis=0).tolist()
+            where = paths[0] if len(paths) == 1 else os.path.dirname(paths[0]) or "."
+            self.positions = grid_positions(box, cut, self._covered, where)
+            self.metres = np.full(len(self.positions), cut.metres)
+            self._of_row = self._rasters_of_rows()
+            self.paths = [rasters[0].path for rasters in self._of_row]
+            self.names = [f"{longitude:.7f} {latitude:.7f}" for longitude, latitude in self.positions.tolist()]
+        self._marks = marks_of(self.positions, self.metres)
+        self.record = {"kind": "rasters", "paths": [os.path.abspath(path) for path in paths], "pixels": cut.pixels}
+
+    def _covered(self, positions):
+        covered = np.zeros(len(positions), bool)
+        for raster in self._rasters:
+            covered |= raster.covers(positions)
+        return covered
+
+    def _rasters_of_rows(self):
+        """For each tile the rasters whose bounds it touches, the one with its centre first."""
+        degrees = self._cut.metres / 2 / 111_000  # a degree of latitude has 110.6 to 111.7 km
+        wide = degrees / np.maximum(np.cos(np.radians(self.positions[:, 1])), 1e-3)
+        chosen = [[] for _ in self.positions]
+        for raster in self._rasters:
+            west, south, east, north = raster.bounds
+            longitudes, latitudes = self.positions.T
+            touches = (longitudes + wide >= west) & (longitudes - wide <= east)
+            touches &= (latitudes + degrees >= south) & (latitudes - degrees <= north)
+            for row in np.flatnonzero(touches):
+                chosen[row].append(raster)
+        if len(self._rasters) == 1:
+            return chosen
+        return [
+            sorted(rasters, key=lambda raster, row=row: not raster.covers(self.positions[row : row + 1])[0])
+            for row, rasters in enumerate(chosen)
+        ]
+
+    def tile(self, row):
+        pixels = self._cut.pixels
+        image, empty = np.zeros((pixels, pixels, 3), np.uint8), np.ones((pixels, pixels), bool)
+        for raster in self._of_row[row]:
+            colours, there = self._read(raster, row)
+            if there.all() and empty.all():
+                return colours
+            image[empty & there] = colours[empty & there]
+            empty &= ~there
+            if not empty.any():
+                break
+        return image
+
+    def _read(self, raster, row):
+        """A tile as far as a raster has it: (pixels, pixels, 3) uint8 BGR, and (pixels, pixels) bool where it has imagery."""
+        rasterio, pixels = _rasterio(), self._cut.pixels
+        # A tile is so small that its map to the raster's pixels is affine: three points say it.
+        centre, east, north = raster.to_fractions(self._marks[row]) * (raster.width, raster.height)
+        right, down = 2 * (east - centre) / pixels, 2 * (centre - north) / pixels  # raster's pixels a pixel of the tile
+        corner = centre - (right + down) * pixels / 2
+        corners = corner + np.array([(0, 0), (0, 1), (1, 0), (1, 1)]) @ np.stack([right, down]) * pixels
+        low = np.clip(np.floor(corners.min(axis=0)) - MARGIN, 0, (raster.width, raster.height)).astype(int)
+        high = np.clip(np.ceil(corners.max(axis=0)) + MARGIN, 0, (raster.width, raster.height)).astype(int)
+        if (high <= low).any():
+            return np.zeros((pixels, pixels, 3), np.uint8), np.zeros((pixels, pixels), bool)
+        finer = max(1, int(np.hypot(*right)))  # finer imagery is averaged: linear interpolation would skip pixels
+        size = np.maximum(1, (high - low) // finer)
+        window = rasterio.windows.Window(*low.tolist(), *(high - low).tolist())
+        shape = int(size[1]), int(size[0])
+        try:
+            file = self._file(raster.path)
+            read = {
+                "window": window,
+                "resampling": rasterio.enums.Resampling.average if finer > 1 else rasterio.enums.Resampling.nearest,
+            }
+            colours = file.read(_colour_bands(file), out_shape=(3, *shape), **read)
+            mask = np.full(shape, 255, np.uint8)
+            if raster.mask is not None:
+                mask = file.dataset_mask(window=window, out_shape=shape)
+        except rasterio.errors.RasterioError as error:
+            raise UserError(f"{raster.path}: cannot be read ({first_line(error)}); replace the file") from None
+        scale = size / (high - low)
+        origin = (corner + (right + down) / 2 - low) * scale - 0.5  # of the first pixel's middle
+        matrix = np.array([[right[0], down[0]], [right[1], down[1]]]) * scale[:, None]
+        affine = np.concatenate([matrix, origin[:, None]], axis=1)
+        warp = {"dsize": (pixels, pixels), "borderMode": cv2.BORDER_REPLICATE}
+        bgr = np.ascontiguousarray(colours[::-1].transpose(1, 2, 0))
+        image = cv2.warpAffine(bgr, affine, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, **warp)
+        there = cv2.warpAffine(
+            mask, affine, (pixels, pixels), flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_CONSTANT
+        )
+        return image, there > 0
+
+    def _file(self, path):
+        """The open file of a raster; GDAL's belong to one thread each."""
+        if not hasattr(self._open, "files"):
+            self._open.files = {}
+        if path not in self._open.files:
+            self._open.files[path] = _rasterio().open(path)
+        return self._open.files[path]
+
+
+def _has_alpha(file):
+    return "alpha" in [interpretation.name for interpretation in file.colorinterp]
+
+
+def _colour_bands(file):
+    """Numbers of the red, green and blue band; a grey one stands for all three."""
+    return [1, 2, 3] if file.count - _has_alpha(file) >= 3 else [1, 1, 1]
+
+
+def _raster(path):
+    """The _Raster of a file, checked."""
+    rasterio = _rasterio()
+    try:
+        with rasterio.open(path) as file:
+            if file.crs is None or file.transform.is_identity:
+                raise UserError(
+                    f"{shortened(path)}: has no georeference; add one (gdal_translate -a_srs -a_ullr), or list the images "
+                    "in a CSV file with their positions"
+                )
+            if any(kind != "uint8" for kind in file.dtypes[:3]):
+                raise UserError(
+                    f"{shortened(path)}: {file.dtypes[0]} values, and tiles have 8 bits a colour; convert it "
+                    "(gdal_translate -ot Byte -scale)"
+                )
+            if "palette" in [interpretation.name for interpretation in file.colorinterp]:
+                raise UserError(f"{shortened(path)}: has a colour table; convert it (gdal_translate -expand rgb)")
+            mask = None
+            if not all(rasterio.enums.MaskFlags.all_valid in flags for flags in file.mask_flag_enums):
+                mask = file.dataset_mask(out_shape=(min(file.height, MASK_SIDE), min(file.width, MASK_SIDE))) > 0
+            bounds = rasterio.warp.transform_bounds(file.crs, "EPSG:4326", *file.bounds)
+            crs, transform, width, height = file.crs, file.transform, file.width, file.height
+    except rasterio.errors.RasterioError as error:
+        raise UserError(f"{shortened(path)}: cannot be read as a raster ({first_line(error)}); replace it") from None
+    if not np.isfinite(bounds).all():
+        raise UserError(f"{shortened(path)}: its georeference lies outside its reference system; correct it")
+
+    from_wgs84, to_wgs84, inverse = *projections(crs.to_wkt()), ~transform
+
+    def to_fractions(positions):
+        pixels = _apply(inverse, from_wgs84(positions))
+        return np.nan_to_num(pixels / (width, height), nan=-1, posinf=-1, neginf=-1)
+
+    centre, *middles = to_wgs84(_apply(transform, np.array(MIDDLES) * (width, height))).tolist()
+    frame = LocalFrame(*centre)
+    west, east, north, south = frame.metres(middles)
+    metres = float(np.hypot(*(east - west))), float(np.hypot(*(north - south)))
+    return _Raster(path, width, height, bounds, tuple(centre), metres, to_fractions, mask)
+
+
+def _apply(transform, points):
+    """(n, 2) points through an affine.Affine."""
+    return points @ np.array([[transform.a, transform.d], [transform.b, transform.e]]) + (transform.c, transform.f)

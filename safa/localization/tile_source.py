@@ -1,0 +1,142 @@
+"""Where an index's tiles come from: a list, rasters, or a folder of map tiles."""
+
+import abc
+import dataclasses
+import os
+
+import numpy as np
+
+from safa.localization.coordinates import LocalFrame
+from safa.runtime.errors import UserError
+
+MOST_TILES = 20_000_000  # of an index: 160 GB of descriptors of the paper's network
+SAMPLES = 5  # points along a tile's side that must have imagery
+
+
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """How imagery is cut into overlapping north-up tiles.
+
+    Attributes:
+        metres: ground size of a tile.
+        spacing: metres between the centres of neighbouring tiles.
+        pixels: side of a tile.
+        region: west, south, east, north in degrees, in which the centres lie; None: wherever there is imagery.
+    """
+
+    metres: float
+    spacing: float
+    pixels: int
+    region: tuple | None = None
+
+
+class TileSource(abc.ABC):
+    """North-up square tiles with positions, N of them, in a fixed order.
+
+    Attributes:
+        names: N strings.
+        positions: (N, 2) float64 longitude and latitude of the centres.
+        metres: (N,) float64 ground size of each tile, or None where the source does not say.
+        paths: N files, each the one that a row is read from, for messages and to notice changes.
+        record: what the tiles are, as JSON keeps it.
+        note: what is to be said of them, or None.
+    """
+
+    names, positions, metres, paths, record, note = (), None, None, (), {}, None
+
+    def __len__(self):
+        return len(self.names)
+
+    @abc.abstractmethod
+    def tile(self, row):
+        """The tile of a row: (S, S, 3) uint8, BGR. Raises UserError where it cannot be read."""
+
+
+def grid_positions(bounds, cut, covered, where):
+    """Centres of tiles on a grid, those whose ground is covered by imagery.
+
+    Args:
+        bounds: west, south, east, north of the imagery, degrees.
+        cut: Cut.
+        covered: function from (n, 2) longitude and latitude to (n,) bool, whether there is imagery.
+        where: the source, for messages.
+
+    Returns:
+        (N, 2) float64 longitude and latitude, row by row from the north-west.
+
+    Raises:
+        UserError: no tile fits, or there are too many.
+    """
+    west, south, east, north = bounds if cut.region is None else _overlap(bounds, cut.region, where)
+    frame = LocalFrame((west + east) / 2, (south + north) / 2)
+    # The box is bent in metres: the grid covers the corners and the middles of its sides.
+    longitudes, latitudes = np.meshgrid([west, (west + east) / 2, east], [south, (south + north) / 2, north])
+    corners = frame.metres(np.stack([longitudes.ravel(), latitudes.ravel()], axis=1))
+    (left, bottom), (right, top) = corners.min(axis=0), corners.max(axis=0)
+    columns, rows = (int((high - low) // cut.spacing) + 1 for low, high in ((left, right), (bottom, top)))
+    if columns * rows > MOST_TILES:
+        raise UserError(f"{where}: {columns:,} by {rows:,} tiles at --spacing {cut.spacing:g}; choose a larger one")
+    # A grid in the middle of the box, so that both edges are treated alike.
+    across = (left + right - (columns - 1) * cut.spacing) / 2 + cut.spacing * np.arange(columns)
+    down = (bottom + top + (rows - 1) * cut.spacing) / 2 - cut.spacing * np.arange(rows)
+    steps = (np.arange(SAMPLES) / (SAMPLES - 1) - 0.5) * cut.metres * (1 - 1e-6)  # a tile may end where the imagery ends
+    offsets = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
+    found = []
+    for north_of_centre in down:
+        centres = np.stack([across, np.full(columns, north_of_centre)], axis=1)
+        positions = frame.positions(centres)
+        inside = (positions >= (west, south)).all(axis=1) & (positions <= (east, north)).all(axis=1)
+        samples = frame.positions((centres[inside, None] + offsets).reshape(-1, 2))
+        found.append(positions[inside][covered(samples).reshape(-1, len(offsets)).all(axis=1)])
+    found = np.concatenate(found)
+    if not len(found):
+        raise UserError(
+            f"{where}: no tile of {cut.metres:g} m lies wholly on imagery{' in --region' if cut.region else ''}; "
+            "check the region, --tile_metres and --spacing"
+        )
+    return found
+
+
+def _overlap(bounds, region, where):
+    west, south = max(bounds[0], region[0]), max(bounds[1], region[1])
+    east, north = min(bounds[2], region[2]), min(bounds[3], region[3])
+    if west >= east or south >= north:
+        raise UserError(
+            f"{where}: its imagery (west, south, east, north {', '.join(f'{edge:.5f}' for edge in bounds)}) has nothing of "
+            f"--region {' '.join(f'{edge:g}' for edge in region)}; choose another one"
+        )
+    return west, south, east, north
+
+
+def open_tile_source(paths, cut, zoom=None, tms=False, skip_missing=False):
+    """The TileSource that paths name.
+
+    Args:
+        paths: a CSV list; GeoTIFF or other georeferenced rasters, or a folder of them; or a folder of Web Mercator tiles.
+        cut: Cut, for imagery that is not in tiles already.
+        zoom, tms: of a folder of Web Mercator tiles (`map_tiles.MapTiles`).
+        skip_missing: leave out tiles of a list whose files do not exist.
+
+    Raises:
+        UserError: there is nothing there, or nothing that can be used.
+    """
+    from safa.localization.listed_tiles import ListedTiles
+    from safa.localization.map_tiles import MapTiles, has_zoom_folders
+    from safa.localization.rasters import ENDINGS, RasterTiles
+
+    first = paths[0]
+    if len(paths) == 1 and first.lower().endswith(".csv"):
+        return ListedTiles(first, skip_missing)
+    for path in paths:
+        if not os.path.exists(path):
+            raise UserError(f"--tiles {path}: does not exist; name a CSV list, rasters, or a folder of either kind of tiles")
+    if len(paths) == 1 and os.path.isdir(first):
+        if has_zoom_folders(first):
+            return MapTiles(first, cut, zoom, tms)
+        paths = sorted(entry.path for entry in os.scandir(first) if entry.name.lower().endswith(ENDINGS))
+        if not paths:
+            raise UserError(
+                f"--tiles {first}: holds neither rasters ({', '.join(ENDINGS)}) nor folders of map tiles (zoom/x/y.png); name "
+                "another folder, or a CSV list"
+            )
+    return RasterTiles(paths, cut)

@@ -1,0 +1,84 @@
+"""Charts of a run: loss and recall over epochs, similarities, and places on the ground."""
+
+import numpy as np
+
+from safa.report.curves import as_bytes
+
+PNG_DPI = 150
+SIZE = 4.8, 3.4  # inches: the text has 10 pixels on a phone
+MOST_BINS, BIN = 60, 8  # of a histogram, and queries a bin where these are few
+MOST_NAMED = 12  # runs that a legend names; one alone needs none
+MOST_TICKS = 7  # of a bar of colours
+FEW_EPOCHS = 20  # a line through fewer points shows them
+
+
+def training_curves(runs, columns=2):
+    """Loss and recall over the epochs of one or several runs.
+
+    Args:
+        runs: {name: lines of `epoch_lines.read_lines`}.
+        columns: 2, beside one another; 1, above one another.
+
+    Returns:
+        Bytes of a PNG file.
+    """
+    figure = _figure((columns * SIZE[0], SIZE[1] * 2 / columns))
+    loss, recall = figure.subplots(2 // columns, columns)
+    for name, lines in runs.items():
+        epochs, losses, first, fifth = np.array(lines, np.float64).reshape(len(lines), -1).T[:4]
+        marker = "." if len(epochs) < FEW_EPOCHS else None
+        loss.plot(epochs, losses, marker=marker, label=name)
+        recall.plot(epochs, 100 * first, marker=marker, label=name)
+        recall.plot(epochs, 100 * fifth, ls="--", color=recall.lines[-1].get_color())
+    loss.set(title="loss of training", xlabel="epoch", ylabel="loss")
+    recall.set(title="recall on the validation split", xlabel="epoch", ylabel="percent; line: R@1, dashed: R@5", ylim=(0, 101))
+    for axes in loss, recall:
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        if 1 < len(runs) <= MOST_NAMED:
+            axes.legend(fontsize="small")
+    return _png(figure)
+
+
+def similarity_histogram(positive, negative):
+    """Similarities of queries with their truth and with their hardest negative; bytes of a PNG file."""
+    figure = _figure(SIZE)
+    axes = figure.subplots()
+    negative = negative[np.isfinite(negative)]
+    values = np.concatenate([positive, negative])
+    bins = np.linspace(values.min(), max(values.max(), values.min() + 1e-6), min(MOST_BINS, len(values) // BIN + 8))
+    axes.hist(positive, bins, alpha=0.6, color="tab:green", label="truth")
+    axes.hist(negative, bins, alpha=0.6, color="tab:red", label="hardest negative")
+    axes.set(title="similarity with the query", xlabel="similarity", ylabel="queries")
+    axes.legend()
+    return _png(figure)
+
+
+def place_map(utm, ranks):
+    """Test places in metres, coloured by rank: (Q, 2) positions and (Q,) ranks from 0; bytes of a PNG file."""
+    import matplotlib
+    from matplotlib.colors import LogNorm
+
+    figure = _figure((SIZE[0], SIZE[0]))
+    axes = figure.subplots()
+    order = np.argsort(ranks)  # the wrong ones on top
+    colours = matplotlib.colors.ListedColormap(matplotlib.colormaps["viridis_r"](np.linspace(0.15, 1, 256)))
+    centre, highest = utm.mean(axis=0), max(10, ranks.max() + 1)
+    shown = axes.scatter(*(utm[order] - centre).T, c=ranks[order] + 1, s=9, cmap=colours, norm=LogNorm(1, highest))
+    ticks = [each * 10**power for power in range(9) for each in (1, 2, 5) if each * 10**power <= highest]
+    ticks = ticks if len(ticks) <= MOST_TICKS else ticks[::3]
+    bar = figure.colorbar(shown, ax=axes, location="bottom", shrink=0.8, label="rank of the first hit")
+    bar.set_ticks(ticks, labels=[f"{tick:,}" for tick in ticks], minor=False)
+    bar.minorticks_off()
+    axes.set(title="test places", xlabel="metres east", ylabel="metres north", aspect="equal")
+    return _png(figure)
+
+
+def _figure(size):
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=size, layout="constrained")
+
+
+def _png(figure):
+    return as_bytes(figure, dpi=PNG_DPI)

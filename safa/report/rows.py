@@ -1,0 +1,185 @@
+"""Rows of the paper's tables, collected from result files: seeds together, published figures beside them."""
+
+import dataclasses
+import statistics
+
+from recall import one_percent, recall_curve
+from safa.report.published import OTHERS, PUBLISHED, published_count
+from safa.report.result_file import RECALLS, NoResult, is_recall, read_result
+from safa.retrieval.task import AERIAL_TO_GROUND, GROUND_TO_AERIAL
+from safa.runtime.command_line import restored
+from safa.runtime.errors import shortened
+from safa.settings import NetworkConfig
+
+NETWORKS = ("VGG_gp", "SAFA_1", "SAFA_2", "SAFA_4", "SAFA_8")  # the paper's order; others come after
+CURVE = 20  # so small test sets have a curve too
+COSTS = ("parameters", "gmac", "descriptor", "milliseconds")
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """What results have in common that differ in their seed only."""
+
+    dataset: str
+    split: str
+    network_type: str
+    polar: int
+    run: str | None
+    trained_on: str | None
+    direction: str
+    view: str
+    sizes: str
+
+    @property
+    def is_home(self):
+        """Whether the network was trained on the same dataset."""
+        return self.trained_on is None or self.dataset.startswith(self.trained_on)
+
+    @property
+    def is_papers_task(self):
+        """Whether the paper tests this: its sizes, its direction, whole panoramas, trained on the same dataset."""
+        return self.is_home and self.direction == GROUND_TO_AERIAL and not self.view and not self.sizes
+
+    def title(self, with_sizes=True):
+        """Of the row: "SAFA_8, polar", and what is special."""
+        parts = [
+            self.network_type,
+            "polar" if self.polar else "no polar",
+            self.run and f"run {self.run}",
+            "" if self.is_home else f"trained on {self.trained_on}",
+            "aerial to ground" if self.direction == AERIAL_TO_GROUND else "",
+            self.view.replace("_", " "),
+            self.sizes if with_sizes else "",
+        ]
+        return ", ".join(filter(None, parts))
+
+    @property
+    def order(self):
+        """For sorting: the paper's task first, in the paper's order."""
+        known = NETWORKS.index(self.network_type) if self.network_type in NETWORKS else len(NETWORKS)
+        away = "" if self.is_home else self.trained_on
+        special = self.direction == AERIAL_TO_GROUND, self.view, away, self.sizes, self.run or ""
+        return self.dataset, self.split, not self.is_papers_task, *special, self.polar, known, self.network_type
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row of a table: one network on one task, trained with one or more seeds.
+
+    Attributes:
+        kind: Kind.
+        results: one for each seed, as `result_file.read_result` returns them.
+        published: report.published.Published of the same network and task among as many references, or None.
+    """
+
+    kind: Kind
+    results: list
+    published: object = None
+
+    @property
+    def recalls(self):
+        """The recalls that all results have: ["recall", "pessimistic_recall", "recall_within_5m"], for instance."""
+        names = [name for name in self.results[0] if is_recall(name)]
+        return [name for name in names if all(name in result for result in self.results)]
+
+    def percents(self, name="recall"):
+        """{K: (mean, standard deviation or None)} over the seeds, in percent."""
+        found = {}
+        for k in RECALLS:
+            values = [100 * result[name][k] for result in self.results]
+            found[k] = statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+        return found
+
+    @property
+    def interval(self):
+        """{K: (low, high)} in percent of one result, or None with several seeds or without intervals."""
+        intervals = self.results[0]["intervals"].get("recall")
+        if len(self.results) > 1 or intervals is None:
+            return None
+        return {k: tuple(100 * end for end in intervals[k]) for k in RECALLS}
+
+    @property
+    def differences(self):
+        """{K: points above the published recall}, or None."""
+        if self.published is None:
+            return None
+        return {k: self.percents()[k][0] - figure for k, figure in zip(RECALLS, self.published.recalls, strict=True)}
+
+    @property
+    def costs(self):
+        """{"parameters", "gmac", "descriptor", "milliseconds": number or None}; milliseconds are the fastest measured."""
+        found = dict.fromkeys(COSTS)
+        for name in COSTS:
+            values = [result["cost"][name] for result in self.results if result["cost"].get(name) is not None]
+            found[name] = min(values) if values else None
+        return found
+
+    @property
+    def curve(self):
+        """recall@1, @2, ... in percent, the mean over the seeds: up to 1 % of the references, and at least CURVE where they
+        are as many and the results hold ranks."""
+        curves = []
+        for result in self.results:
+            depth = min(result["references"], max(CURVE, one_percent(result["references"])))
+            ranks = result["ranks"].get("exact")
+            curves.append(result["recall_curve"] if ranks is None else recall_curve(ranks, depth).tolist())
+        return [100 * statistics.fmean(values) for values in zip(*curves, strict=False)]
+
+
+def collect(paths):
+    """Rows of all result files, and lines on those that are left out.
+
+    Args:
+        paths: of `result_file.find_results`.
+
+    Returns:
+        rows: list of Row, in the order of the paper's tables.
+        notes: "PATH: why it is left out".
+    """
+    kinds, notes = {}, []
+    for path in paths:
+        try:
+            result = read_result(path)
+            kind = _kind(result)
+        except NoResult as error:
+            notes.append(f"{shortened(path)}: {error}; left out")
+            continue
+        seeds = kinds.setdefault(kind, {})
+        if result["seed"] in seeds:
+            notes.append(f"{shortened(path)}: a second result of {kind.title()}, seed {result['seed']}; left out")
+            continue
+        seeds[result["seed"]] = result
+    rows = []
+    for kind in sorted(kinds, key=lambda kind: kind.order):
+        results = [kinds[kind][seed] for seed in sorted(kinds[kind], key=lambda seed: -1 if seed is None else seed)]
+        count = published_count(kind.dataset, kind.split)
+        comparable = kind.is_papers_task and all(result["references"] == count for result in results)
+        published = PUBLISHED.get((kind.dataset, kind.network_type, kind.polar)) if comparable else None
+        rows.append(Row(kind, results, published))
+    return rows, notes
+
+
+def others(dataset):
+    """{system: report.published.Published} of a dataset."""
+    return OTHERS.get(dataset, {})
+
+
+def _kind(result):
+    names = [field.name for field in dataclasses.fields(Kind) if field.name != "sizes"]
+    return Kind(**{name: result[name] for name in names}, sizes=_sizes(result))
+
+
+def _sizes(result):
+    """The sizes of a network that are not the paper's, or ""; earlier results do not say."""
+    network = result.get("network")
+    if network is None:
+        return ""
+    try:
+        config = restored(NetworkConfig, network)
+        if config.is_papers:
+            return ""
+        parts = [f"{config.height}x{config.width}", f"aerial tiles {config.aerial_input_size}x{config.aerial_input_size}"]
+        parts += [f"width multiplier {config.width_multiplier:g}"]
+        return ", ".join(parts + ([] if config.backbone == NetworkConfig.backbone else [config.backbone]))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise NoResult(f"not a result of a test (network: {shortened(error, 100)})") from None

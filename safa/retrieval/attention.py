@@ -1,0 +1,87 @@
+"""What descriptors rest on: the weights of a map's positions, and each position's part of a similarity (section 3.2)."""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+from safa.retrieval.descriptors import VIEWS
+from safa.runtime import backend  # noqa: F401
+from safa.runtime.errors import UserError
+from spatial_net import NORM_EPSILON
+
+SHORT = dict(zip(VIEWS, ("sat", "grd"), strict=True))  # names of the views in the network's layers
+
+
+@dataclasses.dataclass(frozen=True)
+class BranchMaps:
+    """What a branch computes of n images before it sums over positions.
+
+    Attributes:
+        maps: (n, h, w, C) float32.
+        weights: (n, M, h, w) float32, the position weights of the embeddings; for VGG_gp None.
+    """
+
+    maps: np.ndarray
+    weights: np.ndarray | None
+
+    @property
+    def sums(self):
+        """(n, D) float64: the descriptors before they are scaled to length 1."""
+        maps = self.maps.astype(np.float64)
+        if self.weights is None:
+            return maps.max(axis=(1, 2))
+        return np.einsum("nhwc,nmhw->nmc", maps, self.weights).reshape(len(maps), -1)
+
+    def contributions(self, others):
+        """Each position's part of the similarity with a descriptor of the other branch.
+
+        A similarity is a sum over positions, since a descriptor is: of w * f for SAFA, and of each channel's greatest f
+        for VGG_gp. So the parts are exact, and add up to it.
+
+        Args:
+            others: (n, D) descriptors of length 1.
+
+        Returns:
+            (n, h, w) float64.
+        """
+        maps, sums = self.maps.astype(np.float64), self.sums
+        lengths = np.sqrt(np.maximum((sums**2).sum(axis=1), NORM_EPSILON))
+        if self.weights is not None:
+            by_embedding = others.reshape(len(maps), self.weights.shape[1], -1)
+            parts = np.einsum("nhwc,nmc,nmhw->nhw", maps, by_embedding, self.weights, optimize=True)
+        else:
+            count, height, width, channels = maps.shape
+            greatest = maps.reshape(count, -1, channels).argmax(axis=1)  # a position a channel
+            parts = np.zeros((count, height * width))
+            for row in range(count):
+                np.add.at(parts[row], greatest[row], sums[row] * others[row])
+            parts = parts.reshape(count, height, width)
+        return parts / lengths[:, None, None]
+
+
+def branch_maps(network, view, images):
+    """The BranchMaps of images.
+
+    Args:
+        network: keras.Model of `spatial_net.network`.
+        view: "satellite" or "ground".
+        images: (n, H, W, 3), BGR, 0..255.
+
+    Raises:
+        UserError: the network's aggregation is another one.
+    """
+    short = SHORT[view]
+    names = {layer.name for layer in network.layers}
+    if f"pool_{short}" not in names:
+        raise UserError("--attention: only networks of spatial-aware embeddings and VGG_gp have it; leave it out")
+    pool = network.get_layer(f"pool_{short}")
+    spatial = network.get_layer(f"spatial_{short}") if f"spatial_{short}" in names else None
+    given = network.inputs[VIEWS.index(view)]
+    maps = keras.Model(given, pool.output if spatial is not None else pool.input)(images, training=False)
+    maps = keras.ops.cast(maps, "float32")
+    if spatial is None:
+        return BranchMaps(keras.ops.convert_to_numpy(maps), None)
+    weights = keras.ops.convert_to_numpy(spatial.position_weights(maps))
+    maps = keras.ops.convert_to_numpy(maps)
+    return BranchMaps(maps, weights.transpose(0, 2, 1).reshape(len(maps), -1, *maps.shape[1:3]))

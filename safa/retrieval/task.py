@@ -1,0 +1,91 @@
+"""What is searched for among what: queries, references, and which matches count."""
+
+import dataclasses
+import hashlib
+
+import numpy as np
+
+from safa.datasets.positions import count_within, within
+from safa.runtime.errors import UserError
+
+GROUND_TO_AERIAL, AERIAL_TO_GROUND = "ground_to_aerial", "aerial_to_ground"
+DIRECTIONS = (GROUND_TO_AERIAL, AERIAL_TO_GROUND)  # the paper's first
+MOST_NEAR = 2**24  # hits besides the truth, of all queries: they take 0.6 GB while they are searched for
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A search of Q queries among N references.
+
+    Attributes:
+        ids: Q strings.
+        queries: (Q,) int64, their rows among the images of their kind.
+        truth: (Q,) int64, the row of each query's true reference.
+        near: for each query the rows of all references that count as hits, the true one among them; None: only the truth.
+        counted: name of the recall that counts them: "within_5m" or "acceptable"; None without `near`.
+        query_utm, reference_utm: (Q, 2) and (N, 2) float64 positions in metres, or None.
+    """
+
+    ids: list
+    queries: np.ndarray
+    truth: np.ndarray
+    near: list | None = None
+    counted: str | None = None
+    query_utm: np.ndarray | None = None
+    reference_utm: np.ndarray | None = None
+
+    @property
+    def digest(self):
+        """The queries' ids in their order, as 16 hexadecimal digits: results of the same queries can be compared."""
+        return hashlib.sha256("\n".join(self.ids).encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def task_of(pairs, direction=GROUND_TO_AERIAL, radius=None):
+    """The search that a split asks for.
+
+    Args:
+        pairs: datasets.dataset.Pairs.
+        direction: GROUND_TO_AERIAL, the paper's, or AERIAL_TO_GROUND, where tiles are the queries and panoramas the
+            references. A tile with several panoramas has the first as its truth, and all of them are acceptable.
+        radius: metres within which a match counts too (default: the dataset's).
+
+    Returns:
+        Task.
+
+    Raises:
+        UserError: a radius, and the dataset has no positions or far too many places within it.
+    """
+    if direction == GROUND_TO_AERIAL:
+        queries, truth, acceptable = np.arange(len(pairs)), pairs.truth, pairs.acceptable
+        reference_rows = np.arange(len(pairs.sat_paths))
+        query_rows = pairs.truth
+        ids = pairs.ids
+        if acceptable is not None:
+            acceptable = [np.append(rows, true) for rows, true in zip(acceptable, truth, strict=True)]
+    else:
+        queries, truth = np.unique(pairs.truth, return_index=True)
+        reference_rows, query_rows = pairs.truth, queries
+        ids = [pairs.ids[row] for row in truth]
+        acceptable = None if pairs.one_to_one else _panoramas_of(pairs, queries)
+    place = None if pairs.utm is None else (pairs.utm[query_rows], pairs.utm[reference_rows])
+    radius = pairs.dataset.hit_metres if radius is None else radius
+    if radius is None:
+        return Task(ids, queries, truth, acceptable, acceptable and "acceptable", *(place or (None, None)))
+    if place is None:
+        raise UserError(f"--radius {radius:g}: {pairs.dataset.name} has no positions in metres; leave it out")
+    if (found := count_within(place[1], radius, place[0])) > MOST_NEAR:
+        raise UserError(
+            f"--radius {radius:g}: within it of the {len(ids):,} queries lie {found:,} references in all, more than "
+            f"{MOST_NEAR:,}; use a smaller one"
+        )
+    return Task(ids, queries, truth, within(place[1], radius, of=place[0]), f"within_{radius:g}m", *place)
+
+
+def _panoramas_of(pairs, tiles):
+    """For each tile the rows of all panoramas that it is right for."""
+    right = [[] for _ in pairs.sat_paths]
+    for panorama, tile in enumerate(pairs.truth):
+        also = () if pairs.acceptable is None else pairs.acceptable[panorama]
+        for row in {int(tile), *map(int, also)}:
+            right[row].append(panorama)
+    return [np.array(right[tile]) for tile in tiles]

@@ -1,0 +1,130 @@
+"""Keras on TensorFlow: imported before either, by every module that uses one of them."""
+
+import glob
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+
+from safa.runtime.errors import UserError
+
+os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's keras.json says: checkpoints are TensorFlow's
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# oneDNN's convolutions; TensorFlow has them off on CPUs without AVX-512 VNNI, where they are 3 to 5 times faster too.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+
+# What NVIDIA's driver makes on Linux, and Windows' in WSL 2.
+NVIDIA_DRIVER = ("/proc/driver/nvidia/gpus/*", "/dev/nvidia[0-9]*", "/usr/lib/wsl/lib/libcuda.so*")
+
+CPU_INFORMATION = "/proc/cpuinfo"
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # of x86, x86 with AMX, and Arm, as Linux names them
+# oneDNN's names of instruction sets, to which this variable may limit it.
+LIMIT = "ONEDNN_MAX_CPU_ISA"
+WITHOUT_AVX512 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2"}
+WITHOUT_BFLOAT16 = WITHOUT_AVX512 | {"AVX512_CORE", "AVX512_CORE_VNNI"}
+
+
+def _import_quietly():
+    """Import TensorFlow without the lines on missing GPU libraries that it writes before its log level counts.
+
+    They look like errors to users without a GPU; `devices` says what is used. If the import fails, they are shown.
+    """
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as notes:
+        os.dup2(notes.fileno(), 2)
+        try:
+            import tensorflow  # noqa: F401
+        except Exception:
+            notes.seek(0)
+            os.write(stderr, notes.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+if "tensorflow" not in sys.modules:
+    _import_quietly()
+
+
+def devices():
+    """Name the devices that TensorFlow computes on: "2 GPUs" or "CPU"."""
+    import tensorflow
+
+    gpus = len(tensorflow.config.list_physical_devices("GPU"))
+    return f"{gpus} GPU{'s' if gpus > 1 else ''}" if gpus else "CPU"
+
+
+def unused_gpu_warning():
+    """A line for a user whose NVIDIA GPU TensorFlow does not see, or None.
+
+    TensorFlow's wheel holds no CUDA libraries, and without them it computes on the CPU and says nothing.
+    """
+    import tensorflow
+
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if hidden or tensorflow.config.list_physical_devices("GPU") or not any(map(glob.glob, NVIDIA_DRIVER)):
+        return None
+    return (
+        "this machine has an NVIDIA GPU that TensorFlow does not see, so the CPU is used, many times slower; run: "
+        "pip install -r requirements-gpu.txt (with CUDA_VISIBLE_DEVICES=-1 the CPU is used without this line)"
+    )
+
+
+def cpu_has_bfloat16():
+    """Whether this machine's CPU has instructions for bfloat16; True where the system does not say.
+
+    Without them TensorFlow computes bfloat16 in software, 15 times slower than float32 on a CPU with AVX2.
+    """
+    if os.environ.get(LIMIT, "").upper() in WITHOUT_BFLOAT16:
+        return False
+    if platform.system() == "Darwin":
+        asked = subprocess.run(["sysctl", "-n", "hw.optional.arm.FEAT_BF16"], capture_output=True, text=True)
+        return asked.stdout.strip() == "1"
+    flags = _cpu_flags()
+    return not flags or bool(BFLOAT16_FLAGS & flags)
+
+
+def weight_gradients_are_slow():
+    """Whether oneDNN computes large convolutions' gradients by their kernels at a fraction of the forward pass's speed.
+
+    It does on x86 CPUs without AVX-512: 14 to 66 against 87 to 129 GFLOP/s (`weight_gradient`).
+    """
+    import tensorflow
+
+    if tensorflow.config.list_physical_devices("GPU"):
+        return False
+    flags = _cpu_flags()
+    return "avx2" in flags and ("avx512f" not in flags or os.environ.get(LIMIT, "").upper() in WITHOUT_AVX512)
+
+
+def _cpu_flags():
+    """What Linux says that the first processor can do: a set of names, empty where it does not say."""
+    try:
+        with open(CPU_INFORMATION, encoding="utf-8", errors="replace") as file:
+            lines = [line for line in file if line.lower().startswith(("flags", "features"))]
+    except OSError:
+        return set()
+    return set(lines[0].partition(":")[2].split()) if lines else set()
+
+
+def compute_in(precision):
+    """Set TensorFlow's arithmetic for this process.
+
+    Args:
+        precision: "float32" keeps NVIDIA GPUs from rounding a convolution's inputs to TensorFloat-32, which they do by
+            default since Ampere; "tf32" allows it; "bfloat16" is the network's choice (`spatial_net.network`).
+
+    Raises:
+        UserError: bfloat16 on a CPU without instructions for it.
+    """
+    import tensorflow
+
+    if precision == "bfloat16" and not tensorflow.config.list_physical_devices("GPU") and not cpu_has_bfloat16():
+        raise UserError(
+            "--precision bfloat16: this CPU computes it in software, many times slower than float32; use --precision float32"
+        )
+    tensorflow.config.experimental.enable_tensor_float_32_execution(precision == "tf32")

@@ -1,0 +1,163 @@
+"""What all scripts' command lines share, and settings that are written once: field, flag, help and check together."""
+
+import argparse
+import dataclasses
+import os
+import re
+import sys
+
+from safa.runtime.errors import UserError
+
+WORKERS = "processes (default: as many as cores)"
+LONGEST = 400  # characters of a message: it may quote a value of any length
+
+
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    def _get_help_string(self, action):
+        if action.default is None or action.default is False or "(default:" in action.help:
+            return action.help
+        return super()._get_help_string(action)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with defaults in the help, and a mistake reported as one line."""
+
+    def __init__(self, description, **others):
+        super().__init__(description=description, formatter_class=_Formatter, allow_abbrev=False, **others)
+
+    def parse_args(self, args=None, namespace=None):
+        for argument in sys.argv[1:] if args is None else args:
+            if re.search("[\ud800-\udfff]", argument):
+                raise UserError(f"{argument!r}: not UTF-8; rename this file or folder")
+        return super().parse_args(args, namespace)
+
+    def error(self, message):
+        raise UserError(f"{message if len(message) <= LONGEST else message[:LONGEST] + '...'}; see --help")
+
+
+def at_least(kind, low, high=None):
+    """An argparse type: a finite number of `kind` that is at least `low` (and at most `high`)."""
+
+    def parse(text):
+        value = kind(text)
+        if not low <= value <= (float("inf") if high is None else high) or value == float("inf"):
+            raise argparse.ArgumentTypeError(
+                f"{text[:40]} is not {f'at least {low}' if high is None else f'between {low} and {high}'}"
+            )
+        return value
+
+    parse.__name__ = kind.__name__  # argparse's messages say "invalid int value"
+    return parse
+
+
+def setting(default, meaning, parse=str, *, choices=None, metavar=None, paper=None, earlier=None):
+    """A field of a settings dataclass, with everything that its flag, its help and its check need.
+
+    Args:
+        default: the field's default. False makes a flag without a value.
+        meaning: for the help, without default and paper's value.
+        parse: function from a flag's text to the value; it raises what argparse expects.
+        choices: the values that are allowed, if only some are.
+        metavar: for the help.
+        paper: the paper's value, as text.
+        earlier: the setting's name in earlier versions, which flags and files may still use.
+    """
+    texts = {"meaning": meaning, "parse": parse, "choices": choices, "metavar": metavar, "paper": paper, "earlier": earlier}
+    return dataclasses.field(default=default, metadata=texts)
+
+
+def add_settings(parser, kind, only=None, unset=None):
+    """Add a flag for each setting of a dataclass.
+
+    Args:
+        parser: argparse parser or group.
+        kind: dataclass whose fields are made by `setting`.
+        only: names of the settings to add (default: all).
+        unset: {name: text for the help} of flags whose default is None here: what decides instead.
+    """
+    for field in dataclasses.fields(kind):
+        if only is not None and field.name not in only:
+            continue
+        texts = field.metadata
+        names = [f"--{name}" for name in (field.name, texts["earlier"]) if name]
+        meaning = texts["meaning"] + (f" (paper: {texts['paper']})" if texts["paper"] else "")
+        if field.default is False:
+            parser.add_argument(*names, action="store_true", help=meaning)
+            continue
+        default = field.default
+        if unset and field.name in unset:
+            default, meaning = None, f"{meaning} (default: {unset[field.name]})"
+        parser.add_argument(
+            *names,
+            dest=field.name,
+            type=texts["parse"],
+            choices=texts["choices"],
+            default=default,
+            metavar=texts["metavar"],
+            help=meaning,
+        )
+
+
+def parsed(kind, args):
+    """The settings of a dataclass that parsed flags hold."""
+    return kind(**{field.name: getattr(args, field.name) for field in dataclasses.fields(kind)})
+
+
+def restored(kind, values):
+    """The settings of a dataclass from a file.
+
+    Args:
+        kind: dataclass whose fields are made by `setting`.
+        values: {name: value}, as JSON gives them. Settings that the file lacks have their defaults.
+
+    Raises:
+        ValueError, TypeError: a name is unknown, or no flag could have set this value.
+    """
+    earlier = {field.metadata["earlier"]: field.name for field in dataclasses.fields(kind)}
+    config = kind(**{earlier.get(name, name): value for name, value in values.items()})
+    for field in dataclasses.fields(kind):
+        value, choices = getattr(config, field.name), field.metadata["choices"]
+        allowed = (int, field.type) if isinstance(0.0, field.type) else field.type  # JSON may write 1.0 as 1
+        if isinstance(value, bool) != (field.default is False) or not isinstance(value, allowed):
+            raise TypeError(f"{field.name} is {value!r}")
+        if value is None or isinstance(value, bool):
+            continue
+        try:
+            same = field.metadata["parse"](str(value)) == value
+        except argparse.ArgumentTypeError as error:
+            raise ValueError(f"{field.name}: {error}") from None
+        if not same or choices is not None and value not in choices:
+            raise ValueError(f"{field.name} is {str(value)[:40]!r}")
+    return config
+
+
+def check_output(flag, path):
+    """Refuse a file to write, named by a flag, that cannot be one; None passes."""
+    if path is None:
+        return
+    if not path or os.path.isdir(path) or not os.path.isdir(os.path.dirname(path) or "."):
+        raise UserError(f"{flag} {path}: is a folder, or its folder does not exist; name a file in an existing folder")
+
+
+def add_folders(parser, *names):
+    """Add --data_dir, --model_dir, --result_dir, those of `names`."""
+    helps = {
+        "data": "folder of the datasets and prepared files",
+        "model": "folder of the trained networks",
+        "result": "folder of the results",
+    }
+    for name in names:
+        parser.add_argument(f"--{name}_dir", default=name.title(), type=_folder, metavar="DIR", help=helps[name])
+        if name == "data":
+            parser.add_argument(
+                "--prepared_dir",
+                type=_folder,
+                metavar="DIR",
+                help="folder of the prepared files, where the dataset's is read-only (default: --data_dir)",
+            )
+
+
+def _folder(text):
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError("a folder's name is missing")
+    return text

@@ -1,0 +1,241 @@
+"""Where a run computes: one device, several GPUs of a machine, or several machines, by tf.distribute.
+
+A batch is spread over replicas, one a device. The replicas of a process are fed by that process alone.
+"""
+
+import contextlib
+import hashlib
+import signal
+
+import numpy as np
+import tensorflow as tf
+
+from safa.runtime import backend
+from safa.runtime.cluster import CLUSTER, cluster, wait_for_all
+from safa.runtime.errors import UserError, first_line
+from safa.runtime.interruption import SIGNALS, StopRequest
+
+
+class Distribution:
+    """The replicas of a run and this process's part in it.
+
+    To be made before TensorFlow computes anything. Several machines where the environment's TF_CONFIG names them, else
+    several GPUs of this one, else one device.
+
+    Args:
+        devices: number of GPUs to use (default: all). Without GPUs the CPU counts as so many devices, which makes
+            nothing faster but tries the distribution.
+        precision: see `backend.compute_in`.
+
+    Attributes:
+        strategy: tf.distribute.Strategy.
+        replicas: number of devices that share a batch.
+        is_chief: whether this process is the one that reports and writes.
+        has_others: whether the run has other processes.
+        notes: lines for the user.
+
+    Raises:
+        UserError: TF_CONFIG cannot be understood, its machines do not answer, there are fewer GPUs, or the CPU is not
+            made for the precision.
+    """
+
+    def __init__(self, devices=None, precision="float32"):
+        backend.compute_in(precision)
+        self._addresses, self._own_number = cluster()
+        self.has_others = len(self._addresses) > 1
+        self._gpus = _choose_devices(devices)
+        warning = None if self._gpus else backend.unused_gpu_warning()
+        self.notes = [] if warning is None else [warning]
+        self.strategy = self._strategy()
+        self.replicas = self.strategy.num_replicas_in_sync
+        numbers = []
+        self._from_function(lambda context: numbers.append(context.replica_id_in_sync_group) or tf.constant(0))
+        self._own = numbers
+        self.is_chief = numbers[0] == 0
+        self._sum = None
+
+    def __str__(self):
+        if self.replicas == 1:
+            return backend.devices()
+        among = f" of {len(self._addresses)} processes" if self.has_others else ""
+        return f"{self.replicas} {'GPUs' if self._gpus else 'CPU devices'}{among}"
+
+    def local_rows(self, order, batch_size):
+        """The rows that this process reads, batch by batch.
+
+        Args:
+            order: (N,) rows of all replicas' batches, N a multiple of their number.
+            batch_size: of all replicas together, a multiple of their number; the last batch may have fewer.
+
+        Returns:
+            (N * local share,) rows, in batches of `local_batch_size(batch_size)`.
+        """
+        parts = []
+        for start in range(0, len(order), batch_size):
+            batch = np.asarray(order[start : start + batch_size])
+            parts.append(batch.reshape(self.replicas, -1)[self._own].reshape(-1))
+        return np.concatenate(parts)
+
+    def local_batch_size(self, batch_size):
+        """Pairs of a batch that this process reads."""
+        return batch_size // self.replicas * len(self._own)
+
+    def spread(self, *arrays):
+        """Give each of this process's replicas its part of a batch, as `strategy.run` takes it.
+
+        Args:
+            arrays: with this process's rows of the batch, or None.
+
+        Returns:
+            offset: (), int64 a replica: the slot of the whole batch that the replica's part begins with.
+            A part of each array, a replica; None where there is none.
+        """
+        each = len(arrays[0]) // len(self._own)
+
+        def part(array, number):
+            start = (number - self._own[0]) * each
+            return tf.convert_to_tensor(array[start : start + each])
+
+        def parts(array):
+            return self._from_function(lambda context: part(array, context.replica_id_in_sync_group))
+
+        offset = self._from_function(lambda context: tf.constant(context.replica_id_in_sync_group * each, tf.int64))
+        return offset, *(None if array is None else parts(array) for array in arrays)
+
+    def sum_over_processes(self, value):
+        """The sum of all processes' numbers, which need not be there yet; to be called by all processes."""
+        if not self.has_others:
+            return value
+        if self._sum is None:
+
+            @tf.function(autograph=False)
+            def sum_over_replicas(values):
+                context_sum = self.strategy.run(
+                    lambda each: tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(each)),
+                    (values,),
+                )
+                return self.strategy.experimental_local_results(context_sum)[0]
+
+            self._sum = sum_over_replicas
+        return self._sum(self._from_function(lambda context: tf.constant(value)))
+
+    def agree(self, text):
+        """Refuse to continue if another process of the run says something else.
+
+        Args:
+            text: what all of them must say: their settings, for instance.
+
+        Raises:
+            UserError: in all processes.
+        """
+        if not self.has_others:
+            return
+        digest = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+
+        @tf.function(autograph=False)
+        def gather(digest):
+            return self.strategy.run(gather_rows, (digest,))
+
+        digests = gather(self._from_function(lambda context: tf.constant([digest], tf.int64)))
+        if len(np.unique(self.strategy.experimental_local_results(digests)[0])) > 1:
+            raise UserError(
+                "the processes of the run were started with different settings, or see different data; "
+                "give all of them the same"
+            )
+
+    def share_chiefs_values(self, variables):
+        """Give variables of all processes the chief's values."""
+        if not self.has_others:
+            return
+
+        def sum_over_replicas(values):
+            context = tf.distribute.get_replica_context()
+            is_chief = tf.equal(context.replica_id_in_sync_group, 0)
+            return [
+                context.all_reduce(tf.distribute.ReduceOp.SUM, tf.where(is_chief, value, tf.zeros_like(value)))
+                for value in values
+            ]
+
+        @tf.function(autograph=False)
+        def chiefs(values):
+            shared = self.strategy.run(sum_over_replicas, (values,))
+            return [self.strategy.experimental_local_results(value)[0] for value in shared]
+
+        values = [tf.convert_to_tensor(variable) for variable in variables]
+        for variable, value in zip(variables, chiefs(values), strict=True):
+            variable.assign(value)
+
+    def _strategy(self):
+        if self.has_others:
+            with StopRequest() as stop, stop.at_once():
+                wait_for_all(self._addresses, self._own_number)
+            # TensorFlow runs no handler of Python's while it connects, and leaves one that ignores SIGTERM.
+            handlers = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
+            try:
+                return tf.distribute.MultiWorkerMirroredStrategy()
+            except (tf.errors.OpError, ValueError, RuntimeError) as error:
+                raise UserError(
+                    f"{CLUSTER}: {first_line(error)}; check its addresses, and that every worker was started"
+                ) from None
+            finally:
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
+        names = [device.name for device in tf.config.list_logical_devices("GPU" if self._gpus else "CPU")]
+        return tf.distribute.MirroredStrategy(names) if len(names) > 1 else tf.distribute.get_strategy()
+
+    def _from_function(self, value_of):
+        return self.strategy.experimental_distribute_values_from_function(value_of)
+
+
+def gather_rows(rows):
+    """All replicas' rows, in their order, for each of them; to be called in a replica's context.
+
+    Gradients go back through it: each replica gets the sum of all replicas' gradients by its rows.
+
+    Args:
+        rows: (b, ...), as many in every replica.
+
+    Returns:
+        (b * replicas, ...).
+    """
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync == 1:
+        return rows
+    return context.all_gather(tf.identity(rows), axis=0)  # the identity has the replica's device; an argument lacks it
+
+
+@contextlib.contextmanager
+def explain_tensorflow_errors(distribution, remedy):
+    """Say in a user's words what TensorFlow says about memory and about other processes.
+
+    Args:
+        distribution: Distribution.
+        remedy: what to do when a device's memory is full.
+    """
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError:
+        raise UserError(f"the device's memory is full; use {remedy}") from None
+    except tf.errors.OpError as error:
+        if not distribution.has_others:
+            raise
+        raise UserError(
+            f"another process of the run has ended or cannot be reached ({type(error).__name__}); start "
+            "all of them again: they go on from the last checkpoint"
+        ) from None
+
+
+def _choose_devices(devices):
+    gpus = tf.config.list_physical_devices("GPU")
+    if devices is not None and gpus:
+        if devices > len(gpus):
+            raise UserError(f"--devices {devices}: this machine has {backend.devices()}; use no more")
+        gpus = gpus[:devices]
+        tf.config.set_visible_devices(gpus, "GPU")
+    elif devices is not None:
+        tf.config.set_logical_device_configuration(
+            tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * devices
+        )
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    return gpus

@@ -1,0 +1,147 @@
+"""The one exception for mistakes of the user's, and how a script ends on it.
+
+A script imports this first: from then on Ctrl-C is one line, also while the rest is imported.
+"""
+
+import contextlib
+import errno
+import os
+import re
+import signal
+import sys
+
+if sys.version_info < (3, 10):  # noqa: UP036  # a user's Python, in a line
+    print(f"Python {sys.version.split()[0]} is too old; TensorFlow needs 3.10 to 3.13", file=sys.stderr)
+    sys.exit(2)
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # of the project
+NAMED = 5  # how many of the wrong files or rows a message names
+NO_SPACE = "free some space (or quota) and run the same command again; finished files are kept"
+IN_THE_WAY = "a file or folder of this name stands in the way; move it, or choose another path"
+NOT_ALLOWED = "check the permissions, or choose another folder"
+REMEDIES = {
+    errno.ENOSPC: NO_SPACE,
+    errno.EDQUOT: NO_SPACE,
+    errno.EACCES: NOT_ALLOWED,
+    errno.EPERM: NOT_ALLOWED,
+    errno.EROFS: NOT_ALLOWED,
+    errno.EEXIST: IN_THE_WAY,
+    errno.ENOTDIR: IN_THE_WAY,
+    errno.EISDIR: IN_THE_WAY,
+}
+
+
+class UserError(Exception):
+    """A mistake that the user can put right. Its text is one clear line: which file, what is wrong, what to do."""
+
+
+class Stopped(BaseException):
+    """A signal ended the run. No Exception, as KeyboardInterrupt is none: libraries would catch it.
+
+    Attributes:
+        signal: its number.
+        kept: what was saved, as the line says it.
+    """
+
+    def __init__(self, number, kept="what was saved before is kept"):
+        super().__init__(f"stopped by {signal.Signals(number).name}; {kept}; the same command goes on from there")
+        self.signal = number
+
+
+@contextlib.contextmanager
+def reported():
+    """Run a script's main function: exit code 2 and a line for a `UserError` or a file that fails, 130 for Ctrl-C
+    (143 for SIGTERM where a script answers that), 141 where nobody reads the output any more (`... | head -1`).
+
+    Anything else is a bug and keeps its traceback.
+    """
+    script = _script_name()
+    if signal.getsignal(signal.SIGINT) is _end_at_once:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        try:
+            yield
+        except SystemExit:
+            _flush()
+            raise
+        _flush()
+    except BrokenPipeError:
+        # What is left to be written, at Python's end too, goes nowhere.
+        for stream in sys.stdout, sys.stderr:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+    except UserError as error:
+        sys.exit(_end(f"{script}: error: {error}", 2))
+    except Stopped as stopped:
+        sys.exit(_end(f"{script}: {stopped}", 128 + stopped.signal))
+    except KeyboardInterrupt:
+        sys.exit(_end(f"{script}: interrupted; what was finished is kept, the same command goes on from there", 130))
+    except OSError as error:
+        if error.filename is None and error.errno not in REMEDIES:
+            raise
+        remedy = REMEDIES.get(error.errno, "check this path, or choose another one")
+        sys.exit(_end(f"{script}: error: {error.filename or 'output'}: {os.strerror(error.errno)}; {remedy}", 2))
+
+
+@contextlib.contextmanager
+def importing():
+    """Let Ctrl-C end a script at once while it imports inside: there is nothing to save, and libraries would turn it
+    into errors of theirs, with a traceback."""
+    answers = _is_script() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if answers:
+        signal.signal(signal.SIGINT, _end_at_once)
+    try:
+        yield
+    finally:
+        if answers:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def first_line(error):
+    """The first line of a library's exception, short enough to be quoted in a message."""
+    lines = str(getattr(error, "message", "") or error).splitlines() or [type(error).__name__]
+    return re.sub(r"^\{\{.*?\}\} ?", "", lines[0])[:300]  # without the name of TensorFlow's operation
+
+
+def shortened(text, most=200):
+    """Shorten a name that a file or a user gave until it can be quoted: no control characters, its middle left out."""
+    text = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(text))
+    return text if len(text) <= most else f"{text[: most // 2]}[...]{text[-(most // 2) :]}"
+
+
+def first_few(things):
+    """The first NAMED of some files or rows, for a message."""
+    return ", ".join(shortened(each, 300) for each in things[:NAMED]) + (", ..." if len(things) > NAMED else "")
+
+
+def _flush():
+    if sys.stdout is not None:  # closed by the shell: >&-
+        sys.stdout.flush()
+
+
+def _end(line, code):
+    if _is_script():  # a second Ctrl-C shortens the end, and is no error in it
+        signal.signal(signal.SIGINT, lambda *_: os._exit(code))
+    print(line, file=sys.stderr)
+    return code
+
+
+def _end_at_once(number, _):
+    os.write(_STDERR, f"{_script_name()}: interrupted\n".encode(errors="backslashreplace"))
+    os._exit(128 + number)
+
+
+def _is_script():
+    """Whether this process runs one of the project's scripts; no other program's Ctrl-C is touched."""
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    return script is not None and os.path.dirname(os.path.abspath(script)) in (ROOT, os.path.join(ROOT, "toy_town"))
+
+
+def _script_name():
+    folder, name = os.path.split(sys.argv[0])
+    return os.path.basename(folder) if name == "__main__.py" else name  # python -m toy_town
+
+
+if _is_script() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    _STDERR = os.dup(2)  # stays, whatever is done to standard error while TensorFlow is imported
+    signal.signal(signal.SIGINT, _end_at_once)

@@ -1,0 +1,88 @@
+"""Worker processes that end with the process that started them, even when that one is killed."""
+
+import concurrent.futures
+import concurrent.futures.process
+import contextlib
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+
+import cv2
+
+from safa.runtime.errors import UserError
+
+
+def available_cores():
+    """Number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def worker_map(workers, chunksize=1):
+    """A `map(function, items)` over processes: results come in order; the first exception ends it and is raised.
+
+    Args:
+        workers: number of processes; 1 runs in this process.
+        chunksize: items handed to a process at a time.
+
+    Raises:
+        UserError: a process was killed.
+    """
+    if workers == 1:
+        yield map
+        return
+    # Spawned, not forked: threads do not survive a fork, and it is the same on every system.
+    pool = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker)
+
+    def parallel_map(function, items):
+        with _ctrl_c_afterwards():  # the pool starts its processes when it is given work
+            return pool.map(function, items, chunksize=chunksize)
+
+    try:
+        yield parallel_map
+    except KeyboardInterrupt:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would only disturb the end
+        pool.shutdown(cancel_futures=True)
+        signal.signal(signal.SIGINT, before)
+        raise
+    except concurrent.futures.process.BrokenProcessPool:
+        raise UserError(
+            "a worker process was killed, perhaps for want of memory; run the same command again, with fewer --workers"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _ctrl_c_afterwards():
+    """Answer Ctrl-C after what is inside; processes that are started there never see it, not even while they import."""
+    answer = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(answer):
+        yield
+        return
+    pressed = []
+    signal.signal(signal.SIGINT, lambda *_: pressed.append(True))  # a library's thread may take it in spite of the mask
+    try:
+        if hasattr(signal, "pthread_sigmask"):  # not on Windows
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        yield
+    finally:
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, answer)
+        if pressed:
+            answer(signal.SIGINT, None)
+
+
+def _begin_worker():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    cv2.setNumThreads(1)  # the processes use every core already
+
+
+def _end_with_parent():
+    """A parent that is killed cannot say so, and its workers would wait for it for ever."""
+    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)

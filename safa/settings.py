@@ -1,0 +1,303 @@
+"""All settings of networks and runs, each written once: default, flag, help, bounds and the paper's value (section 4)."""
+
+import argparse
+import dataclasses
+import importlib
+import re
+
+from safa.runtime.command_line import add_folders, add_settings, at_least, setting
+
+# The parts of a network and its loss, "module:name" each, imported when one is built (`part`). A new part is a line here.
+BACKBONES = {"VGG16": "VGG:backbone"}
+AGGREGATIONS = {"SAFA_M": "spatial_net:spatial_aware", "VGG_gp": "spatial_net:global_max"}  # M: a number of embeddings
+LOSSES = {"soft_margin_triplet": "triplet_loss:triplet_loss"}
+
+OUTPUT_STRIDE = 32  # input pixels behind one position of the last map: five 2x2 poolings
+LARGEST_SIDE = 2**14  # of an image, far beyond what any device can train with
+MOST_DEVICES = 64  # more than any machine has; TensorFlow would start thousands of threads for more
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
+FULL_CIRCLE = 360  # degrees
+FROM_CHECKPOINT = "the checkpoint's, or else the paper's"
+
+_side = at_least(int, OUTPUT_STRIDE, LARGEST_SIDE)
+
+
+def split_network_type(network_type):
+    """The aggregation that a network type names, and its number: "SAFA_8" -> ("SAFA_M", 8), "VGG_gp" -> ("VGG_gp", None).
+
+    Raises:
+        ValueError: it names none.
+    """
+    match = re.fullmatch(r"(.+)_([1-9][0-9]{0,2})", network_type)
+    if match and f"{match[1]}_M" in AGGREGATIONS:
+        return f"{match[1]}_M", int(match[2])
+    if network_type not in AGGREGATIONS or network_type.endswith("_M"):
+        raise ValueError(f"{network_type!r} is no network type")
+    return network_type, None
+
+
+def part(registry, name):
+    """The function or class that a line of BACKBONES, AGGREGATIONS or LOSSES names."""
+    module, _, attribute = registry[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def network_type_of(text):
+    """A network type from a flag; argparse expects the error."""
+    try:
+        split_network_type(text)
+    except ValueError:
+        known = [name if not name.endswith("_M") else f"{name[:-1]}1, ... {name[:-1]}8, ..." for name in AGGREGATIONS]
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is none of {', '.join(known)}") from None
+    return text
+
+
+def _names(registry):
+    return f"{{{','.join(registry)}}}"
+
+
+def _registered(registry):
+    def parse(text):
+        if text not in registry:
+            raise argparse.ArgumentTypeError(
+                f"{text[:40]!r} is none of {', '.join(registry)}; a new one is a line in settings.py"
+            )
+        return text
+
+    return parse
+
+
+def _run_name(text):
+    if not RUN_NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(
+            f"{text[:40]!r} is no name of letters, digits, '.', '_' and '-' (up to 60, and a letter or digit first)"
+        )
+    return text
+
+
+def _save_every(text):
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(|m|min|minutes?|steps?)", text)
+    unit = "minutes" if match and match[2].startswith("m") else "steps"
+    if not match or not float(match[1]) or unit == "steps" and not match[1].isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of minutes like 10min nor of steps like 500")
+    return unit, float(match[1]) if unit == "minutes" else int(match[1])
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig:
+    """What a network is (paper, section 3)."""
+
+    network_type: str = setting(
+        "SAFA_8",
+        "SAFA_M: M spatial-aware embeddings; VGG_gp: global max-pooling, the paper's baseline",
+        network_type_of,
+        metavar=_names(AGGREGATIONS),
+        paper="SAFA_1, 2, 4, 8 and VGG_gp",
+    )
+    polar: int = setting(1, "references. 1: polar maps; 0: aerial tiles", int, choices=(0, 1), paper="1, and 0 as ablation")
+    height: int = setting(112, "input height of panoramas and polar maps", _side, metavar="PIXELS", paper="112")
+    width: int = setting(616, "input width of panoramas and polar maps", _side, metavar="PIXELS", paper="616")
+    aerial_input_size: int = setting(
+        256, "input side of aerial tiles with --polar 0", _side, metavar="PIXELS", paper="256", earlier="aerial_size"
+    )
+    width_multiplier: float = setting(
+        1.0, "factor on the backbone's number of channels", at_least(float, 1 / 64, 4), metavar="FACTOR", paper="1"
+    )
+    backbone: str = setting(
+        "VGG16", "network from images to feature maps", _registered(BACKBONES), metavar=_names(BACKBONES), paper="VGG16"
+    )
+
+    @property
+    def aggregation(self):
+        """The aggregation's line in AGGREGATIONS and its number, or None: ("SAFA_M", 8) for SAFA_8."""
+        return split_network_type(self.network_type)
+
+    @property
+    def reference(self):
+        """Kind of the references, as `datasets.dataset.Dataset.pairs` takes it."""
+        return "polar" if self.polar else "aerial"
+
+    @property
+    def grd_shape(self):
+        """(height, width) of the ground branch's input."""
+        return self.height, self.width
+
+    @property
+    def sat_shape(self):
+        """(height, width) of the satellite branch's input."""
+        return self.grd_shape if self.polar else (self.aerial_input_size, self.aerial_input_size)
+
+    @property
+    def is_papers(self):
+        """Whether sizes and backbone are the paper's: its weights fit and its recalls compare."""
+        return self == NetworkConfig(self.network_type, self.polar)
+
+    def __str__(self):
+        (sat_height, sat_width), backbone = self.sat_shape, "" if self.backbone == "VGG16" else f", {self.backbone}"
+        sizes = (
+            f", satellite {sat_height}x{sat_width}, ground {self.height}x{self.width}, "
+            f"width multiplier {self.width_multiplier:g}{backbone}"
+        )
+        return f"{self.network_type}, polar {self.polar}{'' if self.is_papers else sizes}"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """How a network is trained (paper, section 4). A run that was stopped goes on with the same."""
+
+    epochs: int = setting(100, "passes over the training pairs", at_least(int, 1), paper="100")
+    batch_size: int = setting(32, "pairs a step; each is the others' negative", at_least(int, 2), metavar="PAIRS", paper="32")
+    learning_rate: float = setting(
+        1e-5, "of Adam with betas 0.9 and 0.999, epsilon 1e-8", at_least(float, 0), metavar="RATE", paper="1e-5"
+    )
+    keep_prob: float = setting(
+        0.8,
+        "share of activations that dropout keeps, after each convolution of blocks 4 and 5; from random weights, 1 learns "
+        "faster",
+        at_least(float, 0.01, 1),
+        paper="0.8",
+    )
+    batch_hard_count: int = setting(
+        0, "use only the K hardest negatives of each row and column; 0: all", at_least(int, 0), metavar="K", paper="0"
+    )
+    seed: int = setting(0, "of random weights, dropout and the order of the pairs", at_least(int, 0, 2**31 - 1))
+    init: str = setting(
+        "imagenet",
+        "starting weights. imagenet: VGG16's, downloaded once by Keras. random: He-normal, the same in both backbones. PATH: "
+        "that file of Keras's, vgg16.npy, the authors' initial_model.ckpt, or a checkpoint",
+        metavar="{imagenet,random,PATH}",
+        paper="imagenet",
+    )
+    continue_from: str | None = setting(
+        None,
+        "continue the authors' training: weights, Adam's moments and step from a training checkpoint of theirs, instead of "
+        "--init",
+        metavar="CHECKPOINT",
+    )
+    precision: str = setting(
+        "float32",
+        "of the convolutions; weights, descriptors and loss stay float32. tf32: NVIDIA GPUs since Ampere round the "
+        "convolutions' inputs to TensorFloat-32, other devices compute in float32",
+        choices=("float32", "tf32", "bfloat16"),
+        paper="float32",
+    )
+    schedule: str = setting(
+        "constant",
+        "of the learning rate; cosine falls to 0 at the last epoch",
+        choices=("constant", "cosine"),
+        paper="constant",
+    )
+    warmup_epochs: float = setting(
+        0.0, "epochs in which the learning rate rises from 0", at_least(float, 0), metavar="EPOCHS", paper="0"
+    )
+    clip_norm: float | None = setting(
+        None, "clip the gradient's global norm to this value", at_least(float, 1e-12), metavar="NORM", paper="no clipping"
+    )
+    ema: float = setting(
+        0.0,
+        "decay of an exponential moving average of the weights, 0.99 for instance; the averages are validated, saved as the "
+        "best and tested. 0: no average",
+        at_least(float, 0, 0.99999),
+        metavar="DECAY",
+        paper="0",
+    )
+    train_fov: int = setting(
+        FULL_CIRCLE,
+        "field of view of the training panoramas: their first columns are kept, the others get the mean colour",
+        at_least(int, 1, FULL_CIRCLE),
+        metavar="DEGREES",
+        paper="360",
+    )
+    random_heading: bool = setting(False, "turn each training panorama by a random angle, another one in every epoch")
+    rotate_pairs: bool = setting(
+        False,
+        "turn both images of each training pair by the same random angle, another one in every epoch; aerial tiles (--polar "
+        "0) by quarter turns",
+    )
+    flip_pairs: bool = setting(False, "mirror both images of half of the training pairs, others in every epoch")
+    loss: str = setting(
+        "soft_margin_triplet",
+        "function of a batch's descriptors that training minimises",
+        _registered(LOSSES),
+        metavar=_names(LOSSES),
+        paper="soft_margin_triplet",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """How a run is carried out. A run that was stopped may go on with others."""
+
+    devices: int | None = setting(
+        None,
+        "GPUs of this machine that share a batch (default: all); without a GPU the CPU counts as N devices, to try it",
+        at_least(int, 1, MOST_DEVICES),
+        metavar="N",
+    )
+    micro_batch: int | None = setting(
+        None,
+        "pairs that go through the network at a time, for GPUs with little memory: the same gradients for a third more time; "
+        "divides a device's share of the batch (default: all)",
+        at_least(int, 1),
+        metavar="PAIRS",
+    )
+    save_every: tuple = setting(
+        ("minutes", 10.0),
+        "minutes (10min) or steps (500) between checkpoints, besides that of every epoch (default: 10min)",
+        _save_every,
+        metavar="{Nmin,N}",
+    )
+    cache: str = setting(
+        "none",
+        "keep decoded images, so later epochs decode none: at the paper's sizes 14.7 GB for the 35,532 training pairs; disk: "
+        "beside the prepared files, made again when these change",
+        choices=("none", "memory", "disk"),
+    )
+    figures_every: int = setting(
+        0,
+        "epochs between pictures in TensorBoard: a few validation queries, always the same ones, with their best references. "
+        "0: none",
+        at_least(int, 0),
+        metavar="EPOCHS",
+    )
+    log_every: int = setting(100, "steps between lines of the log and points in TensorBoard", at_least(int, 1), metavar="STEPS")
+    deterministic: bool = setting(
+        False, "compute the same bits in every run on the same machine, also after a stop; slower on GPUs"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """All settings of a training run."""
+
+    network: NetworkConfig
+    training: TrainingConfig
+    run: RunConfig = RunConfig()
+
+
+def add_network(parser, from_checkpoint=False):
+    """Add the flags of `NetworkConfig`; `from_checkpoint` leaves them to the checkpoint's settings."""
+    names = [field.name for field in dataclasses.fields(NetworkConfig)]
+    unset = dict.fromkeys(names, FROM_CHECKPOINT) if from_checkpoint else None
+    add_settings(parser.add_argument_group("network"), NetworkConfig, unset=unset)
+
+
+def add_training(parser):
+    """Add the flags of `TrainingConfig` and `RunConfig`."""
+    add_settings(parser.add_argument_group("training"), TrainingConfig)
+    add_settings(parser.add_argument_group("run", "may differ when a run that was stopped goes on"), RunConfig)
+
+
+def add_run_folders(parser, has_act_data):
+    """Add the flags of the folders and of the data; `has_act_data`: the dataset is described by a MATLAB file."""
+    add_folders(parser, "data", "model", "result")
+    if has_act_data:
+        parser.add_argument("--act_data", metavar="FILE.mat", help="ACT_data.mat (default: the one in the dataset's folder)")
+    parser.add_argument("--skip_missing", action="store_true", help="leave out pairs whose files do not exist")
+    parser.add_argument(
+        "--run",
+        type=_run_name,
+        metavar="NAME",
+        help="name of the run, for seeds and variants beside each other: its folder and result files end in _NAME "
+        "(default: no name)",
+    )

@@ -1,0 +1,157 @@
+"""What a path that should be a checkpoint really is, found out from its bytes before TensorFlow starts."""
+
+import os
+import re
+import shutil
+
+from safa.runtime.errors import UserError
+from safa.runtime.files import PARTIAL, ordinary, read_file
+
+KERAS, TENSORFLOW, NUMPY = "Keras weights", "TensorFlow checkpoint", "NumPy file"
+INDEX, DATA = ".index", ".data-00000-of-00001"
+INDEX_END = bytes.fromhex("57fb808b247547db")  # magic number at the end of TensorFlow's sorted string tables
+RUN_FILE = re.compile(r"ckpt-([0-9]{1,18})\.(index|data-[0-9]{5}-of-[0-9]{5})")  # of a training run's checkpoint
+# What a training run leaves when it is killed, in this version and in earlier ones: files and folders half-written.
+LEFTOVER = re.compile(
+    rf"\..*{re.escape(PARTIAL)}|ckpt-\d+_temp|ckpt-\d+\..*tempstate\d+|checkpoint\.tmp\w+"
+    r"|partial\.final\.weights\.h5",
+    re.DOTALL,
+)
+# What downloads leave behind when they fail or are not unpacked: first bytes, name, remedy.
+NOT_WEIGHTS = (
+    (b"<", "an HTML or XML page", "the download failed; download the file again"),
+    (b"PK\x03\x04", "a zip archive", "unpack it and name the checkpoint inside"),
+    (b"\x1f\x8b", "a gzip archive", "unpack it and name the checkpoint inside"),
+    (b"Rar!", "a rar archive", "unpack it and name the checkpoint inside"),
+    (b"7z\xbc\xaf", "a 7z archive", "unpack it and name the checkpoint inside"),
+)
+
+
+def find_checkpoint(path):
+    """The weights that a path names, recognised by their content.
+
+    Args:
+        path: prefix of a TensorFlow checkpoint's files, one of these files, a folder (its newest checkpoint is
+            taken), or a file of Keras weights (HDF5) or NumPy arrays.
+
+    Returns:
+        path: of the file, or the prefix of a TensorFlow checkpoint.
+        kind: KERAS, TENSORFLOW or NUMPY.
+
+    Raises:
+        UserError: there are no weights there; says what it is instead, and what to do.
+    """
+    if os.path.isdir(path):
+        return find_checkpoint(_newest(path))
+    prefix = path.removesuffix(INDEX).removesuffix(DATA).removesuffix(".meta")
+    if os.path.exists(prefix + INDEX):
+        _check_tensorflow_files(prefix)
+        return prefix, TENSORFLOW
+    if os.path.exists(prefix + DATA):
+        raise UserError(f"{prefix}{INDEX}: not found beside {prefix}{DATA}; a checkpoint needs both files")
+    if not os.path.exists(path):
+        raise UserError(f"{path}: no checkpoint of this name (neither this file nor {prefix}{INDEX} exists)")
+    start = _first_bytes(path)
+    if start.startswith(b"\x89HDF\r\n\x1a\n"):
+        return path, KERAS
+    if start.startswith(b"\x93NUMPY"):
+        return path, NUMPY
+    raise UserError(f"{path}: neither a TensorFlow checkpoint nor Keras weights nor a NumPy file; name one of these")
+
+
+def use_checkpoint(path, use):
+    """Use the weights that a path names while a training run may be replacing them.
+
+    Args:
+        path: as of `find_checkpoint`.
+        use: function of the path and the kind that `find_checkpoint` returns. It is called again if it fails on a
+            folder whose checkpoints were replaced meanwhile.
+
+    Returns:
+        What `use` does.
+
+    Raises:
+        UserError: as of `find_checkpoint` and `use`.
+    """
+    while True:
+        before = _indices(path)
+        try:
+            return use(*find_checkpoint(path))
+        except (UserError, FileNotFoundError):
+            if _indices(path) == before:
+                find_checkpoint(path)  # says so where it has gone
+                raise
+
+
+def run_checkpoints(folder):
+    """The numbers of a run's checkpoints, ascending, by the names of their files; some may lack one of their files."""
+    matches = [RUN_FILE.fullmatch(name) for name in os.listdir(folder)]
+    return sorted({int(match[1]) for match in matches if match})
+
+
+def remove_checkpoint(prefix):
+    """Remove a checkpoint's files, the index first: without it there is no checkpoint."""
+    folder, name = os.path.split(prefix)
+    for other in sorted(os.listdir(folder), reverse=True):
+        if other == name + INDEX or other.startswith(name + ".data-"):
+            os.unlink(os.path.join(folder, other))
+
+
+def remove_leftovers(folder):
+    """Remove what killed runs left half-written in a run's folder, where no other run may be training."""
+    names = os.listdir(folder)
+    for name in filter(LEFTOVER.fullmatch, names):
+        path = os.path.join(folder, name)
+        if not os.path.isdir(path):
+            os.unlink(path)
+            continue
+        prefix = name.removeprefix(".").removesuffix(PARTIAL).rpartition(".")[0]
+        if prefix + DATA in names and prefix + INDEX not in names:  # killed between giving these two their names
+            os.unlink(os.path.join(folder, prefix + DATA))
+        shutil.rmtree(path)
+
+
+def _indices(path):
+    return sorted(name for name in os.listdir(path) if name.endswith(INDEX)) if os.path.isdir(path) else []
+
+
+def _newest(folder):
+    found = [name.removesuffix(INDEX) for name in _indices(folder)]
+    if not found:
+        raise UserError(
+            f"{folder}: a folder without a checkpoint in it (no file *{INDEX}); name a checkpoint, for instance "
+            f"{os.path.join(folder, 'model.ckpt')}, or train first"
+        )
+
+    def number(name):
+        digits = name.rpartition("-")[2]
+        return int(digits) if digits.isdecimal() and len(digits) < 19 else 0
+
+    return os.path.join(folder, max(found, key=lambda name: (number(name), name)))
+
+
+def _check_tensorflow_files(prefix):
+    _first_bytes(prefix + INDEX)
+    if not read_file(prefix + INDEX).endswith(INDEX_END):
+        raise UserError(
+            f"{prefix}{INDEX}: not the index of a TensorFlow checkpoint, or cut off; copy or download the file again"
+        )
+    folder, name = os.path.split(prefix)
+    parts = [other for other in os.listdir(folder or ".") if other.startswith(name + ".data-")]
+    if not parts:
+        raise UserError(f"{prefix}{DATA}: not found beside {prefix}{INDEX}; a checkpoint needs both files")
+    for part in parts:
+        _first_bytes(os.path.join(folder, part), of_numbers=True)
+
+
+def _first_bytes(path, of_numbers=False):
+    """First bytes of a file; raises for what is no weights file at all. Numbers may begin like a one-byte mark."""
+    with open(path, "rb", opener=ordinary) as file:
+        start = file.read(64)
+    if not start:
+        raise UserError(f"{path}: empty; copy or download the file again")
+    text = start.lstrip().lower()
+    for mark, name, remedy in NOT_WEIGHTS:
+        if text.startswith((b"<!doctype", b"<html", b"<?xml") if of_numbers and mark == b"<" else mark.lower()):
+            raise UserError(f"{path}: {name}, not weights; {remedy}")
+    return start

@@ -1,0 +1,210 @@
+"""Where a run's files lie, and the note beside its checkpoints that says which network and which run they are."""
+
+import dataclasses
+import hashlib
+import json
+import os
+
+from safa.runtime.command_line import restored
+from safa.runtime.errors import UserError, first_line
+from safa.runtime.files import read_json, write_whole
+from safa.settings import NetworkConfig, TrainingConfig
+
+NOTE = "config.json"
+BEST = "best"  # folder of the best checkpoint inside the run's
+FINAL = "final.weights.h5"  # written when all epochs are finished, removed when more are asked for
+EPOCHS = "epochs.csv"  # the run's own copy of its CSV file
+LOCK = ".lock"  # held by the process that trains in a folder
+
+
+@dataclasses.dataclass(frozen=True)
+class RunPaths:
+    """Files of a run.
+
+    Attributes:
+        folder: of its checkpoints.
+        csv, json: losses and recalls of its epochs, and its test.
+    """
+
+    folder: str
+    csv: str
+    json: str
+
+    @property
+    def best(self):
+        """Folder of the best checkpoint."""
+        return os.path.join(self.folder, BEST)
+
+    @property
+    def final(self):
+        """File of the last weights, which is there when all epochs are finished."""
+        return os.path.join(self.folder, FINAL)
+
+    @property
+    def own_csv(self):
+        """Copy of the CSV file in the run's folder."""
+        return os.path.join(self.folder, EPOCHS)
+
+    @property
+    def lock(self):
+        """File that the process has locked that trains in the folder."""
+        return os.path.join(self.folder, LOCK)
+
+
+def run_paths(model_dir, result_dir, dataset_name, network, run=None, seed=0):
+    """The RunPaths of a network's run; `run` is its name, or None. Seeds but 0 have folders of their own.
+
+    Earlier versions trained all seeds in one folder: a run of this seed that lies there stays there.
+    """
+    paths = _paths(model_dir, result_dir, dataset_name, network, run)
+    if not seed or _seed_of(paths.folder) == seed:
+        return paths
+    return _paths(model_dir, result_dir, dataset_name, network, f"{run}_seed_{seed}" if run else f"seed_{seed}")
+
+
+def _seed_of(folder):
+    """The seed of a run, or None where its note does not say."""
+    try:
+        note = read_note(folder)
+    except UserError:
+        return None
+    return note and note.training.seed
+
+
+def _paths(model_dir, result_dir, dataset_name, network, run):
+    suffix = f"_{run}" if run else ""
+    result = os.path.join(result_dir, dataset_name, f"{network.network_type}_polar_{network.polar}{suffix}")
+    folder = os.path.join(model_dir, dataset_name, network.network_type, f"polar_{network.polar}{suffix}")
+    return RunPaths(folder, f"{result}.csv", f"{result}.json")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunNote:
+    """What the note of a run says.
+
+    Attributes:
+        network, training: NetworkConfig and TrainingConfig.
+        data: of `data_identity`.
+        sessions: list of dicts, one for each time that the run was started: command, options, versions.
+        dataset: name of the one that it is trained on; None in notes of earlier versions.
+    """
+
+    network: NetworkConfig
+    training: TrainingConfig
+    data: dict
+    sessions: list
+    dataset: str | None = None
+
+
+def read_note(folder):
+    """The RunNote in a run's folder, or None where there is none.
+
+    Raises:
+        UserError: the note cannot be understood.
+    """
+    path = os.path.join(folder, NOTE)
+    try:
+        note = read_json(path)
+        network, training = restored(NetworkConfig, note["network"]), restored(TrainingConfig, note["training"])
+        if not isinstance(note["data"], dict) or not isinstance(note["sessions"], list):
+            raise ValueError("data and sessions are expected")
+        if not isinstance(note.get("dataset"), str | None):
+            raise ValueError("dataset is expected to be a name")
+        return RunNote(network, training, note["data"], note["sessions"], note.get("dataset"))
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path}: not a run's settings ({first_line(error)}); restore the file, or use another --model_dir"
+        ) from None
+
+
+def write_note(folder, note):
+    """Write a RunNote into a run's folder."""
+    write_whole(os.path.join(folder, NOTE), json.dumps(dataclasses.asdict(note), indent=2).encode())
+
+
+def agree_with_earlier_run(folder, network, training):
+    """Refuse to continue a run with other settings; only the number of epochs may grow.
+
+    Raises:
+        UserError: the first setting that differs, with both values.
+    """
+    if not _has_checkpoints(folder):  # without a checkpoint the settings may still change
+        return
+    earlier = read_note(folder)
+    if earlier is None:
+        raise UserError(
+            f"{folder}: holds checkpoints without {NOTE}, so nobody knows which run they are; restore the file, or use "
+            "another --model_dir"
+        )
+    for before, now in (earlier.network, network), (earlier.training, training):
+        for name, value in dataclasses.asdict(now).items():
+            noted = getattr(before, name)
+            if noted != value and (name != "epochs" or training.schedule != "constant"):
+                raise UserError(
+                    f"{folder}: holds a run with --{name} {noted}, not {value}; use --{name} {noted} to continue it, or "
+                    "another --run or --model_dir for a new run"
+                )
+
+
+def data_identity(train_pairs):
+    """What a run's order of pairs depends on: {"train_pairs": number, "train_ids": digest of their ids in order}."""
+    digest = hashlib.sha256("\n".join(train_pairs.ids).encode()).hexdigest()[:16]
+    return {"train_pairs": len(train_pairs), "train_ids": digest}
+
+
+def agree_on_data(folder, data):
+    """Refuse to continue a run that was trained on other pairs: its position in an epoch would mean others.
+
+    Args:
+        folder: the run's.
+        data: of `data_identity`.
+
+    Raises:
+        UserError: with both values.
+    """
+    earlier = read_note(folder) if _has_checkpoints(folder) else None
+    for name, value in data.items():
+        if earlier is not None and earlier.data.get(name) != value:
+            raise UserError(
+                f"{folder}: holds a run with {name} {earlier.data.get(name)}, and now {value}; restore the data (or "
+                "--skip_missing) as it was, or use another --model_dir"
+            )
+
+
+def asked_network(args):
+    """The network that flags of `settings.add_network` ask for; what they leave to the checkpoint is the paper's."""
+    names = [field.name for field in dataclasses.fields(NetworkConfig)]
+    return NetworkConfig(**{name: getattr(args, name) for name in names if getattr(args, name) is not None})
+
+
+def checkpoint_network(args, path):
+    """The network of a checkpoint: as noted beside it, or, without a note, as the flags or the paper say.
+
+    Args:
+        args: parsed flags of `settings.add_network`.
+        path: of the checkpoint's files.
+
+    Raises:
+        UserError: a flag contradicts the note.
+    """
+    note = checkpoint_note(path)
+    asked = asked_network(args)
+    if note is None:
+        return asked
+    for name, value in dataclasses.asdict(asked).items():
+        noted = getattr(note.network, name)
+        if noted != value and getattr(args, name) is not None:
+            raise UserError(f"{path}: a checkpoint of {note.network}; use --{name} {noted} instead of {value}")
+    return note.network
+
+
+def checkpoint_note(path):
+    """The RunNote beside a checkpoint's files or above them, or None."""
+    folder = os.path.dirname(os.path.abspath(path))
+    return read_note(folder) or read_note(os.path.dirname(folder))
+
+
+def _has_checkpoints(folder):
+    return os.path.isdir(folder) and any(name.endswith(".index") for name in os.listdir(folder))

@@ -1,0 +1,143 @@
+"""One step of gradient descent on a batch that may be spread over devices, and over parts that fit their memory."""
+
+import functools
+
+import keras
+import tensorflow as tf
+
+from safa.runtime import backend  # noqa: F401
+from safa.runtime.distribution import gather_rows
+from safa.settings import LOSSES, part
+from safa.training.gradient_cache import gradients_in_parts
+from triplet_loss import far_apart
+from VGG import POSITION
+
+ADAM_EPSILON = 1e-8  # TensorFlow 1's default; Keras's is 1e-7
+
+
+def adam(learning_rate, ema=0.0):
+    """The paper's optimizer (section 4).
+
+    Args:
+        learning_rate: a number, or a keras.optimizers.schedules.LearningRateSchedule.
+        ema: decay of the moving average of the weights that it keeps; 0: none.
+    """
+    average = {"use_ema": True, "ema_momentum": ema} if ema else {}
+    # The name is part of the keys in checkpoints; a second optimizer of a process would get another.
+    return keras.optimizers.Adam(learning_rate, beta_1=0.9, beta_2=0.999, epsilon=ADAM_EPSILON, name="adam", **average)
+
+
+def learning_rate_schedule(learning_rate, schedule, warmup_steps, steps):
+    """The learning rate of every step.
+
+    Args:
+        learning_rate: the highest.
+        schedule: "constant" (the paper's), or "cosine", which falls to 0 at the end (Loshchilov & Hutter 2017).
+        warmup_steps: steps in which the rate rises linearly from 0.
+        steps: of the whole run.
+
+    Returns:
+        A number, or a keras.optimizers.schedules.LearningRateSchedule.
+    """
+    if schedule == "cosine":
+        return keras.optimizers.schedules.CosineDecay(
+            0.0 if warmup_steps else learning_rate,
+            max(1, steps - warmup_steps),
+            warmup_target=learning_rate if warmup_steps else None,
+            warmup_steps=warmup_steps,
+        )
+    if warmup_steps:
+        return keras.optimizers.schedules.PolynomialDecay(0.0, warmup_steps, end_learning_rate=learning_rate)
+    return learning_rate
+
+
+def batch_loss(config, negative_metres=None):
+    """The loss of a whole batch.
+
+    Args:
+        config: settings.TrainingConfig.
+        negative_metres: pairs closer than this are not negatives of each other; None: all other pairs are.
+
+    Returns:
+        Function of both views' (B, D) float32 descriptors, (B, 2) float64 positions or None, and (B,) int64 rows of the
+        references or None, that returns () float32. Queries that share a reference are not negatives of each other.
+    """
+    loss = part(LOSSES, config.loss)
+    if config.batch_hard_count:
+        loss = functools.partial(loss, batch_hard_count=config.batch_hard_count)
+
+    def of_batch(sat, grd, utm, tiles):
+        negatives = None if negative_metres is None else far_apart(utm, negative_metres)
+        if tiles is not None:
+            others = tf.cast(tiles[:, None] != tiles[None, :], tf.float32)
+            negatives = others if negatives is None else tf.cast(negatives, tf.float32) * others
+        return loss(sat, grd, negatives)
+
+    return of_batch
+
+
+def training_step(network, optimizer, loss, strategy=None, micro_batch=None, clip_norm=None):
+    """A training step as a function.
+
+    The loss is that of the whole batch: every replica gathers the descriptors of all.
+
+    Args:
+        network: keras.Model of `spatial_net.network`.
+        optimizer: keras.optimizers.Optimizer, built for the network's weights, in the strategy's scope as these.
+        loss: function of `batch_loss`.
+        strategy: tf.distribute.Strategy (default: one device).
+        micro_batch: pairs that go through the network at a time (`gradient_cache`), a divisor of a replica's share;
+            None: all at once.
+        clip_norm: clip the gradient's global norm to this value; None: no clipping.
+
+    Returns:
+        Function of an input_data.Batch, spread by `Distribution.spread`, that updates the weights (and a network's other
+        state, for instance the means of a BatchNormalization, averaged over replicas) and returns the loss before the update,
+        () float32.
+    """
+    strategy = strategy or tf.distribute.get_strategy()
+    weights = [variable.value for variable in network.trainable_variables]
+    positions = [variable for variable in network.non_trainable_variables if variable.name == POSITION]
+    states = [variable for variable in network.non_trainable_variables if variable.name != POSITION]
+
+    def describe(batch, state):
+        position = tf.stack([tf.cast(optimizer.iterations.value, tf.int64), batch.offset])
+        given = [*((variable, position) for variable in positions), *zip(states, state, strict=True)]
+        with keras.StatelessScope(given) as scope:
+            descriptors = network([batch.sat, batch.grd], training=True)
+        return descriptors, [tf.convert_to_tensor(scope.get_current_value(variable)) for variable in states]
+
+    def own_loss(utm, tiles, sat, grd):
+        gathered = [None if rows is None else gather_rows(rows) for rows in (sat, grd, utm, tiles)]
+        return loss(*gathered) / strategy.num_replicas_in_sync  # gather_rows sums the replicas' gradients
+
+    def replica_step(batch):
+        of_descriptors = functools.partial(own_loss, batch.utm, batch.tiles)
+        state = [tf.convert_to_tensor(variable.value) for variable in states]
+        if micro_batch is not None and micro_batch < batch.sat.shape[0]:
+            own, gradients, state = gradients_in_parts(describe, of_descriptors, weights, batch, state, micro_batch)
+        else:
+            with tf.GradientTape() as tape:
+                descriptors, state = describe(batch, state)
+                own = of_descriptors(*descriptors)
+            gradients = tape.gradient(own, weights)
+        context = tf.distribute.get_replica_context()
+        if clip_norm is not None:  # the norm of the whole batch's gradient
+            norm = tf.linalg.global_norm(context.all_reduce(tf.distribute.ReduceOp.SUM, gradients))
+            gradients = [gradient * tf.minimum(1.0, clip_norm / norm) for gradient in gradients]
+        optimizer.apply(gradients, network.trainable_variables)
+        means = [context.all_reduce(tf.distribute.ReduceOp.MEAN, each) if each.dtype.is_floating else each for each in state]
+        return own * strategy.num_replicas_in_sync, means
+
+    @tf.function(autograph=False)  # no Python to rewrite; half a second sooner
+    def step(batch):
+        loss, state = strategy.run(replica_step, (batch,))
+        for variable, value in zip(states, state, strict=True):
+            variable.value.assign(_of_one_replica(strategy, value))
+        return _of_one_replica(strategy, loss)
+
+    return step
+
+
+def _of_one_replica(strategy, value):
+    return strategy.experimental_local_results(value)[0]
