@@ -1,15 +1,11 @@
 """VGG16's thirteen convolutions (Simonyan & Zisserman 2015), as SAFA's branches use them (paper, section 3)."""
 
 import itertools
-import math
 import random
 
 import keras
 import tensorflow as tf
 from keras import ops
-
-from safa.runtime import backend
-from safa.runtime.weight_gradient import FEWEST_PRODUCTS, convolution
 
 # Name and output channels of each convolution; a 2x2 max-pool stands after each of the first four blocks.
 BLOCKS = (
@@ -66,17 +62,6 @@ class Dropout(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("SAFA")
-class Conv2D(keras.layers.Conv2D):
-    """Keras's layer, with a faster gradient where TensorFlow's is slow."""
-
-    def convolution_op(self, inputs, kernel):
-        is_large = math.prod((*inputs.shape[1:], kernel.shape[-1])) >= FEWEST_PRODUCTS
-        if is_large and self.compute_dtype == "float32" and backend.weight_gradients_are_slow():
-            return convolution(inputs, tf.convert_to_tensor(kernel))
-        return super().convolution_op(inputs, kernel)
-
-
-@keras.saving.register_keras_serializable("SAFA")
 class VGG16(keras.layers.Layer):
     """Feature map of block 5: the images less the mean, 3x3 SAME convolutions with ReLU, 2x2 SAME max-pools.
 
@@ -102,7 +87,7 @@ class VGG16(keras.layers.Layer):
             layers = []
             for name, channels in block:
                 layers.append(
-                    Conv2D(
+                    keras.layers.Conv2D(
                         max(1, round(channels * width_multiplier)),
                         3,
                         padding="same",

@@ -8,8 +8,9 @@ SOURCE is either kind, or a checkpoint of a training run, recognised by its cont
 
 import os
 
+from safa.runtime.backend import importing_tensorflow
 from safa.runtime.command_line import Parser
-from safa.runtime.errors import UserError, importing, reported
+from safa.runtime.errors import UserError, reported
 from safa.settings import add_network
 from safa.training.checkpoint_files import DATA, INDEX, use_checkpoint
 from safa.training.run_folder import checkpoint_network
@@ -45,7 +46,7 @@ def main(argv=None):
         raise UserError(f"{folder}: no such folder; make it, or choose another TARGET")
     config = use_checkpoint(args.source, lambda path, _: checkpoint_network(args, path))
 
-    with importing():
+    with importing_tensorflow():
         import spatial_net
         from safa.training import published_checkpoint, weights
     network = spatial_net.network(config)

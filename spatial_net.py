@@ -3,7 +3,6 @@
 import keras
 from keras import ops
 
-from safa.runtime import backend  # noqa: F401
 from safa.settings import AGGREGATIONS, BACKBONES, part
 
 NORM_EPSILON = 1e-12  # of the squared norm, TensorFlow's l2_normalize

@@ -2,8 +2,6 @@
 
 from keras import ops
 
-from safa.runtime import backend  # noqa: F401
-
 LOSS_WEIGHT = 10.0  # the paper's alpha
 
 

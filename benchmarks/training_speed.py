@@ -46,8 +46,6 @@ def plain_seconds(precision, batch_size):
     import tensorflow as tf
     from keras import layers
 
-    from safa.runtime import backend  # noqa: F401
-
     keras.mixed_precision.set_global_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
 
     class Embedding(layers.Layer):

@@ -8,8 +8,6 @@ import os
 import cv2
 import matplotlib
 
-from safa.runtime import backend  # noqa: F401
-
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.patches import FancyBboxPatch

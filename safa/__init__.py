@@ -2,6 +2,8 @@
 
 import os
 
+__version__ = "1.0.0"
+
 # Set before TensorFlow or Keras is imported. A user's own values stay, but for the backend: checkpoints are TensorFlow's.
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -5,7 +5,7 @@ import dataclasses
 import importlib
 import re
 
-from safa.runtime.command_line import add_folders, add_settings, at_least, setting
+from safa.runtime.command_line import Checked, add_folders, add_settings, at_least, setting
 
 # The parts of a network and its loss, "module:name" each, imported when one is built (`part`). A new part is a line here.
 BACKBONES = {"VGG16": "VGG:backbone"}
@@ -75,7 +75,8 @@ def _run_name(text):
     return text
 
 
-def _save_every(text):
+def save_interval(text):
+    """What --save_every means: ("minutes", 10.0) for "10min", ("steps", 500) for "500"; argparse expects the error."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(|m|min|minutes?|steps?)", text)
     unit = "minutes" if match and match[2].startswith("m") else "steps"
     if not match or not float(match[1]) or unit == "steps" and not match[1].isdecimal():
@@ -83,8 +84,13 @@ def _save_every(text):
     return unit, float(match[1]) if unit == "minutes" else int(match[1])
 
 
+def _save_every(text):
+    save_interval(text)
+    return text
+
+
 @dataclasses.dataclass(frozen=True)
-class NetworkConfig:
+class NetworkConfig(Checked):
     """What a network is (paper, section 3)."""
 
     network_type: str = setting(
@@ -97,9 +103,7 @@ class NetworkConfig:
     polar: int = setting(1, "references. 1: polar maps; 0: aerial tiles", int, choices=(0, 1), paper="1, and 0 as ablation")
     height: int = setting(112, "input height of panoramas and polar maps", _side, metavar="PIXELS", paper="112")
     width: int = setting(616, "input width of panoramas and polar maps", _side, metavar="PIXELS", paper="616")
-    aerial_input_size: int = setting(
-        256, "input side of aerial tiles with --polar 0", _side, metavar="PIXELS", paper="256", earlier="aerial_size"
-    )
+    aerial_input_size: int = setting(256, "input side of aerial tiles with --polar 0", _side, metavar="PIXELS", paper="256")
     width_multiplier: float = setting(
         1.0, "factor on the backbone's number of channels", at_least(float, 1 / 64, 4), metavar="FACTOR", paper="1"
     )
@@ -142,7 +146,7 @@ class NetworkConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(Checked):
     """How a network is trained (paper, section 4). A run that was stopped goes on with the same."""
 
     epochs: int = setting(100, "passes over the training pairs", at_least(int, 1), paper="100")
@@ -164,7 +168,7 @@ class TrainingConfig:
     init: str = setting(
         "imagenet",
         "starting weights. imagenet: VGG16's, downloaded once by Keras. random: He-normal, the same in both backbones. PATH: "
-        "that file of Keras's, vgg16.npy, the authors' initial_model.ckpt, or a checkpoint",
+        "that file of Keras's, the authors' initial_model.ckpt, or a checkpoint",
         metavar="{imagenet,random,PATH}",
         paper="imagenet",
     )
@@ -225,7 +229,7 @@ class TrainingConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class RunConfig:
+class RunConfig(Checked):
     """How a run is carried out. A run that was stopped may go on with others."""
 
     devices: int | None = setting(
@@ -241,9 +245,9 @@ class RunConfig:
         at_least(int, 1),
         metavar="PAIRS",
     )
-    save_every: tuple = setting(
-        ("minutes", 10.0),
-        "minutes (10min) or steps (500) between checkpoints, besides that of every epoch (default: 10min)",
+    save_every: str = setting(
+        "10min",
+        "minutes (10min) or steps (500) between checkpoints, besides that of every epoch",
         _save_every,
         metavar="{Nmin,N}",
     )

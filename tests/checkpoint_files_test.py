@@ -15,14 +15,12 @@ from conftest import start
 
 import convert_weights
 from safa.report.epoch_lines import read_lines
-from safa.runtime import backend  # noqa: F401
 from safa.runtime.distribution import Distribution
 from safa.runtime.errors import UserError
 from safa.settings import NetworkConfig, TrainingConfig
 from safa.training.checkpoint_files import find_checkpoint, use_checkpoint
 from safa.training.checkpoints import RunCheckpoints
 from safa.training.log import TrainingLog
-from safa.training.pickled_arrays import vgg16_npy
 from safa.training.run_folder import RunNote, RunPaths, read_note
 from safa.training.step import adam
 from safa.training.weights import Averages, load_weights

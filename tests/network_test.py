@@ -9,7 +9,6 @@ from golden_numbers import GOLDEN, NETWORKS
 
 from input_data import Batch
 from safa.retrieval.cost import network_cost
-from safa.runtime import backend  # noqa: F401
 from safa.settings import OUTPUT_STRIDE, NetworkConfig, TrainingConfig
 from safa.training.step import adam, batch_loss, training_step
 from spatial_net import SpatialAwareEmbedding, network

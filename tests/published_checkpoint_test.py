@@ -13,7 +13,6 @@ from conftest import SMALL, complains, succeeds
 from golden import recipe
 from golden_numbers import GOLDEN
 
-from safa.runtime import backend  # noqa: F401
 from safa.runtime.errors import UserError
 from safa.settings import NetworkConfig
 from safa.training import checkpoint_files, published_checkpoint

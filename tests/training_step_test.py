@@ -5,7 +5,6 @@ import pytest
 import tensorflow as tf
 
 from input_data import Batch
-from safa.runtime import backend  # noqa: F401
 from safa.settings import NetworkConfig, TrainingConfig
 from safa.training.step import adam, batch_loss, learning_rate_schedule, training_step
 from spatial_net import network

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from safa.runtime import backend  # noqa: F401
 from triplet_loss import far_apart, triplet_loss
 
 

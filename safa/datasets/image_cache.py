@@ -188,7 +188,7 @@ def _counts(pairs):
 
 def _noted(folder):
     try:
-        return read_json(os.path.join(folder, NOTE))
+        return read_json(os.path.join(folder, NOTE), dict, "")
     except (OSError, ValueError, UserError):
         return None
 

@@ -4,14 +4,14 @@ import dataclasses
 
 import numpy as np
 
-from safa.runtime.command_line import at_least, setting
+from safa.runtime.command_line import Checked, at_least, setting
 from safa.settings import FULL_CIRCLE
 
 TEST_SEED = 2019  # DSM's, so that everyone tests on the same queries
 
 
 @dataclasses.dataclass(frozen=True)
-class PanoramaView:
+class PanoramaView(Checked):
     """How much of a panorama a query shows, and what is known of its heading."""
 
     fov: int = setting(

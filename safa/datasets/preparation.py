@@ -273,7 +273,7 @@ def polar_maps_are_stretched(folder):
     """
     path = os.path.join(folder, STRETCH_NOTE)
     try:
-        stretch = read_json(path)["stretch"]
+        stretch = read_json(path, dict, "delete the folder and prepare again")["stretch"]
         if not isinstance(stretch, bool):
             raise ValueError
         return stretch

@@ -16,12 +16,13 @@ from safa.localization.panorama import panorama_of
 from safa.localization.places import QueryConfig
 from safa.localization.tile_source import Cut, open_tile_source
 from safa.retrieval.evaluation import HEADING_DEGREES
+from safa.runtime.backend import importing_tensorflow
 from safa.runtime.command_line import Parser, add_settings, at_least, check_output, parsed
-from safa.runtime.errors import UserError, importing, shortened
+from safa.runtime.errors import UserError, shortened
 from safa.runtime.files import write_whole
 from safa.settings import RunConfig, TrainingConfig, add_network
 from safa.training.checkpoint_files import use_checkpoint
-from safa.training.run_folder import checkpoint_network, checkpoint_note
+from safa.training.run_folder import checkpoint_manifest, checkpoint_network
 
 SPACING = 16  # tiles are cut this many times as dense as they are large: networks tolerate few metres (docs/localisation.md)
 TILE_PIXELS = 750
@@ -142,7 +143,7 @@ def _add_query(parser, left_out=()):
 
 def _build(args):
     """Describe geo-tagged aerial tiles and keep the descriptors in an index. The same command goes on after a stop."""
-    network, note = use_checkpoint(args.checkpoint, lambda path, _: (checkpoint_network(args, path), checkpoint_note(path)))
+    network, note = use_checkpoint(args.checkpoint, lambda path, _: (checkpoint_network(args, path), checkpoint_manifest(path)))
     trained_on = trained_on_dataset(note, args.checkpoint)
     expected = _expected(args, next((kind for kind in DATASETS.values() if kind.name == trained_on), None))
     _check_region(args.region)
@@ -150,7 +151,7 @@ def _build(args):
     cut = Cut(expected["tile_metres"], spacing, expected["tile_pixels"], args.region and tuple(args.region))
     source = open_tile_source(args.tiles, cut, args.zoom, args.tms, args.skip_missing)
     say(f"{len(source):,} tiles", source.note, _size_warning(source, cut.metres))
-    with importing():
+    with importing_tensorflow():
         from safa.retrieval.descriptors import DescriptorExtractor
         from safa.runtime.distribution import Distribution, explain_tensorflow_errors
         from safa.training.weights import left_aside_note, load_weights, weights_digest, write_keras_weights

@@ -15,9 +15,9 @@ from safa.report.rows import collect
 from safa.report.tables import cost_line, rank_lines, recall_rows, tested_line, tie_warning
 from safa.retrieval.margins import margins
 from safa.retrieval.task import GROUND_TO_AERIAL
-from safa.runtime.files import read_json
+from safa.runtime.files import read_file
 from safa.runtime.provenance import session
-from safa.training.run_folder import EPOCHS, NOTE
+from safa.training.run_folder import EPOCHS, MANIFEST
 
 PANELS, ATTENTION = 4, 1  # queries that are drawn where no flag says how many
 MOST_PANELS, MOST_ATTENTION = 24, 6  # of a page that stays below 10 MB; the folder of figures has all
@@ -72,7 +72,7 @@ def recall_section(result, published):
 def _run_folder(checkpoint):
     """The folder of the run that a checkpoint is of, or None: the checkpoint's own, or the one above."""
     own = os.path.dirname(os.path.abspath(checkpoint))
-    return next((folder for folder in (own, os.path.dirname(own)) if os.path.isfile(os.path.join(folder, NOTE))), None)
+    return next((folder for folder in (own, os.path.dirname(own)) if os.path.isfile(os.path.join(folder, MANIFEST))), None)
 
 
 def _curves(json_path, folder, tested):
@@ -149,5 +149,5 @@ def _settings(result, folder):
     test = {name: value for name, value in result.items() if name not in ("ranks", "recall_curve")} | {"session": session()}
     texts = [("test", json.dumps(test, indent=2))]
     if folder is not None:
-        texts.append(("training", json.dumps(read_json(os.path.join(folder, NOTE)), indent=2)))
+        texts.append(("training", read_file(os.path.join(folder, MANIFEST)).decode()))
     return Section("settings", "Settings and versions", texts=texts)

@@ -17,8 +17,9 @@ from safa.report.epoch_lines import read_lines
 from safa.report.rows import NETWORKS, collect
 from safa.report.table_files import write_tables
 from safa.report.table_formats import as_text, tables_of
+from safa.runtime.backend import importing_tensorflow
 from safa.runtime.command_line import Parser, at_least, parsed
-from safa.runtime.errors import ROOT, Stopped, UserError, importing
+from safa.runtime.errors import ROOT, Stopped, UserError
 from safa.runtime.folder_lock import open_lock
 from safa.runtime.interruption import StopRequest
 from safa.settings import NetworkConfig, Settings, TrainingConfig, network_type_of
@@ -247,7 +248,7 @@ def _print_plan(args, given, data_steps, runs):
     for run in runs:
         for command, is_finished in ((run.train, run.is_trained), (run.test, run.is_tested)):
             print(f"{_shown(command)}{'  # finished' if is_finished else ''}", flush=True)
-    with importing():
+    with importing_tensorflow():
         from safa.training.pace import measure_pace
     counts = {split: _count(args, given, split) for split in ("train", "val")}
     print(", ".join(f"{split}: {count:,} pairs{source}" for split, (count, source) in counts.items()))

@@ -15,12 +15,13 @@ from safa.report.published import published_row
 from safa.report.result_file import write_result
 from safa.report.tables import cost_line, rank_lines, recall_table, tested_line
 from safa.retrieval.task import DIRECTIONS, GROUND_TO_AERIAL, task_of
+from safa.runtime.backend import importing_tensorflow
 from safa.runtime.command_line import Parser, add_settings, at_least, check_output, parsed
-from safa.runtime.errors import UserError, importing
+from safa.runtime.errors import UserError
 from safa.runtime.files import sources_digest
 from safa.settings import RunConfig, TrainingConfig, add_network, add_run_folders
 from safa.training.checkpoint_files import use_checkpoint
-from safa.training.run_folder import checkpoint_network, checkpoint_note, run_paths
+from safa.training.run_folder import checkpoint_manifest, checkpoint_network, run_paths
 
 DESCRIPTORS = ".descriptors"  # endings of the folders of descriptors and figures beside a result file
 FIGURES = ".figures"
@@ -131,7 +132,7 @@ def _plan(args, dataset_classes):
     check_output("--save_descriptors", args.save_descriptors)
     check_output("--save_mat", args.save_mat)
     source = tested_checkpoint(args, home)
-    network, note = use_checkpoint(source, lambda path, _: (checkpoint_network(args, path), checkpoint_note(path)))
+    network, note = use_checkpoint(source, lambda path, _: (checkpoint_network(args, path), checkpoint_manifest(path)))
     view = _panorama_view(args, network)
     dataset = given_dataset(dataset_classes[args.split], args)
     pairs = checked_pairs(dataset, args.split, network, args)
@@ -150,7 +151,7 @@ def _plan(args, dataset_classes):
 
 def _test(args, plan):
     """Describe, search, and write what was found."""
-    with importing():
+    with importing_tensorflow():
         from safa.retrieval.descriptors import DescriptorExtractor
         from safa.retrieval.device_products import products_on_gpu
         from safa.retrieval.evaluation import evaluate

@@ -5,8 +5,9 @@ TensorFlow is imported last: a mistake is reported within a second.
 
 from safa.datasets.panorama_views import kept_columns
 from safa.launch.given_data import checked_pairs, findings_of, given_dataset, say
+from safa.runtime.backend import importing_tensorflow
 from safa.runtime.command_line import Parser, parsed
-from safa.runtime.errors import UserError, importing
+from safa.runtime.errors import UserError
 from safa.settings import NetworkConfig, RunConfig, Settings, TrainingConfig, add_network, add_run_folders, add_training
 from safa.training.checkpoint_files import find_checkpoint
 from safa.training.run_folder import agree_on_data, agree_with_earlier_run, data_identity, run_paths
@@ -42,7 +43,7 @@ def launch_training(description, dataset_class):
         )
     agree_on_data(paths.folder, data_identity(train_pairs))
     say(*findings_of({"train": train_pairs, "val": val_pairs}))
-    with importing():
+    with importing_tensorflow():
         from safa.training.run import train
     train(settings, train_pairs, val_pairs, paths)
 

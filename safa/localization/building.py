@@ -17,7 +17,7 @@ from safa.localization.index_files import APPROXIMATE, DESCRIPTORS, DTYPES, Inde
 from safa.localization.projection import fit_projection
 from safa.localization.similarities import closest, nearest
 from safa.localization.tile_images import THUMBNAIL_BYTES, TileImages
-from safa.runtime.command_line import at_least, setting
+from safa.runtime.command_line import Checked, at_least, setting
 from safa.runtime.errors import UserError, shortened
 from safa.runtime.files import allocate, check_space, partial_path, read_json, remove_abandoned, write_whole
 from safa.runtime.folder_lock import open_lock
@@ -33,7 +33,7 @@ REMEDY = "free some space, use --dtype float16 or --no_thumbnails, or name anoth
 
 
 @dataclasses.dataclass(frozen=True)
-class IndexConfig:
+class IndexConfig(Checked):
     """How the descriptors of an index are kept."""
 
     dtype: str = setting(
@@ -173,11 +173,17 @@ class _TileRows:
     def _load(self):
         """Take over what a stopped build left. Raises UserError where that was a build of something else."""
         try:
-            note = read_json(self._note)
+            note = read_json(self._note, dict, "")
             identity, done, files = note["identity"], note["done"], note["files"]
             if type(done) is not int or not 0 <= done <= self._shape[0]:
                 raise ValueError
-        except (FileNotFoundError, ValueError, KeyError, TypeError):  # without its note, a part of a build is worth nothing
+        except (
+            FileNotFoundError,
+            UserError,
+            ValueError,
+            KeyError,
+            TypeError,
+        ):  # without its note, a part of a build is worth nothing
             return
         if identity != self._identity and done:
             raise UserError(

@@ -101,7 +101,7 @@ def read_calibrations(path):
     """
     try:
         found = {}
-        for name, values in read_json(path).items():
+        for name, values in read_json(path, dict, "run localize.py calibrate again").items():
             values["weights"] = tuple(map(float, values["weights"]))
             calibration = Calibration(**values)
             numbers = [*calibration.weights, calibration.threshold, calibration.wrong_share]

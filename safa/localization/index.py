@@ -18,7 +18,8 @@ from safa.localization.places import Answer, Place, QueryConfig, distinct_places
 from safa.localization.projection import Projection
 from safa.localization.similarities import closest, similarities
 from safa.localization.tile_images import decoded_thumbnail
-from safa.runtime.errors import UserError, importing
+from safa.runtime.backend import importing_tensorflow
+from safa.runtime.errors import UserError
 from safa.runtime.worker_pool import available_cores
 from safa.settings import FULL_CIRCLE
 
@@ -166,7 +167,7 @@ class Index:
 
     def _load(self, path):
         """The ground branch of the index's network, with weights that must be the index's: (B, H, W, 3) -> (B, D)."""
-        with importing():
+        with importing_tensorflow():
             import tensorflow as tf
 
             from safa.runtime.backend import compute_in

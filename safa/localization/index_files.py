@@ -4,11 +4,11 @@ import dataclasses
 import json
 import os
 
+import msgspec
 import numpy as np
 
 from safa.localization.coordinates import problem_of
 from safa.localization.tile_images import THUMBNAIL_BYTES
-from safa.runtime.command_line import restored
 from safa.runtime.errors import UserError, first_line, shortened
 from safa.runtime.files import ordinary, read_json
 from safa.settings import NetworkConfig
@@ -83,10 +83,10 @@ def read_note(folder):
     if not os.path.isdir(folder):
         raise UserError(f"{shortened(folder)}: no index; build one: localize.py build {shortened(folder)} --tiles ...")
     try:
-        values = read_json(path)
+        values = read_json(path, dict, REMEDY)
         if values.pop("format") != FORMAT:
             raise UserError(f"{path}: an index of another version of this program; {REMEDY}")
-        values["network"] = restored(NetworkConfig, values["network"])
+        values["network"] = msgspec.convert(values["network"], NetworkConfig)
         note = IndexNote(**values)
         numbers = note.tiles, note.dimension, note.tile_metres, note.vertical_fov
         if not all(isinstance(number, int | float) and number > 0 for number in numbers):

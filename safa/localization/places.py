@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from safa.runtime.command_line import at_least, setting
+from safa.runtime.command_line import Checked, at_least, setting
 from safa.settings import FULL_CIRCLE
 
 SAME_PLACE_METRES = 25.0  # the paper's bound on CVACT: closer pairs are not negatives of each other
@@ -21,7 +21,7 @@ def _heading(text):
 
 
 @dataclasses.dataclass(frozen=True)
-class QueryConfig:
+class QueryConfig(Checked):
     """What is known of panoramas, and how places are told apart."""
 
     top: int = setting(5, "places of an answer", at_least(int, 1, 100), metavar="K")

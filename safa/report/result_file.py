@@ -67,7 +67,7 @@ def read_result(path):
         NoResult: it is none.
     """
     try:
-        result = read_json(path)
+        result = read_json(path, dict, "name the result file of a test")
         return _checked(result)
     except OSError as error:
         raise NoResult(error.strerror or str(error)) from None

@@ -3,11 +3,12 @@
 import dataclasses
 import statistics
 
+import msgspec
+
 from recall import one_percent, recall_curve
 from safa.report.published import OTHERS, PUBLISHED, published_count
 from safa.report.result_file import RECALLS, NoResult, is_recall, read_result
 from safa.retrieval.task import AERIAL_TO_GROUND, GROUND_TO_AERIAL
-from safa.runtime.command_line import restored
 from safa.runtime.errors import shortened
 from safa.settings import NetworkConfig
 
@@ -175,7 +176,7 @@ def _sizes(result):
     if network is None:
         return ""
     try:
-        config = restored(NetworkConfig, network)
+        config = msgspec.convert(network, NetworkConfig)
         if config.is_papers:
             return ""
         parts = [f"{config.height}x{config.width}", f"aerial tiles {config.aerial_input_size}x{config.aerial_input_size}"]

@@ -6,7 +6,6 @@ import keras
 import numpy as np
 
 from safa.retrieval.descriptors import VIEWS
-from safa.runtime import backend  # noqa: F401
 from safa.runtime.errors import UserError
 from spatial_net import NORM_EPSILON
 

@@ -5,7 +5,6 @@ import logging
 
 import tensorflow as tf
 
-from safa.runtime import backend  # noqa: F401
 from spatial_net import branches
 
 

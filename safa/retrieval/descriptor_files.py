@@ -1,14 +1,13 @@
 """Descriptors on disk while they are computed: a stopped test goes on, and a second one computes nothing again."""
 
 import contextlib
-import json
 import os
 import time
 
 import numpy as np
 
 from safa.runtime.errors import UserError
-from safa.runtime.files import allocate, check_space, ordinary, read_json, write_whole
+from safa.runtime.files import allocate, check_space, ordinary, read_json, write_json
 from safa.runtime.folder_lock import open_lock
 
 LOCK = ".lock"  # held by the process that writes in a folder
@@ -65,7 +64,7 @@ class DescriptorFile:
     def _load(self):
         """Take over what an earlier test left, if it is of the same images and weights and not damaged."""
         try:
-            note = read_json(self._note)
+            note = read_json(self._note, dict, "")
             open(self._array, "rb", opener=ordinary).close()
             np.load(self._array, mmap_mode="r")  # refuses a file that was cut off; "r+" fills it up with zeros
             rows = np.load(self._array, mmap_mode="r+")
@@ -102,7 +101,7 @@ class DescriptorFile:
         self.rows.flush()
         self.done, self.milliseconds, self._kept = done, milliseconds, time.monotonic()
         note = {"of": self._identity, "done": done, "milliseconds": milliseconds}
-        write_whole(self._note, json.dumps(note, indent=2).encode())
+        write_json(self._note, note)
 
 
 def _remove(path):

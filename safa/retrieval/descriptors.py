@@ -8,7 +8,6 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from input_data import image_batches, images_of
-from safa.runtime import backend  # noqa: F401
 from safa.runtime.distribution import gather_rows
 from safa.runtime.errors import UserError
 from spatial_net import branches

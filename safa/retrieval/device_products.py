@@ -2,8 +2,6 @@
 
 import tensorflow as tf
 
-from safa.runtime import backend  # noqa: F401
-
 
 def products_on_gpu(references):
     """A function for `search` that multiplies on the first GPU, or None where TensorFlow sees none."""

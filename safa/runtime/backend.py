@@ -1,5 +1,6 @@
-"""Keras on TensorFlow: imported before either, by every module that uses one of them."""
+"""What TensorFlow computes on and how precisely; imports it when it is asked."""
 
+import contextlib
 import glob
 import os
 import platform
@@ -9,12 +10,6 @@ import tempfile
 
 from safa.runtime.errors import UserError
 
-os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's keras.json says: checkpoints are TensorFlow's
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# oneDNN's convolutions; TensorFlow has them off on CPUs without AVX-512 VNNI, where they are 3 to 5 times faster too.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-
-
 # What NVIDIA's driver makes on Linux, and Windows' in WSL 2.
 NVIDIA_DRIVER = ("/proc/driver/nvidia/gpus/*", "/dev/nvidia[0-9]*", "/usr/lib/wsl/lib/libcuda.so*")
 
@@ -22,32 +17,28 @@ CPU_INFORMATION = "/proc/cpuinfo"
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # of x86, x86 with AMX, and Arm, as Linux names them
 # oneDNN's names of instruction sets, to which this variable may limit it.
 LIMIT = "ONEDNN_MAX_CPU_ISA"
-WITHOUT_AVX512 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2"}
-WITHOUT_BFLOAT16 = WITHOUT_AVX512 | {"AVX512_CORE", "AVX512_CORE_VNNI"}
+WITHOUT_BFLOAT16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"}
 
 
-def _import_quietly():
-    """Import TensorFlow without the lines on missing GPU libraries that it writes before its log level counts.
+@contextlib.contextmanager
+def importing_tensorflow():
+    """A context that imports TensorFlow without the lines on missing GPU libraries that it writes before its log level counts.
 
-    They look like errors to users without a GPU; `devices` says what is used. If the import fails, they are shown.
+    They look like errors to users without a GPU; `devices` says what is used. If an import fails, they are shown.
     """
     sys.stderr.flush()
     stderr = os.dup(2)
-    with tempfile.TemporaryFile() as notes:
-        os.dup2(notes.fileno(), 2)
+    with tempfile.TemporaryFile() as lines:
+        os.dup2(lines.fileno(), 2)
         try:
-            import tensorflow  # noqa: F401
-        except Exception:
-            notes.seek(0)
-            os.write(stderr, notes.read())
+            yield
+        except BaseException:
+            lines.seek(0)
+            os.write(stderr, lines.read())
             raise
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
-
-
-if "tensorflow" not in sys.modules:
-    _import_quietly()
 
 
 def devices():
@@ -86,19 +77,6 @@ def cpu_has_bfloat16():
         return asked.stdout.strip() == "1"
     flags = _cpu_flags()
     return not flags or bool(BFLOAT16_FLAGS & flags)
-
-
-def weight_gradients_are_slow():
-    """Whether oneDNN computes large convolutions' gradients by their kernels at a fraction of the forward pass's speed.
-
-    It does on x86 CPUs without AVX-512: 14 to 66 against 87 to 129 GFLOP/s (`weight_gradient`).
-    """
-    import tensorflow
-
-    if tensorflow.config.list_physical_devices("GPU"):
-        return False
-    flags = _cpu_flags()
-    return "avx2" in flags and ("avx512f" not in flags or os.environ.get(LIMIT, "").upper() in WITHOUT_AVX512)
 
 
 def _cpu_flags():

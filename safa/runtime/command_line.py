@@ -50,7 +50,7 @@ def at_least(kind, low, high=None):
     return parse
 
 
-def setting(default, meaning, parse=str, *, choices=None, metavar=None, paper=None, earlier=None):
+def setting(default, meaning, parse=str, *, choices=None, metavar=None, paper=None):
     """A field of a settings dataclass, with everything that its flag, its help and its check need.
 
     Args:
@@ -60,9 +60,8 @@ def setting(default, meaning, parse=str, *, choices=None, metavar=None, paper=No
         choices: the values that are allowed, if only some are.
         metavar: for the help.
         paper: the paper's value, as text.
-        earlier: the setting's name in earlier versions, which flags and files may still use.
     """
-    texts = {"meaning": meaning, "parse": parse, "choices": choices, "metavar": metavar, "paper": paper, "earlier": earlier}
+    texts = {"meaning": meaning, "parse": parse, "choices": choices, "metavar": metavar, "paper": paper}
     return dataclasses.field(default=default, metadata=texts)
 
 
@@ -79,17 +78,15 @@ def add_settings(parser, kind, only=None, unset=None):
         if only is not None and field.name not in only:
             continue
         texts = field.metadata
-        names = [f"--{name}" for name in (field.name, texts["earlier"]) if name]
         meaning = texts["meaning"] + (f" (paper: {texts['paper']})" if texts["paper"] else "")
         if field.default is False:
-            parser.add_argument(*names, action="store_true", help=meaning)
+            parser.add_argument(f"--{field.name}", action="store_true", help=meaning)
             continue
         default = field.default
         if unset and field.name in unset:
             default, meaning = None, f"{meaning} (default: {unset[field.name]})"
         parser.add_argument(
-            *names,
-            dest=field.name,
+            f"--{field.name}",
             type=texts["parse"],
             choices=texts["choices"],
             default=default,
@@ -103,32 +100,32 @@ def parsed(kind, args):
     return kind(**{field.name: getattr(args, field.name) for field in dataclasses.fields(kind)})
 
 
-def restored(kind, values):
-    """The settings of a dataclass from a file.
+def as_flags(config):
+    """The inverse of `parsed`: the words of a command line that give a dataclass's settings, without those at their default."""
+    words = []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if value != field.default:
+            words += [f"--{field.name}"] if value is True else [f"--{field.name}", str(value)]
+    return words
 
-    Args:
-        kind: dataclass whose fields are made by `setting`.
-        values: {name: value}, as JSON gives them. Settings that the file lacks have their defaults.
 
-    Raises:
-        ValueError, TypeError: a name is unknown, or no flag could have set this value.
-    """
-    earlier = {field.metadata["earlier"]: field.name for field in dataclasses.fields(kind)}
-    config = kind(**{earlier.get(name, name): value for name, value in values.items()})
-    for field in dataclasses.fields(kind):
-        value, choices = getattr(config, field.name), field.metadata["choices"]
-        allowed = (int, field.type) if isinstance(0.0, field.type) else field.type  # JSON may write 1.0 as 1
-        if isinstance(value, bool) != (field.default is False) or not isinstance(value, allowed):
-            raise TypeError(f"{field.name} is {value!r}")
-        if value is None or isinstance(value, bool):
-            continue
-        try:
-            same = field.metadata["parse"](str(value)) == value
-        except argparse.ArgumentTypeError as error:
-            raise ValueError(f"{field.name}: {error}") from None
-        if not same or choices is not None and value not in choices:
-            raise ValueError(f"{field.name} is {str(value)[:40]!r}")
-    return config
+class Checked:
+    """Base of settings dataclasses: no instance holds a value that no flag could have set, wherever it comes from."""
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value, choices = getattr(self, field.name), field.metadata["choices"]
+            if isinstance(value, bool) != (field.default is False):
+                raise ValueError(f"{field.name} is {value!r}")
+            if value is None and field.default is None or isinstance(value, bool):
+                continue
+            try:
+                same = field.metadata["parse"](str(value)) == value
+            except argparse.ArgumentTypeError as error:
+                raise ValueError(f"{field.name}: {error}") from None
+            if not same or choices is not None and value not in choices:
+                raise ValueError(f"{field.name} is {str(value)[:40]!r}")
 
 
 def check_output(flag, path):

@@ -1,7 +1,4 @@
-"""The one exception for mistakes of the user's, and how a script ends on it.
-
-A script imports this first: from then on Ctrl-C is one line, also while the rest is imported.
-"""
+"""The one exception for mistakes of the user's, and how a script ends on it."""
 
 import contextlib
 import errno
@@ -56,8 +53,6 @@ def reported():
     Anything else is a bug and keeps its traceback.
     """
     script = _script_name()
-    if signal.getsignal(signal.SIGINT) is _end_at_once:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         try:
             yield
@@ -81,20 +76,6 @@ def reported():
             raise
         remedy = REMEDIES.get(error.errno, "check this path, or choose another one")
         sys.exit(_end(f"{script}: error: {error.filename or 'output'}: {os.strerror(error.errno)}; {remedy}", 2))
-
-
-@contextlib.contextmanager
-def importing():
-    """Let Ctrl-C end a script at once while it imports inside: there is nothing to save, and libraries would turn it
-    into errors of theirs, with a traceback."""
-    answers = _is_script() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if answers:
-        signal.signal(signal.SIGINT, _end_at_once)
-    try:
-        yield
-    finally:
-        if answers:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def first_line(error):
@@ -126,11 +107,6 @@ def _end(line, code):
     return code
 
 
-def _end_at_once(number, _):
-    os.write(_STDERR, f"{_script_name()}: interrupted\n".encode(errors="backslashreplace"))
-    os._exit(128 + number)
-
-
 def _is_script():
     """Whether this process runs one of the project's scripts; no other program's Ctrl-C is touched."""
     script = getattr(sys.modules["__main__"], "__file__", None)
@@ -140,8 +116,3 @@ def _is_script():
 def _script_name():
     folder, name = os.path.split(sys.argv[0])
     return os.path.basename(folder) if name == "__main__.py" else name  # python -m toy_town
-
-
-if _is_script() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    _STDERR = os.dup(2)  # stays, whatever is done to standard error while TensorFlow is imported
-    signal.signal(signal.SIGINT, _end_at_once)

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import os
 import platform
 import re
@@ -10,7 +9,9 @@ import shutil
 import stat
 import time
 
-from safa.runtime.errors import UserError, shortened
+import msgspec
+
+from safa.runtime.errors import UserError, first_line, shortened
 
 PARTIAL = ".partial"  # ending of files that are still being written
 JSON_BYTES = 2**24  # far more than a note of this project has
@@ -38,22 +39,48 @@ def read_file(path):
         return file.read()
 
 
-def read_json(path):
+def read_json(path, kind, remedy):
     """The content of a JSON file that this project wrote; it may have been changed since.
 
+    Args:
+        path: of the file.
+        kind: its type, a dataclass for instance. The content must have its fields' types, and no other fields.
+        remedy: what the user can do, for the message.
+
+    Returns:
+        An object of that type.
+
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is not JSON, or longer than JSON_BYTES.
-        UserError: it is no ordinary file.
+        FileNotFoundError: there is no such file.
+        UserError: it is not an ordinary file, or holds something else.
     """
-    with open(path, "rb", opener=ordinary) as file:
-        content = file.read(JSON_BYTES + 1)
-    if len(content) > JSON_BYTES:
-        raise ValueError(f"more than {JSON_BYTES:,} bytes")
     try:
-        return json.loads(content)
-    except RecursionError:
-        raise ValueError("nested too deep") from None
+        with open(path, "rb", opener=ordinary) as file:
+            content = file.read(JSON_BYTES + 1)
+        if len(content) > JSON_BYTES:
+            raise ValueError(f"more than {JSON_BYTES:,} bytes")
+        values = msgspec.json.decode(content)
+        result = msgspec.convert(values, kind)
+        if unknown := _unknown_names(values, msgspec.to_builtins(result)):
+            raise ValueError(f"unknown: {shortened(', '.join(unknown))}")
+        return result
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{shortened(path)}: not what this project writes there ({first_line(error)}); {remedy}") from None
+
+
+def _unknown_names(values, known):
+    """Names of a file's fields, at any depth, that the object made of it does not have."""
+    if not isinstance(values, dict):
+        return []
+    return [
+        *(name for name in values if name not in known),
+        *(below for name in values if name in known for below in _unknown_names(values[name], known[name])),
+    ]
+
+
+def write_json(path, content):
+    """Write a dataclass, dict or list as JSON, the file whole or not at all."""
+    write_whole(path, msgspec.json.format(msgspec.json.encode(content), indent=2))
 
 
 def write_whole(path, content, durable=True):

@@ -7,16 +7,11 @@ import shutil
 from safa.runtime.errors import UserError
 from safa.runtime.files import PARTIAL, ordinary, read_file
 
-KERAS, TENSORFLOW, NUMPY = "Keras weights", "TensorFlow checkpoint", "NumPy file"
+KERAS, TENSORFLOW = "Keras weights", "TensorFlow checkpoint"
 INDEX, DATA = ".index", ".data-00000-of-00001"
 INDEX_END = bytes.fromhex("57fb808b247547db")  # magic number at the end of TensorFlow's sorted string tables
 RUN_FILE = re.compile(r"ckpt-([0-9]{1,18})\.(index|data-[0-9]{5}-of-[0-9]{5})")  # of a training run's checkpoint
-# What a training run leaves when it is killed, in this version and in earlier ones: files and folders half-written.
-LEFTOVER = re.compile(
-    rf"\..*{re.escape(PARTIAL)}|ckpt-\d+_temp|ckpt-\d+\..*tempstate\d+|checkpoint\.tmp\w+"
-    r"|partial\.final\.weights\.h5",
-    re.DOTALL,
-)
+LEFTOVER = re.compile(rf"\..*{re.escape(PARTIAL)}", re.DOTALL)  # what a killed run leaves: files and folders half-written
 # What downloads leave behind when they fail or are not unpacked: first bytes, name, remedy.
 NOT_WEIGHTS = (
     (b"<", "an HTML or XML page", "the download failed; download the file again"),
@@ -32,11 +27,11 @@ def find_checkpoint(path):
 
     Args:
         path: prefix of a TensorFlow checkpoint's files, one of these files, a folder (its newest checkpoint is
-            taken), or a file of Keras weights (HDF5) or NumPy arrays.
+            taken), or a file of Keras weights (HDF5).
 
     Returns:
         path: of the file, or the prefix of a TensorFlow checkpoint.
-        kind: KERAS, TENSORFLOW or NUMPY.
+        kind: KERAS or TENSORFLOW.
 
     Raises:
         UserError: there are no weights there; says what it is instead, and what to do.
@@ -54,9 +49,7 @@ def find_checkpoint(path):
     start = _first_bytes(path)
     if start.startswith(b"\x89HDF\r\n\x1a\n"):
         return path, KERAS
-    if start.startswith(b"\x93NUMPY"):
-        return path, NUMPY
-    raise UserError(f"{path}: neither a TensorFlow checkpoint nor Keras weights nor a NumPy file; name one of these")
+    raise UserError(f"{path}: neither a TensorFlow checkpoint nor Keras weights; name one of these")
 
 
 def use_checkpoint(path, use):

@@ -6,7 +6,6 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from safa.runtime import backend  # noqa: F401
 from safa.runtime.errors import UserError, first_line
 from safa.runtime.files import check_space, write_whole
 from safa.training.checkpoint_files import INDEX, find_checkpoint, remove_checkpoint, remove_leftovers, run_checkpoints

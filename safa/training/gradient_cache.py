@@ -2,8 +2,6 @@
 
 import tensorflow as tf
 
-from safa.runtime import backend  # noqa: F401
-
 
 def gradients_in_parts(describe, loss, variables, batch, state, micro_batch):
     """Loss and gradients of a batch whose images go through the network in parts, twice.

@@ -4,11 +4,9 @@ import itertools
 
 import keras
 
-from safa.runtime import backend  # noqa: F401
 from safa.runtime.errors import UserError, first_line
 from safa.training import published_checkpoint
-from safa.training.checkpoint_files import KERAS, NUMPY, TENSORFLOW, use_checkpoint
-from safa.training.pickled_arrays import vgg16_npy
+from safa.training.checkpoint_files import KERAS, TENSORFLOW, use_checkpoint
 from safa.training.tensorflow_files import open_checkpoint
 from safa.training.weights import left_aside_note, load_weights, network_weights, slot_path
 from spatial_net import branches
@@ -24,8 +22,8 @@ def initialise(network, init, description):
     Args:
         network: keras.Model of `spatial_net.network`, which has random weights.
         init: "random" makes both backbones alike, as ImageNet's weights do; "imagenet" takes `keras.applications`' VGG16,
-            downloaded once by Keras; else a path: that file, `vgg16.npy` (a dict {"conv1_1": [kernel, bias], ...}), or a
-            checkpoint, all of which is taken. VGG16's weights expect BGR images less the mean, as `VGG.VGG16` makes them.
+            downloaded once by Keras; else a path: that file, or a checkpoint, all of which is
+            taken. VGG16's weights expect BGR images less the mean, as `VGG.VGG16` makes them.
         description: of the network, for messages.
 
     Returns:
@@ -36,9 +34,7 @@ def initialise(network, init, description):
     """
 
     def start_from(path, kind):
-        if kind == NUMPY:
-            _assign_vgg16(network, init, vgg16_npy(path))
-        elif kind == KERAS and not _is_network_weights(path):
+        if kind == KERAS and not _is_network_weights(path):
             _assign_vgg16(network, init, _keras_vgg16(init))
         else:
             return left_aside_note(path, load_weights(network, path, kind, description))
@@ -116,7 +112,7 @@ def _assign_vgg16(network, init, weights):
         raise UserError(f"--init {init}: VGG16's weights, for a network with another backbone; use random or a checkpoint")
     for name, layer in itertools.chain.from_iterable(backbone.convolutions.items() for backbone in backbones):
         if name not in weights or len(weights[name]) != 2:
-            raise UserError(f"--init {init}: lacks {name}, kernel and bias; use Keras's file or vgg16.npy")
+            raise UserError(f"--init {init}: lacks {name}, kernel and bias; use Keras's file")
         found, expected = ([tuple(array.shape) for array in arrays] for arrays in (weights[name], (layer.kernel, layer.bias)))
         if found != expected:
             raise UserError(

@@ -7,7 +7,6 @@ import numpy as np
 
 from input_data import Batch
 from safa.retrieval.descriptors import DescriptorExtractor
-from safa.runtime import backend  # noqa: F401
 from safa.runtime.distribution import Distribution, explain_tensorflow_errors
 from safa.training.step import adam, batch_loss, training_step
 from spatial_net import network as build_network

@@ -5,7 +5,6 @@ import re
 import numpy as np
 import tensorflow as tf
 
-from safa.runtime import backend  # noqa: F401
 from safa.runtime.errors import UserError
 from safa.training.tensorflow_files import whole_checkpoint
 

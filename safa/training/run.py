@@ -12,6 +12,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from input_data import batches, epoch_order
+from safa import __version__
 from safa.datasets.image_cache import make_caches
 from safa.datasets.pair_augmentation import PairAugmentation
 from safa.datasets.panorama_views import PanoramaView
@@ -22,17 +23,18 @@ from safa.report.tables import recall_line, tie_warning
 from safa.retrieval.descriptors import DescriptorExtractor
 from safa.retrieval.evaluation import recalls
 from safa.retrieval.task import GROUND_TO_AERIAL, task_of
-from safa.runtime import backend  # noqa: F401
 from safa.runtime.distribution import Distribution, explain_tensorflow_errors
 from safa.runtime.errors import Stopped, UserError
+from safa.runtime.files import write_json
 from safa.runtime.folder_lock import open_lock
 from safa.runtime.interruption import StopRequest, StopVote
 from safa.runtime.provenance import session
+from safa.settings import save_interval
 from safa.training.checkpoints import RunCheckpoints
 from safa.training.epoch import Meter, SaveClock, outcomes
 from safa.training.initial_weights import continue_published, initialise
 from safa.training.log import TrainingLog
-from safa.training.run_folder import RunNote, data_identity, read_note, write_note
+from safa.training.run_folder import MANIFEST, RunManifest, data_identity, read_manifest
 from safa.training.step import adam, batch_loss, learning_rate_schedule, training_step
 from safa.training.weights import Averages, write_keras_weights
 from spatial_net import network as build_network
@@ -159,11 +161,12 @@ class _Run:
                 if left_aside is not None:
                     self.say(left_aside)
             self.log.forget()
-        earlier = read_note(self.paths.folder)
+        earlier = read_manifest(self.paths.folder)
         now = session() | {"devices": str(self.distribution), "options": dataclasses.asdict(self.settings.run)}
         sessions = [*(earlier.sessions if earlier else []), now]
         name, data = self.train_pairs.dataset.name, data_identity(self.train_pairs)
-        write_note(self.paths.folder, RunNote(self.settings.network, config, data, sessions, name))
+        manifest = RunManifest(self.settings.network, config, data, sessions, name, __version__)
+        write_json(os.path.join(self.paths.folder, MANIFEST), manifest)
         if (kept := self.log.put_foreign_lines_aside()) is not None:
             self.say(f"{self.paths.csv}: held the lines of another run, or of one cut off; kept as {kept}")
         return restored
@@ -232,7 +235,7 @@ class _Run:
         if done == self.steps:  # stopped in the epoch's validation
             return loss_sum
         run, batch_size = self.settings.run, self.config.batch_size
-        clock, meter = SaveClock(*run.save_every), Meter(batch_size)
+        clock, meter = SaveClock(*save_interval(run.save_every)), Meter(batch_size)
         vote = StopVote(self.stop, self.distribution.sum_over_processes)
 
         def begun(number):

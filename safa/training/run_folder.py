@@ -1,16 +1,14 @@
-"""Where a run's files lie, and the note beside its checkpoints that says which network and which run they are."""
+"""Where a run's files lie, and the manifest beside its checkpoints that says which network and which run they are."""
 
 import dataclasses
 import hashlib
-import json
 import os
 
-from safa.runtime.command_line import restored
-from safa.runtime.errors import UserError, first_line
-from safa.runtime.files import read_json, write_whole
+from safa.runtime.errors import UserError
+from safa.runtime.files import read_json
 from safa.settings import NetworkConfig, TrainingConfig
 
-NOTE = "config.json"
+MANIFEST = "config.json"
 BEST = "best"  # folder of the best checkpoint inside the run's
 FINAL = "final.weights.h5"  # written when all epochs are finished, removed when more are asked for
 EPOCHS = "epochs.csv"  # the run's own copy of its CSV file
@@ -52,76 +50,44 @@ class RunPaths:
 
 
 def run_paths(model_dir, result_dir, dataset_name, network, run=None, seed=0):
-    """The RunPaths of a network's run; `run` is its name, or None. Seeds but 0 have folders of their own.
-
-    Earlier versions trained all seeds in one folder: a run of this seed that lies there stays there.
-    """
-    paths = _paths(model_dir, result_dir, dataset_name, network, run)
-    if not seed or _seed_of(paths.folder) == seed:
-        return paths
-    return _paths(model_dir, result_dir, dataset_name, network, f"{run}_seed_{seed}" if run else f"seed_{seed}")
-
-
-def _seed_of(folder):
-    """The seed of a run, or None where its note does not say."""
-    try:
-        note = read_note(folder)
-    except UserError:
-        return None
-    return note and note.training.seed
-
-
-def _paths(model_dir, result_dir, dataset_name, network, run):
-    suffix = f"_{run}" if run else ""
+    """The RunPaths of a network's run; `run` is its name, or None. Seeds but 0 have folders of their own."""
+    suffix = f"_{run}" * bool(run) + f"_seed_{seed}" * bool(seed)
     result = os.path.join(result_dir, dataset_name, f"{network.network_type}_polar_{network.polar}{suffix}")
     folder = os.path.join(model_dir, dataset_name, network.network_type, f"polar_{network.polar}{suffix}")
     return RunPaths(folder, f"{result}.csv", f"{result}.json")
 
 
 @dataclasses.dataclass(frozen=True)
-class RunNote:
-    """What the note of a run says.
+class RunManifest:
+    """What a run's folder holds.
 
     Attributes:
-        network, training: NetworkConfig and TrainingConfig.
+        network, training: its settings.
         data: of `data_identity`.
-        sessions: list of dicts, one for each time that the run was started: command, options, versions.
-        dataset: name of the one that it is trained on; None in notes of earlier versions.
+        sessions: one dict for each time that the run was started: command, options, versions.
+        dataset: name of the one that it is trained on.
+        version: of this project, when the run was started last.
     """
 
     network: NetworkConfig
     training: TrainingConfig
     data: dict
-    sessions: list
-    dataset: str | None = None
+    sessions: list[dict]
+    dataset: str
+    version: str
 
 
-def read_note(folder):
-    """The RunNote in a run's folder, or None where there is none.
+def read_manifest(folder):
+    """The RunManifest in a run's folder, or None where there is none.
 
     Raises:
-        UserError: the note cannot be understood.
+        UserError: it cannot be understood.
     """
-    path = os.path.join(folder, NOTE)
+    path = os.path.join(folder, MANIFEST)
     try:
-        note = read_json(path)
-        network, training = restored(NetworkConfig, note["network"]), restored(TrainingConfig, note["training"])
-        if not isinstance(note["data"], dict) or not isinstance(note["sessions"], list):
-            raise ValueError("data and sessions are expected")
-        if not isinstance(note.get("dataset"), str | None):
-            raise ValueError("dataset is expected to be a name")
-        return RunNote(network, training, note["data"], note["sessions"], note.get("dataset"))
+        return read_json(path, RunManifest, "restore the file, or use another --model_dir")
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{path}: not a run's settings ({first_line(error)}); restore the file, or use another --model_dir"
-        ) from None
-
-
-def write_note(folder, note):
-    """Write a RunNote into a run's folder."""
-    write_whole(os.path.join(folder, NOTE), json.dumps(dataclasses.asdict(note), indent=2).encode())
 
 
 def agree_with_earlier_run(folder, network, training):
@@ -132,10 +98,10 @@ def agree_with_earlier_run(folder, network, training):
     """
     if not _has_checkpoints(folder):  # without a checkpoint the settings may still change
         return
-    earlier = read_note(folder)
+    earlier = read_manifest(folder)
     if earlier is None:
         raise UserError(
-            f"{folder}: holds checkpoints without {NOTE}, so nobody knows which run they are; restore the file, or use "
+            f"{folder}: holds checkpoints without {MANIFEST}, so nobody knows which run they are; restore the file, or use "
             "another --model_dir"
         )
     for before, now in (earlier.network, network), (earlier.training, training):
@@ -164,7 +130,7 @@ def agree_on_data(folder, data):
     Raises:
         UserError: with both values.
     """
-    earlier = read_note(folder) if _has_checkpoints(folder) else None
+    earlier = read_manifest(folder) if _has_checkpoints(folder) else None
     for name, value in data.items():
         if earlier is not None and earlier.data.get(name) != value:
             raise UserError(
@@ -189,7 +155,7 @@ def checkpoint_network(args, path):
     Raises:
         UserError: a flag contradicts the note.
     """
-    note = checkpoint_note(path)
+    note = checkpoint_manifest(path)
     asked = asked_network(args)
     if note is None:
         return asked
@@ -200,10 +166,10 @@ def checkpoint_network(args, path):
     return note.network
 
 
-def checkpoint_note(path):
-    """The RunNote beside a checkpoint's files or above them, or None."""
+def checkpoint_manifest(path):
+    """The RunManifest beside a checkpoint's files or above them, or None."""
     folder = os.path.dirname(os.path.abspath(path))
-    return read_note(folder) or read_note(os.path.dirname(folder))
+    return read_manifest(folder) or read_manifest(os.path.dirname(folder))
 
 
 def _has_checkpoints(folder):

@@ -5,7 +5,6 @@ import functools
 import keras
 import tensorflow as tf
 
-from safa.runtime import backend  # noqa: F401
 from safa.runtime.distribution import gather_rows
 from safa.settings import LOSSES, part
 from safa.training.gradient_cache import gradients_in_parts

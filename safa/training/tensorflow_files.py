@@ -8,7 +8,6 @@ import tempfile
 
 import tensorflow as tf
 
-from safa.runtime import backend  # noqa: F401
 from safa.runtime.errors import UserError, first_line
 from safa.runtime.files import partial_path
 from safa.training.checkpoint_files import DATA, INDEX

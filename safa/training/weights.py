@@ -6,7 +6,6 @@ import warnings
 
 import numpy as np
 
-from safa.runtime import backend  # noqa: F401
 from safa.runtime.errors import UserError, first_few, first_line
 from safa.runtime.files import write_whole
 from safa.training import published_checkpoint
@@ -110,15 +109,13 @@ def load_weights(network, path, kind, description):
                 network.load_weights(path)
             tensors = {name: variable.numpy() for name, variable in variables.items()}
             network.set_weights(before)
-        elif kind == TENSORFLOW:
+        else:
             with open_checkpoint(path) as reader:
                 shapes = reader.get_variable_to_shape_map()
                 keys = _keys(shapes, variables, path, description)
                 tensors = {name: reader.get_tensor(key) for name, key in keys.items()}
                 if published_checkpoint.MARK in shapes:
                     aside = sorted(set(shapes) - set(keys.values()))
-        else:
-            raise UserError(f"{path}: NumPy files hold VGG16's starting weights only; use it with --init")
     except UserError:
         raise
     except Exception as error:  # TensorFlow's and HDF5's readers raise many kinds for broken bytes

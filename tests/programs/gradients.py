@@ -5,7 +5,6 @@ import numpy as np
 import tensorflow as tf
 
 from input_data import Batch
-from safa.runtime import backend  # noqa: F401
 from safa.runtime.distribution import Distribution
 from safa.settings import NetworkConfig, TrainingConfig
 from safa.training.step import batch_loss, training_step

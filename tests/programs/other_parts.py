@@ -11,7 +11,6 @@ from keras import ops
 from safa import settings
 from safa.datasets.cvusa import CVUSA
 from safa.launch import launch_testing, launch_training
-from safa.runtime import backend  # noqa: F401
 from safa.runtime.errors import reported
 
 settings.BACKBONES["small"] = "tests.programs.other_parts:small"
