@@ -185,7 +185,7 @@ def test_a_checkpoint_that_a_run_replaces_meanwhile_is_looked_for_again(model, t
         use_checkpoint(str(best), load)
 
 
-@pytest.mark.parametrize("name", ["config.json", "ckpt-1.index", "ckpt-1.data-00000-of-00001", "vgg16.npy", "epochs.csv"])
+@pytest.mark.parametrize("name", ["config.json", "ckpt-1.index", "ckpt-1.data-00000-of-00001", "epochs.csv"])
 def test_a_pipe_in_the_place_of_a_file_is_refused(name, model, tmp_path, in_time):
     folder = tmp_path / "run"
     saved_run(folder, model)
@@ -195,8 +195,6 @@ def test_a_pipe_in_the_place_of_a_file_is_refused(name, model, tmp_path, in_time
     with pytest.raises(UserError, match=f"{name}: .*pipe"):
         if name == "config.json":
             read_note(str(folder))
-        elif name == "vgg16.npy":
-            vgg16_npy(str(folder / name))
         elif name == "epochs.csv":
             read_lines(str(folder / name))
         else:

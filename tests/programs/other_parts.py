@@ -8,14 +8,10 @@ import sys
 import keras
 from keras import ops
 
-from safa import settings
 from safa.datasets.cvusa import CVUSA
-from safa.launch import launch_testing, launch_training
+from safa.launch.testing import launch_testing
+from safa.launch.training import launch_training
 from safa.runtime.errors import reported
-
-settings.BACKBONES["small"] = "tests.programs.other_parts:small"
-settings.AGGREGATIONS["mean"] = "tests.programs.other_parts:mean"
-settings.LOSSES["info_nce"] = "tests.programs.other_parts:info_nce"
 
 
 class Small(keras.layers.Layer):
