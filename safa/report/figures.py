@@ -190,8 +190,8 @@ def attention_panels(tested, rows, network, images):
     task = tested.task
     for row in rows:
         match = int(tested.found.winners[row, 0])
-        inputs = images[0].read(match), images[1].read(row)
-        maps = [branch_maps(network, branch, image[None]) for branch, image in zip(("sat", "grd"), inputs, strict=True)]
+        inputs = images.sat.read(match), images.grd.read(row)
+        maps = [branch_maps(branch, image[None]) for branch, image in zip((network.sat, network.grd), inputs, strict=True)]
         others = tested.queries[row][None], tested.references[match][None]
         pictures = [np.rint(image).astype(np.uint8) for image in inputs]
         columns = [

@@ -65,6 +65,12 @@ def setting(default, meaning, parse=str, *, choices=None, metavar=None, paper=No
     return dataclasses.field(default=default, metadata=texts)
 
 
+def same_setting(kind, name):
+    """A field like the one of that name in another settings dataclass."""
+    field = kind.__dataclass_fields__[name]
+    return dataclasses.field(default=field.default, metadata=field.metadata)
+
+
 def add_settings(parser, kind, only=None, unset=None):
     """Add a flag for each setting of a dataclass.
 
