@@ -1,19 +1,19 @@
 """Convert weights between the authors' TensorFlow 1 checkpoints and this project's, both ways.
 
 TARGET FILE.weights.h5 writes Keras weights; any other TARGET writes a checkpoint with the authors' names and shapes
-(TARGET.index, TARGET.data-00000-of-00001), Adam's moments, powers and step counter included, which the authors' code
+(TARGET.index, TARGET.data-00000-of-00001), Adam's slots, powers and step counter included, which the authors' code
 restores.
 SOURCE is either kind, or a checkpoint of a training run, recognised by its content.
 """
 
 import os
 
-from safa.loading import found_network, load_network
-from safa.runtime.backend import importing_tensorflow
+from safa import load_network
 from safa.runtime.command_line import Parser
 from safa.runtime.errors import UserError, reported
-from safa.settings import add_network, given_network
-from safa.training.checkpoint_files import DATA, INDEX, TENSORFLOW, find_checkpoint
+from safa.settings import add_network
+from safa.training.checkpoint_files import DATA, INDEX, KERAS, find_checkpoint
+from safa.training.run_folder import given_settings
 
 KERAS_ENDING = ".weights.h5"
 
@@ -31,43 +31,35 @@ def flags():
 def main(argv=None):
     args = flags().parse_args(argv)
     to_keras = args.target.endswith(KERAS_ENDING)
-    written = written_files(args.target, to_keras, args.overwrite)
-    network, _ = found_network(args.source, given_network(args))
-    with importing_tensorflow():
-        from safa.training import published_checkpoint, weights
-    loaded = load_network(args.source, network)
-    if to_keras:
-        if loaded.note is not None:
-            print(loaded.note)
-        weights.write_keras_weights(args.target, loaded.model)
-    else:
-        step, moments = 0, None
-        if find_checkpoint(loaded.path)[1] == TENSORFLOW:
-            step, moments = weights.optimizer_state(loaded.path, loaded.model)
-        published_checkpoint.write(args.target, loaded.model, step, moments)
-        print(f"Adam's moments and step: {'none in SOURCE, written as not begun' if moments is None else step}")
-    print(f"{args.source} ({network}) -> {', '.join(written)}")
-
-
-def written_files(target, to_keras, overwrite):
-    """Paths of the files that a target is made of.
-
-    Raises:
-        UserError: it has no usable name, its folder does not exist, or it exists and is not to be replaced.
-    """
-    name, folder = os.path.basename(target), os.path.dirname(target) or "."
+    name = os.path.basename(args.target)
     if not name or not to_keras and name.endswith((".h5", ".keras", INDEX, DATA)):
         raise UserError(
-            f"TARGET {target!r}: name a file *{KERAS_ENDING}, or a checkpoint: model.ckpt, for instance, of which "
-            f"model.ckpt{INDEX} and model.ckpt{DATA} are made"
+            f"TARGET {args.target!r}: name a file *{KERAS_ENDING}, or a checkpoint: model.ckpt, for instance, of "
+            f"which model.ckpt{INDEX} and model.ckpt{DATA} are made"
         )
-    paths = [target] if to_keras else [target + INDEX, target + DATA]
-    for path in paths:
-        if os.path.isdir(path) or os.path.exists(path) and not overwrite:
+    written = [args.target] if to_keras else [args.target + INDEX, args.target + DATA]
+    for path in written:
+        if os.path.isdir(path) or os.path.exists(path) and not args.overwrite:
             raise UserError(f"{path}: exists; choose another TARGET, or replace a file with --overwrite")
+    folder = os.path.dirname(args.target) or "."
     if not os.path.isdir(folder):
         raise UserError(f"{folder}: no such folder; make it, or choose another TARGET")
-    return paths
+    loaded = load_network(args.source, given_settings(args))
+    if to_keras:
+        from safa.training.weights import write_keras_weights
+
+        if loaded.note is not None:
+            print(loaded.note)
+        write_keras_weights(args.target, loaded.model)
+    else:
+        from safa.training.published_checkpoint import write
+        from safa.training.weights import optimizer_state
+
+        is_keras = find_checkpoint(loaded.path)[1] == KERAS
+        step, moments = (0, None) if is_keras else optimizer_state(loaded.path, loaded.model)
+        write(args.target, loaded.model, step, moments)
+        print(f"Adam's moments and step: {'none in SOURCE, written as not begun' if moments is None else step}")
+    print(f"{args.source} ({loaded.config}) -> {', '.join(written)}")
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ from safa.retrieval.task import DIRECTIONS, GROUND_TO_AERIAL, task_of
 from safa.runtime.backend import importing_tensorflow
 from safa.runtime.command_line import Checked, Parser, add_settings, at_least, check_output, parsed, same_setting, setting
 from safa.runtime.errors import UserError, first_few
-from safa.settings import Folders, NetworkConfig, RunConfig, TrainingConfig, add_network, add_run_folders, given_network
-from safa.training.run_folder import BEST, run_paths, trained_on_dataset
+from safa.settings import Folders, NetworkConfig, RunConfig, TrainingConfig, add_network, add_run_folders
+from safa.training.run_folder import BEST, given_settings, run_paths, trained_on_dataset
 
 LAST = "last"  # besides BEST: what --checkpoint takes for the run's own
 DESCRIPTORS = ".descriptors"  # endings of the folders of descriptors and figures beside a result file
@@ -105,8 +105,8 @@ def launch_testing(description, dataset_classes):
 
     # The weights: what they are says which images they need.
     trained_for = next(iter(dataset_classes.values())).name
-    source = tested_checkpoint(config, folders, trained_for, given_network(args))
-    network, manifest = found_network(source, given_network(args))
+    source = tested_checkpoint(config, folders, trained_for, given_settings(args))
+    network, manifest = found_network(source, given_settings(args))
     trained_on = trained_on_dataset(manifest, source)
 
     # The data.

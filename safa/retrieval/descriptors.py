@@ -28,7 +28,7 @@ class DescriptorExtractor:
     def __init__(self, network, distribution):
         self.distribution = distribution
         self.dimension = network.sat.dimension
-        self._forward = {"sat": self._traced(network.sat), "grd": self._traced(network.grd)}
+        self._forward = {branch: self._traced(getattr(network, branch)) for branch in BRANCHES}
 
     def pairs(self, images, batch_size, title):
         """Descriptors of a split: (N, D) float32 of the references and (Q, D) of the queries, in the chief's process.
@@ -40,10 +40,13 @@ class DescriptorExtractor:
         Raises:
             UserError: as of `fill`.
         """
-        found = [ResumableRows((len(each.paths), self.dimension)) for each in (images.sat, images.grd)]
-        self.fill(found[0], "sat", images.sat, batch_size, title)
-        self.fill(found[1], "grd", images.grd, batch_size, title)
-        return [rows.rows for rows in found]
+        found = []
+        for branch in BRANCHES:
+            of_branch = getattr(images, branch)
+            rows = ResumableRows((len(of_branch.paths), self.dimension))
+            self.fill(rows, branch, of_branch, batch_size, title)
+            found.append(rows.rows)
+        return found
 
     def fill(self, rows, branch, images, batch_size, title):
         """Compute the descriptors that `rows` lacks; to be called by all processes of a run.
