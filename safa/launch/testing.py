@@ -7,12 +7,12 @@ import time
 
 import filelock
 
+from input_data import images_of
 from safa.datasets.panorama_views import PanoramaView, kept_columns
-from safa.launch.figures import add_figures, check_figures, draw_figures
 from safa.launch.given_data import checked_pairs, findings_of, given_dataset, say
 from safa.launch.page import report_page
 from safa.launch.tested_checkpoint import tested_checkpoint, trained_on_dataset
-from safa.report.figures import FigureSource
+from safa.report.figures import FigureConfig, FigureSource, draw_figures
 from safa.report.published import published_row
 from safa.report.result_file import write_result
 from safa.report.tables import cost_line, rank_lines, recall_table, tested_line
@@ -69,7 +69,8 @@ def testing_parser(description, dataset_classes):
         "else none)",
     )
     add_settings(task, PanoramaView)
-    add_figures(parser)
+    figures = parser.add_argument_group("figures", "written to a folder beside the result file, after the numbers")
+    add_settings(figures, FigureConfig)
     files = parser.add_argument_group("descriptors")
     files.add_argument(
         "--descriptors",
@@ -140,7 +141,7 @@ def _plan(args, dataset_classes):
     dataset = given_dataset(dataset_classes[args.split], args)
     pairs = checked_pairs(dataset, args.split, network, args)
     task = task_of(pairs, args.direction, args.radius)
-    check_figures(args, task, network, view)
+    parsed(FigureConfig, args).check(task, args.direction, network, view)
     trained_on = trained_on_dataset(note, source)
     seed = args.seed if note is None else note.training.seed
     base = run_paths(args.model_dir, args.result_dir, dataset.name, network, args.run, seed).json.removesuffix(".json")
@@ -188,10 +189,12 @@ def _test(args, plan):
             tested = FigureSource(
                 plan.pairs, task, args.direction, references, queries, ranks, found, network.width, described.turned
             )
+            figures, shapes = parsed(FigureConfig, args), (network.sat_shape, network.grd_shape)
+            images = images_of(plan.pairs, shapes, panoramas=described.turned)
             if args.report:
-                print(f"page: {report_page(args, plan.path, result, published, tested, network, model)}", flush=True)
-            shapes = network.sat_shape, network.grd_shape
-            draw_figures(args, plan.path.removesuffix(".json") + FIGURES, tested, model, shapes)
+                page = report_page(figures, plan.path, result, published, tested, network, model, images)
+                print(f"page: {page}", flush=True)
+            draw_figures(figures, plan.path.removesuffix(".json") + FIGURES, tested, model, images)
 
 
 def _save(args, pairs, sat, grd):
@@ -267,7 +270,6 @@ class _Described:
 
 def _described(extractor, pairs, network, view, batch_size, folder, identity):
     """The _Described of a split; `folder` keeps the descriptors, or is None."""
-    from input_data import images_of
     from safa.retrieval.descriptors import BRANCHES
     from safa.retrieval.resumable_rows import ResumableRows
     from VGG import MEAN_BGR

@@ -17,8 +17,6 @@ from safa.datasets.image_cache import make_caches
 from safa.datasets.pair_augmentation import PairAugmentation
 from safa.datasets.panorama_views import PanoramaView
 from safa.report.epoch_lines import read_lines
-from safa.report.figures import FigureSource, chosen_queries, retrieval_panels
-from safa.report.retrieval_panels import contact_sheet
 from safa.report.tables import recall_line, tie_warning
 from safa.retrieval.descriptors import DescriptorExtractor
 from safa.retrieval.evaluation import WINNERS, recalls
@@ -328,10 +326,14 @@ class _Run:
 
     def _show_queries(self, task, descriptors, found):
         """Pictures of a few queries in TensorBoard, the same ones each time."""
+        from safa.report.drawing import bgr_pixels
+        from safa.report.figures import FigureConfig, FigureSource
+        from safa.report.retrieval_panels import contact_sheet
+
         width, panoramas = self.settings.network.width, self.val_panoramas
         tested = FigureSource(self.val_pairs, task, GROUND_TO_AERIAL, *descriptors, None, found, width, panoramas)
-        panels = list(retrieval_panels(tested, chosen_queries(task, SHOWN_QUERIES)))
-        self.log.picture("validation", contact_sheet(panels), int(self.optimizer.iterations.numpy()))
+        sheet = contact_sheet(tested, FigureConfig().chosen(task, None, SHOWN_QUERIES))
+        self.log.picture("validation", bgr_pixels(sheet), int(self.optimizer.iterations.numpy()))
 
     def _averages_after_training(self):
         """The averages, which begin with the first step."""
