@@ -6,7 +6,6 @@ import numpy as np
 
 from safa.datasets.registry import DATASETS
 from safa.launch.given_data import say
-from safa.launch.tested_checkpoint import trained_on_dataset
 from safa.localization.answers import answer_table, as_csv, as_geojson, as_json
 from safa.localization.building import IndexConfig, build_index
 from safa.localization.index import Index
@@ -22,7 +21,7 @@ from safa.runtime.errors import UserError, shortened
 from safa.runtime.files import write_whole
 from safa.settings import RunConfig, TrainingConfig, add_network
 from safa.training.checkpoint_files import use_checkpoint
-from safa.training.run_folder import checkpoint_manifest, checkpoint_network
+from safa.training.run_folder import checkpoint_manifest, checkpoint_network, trained_on_dataset
 
 SPACING = 16  # tiles are cut this many times as dense as they are large: networks tolerate few metres (docs/localisation.md)
 TILE_PIXELS = 750

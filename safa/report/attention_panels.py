@@ -15,23 +15,22 @@ OPACITY = 0.55  # of the colours over the image
 LIMIT = 99.0  # percentile of the absolute values that has the full colour
 
 
-def attention_panel(tested, row, network, images):
+def attention_panel(tested, row, network):
     """What the descriptors of a query and of its best match rest on, as a matplotlib Figure.
 
     Args:
         tested: figures.FigureSource, of panoramas among aerial images.
         row: the query's.
         network: keras.Model of `spatial_net.network`, with its weights.
-        images: [input_data.Images of the references, of the queries], as the network reads them.
     """
     from safa.retrieval.attention import branch_maps
 
     task, match = tested.task, int(tested.found.winners[row, 0])
-    inputs = images[0].read(match), images[1].read(row)
+    inputs = tested.images.sat.read(match), tested.images.grd.read(row)
     others = tested.queries[row][None], tested.references[match][None]
     columns = []
-    for branch, caption, image, other in zip(("sat", "grd"), ("best match", "query"), inputs, others, strict=True):
-        picture, maps = np.rint(image).astype(np.uint8), branch_maps(network, branch, image[None])
+    for branch, caption, image, other in zip((network.sat, network.grd), ("best match", "query"), inputs, others, strict=True):
+        picture, maps = np.rint(image).astype(np.uint8), branch_maps(branch, image[None])
         values = [maps.contributions(other)[0], *([] if maps.weights is None else maps.weights[0])]
         columns.append((caption, picture, [spread_over(each, picture.shape) for each in values]))
     if tested.pairs.reference == POLAR:

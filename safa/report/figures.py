@@ -8,12 +8,11 @@ import re
 import numpy as np
 from tqdm import tqdm
 
-from safa.datasets.dataset import Pairs
 from safa.datasets.image_files import ImageError, read_image
-from safa.datasets.panorama_views import TurnedPanoramas
+from safa.datasets.pair_images import PairImages
 from safa.report.attention_panels import attention_panel
 from safa.report.charts import similarity_histogram
-from safa.report.drawing import file_bytes, image_rows
+from safa.report.drawing import bgr_pixels, file_bytes, image_rows
 from safa.report.retrieval_panels import MOST_ON_SHEET, query_images, retrieval_panel, sheet_row
 from safa.retrieval.margins import margins
 from safa.retrieval.search import SearchResult
@@ -23,6 +22,7 @@ from safa.runtime.errors import UserError, first_few
 from safa.runtime.files import remove_abandoned, write_whole
 
 SEED = 0  # of the draw of queries
+SHOWN_QUERIES = 4  # of the validation split, in TensorBoard
 SHEET, SIMILARITIES = "contact_sheet.png", "similarities.png"
 WITH_ATTENTION = "SAFA_M", "VGG_gp"  # aggregations whose descriptors are sums over positions
 
@@ -118,35 +118,38 @@ class FigureSource:
     """What figures are drawn from.
 
     Attributes:
-        pairs: datasets.dataset.Pairs.
+        images: datasets.pair_images.PairImages, as the network reads them.
         task: retrieval.task.Task.
         direction: of the task.
-        references, queries: (N, D) and (Q, D) or (Q, T, D) float32 descriptors.
-        ranks: (Q,) ranks from 0 of the best hit, or None where nobody asks for wrong queries.
         found: retrieval.search.SearchResult of all queries.
-        width: of the network's panoramas.
-        turned: datasets.panorama_views.TurnedPanoramas of the queries at that width, or None.
+        references, queries: (N, D) and (Q, D) or (Q, T, D) float32 descriptors, for figures of attention.
     """
 
-    pairs: Pairs
+    images: PairImages
     task: Task
     direction: str
-    references: np.ndarray
-    queries: np.ndarray
-    ranks: np.ndarray | None
     found: SearchResult
-    width: int
-    turned: TurnedPanoramas | None = None
+    references: np.ndarray | None = None
+    queries: np.ndarray | None = None
+
+    @property
+    def pairs(self):
+        """datasets.dataset.Pairs."""
+        return self.images.pairs
+
+    @property
+    def ranks(self):
+        """(Q,) int64 ranks from 0 of the best hit."""
+        return self.found.closer if self.task.near is None else self.found.near_closer
 
     def query(self, row):
         """The picture of a query: (H, W, 3) uint8, BGR."""
         if self.direction != GROUND_TO_AERIAL:
             return self._aerial(self.task.queries[row])
-        panorama = _picture(self.pairs.grd_paths[row])
-        if self.turned is None:
+        panorama, turned = _picture(self.pairs.grd_paths[row]), self.images.grd.turned
+        if turned is None:
             return panorama
-        turned = self.turned.scaled(panorama.shape[1] / self.width)
-        return np.rint(turned(row, panorama)).astype(np.uint8)
+        return np.rint(turned.scaled(panorama.shape[1] / self.images.grd.shape[1])(row, panorama)).astype(np.uint8)
 
     def reference(self, row):
         """The picture of a reference: (H, W, 3) uint8, BGR."""
@@ -178,15 +181,14 @@ def _picture(path):
         raise UserError(f"{error}; it cannot be drawn") from None
 
 
-def draw_figures(config, folder, tested, network, images):
+def draw_figures(config, folder, tested, network):
     """Write the figures that a FigureConfig asks for, and say where.
 
     Args:
         config: FigureConfig.
         folder: for the files.
         tested: FigureSource.
-        network: keras.Model with the tested weights.
-        images: [input_data.Images of the references, of the queries], as the network reads them.
+        network: keras.Model of `spatial_net.network` with the tested weights.
     """
     if config.only_wrong and not tested.ranks.any():
         print("no query is wrong: nothing to draw", flush=True)
@@ -198,7 +200,7 @@ def draw_figures(config, folder, tested, network, images):
         write_whole(paths[-1], similarity_histogram(*margins(tested.task, tested.found)))
     if config.attention:
         rows = config.chosen(tested.task, tested.ranks, config.attention)
-        paths += _write(folder, "attention_", tested, rows, lambda row: attention_panel(tested, row, network, images))
+        paths += _write(folder, "attention_", tested, rows, lambda row: attention_panel(tested, row, network))
     if paths:
         print(f"{len(paths)} figures in {folder}", flush=True)
 
@@ -216,6 +218,19 @@ def draw_retrievals(folder, tested, rows):
     paths = [*_write(folder, "", tested, rows, panel), os.path.join(folder, SHEET)]
     write_whole(paths[-1], file_bytes(image_rows(sheet)))
     return paths
+
+
+def validation_sheet(images, task, found):
+    """A contact sheet of SHOWN_QUERIES queries, the same ones each time: (H, W, 3) uint8, BGR.
+
+    Args:
+        images: datasets.pair_images.PairImages.
+        task: retrieval.task.Task, of panoramas among aerial images.
+        found: retrieval.search.SearchResult with at least `retrieval_panels.BEST` winners a query.
+    """
+    tested = FigureSource(images, task, GROUND_TO_AERIAL, found)
+    rows = FigureConfig().chosen(task, None, SHOWN_QUERIES)
+    return bgr_pixels(image_rows([sheet_row(query_images(tested, row)) for row in rows]))
 
 
 def _write(folder, prefix, tested, rows, draw):

@@ -19,7 +19,7 @@ RECALLS = ("1", "5", "10", "1%")
 
 Share = typing.Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = typing.Annotated[int, msgspec.Meta(ge=1, le=10**8)]  # of queries, references or values
-Cost = typing.Annotated[float, msgspec.Meta(ge=0, le=1e15)]  # far beyond any network's
+Number = typing.Annotated[float, msgspec.Meta(ge=0, le=1e15)]  # far beyond any network's cost, or rank, or metres
 # Of datasets, runs and recalls: nothing that a terminal, LaTeX or a figure would obey.
 Name = typing.Annotated[str, msgspec.Meta(pattern=r"\A[\w .+-]{0,200}\Z")]
 K = typing.Literal[RECALLS]
@@ -30,9 +30,17 @@ class NetworkCost:
     """What a network costs: see `retrieval.cost`; milliseconds a pair, or None where they were not measured."""
 
     parameters: typing.Annotated[int, msgspec.Meta(ge=0, le=10**15)]
-    gmac: Cost
+    gmac: Number
     descriptor: Count
-    milliseconds: Cost | None
+    milliseconds: Number | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Metres:
+    """How far the first matches are from the truth: the median, and shares within some metres."""
+
+    median: Number
+    within: dict[Name, Share]
 
 
 @dataclasses.dataclass
@@ -58,14 +66,16 @@ class StoredResult:
     recalls: dict[Name, dict[K, Share]]
     tied_queries: typing.Annotated[int, msgspec.Meta(ge=0, le=10**8)]
     intervals: dict[Name, dict[K, tuple[Share, Share]]]
+    rank: dict[typing.Literal["median", "90%"], Number]
     query_ids: Name
     ranks: dict[Name, str]
     cost: NetworkCost
+    metres: Metres | None = None
     heading_right: Share | None = None
 
     def __post_init__(self):
-        if "recall" not in self.recalls:
-            raise ValueError("without a recall")
+        if "recall" not in self.recalls or len(self.rank) != 2:
+            raise ValueError("without recall or rank")
         for values in *self.recalls.values(), *self.intervals.values():
             if len(values) != len(RECALLS):
                 raise ValueError(f"recalls without one of {', '.join(RECALLS)}")

@@ -72,8 +72,3 @@ def sheet_row(shown):
     sizes = [(max(1, round(SHEET_ROW * each.image.shape[1] / each.image.shape[0])), SHEET_ROW) for each in images]
     small = [Shown(fitted(each.image, *size), frame=each.frame) for each, size in zip(images, sizes, strict=True)]
     return [dataclasses.replace(small[0], caption=shown.title), *small[1:]]
-
-
-def contact_sheet(tested, rows):
-    """The matplotlib Figure of queries, a row each."""
-    return image_rows([sheet_row(query_images(tested, row)) for row in rows])

@@ -11,6 +11,7 @@ from tabulate import tabulate
 from safa.report.published import OTHERS
 from safa.report.result_file import RECALLS
 from safa.report.rows import COSTS
+from safa.retrieval.evaluation import HEADING_DEGREES
 
 COLUMNS = ("", "seeds", *(f"R@{k}" for k in RECALLS), "M param.", "GMAC", "values", "ms")
 PART = "- "  # begins a line that says more about the line above
@@ -76,7 +77,7 @@ def _lines(row, sources, with_sizes):
             lines.append([PART + title, "", *map(_mean, row.percents(name).values())])
     right = [100 * result.heading_right for result in row.results if result.heading_right is not None]
     if right:
-        lines.append([f"{PART}heading right", "", f"{sum(right) / len(right):.2f}"])
+        lines.append([f"{PART}heading within {HEADING_DEGREES:g}°", "", f"{sum(right) / len(right):.2f}"])
     if row.published is not None:
         lines.append(_published(None, row.published, sources))
         lines.append([f"{PART}difference", "", *(f"{value:+.2f}" for value in row.differences.values())])
