@@ -1,30 +1,116 @@
-"""Figures of a test: queries with their matches, and what descriptors rest on."""
+"""Figures of a test: which are drawn, from what, and their files."""
 
+import argparse
 import dataclasses
-import functools
 import os
 import re
 
 import numpy as np
 from tqdm import tqdm
 
-from polar_transform import tile_of_polar
-from safa.datasets.dataset import POLAR
+from safa.datasets.dataset import Pairs
 from safa.datasets.image_files import ImageError, read_image
-from safa.report.attention_panels import attention_panel, coloured, limit_of, on_tile, spread_over
-from safa.report.canvas import save_png
+from safa.datasets.panorama_views import TurnedPanoramas
+from safa.report.attention_panels import attention_panel
 from safa.report.charts import similarity_histogram
-from safa.report.retrieval_panels import SHOWN, Shown, contact_sheet, retrieval_panel
-from safa.retrieval.margins import margins, true_similarities
-from safa.retrieval.search import search
-from safa.retrieval.task import GROUND_TO_AERIAL
+from safa.report.drawing import file_bytes, image_rows
+from safa.report.retrieval_panels import MOST_ON_SHEET, query_images, retrieval_panel, sheet_row
+from safa.retrieval.margins import margins
+from safa.retrieval.search import SearchResult
+from safa.retrieval.task import GROUND_TO_AERIAL, Task
+from safa.runtime.command_line import Checked, at_least, setting
 from safa.runtime.errors import UserError, first_few
 from safa.runtime.files import remove_abandoned, write_whole
 
 SEED = 0  # of the draw of queries
 SHEET, SIMILARITIES = "contact_sheet.png", "similarities.png"
-MOST_ON_SHEET = 40  # panels: a picture that viewers still open
 WITH_ATTENTION = "SAFA_M", "VGG_gp"  # aggregations whose descriptors are sums over positions
+
+
+def _ids(text):
+    if not all(name.strip() for name in text.split(",")):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of ids with a comma between any two")
+    return text
+
+
+@dataclasses.dataclass(frozen=True)
+class FigureConfig(Checked):
+    """Which figures a test writes to a folder beside its result file."""
+
+    figures: int | None = setting(
+        None,
+        "draw N queries with their five best references and the true one, a contact sheet of all, and a histogram of "
+        "similarities (default: none)",
+        at_least(int, 1),
+        metavar="N",
+    )
+    attention: int | None = setting(
+        None,
+        "draw for N queries and their best match what the descriptors rest on: each position's part of the similarity, and "
+        "the position weights of all embeddings (default: none)",
+        at_least(int, 1),
+        metavar="N",
+    )
+    report: bool = setting(
+        False,
+        "write one page that shows the test, beside the result file: recalls, curves, figures (as many as --figures and "
+        "--attention say, else a few), the worst queries, settings and versions",
+    )
+    only_wrong: bool = setting(False, "draw only queries whose best reference is no hit")
+    queries: str | None = setting(
+        None, "draw these queries (default: drawn at random, the same ones in every test)", _ids, metavar="ID,ID"
+    )
+
+    def check(self, task, direction, network, view):
+        """Refuse what contradicts the test.
+
+        Args:
+            task: retrieval.task.Task.
+            direction: of the task.
+            network: settings.NetworkConfig.
+            view: datasets.panorama_views.PanoramaView.
+
+        Raises:
+            UserError: with the flag.
+        """
+        for flag in "only_wrong", "queries":
+            if getattr(self, flag) and not (self.figures or self.attention or self.report):
+                raise UserError(f"--{flag}: chooses queries to draw; use --figures, --attention or --report with it")
+        if self.queries and self.only_wrong:
+            raise UserError("--queries: names what is drawn; leave --only_wrong out")
+        if self.queries:
+            self.chosen(task, None, 0)
+        if self.attention and (direction != GROUND_TO_AERIAL or view.search_heading > 1):
+            raise UserError(
+                "--attention: of panoramas among aerial images, with one turn; leave --direction and --search_heading out"
+            )
+        if self.attention and network.aggregation[0] not in WITH_ATTENTION:
+            raise UserError(f"--attention: {network.network_type} has no position weights and no maximum; leave it out")
+
+    def chosen(self, task, ranks, count):
+        """Rows of the queries to draw.
+
+        Args:
+            task: retrieval.task.Task.
+            ranks: (Q,) ranks from 0 of the best hit; None where all queries may be drawn.
+            count: how many are drawn at random, always the same, where `queries` names none.
+
+        Returns:
+            Sorted rows, or those of `queries` in their order.
+
+        Raises:
+            UserError: there is no query of a name.
+        """
+        if self.queries:
+            names = [name.strip() for name in self.queries.split(",")]
+            row_of = {name: row for row, name in enumerate(task.ids)}
+            if unknown := [name for name in names if name not in row_of]:
+                raise UserError(
+                    f"--queries {','.join(names)}: no query {first_few(unknown)} in this split; see its list for the ids"
+                )
+            return [row_of[name] for name in names]
+        candidates = np.flatnonzero(ranks) if self.only_wrong else np.arange(len(task.ids))
+        return np.sort(np.random.default_rng(SEED).permutation(candidates)[:count]).tolist()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,19 +122,21 @@ class FigureSource:
         task: retrieval.task.Task.
         direction: of the task.
         references, queries: (N, D) and (Q, D) or (Q, T, D) float32 descriptors.
-        ranks: (Q,) ranks from 0 of the best hit.
+        ranks: (Q,) ranks from 0 of the best hit, or None where nobody asks for wrong queries.
+        found: retrieval.search.SearchResult of all queries.
         width: of the network's panoramas.
         turned: datasets.panorama_views.TurnedPanoramas of the queries at that width, or None.
     """
 
-    pairs: object
-    task: object
+    pairs: Pairs
+    task: Task
     direction: str
     references: np.ndarray
     queries: np.ndarray
-    ranks: np.ndarray
+    ranks: np.ndarray | None
+    found: SearchResult
     width: int
-    turned: object = None
+    turned: TurnedPanoramas | None = None
 
     def query(self, row):
         """The picture of a query: (H, W, 3) uint8, BGR."""
@@ -65,7 +153,7 @@ class FigureSource:
         return self._aerial(row) if self.direction == GROUND_TO_AERIAL else _picture(self.pairs.grd_paths[row])
 
     def tile(self, row):
-        """The north-up tile of a reference, which networks of polar maps need not have: None where there is no square image."""
+        """The north-up tile of a reference, which networks of polar maps need not have: None without a square image."""
         try:
             tile = read_image(self.pairs.tile_paths[row])
         except ImageError:
@@ -90,138 +178,56 @@ def _picture(path):
         raise UserError(f"{error}; it cannot be drawn") from None
 
 
-def chosen_queries(task, count, ids=None, among=None):
-    """Rows of the queries to draw.
+def draw_figures(config, folder, tested, network, images):
+    """Write the figures that a FigureConfig asks for, and say where.
 
     Args:
-        task: retrieval.task.Task.
-        count: how many are drawn at random, always the same.
-        ids: names of those to take instead.
-        among: (Q,) bool, those that may be drawn (default: all).
-
-    Returns:
-        Sorted rows, or those of `ids` in their order.
-
-    Raises:
-        UserError: there is no query of a name.
+        config: FigureConfig.
+        folder: for the files.
+        tested: FigureSource.
+        network: keras.Model with the tested weights.
+        images: [input_data.Images of the references, of the queries], as the network reads them.
     """
-    if ids is not None:
-        row_of = {name: row for row, name in enumerate(task.ids)}
-        unknown = [name for name in ids if name not in row_of]
-        if unknown:
-            raise UserError(f"--queries {','.join(ids)}: no query {first_few(unknown)} in this split; see its list for the ids")
-        return [row_of[name] for name in ids]
-    candidates = np.arange(len(task.ids)) if among is None else np.flatnonzero(among)
-    drawn = np.random.default_rng(SEED).permutation(candidates)[:count]
-    return np.sort(drawn).tolist()
+    if config.only_wrong and not tested.ranks.any():
+        print("no query is wrong: nothing to draw", flush=True)
+        return
+    paths = []
+    if config.figures:
+        paths += draw_retrievals(folder, tested, config.chosen(tested.task, tested.ranks, config.figures))
+        paths.append(os.path.join(folder, SIMILARITIES))
+        write_whole(paths[-1], similarity_histogram(*margins(tested.task, tested.found)))
+    if config.attention:
+        rows = config.chosen(tested.task, tested.ranks, config.attention)
+        paths += _write(folder, "attention_", tested, rows, lambda row: attention_panel(tested, row, network, images))
+    if paths:
+        print(f"{len(paths)} figures in {folder}", flush=True)
 
 
 def draw_retrievals(folder, tested, rows):
     """Write a panel for each of these queries, and a contact sheet of the first MOST_ON_SHEET; returns the files' paths."""
-    first = []
+    sheet = []
 
-    def panels():
-        for panel in retrieval_panels(tested, rows):
-            if len(first) < MOST_ON_SHEET:
-                first.append(panel)
-            yield panel
+    def panel(row):
+        shown = query_images(tested, row)
+        if len(sheet) < MOST_ON_SHEET:
+            sheet.append(sheet_row(shown))
+        return retrieval_panel(shown)
 
-    paths = _write(folder, "", tested, rows, panels())
-    save_png(os.path.join(folder, SHEET), contact_sheet(first))
-    return [*paths, os.path.join(folder, SHEET)]
-
-
-def retrieval_panels(tested, rows):
-    """The panel of each of these queries: (H, W, 3) uint8, BGR."""
-    task = tested.task
-    near = None if task.near is None else [task.near[row] for row in rows]
-    found = search(tested.references, tested.queries[rows], task.truth[rows], near, top_k=SHOWN)
-    similarities = true_similarities(tested.references, tested.queries[rows], task.truth[rows])
-    for number, row in enumerate(rows):
-        truth = int(task.truth[row])
-        hits = {truth} if near is None else set(near[number].tolist())
-        winners = zip(found.winners[number].tolist(), found.similarities[number], strict=True)
-        best = [
-            Shown(tested.reference(winner), rank, similarity, winner in hits, tested.metres(row, winner))
-            for rank, (winner, similarity) in enumerate(winners, 1)
-        ]
-        true = Shown(tested.reference(truth), int(found.closer[number]) + 1, similarities[number], True)
-        title = f"{tested.pairs.name} {task.ids[row]}: truth at rank {true.rank:,} of {len(tested.references):,}"
-        yield retrieval_panel(title, tested.query(row), best, true)
+    paths = [*_write(folder, "", tested, rows, panel), os.path.join(folder, SHEET)]
+    write_whole(paths[-1], file_bytes(image_rows(sheet)))
+    return paths
 
 
-def _write(folder, prefix, tested, rows, panels):
-    """Write these panels, one at a time; those of an earlier test go."""
+def _write(folder, prefix, tested, rows, draw):
+    """Write the panels that a function draws of rows, one at a time; those of an earlier test go. Returns their paths."""
     os.makedirs(folder, exist_ok=True)
     remove_abandoned(folder)
     for name in os.listdir(folder):
         if re.fullmatch(rf"{prefix}\d{{3,}}_.*\.png", name):
             os.unlink(os.path.join(folder, name))
-    names = [re.sub(r"[^A-Za-z0-9_-]", "_", tested.task.ids[row])[:80] for row in rows]
-    paths = [os.path.join(folder, f"{prefix}{number:03}_{name}.png") for number, name in enumerate(names, 1)]
-    for path, panel in zip(paths, tqdm(panels, "figures", len(paths), leave=False, unit="figure", disable=None), strict=True):
-        save_png(path, panel)
+    paths = []
+    for number, row in enumerate(tqdm(rows, "figures", leave=False, unit="figure", disable=None), 1):
+        name = re.sub(r"[^A-Za-z0-9_-]", "_", tested.task.ids[row])[:80]
+        paths.append(os.path.join(folder, f"{prefix}{number:03}_{name}.png"))
+        write_whole(paths[-1], file_bytes(draw(row)))
     return paths
-
-
-def draw_similarities(folder, tested):
-    """Write a histogram of the similarities with the truth and with the hardest negative; returns its path."""
-    _, positive, negative = margins(tested.references, tested.queries, tested.task)
-    path = os.path.join(folder, SIMILARITIES)
-    write_whole(path, similarity_histogram(positive, negative))
-    return path
-
-
-def draw_attention(folder, tested, rows, network, images):
-    """Write a panel of attention for each of these queries; arguments as of `attention_panels`."""
-    return _write(folder, "attention_", tested, rows, attention_panels(tested, rows, network, images))
-
-
-def attention_panels(tested, rows, network, images):
-    """What the descriptors of queries and their best matches rest on: (H, W, 3) uint8, BGR, for each query.
-
-    Args:
-        tested: FigureSource, of panoramas among aerial images.
-        rows: queries.
-        network: keras.Model of `spatial_net.network`, with its weights.
-        images: [input_data.Images of the references, of the queries], as the network reads them.
-    """
-    from safa.retrieval.attention import branch_maps
-    from safa.retrieval.descriptors import VIEWS
-
-    task = tested.task
-    found = search(tested.references, tested.queries[rows], task.truth[rows], top_k=1)
-    for number, row in enumerate(rows):
-        match = int(found.winners[number, 0])
-        inputs = images[0].read(match), images[1].read(row)
-        maps = [branch_maps(network, view, image[None].astype(np.float32)) for view, image in zip(VIEWS, inputs, strict=True)]
-        others = tested.queries[row][None], tested.references[match][None]
-        pictures = [np.rint(image).astype(np.uint8) for image in inputs]
-        columns = [
-            [
-                (title, picture),
-                *_layers(picture, each, other, lambda values, picture=picture: spread_over(values, picture.shape)),
-            ]
-            for title, picture, each, other in zip(("match", "query"), pictures, maps, others, strict=True)
-        ]
-        if tested.pairs.reference == POLAR:
-            over_polar, caption, tile = functools.partial(spread_over, shape=pictures[0].shape), "tile", tested.tile(match)
-            if tile is None:
-                caption, (tile, _) = "warped back", tile_of_polar(pictures[0], 2 * pictures[0].shape[0])
-            layers = _layers(tile, maps[0], others[0], lambda values, tile=tile, over=over_polar: on_tile(tile, over(values)))
-            columns.insert(0, [(caption, tile), *layers])
-        near = () if task.near is None else task.near[row]
-        right = "the truth" if match == task.truth[row] else "another hit" if match in near else "another place"
-        similarity = found.similarities[number, 0]
-        title = f"{tested.pairs.name} {task.ids[row]}: best match is {right}, similarity {similarity:.3f}"
-        yield attention_panel(title, columns)
-
-
-def _layers(picture, maps, other, over):
-    """(caption, picture) of the parts of a similarity and of all embeddings' weights; `over` spreads values over pixels."""
-    parts = maps.contributions(other)[0]
-    shown = [("parts", parts)]
-    shown += [
-        (f"weights {number}", weights) for number, weights in enumerate([] if maps.weights is None else maps.weights[0], 1)
-    ]
-    return [(caption, coloured(picture, over(values), limit_of(values))) for caption, values in shown]
