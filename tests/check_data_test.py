@@ -171,7 +171,6 @@ def street_colours(count, turn=0, likeness=1.0, seed=0):
     [
         (40, 0, 1.0, "ahead and behind"),
         (40, 32, 1.0, "ahead and behind"),
-        (2000, 32, 1.0, "ahead and behind"),
         (100, 16, 1.0, "turned by 270 degrees"),
         (100, 48, 1.0, "turned by 90 degrees"),
         (100, 32, -0.5, "turned by 180 degrees"),

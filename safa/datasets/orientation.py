@@ -58,7 +58,7 @@ def orientation(split, colours):
     if average[winner] > straight + LEAST_MARGIN + 3 / np.sqrt(count):  # three standard errors
         text = f"pairs agree better with tiles {winner}: {average[winner]:.2f} against {straight:.2f} standard deviations"
         return [Finding(winner, split, count, text)]
-    unlike = np.count_nonzero(own["straight"] < 0)
+    unlike = int(np.sum(own["straight"] < 0))
     if unlike > CHANCE * count:
         text = "pairs look no more like each other than strangers (half would by chance): their order may be mixed up"
         return [Finding("unlike", split, unlike, text)]
