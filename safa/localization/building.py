@@ -19,7 +19,7 @@ from safa.localization.similarities import closest, nearest
 from safa.localization.tile_images import THUMBNAIL_BYTES, TileImages
 from safa.runtime.command_line import Checked, at_least, setting
 from safa.runtime.errors import UserError, shortened
-from safa.runtime.files import allocate, check_space, partial_path, read_json, remove_abandoned, write_whole
+from safa.runtime.files import allocate, check_space, open_whole, partial_path, read_json, remove_abandoned, write_whole
 from safa.runtime.folder_lock import open_lock
 
 BUILDING = "building.json"  # what a build has finished; gone when the index is whole
@@ -133,11 +133,8 @@ def _is_finished(folder, identity):
 def _write_places(folder, source):
     names = json.dumps([name.encode(errors="replace").decode() for name in source.names], ensure_ascii=False)
     write_whole(os.path.join(folder, index_files.NAMES), names.encode())
-    path = os.path.join(folder, index_files.POSITIONS)
-    partial = partial_path(path)
-    with open(partial, "wb") as file:
+    with open_whole(os.path.join(folder, index_files.POSITIONS)) as file:
         np.save(file, np.asarray(source.positions, np.float64))
-    os.replace(partial, path)
 
 
 class _TileRows:
@@ -249,10 +246,8 @@ class _TileRows:
 def _project(folder, full, config):
     """Write the projection and the projected descriptors; returns their recall."""
     projection = fit_projection(full, config.pca)
-    path = os.path.join(folder, index_files.PROJECTION)
-    with open(partial_path(path), "wb") as file:
+    with open_whole(os.path.join(folder, index_files.PROJECTION)) as file:
         np.save(file, projection.directions)
-    os.replace(partial_path(path), path)
     target = os.path.join(folder, DESCRIPTORS)
     partial = partial_path(target)
     kept = np.lib.format.open_memmap(partial, "w+", full.dtype, (len(full), config.pca))
