@@ -5,11 +5,10 @@ import dataclasses
 import keras
 import numpy as np
 
-from safa.retrieval.descriptors import VIEWS
 from safa.runtime.errors import UserError
 from spatial_net import NORM_EPSILON
 
-SHORT = dict(zip(VIEWS, ("sat", "grd"), strict=True))  # names of the views in the network's layers
+BRANCHES = "sat", "grd"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,25 +58,26 @@ class BranchMaps:
         return parts / lengths[:, None, None]
 
 
-def branch_maps(network, view, images):
+def branch_maps(network, branch, images):
     """The BranchMaps of images.
 
     Args:
         network: keras.Model of `spatial_net.network`.
-        view: "satellite" or "ground".
+        branch: "sat" or "grd".
         images: (n, H, W, 3), BGR, 0..255.
 
     Raises:
         UserError: the network's aggregation is another one.
     """
-    short = SHORT[view]
     names = {layer.name for layer in network.layers}
-    if f"pool_{short}" not in names:
+    if f"pool_{branch}" not in names:
         raise UserError("--attention: only networks of spatial-aware embeddings and VGG_gp have it; leave it out")
-    pool = network.get_layer(f"pool_{short}")
-    spatial = network.get_layer(f"spatial_{short}") if f"spatial_{short}" in names else None
-    given = network.inputs[VIEWS.index(view)]
-    maps = keras.Model(given, pool.output if spatial is not None else pool.input)(images, training=False)
+    pool = network.get_layer(f"pool_{branch}")
+    spatial = network.get_layer(f"spatial_{branch}") if f"spatial_{branch}" in names else None
+    given = network.inputs[BRANCHES.index(branch)]
+    maps = keras.Model(given, pool.output if spatial is not None else pool.input)(
+        np.asarray(images, np.float32), training=False
+    )
     maps = keras.ops.cast(maps, "float32")
     if spatial is None:
         return BranchMaps(keras.ops.convert_to_numpy(maps), None)

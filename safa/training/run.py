@@ -21,7 +21,8 @@ from safa.report.figures import FigureSource, chosen_queries, retrieval_panels
 from safa.report.retrieval_panels import contact_sheet
 from safa.report.tables import recall_line, tie_warning
 from safa.retrieval.descriptors import DescriptorExtractor
-from safa.retrieval.evaluation import recalls
+from safa.retrieval.evaluation import WINNERS, recalls
+from safa.retrieval.search import search
 from safa.retrieval.task import GROUND_TO_AERIAL, task_of
 from safa.runtime.distribution import Distribution, explain_tensorflow_errors
 from safa.runtime.errors import Stopped, UserError
@@ -318,16 +319,17 @@ class _Run:
             )
         if not self.distribution.is_chief:
             return None
-        task = task_of(self.val_pairs)
-        every = self.settings.run.figures_every
-        if every and (int(self.checkpoints.epoch.numpy()) + 1) % every == 0:
-            self._show_queries(task, *descriptors)
-        return recalls(*descriptors, task)
+        task, every = task_of(self.val_pairs), self.settings.run.figures_every
+        shows = bool(every) and (int(self.checkpoints.epoch.numpy()) + 1) % every == 0
+        found = search(*descriptors, task.truth, task.near, WINNERS * shows)
+        if shows:
+            self._show_queries(task, descriptors, found)
+        return recalls(task, found)
 
-    def _show_queries(self, task, references, queries):
+    def _show_queries(self, task, descriptors, found):
         """Pictures of a few queries in TensorBoard, the same ones each time."""
-        width = self.settings.network.width
-        tested = FigureSource(self.val_pairs, task, GROUND_TO_AERIAL, references, queries, None, width, self.val_panoramas)
+        width, panoramas = self.settings.network.width, self.val_panoramas
+        tested = FigureSource(self.val_pairs, task, GROUND_TO_AERIAL, *descriptors, None, found, width, panoramas)
         panels = list(retrieval_panels(tested, chosen_queries(task, SHOWN_QUERIES)))
         self.log.picture("validation", contact_sheet(panels), int(self.optimizer.iterations.numpy()))
 
