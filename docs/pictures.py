@@ -12,7 +12,7 @@ import sys
 import cv2
 from PIL import Image  # matplotlib brings it
 
-from localize import Index
+from safa.localization import Index
 from safa.localization.answer_page import answer_panel
 from safa.localization.located_files import read_located_files
 from safa.localization.panorama import panorama_of

@@ -2,19 +2,10 @@
 
 import os
 
-from safa.datasets.registry import DATASETS
 from safa.runtime.errors import UserError, first_few
 from safa.training.run_folder import BEST, asked_network, run_paths
 
 LAST = "last"  # besides BEST: what --checkpoint takes for the run's own
-
-
-def trained_on_dataset(note, source):
-    """Name of the dataset that weights are of: as their note says, else as the folders above them are called; or None."""
-    if note is not None and note.dataset is not None:
-        return note.dataset
-    names = {kind.name for kind in DATASETS.values()}
-    return next((part for part in reversed(os.path.abspath(source).split(os.sep)) if part in names), None)
 
 
 def _runs_beside(folder):

@@ -11,7 +11,7 @@ from safa.datasets.panorama_views import PanoramaView, kept_columns
 from safa.launch.figures import add_figures, check_figures, draw_figures
 from safa.launch.given_data import checked_pairs, findings_of, given_dataset, say
 from safa.launch.page import report_page
-from safa.launch.tested_checkpoint import tested_checkpoint, trained_on_dataset
+from safa.launch.tested_checkpoint import tested_checkpoint
 from safa.report.figures import FigureSource
 from safa.report.published import published_row
 from safa.report.result_file import write_result
@@ -22,7 +22,7 @@ from safa.runtime.command_line import Parser, add_settings, at_least, check_outp
 from safa.runtime.errors import UserError
 from safa.settings import RunConfig, TrainingConfig, add_network, add_run_folders
 from safa.training.checkpoint_files import use_checkpoint
-from safa.training.run_folder import checkpoint_manifest, checkpoint_network, run_paths
+from safa.training.run_folder import checkpoint_manifest, checkpoint_network, run_paths, trained_on_dataset
 
 DESCRIPTORS = ".descriptors"  # endings of the folders of descriptors and figures beside a result file
 FIGURES = ".figures"

@@ -95,6 +95,8 @@ def build_index(folder, source, recipe, config, extractor, write_weights, batch_
             source.paths,
             REMEDY,
         )
+        if rows.note is not None:
+            print(rows.note, flush=True)
         _write_places(folder, source)
         write_weights(os.path.join(folder, index_files.WEIGHTS))
         thumbnails = None if config.no_thumbnails else _thumbnails(folder, rows)

@@ -56,7 +56,7 @@ class Index:
     Attributes:
         manifest: index_files.IndexManifest.
         positions: (N, 2) float64 longitude and latitude of the tiles.
-        metres: (N, 2) float64, the same in metres around their middle.
+        frame: coordinates.LocalFrame around their middle; metres: (N, 2) float64, the positions in it.
         names: N strings.
 
     Raises:
@@ -74,7 +74,8 @@ class Index:
             shape = self.manifest.values, kept
             self._projection = Projection(index_files.read_array(folder, index_files.PROJECTION, shape, ("float32",)))
         self._calibrations = read_calibrations(os.path.join(folder, index_files.CALIBRATION))
-        self.metres = LocalFrame.around(self.positions).metres(self.positions)
+        self.frame = LocalFrame.around(self.positions)
+        self.metres = self.frame.metres(self.positions)
         self._tree, self._ground, self._approximate = cKDTree(self.metres), None, None
 
     def __len__(self):
