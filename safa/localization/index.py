@@ -57,6 +57,7 @@ class Index:
         manifest: index_files.IndexManifest.
         positions: (N, 2) float64 longitude and latitude of the tiles.
         frame: coordinates.LocalFrame around their middle; metres: (N, 2) float64, the positions in it.
+        tree: scipy.spatial.cKDTree of `metres`.
         names: N strings.
 
     Raises:
@@ -76,7 +77,7 @@ class Index:
         self._calibrations = read_calibrations(os.path.join(folder, index_files.CALIBRATION))
         self.frame = LocalFrame.around(self.positions)
         self.metres = self.frame.metres(self.positions)
-        self._tree, self._ground, self._approximate = cKDTree(self.metres), None, None
+        self.tree, self._ground, self._approximate = cKDTree(self.metres), None, None
 
     def __len__(self):
         return self.manifest.tiles
@@ -222,13 +223,13 @@ class Index:
                 progress.update(len(part))
 
     def _answer(self, panorama, found, headings, config):
-        merged = distinct_places(found, self._tree, self.metres, config.top + 1, config.merge_metres)
+        merged = distinct_places(found, self.tree, self.metres, config.top + 1, config.merge_metres)
         rivals = [float(found[row]) for row, _ in merged[1:]] + [-np.inf]
         places = [
             self._place(row, found[row], headings[row], int(np.count_nonzero(found[near] > rival)))
             for (row, near), rival in zip(merged, rivals, strict=True)
         ][: config.top]
-        margin = margin_of(found, self._tree, self.metres, places[0].row, config.radius)
+        margin = margin_of(found, self.tree, self.metres, places[0].row, config.radius)
         calibration = self.calibration(config)
         confidence = None if calibration is None else calibration.confidence(margin, places[0].similarity)
         known = calibration is None or confidence >= calibration.threshold
@@ -253,7 +254,7 @@ class Index:
         """A panorama of a drive with the tiles that it may have been taken in."""
         rows, values = closest(found[None], min(CANDIDATES, len(self)))
         rows = rows[0][values[0] > -np.inf]
-        margin = margin_of(found, self._tree, self.metres, int(found.argmax()), config.radius)
+        margin = margin_of(found, self.tree, self.metres, int(found.argmax()), config.radius)
         return _Stop(panorama, rows, found[rows], headings[rows], margin)
 
     def _drive(self, stops, config):

@@ -11,7 +11,7 @@ from safa.report.drawing import HIT, INK, LINE, SOFT, WRONG, new_figure, pixel_a
 
 SIDE = 760  # pixels of the longer side of a map
 MARGIN = 36  # pixels around the tiles' centres
-MOST_DRAWN = 20_000  # tiles on a map; of more every second, third, ... is drawn
+STEP = 6  # pixels between the points of a grid whose nearest tiles are drawn: 16,000 at most, decoded in seconds
 MARK = 9  # pixels, radius of a mark
 BACKGROUND, DOT = 235, "#969696"  # grey level of what no tile shows, colour of a tile without a picture
 BEST, OTHER = HIT, WRONG  # colours of marks
@@ -42,9 +42,11 @@ class TileMap:
         self.scale = (SIDE - 2 * MARGIN) / extent
         size = np.ceil(np.maximum(high - low, extent / 3) * self.scale) + 2 * MARGIN
         self._corner = (low + high) / 2 + size / 2 / self.scale * (-1, 1)  # north-west
-        rows = np.arange(0, len(index), math.ceil(len(index) / MOST_DRAWN))
+        width, height = size.astype(int)
+        grid = self._corner + _points(width // STEP, height // STEP) * (STEP / self.scale) * (1, -1)
+        rows = np.unique(index.tree.query(grid)[1])
         self._dots = self.pixels(index.metres[rows if index.thumbnail(0) is None else []])
-        self._ground = self._drawn_ground(index, rows, *size.astype(int))
+        self._ground = self._drawn_ground(index, rows, width, height)
 
     def pixels(self, metres):
         """(n, 2) metres east and north -> (n, 2) pixels right and down."""
@@ -53,8 +55,8 @@ class TileMap:
     def _drawn_ground(self, index, rows, width, height):
         """What the tiles of some rows show: (H, W, 3) uint8, BGR; of overlapping tiles the one whose centre is nearest."""
         picture = np.full((height * width, 3), BACKGROUND, np.uint8)
-        pixels = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).reshape(-1, 2) + 0.5
-        centres, side = self.pixels(index.metres[rows]), index.manifest.recipe.tile_metres * self.scale
+        pixels, centres = _points(width, height), self.pixels(index.metres[rows])
+        side = max(STEP, index.manifest.recipe.tile_metres * self.scale)
         nearest = cKDTree(centres).query(pixels, p=np.inf, distance_upper_bound=side / 2)[1]
         order = np.argsort(nearest)
         for number, chosen in enumerate(np.split(order, np.searchsorted(nearest[order], np.arange(1, len(rows) + 1)))[:-1]):
@@ -84,10 +86,10 @@ class TileMap:
         if path is not None:
             for colour, thickness in (("white", 4), (BEST, 2)):
                 axes.plot(*self.pixels(path).T, color=colour, linewidth=thickness * point)
-        circle = {"s": (2 * MARK * point) ** 2, "edgecolors": "white", "linewidths": 2 * point}
+        circle = {"markersize": 2 * (MARK + 1) * point, "markeredgecolor": "white", "markeredgewidth": 2 * point}
         for depth, mark in enumerate(reversed(marks), start=3):
             place = np.clip(self.pixels(mark.metres)[0], MARK + 2, (width - MARK - 2, height - MARK - 2))
-            axes.scatter(*place, color=mark.colour, zorder=depth, **circle)
+            axes.plot(*place, "o", color=mark.colour, zorder=depth, **circle)
             axes.text(*place, mark.text, color="white", fontsize=6.5, ha="center", va="center_baseline", zorder=depth)
         metres = _round_length(width / 4 / self.scale)
         bar, middle = MARGIN + metres * self.scale, height + LINE / 2
@@ -95,6 +97,11 @@ class TileMap:
         length = f"{metres:g} m" if metres < 1000 else f"{metres / 1000:g} km"
         write_line(axes, f"{length}, north is up", bar + 8, height, width - bar, SOFT)
         return figure
+
+
+def _points(columns, rows):
+    """(columns * rows, 2) middles of a grid's cells, row by row."""
+    return np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1).reshape(-1, 2) + 0.5
 
 
 def _round_length(metres):
