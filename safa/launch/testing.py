@@ -12,6 +12,7 @@ from safa.launch.figures import add_figures, check_figures, draw_figures
 from safa.launch.given_data import checked_pairs, findings_of, given_dataset, say
 from safa.launch.page import report_page
 from safa.launch.tested_checkpoint import tested_checkpoint
+from safa.loading import found_network, load_network
 from safa.report.figures import FigureSource
 from safa.report.published import published_row
 from safa.report.result_file import write_result
@@ -21,8 +22,7 @@ from safa.runtime.backend import importing_tensorflow
 from safa.runtime.command_line import Parser, add_settings, at_least, check_output, parsed
 from safa.runtime.errors import UserError
 from safa.settings import RunConfig, TrainingConfig, add_network, add_run_folders
-from safa.training.checkpoint_files import use_checkpoint
-from safa.training.run_folder import checkpoint_manifest, checkpoint_network, run_paths, trained_on_dataset
+from safa.training.run_folder import given_settings, run_paths, trained_on_dataset
 
 DESCRIPTORS = ".descriptors"  # endings of the folders of descriptors and figures beside a result file
 FIGURES = ".figures"
@@ -135,7 +135,7 @@ def _plan(args, dataset_classes):
     check_output("--save_descriptors", args.save_descriptors)
     check_output("--save_mat", args.save_mat)
     source = tested_checkpoint(args, home)
-    network, note = use_checkpoint(source, lambda path, _: (checkpoint_network(args, path), checkpoint_manifest(path)))
+    network, note = found_network(source, given_settings(args))
     view = _panorama_view(args, network)
     dataset = given_dataset(dataset_classes[args.split], args)
     pairs = checked_pairs(dataset, args.split, network, args)
@@ -155,6 +155,7 @@ def _plan(args, dataset_classes):
 def _test(args, plan):
     """Describe, search, and write what was found."""
     with importing_tensorflow():
+        from safa.retrieval.cost import network_cost
         from safa.retrieval.descriptors import DescriptorExtractor
         from safa.retrieval.device_products import products_on_gpu
         from safa.retrieval.evaluation import WINNERS, evaluate
@@ -164,7 +165,9 @@ def _test(args, plan):
     print(*distribution.notes, sep="\n", end="\n" if distribution.notes else "", flush=True)
     network, task, result = plan.network, plan.task, dict(plan.result)
     with explain_tensorflow_errors(distribution, "a smaller --batch_size"):
-        model, cost, weights, result["checkpoint"] = _loaded(distribution, network, args.precision, plan.source)
+        loaded = load_network(plan.source, network, args.precision, distribution)
+        model, cost, weights, result["checkpoint"] = loaded.model, network_cost(loaded.model), loaded.digest, loaded.path
+        say(f"checkpoint: {loaded.path}", loaded.note)
         identity = {"weights": weights, "network": dataclasses.asdict(network), "precision": args.precision}
         begin = time.perf_counter()
         with _descriptor_folder(args, distribution, plan.base + DESCRIPTORS) as folder:
@@ -218,20 +221,6 @@ def _panorama_view(args, network):
     return view
 
 
-def _loaded(distribution, config, precision, source):
-    """A network with the weights that a path names, its cost, the weights' digest and path."""
-    from safa.retrieval.cost import network_cost
-    from safa.training.weights import left_aside_note, load_weights, network_variables, weights_digest
-    from spatial_net import network
-
-    with distribution.strategy.scope():
-        model = network(config, precision=precision)
-    path, aside = use_checkpoint(source, lambda path, kind: (path, load_weights(model, path, kind, config)))
-    distribution.share_chiefs_values(list(network_variables(model).values()))
-    say(f"checkpoint: {path}", left_aside_note(path, aside))
-    return model, network_cost(model), weights_digest(model), path
-
-
 @contextlib.contextmanager
 def _descriptor_folder(args, distribution, folder):
     """The folder for a test's descriptors, which this process has alone; None where they stay in memory."""
@@ -267,7 +256,7 @@ class _Described:
 
 def _described(extractor, pairs, network, view, batch_size, folder, identity):
     """The _Described of a split; `folder` keeps the descriptors, or is None."""
-    from input_data import images_of
+    from safa.datasets.pair_images import PairImages
     from safa.retrieval.descriptors import BRANCHES
     from safa.retrieval.resumable_rows import ResumableRows
     from VGG import MEAN_BGR
@@ -275,7 +264,9 @@ def _described(extractor, pairs, network, view, batch_size, folder, identity):
     turned = view.test_panoramas(len(pairs), network.width, MEAN_BGR)
     shapes = network.sat_shape, network.grd_shape
     found, milliseconds = [], []
-    for branch, images in zip(BRANCHES, images_of(pairs, shapes, panoramas=turned), strict=True):
+    pair_images = PairImages.of(pairs, shapes, turned)
+    for branch in BRANCHES:
+        images = getattr(pair_images, branch)
         name = "_".join([branch, *([view.name] if branch == "grd" and view.name else [])])
         path = None if folder is None else os.path.join(folder, name)
         shape = len(images.paths), extractor.dimension

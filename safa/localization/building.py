@@ -54,7 +54,7 @@ class IndexConfig(Checked):
     no_thumbnails: bool = setting(False, "keep no small picture of each tile (6 kB) for pages")
 
 
-def build_index(folder, source, recipe, config, extractor, write_weights, batch_size):
+def build_index(folder, source, recipe, config, network, distribution, batch_size):
     """Build an index, or the rest of one that was stopped; the files do not depend on stops.
 
     Args:
@@ -62,8 +62,8 @@ def build_index(folder, source, recipe, config, extractor, write_weights, batch_
         source: tile_source.TileSource.
         recipe: index_files.DescriptorRecipe.
         config: IndexConfig.
-        extractor: retrieval.descriptors.DescriptorExtractor of the network.
-        write_weights: function that writes the network's weights to a path.
+        network: spatial_net.Network, with its weights.
+        distribution: runtime.distribution.Distribution that the network was made for.
         batch_size: tiles at a time.
 
     Returns:
@@ -72,7 +72,10 @@ def build_index(folder, source, recipe, config, extractor, write_weights, batch_
     Raises:
         UserError: the folder holds something else, another build writes there, or a tile cannot be read.
     """
-    values = extractor.dimension
+    from safa.retrieval.descriptors import DescriptorExtractor
+    from safa.training.weights import write_keras_weights
+
+    values = network.sat.dimension
     if config.pca is not None and not config.pca < min(values, len(source)):
         raise UserError(
             f"--pca {config.pca}: not less than the {values:,} values of a descriptor and the {len(source):,} tiles; use "
@@ -98,10 +101,11 @@ def build_index(folder, source, recipe, config, extractor, write_weights, batch_
         if rows.note is not None:
             print(rows.note, flush=True)
         _write_places(folder, source)
-        write_weights(os.path.join(folder, index_files.WEIGHTS))
+        write_keras_weights(os.path.join(folder, index_files.WEIGHTS), network)
         thumbnails = None if config.no_thumbnails else _thumbnails(folder, rows)
         images = TileImages(source, recipe.network, recipe.stretch, thumbnails)
-        extractor.fill(rows, "sat", images, batch_size, os.path.basename(os.path.abspath(folder)))
+        title = os.path.basename(os.path.abspath(folder))
+        DescriptorExtractor(network, distribution).fill(rows, "sat", images, batch_size, title)
         manifest = IndexManifest(
             recipe,
             tiles=len(source),

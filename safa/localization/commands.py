@@ -6,6 +6,7 @@ import os
 import numpy as np
 
 from safa.datasets.registry import DATASETS
+from safa.loading import found_network, load_network
 from safa.localization.answers import answer_table, as_csv, as_geojson, as_json
 from safa.localization.building import IndexConfig, build_index
 from safa.localization.index import Index
@@ -21,8 +22,7 @@ from safa.runtime.command_line import Checked, Parser, add_settings, at_least, c
 from safa.runtime.errors import UserError, shortened
 from safa.runtime.files import write_whole
 from safa.settings import RunConfig, TrainingConfig, add_network
-from safa.training.checkpoint_files import use_checkpoint
-from safa.training.run_folder import checkpoint_manifest, checkpoint_network, trained_on_dataset
+from safa.training.run_folder import given_settings, trained_on_dataset
 
 SPACING = 16  # tiles are cut this many times as dense as they are large: networks tolerate few metres (docs/localisation.md)
 TILE_PIXELS = 750
@@ -149,9 +149,7 @@ def _add_query(parser, left_out=()):
 
 def _build(args):
     """Compute descriptors of geo-tagged aerial tiles and keep them in an index. The same command goes on after a stop."""
-    network, manifest = use_checkpoint(
-        args.checkpoint, lambda path, _: (checkpoint_network(args, path), checkpoint_manifest(path))
-    )
+    network, manifest = found_network(args.checkpoint, given_settings(args))
     trained_on = trained_on_dataset(manifest, args.checkpoint)
     dataset = next((kind for kind in DATASETS.values() if kind.name == trained_on), None)
     config = _as_trained(parsed(BuildConfig, args), dataset, args.checkpoint)
@@ -159,38 +157,25 @@ def _build(args):
     source = open_tile_source(args.tiles, cut, config.zoom, config.tms, config.skip_missing)
     _say(f"{len(source):,} tiles", source.note, _size_warning(source, cut.metres))
     with importing_tensorflow():
-        from safa.retrieval.descriptors import DescriptorExtractor
         from safa.runtime.distribution import Distribution, explain_tensorflow_errors
-        from safa.training.weights import left_aside_note, load_weights, weights_digest, write_keras_weights
-        from spatial_net import network as network_of
     distribution = Distribution(args.devices, args.precision)
     if distribution.has_others:
         raise UserError("TF_CONFIG: an index is built by one process; unset it")
     _say(*distribution.notes)
     with explain_tensorflow_errors(distribution, "a smaller --batch_size"):
-        with distribution.strategy.scope():
-            model = network_of(network, precision=args.precision)
-        path, aside = use_checkpoint(args.checkpoint, lambda path, kind: (path, load_weights(model, path, kind, network)))
-        _say(f"checkpoint: {path}, {network}", left_aside_note(path, aside))
+        loaded = load_network(args.checkpoint, network, args.precision, distribution)
+        _say(f"checkpoint: {loaded.path}, {network}", loaded.note)
         recipe = DescriptorRecipe(
             network,
-            weights_digest(model),
+            loaded.digest,
             args.precision,
             trained_on,
             not config.no_stretch,
             config.tile_metres,
             config.input_vertical_fov,
         )
-        extractor = DescriptorExtractor(model, distribution)
-        built, was_finished = build_index(
-            args.index,
-            source,
-            recipe,
-            parsed(IndexConfig, args),
-            extractor,
-            lambda path: write_keras_weights(path, model),
-            config.batch_size,
-        )
+        kept = parsed(IndexConfig, args)
+        built, was_finished = build_index(args.index, source, recipe, kept, loaded.model, distribution, config.batch_size)
     _say(*_built_lines(args.index, built, was_finished))
 
 

@@ -183,15 +183,17 @@ def attention_panels(tested, rows, network, images):
         tested: FigureSource, of panoramas among aerial images.
         rows: queries.
         network: keras.Model of `spatial_net.network`, with its weights.
-        images: [input_data.Images of the references, of the queries], as the network reads them.
+        images: datasets.pair_images.PairImages, as the network reads them.
     """
     from safa.retrieval.attention import branch_maps
 
     task = tested.task
     for row in rows:
         match = int(tested.found.winners[row, 0])
-        inputs = images[0].read(match), images[1].read(row)
-        maps = [branch_maps(network, branch, image[None]) for branch, image in zip(("sat", "grd"), inputs, strict=True)]
+        inputs = images.sat.read(match), images.grd.read(row)
+        maps = [
+            branch_maps(getattr(network, branch), image[None]) for branch, image in zip(("sat", "grd"), inputs, strict=True)
+        ]
         others = tested.queries[row][None], tested.references[match][None]
         pictures = [np.rint(image).astype(np.uint8) for image in inputs]
         columns = [

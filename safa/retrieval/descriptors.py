@@ -7,11 +7,10 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from input_data import image_batches, images_of
+from input_data import image_batches
 from safa.retrieval.resumable_rows import ResumableRows
 from safa.runtime.distribution import gather_rows
 from safa.runtime.errors import UserError
-from spatial_net import branches
 
 BRANCHES = {"sat": "satellite", "grd": "ground"}  # of a network, and how people call them
 
@@ -20,7 +19,7 @@ class DescriptorExtractor:
     """Computes descriptors with the two branches of a network. Make it once: each branch is then traced once.
 
     Args:
-        network: keras.Model of `spatial_net.network`, made in the distribution's scope.
+        network: spatial_net.Network, made in the distribution's scope.
         distribution: runtime.distribution.Distribution.
 
     Attributes:
@@ -29,24 +28,24 @@ class DescriptorExtractor:
 
     def __init__(self, network, distribution):
         self.distribution = distribution
-        self.dimension = network.outputs[0].shape[-1]
-        self._forward = dict(zip(BRANCHES, map(self._traced, branches(network)), strict=True))
+        self.dimension = network.sat.dimension
+        self._forward = {branch: self._traced(getattr(network, branch)) for branch in BRANCHES}
 
-    def pairs(self, pairs, shapes, batch_size, title, caches=(None, None), panoramas=None):
+    def pairs(self, images, batch_size, title):
         """Descriptors of a split: (N, D) float32 of the references and (Q, D) of the queries, in the chief's process.
 
         Args:
-            pairs: datasets.dataset.Pairs.
-            shapes, caches, panoramas: see `input_data.images_of`.
+            images: datasets.pair_images.PairImages.
             batch_size, title: as of `fill`.
 
         Raises:
             UserError: as of `fill`.
         """
         found = []
-        for branch, images in zip(BRANCHES, images_of(pairs, shapes, caches, panoramas), strict=True):
-            rows = ResumableRows((len(images.paths), self.dimension))
-            self.fill(rows, branch, images, batch_size, title)
+        for branch in BRANCHES:
+            of_branch = getattr(images, branch)
+            rows = ResumableRows((len(of_branch.paths), self.dimension))
+            self.fill(rows, branch, of_branch, batch_size, title)
             found.append(rows.rows)
         return found
 

@@ -37,12 +37,12 @@ def made(towns, tmp_path_factory):
     """A folder with a network, lists, and an index of all tiles. Not to be changed."""
     from safa.settings import NetworkConfig
     from safa.training.weights import write_keras_weights
-    from spatial_net import network
+    from safa.parts import build_network
 
     folder = tmp_path_factory.mktemp("localized")
     os.symlink(towns / "Data", folder / "Data")
     for name, seed in (("net", 1), ("other", 2)):
-        write_keras_weights(str(folder / f"{name}.weights.h5"), network(NetworkConfig(**NETWORK), seed=seed))
+        write_keras_weights(str(folder / f"{name}.weights.h5"), build_network(NetworkConfig(**NETWORK), seed=seed))
     write_lists(folder)
     succeeds("localize.py", "build", "index", tiles="tiles.csv", dtype="float32", **BUILD, cwd=folder)
     return folder
