@@ -40,7 +40,6 @@ from safa.training.weights import write_keras_weights
 from VGG import MEAN_BGR
 
 
-
 def train(settings, train_pairs, val_pairs, paths):
     """Train a network, or continue a run that was stopped, after its last saved step.
 
