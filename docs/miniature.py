@@ -50,7 +50,7 @@ Made by `make tables` on {date}: {machine}. Training took {hours:.1f} hours in a
 
 ## Recalls
 
-Mean and standard deviation over seeds {seeds}; ms: milliseconds for a pair's descriptors on that machine, beside whatever else ran on it.
+Mean and standard deviation over seeds {seeds}; ms: milliseconds a pair of descriptors took on that machine, beside other work.
 
 {tables}
 
