@@ -2,15 +2,10 @@
 
 import argparse
 import dataclasses
-import importlib
 import re
 
+from safa.parts import AGGREGATIONS, BACKBONES, LOSSES
 from safa.runtime.command_line import Checked, add_folders, add_settings, at_least, setting
-
-# The parts of a network and its loss, "module:name" each, imported when one is built (`part`). A new part is a line here.
-BACKBONES = {"VGG16": "VGG:backbone"}
-AGGREGATIONS = {"SAFA_M": "spatial_net:spatial_aware", "VGG_gp": "spatial_net:global_max"}  # M: a number of embeddings
-LOSSES = {"soft_margin_triplet": "triplet_loss:triplet_loss"}
 
 OUTPUT_STRIDE = 32  # input pixels behind one position of the last map: five 2x2 poolings
 LARGEST_SIDE = 2**14  # of an image, far beyond what any device can train with
@@ -36,12 +31,6 @@ def split_network_type(network_type):
     return network_type, None
 
 
-def part(registry, name):
-    """The function or class that a line of BACKBONES, AGGREGATIONS or LOSSES names."""
-    module, _, attribute = registry[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
-
-
 def network_type_of(text):
     """A network type from a flag; argparse expects the error."""
     try:
@@ -60,7 +49,7 @@ def _registered(registry):
     def parse(text):
         if text not in registry:
             raise argparse.ArgumentTypeError(
-                f"{text[:40]!r} is none of {', '.join(registry)}; a new one is a line in settings.py"
+                f"{text[:40]!r} is none of {', '.join(registry)}; a new one is a line in safa/parts.py"
             )
         return text
 
@@ -253,9 +242,8 @@ class RunConfig(Checked):
     )
     cache: str = setting(
         "none",
-        "keep decoded images, so later epochs decode none: at the paper's sizes 14.7 GB for the 35,532 training pairs; disk: "
-        "beside the prepared files, made again when these change",
-        choices=("none", "memory", "disk"),
+        "keep decoded images in memory, so later epochs decode none: 14.7 GB for the paper's training pairs",
+        choices=("none", "memory"),
     )
     figures_every: int = setting(
         0,

@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 
-from input_data import images_of
+from safa.datasets.pair_images import PairImages
 from safa.report.charts import SIZE, place_map, similarity_histogram, training_curves
 from safa.report.curves import as_bytes, recall_figure
 from safa.report.epoch_lines import read_lines
@@ -135,7 +135,7 @@ def _panels(tested, rows):
 
 def _attention(args, tested, model, shapes):
     rows, which = shown_queries(args, tested, args.attention or ATTENTION, MOST_ATTENTION)
-    panels = attention_panels(tested, rows, model, images_of(tested.pairs, shapes, panoramas=tested.turned)) if rows else ()
+    panels = attention_panels(tested, rows, model, PairImages.of(tested.pairs, shapes, tested.turned)) if rows else ()
     note = (
         f"{which} Parts: each position's part of the similarity with the best match; they add up to it. Weights: those of each "
         "embedding. Red is positive, blue negative."

@@ -255,14 +255,14 @@ class _Described:
 
 def _described(extractor, pairs, network, view, batch_size, files):
     """The _Described of a split; `files`: DescriptorFiles or None."""
-    from input_data import images_of
+    from safa.datasets.pair_images import PairImages
     from safa.retrieval.descriptors import VIEWS
     from VGG import MEAN_BGR
 
     turned = view.test_panoramas(len(pairs), network.width, MEAN_BGR)
     shapes = network.sat_shape, network.grd_shape
     found, milliseconds = [], []
-    for name, images in zip(VIEWS, images_of(pairs, shapes, panoramas=turned), strict=True):
+    for name, images in zip(VIEWS, PairImages.of(pairs, shapes, turned), strict=True):
         kept = None
         if files is not None:
             of = {"sources": sources_digest(images.paths), "view": view.name if name == VIEWS[1] else ""}

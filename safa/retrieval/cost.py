@@ -5,8 +5,6 @@ import logging
 
 import tensorflow as tf
 
-from spatial_net import branches
-
 
 def network_cost(network):
     """{"parameters": number, "gmac": of a pair, "descriptor": values} of a `spatial_net.network`.
@@ -15,7 +13,7 @@ def network_cost(network):
     the forward graphs of both branches.
     """
     operations = 0
-    for branch in branches(network):
+    for branch in (network.sat, network.grd):
         images = tf.TensorSpec((1, *branch.input_shape[1:]))
         forward = tf.function(lambda images, branch=branch: branch(images, training=False), autograph=False)
         graph = forward.get_concrete_function(images).graph

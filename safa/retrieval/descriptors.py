@@ -7,10 +7,9 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from input_data import image_batches, images_of
+from input_data import image_batches
 from safa.runtime.distribution import gather_rows
 from safa.runtime.errors import UserError
-from spatial_net import branches
 
 VIEWS = "satellite", "ground"
 
@@ -19,29 +18,29 @@ class DescriptorExtractor:
     """Computes descriptors with the two branches of a network. Make it once: each branch is then traced once.
 
     Args:
-        network: keras.Model of `spatial_net.network`, made in the distribution's scope.
+        network: spatial_net.Network, made in the distribution's scope.
         distribution: runtime.distribution.Distribution.
     """
 
     def __init__(self, network, distribution):
         self.distribution = distribution
-        self.dimension = network.outputs[0].shape[-1]
-        self._forward = dict(zip(VIEWS, map(self._traced, branches(network)), strict=True))
+        self.dimension = network.sat.dimension
+        self._forward = dict(zip(VIEWS, map(self._traced, (network.sat, network.grd)), strict=True))
 
-    def pairs(self, pairs, shapes, batch_size, title, caches=(None, None), panoramas=None):
+    def pairs(self, images, batch_size, title):
         """Descriptors of a split: (N, D) float32 of the references and (Q, D) of the queries.
 
         Args:
-            pairs: datasets.dataset.Pairs.
-            shapes, caches, panoramas: see `input_data.images_of`.
+            images: datasets.pair_images.PairImages.
             batch_size: images at a time, of all devices together; rounded up to a multiple of their number.
             title: of the progress bar.
 
         Raises:
             UserError: an image cannot be read, or a descriptor is not finite.
         """
-        views = zip(VIEWS, images_of(pairs, shapes, caches, panoramas), strict=True)
-        return [self.images(view, images, batch_size, title)[0] for view, images in views]
+        return [
+            self.images(view, each, batch_size, title)[0] for view, each in zip(VIEWS, (images.sat, images.grd), strict=True)
+        ]
 
     def images(self, view, images, batch_size, title, file=None):
         """Descriptors of an input_data.Images of "satellite" or "ground"; arguments and errors as of `pairs`.
