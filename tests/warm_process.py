@@ -136,9 +136,9 @@ def _become(root, streams, script, arguments, cwd, environment):
         os.close(stream)
     sys.argv = [os.path.join(root, script), *arguments]
     sys.path[0] = root
-    from safa import settings
+    from safa import parts
 
-    settings.BACKBONES["tiny"] = "tests.programs.other_parts:small"  # conftest.TINY
+    parts.BACKBONES["tiny"] = "tests.programs.other_parts:small"  # conftest.TINY
     code = 0
     try:
         if script.endswith(".py"):

@@ -80,7 +80,7 @@ def _curves(json_path, folder, tested):
     recall = recall_figure(found, {})
     recall.set_size_inches(*SIZE)
     pictures = [chart(as_bytes(recall), "Curve of recall@K of this test")]
-    _, positive, negative = margins(tested.references, tested.queries, tested.task)
+    positive, negative = margins(tested.task, tested.found)
     histogram = similarity_histogram(positive, negative)
     caption = f"{len(positive):,} queries; the hardest negative is the closest reference that is no hit."
     pictures.append(chart(histogram, "Histogram of similarities with the truth and the hardest negative", caption))

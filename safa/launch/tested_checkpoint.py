@@ -4,7 +4,8 @@ import os
 
 from safa.datasets.registry import DATASETS
 from safa.runtime.errors import UserError, first_few
-from safa.training.run_folder import BEST, asked_network, run_paths
+from safa.settings import NetworkConfig
+from safa.training.run_folder import BEST, given_settings, run_paths
 
 LAST = "last"  # besides BEST: what --checkpoint takes for the run's own
 
@@ -30,7 +31,7 @@ def tested_checkpoint(args, home):
     """Path of the checkpoint to test: the one that is named, the best or last of our training run, or the authors'."""
     if args.checkpoint not in (None, BEST, LAST):
         return args.checkpoint
-    asked = asked_network(args)
+    asked = NetworkConfig(**given_settings(args))
     paths = run_paths(args.model_dir, args.result_dir, home.name, asked, args.run, args.seed)
     ours = paths.folder if args.checkpoint == LAST else paths.best
     authors = os.path.join(args.model_dir, home.name, "Trained", "model.ckpt")

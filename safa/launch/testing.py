@@ -5,11 +5,14 @@ import dataclasses
 import os
 import time
 
+import filelock
+
 from safa.datasets.panorama_views import PanoramaView, kept_columns
 from safa.launch.figures import add_figures, check_figures, draw_figures
 from safa.launch.given_data import checked_pairs, findings_of, given_dataset, say
 from safa.launch.page import report_page
 from safa.launch.tested_checkpoint import tested_checkpoint, trained_on_dataset
+from safa.loading import found_network, load_network
 from safa.report.figures import FigureSource
 from safa.report.published import published_row
 from safa.report.result_file import write_result
@@ -18,13 +21,13 @@ from safa.retrieval.task import DIRECTIONS, GROUND_TO_AERIAL, task_of
 from safa.runtime.backend import importing_tensorflow
 from safa.runtime.command_line import Parser, add_settings, at_least, check_output, parsed
 from safa.runtime.errors import UserError
-from safa.runtime.files import sources_digest
 from safa.settings import RunConfig, TrainingConfig, add_network, add_run_folders
-from safa.training.checkpoint_files import use_checkpoint
-from safa.training.run_folder import checkpoint_manifest, checkpoint_network, run_paths
+from safa.training.run_folder import given_settings, run_paths
 
 DESCRIPTORS = ".descriptors"  # endings of the folders of descriptors and figures beside a result file
 FIGURES = ".figures"
+LOCK = ".lock"  # held by the process that writes in the folder of descriptors
+REMEDY = "free some space, use another --result_dir, or --descriptors memory"
 
 
 def testing_parser(description, dataset_classes):
@@ -132,7 +135,7 @@ def _plan(args, dataset_classes):
     check_output("--save_descriptors", args.save_descriptors)
     check_output("--save_mat", args.save_mat)
     source = tested_checkpoint(args, home)
-    network, note = use_checkpoint(source, lambda path, _: (checkpoint_network(args, path), checkpoint_manifest(path)))
+    network, note = found_network(source, given_settings(args))
     view = _panorama_view(args, network)
     dataset = given_dataset(dataset_classes[args.split], args)
     pairs = checked_pairs(dataset, args.split, network, args)
@@ -152,26 +155,31 @@ def _plan(args, dataset_classes):
 def _test(args, plan):
     """Describe, search, and write what was found."""
     with importing_tensorflow():
+        from safa.retrieval.cost import network_cost
         from safa.retrieval.descriptors import DescriptorExtractor
         from safa.retrieval.device_products import products_on_gpu
-        from safa.retrieval.evaluation import evaluate
+        from safa.retrieval.evaluation import WINNERS, evaluate
+        from safa.retrieval.search import search
         from safa.runtime.distribution import Distribution, explain_tensorflow_errors
     distribution = Distribution(args.devices, args.precision)
     print(*distribution.notes, sep="\n", end="\n" if distribution.notes else "", flush=True)
     network, task, result = plan.network, plan.task, dict(plan.result)
     with explain_tensorflow_errors(distribution, "a smaller --batch_size"):
-        model, cost, weights, result["checkpoint"] = _loaded(distribution, network, args.precision, plan.source)
+        loaded = load_network(plan.source, network, args.precision, distribution)
+        model, cost, weights, result["checkpoint"] = loaded.model, network_cost(loaded.model), loaded.digest, loaded.path
+        say(f"checkpoint: {loaded.path}", loaded.note)
         identity = {"weights": weights, "network": dataclasses.asdict(network), "precision": args.precision}
         begin = time.perf_counter()
-        with _descriptor_files(args, distribution, plan.base + DESCRIPTORS, identity) as files:
+        with _descriptor_folder(args, distribution, plan.base + DESCRIPTORS) as folder:
             extractor = DescriptorExtractor(model, distribution)
-            described = _described(extractor, plan.pairs, network, plan.view, args.batch_size, files)
+            described = _described(extractor, plan.pairs, network, plan.view, args.batch_size, folder, identity)
             ready = time.perf_counter()
             if not distribution.is_chief:
                 return
             sat, grd = described.satellite, described.ground
             references, queries = (sat, grd) if args.direction == GROUND_TO_AERIAL else (grd, sat[task.queries])
-            result |= evaluate(references, queries, task, products_on_gpu(references), described.degrees_off)
+            found = search(references, queries, task.truth, task.near, WINNERS, products_on_gpu(references))
+            result |= evaluate(task, found, described.degrees_off)
             result["cost"] = cost | {"milliseconds": described.milliseconds}
             result["device"] = str(distribution)
             result["seconds"] = {"descriptors": round(ready - begin, 3), "ranks": round(time.perf_counter() - ready, 3)}
@@ -180,7 +188,9 @@ def _test(args, plan):
             _report(result, plan.pairs, network, published)
             _save(args, plan.pairs, sat, grd)
             ranks = result["ranks"]["exact" if task.near is None else task.counted]
-            tested = FigureSource(plan.pairs, task, args.direction, references, queries, ranks, network.width, described.turned)
+            tested = FigureSource(
+                plan.pairs, task, args.direction, references, queries, ranks, found, network.width, described.turned
+            )
             if args.report:
                 print(f"page: {report_page(args, plan.path, result, published, tested, network, model)}", flush=True)
             shapes = network.sat_shape, network.grd_shape
@@ -211,27 +221,18 @@ def _panorama_view(args, network):
     return view
 
 
-def _loaded(distribution, config, precision, source):
-    """A network with the weights that a path names, its cost, the weights' digest and path."""
-    from safa.retrieval.cost import network_cost
-    from safa.training.weights import left_aside_note, load_weights, network_variables, weights_digest
-    from spatial_net import network
-
-    with distribution.strategy.scope():
-        model = network(config, precision=precision)
-    path, aside = use_checkpoint(source, lambda path, kind: (path, load_weights(model, path, kind, config)))
-    distribution.share_chiefs_values(list(network_variables(model).values()))
-    say(f"checkpoint: {path}", left_aside_note(path, aside))
-    return model, network_cost(model), weights_digest(model), path
-
-
-def _descriptor_files(args, distribution, folder, identity):
-    """Context of the DescriptorFiles of a test; of None where descriptors stay in memory."""
-    from safa.retrieval.descriptor_files import open_descriptor_files
-
+@contextlib.contextmanager
+def _descriptor_folder(args, distribution, folder):
+    """The folder for a test's descriptors, which this process has alone; None where they stay in memory."""
     if args.descriptors == "memory" or not distribution.is_chief:
-        return contextlib.nullcontext()
-    return open_descriptor_files(folder, identity)
+        yield None
+        return
+    os.makedirs(folder, exist_ok=True)
+    try:
+        with filelock.FileLock(os.path.join(folder, LOCK), blocking=False):
+            yield folder
+    except filelock.Timeout:
+        yield None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -253,28 +254,32 @@ class _Described:
     turned: object = None
 
 
-def _described(extractor, pairs, network, view, batch_size, files):
-    """The _Described of a split; `files`: DescriptorFiles or None."""
+def _described(extractor, pairs, network, view, batch_size, folder, identity):
+    """The _Described of a split; `folder` keeps the descriptors, or is None."""
     from safa.datasets.pair_images import PairImages
-    from safa.retrieval.descriptors import VIEWS
+    from safa.retrieval.descriptors import BRANCHES
+    from safa.retrieval.resumable_rows import ResumableRows
     from VGG import MEAN_BGR
 
     turned = view.test_panoramas(len(pairs), network.width, MEAN_BGR)
     shapes = network.sat_shape, network.grd_shape
     found, milliseconds = [], []
-    for name, images in zip(VIEWS, PairImages.of(pairs, shapes, turned), strict=True):
-        kept = None
-        if files is not None:
-            of = {"sources": sources_digest(images.paths), "view": view.name if name == VIEWS[1] else ""}
-            file_name = "_".join(filter(None, (name, of["view"])))
-            kept = files.file(file_name, (len(images.paths), extractor.dimension), **of)
-            if kept.done == len(images.paths):
-                say(f"{pairs.name}: the {name} descriptors were computed before, from the same weights and images")
-            elif kept.done:
-                say(f"{pairs.name}: going on after {kept.done:,} {name} descriptors")
-        rows, took = extractor.images(name, images, batch_size, pairs.name, kept)
-        found.append(rows)
-        milliseconds.append(took)
+    pair_images = PairImages.of(pairs, shapes, turned)
+    for branch in BRANCHES:
+        images = getattr(pair_images, branch)
+        name = "_".join([branch, *([view.name] if branch == "grd" and view.name else [])])
+        path = None if folder is None else os.path.join(folder, name)
+        shape = len(images.paths), extractor.dimension
+        of = identity | {"view": view.name if branch == "grd" else ""}
+        rows = ResumableRows(shape, path=path, identity=of, sources=images.paths, remedy=REMEDY)
+        say(rows.note)
+        if rows.done == len(images.paths):
+            say(f"{pairs.name}: the {BRANCHES[branch]} descriptors were computed before, from the same weights and images")
+        elif rows.done:
+            say(f"{pairs.name}: going on after {rows.done:,} {BRANCHES[branch]} descriptors")
+        extractor.fill(rows, branch, images, batch_size, pairs.name)
+        found.append(rows.rows)
+        milliseconds.append(rows.milliseconds)
     satellite, ground = found
     total = None if None in milliseconds else sum(milliseconds) + milliseconds[1] * (view.search_heading - 1)
     if ground is None or view.search_heading == 1:

@@ -7,14 +7,14 @@ import tensorflow as tf
 
 
 def network_cost(network):
-    """{"parameters": number, "gmac": of a pair, "descriptor": values} of a `spatial_net.network`.
+    """{"parameters": number, "gmac": of a pair, "descriptor": values} of a `spatial_net.Network`.
 
     A GMAC is 1e9 multiplications with an addition each: half the floating-point operations that TensorFlow's profiler counts in
     the forward graphs of both branches.
     """
     operations = 0
     for branch in (network.sat, network.grd):
-        images = tf.TensorSpec((1, *branch.input_shape[1:]))
+        images = tf.TensorSpec((1, *branch.image_shape, 3))
         forward = tf.function(lambda images, branch=branch: branch(images, training=False), autograph=False)
         graph = forward.get_concrete_function(images).graph
         options = tf.compat.v1.profiler.ProfileOptionBuilder(tf.compat.v1.profiler.ProfileOptionBuilder.float_operation())
@@ -23,7 +23,7 @@ def network_cost(network):
     return {
         "parameters": sum(int(variable.shape.num_elements()) for variable in network.trainable_variables),
         "gmac": operations / 2e9,
-        "descriptor": network.outputs[0].shape[-1],
+        "descriptor": network.sat.dimension,
     }
 
 

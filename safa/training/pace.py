@@ -54,7 +54,7 @@ def measure_pace(settings):
         batch = Batch(*parts, offset=offset)
         seconds = _seconds(lambda: float(step(batch)))
         describe = DescriptorExtractor(network, distribution).batch
-        pair = sum(_seconds(lambda view=view: describe(*view)) for view in zip(("satellite", "ground"), images, strict=True))
+        pair = sum(_seconds(lambda view=view: describe(*view)) for view in zip(("sat", "grd"), images, strict=True))
     return Pace(seconds, pair / config.batch_size, str(distribution))
 
 

@@ -19,8 +19,9 @@ from safa.parts import build_network
 from safa.report.epoch_lines import read_lines
 from safa.report.tables import recall_line, tie_warning
 from safa.retrieval.descriptors import DescriptorExtractor
-from safa.retrieval.evaluation import recalls
-from safa.retrieval.task import task_of
+from safa.retrieval.evaluation import WINNERS, recalls
+from safa.retrieval.search import search
+from safa.retrieval.task import GROUND_TO_AERIAL, task_of
 from safa.runtime.distribution import Distribution, explain_tensorflow_errors
 from safa.runtime.errors import Stopped, UserError
 from safa.runtime.files import write_json
@@ -37,6 +38,8 @@ from safa.training.step import adam, batch_loss, learning_rate_schedule, trainin
 from safa.training.variables import Averages
 from safa.training.weights import write_keras_weights
 from VGG import MEAN_BGR
+
+SHOWN_QUERIES = 4  # of the validation split, in TensorBoard
 
 
 def train(settings, train_pairs, val_pairs, paths):
@@ -328,11 +331,22 @@ def validate(run, title, epoch):
     if not run.distribution.is_chief:
         return None
     task, every = task_of(run.val_images.pairs), run.settings.run.figures_every
-    if every and epoch and epoch % every == 0:
-        from safa.report.figures import validation_sheet
+    shows = bool(every and epoch) and epoch % every == 0
+    found = search(references, queries, task.truth, task.near, WINNERS * shows)
+    if shows:
+        _show_queries(run, task, references, queries, found)
+    return recalls(task, found)
 
-        run.log.picture("validation", validation_sheet(run.val_images, task, references, queries), run.adam_steps)
-    return recalls(references, queries, task)
+
+def _show_queries(run, task, references, queries, found):
+    """Pictures of a few queries in TensorBoard, the same ones each time."""
+    from safa.report.figures import FigureSource, chosen_queries, retrieval_panels
+    from safa.report.retrieval_panels import contact_sheet
+
+    images, width = run.val_images, run.settings.network.width
+    tested = FigureSource(images.pairs, task, GROUND_TO_AERIAL, references, queries, None, found, width, images.grd.turned)
+    panels = list(retrieval_panels(tested, chosen_queries(task, SHOWN_QUERIES)))
+    run.log.picture("validation", contact_sheet(panels), run.adam_steps)
 
 
 def finish(run, progress):
