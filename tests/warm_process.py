@@ -5,6 +5,7 @@ Tests of a script's start, or of what it sets before it imports a library, start
 """
 
 import concurrent.futures
+import importlib
 import json
 import os
 import runpy
@@ -138,7 +139,9 @@ def _become(root, streams, script, arguments, cwd, environment):
     sys.path[0] = root
     from safa import parts
 
-    parts.BACKBONES["tiny"] = "tests.programs.other_parts:small"  # conftest.TINY
+    parts.BACKBONES["tiny"] = lambda *given: importlib.import_module("tests.programs.other_parts").small(
+        *given
+    )  # conftest.TINY
     code = 0
     try:
         if script.endswith(".py"):
