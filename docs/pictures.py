@@ -11,14 +11,14 @@ import sys
 
 import cv2
 from PIL import Image  # matplotlib brings it
+from safa.report.canvas import Canvas, fitted
 
-from localize import Index
+from safa.localization import Index
 from safa.localization.answer_page import answer_panel
 from safa.localization.located_files import read_located_files
 from safa.localization.panorama import panorama_of
 from safa.localization.places import QueryConfig
 from safa.localization.tile_map import BEST, Mark, TileMap
-from safa.report.canvas import Canvas, fitted
 from safa.report.charts import training_curves
 from safa.report.epoch_lines import read_lines
 from safa.runtime.files import write_whole
