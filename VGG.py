@@ -17,19 +17,17 @@ BLOCKS = (
 )
 DROPOUT_BLOCKS = (3, 4)  # dropout follows each convolution of blocks 4 and 5
 MEAN_BGR = (103.939, 116.779, 123.6)  # grey levels; the published code's (ImageNet's mean red is 123.68)
-
-POSITION = "position"  # name of a variable that tells dropout where a batch is; training feeds it
 PHILOX, PHILOX_VALUES = 1, 4  # TensorFlow's number of the random generator, and its values per count
 
 
 @keras.saving.register_keras_serializable("SAFA")
 class Dropout(keras.layers.Layer):
-    """Dropout whose mask follows from the seed, the step, and the image's row in the whole batch alone.
+    """Dropout whose mask follows from the seed, the step, and the image's slot in the whole batch alone.
 
-    So a batch has the same masks however it is spread over devices and parts, and a run that was stopped goes on with
-    the masks that it would have had.
+    So a batch has the same masks however it is spread over devices and micro batches, and a run that was stopped goes on
+    with the masks that it would have had.
 
-    Input: (B, H, W, C), and where the batch is: (2,) int64, the step and the first image's row.
+    Input: (B, H, W, C), and the cursor: (2,) int64, the step and the first image's slot in the whole batch.
     Output: (B, H, W, C), with values set to 0 at random and the others divided by `keep_prob`.
 
     Args:
@@ -41,21 +39,21 @@ class Dropout(keras.layers.Layer):
         super().__init__(**kwargs)
         self.keep_prob, self.seed = keep_prob, seed
 
-    def call(self, maps, position):
+    def call(self, maps, cursor):
         values = maps.shape[1] * maps.shape[2] * maps.shape[3]
         counts = -(-values // PHILOX_VALUES)  # of an image; an image begins with a count of its own
         noise = tf.raw_ops.StatelessRandomUniformFullIntV2(
             shape=[tf.shape(maps)[0], counts * PHILOX_VALUES],
             key=tf.constant([self.seed], tf.uint64),
-            counter=tf.cast([position[1] * counts, position[0]], tf.uint64),
+            counter=tf.cast([cursor[1] * counts, cursor[0]], tf.uint64),
             dtype=tf.uint32,
             alg=PHILOX,
         )
         keep = tf.reshape(noise[:, :values], tf.shape(maps)) < tf.constant(round(self.keep_prob * 2**32), tf.uint32)
         return maps * (tf.cast(keep, maps.dtype) / self.keep_prob)  # on CPUs a product is faster than a selection
 
-    def compute_output_shape(self, input_shape, position_shape=None):
-        return input_shape
+    def compute_output_shape(self, maps_shape, cursor_shape=None):
+        return maps_shape
 
     def get_config(self):
         return super().get_config() | {"keep_prob": self.keep_prob, "seed": self.seed}
@@ -65,21 +63,17 @@ class Dropout(keras.layers.Layer):
 class VGG16(keras.layers.Layer):
     """Feature map of block 5: the images less the mean, 3x3 SAME convolutions with ReLU, 2x2 SAME max-pools.
 
-    Input: (B, H, W, 3), BGR, 0..255, uint8 or float32.
+    Input: (B, H, W, 3), BGR, 0..255, uint8 or float32; in training also the cursor of `Dropout`.
     Output: (B, ceil(H/16), ceil(W/16), 512 * width_multiplier) float32.
 
     Args:
         width_multiplier: factor on the number of channels.
         keep_prob: share of activations that dropout keeps in training, after each convolution of blocks 4 and 5.
         seed: of dropout and of the He-normal kernels; None draws one.
-
-    Attributes:
-        position: (2,) int64 variable, POSITION by name: the step and the first image's row in the whole batch, for
-            dropout. Each call in training counts a step; `training.step` gives it a value where it spreads a batch.
     """
 
     def __init__(self, width_multiplier=1.0, keep_prob=0.8, seed=None, **kwargs):
-        super().__init__(autocast=False, **kwargs)  # the mean is taken off in float32
+        super().__init__(autocast=False, **kwargs)  # subtract the mean in float32
         self.width_multiplier, self.keep_prob, self.seed = width_multiplier, keep_prob, seed
         seeds = itertools.count(1000 * (random.getrandbits(31) if seed is None else seed))
         self.blocks = []
@@ -110,48 +104,26 @@ class VGG16(keras.layers.Layer):
         return {layer.name: layer for block in self.blocks for layer in block if isinstance(layer, keras.layers.Conv2D)}
 
     def build(self, input_shape):
-        for block in self.blocks:
-            for layer in block:
-                layer.build(input_shape)
-                input_shape = layer.compute_output_shape(input_shape)
-        self.position = self.add_weight((2,), "zeros", dtype="int64", trainable=False, name=POSITION)
+        for layer in itertools.chain(*self.blocks):
+            layer.build(input_shape)
+            input_shape = layer.compute_output_shape(input_shape)
         super().build(input_shape)
 
-    def call(self, images, training=False):
+    def call(self, images, cursor=None, training=False):
         maps = ops.cast(images, "float32") - ops.convert_to_tensor(MEAN_BGR, "float32")
-        for block in self.blocks:
-            for layer in block:
-                if not isinstance(layer, Dropout):
-                    maps = layer(maps)
-                elif training:
-                    maps = layer(maps, self.position.value)
-        if training:
-            self.position.assign_add([1, 0])
+        for layer in itertools.chain(*self.blocks):
+            if not isinstance(layer, Dropout):
+                maps = layer(maps)
+            elif training:
+                maps = layer(maps, cursor)
         return maps
 
-    def compute_output_shape(self, input_shape):
-        for block in self.blocks:
-            for layer in block:
-                input_shape = layer.compute_output_shape(input_shape)
-        return input_shape
+    def compute_output_shape(self, images_shape, cursor_shape=None):
+        for layer in itertools.chain(*self.blocks):
+            if not isinstance(layer, Dropout):
+                images_shape = layer.compute_output_shape(images_shape)
+        return images_shape
 
     def get_config(self):
-        return super().get_config() | {
-            "width_multiplier": self.width_multiplier,
-            "keep_prob": self.keep_prob,
-            "seed": self.seed,
-        }
-
-
-def backbone(view, width_multiplier, keep_prob, seed, policy):
-    """VGG16 as the backbone of one branch; a line of `settings.BACKBONES`.
-
-    Args:
-        view: "sat" or "grd", for the name of the layer.
-        width_multiplier, keep_prob, seed: see `VGG16`.
-        policy: Keras's dtype policy of the convolutions.
-
-    Returns:
-        Layer: (B, H, W, 3) images, BGR, 0..255 -> (B, h, w, C) maps.
-    """
-    return VGG16(width_multiplier, keep_prob, seed, name=f"VGG_{view}", dtype=policy)
+        own = {"width_multiplier": self.width_multiplier, "keep_prob": self.keep_prob, "seed": self.seed}
+        return super().get_config() | own

@@ -21,10 +21,11 @@ from safa.datasets.file_checks import resolve_case
 from safa.datasets.orientation import orientation
 from safa.datasets.preparation import PREPARED_SIZE
 from safa.datasets.registry import DATASETS
-from safa.runtime.command_line import WORKERS, Parser, add_folders, at_least, check_output
+from safa.runtime.command_line import WORKERS, Parser, add_settings, at_least, check_output
 from safa.runtime.errors import UserError, reported, shortened
 from safa.runtime.files import write_whole
 from safa.runtime.worker_pool import available_cores, worker_map
+from safa.settings import Folders
 
 TITLES = "aerial tiles", "panoramas", "polar maps", "prepared panoramas"
 DRAWN = 12  # pairs of a kind that --figures draws
@@ -35,7 +36,7 @@ def flags():
     """The script's flags."""
     parser = Parser(__doc__)
     parser.add_argument("--dataset", required=True, choices=list(DATASETS), help="what to check")
-    add_folders(parser, "data")
+    add_settings(parser, Folders, ["data_dir", "prepared_dir"])
     parser.add_argument("--act_data", metavar="FILE.mat", help="ACT_data.mat (default: the one in the dataset's folder)")
     parser.add_argument("--workers", type=at_least(int, 1), default=available_cores(), help=WORKERS)
     parser.add_argument("--quick", action="store_true", help="only what needs no image to be decoded")

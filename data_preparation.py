@@ -10,10 +10,11 @@ import sys
 
 from safa.datasets.preparation import one_kind, plan, prepare
 from safa.datasets.registry import DATASETS
-from safa.runtime.command_line import WORKERS, Parser, add_folders, at_least
+from safa.runtime.command_line import WORKERS, Parser, add_settings, at_least
 from safa.runtime.errors import UserError, reported
 from safa.runtime.files import remove_abandoned
 from safa.runtime.worker_pool import available_cores
+from safa.settings import Folders
 
 
 def flags():
@@ -22,7 +23,7 @@ def flags():
     parser.add_argument(
         "--dataset", default="all", choices=[*DATASETS, "all"], help="what to prepare; all: every dataset that is there"
     )
-    add_folders(parser, "data")
+    add_settings(parser, Folders, ["data_dir", "prepared_dir"])
     parser.add_argument("--workers", type=at_least(int, 1), default=available_cores(), help=WORKERS)
     parser.add_argument("--overwrite", action="store_true", help="prepare finished files again")
     parser.add_argument(

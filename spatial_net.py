@@ -1,13 +1,11 @@
 """The networks: two branches from images to descriptors, each a backbone and an aggregation (paper, section 3)."""
 
+import inspect
+
 import keras
 from keras import ops
 
-from safa.settings import AGGREGATIONS, BACKBONES, part
-
 NORM_EPSILON = 1e-12  # of the squared norm, TensorFlow's l2_normalize
-# Keras's dtype policies of the convolutions
-PRECISIONS = {"float32": "float32", "tf32": "float32", "bfloat16": "mixed_bfloat16"}
 SPATIAL_STDDEV, SPATIAL_BIAS = 0.005, 0.1  # initial values of the embedding's linear layers (published code)
 
 
@@ -80,80 +78,89 @@ class L2Normalization(keras.layers.Layer):
         return input_shape
 
 
-def spatial_aware(view, num_embeddings, seed, policy):
+def spatial_aware(num_embeddings, seed=None, dtype=None):
     """The paper's aggregation (section 3.2): a 2x2 max-pool, then spatial-aware embeddings.
 
-    A line of `settings.AGGREGATIONS`, as `global_max`.
-
     Args:
-        view: "sat" or "grd", for the names of the layers.
         num_embeddings: M.
         seed: of the initial weights; None draws one.
-        policy: Keras's dtype policy of what may be less precise than float32.
+        dtype: Keras's dtype policy of the pool; the embeddings compute in float32.
 
     Returns:
-        Function (or layer): (B, H, W, C) maps -> (B, M*C) features.
+        keras.Sequential: (B, H, W, C) maps -> (B, M*C) features.
     """
-    pool = keras.layers.MaxPooling2D(2, padding="same", data_format="channels_last", name=f"pool_{view}", dtype=policy)
-    embedding = SpatialAwareEmbedding(num_embeddings, seed, name=f"spatial_{view}", dtype="float32")
-    return lambda maps: embedding(pool(maps))
+    pool = keras.layers.MaxPooling2D(2, padding="same", data_format="channels_last", dtype=dtype)
+    return keras.Sequential([pool, SpatialAwareEmbedding(num_embeddings, seed, dtype="float32")])
 
 
-def global_max(view, num_embeddings, seed, policy):
-    """The paper's baseline VGG_gp: the maximum of each channel, (B, H, W, C) -> (B, C); arguments as `spatial_aware`."""
-    return keras.layers.GlobalMaxPooling2D(data_format="channels_last", name=f"pool_{view}", dtype=policy)
+def global_max(dtype=None):
+    """The paper's baseline VGG_gp: the maximum of each channel, (B, H, W, C) -> (B, C)."""
+    return keras.layers.GlobalMaxPooling2D(data_format="channels_last", dtype=dtype)
 
 
-def branch(view, image_shape, backbone, aggregation):
+class Branch(keras.Model):
     """One branch of a network (paper, figure 2).
 
+    Input: (B, H, W, 3) images, BGR, 0..255; in training also the cursor of `VGG.Dropout`.
+    Output: (B, D) float32 descriptors of length 1.
+
     Args:
-        view: "sat" or "grd", for the names of the layers.
+        backbone: layer from images to maps; it gets the cursor if its `call` takes one.
+        aggregation: layer from maps to features.
         image_shape: (height, width) of the images.
-        backbone: layer from images to maps, made by a line of `settings.BACKBONES`.
-        aggregation: function from maps to features, made by a line of `settings.AGGREGATIONS`.
-
-    Returns:
-        keras.Model: (B, height, width, 3) images, BGR, 0..255 -> (B, D) float32 descriptors of length 1.
     """
-    images = keras.Input((*image_shape, 3), dtype="float32", name=f"{view}_images")
-    maps = backbone(images)
-    features = aggregation(maps)
-    descriptors = L2Normalization(name=f"normalize_{view}", dtype="float32")(features)
-    return keras.Model(images, descriptors, name=f"branch_{view}")
+
+    def __init__(self, backbone, aggregation, image_shape, **kwargs):
+        super().__init__(**kwargs)
+        self.backbone, self.aggregation = backbone, aggregation
+        self.normalization = L2Normalization(dtype="float32")
+        self.image_shape = tuple(image_shape)
+        self._takes_cursor = "cursor" in inspect.signature(backbone.call).parameters
+        self.dimension = self(keras.KerasTensor((None, *image_shape, 3))).shape[-1]  # builds all layers
+
+    def call(self, images, cursor=None, training=False):
+        given = {"cursor": cursor} if self._takes_cursor else {}
+        maps = self.backbone(ops.cast(images, "float32"), training=training, **given)
+        return self.normalization(self.aggregation(maps))
 
 
-def network(config, keep_prob=0.8, seed=None, precision="float32"):
-    """Both branches of a network, which share no weights.
+class Network(keras.Model):
+    """Both branches, which share no weights.
+
+    Input: a pair of (B, H, W, 3) satellite and ground images, BGR, 0..255; in training also the cursor.
+    Output: a pair of (B, D) float32 descriptors of length 1.
 
     Args:
-        config: settings.NetworkConfig.
-        keep_prob: share of activations that dropout keeps.
-        seed: of the random weights and of dropout; None draws one.
-        precision: "bfloat16" for the backbone's convolutions in bfloat16, else "float32" or "tf32" (which
-            `backend.compute_in` sets); weights, sums over positions and descriptors are float32 either way.
+        sat, grd: Branch.
+
+    Raises:
+        ValueError: the branches have a weight in common.
+    """
+
+    def __init__(self, sat, grd, **kwargs):
+        super().__init__(**kwargs)
+        self.sat, self.grd = sat, grd
+        if {id(weight) for weight in sat.weights} & {id(weight) for weight in grd.weights}:
+            raise ValueError("both branches got the same layer; make a new one for each")
+        self.built = True
+
+    def call(self, images, cursor=None, training=False):
+        sat, grd = images
+        return self.sat(sat, cursor, training=training), self.grd(grd, cursor, training=training)
+
+
+def network(sat_shape, grd_shape, backbone, aggregation):
+    """A network of two branches.
+
+    Args:
+        sat_shape, grd_shape: (height, width) of the images.
+        backbone, aggregation: functions of a branch's name, "sat" or "grd", that make its layers (see `Branch`).
 
     Returns:
-        keras.Model: [sat, grd] images, BGR, 0..255 -> [sat, grd] descriptors, (B, D) float32 each, where D is
-        512 * width_multiplier, times M for SAFA_M.
+        Network.
     """
-    policy = PRECISIONS[precision]
-    aggregation, num_embeddings = config.aggregation
-    branches = []
-    for number, (view, shape) in enumerate((("sat", config.sat_shape), ("grd", config.grd_shape))):
-        own_seed = None if seed is None else 2 * seed + number
-        branches.append(
-            branch(
-                view,
-                shape,
-                part(BACKBONES, config.backbone)(view, config.width_multiplier, keep_prob, own_seed, policy),
-                part(AGGREGATIONS, aggregation)(view, num_embeddings, own_seed, policy),
-            )
-        )
-    sat, grd = branches
-    return keras.Model([sat.input, grd.input], [sat.output, grd.output], name=config.network_type)
-
-
-def branches(network):
-    """The two branches of a network, each alone: keras.Model of satellite images, keras.Model of panoramas."""
-    return [keras.Model(image, descriptors) for image, descriptors in zip(network.inputs, network.outputs, strict=True)]
+    sat, grd = (
+        Branch(backbone(name), aggregation(name), shape, name=f"branch_{name}")
+        for name, shape in (("sat", sat_shape), ("grd", grd_shape))
+    )
+    return Network(sat, grd)

@@ -4,7 +4,7 @@ Prints a table and writes Result/CVACT/<network_type>_polar_<0|1>.json (Result/C
 """
 
 from safa.datasets.cvact import CVACT, CVACTTest
-from safa.launch import launch_testing
+from safa.launch.testing import launch_testing
 from safa.runtime.errors import reported
 
 if __name__ == "__main__":

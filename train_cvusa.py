@@ -6,7 +6,7 @@ machine are used automatically; set TF_CONFIG for several machines (docs/trainin
 """
 
 from safa.datasets.cvusa import CVUSA
-from safa.launch import launch_training
+from safa.launch.training import launch_training
 from safa.runtime.errors import reported
 
 if __name__ == "__main__":

@@ -12,10 +12,18 @@ from safa.report.result_file import pack, unpack
 from safa.retrieval import search as search_module
 from safa.retrieval.confidence import paired_difference, recall_interval
 from safa.retrieval.device_products import products_on
-from safa.retrieval.evaluation import evaluate, recalls
-from safa.retrieval.search import best_turns, search
+from safa.retrieval.evaluation import evaluate
+from safa.retrieval.search import search
 from safa.retrieval.task import AERIAL_TO_GROUND, task_of
 from safa.runtime.errors import UserError
+
+
+def searched(references, queries, task, top_k=1):
+    return search(references, queries, task.truth, task.near, top_k)
+
+
+def evaluated(references, queries, task, degrees_off=None):
+    return evaluate(task, searched(references, queries, task), degrees_off)
 
 
 def unit(rows):
@@ -96,7 +104,7 @@ def test_the_closest_of_a_querys_turns_counts():
     np.testing.assert_array_equal(found.closer, (best > np.diagonal(best)[:, None] + 1e-12).sum(axis=1))
     np.testing.assert_allclose(found.similarities, -np.sort(-best, axis=1)[:, :2], atol=1e-12)
     true = similarity[np.arange(300), :, np.arange(300)]
-    np.testing.assert_array_equal(best_turns(references, turns, np.arange(300)), true.argmax(axis=1))
+    np.testing.assert_array_equal(found.turn, true.argmax(axis=1))
     assert (found.closer < search(references, turns[:, 0], np.arange(300)).closer).any()
     one = search(references, turns[:, :1], np.arange(300))
     np.testing.assert_array_equal(one.closer, search(references, turns[:, 0], np.arange(300)).closer)
@@ -113,20 +121,20 @@ def test_metres_and_ranks_of_a_test():
     utm = np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 30.0], [0.0, 300.0]])
     references = np.eye(4, dtype=np.float32)
     queries = references[[1, 1, 2, 0]]  # the first query finds a place 5 m off, the last one 300 m
-    result = evaluate(references, queries, task_of(places(4, utm), radius=5.0))
+    result = evaluated(references, queries, task_of(places(4, utm), radius=5.0))
     assert result["recall"]["1"] == 0.5 and result["recall_within_5m"]["1"] == 0.75
     assert result["metres"] == {"median": 2.5, "within": {"5": 0.75, "25": 0.75, "100": 0.75}}
     assert result["ranks"]["first_match"].tolist() == [1, 1, 2, 0]
     assert result["ranks"]["exact"].tolist() == [1, 0, 0, 1] and result["rank"] == {"median": 1.5, "90%": 2.0}
     assert result["ranks"]["within_5m"].tolist() == [0, 0, 0, 1] and result["recall_curve"] == [0.5]
     assert result["intervals"]["recall_within_5m"]["1"] == recall_interval(np.arange(4) < 3)
-    assert recalls(references, queries, task_of(places(4, utm)))["recall"] == result["recall"]
+    assert evaluated(references, queries, task_of(places(4, utm)))["recall"] == result["recall"]
 
 
 def test_metres_are_those_from_the_reference_that_was_found_where_queries_are_fewer():
     utm = np.array([[0.0, 0.0], [1000.0, 0.0], [0.0, 7.0], [1000.0, 90.0]])
     references = np.eye(4, dtype=np.float32)
-    result = evaluate(references, references[:2], task_of(places(2, utm, truth=np.array([2, 3]), references=4)))
+    result = evaluated(references, references[:2], task_of(places(2, utm, truth=np.array([2, 3]), references=4)))
     assert result["metres"] == {"median": 48.5, "within": {"5": 0, "25": 0.5, "100": 1}}
 
 
@@ -135,7 +143,7 @@ def test_the_other_direction_searches_for_panoramas():
     sat = unit(random.standard_normal((40, 8)))
     grd = unit(sat + 0.6 * random.standard_normal(sat.shape))
     task = task_of(places(40), AERIAL_TO_GROUND)
-    found = evaluate(grd, sat[task.queries], task)
+    found = evaluated(grd, sat[task.queries], task)
     similarity = sat.astype(np.float64) @ grd.T.astype(np.float64)
     np.testing.assert_array_equal(found["ranks"]["exact"], (similarity > np.diagonal(similarity)[:, None]).sum(axis=1))
 
@@ -147,7 +155,7 @@ def test_in_the_other_direction_each_panorama_of_a_tile_is_right():
     grd = np.eye(4, dtype=np.float32)
     sat = np.zeros((5, 4), np.float32)
     sat[0, 1] = sat[1, 3] = sat[2, 2] = 1
-    result = evaluate(grd, sat[task.queries], task)
+    result = evaluated(grd, sat[task.queries], task)
     hits = result.get("recall_acceptable", result["recall"])
     assert hits["1"] == 1
 
@@ -157,7 +165,7 @@ def test_the_heading_that_a_query_was_found_with():
     queries = np.stack([references, 0.5 * references], axis=1)  # the first turn is the closest to the truth
     queries[4:] = queries[4:, ::-1]  # of the last two queries the second
     headings = np.array([[0.0, 90.0], [11.0, 0], [12.0, 0], [-350.0, 0], [0, 348.0], [0, 180.0]])
-    found = evaluate(references, queries, task_of(places(6)), headings=headings)["heading_right"]
+    found = evaluated(references, queries, task_of(places(6)), headings)["heading_right"]
     assert found == 3 / 6  # off by 0, 11 and 10 degrees
 
 

@@ -15,6 +15,7 @@ from safa.datasets.cvusa import CVUSA
 from safa.datasets.dataset import AERIAL, POLAR
 from safa.datasets.file_checks import check_files
 from safa.datasets.image_files import ImageError, image_size, read_image
+from safa.datasets.pair_images import PairImages
 from safa.datasets.preparation import polar_map
 from safa.runtime.errors import UserError
 
@@ -47,8 +48,8 @@ def test_cvact_pairs_are_the_1_based_indices_of_the_mat_file(towns):
 def test_a_batch_holds_the_files_pixels_in_the_asked_order(towns):
     pairs = CVUSA(towns / "Data").pairs("train")
     order = [5, 3, 17, 2, 11]
-    read = list(batches(pairs, order, 2, (SHAPE, (56, 308))))
-    assert [batch.rows.tolist() for batch in read] == [[5, 3], [17, 2], [11]]
+    read = list(batches(PairImages.of(pairs, (SHAPE, (56, 308))), order, 2))
+    assert [len(batch.sat) for batch in read] == [2, 2, 1]
     sat, grd = read[1].sat, read[1].grd
     tile = read_image(str(towns / "Data/CVUSA/bingmap/19/0000018.jpg"))
     np.testing.assert_array_equal(sat[0], polar_map(tile))
@@ -62,13 +63,13 @@ def test_an_image_that_cannot_be_read_never_reaches_a_batch(towns, tmp_path):
         path = tmp_path / f"{number}.jpg"
         path.write_bytes(content)
         with pytest.raises(UserError, match=f"{number}.jpg"):
-            list(batches(one_pair(towns, pairs, path), [0], 1, (SHAPE, SHAPE)))
+            list(batches(PairImages.of(one_pair(towns, pairs, path), (SHAPE, SHAPE)), [0], 1))
 
 
 def test_a_reader_that_is_left_early_ends(towns):
     pairs = CVUSA(towns / "Data").pairs("train")
     before = set(threading.enumerate())
-    reader = batches(pairs, range(24), 1, (SHAPE, SHAPE))
+    reader = batches(PairImages.of(pairs, (SHAPE, SHAPE)), range(24), 1)
     next(reader)
     threads = set(threading.enumerate()) - before
     assert threads

@@ -2,7 +2,7 @@
 
 import argparse
 
-from input_data import images_of
+from safa.datasets.pair_images import PairImages
 from safa.report.figures import WITH_ATTENTION, chosen_queries, draw_attention, draw_retrievals, draw_similarities
 from safa.retrieval.task import GROUND_TO_AERIAL
 from safa.runtime.command_line import at_least
@@ -95,6 +95,6 @@ def draw_figures(args, folder, tested, model, shapes):
         paths.append(draw_similarities(folder, tested))
     if args.attention:
         rows = chosen_queries(tested.task, args.attention, args.queries, among)
-        paths += draw_attention(folder, tested, rows, model, images_of(tested.pairs, shapes, panoramas=tested.turned))
+        paths += draw_attention(folder, tested, rows, model, PairImages.of(tested.pairs, shapes, tested.turned))
     if paths:
         print(f"{len(paths)} figures in {folder}", flush=True)

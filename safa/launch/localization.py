@@ -6,7 +6,7 @@ import numpy as np
 
 from safa.datasets.registry import DATASETS
 from safa.launch.given_data import say
-from safa.launch.tested_checkpoint import trained_on_dataset
+from safa.loading import found_network, load_network
 from safa.localization.answers import answer_table, as_csv, as_geojson, as_json
 from safa.localization.building import IndexConfig, build_index
 from safa.localization.index import Index
@@ -21,8 +21,7 @@ from safa.runtime.command_line import Parser, add_settings, at_least, check_outp
 from safa.runtime.errors import UserError, shortened
 from safa.runtime.files import write_whole
 from safa.settings import RunConfig, TrainingConfig, add_network
-from safa.training.checkpoint_files import use_checkpoint
-from safa.training.run_folder import checkpoint_manifest, checkpoint_network
+from safa.training.run_folder import given_settings, trained_on_dataset
 
 SPACING = 16  # tiles are cut this many times as dense as they are large: networks tolerate few metres (docs/localisation.md)
 TILE_PIXELS = 750
@@ -143,7 +142,7 @@ def _add_query(parser, left_out=()):
 
 def _build(args):
     """Describe geo-tagged aerial tiles and keep the descriptors in an index. The same command goes on after a stop."""
-    network, note = use_checkpoint(args.checkpoint, lambda path, _: (checkpoint_network(args, path), checkpoint_manifest(path)))
+    network, note = found_network(args.checkpoint, given_settings(args))
     trained_on = trained_on_dataset(note, args.checkpoint)
     expected = _expected(args, next((kind for kind in DATASETS.values() if kind.name == trained_on), None))
     _check_region(args.region)
@@ -154,19 +153,17 @@ def _build(args):
     with importing_tensorflow():
         from safa.retrieval.descriptors import DescriptorExtractor
         from safa.runtime.distribution import Distribution, explain_tensorflow_errors
-        from safa.training.weights import left_aside_note, load_weights, weights_digest, write_keras_weights
-        from spatial_net import network as network_of
+        from safa.training.weights import write_keras_weights
     distribution = Distribution(args.devices, args.precision)
     if distribution.has_others:
         raise UserError("TF_CONFIG: an index is built by one process; unset it")
     say(*distribution.notes)
     with explain_tensorflow_errors(distribution, "a smaller --batch_size"):
-        with distribution.strategy.scope():
-            model = network_of(network, precision=args.precision)
-        path, aside = use_checkpoint(args.checkpoint, lambda path, kind: (path, load_weights(model, path, kind, network)))
-        say(f"checkpoint: {path}, {network}", left_aside_note(path, aside))
+        loaded = load_network(args.checkpoint, network, args.precision, distribution)
+        model = loaded.model
+        say(f"checkpoint: {loaded.path}, {network}", loaded.note)
         stretch, vertical_fov = not args.no_stretch, expected["input_vertical_fov"]
-        described = Described(network, weights_digest(model), args.precision, trained_on, stretch, cut.metres, vertical_fov)
+        described = Described(network, loaded.digest, args.precision, trained_on, stretch, cut.metres, vertical_fov)
         extractor = DescriptorExtractor(model, distribution)
         config = parsed(IndexConfig, args)
         built, was_finished = build_index(

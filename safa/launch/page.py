@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 
-from input_data import images_of
+from safa.datasets.pair_images import PairImages
 from safa.report.charts import SIZE, place_map, similarity_histogram, training_curves
 from safa.report.curves import as_bytes, recall_figure
 from safa.report.epoch_lines import read_lines
@@ -80,7 +80,7 @@ def _curves(json_path, folder, tested):
     recall = recall_figure(found, {})
     recall.set_size_inches(*SIZE)
     pictures = [chart(as_bytes(recall), "Curve of recall@K of this test")]
-    _, positive, negative = margins(tested.references, tested.queries, tested.task)
+    positive, negative = margins(tested.task, tested.found)
     histogram = similarity_histogram(positive, negative)
     caption = f"{len(positive):,} queries; the hardest negative is the closest reference that is no hit."
     pictures.append(chart(histogram, "Histogram of similarities with the truth and the hardest negative", caption))
@@ -135,7 +135,7 @@ def _panels(tested, rows):
 
 def _attention(args, tested, model, shapes):
     rows, which = shown_queries(args, tested, args.attention or ATTENTION, MOST_ATTENTION)
-    panels = attention_panels(tested, rows, model, images_of(tested.pairs, shapes, panoramas=tested.turned)) if rows else ()
+    panels = attention_panels(tested, rows, model, PairImages.of(tested.pairs, shapes, tested.turned)) if rows else ()
     note = (
         f"{which} Parts: each position's part of the similarity with the best match; they add up to it. Weights: those of each "
         "embedding. Red is positive, blue negative."

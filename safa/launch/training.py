@@ -44,7 +44,7 @@ def launch_training(description, dataset_class):
     agree_on_data(paths.folder, data_identity(train_pairs))
     say(*findings_of({"train": train_pairs, "val": val_pairs}))
     with importing_tensorflow():
-        from safa.training.run import train
+        from safa.training.train import train
     train(settings, train_pairs, val_pairs, paths)
 
 

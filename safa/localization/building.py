@@ -92,7 +92,7 @@ def build_index(folder, source, described, config, extractor, write_weights, bat
         write_weights(os.path.join(folder, index_files.WEIGHTS))
         thumbnails = rows.open_thumbnails() if not config.no_thumbnails else None
         images = TileImages(source, described.network, described.stretch, thumbnails)
-        extractor.images("satellite", images, batch_size, os.path.basename(os.path.abspath(folder)), rows)
+        extractor.fill(rows, "sat", images, batch_size, os.path.basename(os.path.abspath(folder)))
         pca_recall = _project(folder, rows.rows, config) if config.pca is not None else None
         approximate_recall = _sort(folder, len(source), config) if config.approximate else None
         note = IndexNote(
@@ -223,9 +223,19 @@ class _TileRows:
         self.rows = np.lib.format.open_memmap(self._array, "w+", self._dtype, self._shape)
         allocate(self._array)
 
-    def is_due(self):
-        """Whether the last note is some time ago."""
-        return time.monotonic() - self._kept > KEEP_SECONDS
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.keep(self.done, self.milliseconds)
+
+    def write(self, start, rows, milliseconds=None):
+        """Write the rows from `start` on."""
+        self.begin()
+        self.rows[start : start + len(rows)] = rows
+        self.done = start + len(rows)
+        if time.monotonic() - self._kept > KEEP_SECONDS:
+            self.keep(self.done, milliseconds)
 
     def keep(self, done, milliseconds):
         """Note that the first `done` rows are finished, after they are on disk."""

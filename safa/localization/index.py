@@ -8,6 +8,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
+from safa.loading import load_network
 from safa.localization import index_files
 from safa.localization.approximate import ApproximateSearch
 from safa.localization.calibration import fit_calibration, read_calibrations, write_calibration
@@ -18,7 +19,6 @@ from safa.localization.places import Answer, Place, QueryConfig, distinct_places
 from safa.localization.projection import Projection
 from safa.localization.similarities import closest, similarities
 from safa.localization.tile_images import decoded_thumbnail
-from safa.runtime.backend import importing_tensorflow
 from safa.runtime.errors import UserError
 from safa.runtime.worker_pool import available_cores
 from safa.settings import FULL_CIRCLE
@@ -167,19 +167,11 @@ class Index:
 
     def _load(self, path):
         """The ground branch of the index's network, with weights that must be the index's: (B, H, W, 3) -> (B, D)."""
-        with importing_tensorflow():
-            import tensorflow as tf
+        loaded = load_network(path, self.note.network, self.note.precision)
+        self._check_digest(loaded.digest, loaded.path)
+        import tensorflow as tf
 
-            from safa.runtime.backend import compute_in
-            from safa.training.checkpoint_files import find_checkpoint
-            from safa.training.weights import load_weights, weights_digest
-            from spatial_net import branches, network
-        compute_in(self.note.precision)
-        model = network(self.note.network, precision=self.note.precision)
-        path, kind = find_checkpoint(path)
-        load_weights(model, path, kind, self.note.network)
-        self._check_digest(weights_digest(model), path)
-        _, ground = branches(model)
+        ground = loaded.model.grd
         forward = tf.function(lambda images: ground(images, training=False), reduce_retracing=True, autograph=False)
         return lambda images: forward(tf.constant(images)).numpy()
 

@@ -15,8 +15,8 @@ from safa.report.attention_panels import attention_panel, coloured, limit_of, on
 from safa.report.canvas import save_png
 from safa.report.charts import similarity_histogram
 from safa.report.retrieval_panels import SHOWN, Shown, contact_sheet, retrieval_panel
-from safa.retrieval.margins import margins, true_similarities
-from safa.retrieval.search import search
+from safa.retrieval.margins import margins
+from safa.retrieval.search import SearchResult
 from safa.retrieval.task import GROUND_TO_AERIAL
 from safa.runtime.errors import UserError, first_few
 from safa.runtime.files import remove_abandoned, write_whole
@@ -37,6 +37,7 @@ class FigureSource:
         direction: of the task.
         references, queries: (N, D) and (Q, D) or (Q, T, D) float32 descriptors.
         ranks: (Q,) ranks from 0 of the best hit.
+        found: retrieval.search.SearchResult of all queries.
         width: of the network's panoramas.
         turned: datasets.panorama_views.TurnedPanoramas of the queries at that width, or None.
     """
@@ -47,6 +48,7 @@ class FigureSource:
     references: np.ndarray
     queries: np.ndarray
     ranks: np.ndarray
+    found: SearchResult
     width: int
     turned: object = None
 
@@ -133,19 +135,16 @@ def draw_retrievals(folder, tested, rows):
 
 def retrieval_panels(tested, rows):
     """The panel of each of these queries: (H, W, 3) uint8, BGR."""
-    task = tested.task
-    near = None if task.near is None else [task.near[row] for row in rows]
-    found = search(tested.references, tested.queries[rows], task.truth[rows], near, top_k=SHOWN)
-    similarities = true_similarities(tested.references, tested.queries[rows], task.truth[rows])
-    for number, row in enumerate(rows):
+    task, found = tested.task, tested.found
+    for row in rows:
         truth = int(task.truth[row])
-        hits = {truth} if near is None else set(near[number].tolist())
-        winners = zip(found.winners[number].tolist(), found.similarities[number], strict=True)
+        hits = {truth} if task.near is None else set(task.near[row].tolist())
+        winners = zip(found.winners[row, :SHOWN].tolist(), found.similarities[row, :SHOWN], strict=True)
         best = [
             Shown(tested.reference(winner), rank, similarity, winner in hits, tested.metres(row, winner))
             for rank, (winner, similarity) in enumerate(winners, 1)
         ]
-        true = Shown(tested.reference(truth), int(found.closer[number]) + 1, similarities[number], True)
+        true = Shown(tested.reference(truth), int(found.closer[row]) + 1, found.similarity[row], True)
         title = f"{tested.pairs.name} {task.ids[row]}: truth at rank {true.rank:,} of {len(tested.references):,}"
         yield retrieval_panel(title, tested.query(row), best, true)
 
@@ -166,7 +165,7 @@ def _write(folder, prefix, tested, rows, panels):
 
 def draw_similarities(folder, tested):
     """Write a histogram of the similarities with the truth and with the hardest negative; returns its path."""
-    _, positive, negative = margins(tested.references, tested.queries, tested.task)
+    positive, negative = margins(tested.task, tested.found)
     path = os.path.join(folder, SIMILARITIES)
     write_whole(path, similarity_histogram(positive, negative))
     return path
@@ -184,17 +183,17 @@ def attention_panels(tested, rows, network, images):
         tested: FigureSource, of panoramas among aerial images.
         rows: queries.
         network: keras.Model of `spatial_net.network`, with its weights.
-        images: [input_data.Images of the references, of the queries], as the network reads them.
+        images: datasets.pair_images.PairImages, as the network reads them.
     """
     from safa.retrieval.attention import branch_maps
-    from safa.retrieval.descriptors import VIEWS
 
     task = tested.task
-    found = search(tested.references, tested.queries[rows], task.truth[rows], top_k=1)
-    for number, row in enumerate(rows):
-        match = int(found.winners[number, 0])
-        inputs = images[0].read(match), images[1].read(row)
-        maps = [branch_maps(network, view, image[None].astype(np.float32)) for view, image in zip(VIEWS, inputs, strict=True)]
+    for row in rows:
+        match = int(tested.found.winners[row, 0])
+        inputs = images.sat.read(match), images.grd.read(row)
+        maps = [
+            branch_maps(getattr(network, branch), image[None]) for branch, image in zip(("sat", "grd"), inputs, strict=True)
+        ]
         others = tested.queries[row][None], tested.references[match][None]
         pictures = [np.rint(image).astype(np.uint8) for image in inputs]
         columns = [
@@ -212,7 +211,7 @@ def attention_panels(tested, rows, network, images):
             columns.insert(0, [(caption, tile), *layers])
         near = () if task.near is None else task.near[row]
         right = "the truth" if match == task.truth[row] else "another hit" if match in near else "another place"
-        similarity = found.similarities[number, 0]
+        similarity = tested.found.similarities[row, 0]
         title = f"{tested.pairs.name} {task.ids[row]}: best match is {right}, similarity {similarity:.3f}"
         yield attention_panel(title, columns)
 

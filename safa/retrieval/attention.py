@@ -5,11 +5,8 @@ import dataclasses
 import keras
 import numpy as np
 
-from safa.retrieval.descriptors import VIEWS
 from safa.runtime.errors import UserError
-from spatial_net import NORM_EPSILON
-
-SHORT = dict(zip(VIEWS, ("sat", "grd"), strict=True))  # names of the views in the network's layers
+from spatial_net import NORM_EPSILON, SpatialAwareEmbedding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,28 +56,25 @@ class BranchMaps:
         return parts / lengths[:, None, None]
 
 
-def branch_maps(network, view, images):
+def branch_maps(branch, images):
     """The BranchMaps of images.
 
     Args:
-        network: keras.Model of `spatial_net.network`.
-        view: "satellite" or "ground".
+        branch: spatial_net.Branch.
         images: (n, H, W, 3), BGR, 0..255.
 
     Raises:
-        UserError: the network's aggregation is another one.
+        UserError: the branch's aggregation is another one.
     """
-    short = SHORT[view]
-    names = {layer.name for layer in network.layers}
-    if f"pool_{short}" not in names:
+    maps = branch.backbone(keras.ops.cast(images, "float32"), training=False)
+    if isinstance(branch.aggregation, keras.layers.GlobalMaxPooling2D):
+        return BranchMaps(keras.ops.convert_to_numpy(keras.ops.cast(maps, "float32")), None)
+    spatial = branch.aggregation.layers[-1] if isinstance(branch.aggregation, keras.Sequential) else None
+    if not isinstance(spatial, SpatialAwareEmbedding):
         raise UserError("--attention: only networks of spatial-aware embeddings and VGG_gp have it; leave it out")
-    pool = network.get_layer(f"pool_{short}")
-    spatial = network.get_layer(f"spatial_{short}") if f"spatial_{short}" in names else None
-    given = network.inputs[VIEWS.index(view)]
-    maps = keras.Model(given, pool.output if spatial is not None else pool.input)(images, training=False)
+    for layer in branch.aggregation.layers[:-1]:
+        maps = layer(maps)
     maps = keras.ops.cast(maps, "float32")
-    if spatial is None:
-        return BranchMaps(keras.ops.convert_to_numpy(maps), None)
     weights = keras.ops.convert_to_numpy(spatial.position_weights(maps))
     maps = keras.ops.convert_to_numpy(maps)
     return BranchMaps(maps, weights.transpose(0, 2, 1).reshape(len(maps), -1, *maps.shape[1:3]))

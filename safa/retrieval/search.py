@@ -23,6 +23,9 @@ class SearchResult:
     """What a search found for each of Q queries.
 
     Attributes:
+        references: N, the number of references.
+        similarity: (Q,) float64 similarity of each query, by the closest of its descriptors, with its true reference.
+        turn: (Q,) int64, which of each query's T descriptors that is; 0 where it has one.
         closer: (Q,) int64, the number of references strictly closer than the true one: the rank.
         tied: (Q,) int64, the number of other references that are as close but for rounding and not counted in `closer`:
             the rank is `closer + tied` if they all come before the truth.
@@ -31,6 +34,9 @@ class SearchResult:
         similarities: (Q, K) float64, theirs.
     """
 
+    references: int
+    similarity: np.ndarray
+    turn: np.ndarray
     closer: np.ndarray
     tied: np.ndarray
     near_closer: np.ndarray | None
@@ -71,7 +77,8 @@ def search(references, queries, truth, near=None, top_k=0, multiply=None):
     if not np.isfinite(lengths).all():
         raise ValueError("descriptors are not finite")
     multiply = multiply or (lambda rows: rows @ references.T)
-    true = _products(references, queries, np.arange(len(queries)), truth)
+    of_turns = _all_products(references, queries, np.arange(len(queries)), truth)
+    true, turn = of_turns.max(axis=1), of_turns.argmax(axis=1)
     strictly, at_least, near_strictly = np.empty((3, len(queries)), np.int64)
     top_k = min(top_k, len(references))
     winners, similarities = np.empty((len(queries), top_k), np.int64), np.empty((len(queries), top_k))
@@ -101,12 +108,8 @@ def search(references, queries, truth, near=None, top_k=0, multiply=None):
             list(pool.map(count, parts, slices))
             del products, parts  # before the next block is made
     near_closer = None if near is None else near_strictly
-    return SearchResult(strictly, at_least - 1 - strictly, near_closer, winners, similarities)
-
-
-def best_turns(references, queries, columns):
-    """Which of each query's T descriptors is the closest to one reference: (Q, T, D), (Q,) rows of it -> (Q,) int64."""
-    return _all_products(references, queries, np.arange(len(queries)), columns).argmax(axis=1)
+    tied = at_least - 1 - strictly
+    return SearchResult(len(references), true, turn, strictly, tied, near_closer, winners, similarities)
 
 
 def _lengths(descriptors):
@@ -122,10 +125,7 @@ def _lengths(descriptors):
 def _closest(products, references, queries, top_k):
     """The `top_k` references of the greatest float32 products, in the order of their float64 products."""
     rows = np.repeat(np.arange(len(queries)), top_k)
-    if top_k == 1:
-        chosen = products.argmax(axis=1)[:, None]
-    else:
-        chosen = np.sort(np.argpartition(products, -top_k, axis=1)[:, -top_k:], axis=1)
+    chosen = np.sort(np.argpartition(products, -top_k, axis=1)[:, -top_k:], axis=1)
     exact = _products(references, queries, rows, chosen.ravel()).reshape(chosen.shape)
     order = np.argsort(-exact, axis=1, kind="stable")
     return np.take_along_axis(chosen, order, axis=1), np.take_along_axis(exact, order, axis=1)

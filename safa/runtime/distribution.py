@@ -11,15 +11,15 @@ import numpy as np
 import tensorflow as tf
 
 from safa.runtime import backend
-from safa.runtime.cluster import CLUSTER, cluster, wait_for_all
+from safa.runtime.cluster import processes, uses_slurm
 from safa.runtime.errors import UserError, first_line
-from safa.runtime.interruption import SIGNALS, StopRequest
+from safa.runtime.interruption import SIGNALS
 
 
 class Distribution:
     """The replicas of a run and this process's part in it.
 
-    To be made before TensorFlow computes anything. Several machines where the environment's TF_CONFIG names them, else
+    To be made before TensorFlow computes anything. Several machines where TF_CONFIG or Slurm's `srun` names them, else
     several GPUs of this one, else one device.
 
     Args:
@@ -35,14 +35,13 @@ class Distribution:
         notes: lines for the user.
 
     Raises:
-        UserError: TF_CONFIG cannot be understood, its machines do not answer, there are fewer GPUs, or the CPU is not
-            made for the precision.
+        UserError: the machines do not answer, there are fewer GPUs, or the CPU is not made for the precision.
     """
 
     def __init__(self, devices=None, precision="float32"):
         backend.compute_in(precision)
-        self._addresses, self._own_number = cluster()
-        self.has_others = len(self._addresses) > 1
+        self._processes, _ = processes()
+        self.has_others = self._processes > 1
         self._gpus = _choose_devices(devices)
         warning = None if self._gpus else backend.unused_gpu_warning()
         self.notes = [] if warning is None else [warning]
@@ -57,7 +56,7 @@ class Distribution:
     def __str__(self):
         if self.replicas == 1:
             return backend.devices()
-        among = f" of {len(self._addresses)} processes" if self.has_others else ""
+        among = f" of {self._processes} processes" if self.has_others else ""
         return f"{self.replicas} {'GPUs' if self._gpus else 'CPU devices'}{among}"
 
     def local_rows(self, order, batch_size):
@@ -81,26 +80,26 @@ class Distribution:
         return batch_size // self.replicas * len(self._own)
 
     def spread(self, *arrays):
-        """Give each of this process's replicas its part of a batch, as `strategy.run` takes it.
+        """Give each of this process's replicas its share of a batch, as `strategy.run` takes it.
 
         Args:
             arrays: with this process's rows of the batch, or None.
 
         Returns:
-            offset: (), int64 a replica: the slot of the whole batch that the replica's part begins with.
-            A part of each array, a replica; None where there is none.
+            offset: (), int64 a replica: the slot of the whole batch that the replica's share begins with.
+            A share of each array, a replica; None where there is none.
         """
         each = len(arrays[0]) // len(self._own)
 
-        def part(array, number):
+        def share(array, number):
             start = (number - self._own[0]) * each
             return tf.convert_to_tensor(array[start : start + each])
 
-        def parts(array):
-            return self._from_function(lambda context: part(array, context.replica_id_in_sync_group))
+        def shares(array):
+            return self._from_function(lambda context: share(array, context.replica_id_in_sync_group))
 
         offset = self._from_function(lambda context: tf.constant(context.replica_id_in_sync_group * each, tf.int64))
-        return offset, *(None if array is None else parts(array) for array in arrays)
+        return offset, *(None if array is None else shares(array) for array in arrays)
 
     def sum_over_processes(self, value):
         """The sum of all processes' numbers, which need not be there yet; to be called by all processes."""
@@ -167,15 +166,14 @@ class Distribution:
 
     def _strategy(self):
         if self.has_others:
-            with StopRequest() as stop, stop.at_once():
-                wait_for_all(self._addresses, self._own_number)
-            # TensorFlow runs no handler of Python's while it connects, and leaves one that ignores SIGTERM.
+            resolver = tf.distribute.cluster_resolver.SlurmClusterResolver() if uses_slurm() else None
+            # TensorFlow runs no handler of Python's while it waits for the others, and leaves one that ignores SIGTERM.
             handlers = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
             try:
-                return tf.distribute.MultiWorkerMirroredStrategy()
+                return tf.distribute.MultiWorkerMirroredStrategy(resolver)
             except (tf.errors.OpError, ValueError, RuntimeError) as error:
                 raise UserError(
-                    f"{CLUSTER}: {first_line(error)}; check its addresses, and that every worker was started"
+                    f"the run's other processes: {first_line(error)}; check the addresses, and that all of them were started"
                 ) from None
             finally:
                 for number, handler in handlers.items():

@@ -1,71 +1,70 @@
 """A run's checkpoints: the last three and the best."""
 
+import dataclasses
 import itertools
 import os
+import time
 
 import numpy as np
 import tensorflow as tf
 
 from safa.runtime.errors import UserError, first_line
 from safa.runtime.files import check_space, write_whole
+from safa.settings import save_interval
 from safa.training.checkpoint_files import INDEX, find_checkpoint, remove_checkpoint, remove_leftovers, run_checkpoints
 from safa.training.run_folder import BEST
-from safa.training.tensorflow_files import literal_prefix, whole_checkpoint
-from safa.training.weights import network_variables
+from safa.training.tensorflow_files import open_checkpoint, write_checkpoint
+from safa.training.variables import NETWORK, Averages, adam_variables, network_variables
 
 CHECKPOINTS_KEPT = 3
+PROGRESS = "progress/"
+
+
+@dataclasses.dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        epochs: that are finished.
+        steps: taken of the epoch after these.
+        loss_sum: of these steps.
+        best_recall: R@1 of the best epoch so far, a fraction; -1 before the first.
+    """
+
+    epochs: int = 0
+    steps: int = 0
+    loss_sum: float = 0.0
+    best_recall: float = -1.0
 
 
 class RunCheckpoints:
     """Saves and restores all that a training run needs to continue as if it had not been stopped.
 
-    That is the weights, Adam's moments and step, and the position in the data; dropout and the order of the pairs
-    follow from these and the seed. Only the chief's process touches files; the others get its values.
+    That is the weights, Adam's moments and step, and the Progress; dropout and the order of the pairs follow from these and the
+    seed. Only the chief's process touches files; the others get its values.
 
     Args:
         folder: the run's, in which no other process may be training.
-        network: keras.Model.
-        optimizer: keras.optimizers.Optimizer, built for the network's weights.
-        distribution: distribution.Distribution.
-        averages: training.weights.Averages, inside which the best weights are saved.
-
-    Attributes:
-        epoch: tf.Variable, int64: finished epochs.
-        steps: tf.Variable, int64: steps taken of the epoch after these.
-        loss_sum: tf.Variable, float64: sum of these steps' losses.
-        best_recall: tf.Variable, float64: R@1 of the best epoch so far, a fraction; -1 before the first.
+        network: spatial_net.Network.
+        optimizer: keras.optimizers.Adam, built for its trainable variables.
+        distribution: runtime.distribution.Distribution.
     """
 
-    def __init__(self, folder, network, optimizer, distribution, averages):
-        self.folder, self.best_folder = folder, os.path.join(folder, BEST)
-        with distribution.strategy.scope():
-            self.epoch, self.steps = (tf.Variable(0, dtype=tf.int64) for _ in range(2))
-            self.loss_sum = tf.Variable(0.0, dtype=tf.float64)
-            self.best_recall = tf.Variable(-1.0, dtype=tf.float64)
-        self._distribution, self.averages = distribution, averages
-        self._weights = weights = network_variables(network)
-        self._slots = {variable.path: variable.value for variable in optimizer.variables}
-        if not distribution.is_chief:
-            return
-        self._all = tf.train.Checkpoint(
-            network=weights,
-            optimizer=self._slots,
-            epoch=self.epoch,
-            steps=self.steps,
-            loss_sum=self.loss_sum,
-            best_recall=self.best_recall,
-        )
-        self._best = tf.train.Checkpoint(network=weights)
-        for checkpoint in self._all, self._best:
-            checkpoint.save_counter.assign(0)  # makes it: the checkpoints of earlier versions have one
-        for each in filter(os.path.isdir, (folder, self.best_folder)):
-            remove_leftovers(each)
+    def __init__(self, folder, network, optimizer, distribution):
+        self._folder, self._best_folder = folder, os.path.join(folder, BEST)
+        self._distribution, self._averages = distribution, Averages(network, optimizer)
+        self._learned = {NETWORK + name: variable for name, variable in network_variables(network).items()}
+        self._variables = self._learned | adam_variables(network, optimizer)
+        if distribution.is_chief:
+            for each in filter(os.path.isdir, (folder, self._best_folder)):
+                remove_leftovers(each)
 
-    def share(self):
-        """Give all processes the chief's weights, optimizer and progress."""
-        self._distribution.share_chiefs_values(
-            [*self._weights.values(), *self._slots.values(), self.epoch, self.steps, self.loss_sum, self.best_recall]
-        )
+    def share(self, progress):
+        """The chief's Progress, in all processes, which get its variables too."""
+        numbers = tf.Variable(dataclasses.astuple(progress), dtype=tf.float64)
+        self._distribution.share_chiefs_values([*self._variables.values(), numbers])
+        epochs, steps, *others = numbers.numpy().tolist()
+        return Progress(int(epochs), int(steps), *others)
 
     def check_space(self):
         """Refuse to begin a run whose checkpoints will not fit on the disk.
@@ -73,41 +72,46 @@ class RunCheckpoints:
         Raises:
             UserError: says how much they need and how much is free.
         """
-        weights = sum(variable.shape.num_elements() for variable in self._weights.values()) * 4
-        # With Adam's two moments; a new one is written before an old one goes.
-        needed = weights * (3 * (CHECKPOINTS_KEPT + 1) + 2)
-        check_space(self.folder, needed, "the run's checkpoints", "free some space, or use another --model_dir")
+        # A new one is written before an old one goes; the best has no moments.
+        values = [variable.shape.num_elements() for variable in self._variables.values()]
+        learned = [variable.shape.num_elements() for variable in self._learned.values()]
+        needed = 4 * ((CHECKPOINTS_KEPT + 1) * sum(values) + 2 * sum(learned))
+        check_space(self._folder, needed, "the run's checkpoints", "free some space, or use another --model_dir")
 
     def restore(self):
         """Restore the newest checkpoint that is whole; one that a dying machine damaged is named and passed over.
 
         Returns:
-            path: of the checkpoint, or None where there is none.
+            progress: Progress, or None where there is no checkpoint.
+            path: of the checkpoint, or None.
             notes: lines on what was passed over or put aside.
 
         Raises:
             UserError: there are checkpoints, and none can be read; a run never begins among them.
         """
         notes = []
-        for number in reversed(run_checkpoints(self.folder)):
-            prefix = _prefix(self.folder, number)
+        for number in reversed(run_checkpoints(self._folder)):
+            prefix = _prefix(self._folder, number)
             try:
                 find_checkpoint(prefix)
-                with literal_prefix(prefix) as literal:
-                    self._all.read(literal).assert_consumed()
+                with open_checkpoint(prefix) as reader:
+                    tensors = {name: reader.get_tensor(name) for name in self._variables}
+                    numbers = {each.name: reader.get_tensor(PROGRESS + each.name) for each in dataclasses.fields(Progress)}
+                for name, tensor in tensors.items():
+                    self._variables[name].assign(tensor)
             except Exception as error:  # TensorFlow's readers raise many kinds for broken bytes
                 notes.append(f"{prefix}: cannot be read ({first_line(error)}); going back to the one before")
             else:
-                return prefix, notes
-        found = sorted(name for name in os.listdir(self.folder) if name.endswith(INDEX) or ".data-" in name)
+                return Progress(**{name: number.item() for name, number in numbers.items()}), prefix, notes
+        found = sorted(name for name in os.listdir(self._folder) if name.endswith(INDEX) or ".data-" in name)
         if found:
             raise UserError(
-                f"{self.folder}: holds {found[-1]}, but no checkpoint that the run can go on from; restore "
-                "the files from a copy, move them to another folder, or use another --model_dir"
+                f"{self._folder}: holds {found[-1]}, but no checkpoint that the run can go on from (made by a version before "
+                "1.0, or damaged); restore the files from a copy, move them to another folder, or use another --model_dir"
             )
-        return None, notes + self._put_best_aside()
+        return None, None, notes + self._put_best_aside()
 
-    def save(self, best=False):
+    def save(self, progress, best=False):
         """Save the run; `best` says whether these weights are the best so far.
 
         Raises:
@@ -115,23 +119,25 @@ class RunCheckpoints:
         """
         if not self._distribution.is_chief:
             return
-        if not all(np.isfinite(variable.numpy()).all() for variable in self._weights.values()):
+        tensors = {name: variable.numpy() for name, variable in self._variables.items()}
+        if not all(np.isfinite(tensors[name]).all() for name in self._learned):
             raise UserError(
-                f"{self.folder}: the weights are no longer finite and are not saved; those of "
+                f"{self._folder}: the weights are no longer finite and are not saved; those of "
                 "the checkpoints before are. Use a lower --learning_rate with another --model_dir"
             )
         if best:
-            os.makedirs(self.best_folder, exist_ok=True)
-            with self.averages:
-                self._write(self._best, self.best_folder, 1)
-        self._write(self._all, self.folder, CHECKPOINTS_KEPT)
+            os.makedirs(self._best_folder, exist_ok=True)
+            with self._averages:
+                learned = {name: variable.numpy() for name, variable in self._learned.items()}
+            self._write(learned, self._best_folder, 1)
+        numbers = {PROGRESS + name: np.array(value) for name, value in dataclasses.asdict(progress).items()}
+        self._write(tensors | numbers, self._folder, CHECKPOINTS_KEPT)
 
-    def _write(self, checkpoint, folder, kept):
+    def _write(self, tensors, folder, kept):
         numbers = run_checkpoints(folder)
         # A number of its own: a checkpoint that is written over could be lost.
         numbers.append(1 + max(numbers, default=0))
-        with whole_checkpoint(_prefix(folder, numbers[-1])) as prefix:
-            checkpoint.write(prefix)
+        write_checkpoint(_prefix(folder, numbers[-1]), tensors)
         for number in numbers[:-kept]:
             remove_checkpoint(_prefix(folder, number))
         # For tf.train.latest_checkpoint and the like; this project reads the folder itself.
@@ -144,15 +150,33 @@ class RunCheckpoints:
 
     def _put_best_aside(self):
         """Keep the best weights of a run whose other checkpoints are gone: they are not this run's."""
-        if not os.path.isdir(self.best_folder) or not os.listdir(self.best_folder):
+        if not os.path.isdir(self._best_folder) or not os.listdir(self._best_folder):
             return []
         kept = next(
             path
-            for path in (f"{self.best_folder}.previous-{number}" for number in itertools.count(1))
+            for path in (f"{self._best_folder}.previous-{number}" for number in itertools.count(1))
             if not os.path.exists(path)
         )
-        os.rename(self.best_folder, kept)
-        return [f"{self.best_folder}: held the best weights of a run that has no other checkpoints; kept as {kept}"]
+        os.rename(self._best_folder, kept)
+        return [f"{self._best_folder}: held the best weights of a run that has no other checkpoints; kept as {kept}"]
+
+
+class SaveClock:
+    """When to save within an epoch; `every` as of --save_every."""
+
+    def __init__(self, every):
+        self._unit, self._every = save_interval(every)
+        self.saved()
+
+    def is_due(self, number):
+        """Whether to save after the epoch's step `number`."""
+        if self._unit == "minutes":
+            return time.monotonic() - self._since >= 60 * self._every
+        return number % self._every == 0
+
+    def saved(self):
+        """Count from now on."""
+        self._since = time.monotonic()
 
 
 def _name(number):

@@ -8,8 +8,8 @@ from safa.runtime.errors import UserError, first_line
 from safa.training import published_checkpoint
 from safa.training.checkpoint_files import KERAS, TENSORFLOW, use_checkpoint
 from safa.training.tensorflow_files import open_checkpoint
-from safa.training.weights import left_aside_note, load_weights, network_weights, slot_path
-from spatial_net import branches
+from safa.training.variables import ADAM, STEP, adam_variables
+from safa.training.weights import load_weights, skipped_note
 from VGG import VGG16
 
 KERAS_FILE = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
@@ -20,14 +20,14 @@ def initialise(network, init, description):
     """Give both branches their starting weights.
 
     Args:
-        network: keras.Model of `spatial_net.network`, which has random weights.
+        network: spatial_net.Network, which has random weights.
         init: "random" makes both backbones alike, as ImageNet's weights do; "imagenet" takes `keras.applications`' VGG16,
             downloaded once by Keras; else a path: that file, or a checkpoint, all of which is
             taken. VGG16's weights expect BGR images less the mean, as `VGG.VGG16` makes them.
         description: of the network, for messages.
 
     Returns:
-        A line on what was left aside, or None.
+        A line on what was skipped, or None.
 
     Raises:
         UserError: the weights cannot be had or do not fit.
@@ -37,7 +37,7 @@ def initialise(network, init, description):
         if kind == KERAS and not _is_network_weights(path):
             _assign_vgg16(network, init, _keras_vgg16(init))
         else:
-            return left_aside_note(path, load_weights(network, path, kind, description))
+            return skipped_note(path, load_weights(network, path, kind, description))
         return None
 
     if init == "imagenet":
@@ -64,24 +64,24 @@ def continue_published(network, optimizer, path, description):
         if kind == TENSORFLOW:
             with open_checkpoint(path) as reader:
                 if published_checkpoint.MARK in reader.get_variable_to_shape_map():
-                    return published_checkpoint.optimizer_state(path, reader, network_weights(network))
+                    return published_checkpoint.optimizer_state(path, reader, network)
         raise UserError(f"{path}: not a checkpoint of the authors' code; use it with --init instead")
 
     step, moments = use_checkpoint(path, take_over)
-    slots = {variable.path: variable for variable in optimizer.variables}
-    optimizer.iterations.assign(step)
+    kept = adam_variables(network, optimizer)
+    kept[STEP].assign(step)
     for (name, moment), value in moments.items():
-        slots[slot_path(name, moment)].assign(value)
+        kept[f"{ADAM}{name}/{moment}"].assign(value)
     return step
 
 
 def _make_backbones_alike(network):
     """Give the ground branch's backbone the weights of the satellite branch's.
 
-    Else both views of a place begin with descriptors that have nothing in common, and some seeds need half an epoch of a toy
+    Else both images of a place begin with descriptors that have nothing in common, and some seeds need half an epoch of a toy
     town until the branches agree on anything.
     """
-    sat, grd = (next(layer for layer in branch.layers if layer.trainable_variables) for branch in branches(network))
+    sat, grd = network.sat.backbone, network.grd.backbone
     for own, other in zip(grd.trainable_variables, sat.trainable_variables, strict=True):
         own.assign(other)
 
@@ -107,8 +107,8 @@ def _keras_vgg16(init):
 
 
 def _assign_vgg16(network, init, weights):
-    backbones = [layer for layer in network.layers if isinstance(layer, VGG16)]
-    if not backbones:
+    backbones = network.sat.backbone, network.grd.backbone
+    if not all(isinstance(backbone, VGG16) for backbone in backbones):
         raise UserError(f"--init {init}: VGG16's weights, for a network with another backbone; use random or a checkpoint")
     for name, layer in itertools.chain.from_iterable(backbone.convolutions.items() for backbone in backbones):
         if name not in weights or len(weights[name]) != 2:

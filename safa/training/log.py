@@ -1,7 +1,9 @@
 """What a run reports: lines, the CSV file of its epochs, and TensorBoard's scalars."""
 
+import collections
 import os
 import sys
+import time
 
 import tensorflow as tf
 
@@ -45,14 +47,16 @@ class TrainingLog:
             write_lines(self.csv_path, own)
         return kept
 
-    def steps(self, epoch, number, steps, rates, step):
+    def steps(self, epoch, number, steps, rates, learning_rate, step):
         """Report the steps since the last such report.
 
         Args:
             epoch, number, steps: epoch, the last of the steps in it, and how many it has.
-            rates: {"loss", "pairs/s", "input wait": share of the time, "learning rate"}, means over these steps.
+            rates: of `Meter.rates`.
+            learning_rate: of the next step.
             step: of Adam.
         """
+        rates = rates | {"learning rate": learning_rate}
         print(
             f"epoch {epoch}, step {number} of {steps}: loss {rates['loss']:.4f}, {rates['pairs/s']:.1f} pairs/s, "
             f"{100 * rates['input wait']:.0f} % waiting for input, learning rate {rates['learning rate']:.3g}",
@@ -90,3 +94,67 @@ class TrainingLog:
 
 def _complain(error):
     print(f"TensorBoard's files cannot be written ({first_line(error)})", file=sys.stderr)
+
+
+class Meter:
+    """Losses of an epoch's steps, each read while a later step computes, and the pace since the last report.
+
+    Args:
+        batch_size: pairs of a step.
+        progress: checkpoints.Progress of the run, whose `steps` and `loss_sum` follow what was read.
+        bar: tqdm bar of the epoch's pairs.
+    """
+
+    def __init__(self, batch_size, progress, bar):
+        self._batch_size, self._progress, self._bar = batch_size, progress, bar
+        self._begin, self._steps = time.perf_counter(), 0
+        self._unread = collections.deque()
+        self._report_begins()
+
+    def _report_begins(self):
+        self._losses, self._waited, self._began = [], 0.0, time.perf_counter()
+
+    def timed(self, batches):
+        """Yield the batches, and count the time that they are waited for."""
+        with self._bar:
+            while True:
+                began = time.perf_counter()
+                batch = next(batches, None)
+                self._waited += time.perf_counter() - began
+                if batch is None:
+                    self._trained = time.perf_counter()
+                    return
+                yield batch
+
+    def read(self, number, loss, wait):
+        """Yield the number and the loss of each step that is read now.
+
+        Args:
+            number, loss: of the step that has just begun; the loss need not be there yet.
+            wait: whether to wait for it; else only earlier steps are read, and the device is never idle.
+        """
+        self._unread.append((number, loss))
+        while len(self._unread) > (0 if wait else 1):
+            number, loss = self._unread.popleft()
+            loss = float(loss)
+            self._losses.append(loss)
+            self._steps += 1
+            self._progress.steps, self._progress.loss_sum = number, self._progress.loss_sum + loss
+            self._bar.set_postfix(loss=f"{self._progress.loss_sum / number:.4f}", refresh=False)
+            self._bar.update(self._batch_size)
+            yield number, loss
+
+    def rates(self):
+        """{"loss", "pairs/s", "input wait": share of the time} since the last report."""
+        seconds, steps = time.perf_counter() - self._began, len(self._losses)
+        rates = {
+            "loss": sum(self._losses) / steps,
+            "pairs/s": steps * self._batch_size / seconds,
+            "input wait": self._waited / seconds,
+        }
+        self._report_begins()
+        return rates
+
+    def epoch_rates(self):
+        """Seconds since the epoch began here, and pairs/s of its steps."""
+        return time.perf_counter() - self._begin, self._steps * self._batch_size / (self._trained - self._begin)

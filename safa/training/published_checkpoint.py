@@ -1,12 +1,13 @@
 """The authors' TensorFlow 1 checkpoints: names, shapes, Adam's slots, both ways (method: published code)."""
 
+import itertools
 import re
 
 import numpy as np
-import tensorflow as tf
 
 from safa.runtime.errors import UserError
-from safa.training.tensorflow_files import whole_checkpoint
+from safa.training.tensorflow_files import write_checkpoint
+from safa.training.variables import network_weights
 
 MARK = "VGG_grd/conv1_1/weights"  # a variable that every published checkpoint has
 STEP = "Variable"  # the published code never named its step counter
@@ -15,13 +16,21 @@ SCOPES = "train/", ""  # of BETAS: the authors' training scripts make Adam insid
 SLOTS = {"Adam": "momentum", "Adam_1": "velocity"}  # published suffix: Keras's name
 # Last part of a name that an optimizer gives; TensorFlow numbers further ones.
 SLOT, COUNTER = re.compile(r"Adam(_\d+)?"), re.compile(r"(beta[12]_power|Variable|global_step)(_\d+)?")
-NAMES = {"kernel": "weights", "bias": "biases"}
+SPATIAL = "weights1", "biases1", "weights2", "biases2"  # of a spatial-aware embedding, in the order in which it makes them
 
 
-def published_name(path):
-    """The published name of one of our weights: "VGG_sat/conv1_1/kernel" -> "VGG_sat/conv1_1/weights"."""
-    layer, _, name = path.rpartition("/")
-    return f"{layer}/{NAMES.get(name, name)}"
+def published_names(network):
+    """The published names of our weights: {"sat/backbone/00_kernel": "VGG_sat/conv1_1/weights", ...}.
+
+    Weights of parts that the authors' code does not have are left out.
+    """
+    published = []
+    for name, branch in (("sat", network.sat), ("grd", network.grd)):
+        convolutions = getattr(branch.backbone, "convolutions", {})
+        published.append([f"VGG_{name}/{each}/{kind}" for each in convolutions for kind in ("weights", "biases")])
+        published.append([f"spatial_{name}/{each}" for each in SPATIAL] if branch.aggregation.trainable_variables else [])
+    ours = network_weights(network)
+    return dict(zip(ours, itertools.chain(*published), strict=False)) if len(ours) == sum(map(len, published)) else {}
 
 
 def is_bookkeeping(name, shape):
@@ -35,17 +44,17 @@ def has_slots(shapes):
     return any(SLOT.fullmatch(name.rpartition("/")[2]) for name in shapes)
 
 
-def optimizer_state(path, reader, variables):
+def optimizer_state(path, reader, network):
     """Adam's moments and step from a published training checkpoint, in whatever scope they are.
 
     Args:
         path: of the checkpoint, for messages.
         reader: tf.train.CheckpointReader.
-        variables: {our path: tf.Variable} of the network's weights.
+        network: spatial_net.Network.
 
     Returns:
         step: number of steps taken.
-        moments: {(our path, "momentum" or "velocity"): array}.
+        moments: {(our name of a weight, "momentum" or "velocity"): array}.
 
     Raises:
         UserError: some are missing, misshapen or twice there with different values, or step and beta2_power contradict
@@ -68,9 +77,10 @@ def optimizer_state(path, reader, variables):
         return tensors[0]
 
     step, powers = tensor(STEP, []), {name: tensor(name, []) for name in BETAS}
+    published = published_names(network)
     moments = {
-        (ours, moment): tensor(f"{published_name(ours)}/{slot}", list(variable.shape))
-        for ours, variable in variables.items()
+        (ours, moment): tensor(f"{published[ours]}/{slot}", list(variable.shape))
+        for ours, variable in network_weights(network).items()
         for slot, moment in SLOTS.items()
     }
     if lacking:
@@ -87,29 +97,26 @@ def optimizer_state(path, reader, variables):
     return int(step), moments
 
 
-def write(prefix, weights, step=0, moments=None):
+def write(prefix, network, step=0, moments=None):
     """Write a checkpoint that the published code restores with its own `Saver`: all variables that it looks for.
 
     Args:
         prefix: of the files `prefix`.index and `prefix`.data-00000-of-00001.
-        weights: {our path: float32 array}.
+        network: spatial_net.Network of parts that the authors' code has.
         step: number of Adam steps taken.
         moments: as of `optimizer_state`; None: Adam has not begun, all zero.
 
     Raises:
-        UserError: the files cannot be written.
+        UserError: the network has other parts, or the files cannot be written.
     """
     tensors = {STEP: np.int32(step)}
     tensors |= {scope + name: np.float32(beta ** (step + 1)) for name, beta in BETAS.items() for scope in SCOPES}
-    for path, value in weights.items():
-        tensors[published_name(path)] = value
-        for suffix, ours in SLOTS.items():
-            tensors[f"{published_name(path)}/{suffix}"] = np.zeros_like(value) if moments is None else moments[path, ours]
-    names = sorted(tensors)
-    with whole_checkpoint(prefix) as literal:
-        tf.raw_ops.SaveV2(
-            prefix=literal,
-            tensor_names=names,
-            shape_and_slices=[""] * len(names),
-            tensors=[tf.constant(tensors[name]) for name in names],
-        )
+    published = published_names(network)
+    if not published:
+        raise UserError(f"{prefix}: the authors' code has only VGG16 with SAFA_M or VGG_gp; write Keras weights instead")
+    for ours, variable in network_weights(network).items():
+        value = variable.numpy()
+        tensors[published[ours]] = value
+        for slot, moment in SLOTS.items():
+            tensors[f"{published[ours]}/{slot}"] = np.zeros_like(value) if moments is None else moments[ours, moment]
+    write_checkpoint(prefix, tensors)

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import os
 
+from safa.datasets.registry import DATASETS
 from safa.runtime.errors import UserError
 from safa.runtime.files import read_json
 from safa.settings import NetworkConfig, TrainingConfig
@@ -139,37 +140,24 @@ def agree_on_data(folder, data):
             )
 
 
-def asked_network(args):
-    """The network that flags of `settings.add_network` ask for; what they leave to the checkpoint is the paper's."""
-    names = [field.name for field in dataclasses.fields(NetworkConfig)]
-    return NetworkConfig(**{name: getattr(args, name) for name in names if getattr(args, name) is not None})
-
-
-def checkpoint_network(args, path):
-    """The network of a checkpoint: as noted beside it, or, without a note, as the flags or the paper say.
-
-    Args:
-        args: parsed flags of `settings.add_network`.
-        path: of the checkpoint's files.
-
-    Raises:
-        UserError: a flag contradicts the note.
-    """
-    note = checkpoint_manifest(path)
-    asked = asked_network(args)
-    if note is None:
-        return asked
-    for name, value in dataclasses.asdict(asked).items():
-        noted = getattr(note.network, name)
-        if noted != value and getattr(args, name) is not None:
-            raise UserError(f"{path}: a checkpoint of {note.network}; use --{name} {noted} instead of {value}")
-    return note.network
+def given_settings(args):
+    """The network's settings that flags of `settings.add_network` name; those left to the checkpoint are missing: dict."""
+    given = {field.name: getattr(args, field.name) for field in dataclasses.fields(NetworkConfig)}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def checkpoint_manifest(path):
     """The RunManifest beside a checkpoint's files or above them, or None."""
     folder = os.path.dirname(os.path.abspath(path))
     return read_manifest(folder) or read_manifest(os.path.dirname(folder))
+
+
+def trained_on_dataset(manifest, source):
+    """Name of the dataset that weights are of: as their manifest says, else as the folders above them are called; or None."""
+    if manifest is not None:
+        return manifest.dataset
+    names = {kind.name for kind in DATASETS.values()}
+    return next((part for part in reversed(os.path.abspath(source).split(os.sep)) if part in names), None)
 
 
 def _has_checkpoints(folder):

@@ -5,11 +5,10 @@ import functools
 import keras
 import tensorflow as tf
 
+from safa.parts import LOSSES
 from safa.runtime.distribution import gather_rows
-from safa.settings import LOSSES, part
-from safa.training.gradient_cache import gradients_in_parts
+from safa.training.gradient_cache import cached_gradients
 from triplet_loss import far_apart
-from VGG import POSITION
 
 ADAM_EPSILON = 1e-8  # TensorFlow 1's default; Keras's is 1e-7
 
@@ -22,8 +21,7 @@ def adam(learning_rate, ema=0.0):
         ema: decay of the moving average of the weights that it keeps; 0: none.
     """
     average = {"use_ema": True, "ema_momentum": ema} if ema else {}
-    # The name is part of the keys in checkpoints; a second optimizer of a process would get another.
-    return keras.optimizers.Adam(learning_rate, beta_1=0.9, beta_2=0.999, epsilon=ADAM_EPSILON, name="adam", **average)
+    return keras.optimizers.Adam(learning_rate, beta_1=0.9, beta_2=0.999, epsilon=ADAM_EPSILON, **average)
 
 
 def learning_rate_schedule(learning_rate, schedule, warmup_steps, steps):
@@ -58,17 +56,17 @@ def batch_loss(config, negative_metres=None):
         negative_metres: pairs closer than this are not negatives of each other; None: all other pairs are.
 
     Returns:
-        Function of both views' (B, D) float32 descriptors, (B, 2) float64 positions or None, and (B,) int64 rows of the
-        references or None, that returns () float32. Queries that share a reference are not negatives of each other.
+        Function of both branches' (B, D) float32 descriptors, (B, 2) float64 easting and northing or None, and (B,) int64
+        rows of the references or None, that returns () float32. Queries that share a reference are not negatives of each other.
     """
-    loss = part(LOSSES, config.loss)
+    loss = LOSSES[config.loss]
     if config.batch_hard_count:
         loss = functools.partial(loss, batch_hard_count=config.batch_hard_count)
 
-    def of_batch(sat, grd, utm, tiles):
+    def of_batch(sat, grd, utm, references):
         negatives = None if negative_metres is None else far_apart(utm, negative_metres)
-        if tiles is not None:
-            others = tf.cast(tiles[:, None] != tiles[None, :], tf.float32)
+        if references is not None:
+            others = tf.cast(references[:, None] != references[None, :], tf.float32)
             negatives = others if negatives is None else tf.cast(negatives, tf.float32) * others
         return loss(sat, grd, negatives)
 
@@ -81,7 +79,7 @@ def training_step(network, optimizer, loss, strategy=None, micro_batch=None, cli
     The loss is that of the whole batch: every replica gathers the descriptors of all.
 
     Args:
-        network: keras.Model of `spatial_net.network`.
+        network: spatial_net.Network.
         optimizer: keras.optimizers.Optimizer, built for the network's weights, in the strategy's scope as these.
         loss: function of `batch_loss`.
         strategy: tf.distribute.Strategy (default: one device).
@@ -96,37 +94,35 @@ def training_step(network, optimizer, loss, strategy=None, micro_batch=None, cli
     """
     strategy = strategy or tf.distribute.get_strategy()
     weights = [variable.value for variable in network.trainable_variables]
-    positions = [variable for variable in network.non_trainable_variables if variable.name == POSITION]
-    states = [variable for variable in network.non_trainable_variables if variable.name != POSITION]
+    states = network.non_trainable_variables
 
-    def describe(batch, state):
-        position = tf.stack([tf.cast(optimizer.iterations.value, tf.int64), batch.offset])
-        given = [*((variable, position) for variable in positions), *zip(states, state, strict=True)]
-        with keras.StatelessScope(given) as scope:
-            descriptors = network([batch.sat, batch.grd], training=True)
+    def compute(batch, state):
+        """Both branches' descriptors and the state after the batch, which is assigned once, after all micro batches."""
+        cursor = tf.stack([tf.cast(optimizer.iterations.value, tf.int64), batch.offset])
+        with keras.StatelessScope(zip(states, state, strict=True)) as scope:
+            descriptors = network((batch.sat, batch.grd), cursor, training=True)
         return descriptors, [tf.convert_to_tensor(scope.get_current_value(variable)) for variable in states]
 
-    def own_loss(utm, tiles, sat, grd):
-        gathered = [None if rows is None else gather_rows(rows) for rows in (sat, grd, utm, tiles)]
-        return loss(*gathered) / strategy.num_replicas_in_sync  # gather_rows sums the replicas' gradients
-
     def replica_step(batch):
-        of_descriptors = functools.partial(own_loss, batch.utm, batch.tiles)
+        def share_of_loss(sat, grd):
+            gathered = [None if rows is None else gather_rows(rows) for rows in (sat, grd, batch.utm, batch.references)]
+            return loss(*gathered) / strategy.num_replicas_in_sync  # gather_rows sums the replicas' gradients
+
         state = [tf.convert_to_tensor(variable.value) for variable in states]
         if micro_batch is not None and micro_batch < batch.sat.shape[0]:
-            own, gradients, state = gradients_in_parts(describe, of_descriptors, weights, batch, state, micro_batch)
+            share, gradients, state = cached_gradients(compute, share_of_loss, weights, batch, state, micro_batch)
         else:
             with tf.GradientTape() as tape:
-                descriptors, state = describe(batch, state)
-                own = of_descriptors(*descriptors)
-            gradients = tape.gradient(own, weights)
+                descriptors, state = compute(batch, state)
+                share = share_of_loss(*descriptors)
+            gradients = tape.gradient(share, weights)
         context = tf.distribute.get_replica_context()
         if clip_norm is not None:  # the norm of the whole batch's gradient
             norm = tf.linalg.global_norm(context.all_reduce(tf.distribute.ReduceOp.SUM, gradients))
             gradients = [gradient * tf.minimum(1.0, clip_norm / norm) for gradient in gradients]
         optimizer.apply(gradients, network.trainable_variables)
         means = [context.all_reduce(tf.distribute.ReduceOp.MEAN, each) if each.dtype.is_floating else each for each in state]
-        return own * strategy.num_replicas_in_sync, means
+        return share * strategy.num_replicas_in_sync, means
 
     @tf.function(autograph=False)  # no Python to rewrite; half a second sooner
     def step(batch):

@@ -41,9 +41,8 @@ def open_checkpoint(prefix):
         yield tf.compat.v1.train.NewCheckpointReader(literal)
 
 
-@contextlib.contextmanager
-def whole_checkpoint(prefix):
-    """A context with a prefix to write a checkpoint's files under, which then get the name `prefix`, the index last.
+def write_checkpoint(prefix, tensors):
+    """Write {name: array} as a checkpoint's files, `prefix`.index and `prefix`.data-00000-of-00001, the index last.
 
     Raises:
         UserError: they cannot be written. Nothing is left then, and a checkpoint of this name stays as it was.
@@ -53,9 +52,9 @@ def whole_checkpoint(prefix):
         os.makedirs(partial, exist_ok=True)
         if NOT_LITERAL.search(partial):
             with _links({NAME: os.path.abspath(partial)}) as links:
-                yield os.path.join(links, NAME, NAME)
+                _save(os.path.join(links, NAME, NAME), tensors)
         else:
-            yield os.path.join(partial, NAME)
+            _save(os.path.join(partial, NAME), tensors)
         for ending in (DATA, INDEX):
             with open(os.path.join(partial, NAME + ending), "r+b") as file:
                 os.fsync(file.fileno())  # not even a power cut leaves an index of missing data
@@ -68,6 +67,12 @@ def whole_checkpoint(prefix):
         ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _save(literal, tensors):
+    values = [tf.constant(value) for value in tensors.values()]
+    names = list(tensors)
+    tf.raw_ops.SaveV2(prefix=literal, tensor_names=names, shape_and_slices=[""] * len(names), tensors=values)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,118 @@
+"""The images of a split's pairs as the network reads them: resized, kept in memory, changed for an epoch or a test."""
+
+import dataclasses
+
+import numpy as np
+
+from safa.datasets.dataset import Pairs
+from safa.datasets.image_files import read_input
+from safa.datasets.pair_augmentation import AugmentedPairs
+from safa.datasets.panorama_views import TurnedPanoramas
+
+
+class ImageCache:
+    """Decoded images in memory: each is kept when it was read once, so later epochs decode none.
+
+    Args:
+        count: N, number of images.
+        shape: (height, width) of each.
+    """
+
+    def __init__(self, count, shape):
+        self._images, self._known = np.empty((count, *shape, 3), np.uint8), np.zeros(count, bool)
+
+    def get(self, row, read):
+        """The image of a row; `read` is called for one that is not known yet."""
+        if not self._known[row]:
+            self._images[row] = read()
+            self._known[row] = True
+        return self._images[row]
+
+
+@dataclasses.dataclass(frozen=True)
+class BranchImages:
+    """The images of one branch: `input_data.Images`.
+
+    Attributes:
+        paths: N files.
+        shape: (height, width) of the network's input; images of another size are resized by area.
+        cache: ImageCache of these files, or None.
+        augmented: function of a row and its image that changes it, or None.
+        turned: TurnedPanoramas of N rows, which come last, or None.
+    """
+
+    paths: list[str]
+    shape: tuple[int, int]
+    cache: ImageCache | None = None
+    augmented: object = None
+    turned: TurnedPanoramas | None = None
+
+    @property
+    def dtype(self):
+        """Of the images: uint8, or float32 where a part of them is not seen."""
+        return np.uint8 if self.turned is None else self.turned.dtype
+
+    def read(self, row):
+        """The image of a row: (*shape, 3) `dtype`, BGR. Raises UserError where it cannot be read."""
+
+        def decode():
+            return read_input(self.paths[row], self.shape)
+
+        image = decode() if self.cache is None else self.cache.get(row, decode)
+        if self.augmented is not None:
+            image = self.augmented(row, image)
+        return image if self.turned is None else self.turned(row, image)
+
+
+@dataclasses.dataclass(frozen=True)
+class PairImages:
+    """The images of a split's pairs: `input_data.Pairs`.
+
+    Attributes:
+        pairs: Pairs.
+        sat, grd: BranchImages of the references, and of the queries, T times each where they are tried at T turns.
+    """
+
+    pairs: Pairs
+    sat: BranchImages
+    grd: BranchImages
+
+    @classmethod
+    def of(cls, pairs, shapes, panoramas=None, cached=False):
+        """The images of Pairs.
+
+        Args:
+            pairs: Pairs.
+            shapes: (height, width) of the network's inputs, satellite and ground.
+            panoramas: TurnedPanoramas of the queries, T times each; None: as they are.
+            cached: keep decoded images in memory.
+        """
+        turns = 1 if panoramas is None else len(panoramas) // len(pairs)
+        sat, grd = (
+            BranchImages(paths, shape, ImageCache(len(paths), shape) if cached else None)
+            for paths, shape in zip((pairs.sat_paths, pairs.grd_paths * turns), shapes, strict=True)
+        )
+        return cls(pairs, sat, dataclasses.replace(grd, turned=panoramas))
+
+    def changed(self, augmented: AugmentedPairs | None, panoramas: TurnedPanoramas | None):
+        """The same images, changed for an epoch of training: turned and mirrored pairs, then turned and cut panoramas."""
+        of_sat, of_grd = (None, None) if augmented is None else (augmented.sat, augmented.grd)
+        sat = dataclasses.replace(self.sat, augmented=of_sat)
+        return PairImages(self.pairs, sat, dataclasses.replace(self.grd, augmented=of_grd, turned=panoramas))
+
+    @property
+    def cached_bytes(self):
+        """What a cache of all images takes."""
+        return sum(3 * len(images.paths) * images.shape[0] * images.shape[1] for images in (self.sat, self.grd))
+
+    @property
+    def truth(self):
+        return self.pairs.truth
+
+    @property
+    def utm(self):
+        return self.pairs.utm
+
+    @property
+    def one_to_one(self):
+        return self.pairs.one_to_one

@@ -1,0 +1,90 @@
+"""A trained network from wherever its weights are."""
+
+import dataclasses
+import typing
+
+from safa.runtime.errors import UserError
+from safa.settings import NetworkConfig
+from safa.training.checkpoint_files import use_checkpoint
+from safa.training.run_folder import RunManifest, checkpoint_manifest
+
+if typing.TYPE_CHECKING:
+    from safa.runtime.distribution import Distribution
+    from spatial_net import Network
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedNetwork:
+    """A network with its weights.
+
+    Attributes:
+        model: spatial_net.Network. Its branches `sat` and `grd` turn (B, H, W, 3) images, BGR, 0..255, into (B, D) float32
+            descriptors of length 1.
+        config: its NetworkConfig.
+        manifest: RunManifest of the training run, or None where the weights are the authors' or Keras's.
+        path: of the weights.
+        digest: of the weights, 16 hexadecimal digits.
+        note: a line on what the file holds besides, or None.
+    """
+
+    model: "Network"
+    config: NetworkConfig
+    manifest: RunManifest | None
+    path: str
+    digest: str
+    note: str | None
+
+
+def load_network(
+    source: str,
+    network: NetworkConfig | dict | None = None,
+    precision: str = "float32",
+    distribution: "Distribution | None" = None,
+) -> LoadedNetwork:
+    """Load a trained network, ours, the authors' or Keras's.
+
+    Args:
+        source: checkpoint, its folder, or a file of Keras weights.
+        network: settings.NetworkConfig, or a dict of some of its settings; the others are the checkpoint's, or else the
+            paper's.
+        precision: "float32", "tf32" or "bfloat16".
+        distribution: where it computes (default: TensorFlow's own device).
+
+    Raises:
+        UserError: there are no weights there, they are damaged or another network's, or `network` contradicts their manifest.
+    """
+    from safa.runtime.backend import importing_tensorflow
+
+    with importing_tensorflow():
+        from safa.parts import build_network
+        from safa.runtime.backend import compute_in
+        from safa.training.variables import network_variables, weights_digest
+        from safa.training.weights import load_weights, skipped_note
+
+    config, manifest = found_network(source, network)
+    if distribution is None:
+        compute_in(precision)
+        model = build_network(config, precision=precision)
+    else:
+        with distribution.strategy.scope():
+            model = build_network(config, precision=precision)
+    path, skipped = use_checkpoint(source, lambda path, kind: (path, load_weights(model, path, kind, config)))
+    if distribution is not None:
+        distribution.share_chiefs_values(list(network_variables(model).values()))
+    return LoadedNetwork(model, config, manifest, path, weights_digest(model), skipped_note(path, skipped))
+
+
+def found_network(source, network=None):
+    """The NetworkConfig of weights, and their RunManifest or None; arguments and errors as of `load_network`."""
+
+    def found(path, _):
+        manifest = checkpoint_manifest(path)
+        given = dataclasses.asdict(network) if isinstance(network, NetworkConfig) else network or {}
+        if manifest is None:
+            return NetworkConfig(**given), None
+        for name, value in given.items():
+            if (trained := getattr(manifest.network, name)) != value:
+                raise UserError(f"{path}: a checkpoint of {manifest.network}; use --{name} {trained} instead of {value}")
+        return manifest.network, manifest
+
+    return use_checkpoint(source, found)

@@ -1,0 +1,113 @@
+"""The parts of a network and its loss, by name. A new one is a function here and a line in its dict (README, "Change it").
+
+Each function imports what it needs when it is called: flags are checked before TensorFlow is imported.
+"""
+
+import typing
+
+if typing.TYPE_CHECKING:
+    import keras
+
+    from spatial_net import Network
+
+# Keras's dtype policies of the convolutions.
+PRECISIONS = {"float32": "float32", "tf32": "float32", "bfloat16": "mixed_bfloat16"}
+
+
+class Backbone(typing.Protocol):
+    """Makes the backbone of a branch: a Keras layer from (B, H, W, 3) images, BGR, 0..255 float32, to (B, h, w, C) maps.
+
+    Args:
+        branch: "sat" or "grd".
+        width_multiplier: factor on the number of channels.
+        keep_prob: share of activations that dropout keeps in training.
+        seed: of the initial weights and of dropout; None draws one.
+        dtype: Keras's dtype policy of the convolutions.
+    """
+
+    def __call__(
+        self, branch: str, width_multiplier: float, keep_prob: float, seed: int | None, dtype: str
+    ) -> "keras.layers.Layer": ...
+
+
+class Aggregation(typing.Protocol):
+    """Makes the aggregation of a branch: a Keras layer from (B, h, w, C) maps to (B, D) features.
+
+    Args:
+        branch: "sat" or "grd".
+        number: the one after the underscore of a name that ends in _M, 8 of SAFA_8; else None.
+        seed: of the initial weights; None draws one.
+        dtype: Keras's dtype policy of what may be less precise than float32.
+    """
+
+    def __call__(self, branch: str, number: int | None, seed: int | None, dtype: str) -> "keras.layers.Layer": ...
+
+
+class Loss(typing.Protocol):
+    """The loss of a batch.
+
+    Args:
+        sat, grd: (B, D) float32 descriptors of length 1; slot i of both is one place.
+        negatives: (B, B) float32, 1 where satellite i is a negative of ground j; None: all but the diagonal.
+
+    Returns:
+        () float32.
+    """
+
+    def __call__(self, sat: typing.Any, grd: typing.Any, negatives: typing.Any = None) -> typing.Any: ...
+
+
+def vgg16(branch, width_multiplier, keep_prob, seed, dtype):
+    """The paper's backbone."""
+    from VGG import VGG16
+
+    return VGG16(width_multiplier, keep_prob, seed, name=f"VGG_{branch}", dtype=dtype)
+
+
+def safa(branch, number, seed, dtype):
+    """The paper's aggregation, with `number` spatial-aware embeddings."""
+    from spatial_net import spatial_aware
+
+    return spatial_aware(number, seed, dtype)
+
+
+def vgg_gp(branch, number, seed, dtype):
+    """The paper's baseline, global max-pooling."""
+    from spatial_net import global_max
+
+    return global_max(dtype)
+
+
+def soft_margin_triplet(sat, grd, negatives=None, **options):
+    """The paper's loss."""
+    from triplet_loss import triplet_loss
+
+    return triplet_loss(sat, grd, negatives, **options)
+
+
+BACKBONES: dict[str, Backbone] = {"VGG16": vgg16}
+AGGREGATIONS: dict[str, Aggregation] = {"SAFA_M": safa, "VGG_gp": vgg_gp}  # M: a number, of embeddings
+LOSSES: dict[str, Loss] = {"soft_margin_triplet": soft_margin_triplet}
+
+
+def build_network(config, keep_prob=0.8, seed=None, precision="float32") -> "Network":
+    """The network that settings name.
+
+    Args:
+        config: settings.NetworkConfig.
+        keep_prob: share of activations that dropout keeps.
+        seed: of the random weights and of dropout; None draws one.
+        precision: "bfloat16" for the convolutions in bfloat16, else "float32" or "tf32" (which `backend.compute_in` sets);
+            weights, sums over positions and descriptors are float32 either way.
+    """
+    from spatial_net import network
+
+    aggregation, number = config.aggregation
+    dtype = PRECISIONS[precision]
+    seeds = {"sat": None, "grd": None} if seed is None else {"sat": 2 * seed, "grd": 2 * seed + 1}
+    return network(
+        config.sat_shape,
+        config.grd_shape,
+        lambda branch: BACKBONES[config.backbone](branch, config.width_multiplier, keep_prob, seeds[branch], dtype),
+        lambda branch: AGGREGATIONS[aggregation](branch, number, seeds[branch], dtype),
+    )

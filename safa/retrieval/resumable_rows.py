@@ -1,0 +1,167 @@
+"""Rows of descriptors in memory or in a file, where a command that was stopped goes on after those that it finished."""
+
+import dataclasses
+import hashlib
+import os
+import time
+
+import numpy as np
+
+from safa.runtime.errors import UserError, first_line, shortened
+from safa.runtime.files import allocate, check_space, ordinary, read_json, write_json
+
+AGAIN = "its rows are computed again"
+KEEP_SECONDS = 20.0  # between manifests: the most that a killed command computes again
+
+
+@dataclasses.dataclass(frozen=True)
+class RowsManifest:
+    """What the file of rows beside it holds.
+
+    Attributes:
+        identity: what the rows depend on besides their sources: weights, network, precision.
+        done: number of rows that are finished, from the first on.
+        sources: digest of path, size and time of change of these rows' source files.
+        content: digest of these rows' bytes.
+        milliseconds: that computing a row took, or None where it was not measured.
+    """
+
+    identity: dict
+    done: int
+    sources: str
+    content: str
+    milliseconds: float | None = None
+
+
+def read_rows_manifest(path):
+    """The RowsManifest of the rows in PATH.npy, or None where there is none.
+
+    Raises:
+        UserError: it cannot be understood.
+    """
+    try:
+        return read_json(f"{path}.json", RowsManifest, AGAIN)
+    except FileNotFoundError:
+        return None
+
+
+class ResumableRows:
+    """N rows of D numbers that are computed in their order.
+
+    With a path they lie in PATH.npy, and PATH.json, a RowsManifest, says what they are of. Rows that an earlier command
+    finished there are taken over if identity, shape, dtype and the rows' source files are the same, and if the file still
+    holds what was written to it; otherwise all are computed again. A source file that changes after that many rows does not
+    matter. The caller sees to it that no other process uses the same path.
+
+        rows = ResumableRows((len(paths), 2048), path="R/sat", identity={"weights": digest}, sources=paths)
+        with rows:  # writes the manifest at the end, whatever the end is
+            while rows.done < len(paths):
+                rows.write(rows.done, computed_after(rows.done))
+        rows.rows  # (N, D)
+
+    Args:
+        shape: (N, D).
+        dtype: float32 or float16.
+        path: of the files without ending, in a folder that exists; None: rows are kept in memory.
+        identity: what the rows depend on besides their sources, as JSON keeps it.
+        sources: N paths of the files that the rows are of.
+        remedy: what a user does where the disk is full.
+
+    Attributes:
+        rows: (N, D) array, mapped into memory where there is a path; the first `done` rows are finished.
+        done: number of rows that are finished.
+        milliseconds: that computing a row takes, or None.
+        note: line that says why rows of the same identity are computed again, or None.
+
+    Raises:
+        UserError: the disk has too little space.
+    """
+
+    def __init__(self, shape, dtype=np.float32, path=None, identity=None, sources=(), remedy="free some space"):
+        self._path, self._identity, self._paths = path, identity, sources
+        self._begin()
+        self.milliseconds, self.note = None, None
+        if path is None:
+            self.rows = np.empty(shape, dtype)
+            return
+        self.rows = self._earlier(shape, dtype)
+        if self.rows is None:
+            self._begin()
+            self.rows = self._new_file(shape, dtype, remedy)
+            self.keep()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.keep()
+
+    def write(self, start, rows, milliseconds=None):
+        """Write the rows from `start` on, at most `done`; those that are finished stay as they are."""
+        end = start + len(rows)
+        self.rows[self.done : end] = rows[self.done - start :]
+        self.done, self.milliseconds = max(end, self.done), milliseconds or self.milliseconds
+        if time.monotonic() - self._kept > KEEP_SECONDS:
+            self.keep()
+
+    def keep(self):
+        """Write the manifest of the finished rows, after they are on disk; nothing is done for rows in memory."""
+        if self._path is None:
+            return
+        self.rows.flush()
+        sources, content = self._digests(self.rows, self.done)
+        write_json(f"{self._path}.json", RowsManifest(self._identity, self.done, sources, content, self.milliseconds))
+        self._kept = time.monotonic()
+
+    def _begin(self):
+        self.done, self._digested, self._kept = 0, 0, time.monotonic()
+        self._sources, self._content = hashlib.sha256(), hashlib.sha256()
+
+    def _digests(self, rows, done):
+        """Digests of the first rows' sources and bytes; each is read once."""
+        for path in self._paths[self._digested : done]:
+            status = os.stat(path)
+            text = f"{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}\n"
+            self._sources.update(text.encode(errors="surrogateescape"))
+        self._content.update(rows[self._digested : done])
+        self._digested = done
+        return self._sources.hexdigest(), self._content.hexdigest()
+
+    def _earlier(self, shape, dtype):
+        """The rows that an earlier command left, with their number in `done`; None where there are none to go on with."""
+        array = f"{self._path}.npy"
+        try:
+            manifest = read_rows_manifest(self._path)
+            if manifest is None or manifest.identity != self._identity:
+                return None
+            open(array, "rb", opener=ordinary).close()
+            np.load(array, mmap_mode="r")  # refuses a file that was cut off; "r+" fills it up with zeros
+            rows = np.load(array, mmap_mode="r+")
+            if rows.shape != shape or rows.dtype != dtype or not 0 <= manifest.done <= len(rows):
+                raise ValueError("not the file that its manifest is of")
+            sources, content = self._digests(rows, manifest.done)
+            if sources != manifest.sources:
+                return None
+            if content != manifest.content:
+                raise ValueError("its content has changed")
+        except UserError as error:
+            self.note = str(error)
+            return None
+        except Exception as error:  # whatever broken bytes lead the readers to
+            self.note = f"{shortened(array)}: damaged since it was written ({first_line(error)}); {AGAIN}"
+            return None
+        self.done, self.milliseconds = manifest.done, manifest.milliseconds
+        return rows
+
+    def _new_file(self, shape, dtype, remedy):
+        array = f"{self._path}.npy"
+        for path in f"{self._path}.json", array:
+            if os.path.isdir(path):
+                raise UserError(f"{shortened(path)}: a folder in the place of a file; move it away")
+            if os.path.lexists(path):
+                os.unlink(path)
+        size = shape[0] * shape[1] * np.dtype(dtype).itemsize
+        check_space(os.path.dirname(array), size, "descriptors", remedy)
+        rows = np.lib.format.open_memmap(array, "w+", dtype, shape)
+        allocate(array)
+        return rows

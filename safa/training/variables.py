@@ -1,0 +1,83 @@
+"""The variables of a network and its optimizer by names of ours, which no other layer of the process can change."""
+
+import hashlib
+
+import numpy as np
+
+PARTS = "backbone", "aggregation"  # of a branch, whose weights it learns
+MOMENTS = "momentum", "velocity"  # of Adam, as Keras calls them
+AVERAGE = "average"  # Keras's name of a weight's moving average
+NETWORK, ADAM = "network/", "adam/"  # first part of the keys in our checkpoints
+STEP = f"{ADAM}step"
+
+
+def network_weights(network):
+    """What Adam trains: {"sat/backbone/00_kernel": tf.Variable, ...}.
+
+    A name says the branch, the part, and the variable's place in it; what layers are called does not matter, so twins and
+    layers that Keras numbers for itself keep apart in every process.
+    """
+    return {
+        f"{branch.name.removeprefix('branch_')}/{part}/{number:02}_{variable.name}": variable.value
+        for branch in (network.sat, network.grd)
+        for part in PARTS
+        for number, variable in enumerate(getattr(branch, part).trainable_variables)
+    }
+
+
+def network_variables(network):
+    """The same of all that a network learns: its weights and, for instance, the means of a BatchNormalization."""
+    return network_weights(network) | {
+        f"{branch.name.removeprefix('branch_')}/{part}/state_{number:02}_{variable.name}": variable.value
+        for branch in (network.sat, network.grd)
+        for part in PARTS
+        for number, variable in enumerate(getattr(branch, part).non_trainable_variables)
+    }
+
+
+def adam_variables(network, optimizer):
+    """What Adam keeps: {"adam/step": tf.Variable, "adam/sat/backbone/00_kernel/momentum": ..., ".../velocity", ".../average"}.
+
+    Args:
+        network: spatial_net.Network.
+        optimizer: keras.optimizers.Adam, built for its trainable variables.
+    """
+    found = {STEP: optimizer.iterations.value}
+    for kind in (*MOMENTS, AVERAGE):
+        of_kind = [variable.value for variable in optimizer.variables if variable.name.endswith(f"_{kind}")]
+        found |= {f"{ADAM}{name}/{kind}": each for name, each in zip(network_weights(network), of_kind, strict=bool(of_kind))}
+    return found
+
+
+def weights_digest(network):
+    """What a network has learned, as 16 hexadecimal digits: descriptors of the same weights can be used again."""
+    digest = hashlib.sha256()
+    for name, variable in sorted(network_variables(network).items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(variable.numpy()))
+    return digest.hexdigest()[:16]
+
+
+class Averages:
+    """A context in which a network has the moving averages of its weights that Adam keeps, if it keeps any.
+
+    Afterwards the network has its own weights again.
+
+    Args:
+        network, optimizer: as of `adam_variables`.
+    """
+
+    def __init__(self, network, optimizer):
+        kept = adam_variables(network, optimizer)
+        names = {name: f"{ADAM}{name}/{AVERAGE}" for name in network_weights(network)}
+        self._pairs = [(each, kept[names[name]]) for name, each in network_weights(network).items() if names[name] in kept]
+        self._own = None
+
+    def __enter__(self):
+        self._own = [weight.numpy() for weight, _ in self._pairs]
+        for weight, average in self._pairs:
+            weight.assign(average)
+
+    def __exit__(self, *_):
+        for (weight, _), own in zip(self._pairs, self._own, strict=True):
+            weight.assign(own)
