@@ -18,7 +18,7 @@ from golden import recipe
 from golden_numbers import GOLDEN
 
 import data_preparation
-from safa.datasets import image_files, preparation
+from safa.datasets import preparation
 from safa.datasets.preparation import street_view
 from safa.runtime.errors import UserError
 from safa.runtime.files import locked, open_whole, partial_path, remove_abandoned
@@ -192,20 +192,6 @@ def test_what_is_no_image_or_has_an_impossible_name_ends_only_its_own_preparatio
         83 * "字" + ".png",
     }
     assert not list(output.glob("*.partial"))
-
-
-def test_a_name_that_the_file_system_refuses_belongs_to_its_file(tmp_path, output, capsys, monkeypatch):
-    small_tiles(tmp_path, ["0.jpg", "1.jpg", "2.jpg"])
-
-    def write(path, *arguments):
-        if path.endswith("1.png"):
-            raise OSError(errno.ENAMETOOLONG, "File name too long", path)
-        image_files.write_image(path, *arguments)
-
-    monkeypatch.setattr(preparation, "write_image", write)
-    assert prepare(tmp_path) == 1
-    assert "1.png: File name too long" in capsys.readouterr().err
-    assert len(list(output.glob("*.png"))) == 2
 
 
 def test_a_lack_of_memory_ends_only_its_own_preparation(tmp_path, capsys, monkeypatch):
