@@ -7,8 +7,8 @@ paper's other rows are not known in figures.
 """
 
 from safa.datasets.registry import DATASETS
+from safa.report.authors_recalls import read_recalls
 from safa.report.comparison import compare
-from safa.report.curves import read_recalls
 from safa.report.epoch_lines import find_runs
 from safa.report.result_file import find_results
 from safa.report.rows import collect

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import platform
 import random
 import signal
 import struct
@@ -14,7 +13,7 @@ import time
 import cv2
 import numpy as np
 import pytest
-from conftest import complains, run, start, succeeds
+from conftest import ROOT, complains, run, start, succeeds
 from golden import recipe
 from golden_numbers import GOLDEN
 
@@ -22,7 +21,7 @@ import data_preparation
 from safa.datasets import image_files, preparation
 from safa.datasets.preparation import polar_maps_are_stretched, street_view
 from safa.runtime.errors import UserError
-from safa.runtime.files import partial_path, remove_abandoned
+from safa.runtime.files import locked, open_whole, partial_path, remove_abandoned
 
 
 def contents(folder):
@@ -260,30 +259,42 @@ def test_an_empty_folder_is_a_mistake(tmp_path):
     assert "no JPEG or PNG images" in complains("data_preparation.py", dataset="cvusa", cwd=tmp_path)
 
 
-def test_half_written_files_of_ended_processes_go_and_those_of_running_ones_stay(tmp_path):
-    ended = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
-    ended.stdout.read()
-    time.sleep(0.2)  # ended, but nobody asked for its exit code: in a container this can stay so
-    here, long = platform.node().partition(".")[0], 250 * "x"
-    kept = [
-        f".a.png.{here}-{os.getpid()}.partial",
-        ".a.png.elsewhere-1.partial",
-        "film-1.partial",
-        ".b.partial",
-        os.path.basename(partial_path(long)),
-    ]
-    gone = [
-        f".a.png.{here}-{ended.pid}.partial",
-        f".b.png.{here}-{10**30}.partial",
-        ".b.png.elsewhere-1.partial",
-        os.path.basename(partial_path(long)).replace(f"-{os.getpid()}.", f"-{ended.pid}."),
-    ]
-    for name in kept + gone:
-        (tmp_path / name).write_bytes(b"half")
-    (tmp_path / "folder").mkdir()
-    os.symlink(tmp_path / "folder", tmp_path / f".link.{here}-{ended.pid}.partial")
-    for name in ("film-1.partial", ".b.partial", ".b.png.elsewhere-1.partial"):  # a month old
-        os.utime(tmp_path / name, (time.time() - 30 * 24 * 3600,) * 2)
-    remove_abandoned(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == sorted([*kept, "folder"])
-    ended.wait()
+HOLDER = """
+import sys, time
+from safa.runtime.files import locked, partial_path
+with locked(sys.argv[1] + "/.lock", "held"):
+    open(partial_path(sys.argv[1] + "/a.png"), "wb").close()
+    print("has it", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_half_written_files_go_when_a_lock_shows_that_nobody_writes_them_or_after_a_day(tmp_path):
+    lock = str(tmp_path / ".lock")
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT)
+    assert holder.stdout.readline() == b"has it\n"
+    os.mkdir(old := partial_path(str(tmp_path / "folder")))
+    os.symlink(tmp_path, link := partial_path(str(tmp_path / "link")))
+    (tmp_path / "film.partial").write_bytes(b"not ours")
+    for path in (old, link, tmp_path / "film.partial"):
+        os.utime(path, (time.time() - 25 * 3600,) * 2, follow_symlinks=False)
+    (fresh,) = (name for name in os.listdir(tmp_path) if os.path.getsize(tmp_path / name) == 0 and name != ".lock")
+    remove_abandoned(str(tmp_path))
+    assert sorted(os.listdir(tmp_path)) == sorted([".lock", fresh, "film.partial"])
+    with pytest.raises(UserError, match="wait for the other"), locked(lock, "wait for the other"):
+        pytest.fail("two have it")
+    assert fresh in os.listdir(tmp_path)
+    holder.kill()
+    with locked(lock, "wait", wait=True):
+        assert sorted(os.listdir(tmp_path)) == [".lock", "film.partial"]
+    holder.communicate()
+
+
+def test_without_locks_in_the_file_system_work_goes_on_and_no_fresh_file_is_removed(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with open_whole(str(tmp_path / "a.png")) as file, locked(str(tmp_path / ".lock"), "refused"):
+        file.write(b"whole")
+    assert (tmp_path / "a.png").read_bytes() == b"whole"

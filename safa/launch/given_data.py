@@ -15,16 +15,16 @@ def say(*lines):
                 print(line, flush=True)
 
 
-def given_dataset(dataset_class, args):
-    """The Dataset that parsed flags name."""
-    act_data = {"act_data": args.act_data} if "act_data" in args else {}
-    return dataset_class(args.data_dir, args.prepared_dir, **act_data)
+def given_dataset(dataset_class, folders):
+    """The Dataset in settings.Folders."""
+    act_data = {"act_data": folders.act_data} if dataset_class.has_act_data else {}
+    return dataset_class(folders.data_dir, folders.prepared_dir, **act_data)
 
 
-def checked_pairs(dataset, split, network, args):
-    """The Pairs of a split whose files are there and have the right sizes, for a NetworkConfig."""
+def checked_pairs(dataset, split, network, folders):
+    """The Pairs of a split whose files are there and have the right sizes, for a NetworkConfig and settings.Folders."""
     shapes = network.sat_shape, network.grd_shape
-    pairs, note = check_files(dataset.pairs(split, network.reference), shapes, args.skip_missing)
+    pairs, note = check_files(dataset.pairs(split, network.reference), shapes, folders.skip_missing)
     say(note)
     return pairs
 

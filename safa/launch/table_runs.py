@@ -6,8 +6,9 @@ import os
 from safa.launch.testing import testing_parser
 from safa.launch.training import training_parser
 from safa.report.epoch_lines import read_lines
-from safa.report.result_file import NoResult, read_result
+from safa.report.result_file import read_result
 from safa.runtime.command_line import parsed
+from safa.runtime.errors import UserError
 from safa.settings import NetworkConfig, RunConfig, Settings, TrainingConfig
 from safa.training.run_folder import RunPaths, run_paths
 
@@ -49,11 +50,11 @@ class Run:
     def is_tested(self):
         """Whether there is a result of this run's best checkpoint."""
         try:
-            result = read_result(self.paths.json)
-            checkpoints = os.stat(f"{result['checkpoint']}.index").st_mtime
-            ours = os.path.dirname(os.path.abspath(result["checkpoint"])) == os.path.abspath(self.paths.best)
+            checkpoint = read_result(self.paths.json, "test again").checkpoint
+            checkpoints = os.stat(f"{checkpoint}.index").st_mtime
+            ours = os.path.dirname(os.path.abspath(checkpoint)) == os.path.abspath(self.paths.best)
             return ours and os.stat(self.paths.json).st_mtime >= checkpoints
-        except (NoResult, OSError, KeyError, TypeError, ValueError):  # the path that it names may be anything
+        except (UserError, OSError, ValueError):  # the path that it names may be anything
             return False
 
 

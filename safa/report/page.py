@@ -13,7 +13,7 @@ FOLDER = os.path.dirname(os.path.abspath(__file__))
 TEMPLATE = os.path.join(FOLDER, "page.html")
 MOST_BYTES = 10 * 2**20  # of a page
 JPEG_QUALITY = 85
-LEAST_SCALE = 0.65  # of a photo with text: the text has 10 pixels; narrower screens scroll the photo
+LEAST_SCALE = 0.75  # of a photo with text: the text has 10 pixels; narrower screens scroll the photo
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Picture:
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class HtmlTable:
     """A table of a page: names of its columns, and rows of texts, of which the first is the row's name."""
 
     columns: list
@@ -53,7 +53,7 @@ class Section:
     Attributes:
         name: for links to it.
         title, note: texts; no note is "".
-        table: Table, or None.
+        table: HtmlTable, or None.
         lines: list of texts, a paragraph each.
         pictures: list of Picture.
         texts: list of (title, text) that open on demand.
@@ -62,7 +62,7 @@ class Section:
     name: str
     title: str
     note: str = ""
-    table: Table | None = None
+    table: HtmlTable | None = None
     lines: tuple = ()
     pictures: tuple = ()
     texts: tuple = ()
