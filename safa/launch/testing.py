@@ -127,10 +127,9 @@ def launch_testing(description, dataset_classes):
     with importing_tensorflow():
         from safa.retrieval.cost import network_cost
         from safa.retrieval.descriptors import DescriptorExtractor
-        from safa.retrieval.device_products import products_on_gpu
         from safa.retrieval.evaluation import WINNERS, evaluate
         from safa.retrieval.saved_descriptors import save_mat, save_npz
-        from safa.retrieval.search import search
+        from safa.retrieval.search import products_on, search
         from safa.runtime.distribution import Distribution, explain_tensorflow_errors
         from VGG import MEAN_BGR
     distribution = Distribution(config.devices, config.precision)
@@ -164,7 +163,7 @@ def launch_testing(description, dataset_classes):
                 degrees_off = panoramas.degrees_off(network.width).reshape(turns, len(pairs)).T
             measured = None not in (sat.milliseconds, grd.milliseconds)
             milliseconds = sat.milliseconds + view.search_heading * grd.milliseconds if measured else None
-            found = search(references, queries, task.truth, task.near, WINNERS, products_on_gpu(references))
+            found = search(references, queries, task.truth, task.near, WINNERS, products_on("GPU:0", references))
             result = {
                 "version": __version__,
                 "dataset": dataset.name,
