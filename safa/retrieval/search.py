@@ -113,7 +113,7 @@ def search(references, queries, truth, near=None, top_k=0, multiply=None):
 
 
 def products_on(device, references):
-    """A `multiply` for `search` that computes on a device of TensorFlow's; None, for NumPy, where there is none of the kind.
+    """A `multiply` for `search` that computes on a device of TensorFlow's; None (NumPy computes) if it lacks such devices.
 
     In float32 whatever the network's precision is: `search` relies on its rounding.
 
