@@ -73,10 +73,7 @@ def search(references, queries, truth, near=None, top_k=0, multiply=None):
     if truth.shape != (len(queries),) or truth.min() < 0 or truth.max() >= len(references):
         raise ValueError(f"truth of shape {truth.shape} does not name a reference for each of {len(queries)} queries")
     queries = queries.reshape(len(queries), -1, references.shape[1])
-    of_references, of_queries = (
-        np.sqrt(np.einsum("...d,...d", each, each, dtype=np.float64)) for each in (references, queries)
-    )
-    lengths = of_references.max() * of_queries.max(axis=1)  # what a product with a query is at most
+    lengths = _norms(references).max() * _norms(queries).max(axis=1)  # what a product with a query is at most
     if not np.isfinite(lengths).all():
         raise ValueError("descriptors are not finite")
     multiply = multiply or (lambda rows: rows @ references.T)
@@ -141,6 +138,11 @@ def products_on(device, references):
             tf.config.experimental.enable_tensor_float_32_execution(tf32)
 
     return multiply
+
+
+def _norms(descriptors):
+    """Norms along the last axis, summed in float64."""
+    return np.sqrt(np.einsum("...d,...d", descriptors, descriptors, dtype=np.float64))
 
 
 def _closest(products, references, queries, top_k):
