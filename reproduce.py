@@ -19,7 +19,7 @@ import time
 from safa.datasets.registry import DATASETS
 from safa.launch.training import check_training, training_parser
 from safa.report.epoch_lines import read_lines
-from safa.report.result_file import NoResult, read_result
+from safa.report.result_file import read_result
 from safa.report.rows import NETWORKS, collect
 from safa.report.table_files import write_tables
 from safa.report.table_formats import as_text, tables_of
@@ -69,10 +69,10 @@ class TableRow:
     def is_tested(self):
         """Whether there is a result of this run's best checkpoint."""
         try:
-            checkpoint = read_result(self.paths.json)["checkpoint"]
+            checkpoint = read_result(self.paths.json, "").checkpoint
             of_best = os.path.dirname(os.path.abspath(checkpoint)) == os.path.abspath(self.paths.best)
             return of_best and os.stat(self.paths.json).st_mtime >= os.stat(f"{checkpoint}.index").st_mtime
-        except (NoResult, OSError, KeyError, TypeError, ValueError):  # the path that it names may be anything
+        except (UserError, OSError, ValueError):  # the path that it names may be anything
             return False
 
 

@@ -8,6 +8,7 @@ import time
 from safa import __version__
 from safa.datasets.pair_images import PairImages
 from safa.datasets.panorama_views import PanoramaView, kept_columns
+from safa.datasets.registry import dataset_in
 from safa.launch.given_data import checked_pairs, findings_of, given_dataset, say
 from safa.launch.page import report_page
 from safa.loading import found_network, load_network
@@ -21,7 +22,7 @@ from safa.runtime.command_line import Checked, Parser, add_settings, at_least, c
 from safa.runtime.errors import UserError, first_few
 from safa.runtime.files import locked
 from safa.settings import Folders, NetworkConfig, RunConfig, TrainingConfig, add_network, add_run_folders
-from safa.training.run_folder import BEST, given_settings, run_paths, trained_on_dataset
+from safa.training.run_folder import BEST, given_settings, run_paths
 
 LAST = "last"  # besides BEST: what --checkpoint takes for the run's own
 DESCRIPTORS = ".descriptors"  # endings of the folders of descriptors and figures beside a result file
@@ -106,7 +107,7 @@ def launch_testing(description, dataset_classes):
     trained_for = next(iter(dataset_classes.values())).name
     source = tested_checkpoint(config, folders, trained_for, given_settings(args))
     network, manifest = found_network(source, given_settings(args))
-    trained_on = trained_on_dataset(manifest, source)
+    trained_on = dataset_in(source) if manifest is None else manifest.dataset
 
     # The data.
     check_view(view, config, network)

@@ -51,7 +51,7 @@ class Distribution:
         self._from_function(lambda context: numbers.append(context.replica_id_in_sync_group) or tf.constant(0))
         self._own = numbers
         self.is_chief = numbers[0] == 0
-        self._sum = None
+        self._sum = self.traced(_sum_over_replicas)
 
     def __str__(self):
         if self.replicas == 1:
@@ -101,22 +101,19 @@ class Distribution:
         offset = self._from_function(lambda context: tf.constant(context.replica_id_in_sync_group * each, tf.int64))
         return offset, *(None if array is None else shares(array) for array in arrays)
 
+    def traced(self, function):
+        """A replica's function as one of this process: compiled, run by all replicas, with what the first one here returns."""
+
+        @tf.function(reduce_retracing=True, autograph=False)
+        def of_process(*values):
+            found = self.strategy.run(function, values)
+            return tf.nest.map_structure(lambda each: self.strategy.experimental_local_results(each)[0], found)
+
+        return of_process
+
     def sum_over_processes(self, value):
         """The sum of all processes' numbers, which need not be there yet; to be called by all processes."""
-        if not self.has_others:
-            return value
-        if self._sum is None:
-
-            @tf.function(autograph=False)
-            def sum_over_replicas(values):
-                context_sum = self.strategy.run(
-                    lambda each: tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(each)),
-                    (values,),
-                )
-                return self.strategy.experimental_local_results(context_sum)[0]
-
-            self._sum = sum_over_replicas
-        return self._sum(self._from_function(lambda context: tf.constant(value)))
+        return self._sum(self._from_function(lambda _: tf.constant(value))) if self.has_others else value
 
     def agree(self, text):
         """Refuse to continue if another process of the run says something else.
@@ -127,16 +124,9 @@ class Distribution:
         Raises:
             UserError: in all processes.
         """
-        if not self.has_others:
-            return
         digest = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
-
-        @tf.function(autograph=False)
-        def gather(digest):
-            return self.strategy.run(gather_rows, (digest,))
-
-        digests = gather(self._from_function(lambda context: tf.constant([digest], tf.int64)))
-        if len(np.unique(self.strategy.experimental_local_results(digests)[0])) > 1:
+        digests = self.traced(gather_rows)(self._from_function(lambda _: tf.constant([digest], tf.int64)))
+        if len(np.unique(digests)) > 1:
             raise UserError(
                 "the processes of the run were started with different settings, or see different data; "
                 "give all of them the same"
@@ -147,21 +137,12 @@ class Distribution:
         if not self.has_others:
             return
 
-        def sum_over_replicas(values):
-            context = tf.distribute.get_replica_context()
-            is_chief = tf.equal(context.replica_id_in_sync_group, 0)
-            return [
-                context.all_reduce(tf.distribute.ReduceOp.SUM, tf.where(is_chief, value, tf.zeros_like(value)))
-                for value in values
-            ]
+        def of_chief(*values):
+            is_chief = tf.equal(tf.distribute.get_replica_context().replica_id_in_sync_group, 0)
+            return [_sum_over_replicas(tf.where(is_chief, value, tf.zeros_like(value))) for value in values]
 
-        @tf.function(autograph=False)
-        def chiefs(values):
-            shared = self.strategy.run(sum_over_replicas, (values,))
-            return [self.strategy.experimental_local_results(value)[0] for value in shared]
-
-        values = [tf.convert_to_tensor(variable) for variable in variables]
-        for variable, value in zip(variables, chiefs(values), strict=True):
+        values = self.traced(of_chief)(*map(tf.convert_to_tensor, variables))
+        for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
 
     def _strategy(self):
@@ -183,6 +164,10 @@ class Distribution:
 
     def _from_function(self, value_of):
         return self.strategy.experimental_distribute_values_from_function(value_of)
+
+
+def _sum_over_replicas(value):
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(value))
 
 
 def gather_rows(rows):
