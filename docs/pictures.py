@@ -12,7 +12,6 @@ import sys
 import cv2
 import numpy as np
 from PIL import Image  # matplotlib brings it
-from safa.report.canvas import Canvas, fitted
 
 from safa.localization import Index
 from safa.localization.answer_page import answer_panel
