@@ -117,7 +117,7 @@ def write_page(folder):
         chance=100 / count,
         chance_percent=100 * (count // 100) / count,
         controls="\n".join(
-            f"| {title} | " + " | ".join(f"{mean:.2f}" for mean, _ in controls[name].percents().values()) + " |"
+            f"| {title} | " + " | ".join(f"{mean:.2f}" for mean, _ in controls[name].percents()) + " |"
             for name, title in CONTROLS.items()
         ),
     )

@@ -26,6 +26,9 @@ SMALL = {
 # The same with a backbone of one convolution, for tests that are about anything but VGG16: it is built in a fifth of the time.
 TINY = SMALL | {"backbone": "tiny"}
 
+# With the dropout of VGG16, but three convolutions.
+SHALLOW = SMALL | {"backbone": "few_blocks"}
+
 # Files that take longest come first: what is left for the end is short, and both processes stay busy.
 LONGEST = ("distribution", "network", "resuming", "training", "data_path", "seams", "check_data", "published_checkpoint")
 

@@ -69,9 +69,10 @@ def become(path, arguments, cwd, environment, stdout, stderr):
         end.close()
     sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", buffering=1, closefd=False, errors="backslashreplace")
     sys.argv = [path, *arguments]
-    from safa import settings
+    from safa import parts
+    from tests.programs import other_parts
 
-    settings.BACKBONES["tiny"] = "tests.programs.other_parts:small"  # conftest.TINY
+    parts.BACKBONES |= {"tiny": other_parts.small, "few_blocks": other_parts.few_blocks}  # conftest.TINY, conftest.SHALLOW
     if path.endswith(".py"):
         runpy.run_path(path, run_name="__main__")
     else:

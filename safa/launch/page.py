@@ -7,12 +7,12 @@ import numpy as np
 
 from safa.report.attention_panels import attention_panel
 from safa.report.charts import SIZE, place_map, recall_figure, similarity_histogram, training_curves
-from safa.report.drawing import bgr_pixels, file_bytes
+from safa.report.drawing import file_bytes
 from safa.report.epoch_lines import read_lines
 from safa.report.figures import WITH_ATTENTION
 from safa.report.page import HtmlTable, Section, chart, photo, write_page
+from safa.report.result_lines import COLUMNS, recall_cells, tested_line
 from safa.report.retrieval_panels import query_images, retrieval_panel
-from safa.report.tables import COLUMNS, recall_cells, tested_line
 from safa.retrieval.margins import margins
 from safa.retrieval.task import GROUND_TO_AERIAL
 from safa.runtime.files import read_file, read_json
@@ -22,7 +22,11 @@ from safa.training.run_folder import EPOCHS, MANIFEST
 PANELS, ATTENTION = 4, 1  # queries that are drawn where no flag says how many
 MOST_PANELS, MOST_ATTENTION = 24, 6  # of a page that stays below 10 MB; the folder of figures has all
 WORST = 20  # queries that the table names
-FRAMES = "Green frames: hits; red: others; blue: the truth. Captions: rank, similarity, metres off where positions are known."
+FRAMES = "Green frames: hits; red: others; blue: the truth. Captions: rank, similarity, metres off where they are known."
+LAYERS = (
+    "Parts: each position's part of the similarity with the best match; they add up to it. Weights: those of each embedding. "
+    "Red is positive, blue negative."
+)
 
 
 def report_page(config, json_path, row, tested, model):
@@ -36,10 +40,20 @@ def report_page(config, json_path, row, tested, model):
         model: keras.Model with the tested weights.
     """
     (result,), network = row.results, row.results[0].network
-    folder = _run_folder(result.checkpoint)
-    sections = [recall_section(row), _curves(row, folder, tested), _queries(config, tested), _worst(tested)]
+    own = os.path.dirname(os.path.abspath(result.checkpoint))  # or the one above: what training wrote
+    folder = next((each for each in (own, os.path.dirname(own)) if os.path.isfile(os.path.join(each, MANIFEST))), None)
+    rows, note = shown_queries(config, tested, config.figures or PANELS, MOST_PANELS)
+    sections = [
+        recall_section(row),
+        _curves(row, folder, tested),
+        Section("queries", "Queries", f"{note} {FRAMES}", pictures=_panels(tested, rows)),
+        _worst(tested),
+    ]
     if tested.direction == GROUND_TO_AERIAL and network.aggregation[0] in WITH_ATTENTION and tested.queries.ndim == 2:
-        sections.append(_attention(config, tested, model))
+        rows, note = shown_queries(config, tested, config.attention or ATTENTION, MOST_ATTENTION)
+        alt = "Attention of query {} and its best match"
+        pictures = [photo(attention_panel(tested, row, model), alt.format(tested.task.ids[row])) for row in rows]
+        sections.append(Section("attention", "What the descriptors rest on", f"{note} {LAYERS}", pictures=pictures))
     if tested.task.query_utm is not None:
         picture = chart(place_map(tested.task.query_utm, tested.ranks), "Map of the test places, coloured by their ranks")
         sections.append(Section("places", "Places", pictures=[picture]))
@@ -54,30 +68,6 @@ def recall_section(row):
     """The Section of a test's recalls; `row` as of `report_page`."""
     cells, below = recall_cells(row)
     return Section("recall", "Recall", table=HtmlTable(COLUMNS, cells), lines=below)
-
-
-def _run_folder(checkpoint):
-    """The folder of the run that a checkpoint is of, or None: the checkpoint's own, or the one above."""
-    own = os.path.dirname(os.path.abspath(checkpoint))
-    return next((folder for folder in (own, os.path.dirname(own)) if os.path.isfile(os.path.join(folder, MANIFEST))), None)
-
-
-def _curves(row, folder, tested):
-    pictures = [chart(file_bytes(recall_figure([row], {}, SIZE)), "Curve of recall@K of this test")]
-    positive, negative = margins(tested.task, tested.found)
-    histogram = similarity_histogram(positive, negative)
-    caption = f"{len(positive):,} queries; the hardest negative is the closest reference that is no hit."
-    pictures.append(chart(histogram, "Histogram of similarities with the truth and the hardest negative", caption))
-    epochs = read_lines(os.path.join(folder, EPOCHS)) if folder is not None else []
-    if epochs:
-        curves = training_curves({"training": epochs}, columns=1)
-        pictures.append(chart(curves, "Curves of loss and recall over the epochs of training"))
-    return Section("curves", "Curves", pictures=pictures)
-
-
-def _queries(config, tested):
-    rows, note = shown_queries(config, tested, config.figures or PANELS, MOST_PANELS)
-    return Section("queries", "Queries", f"{note} {FRAMES}" if rows else note, pictures=_panels(tested, rows))
 
 
 def shown_queries(config, tested, count, most):
@@ -98,9 +88,21 @@ def shown_queries(config, tested, count, most):
     return rows[:most], what if len(rows) <= most else f"{what} The first {most} of {len(rows):,}."
 
 
+def _curves(row, folder, tested):
+    caption = f"{len(tested.ranks):,} queries; the hardest negative is the closest reference that is no hit."
+    histogram = similarity_histogram(*margins(tested.task, tested.found))
+    pictures = [
+        chart(file_bytes(recall_figure([row], {}, SIZE)), "Curve of recall@K of this test"),
+        chart(histogram, "Histogram of similarities with the truth and the hardest negative", caption),
+    ]
+    if folder is not None and (epochs := read_lines(os.path.join(folder, EPOCHS))):
+        curves = training_curves({"training": epochs}, columns=1)
+        pictures.append(chart(curves, "Curves of loss and recall over the epochs of training"))
+    return Section("curves", "Curves", pictures=pictures)
+
+
 def _worst(tested):
-    order = np.argsort(-tested.ranks, kind="stable")[:WORST].tolist()
-    wrong = [row for row in order if tested.ranks[row] > 0]
+    wrong = [row for row in np.argsort(-tested.ranks, kind="stable")[:WORST].tolist() if tested.ranks[row] > 0]
     if not wrong:
         return Section("worst", "Worst queries", "Every query's best reference is a hit.")
     columns, cells = ["query", "rank"], [[tested.task.ids[row], f"{tested.ranks[row] + 1:,}"] for row in wrong]
@@ -112,31 +114,9 @@ def _worst(tested):
 
 
 def _panels(tested, rows):
-    return [
-        photo(
-            bgr_pixels(retrieval_panel(query_images(tested, row))),
-            f"Query {tested.task.ids[row]} and its best references; a hit is at rank {tested.ranks[row] + 1:,}",
-            has_text=True,
-        )
-        for row in rows
-    ]
-
-
-def _attention(config, tested, model):
-    rows, which = shown_queries(config, tested, config.attention or ATTENTION, MOST_ATTENTION)
-    note = (
-        f"{which} Parts: each position's part of the similarity with the best match; they add up to it. Weights: those of each "
-        "embedding. Red is positive, blue negative."
-    )
-    pictures = [
-        photo(
-            bgr_pixels(attention_panel(tested, row, model)),
-            f"Attention of query {tested.task.ids[row]} and its best match",
-            has_text=True,
-        )
-        for row in rows
-    ]
-    return Section("attention", "What the descriptors rest on", note if rows else which, pictures=pictures)
+    """A Picture of each query."""
+    alts = [f"Query {tested.task.ids[row]} and its best references; a hit is at rank {tested.ranks[row] + 1:,}" for row in rows]
+    return [photo(retrieval_panel(query_images(tested, row)), alt) for row, alt in zip(rows, alts, strict=True)]
 
 
 def _settings(json_path, folder):

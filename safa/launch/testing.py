@@ -15,8 +15,8 @@ from safa.launch.page import report_page
 from safa.loading import found_network, load_network
 from safa.report.figures import FigureConfig, FigureSource, draw_figures
 from safa.report.result_file import write_result
+from safa.report.result_lines import result_lines
 from safa.report.rows import collect
-from safa.report.tables import result_lines
 from safa.retrieval.task import DIRECTIONS, GROUND_TO_AERIAL, task_of
 from safa.runtime.backend import importing_tensorflow
 from safa.runtime.command_line import Checked, Parser, add_settings, at_least, check_output, parsed, same_setting, setting

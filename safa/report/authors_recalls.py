@@ -23,29 +23,25 @@ def read_recalls(path):
     """
     try:
         with open(path, "rb", opener=ordinary) as file:
-            content = file.read(MOST_BYTES + 1)
-        if len(content) > MOST_BYTES:
-            raise ValueError(f"more than {MOST_BYTES:,} bytes")
+            content = file.read(MOST_BYTES)
         if path.endswith(".mat"):
             arrays = [value for name, value in scipy.io.loadmat(io.BytesIO(content)).items() if not name.startswith("_")]
-            numbers = [np.ravel(array) for array in arrays if np.issubdtype(array.dtype, np.number) and array.size > 1]
-            if len(numbers) != 1:
-                raise ValueError(f"{len(numbers)} lists of numbers instead of one")
-            recalls = numbers[0].astype(np.float64)
+            (numbers,) = (array for array in arrays if np.issubdtype(array.dtype, np.number) and array.size > 1)
         elif path.endswith(".npy"):
-            recalls = np.ravel(np.load(io.BytesIO(content), allow_pickle=False)).astype(np.float64)
+            numbers = np.load(io.BytesIO(content), allow_pickle=False)
         else:
-            recalls = np.array(content.decode().replace(",", " ").split(), np.float64)
+            numbers = content.decode().replace(",", " ").split()
+        recalls = np.ravel(np.asarray(numbers, np.float64))
+        if not recalls.size or not np.isfinite(recalls).all() or recalls.min() < 0 or recalls.max() > 100:
+            raise ValueError("numbers between 0 and 100, or fractions, are expected")
+        if (np.diff(recalls) < 0).any():
+            raise ValueError("recall@1, @2, ... never fall")
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; name a file of recalls") from None
     except UserError:
         raise
     except Exception as error:  # whatever broken bytes lead the readers to
         raise UserError(f"{path}: not a list of recalls ({first_line(error)}); name a .mat, .npy or text file") from None
-    if not recalls.size or not np.isfinite(recalls).all() or recalls.min() < 0 or recalls.max() > 100:
-        raise UserError(f"{path}: not recalls: numbers between 0 and 100, or fractions, are expected")
-    if (np.diff(recalls) < 0).any():
-        raise UserError(f"{path}: not recall@1, @2, ...: these never fall")
     if len(recalls) > 1 and not recalls[0]:
         recalls = recalls[1:]
     return recalls * (100 if recalls.max() <= 1 else 1)

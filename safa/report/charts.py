@@ -101,18 +101,18 @@ def similarity_histogram(positive, negative):
 def place_map(utm, ranks):
     """Test places in metres, coloured by rank: (Q, 2) eastings and northings, (Q,) ranks from 0; bytes of a PNG file."""
     import matplotlib
-    from matplotlib.colors import LogNorm
+    from matplotlib.colors import ListedColormap, LogNorm
 
     figure = _figure(SIZE[0], SIZE[0])
     axes = figure.subplots()
-    order = np.argsort(ranks)  # the wrong ones on top
-    colours = matplotlib.colors.ListedColormap(matplotlib.colormaps["viridis_r"](np.linspace(0.15, 1, 256)))
-    centre, highest = utm.mean(axis=0), max(10, ranks.max() + 1)
-    shown = axes.scatter(*(utm[order] - centre).T, c=ranks[order] + 1, s=9, cmap=colours, norm=LogNorm(1, highest))
+    order, highest = np.argsort(ranks), max(10, ranks.max() + 1)  # the wrong ones on top
+    colours = ListedColormap(matplotlib.colormaps["viridis_r"](np.linspace(0.15, 1, 256)))
+    east, north = (utm[order] - utm.mean(axis=0)).T
+    shown = axes.scatter(east, north, c=ranks[order] + 1, s=9, cmap=colours, norm=LogNorm(1, highest))
     ticks = [each * 10**power for power in range(9) for each in (1, 2, 5) if each * 10**power <= highest]
     ticks = ticks if len(ticks) <= MOST_TICKS else ticks[::3]
     bar = figure.colorbar(shown, ax=axes, location="bottom", shrink=0.8, label="rank of the first hit")
-    bar.set_ticks(ticks, labels=[f"{tick:,}" for tick in ticks], minor=False)
+    bar.set_ticks(ticks, labels=[f"{tick:,}" for tick in ticks])
     bar.minorticks_off()
     axes.set(title="test places", xlabel="metres east", ylabel="metres north", aspect="equal")
     return file_bytes(figure)

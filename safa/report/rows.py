@@ -81,26 +81,25 @@ class Row:
         return [name for name in self.results[0].recalls if all(name in result.recalls for result in self.results)]
 
     def percents(self, name="recall"):
-        """{K: (mean, standard deviation or None)} over the seeds, in percent."""
-        found = {}
+        """The mean over the seeds and its standard deviation or None, in percent, of R@1, R@5, R@10 and R@1%."""
+        found = []
         for k in RECALLS:
             values = [100 * result.recalls[name][k] for result in self.results]
-            found[k] = statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+            found.append((statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None))
         return found
 
     @property
     def interval(self):
-        """{K: (low, high)} in percent of one result, or None with several seeds or without intervals."""
+        """Lower and upper end in percent of R@1, R@5, R@10 and R@1%; none with several seeds."""
         if len(self.results) > 1 or "recall" not in self.results[0].intervals:
-            return None
-        return {k: tuple(100 * end for end in self.results[0].intervals["recall"][k]) for k in RECALLS}
+            return []
+        return [tuple(100 * end for end in self.results[0].intervals["recall"][k]) for k in RECALLS]
 
     @property
     def differences(self):
-        """{K: points above the published recall}, or None."""
-        if self.published is None:
-            return None
-        return {k: self.percents()[k][0] - percent for k, percent in zip(RECALLS, self.published.recalls, strict=True)}
+        """Points above the published R@1, R@5, R@10 and R@1%; none where these are not known."""
+        published = [] if self.published is None else self.published.recalls
+        return [mean - percent for (mean, _), percent in zip(self.percents(), published, strict=False)]
 
     @property
     def costs(self):

@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from safa.report.published import OTHERS
 from safa.report.result_file import RECALLS
-from safa.report.rows import COSTS
+from safa.report.rows import COSTS, Kind
 from safa.retrieval.evaluation import HEADING_DEGREES
 
 COLUMNS = ("", "seeds", *(f"R@{k}" for k in RECALLS), "M param.", "GMAC", "values", "ms")
@@ -67,20 +67,20 @@ def tables_of(rows, with_others=False):
 
 def _lines(row, sources, with_sizes):
     """The lines of a Row; `with_sizes`: its title says the network's sizes."""
-    first = [row.kind.title(with_sizes), str(len(row.results)), *map(_mean, row.percents().values()), *_cost_cells(row.costs)]
+    first = [row.kind.title(with_sizes), str(len(row.results)), *map(_mean, row.percents()), *_cost_cells(row.costs)]
     lines = [first]
-    if row.interval is not None:
-        lines.append([f"{PART}95 % interval", "", *(f"{low:.2f}-{high:.2f}" for low, high in row.interval.values())])
+    if row.interval:
+        lines.append([f"{PART}95 % interval", "", *(f"{low:.2f}-{high:.2f}" for low, high in row.interval)])
     for name in row.recalls:
         if name != "recall" and (name != "pessimistic_recall" or any(result.tied_queries for result in row.results)):
             title = re.sub(r"(\d)m$", r"\1 m", name.removeprefix("recall_").removesuffix("_recall").replace("_", " "))
-            lines.append([PART + title, "", *map(_mean, row.percents(name).values())])
+            lines.append([PART + title, "", *map(_mean, row.percents(name))])
     right = [100 * result.heading_right for result in row.results if result.heading_right is not None]
     if right:
         lines.append([f"{PART}heading within {HEADING_DEGREES:g}°", "", f"{sum(right) / len(right):.2f}"])
     if row.published is not None:
         lines.append(_published(None, row.published, sources))
-        lines.append([f"{PART}difference", "", *(f"{value:+.2f}" for value in row.differences.values())])
+        lines.append([f"{PART}difference", "", *(f"{value:+.2f}" for value in row.differences)])
     return lines
 
 
@@ -138,26 +138,19 @@ def as_csv(rows):
     """All rows as one CSV table, a line each, recalls in percent."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["dataset", "split", "network_type", "polar", "run", "trained_on", "direction", "view", "sizes", "seeds", "queries"]
-        + [f"{name}@{k}" for name in ("recall", "deviation", "low", "high", "published", "difference") for k in RECALLS]
-        + list(COSTS)
-    )
+    kinds = [field.name for field in dataclasses.fields(Kind)]
+    numbers = [f"{name}@{k}" for name in ("recall", "deviation", "low", "high", "published", "difference") for k in RECALLS]
+    writer.writerow([*kinds, "seeds", "queries", *numbers, *COSTS])
+    unknown = [None] * len(RECALLS)
     for row in rows:
-        kind, percents, interval = row.kind, row.percents(), row.interval or {}
-        published = dict(zip(RECALLS, row.published.recalls, strict=True)) if row.published is not None else {}
+        published = unknown if row.published is None else row.published.recalls
         groups = [
-            {k: mean for k, (mean, _) in percents.items()},
-            {k: deviation for k, (_, deviation) in percents.items()},
-            {k: low for k, (low, _) in interval.items()},
-            {k: high for k, (_, high) in interval.items()},
+            *zip(*row.percents(), strict=True),
+            *zip(*(row.interval or [unknown[:2]] * len(RECALLS)), strict=True),
             published,
-            row.differences or {},
         ]
+        groups.append(row.differences or unknown)
         seeds = " ".join(str(result.seed) for result in row.results)
-        writer.writerow(
-            [*dataclasses.astuple(kind), seeds, row.results[0].queries]
-            + [_percent(group.get(k)) for group in groups for k in RECALLS]
-            + list(row.costs.values())
-        )
+        recalls = [_percent(value) for group in groups for value in group]
+        writer.writerow([*dataclasses.astuple(row.kind), seeds, row.results[0].queries, *recalls, *row.costs.values()])
     return text.getvalue()

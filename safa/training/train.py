@@ -17,7 +17,7 @@ from safa.datasets.pair_images import PairImages
 from safa.datasets.panorama_views import PanoramaView
 from safa.parts import build_network
 from safa.report.epoch_lines import read_lines
-from safa.report.tables import recall_line, tie_warning
+from safa.report.recall_line import recall_line, tie_warning
 from safa.retrieval.descriptors import DescriptorExtractor
 from safa.retrieval.evaluation import WINNERS, recalls
 from safa.retrieval.search import search
