@@ -5,8 +5,6 @@ import dataclasses
 import os
 import time
 
-import filelock
-
 from safa import __version__
 from safa.datasets.pair_images import PairImages
 from safa.datasets.panorama_views import PanoramaView, kept_columns
@@ -21,6 +19,7 @@ from safa.retrieval.task import DIRECTIONS, GROUND_TO_AERIAL, task_of
 from safa.runtime.backend import importing_tensorflow
 from safa.runtime.command_line import Checked, Parser, add_settings, at_least, check_output, parsed, same_setting, setting
 from safa.runtime.errors import UserError, first_few
+from safa.runtime.files import locked
 from safa.settings import Folders, NetworkConfig, RunConfig, TrainingConfig, add_network, add_run_folders
 from safa.training.run_folder import BEST, given_settings, run_paths, trained_on_dataset
 
@@ -266,8 +265,8 @@ def own_folder(folder, wanted):
         if wanted:
             os.makedirs(folder, exist_ok=True)
             try:
-                stack.enter_context(filelock.FileLock(os.path.join(folder, LOCK), blocking=False))
-            except filelock.Timeout:
+                stack.enter_context(locked(os.path.join(folder, LOCK), ""))
+            except UserError:
                 wanted = False
         yield folder if wanted else None
 

@@ -24,8 +24,7 @@ from safa.retrieval.search import search
 from safa.retrieval.task import task_of
 from safa.runtime.distribution import Distribution, explain_tensorflow_errors
 from safa.runtime.errors import Stopped, UserError
-from safa.runtime.files import write_json
-from safa.runtime.folder_lock import open_lock
+from safa.runtime.files import locked, write_json
 from safa.runtime.interruption import StopRequest, StopVote
 from safa.runtime.provenance import session
 from safa.runtime.worker_pool import available_cores
@@ -119,11 +118,8 @@ def training_session(settings, train_pairs, val_pairs, paths):
     with contextlib.ExitStack() as stack:
         if distribution.is_chief:
             os.makedirs(paths.folder, exist_ok=True)
-            if not stack.enter_context(open_lock(paths.lock)).take_alone():
-                raise UserError(
-                    f"{paths.folder}: another run is training there at the moment; wait for it, or use another --run or "
-                    "--model_dir"
-                )
+            busy = "another run is training there at the moment; wait for it, or use another --run or --model_dir"
+            stack.enter_context(locked(paths.lock, f"{paths.folder}: {busy}"))
         full = "a smaller --micro_batch" if options.micro_batch else "--micro_batch, which needs less for the same result"
         stack.enter_context(explain_tensorflow_errors(distribution, full))
         identities = [data_identity(pairs) for pairs in (train_pairs, val_pairs)]
