@@ -1,4 +1,4 @@
-"""Imports point one way, from the scripts down to the modules that one reads beside the paper; and how much there is to read."""
+"""Imports point one way, down to the modules that one reads beside the paper; and how much there is to read."""
 
 import ast
 import graphlib
@@ -28,8 +28,9 @@ PLACES = [
 ]
 LINES = {"code": 11_500, "tests": 6_000, "README.md": 200}
 # What a reader must open, whole files, to follow a flag of training to the gradient, and one of a test to the recall.
-TO_GRADIENT = """train_cvusa.py safa/launch/training.py safa/settings.py safa/parts.py safa/training/train.py safa/training/step.py
-    input_data.py safa/datasets/pair_images.py spatial_net.py VGG.py triplet_loss.py safa/runtime/distribution.py""".split()
+TO_GRADIENT = """train_cvusa.py safa/launch/training.py safa/settings.py safa/parts.py safa/training/train.py
+    safa/training/step.py input_data.py safa/datasets/pair_images.py spatial_net.py VGG.py triplet_loss.py
+    safa/runtime/distribution.py""".split()
 TO_RECALL = """test_cvusa.py safa/launch/testing.py safa/launch/given_data.py safa/settings.py safa/loading.py safa/parts.py
     safa/training/weights.py safa/training/checkpoint_files.py safa/training/run_folder.py safa/datasets/cvusa.py
     safa/datasets/dataset.py safa/datasets/pair_images.py safa/datasets/image_files.py input_data.py spatial_net.py VGG.py

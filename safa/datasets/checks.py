@@ -7,9 +7,8 @@ import os
 
 import numpy as np
 
-from safa.datasets.cvact import HIT_METRES
 from safa.datasets.image_files import by_pixels, same_ratio
-from safa.datasets.positions import distances_to_nearest
+from safa.datasets.positions import HIT_METRES, distances_to_nearest
 from safa.datasets.preparation import PREPARED_SIZE
 
 # The fields of PairFiles.

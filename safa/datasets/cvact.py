@@ -6,12 +6,12 @@ import numpy as np
 import scipy.io
 
 from safa.datasets.dataset import POLAR, Dataset, PairFiles, Pairs
+from safa.datasets.positions import HIT_METRES
 from safa.datasets.preparation import PREPARED_SIZE, Preparation, street_view
 from safa.runtime.errors import UserError, first_few, first_line, shortened
 from safa.runtime.files import ordinary
 
 NEGATIVE_METRES = 25.0  # the authors' code: pairs closer than this are not negatives of each other
-HIT_METRES = 5.0  # CVACT_test: a match this close to the truth counts too
 MOST_METRES = 1e8  # of a coordinate: ten times UTM's greatest northing; its square is far from float64's limits
 
 

@@ -4,20 +4,11 @@ TensorFlow is imported last: a mistake is reported within a second.
 """
 
 from safa.datasets.panorama_views import kept_columns
-from safa.launch.given_data import checked_pairs, findings_of, given_dataset, say
+from safa.launch.given_data import Folders, add_run_folders, checked_pairs, findings_of, given_dataset, say
 from safa.runtime.backend import importing_tensorflow
 from safa.runtime.command_line import Parser, parsed
 from safa.runtime.errors import UserError
-from safa.settings import (
-    Folders,
-    NetworkConfig,
-    RunConfig,
-    Settings,
-    TrainingConfig,
-    add_network,
-    add_run_folders,
-    add_training,
-)
+from safa.settings import NetworkConfig, RunConfig, Settings, TrainingConfig, add_network, add_training
 from safa.training.checkpoint_files import find_checkpoint
 from safa.training.run_folder import agree_on_data, agree_with_earlier_run, data_identity, run_paths
 

@@ -157,7 +157,8 @@ def _build(args):
     source = open_tile_source(args.tiles, cut, config.zoom, config.tms, config.skip_missing)
     _say(f"{len(source):,} tiles", source.note, _size_warning(source, cut.metres))
     with importing_tensorflow():
-        from safa.runtime.distribution import Distribution, explain_tensorflow_errors
+        from safa.runtime.backend import explain_tensorflow_errors
+        from safa.runtime.distribution import Distribution
     distribution = Distribution(args.devices, args.precision)
     if distribution.has_others:
         raise UserError("TF_CONFIG: an index is built by one process; unset it")

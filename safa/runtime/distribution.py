@@ -3,7 +3,6 @@
 A batch is spread over replicas, one a device. The replicas of a process are fed by that process alone.
 """
 
-import contextlib
 import hashlib
 import signal
 
@@ -185,27 +184,6 @@ def gather_rows(rows):
     if context.num_replicas_in_sync == 1:
         return rows
     return context.all_gather(tf.identity(rows), axis=0)  # the identity has the replica's device; an argument lacks it
-
-
-@contextlib.contextmanager
-def explain_tensorflow_errors(distribution, remedy):
-    """Say in a user's words what TensorFlow says about memory and about other processes.
-
-    Args:
-        distribution: Distribution.
-        remedy: what to do when a device's memory is full.
-    """
-    try:
-        yield
-    except tf.errors.ResourceExhaustedError:
-        raise UserError(f"the device's memory is full; use {remedy}") from None
-    except tf.errors.OpError as error:
-        if not distribution.has_others:
-            raise
-        raise UserError(
-            f"another process of the run has ended or cannot be reached ({type(error).__name__}); start "
-            "all of them again: they go on from the last checkpoint"
-        ) from None
 
 
 def _choose_devices(devices):
