@@ -16,7 +16,7 @@ from safa.runtime.interruption import SIGNALS
 
 
 class Distribution:
-    """The replicas of a run and this process's part in it.
+    """The replicas of a run, and which of them are this process's.
 
     To be made before TensorFlow computes anything. Several machines where TF_CONFIG or Slurm's `srun` names them, else
     several GPUs of this one, else one device.
@@ -174,11 +174,7 @@ def gather_rows(rows):
 
     Gradients go back through it: each replica gets the sum of all replicas' gradients by its rows.
 
-    Args:
-        rows: (b, ...), as many in every replica.
-
-    Returns:
-        (b * replicas, ...).
+    (b, ...) -> (b * replicas, ...), as many rows in every replica.
     """
     context = tf.distribute.get_replica_context()
     if context.num_replicas_in_sync == 1:

@@ -41,8 +41,6 @@ from VGG import MEAN_BGR
 def train(settings, train_pairs, val_pairs, paths):
     """Train a network, or continue a run that was stopped, after its last saved step.
 
-    After every epoch: recall on the validation split, a line in the CSV file, a checkpoint.
-
     The loop is our own, not `keras.Model.fit`: one step needs the descriptors of all devices and micro batches before any
     gradient, a stopped run continues inside an epoch with the same pairs, masks and bits, and processes agree on the step
     after which they end.
@@ -106,18 +104,7 @@ def train(settings, train_pairs, val_pairs, paths):
 
 @dataclasses.dataclass(frozen=True)
 class TrainingRun:
-    """What a run is made of.
-
-    Attributes:
-        settings, paths, distribution: as given.
-        network: spatial_net.Network.
-        optimizer: keras.optimizers.Adam, built for its weights.
-        averages: of the weights, which are validated and saved as the best.
-        extractor: of the network's descriptors.
-        checkpoints: of this run.
-        train_images, val_images: of both splits.
-        log: None in processes that are not the chief's.
-    """
+    """What a run is made of; `log` is None in processes that are not the chief's."""
 
     settings: Settings
     paths: RunPaths
@@ -220,9 +207,6 @@ def build_run(settings, train_pairs, val_pairs, paths, distribution):
     )
     for note in distribution.notes:  # on this machine, the chief's or not
         print(note, flush=True)
-    if cached:
-        needed = run.train_images.cached_bytes + run.val_images.cached_bytes
-        run.say(f"{train_pairs.dataset.name}: up to {needed / 1e9:.3g} GB of decoded images are kept in memory")
     return run
 
 
