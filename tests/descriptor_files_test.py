@@ -72,7 +72,8 @@ def test_half_precision_rows_are_taken_over_as_they_were_written(tmp_path, sourc
 
 
 def test_a_source_that_was_replaced_matters_to_the_rows_finished_from_it(tmp_path, sources):
-    filled(tmp_path, sources, done=5)
+    assert filled(tmp_path, sources, weights="b").done == 10
+    assert filled(tmp_path, sources, done=5).note is None  # rows of other weights are no damage
     for row, done in ((7, 5), (4, 0)):
         with open(sources[row], "a") as file:
             file.write("changed")
@@ -80,13 +81,9 @@ def test_a_source_that_was_replaced_matters_to_the_rows_finished_from_it(tmp_pat
         assert (rows.done, rows.note) == (done, None)
 
 
-def test_rows_of_other_weights_are_computed_again_without_a_word(tmp_path, sources):
-    filled(tmp_path, sources)
-    rows = rows_in(tmp_path, sources, weights="b")
-    assert (rows.done, rows.note) == (0, None)
+def with_bytes(change):
+    """Damage that changes the bytes of the file of rows."""
 
-
-def set_bytes(change):
     def damage(folder):
         content = bytearray((folder / "grd.npy").read_bytes())
         change(content)
@@ -95,42 +92,27 @@ def set_bytes(change):
     return damage
 
 
-def set_row(value):
-    def damage(folder):
-        rows = np.load(folder / "grd.npy", mmap_mode="r+")
-        rows[3] = value
-        rows.flush()
-
-    return damage
-
-
-def flip_a_bit(content):
-    content[-30] ^= 1
-
-
-def cut_off(content):
-    del content[-4:]
-
-
-def set_count(count):
+def with_manifest(**changes):
     def damage(folder):
         manifest = json.loads((folder / "grd.json").read_text())
-        (folder / "grd.json").write_text(json.dumps(manifest | {"done": count}))
+        (folder / "grd.json").write_text(json.dumps(manifest | changes))
 
     return damage
 
 
+ROW = slice(-16, None)  # the last row's bytes
+flipped_bit = with_bytes(lambda content: content.__setitem__(-30, content[-30] ^ 1))
 DAMAGES = {
-    "a flipped bit": set_bytes(flip_a_bit),
-    "a row of zeros": set_row(0),
-    "a row of NaN": set_row(np.nan),
-    "cut off": set_bytes(cut_off),
+    "flipped bit": flipped_bit,
+    "row of zeros": with_bytes(lambda content: content.__setitem__(ROW, bytes(16))),
+    "row of NaN": with_bytes(lambda content: content.__setitem__(ROW, np.full(4, np.nan, np.float32).tobytes())),
+    "cut off": with_bytes(lambda content: content.__delitem__(slice(-4, None))),
     "pickled": lambda folder: np.save(folder / "grd.npy", np.array([{}], object), allow_pickle=True),
     "other shape": lambda folder: np.save(folder / "grd.npy", np.zeros((10, 3), np.float32)),
     "array gone": lambda folder: (folder / "grd.npy").unlink(),
     "a pipe": lambda folder: [(folder / "grd.npy").unlink(), os.mkfifo(folder / "grd.npy")],
-    "too many done": set_count(11),
-    "no number": set_count("ten"),
+    "too many done": with_manifest(done=11),
+    "no number": with_manifest(done="ten"),
     "deep manifest": lambda folder: (folder / "grd.json").write_text("[" * 100_000),
 }
 
@@ -168,7 +150,7 @@ def test_a_manifest_is_written_while_rows_are_computed(tmp_path, sources, monkey
 
 
 def test_a_second_test_of_the_same_run_at_the_same_time_keeps_its_descriptors_in_memory(tmp_path):
-    with own_folder(str(tmp_path), True) as one, own_folder(str(tmp_path), True) as other:
+    with own_folder(str(tmp_path)) as one, own_folder(str(tmp_path)) as other:
         assert one == str(tmp_path) and other is None
 
 
@@ -233,7 +215,7 @@ def test_the_same_test_again_computes_nothing_and_says_the_same(own):
 
 def test_a_flipped_bit_in_kept_descriptors_does_not_change_a_recall(own):
     expected = result_of(own)
-    set_bytes(flip_a_bit)(own / FOLDER)
+    flipped_bit(own / FOLDER)
     output = printed_by_test(own)
     assert "grd.npy: damaged" in output and f"the satellite {KNOWN}" in output and f"the ground {KNOWN}" not in output
     assert result_of(own) == expected
