@@ -8,12 +8,12 @@ SOURCE is either kind, or a checkpoint of a training run, recognised by its cont
 
 import os
 
-from safa.runtime.backend import importing_tensorflow
+from safa import load_network
 from safa.runtime.command_line import Parser
 from safa.runtime.errors import UserError, reported
 from safa.settings import add_network
-from safa.training.checkpoint_files import DATA, INDEX, use_checkpoint
-from safa.training.run_folder import checkpoint_network
+from safa.training.checkpoint_files import DATA, INDEX, KERAS, find_checkpoint
+from safa.training.run_folder import given_settings
 
 KERAS_ENDING = ".weights.h5"
 
@@ -44,29 +44,22 @@ def main(argv=None):
     folder = os.path.dirname(args.target) or "."
     if not os.path.isdir(folder):
         raise UserError(f"{folder}: no such folder; make it, or choose another TARGET")
-    config = use_checkpoint(args.source, lambda path, _: checkpoint_network(args, path))
-
-    with importing_tensorflow():
-        import spatial_net
-        from safa.training import published_checkpoint, weights
-    network = spatial_net.network(config)
-    variables = weights.network_weights(network)
-
-    def load(path, kind):
-        aside = weights.load_weights(network, path, kind, config)
-        if to_keras:
-            if (note := weights.left_aside_note(path, aside)) is not None:
-                print(note)
-            return 0, None
-        return weights.optimizer_state(path, kind, variables)
-
-    step, moments = use_checkpoint(args.source, load)
+    loaded = load_network(args.source, given_settings(args))
     if to_keras:
-        weights.write_keras_weights(args.target, network)
+        from safa.training.weights import write_keras_weights
+
+        if loaded.note is not None:
+            print(loaded.note)
+        write_keras_weights(args.target, loaded.model)
     else:
-        published_checkpoint.write(args.target, {name: variable.numpy() for name, variable in variables.items()}, step, moments)
+        from safa.training.published_checkpoint import write
+        from safa.training.weights import optimizer_state
+
+        is_keras = find_checkpoint(loaded.path)[1] == KERAS
+        step, moments = (0, None) if is_keras else optimizer_state(loaded.path, loaded.model)
+        write(args.target, loaded.model, step, moments)
         print(f"Adam's moments and step: {'none in SOURCE, written as not begun' if moments is None else step}")
-    print(f"{args.source} ({config}) -> {', '.join(written)}")
+    print(f"{args.source} ({loaded.config}) -> {', '.join(written)}")
 
 
 if __name__ == "__main__":

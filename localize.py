@@ -4,7 +4,7 @@ build describes geo-tagged aerial tiles and keeps them in an index; query finds 
 learns how sure its answers are. docs/localisation.md says what to mind: the ground size of tiles, headings, licences.
 """
 
-from safa.launch.localization import launch_localization
+from safa.localization.commands import launch_localization
 from safa.localization.index import Index
 from safa.runtime.errors import reported
 

@@ -38,9 +38,9 @@ TEXT = """# The paper's table in miniature
 
 The paper's ablation on toy towns in both datasets' formats: {train:,} pairs for training and {test:,} for testing each,
 images of 56x308 pixels (aerial tiles 128x128), a sixteenth of VGG16's channels, random starting weights, 3 epochs of
-batches of 8, learning rate 1e-3, moving averages of the weights. All rows have the same settings and seeds. **These are no
-figures of CVUSA or CVACT.** They show that the whole pipeline learns, and which of the paper's differences appear at this
-size.
+batches of 8, learning rate 1e-3, moving averages of the weights. All rows have the same settings and seeds. **These are
+not recalls on CVUSA or CVACT.** They show that the whole pipeline learns, and which of the paper's differences appear at
+this size.
 
 One learning rate serves all rows. Half and twice of it were tried with one seed, two epochs and 3,000 pairs: R@1 of VGG_gp with
 polar maps was 18.0 and 24.0 (21.0 at 1e-3), of SAFA_8 without 12.8 and 10.8 (5.2). Neither is best for both.
@@ -49,13 +49,13 @@ Made by `make tables` on {date}: {machine}. Training took {hours:.1f} hours in a
 
 ## Recalls
 
-Mean and standard deviation over seeds {seeds}; ms: a pair's descriptors on that machine, beside whatever else ran on it.
+Mean and standard deviation over seeds {seeds}; ms: milliseconds a pair of descriptors took on that machine, beside other work.
 
 {tables}
 
 ![Curves of recall@K]({picture})
 
-## What shows of the paper's ordering
+## What appears of the paper's ordering
 
 Difference of R@1 in points, seed by seed.
 

@@ -306,9 +306,3 @@ def add_run_folders(parser, has_act_data):
     names = [field.name for field in dataclasses.fields(Folders) if has_act_data or field.name != "act_data"]
     add_settings(parser, Folders, names)
     parser.set_defaults(act_data=parser.get_default("act_data"))
-
-
-def given_network(args):
-    """The settings of a network that parsed flags name, {name: value}; what they leave out is the checkpoint's."""
-    given = {field.name: getattr(args, field.name) for field in dataclasses.fields(NetworkConfig)}
-    return {name: value for name, value in given.items() if value is not None}

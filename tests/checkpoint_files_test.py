@@ -14,17 +14,17 @@ import tensorflow as tf
 from conftest import start
 
 import convert_weights
+from safa.parts import build_network
 from safa.report.epoch_lines import read_lines
 from safa.runtime.distribution import Distribution
 from safa.runtime.errors import UserError
 from safa.settings import NetworkConfig, TrainingConfig
 from safa.training.checkpoint_files import find_checkpoint, use_checkpoint
-from safa.training.checkpoints import RunCheckpoints
+from safa.training.checkpoints import Progress, RunCheckpoints
 from safa.training.log import TrainingLog
-from safa.training.run_folder import RunNote, RunPaths, read_note
+from safa.training.run_folder import RunManifest, RunPaths, read_manifest
 from safa.training.step import adam
-from safa.training.weights import Averages, load_weights
-from spatial_net import network
+from safa.training.weights import load_weights
 
 CONFIG = NetworkConfig("SAFA_1", 1, 32, 64, 64, 1 / 64)
 FLAGS = [f"--{name}={value}" for name, value in dataclasses.asdict(CONFIG).items() if name != "polar"]
@@ -33,7 +33,7 @@ HOSTILE = "run[1]", "a*b", "q?x", "back\\slash"
 
 @pytest.fixture(scope="module")
 def model():
-    return network(CONFIG, seed=1)
+    return build_network(CONFIG, seed=1)
 
 
 @pytest.fixture
@@ -50,15 +50,14 @@ def checkpoints(folder, model):
     folder.mkdir(parents=True, exist_ok=True)
     optimizer = adam(1e-3)
     optimizer.build(model.trainable_variables)
-    return RunCheckpoints(str(folder), model, optimizer, Distribution(), Averages(model, optimizer))
+    return RunCheckpoints(str(folder), model, optimizer, Distribution())
 
 
 def saved_run(folder, model, times=1):
     """A run that saved its epochs 1 to `times`, each the best."""
     run = checkpoints(folder, model)
     for epoch in range(1, times + 1):
-        run.epoch.assign(epoch)
-        run.save(best=True)
+        run.save(Progress(epoch), best=True)
     return run
 
 
@@ -77,14 +76,13 @@ def test_a_folder_whose_name_is_a_pattern_keeps_its_own_checkpoints_and_no_other
     assert indices(folder) == ["ckpt-3.index", "ckpt-4.index", "ckpt-5.index"]
     assert indices(folder / "best") == ["ckpt-5.index"]
     assert not [each for each in folder.rglob("*") if "partial" in each.name or "temp" in each.name]
-    again = checkpoints(folder, model)
-    assert again.restore()[0] == str(folder / "ckpt-5") and int(again.epoch.numpy()) == 5
+    assert checkpoints(folder, model).restore()[:2] == (Progress(5), str(folder / "ckpt-5"))
     assert all(indices(tmp_path / neighbour) == ["ckpt-1.index"] for neighbour in ("run1", *neighbours))
     # And as a source and a target of other scripts.
     before = [weight.copy() for weight in model.get_weights()]
     convert_weights.main([str(folder), str(folder / f"{name}.ckpt"), *FLAGS])
     convert_weights.main([str(folder / f"{name}.ckpt"), str(folder / f"{name}.weights.h5"), *FLAGS])
-    other = network(CONFIG, seed=2)
+    other = build_network(CONFIG, seed=2)
     load_weights(other, *find_checkpoint(str(folder / f"{name}.weights.h5")), CONFIG)
     for found, expected in zip(other.get_weights(), before, strict=True):
         np.testing.assert_array_equal(found, expected)
@@ -96,8 +94,8 @@ def test_the_newest_checkpoint_is_that_of_the_greatest_number_whatever_the_clock
     for path in folder.rglob("*"):
         os.utime(path, (0, 0))
     again = checkpoints(folder, model)
-    assert again.restore()[0] == str(folder / "ckpt-3") and int(again.epoch.numpy()) == 3
-    again.save()
+    assert again.restore()[:2] == (Progress(3), str(folder / "ckpt-3"))
+    again.save(Progress(3))
     assert indices(folder) == ["ckpt-2.index", "ckpt-3.index", "ckpt-4.index"]
     assert tf.train.latest_checkpoint(str(folder)) == str(folder / "ckpt-4")
 
@@ -132,9 +130,9 @@ def test_the_best_weights_of_another_run_are_kept_when_a_run_begins_beside_them(
     saved_run(folder, model)
     leave_out(".index", ".data-00000-of-00001")(folder)
     run = checkpoints(folder, model)
-    path, (note,) = run.restore()
-    assert path is None and "best.previous-1" in note
-    run.save(best=True)
+    progress, path, (note,) = run.restore()
+    assert progress is path is None and "best.previous-1" in note
+    run.save(Progress(), best=True)
     assert indices(folder / "best.previous-1") == indices(folder / "best") == ["ckpt-1.index"]
 
 
@@ -142,23 +140,17 @@ def test_what_killed_runs_left_is_removed_when_the_run_starts_again(model, tmp_p
     folder = tmp_path / "run"
     saved_run(folder, model, times=2)
     whole = {path.name for path in folder.iterdir()}
-    for name in ("ckpt-3_temp", ".ckpt-3.host-7.partial", "best/.ckpt-9.other-1.partial"):
+    for name in (".ckpt-3.host-7.partial", "best/.ckpt-9.other-1.partial"):
         (folder / name).mkdir()
         (folder / name / "weights.data-00000-of-00001").write_bytes(bytes(10))
-    for name in (
-        ".config.json.host-7.partial",
-        "partial.final.weights.h5",
-        "ckpt-3.index.tempstate123",
-        "checkpoint.tmp0af3",
-        "ckpt-3.data-00000-of-00001",
-    ):  # the last one was about to get its index
+    for name in (".config.json.host-7.partial", "ckpt-3.data-00000-of-00001"):  # the last one was about to get its index
         (folder / name).write_bytes(bytes(10))
     ended = subprocess.Popen(["true"])
     ended.wait()
     (tmp_path / "Result").mkdir()
     (tmp_path / "Result" / f".a.csv.{platform.node().partition('.')[0]}-{ended.pid}.partial").write_text("epoch")
     (folder / "notes.partial").write_text("the user's")
-    assert checkpoints(folder, model).restore()[0] == str(folder / "ckpt-2")
+    assert checkpoints(folder, model).restore()[1] == str(folder / "ckpt-2")
     assert {path.name for path in folder.iterdir()} == whole | {"notes.partial"}
     TrainingLog(RunPaths(str(folder), str(tmp_path / "Result/a.csv"), ""))
     assert not list((tmp_path / "Result").iterdir())
@@ -168,24 +160,24 @@ def test_what_killed_runs_left_is_removed_when_the_run_starts_again(model, tmp_p
 def test_a_checkpoint_that_a_run_replaces_meanwhile_is_looked_for_again(model, tmp_path):
     best = tmp_path / "run/best"
     run = saved_run(tmp_path / "run", model)
-    other, tried = network(CONFIG, seed=3), []
+    other, tried = build_network(CONFIG, seed=3), []
 
     def load(path, kind):
         if not tried:
-            run.save(best=True)  # the training goes on while the test script starts TensorFlow
+            run.save(Progress(1), best=True)  # the training goes on while the test script starts TensorFlow
         tried.append(path)
         return load_weights(other, path, kind, CONFIG)
 
     use_checkpoint(str(best), load)
     assert tried == [str(best / "ckpt-1"), str(best / "ckpt-2")]
     with pytest.raises(UserError, match="no checkpoint of this name"):  # and not: damaged
-        use_checkpoint(str(best / "ckpt-2"), lambda *found: run.save(best=True) or load(*found))
+        use_checkpoint(str(best / "ckpt-2"), lambda *found: run.save(Progress(1), best=True) or load(*found))
     (best / "ckpt-3.data-00000-of-00001").write_bytes(bytes(100))
     with pytest.raises(UserError, match="damaged"):
         use_checkpoint(str(best), load)
 
 
-@pytest.mark.parametrize("name", ["config.json", "ckpt-1.index", "ckpt-1.data-00000-of-00001", "vgg16.npy", "epochs.csv"])
+@pytest.mark.parametrize("name", ["config.json", "ckpt-1.index", "ckpt-1.data-00000-of-00001", "epochs.csv"])
 def test_a_pipe_in_the_place_of_a_file_is_refused(name, model, tmp_path, in_time):
     folder = tmp_path / "run"
     saved_run(folder, model)
@@ -194,9 +186,7 @@ def test_a_pipe_in_the_place_of_a_file_is_refused(name, model, tmp_path, in_time
     os.mkfifo(folder / name)
     with pytest.raises(UserError, match=f"{name}: .*pipe"):
         if name == "config.json":
-            read_note(str(folder))
-        elif name == "vgg16.npy":
-            vgg16_npy(str(folder / name))
+            read_manifest(str(folder))
         elif name == "epochs.csv":
             read_lines(str(folder / name))
         else:
@@ -206,7 +196,7 @@ def test_a_pipe_in_the_place_of_a_file_is_refused(name, model, tmp_path, in_time
             checkpoints(folder, model).restore()
 
 
-SETTINGS = json.dumps(dataclasses.asdict(RunNote(CONFIG, TrainingConfig(), {}, [])), indent=2)
+SETTINGS = json.dumps(dataclasses.asdict(RunManifest(CONFIG, TrainingConfig(), {}, [], "CVUSA", "1.0.0")), indent=2)
 
 
 @pytest.mark.parametrize(
@@ -230,10 +220,10 @@ SETTINGS = json.dumps(dataclasses.asdict(RunNote(CONFIG, TrainingConfig(), {}, [
 def test_settings_that_are_none_are_named(text, tmp_path):
     assert text != SETTINGS
     (tmp_path / "config.json").write_text(SETTINGS)
-    assert read_note(str(tmp_path)).network == CONFIG
+    assert read_manifest(str(tmp_path)).network == CONFIG
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(UserError, match="config.json: not a run's settings") as error:
-        read_note(str(tmp_path))
+    with pytest.raises(UserError, match="config.json: not what this project writes there") as error:
+        read_manifest(str(tmp_path))
     assert "\n" not in str(error.value) and len(str(error.value)) < 1000
 
 

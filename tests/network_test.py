@@ -8,36 +8,33 @@ from golden import recipe
 from golden_numbers import GOLDEN, NETWORKS
 
 from input_data import Batch
+from safa.parts import build_network
 from safa.retrieval.cost import network_cost
 from safa.settings import OUTPUT_STRIDE, NetworkConfig, TrainingConfig
+from safa.training.published_checkpoint import published_names
 from safa.training.step import adam, batch_loss, training_step
+from safa.training.variables import network_weights
 from spatial_net import SpatialAwareEmbedding, network
 from triplet_loss import far_apart, triplet_loss
-from VGG import Dropout
+from VGG import VGG16, Dropout
 
-PUBLISHED_NAMES = {"kernel": "weights", "bias": "biases"}
-
-
-def published_name(variable):
-    """The published code's name of one of our variables."""
-    layer, _, name = variable.path.rpartition("/")
-    return f"{layer}/{PUBLISHED_NAMES.get(name, name)}"
+NO_CURSOR = tf.constant([0, 0], tf.int64)
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
 def golden(request):
     """A network with the golden weights, its inputs, and the published code's numbers."""
     config = NetworkConfig(*NETWORKS[request.param])
-    model = network(config, keep_prob=1.0)
-    weights = {}
+    model = build_network(config, keep_prob=1.0)
+    weights, published = {}, published_names(model)
     for view, shape in (("sat", config.sat_shape), ("grd", config.grd_shape)):
         weights |= recipe.vgg_weights(view)
         if config.aggregation[1]:
             positions = -(-shape[0] // OUTPUT_STRIDE) * -(-shape[1] // OUTPUT_STRIDE)
             weights |= recipe.spatial_weights(view, positions, config.aggregation[1])
-    assert {published_name(variable) for variable in model.trainable_variables} == set(weights)
-    for variable in model.trainable_variables:
-        variable.assign(weights[published_name(variable)])
+    assert set(published.values()) == set(weights)
+    for name, variable in network_weights(model).items():
+        variable.assign(weights[published[name]])
     inputs = recipe.images("sat", 4, *config.sat_shape), recipe.images("grd", 4, *config.grd_shape)
     return model, inputs, np.load(GOLDEN / f"{request.param}.npz")
 
@@ -49,7 +46,7 @@ def test_descriptors_losses_and_gradients_are_the_published_codes(golden):
     @tf.function
     def gradients_of_loss(sat_images, grd_images):
         with tf.GradientTape() as tape:
-            descriptors = model([sat_images, grd_images], training=True)
+            descriptors = model([sat_images, grd_images], NO_CURSOR, training=True)
             loss = triplet_loss(*descriptors)
         return descriptors, loss, tape.gradient(loss, [variable.value for variable in variables])
 
@@ -62,9 +59,8 @@ def test_descriptors_losses_and_gradients_are_the_published_codes(golden):
         float(numbers["loss_cvact"]), abs=2e-6
     )
 
-    norms = {
-        published_name(variable): float(tf.norm(gradient)) for variable, gradient in zip(variables, gradients, strict=True)
-    }
+    names = [published_names(model)[name] for name in network_weights(model)]
+    norms = {name: float(tf.norm(gradient)) for name, gradient in zip(names, gradients, strict=True)}
     assert sorted(norms) == sorted(numbers["gradient_names"])
     np.testing.assert_allclose([norms[name] for name in numbers["gradient_names"]], numbers["gradient_norms"], rtol=0.005)
 
@@ -75,7 +71,7 @@ def test_adam_steps_are_the_published_codes(golden):
     optimizer = adam(1e-5)
     optimizer.build(model.trainable_variables)
     step = training_step(model, optimizer, batch_loss(TrainingConfig()))
-    trace = [float(step(Batch(*images, None, offset=tf.constant(0, tf.int64)))) for _ in range(4)]
+    trace = [float(step(Batch(*images, offset=tf.constant(0, tf.int64)))) for _ in range(4)]
     sat, grd = model(list(images), training=False)
     np.testing.assert_allclose([*trace, float(triplet_loss(sat, grd))], numbers["adam_loss_trace"], rtol=0, atol=5e-4)
     np.testing.assert_allclose(sat, numbers["sat_descriptors_after_4_steps"], rtol=0, atol=3e-3)
@@ -103,8 +99,8 @@ def counted_by_hand(shape, embeddings):
 
 def test_a_networks_cost_is_what_its_layers_add_up_to(golden):
     model, images, _ = golden
-    embeddings = model.outputs[0].shape[-1] // 512 if "spatial" in model.trainable_variables[-1].path else 0
-    by_hand = [counted_by_hand(view.shape[1:3], embeddings) for view in images]
+    embeddings = model.sat.dimension // 512 if model.sat.aggregation.trainable_variables else 0
+    by_hand = [counted_by_hand(each.shape[1:3], embeddings) for each in images]
     cost = network_cost(model)
     assert cost["parameters"] == sum(parameters for parameters, _ in by_hand)
     assert cost["gmac"] == pytest.approx(sum(products for _, products in by_hand) / 1e9, rel=0.003)
@@ -118,7 +114,7 @@ SMALL = NetworkConfig("SAFA_3", 1, 32, 64, 64, 1 / 16)
 @pytest.mark.parametrize("polar", [0, 1])
 def test_descriptors_have_length_1_and_512_values_an_embedding(network_type, polar):
     config = NetworkConfig(network_type, polar, 32, 64, 64, 1 / 16)
-    model = network(config, seed=0)
+    model = build_network(config, seed=0)
     for descriptors in model(
         [np.random.default_rng(0).integers(0, 256, (2, *shape, 3), np.uint8) for shape in (config.sat_shape, config.grd_shape)]
     ):
@@ -138,29 +134,45 @@ def test_a_descriptor_is_flattened_embedding_by_embedding():
 
 
 def test_the_branches_share_no_weights():
-    model = network(SMALL, seed=0)
-    kernels = {variable.path: variable.numpy() for variable in model.trainable_variables if "kernel" in variable.path}
-    assert len(kernels) == 26
-    assert not np.array_equal(kernels["VGG_sat/conv1_1/kernel"], kernels["VGG_grd/conv1_1/kernel"])
+    model = build_network(SMALL, seed=0)
+    sat, grd = (branch.backbone.convolutions["conv1_1"].kernel.numpy() for branch in (model.sat, model.grd))
+    assert not np.array_equal(sat, grd)
+    shared = VGG16(1 / 64, seed=0)
+    with pytest.raises(ValueError, match="the same layer"):
+        network((32, 64), (32, 64), lambda _: shared, lambda _: keras.layers.GlobalMaxPooling2D())
+
+
+def test_twins_keep_apart_whatever_their_layers_are_called():
+    """A functional keras.Model as backbone: both branches' variables have the same path."""
+
+    def backbone(_):
+        images = keras.Input((32, 64, 3))
+        return keras.Model(images, keras.layers.Conv2D(4, 3, name="conv")(images))
+
+    model = network((32, 64), (32, 64), backbone, lambda _: keras.layers.GlobalMaxPooling2D())
+    paths = [variable.path for variable in model.trainable_variables]
+    assert len(network_weights(model)) == len(paths) == 4 > len(set(paths)) - 1
 
 
 def test_the_same_seed_gives_the_same_weights():
-    first, again, other = (network(SMALL, seed=seed).get_weights() for seed in (1, 1, 2))
+    first, again, other = (build_network(SMALL, seed=seed).get_weights() for seed in (1, 1, 2))
     assert all(np.array_equal(one, two) for one, two in zip(first, again, strict=True))
     assert not all(np.array_equal(one, two) for one, two in zip(first, other, strict=True))
 
 
 def test_dropout_works_in_training_only_and_only_in_blocks_4_and_5():
-    model = network(SMALL, keep_prob=0.8, seed=0)
+    model = build_network(SMALL, keep_prob=0.8, seed=0)
     images = [np.random.default_rng(0).integers(0, 256, (1, 32, 64, 3), np.uint8)] * 2
     assert np.array_equal(model(images)[0], model(images)[0])
-    assert not np.array_equal(model(images, training=True)[0], model(images, training=True)[0])
-    dropouts = [layer.name for block in model.get_layer("VGG_sat").blocks for layer in block if isinstance(layer, Dropout)]
+    steps = [model(images, tf.constant([step, 0], tf.int64), training=True)[0] for step in (0, 0, 1)]
+    assert np.array_equal(steps[0], steps[1]) and not np.array_equal(steps[0], steps[2])
+    dropouts = [layer.name for block in model.sat.backbone.blocks for layer in block if isinstance(layer, Dropout)]
     assert dropouts == ["dropout4_1", "dropout4_2", "dropout4_3", "dropout5_1", "dropout5_2", "dropout5_3"]
 
 
-def test_a_network_survives_saving_by_keras(tmp_path):
-    model = network(SMALL, seed=0)
-    model.save(tmp_path / "network.keras")
-    images = [np.random.default_rng(0).integers(0, 256, (1, 32, 64, 3), np.uint8)] * 2
-    np.testing.assert_array_equal(keras.models.load_model(tmp_path / "network.keras")(images)[0], model(images)[0])
+def test_the_layers_survive_saving_by_keras_in_a_model_of_somebody_elses(tmp_path):
+    images = keras.Input((32, 64, 3))
+    model = keras.Model(images, SpatialAwareEmbedding(2, seed=0)(VGG16(1 / 16, 1.0, seed=0)(images)))
+    model.save(tmp_path / "model.keras")
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 32, 64, 3)).astype(np.float32)
+    np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras")(pixels), model(pixels))

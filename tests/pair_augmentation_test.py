@@ -9,8 +9,14 @@ from polar_transform import polar_transform
 from safa.datasets.cvusa import CVUSA
 from safa.datasets.image_files import read_input
 from safa.datasets.pair_augmentation import AugmentedPairs, PairAugmentation
+from safa.datasets.pair_images import PairImages
 
 SHAPES = ((32, 128), (32, 128))
+
+
+def read(pairs, count, augmented=None):
+    images = PairImages.of(pairs, SHAPES).changed(augmented, None)
+    return next(batches(images, np.arange(count), count))
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +37,9 @@ def test_a_tile_is_changed_as_its_polar_map(pairs, quarters, flip):
 
 
 def test_both_images_of_a_pair_are_changed_alike_and_stay_whole(pairs):
-    plain = next(batches(pairs, np.arange(16), 16, SHAPES))
+    plain = read(pairs, 16)
     augmented = PairAugmentation(True, True, True).drawn(pairs, 0, 1)
-    changed = next(batches(pairs, np.arange(16), 16, SHAPES, augmented=augmented))
+    changed = read(pairs, 16, augmented)
     changes = []
     for slot in range(16):
         found = [
@@ -54,7 +60,7 @@ def test_both_images_of_a_pair_are_changed_alike_and_stay_whole(pairs):
 def test_draws_follow_from_seed_and_epoch(pairs):
     def sat(seed, epoch, rotate=True, flip=True):
         augmented = PairAugmentation(rotate, flip, True).drawn(pairs, seed, epoch)
-        return next(batches(pairs, np.arange(8), 8, SHAPES, augmented=augmented)).sat
+        return read(pairs, 8, augmented).sat
 
     first = sat(0, 1)
     np.testing.assert_array_equal(first, sat(0, 1))

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from conftest import TINY, complains, succeeds
 
-from input_data import batches, image_batches, images_of
+from input_data import batches, image_batches
 from safa.datasets.cvusa import CVUSA
 from safa.datasets.image_files import read_input
+from safa.datasets.pair_images import PairImages
 from safa.datasets.panorama_views import PanoramaView, kept_columns
+from safa.parts import build_network
 from safa.settings import NetworkConfig
-from spatial_net import branches, network
 from VGG import MEAN_BGR
 
 WIDTH = 128
@@ -25,7 +26,7 @@ def dsm_shifts(count, width):
 def read(pairs, view):
     """All queries as a test reads them."""
     panoramas = view.test_panoramas(len(pairs), WIDTH, MEAN_BGR)
-    images = images_of(pairs, SHAPES, panoramas=panoramas)[1]
+    images = PairImages.of(pairs, SHAPES, panoramas).grd
     return np.concatenate(list(image_batches(images, np.arange(len(images.paths)), 4)))
 
 
@@ -68,13 +69,12 @@ def test_the_turns_of_a_query_cover_the_circle_and_one_of_them_is_near_its_headi
 
 
 def test_a_turned_image_gives_the_descriptor_of_the_image_rolled_by_hand(pairs):
-    model = network(NetworkConfig("SAFA_2", height=32, width=WIDTH, width_multiplier=0.05), seed=0)
-    ground = branches(model)[1]
+    model = build_network(NetworkConfig("SAFA_2", height=32, width=WIDTH, width_multiplier=0.05), seed=0)
     whole, turned = read(pairs, PanoramaView()), read(pairs, PanoramaView(unknown_heading=True))
     rolled = np.stack(
         [np.roll(image, shift, axis=1) for image, shift in zip(whole, dsm_shifts(len(pairs), WIDTH), strict=True)]
     )
-    np.testing.assert_array_equal(ground(turned, training=False), ground(rolled, training=False))
+    np.testing.assert_array_equal(model.grd(turned), model.grd(rolled))
 
 
 def test_the_whole_circle_with_known_heading_is_the_papers_path(pairs):
@@ -84,14 +84,14 @@ def test_the_whole_circle_with_known_heading_is_the_papers_path(pairs):
     expected = [read_input(path, SHAPES[1]) for path in pairs.grd_paths]
     np.testing.assert_array_equal(read(pairs, PanoramaView()), expected)
     for panoramas in PanoramaView(360, False, 2).test_panoramas(len(pairs), WIDTH, MEAN_BGR), None:  # the first turn is none
-        images = images_of(pairs, SHAPES, panoramas=panoramas)[1]
+        images = PairImages.of(pairs, SHAPES, panoramas).grd
         np.testing.assert_array_equal([images.read(row) for row in range(len(pairs))], expected)
 
 
 def test_training_turns_each_panorama_by_another_angle_in_every_epoch(pairs):
     def turned(seed, epoch):
         panoramas = PanoramaView(180, True).training_panoramas(len(pairs), WIDTH, MEAN_BGR, seed, epoch)
-        return next(iter(batches(pairs, np.arange(8), 8, SHAPES, panoramas=panoramas))).grd
+        return next(batches(PairImages.of(pairs, SHAPES).changed(None, panoramas), np.arange(8), 8)).grd
 
     first = turned(0, 1)
     np.testing.assert_array_equal(first, turned(0, 1))

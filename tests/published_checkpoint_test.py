@@ -13,15 +13,16 @@ from conftest import SMALL, complains, succeeds
 from golden import recipe
 from golden_numbers import GOLDEN
 
+from safa.parts import build_network
 from safa.runtime.errors import UserError
 from safa.settings import NetworkConfig
 from safa.training import checkpoint_files, published_checkpoint
 from safa.training.initial_weights import continue_published, initialise
-from safa.training.run import adam
-from safa.training.weights import load_weights, network_variables
-from spatial_net import network
+from safa.training.step import adam
+from safa.training.variables import adam_variables, network_weights
+from safa.training.weights import load_weights
 
-SIZES = ["--height", "32", "--width", "128", "--aerial_size", "64", "--width_multiplier", "0.05"]
+SIZES = ["--height", "32", "--width", "128", "--aerial_input_size", "64", "--width_multiplier", "0.05"]
 CONFIG = NetworkConfig("SAFA_2", 1, 32, 128, 64, 0.05)
 
 
@@ -52,8 +53,9 @@ def save_with_tensorflow_1(prefix, weights, step=1110, scope="train"):
 
 def published_weights(config, seed=3):
     """Random weights by the authors' names for a network of any size."""
-    model = network(config, seed=seed)
-    return {published_checkpoint.published_name(variable.path): variable.numpy() for variable in model.trainable_variables}
+    model = build_network(config, seed=seed)
+    published = published_checkpoint.published_names(model)
+    return {published[name]: variable.numpy() for name, variable in network_weights(model).items()}
 
 
 @pytest.fixture(scope="module")
@@ -130,14 +132,13 @@ def test_both_ways_give_the_same_bits_and_the_authors_saver_restores_ours(small,
 
 def test_the_authors_training_continues_with_adams_moments_and_step(small, towns, tmp_path):
     prefix, weights = small
-    model, optimizer = network(CONFIG), adam(1e-5)
+    model, optimizer = build_network(CONFIG), adam(1e-5)
     optimizer.build(model.trainable_variables)
     assert continue_published(model, optimizer, str(prefix), CONFIG) == 1110
     assert int(optimizer.iterations.numpy()) == 1110
-    slots = {variable.path: variable.numpy() for variable in optimizer.variables}
-    name = "VGG_sat/conv1_1/weights"
-    np.testing.assert_array_equal(slots["adam/VGG_sat_conv1_1_kernel_momentum"], 0.25 * weights[name])
-    np.testing.assert_array_equal(slots["adam/VGG_sat_conv1_1_kernel_velocity"], weights[name] ** 2)
+    kept, first = adam_variables(model, optimizer), weights["VGG_sat/conv1_1/weights"]
+    np.testing.assert_array_equal(kept["adam/sat/backbone/00_kernel/momentum"], 0.25 * first)
+    np.testing.assert_array_equal(kept["adam/sat/backbone/00_kernel/velocity"], first**2)
     os.symlink(towns / "Data", tmp_path / "Data")
     flags = SMALL | {"network_type": "SAFA_2", "epochs": 371, "continue_from": prefix}
     assert "leave --init out" in complains("train_cvusa.py", **flags, cwd=tmp_path)
@@ -152,11 +153,12 @@ def test_adams_variables_may_stand_in_any_scope_or_be_missing(scope, tmp_path):
     save_with_tensorflow_1(prefix, weights, scope=scope)
     names = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
     assert (scope is not None) == (f"{scope}/beta1_power".removeprefix("/") in names)
-    model, optimizer = network(CONFIG, seed=9), adam(1e-5)
+    model, optimizer = build_network(CONFIG, seed=9), adam(1e-5)
     note = initialise(model, prefix, CONFIG)
-    for name, variable in network_variables(model).items():  # all of them: the published training starts so
-        np.testing.assert_array_equal(variable.numpy(), weights[published_checkpoint.published_name(name)])
-    assert note is None if scope is None else "left aside" in note
+    published = published_checkpoint.published_names(model)
+    for name, variable in network_weights(model).items():  # all of them: the published training starts so
+        np.testing.assert_array_equal(variable.numpy(), weights[published[name]])
+    assert note is None if scope is None else "skipped" in note
     optimizer.build(model.trainable_variables)
     if scope is None:
         with pytest.raises(UserError, match="no training state"):
@@ -175,7 +177,7 @@ def rewrite(prefix, changes):
 
 
 def test_adams_powers_may_be_there_twice_if_they_agree(own_small):
-    model, optimizer = network(CONFIG), adam(1e-5)
+    model, optimizer = build_network(CONFIG), adam(1e-5)
     optimizer.build(model.trainable_variables)
     power = tf.train.load_checkpoint(str(own_small)).get_tensor("train/beta2_power")
     rewrite(own_small, {"beta2_power": power})
@@ -185,13 +187,12 @@ def test_adams_powers_may_be_there_twice_if_they_agree(own_small):
         continue_published(model, optimizer, str(own_small), CONFIG)
 
 
-def test_only_what_concerns_the_network_is_refused_and_only_then_is_another_network_advised(own_small):
+def test_only_what_concerns_the_network_is_refused(own_small):
     rewrite(own_small, {"global_step": np.int64(3), "learning/Variable_1": np.float32(1)})
-    load_weights(network(CONFIG), str(own_small), checkpoint_files.TENSORFLOW, CONFIG)
+    load_weights(build_network(CONFIG), str(own_small), checkpoint_files.TENSORFLOW, CONFIG)
     rewrite(own_small, {"netvlad_sat/Variable": np.ones(3, np.float32)})
-    with pytest.raises(UserError, match="unexpected .netvlad_sat/Variable.") as error:
-        load_weights(network(CONFIG), str(own_small), checkpoint_files.TENSORFLOW, CONFIG)
-    assert "--network_type" not in str(error.value)
+    with pytest.raises(UserError, match="unexpected .netvlad_sat/Variable."):
+        load_weights(build_network(CONFIG), str(own_small), checkpoint_files.TENSORFLOW, CONFIG)
 
 
 def vgg16(seed=0):
@@ -199,24 +200,11 @@ def vgg16(seed=0):
     return keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
 
 
-@pytest.mark.parametrize("layout", ["keras", "npy"])
-def test_imagenet_weights_reach_both_branches_in_bgr_order(layout, tmp_path):
-    source = vgg16()
-    path = str(tmp_path / ("vgg16.npy" if layout == "npy" else "vgg16_notop.h5"))
-    if layout == "npy":
-        np.save(
-            path,
-            {
-                f"conv{layer.name[5]}_{layer.name[-1]}": [layer.kernel.numpy(), layer.bias.numpy()]
-                for layer in source.layers
-                if "conv" in layer.name
-            },
-            allow_pickle=True,
-        )
-    else:
-        source.save(path)
+def test_imagenet_weights_reach_both_branches_in_bgr_order(tmp_path):
+    source, path = vgg16(), str(tmp_path / "vgg16_notop.h5")
+    source.save(path)
     config = NetworkConfig("VGG_gp", 1, 32, 32)
-    model = network(config, keep_prob=1.0)
+    model = build_network(config, keep_prob=1.0)
     initialise(model, path, config)
     pixels = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)  # RGB
     preprocessed = keras.applications.vgg16.preprocess_input(pixels.astype(np.float32))
@@ -232,7 +220,7 @@ def test_imagenet_weights_reach_both_branches_in_bgr_order(layout, tmp_path):
 @pytest.mark.parametrize(
     "config, expected",
     [
-        (NetworkConfig("SAFA_3", 1, 32, 128, 64, 0.05), ["misshapen", "spatial_sat/weights1"]),
+        (NetworkConfig("SAFA_3", 1, 32, 128, 64, 0.05), ["misshapen", "sat/aggregation/00_weights1"]),
         (NetworkConfig("SAFA_2", 0, 32, 128, 64, 0.05), []),
         (NetworkConfig("VGG_gp", 1, 32, 128, 64, 0.05), ["8 unexpected", "spatial_grd/biases1"]),
         (NetworkConfig("SAFA_2", 1, 64, 128, 64, 0.05), ["misshapen"]),
@@ -241,10 +229,10 @@ def test_imagenet_weights_reach_both_branches_in_bgr_order(layout, tmp_path):
 def test_every_variable_is_accounted_for(small, config, expected):
     path, kind = checkpoint_files.find_checkpoint(str(small[0]))
     if not expected:  # 64x64 and 32x128 pixels have as many positions, so this one fits
-        load_weights(network(config), path, kind, config)
+        load_weights(build_network(config), path, kind, config)
         return
     with pytest.raises(UserError) as error:
-        load_weights(network(config), path, kind, config)
+        load_weights(build_network(config), path, kind, config)
     assert all(text in str(error.value) for text in expected), error.value
 
 
@@ -288,7 +276,7 @@ def leave_data_out(prefix):
         (break_data, "damaged"),
         (break_index, "cut off"),
         (swap_index, "misshapen"),
-        (put_nan, "VGG_sat/conv3_1/kernel"),
+        (put_nan, "sat/backbone/08_kernel"),
         (put_page, "HTML"),
         (leave_data_out, "needs both files"),
     ],

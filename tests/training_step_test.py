@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 
 from input_data import Batch
+from safa.parts import build_network
 from safa.settings import NetworkConfig, TrainingConfig
 from safa.training.step import adam, batch_loss, learning_rate_schedule, training_step
-from spatial_net import network
 from VGG import Dropout
 
 SMALL = NetworkConfig("SAFA_2", 1, 32, 128, 64, 1 / 16)
@@ -18,7 +18,7 @@ def images(count):
 
 
 @pytest.mark.parametrize("shape", [(4, 8, 3), (3, 5, 7)])  # 7 x 15 values do not fill the generator's fours
-def test_a_batch_has_the_same_dropout_in_one_piece_and_in_parts(shape):
+def test_a_batch_has_the_same_dropout_in_one_piece_and_in_micro_batches(shape):
     maps = tf.ones((8, *shape))
     layer = Dropout(0.8, seed=3)
     whole = layer(maps, tf.constant([5, 0], tf.int64)).numpy()
@@ -43,27 +43,25 @@ def test_dropout_keeps_its_share_and_differs_between_steps_rows_and_seeds():
 def test_bfloat16_is_near_float32_and_keeps_weights_and_descriptors_in_float32():
     found = {}
     for precision in ("float32", "bfloat16"):
-        model = network(SMALL, 1.0, seed=1, precision=precision)
+        model = build_network(SMALL, 1.0, seed=1, precision=precision)
         assert {variable.dtype for variable in model.trainable_variables} == {"float32"}
         found[precision] = model(list(images(4)))[0]
         assert found[precision].dtype == tf.float32
-        convolution = model.get_layer("VGG_sat").convolutions["conv3_1"]
+        convolution = model.sat.backbone.convolutions["conv3_1"]
         assert convolution.compute_dtype == precision
     difference = np.abs(found["float32"] - found["bfloat16"]).max()
     assert 0 < difference < 0.05
-    assert model.get_layer("spatial_sat").compute_dtype == "float32"
+    assert model.sat.aggregation.layers[-1].compute_dtype == "float32"
 
 
 def test_a_step_counts_itself_and_repeats_with_the_same_seed():
     losses = []
     for _ in range(2):
-        model = network(SMALL, 0.8, seed=1)
+        model = build_network(SMALL, 0.8, seed=1)
         optimizer = adam(1e-3)
         optimizer.build(model.trainable_variables)
         step = training_step(model, optimizer, batch_loss(TrainingConfig()))
-        losses.append(
-            [float(step(Batch(*map(tf.constant, images(4)), None, offset=tf.constant(0, tf.int64)))) for _ in range(3)]
-        )
+        losses.append([float(step(Batch(*map(tf.constant, images(4)), offset=tf.constant(0, tf.int64)))) for _ in range(3)])
         assert int(optimizer.iterations.numpy()) == 3
     assert losses[0] == losses[1] and len(set(losses[0])) == 3
 

@@ -94,9 +94,10 @@ def _write_orthophoto(folder, image, corner):
     transform = rasterio.Affine(TILE / PIXELS, 0, corner[0], 0, -TILE / PIXELS, corner[1])
     profile = {"driver": "GTiff", "count": 3, "dtype": "uint8", "crs": f"EPSG:{EPSG}", "transform": transform}
     profile |= {"height": image.shape[0], "width": image.shape[1], "compress": "jpeg", "photometric": "ycbcr", "tiled": True}
-    with rasterio.open(partial_path(path), "w", **profile) as file:
+    partial = partial_path(path)
+    with rasterio.open(partial, "w", **profile) as file:
         file.write(np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1)))
-    os.replace(partial_path(path), path)
+    os.replace(partial, path)
 
 
 def _places(town, crossroads, centre, half, rng):

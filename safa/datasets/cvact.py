@@ -5,7 +5,7 @@ import os
 import numpy as np
 import scipy.io
 
-from safa.datasets.dataset import POLAR, Dataset, Pairs
+from safa.datasets.dataset import POLAR, Dataset, PairFiles, Pairs
 from safa.datasets.preparation import PREPARED_SIZE, Preparation, street_view
 from safa.runtime.errors import UserError, first_few, first_line, shortened
 from safa.runtime.files import ordinary
@@ -66,7 +66,7 @@ class CVACT(Dataset):
     def files(self, split):
         pairs = self.pairs(split)
         panoramas = [os.path.join(self.panorama_dir, f"{name}_grdView.jpg") for name in pairs.ids]
-        return list(zip(pairs.tile_paths, panoramas, pairs.sat_paths, pairs.grd_paths, strict=True))
+        return list(map(PairFiles, pairs.tile_paths, panoramas, pairs.sat_paths, pairs.grd_paths))
 
     def preparations(self):
         return [

@@ -12,6 +12,16 @@ POLAR, AERIAL = "polar", "aerial"  # kinds of references: polar maps, and the ae
 
 
 @dataclasses.dataclass(frozen=True)
+class PairFiles:
+    """Paths of the files that belong to a pair; `prepared_panorama` is None where panoramas are read as they are."""
+
+    tile: str
+    panorama: str
+    polar_map: str
+    prepared_panorama: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Pairs:
     """Queries and references of one split: Q panoramas, each taken at the centre of one of N aerial tiles.
 
@@ -31,16 +41,16 @@ class Pairs:
         acceptable: for each query the rows of further references that count as hits, (n,) int64 each; or None.
     """
 
-    dataset: object
+    dataset: "Dataset"
     split: str
     reference: str
-    ids: list
-    sat_paths: list
-    grd_paths: list
-    tile_paths: list
+    ids: list[str]
+    sat_paths: list[str]
+    grd_paths: list[str]
+    tile_paths: list[str]
     utm: np.ndarray | None = None
     truth: np.ndarray | None = None
-    acceptable: list | None = None
+    acceptable: list[np.ndarray] | None = None
 
     def __post_init__(self):
         if self.truth is None:
@@ -145,10 +155,10 @@ class Dataset(abc.ABC):
         """
 
     def files(self, split):
-        """Paths of each pair's four kinds of files: aerial tile, panorama, polar map, prepared panorama or None."""
+        """The PairFiles of each pair of a split."""
         pairs = self.pairs(split)
         return [
-            (pairs.tile_paths[row], panorama, pairs.sat_paths[row], None)
+            PairFiles(pairs.tile_paths[row], panorama, pairs.sat_paths[row])
             for row, panorama in zip(pairs.truth, pairs.grd_paths, strict=True)
         ]
 

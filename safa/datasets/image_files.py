@@ -1,22 +1,21 @@
 """Image files that are either read whole or refused, and either written whole or not at all."""
 
 import contextlib
+import io
 import os
 import struct
-import zlib
 
 import cv2
 import numpy as np
 import simplejpeg
+from PIL.PngImagePlugin import PngImageFile
 
-from safa.runtime.errors import UserError, shortened
+from safa.runtime.errors import UserError, first_line, shortened
 from safa.runtime.files import ordinary, write_whole
 
 JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
-PNG_START, PNG_HEADER, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\rIHDR", b"IEND\xaeB`\x82"
-# JPEG markers that open a frame and so carry the image's size (ITU T.81, table B.1).
-JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-HEADER_BYTES = 4096  # that hold an image's size, but for long headers
+PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"IEND\xaeB`\x82"
+EDGE_BYTES = 4096  # of a file's beginning and end, which hold its size and its end marker, but for long headers
 # A small file can claim any size, and decoding takes three bytes a pixel. Street View's largest panoramas, 6656x13312,
 # have fewer.
 MOST_PIXELS = 100_000_000
@@ -81,7 +80,7 @@ def read_bytes(path):
 def decode_image(path, content, size=None):
     """Decode an image file's content; arguments, result and errors as those of `read_image`."""
     with name_image(path):
-        found = _content_size(content)
+        found = _size(content, content)
         if size is not None and found != tuple(size):
             raise _Unusable(f"{by_pixels(found)} pixels instead of {by_pixels(size)}")
         return _decoded(content)
@@ -122,15 +121,13 @@ def image_size(path):
         ImageError: as for `read_image`, as far as the header and the end of the file tell.
     """
     with name_image(path), _open_image(path) as file:
-        content = file.read(HEADER_BYTES)
-        size = _png_size(content) if content.startswith(PNG_START) else _jpeg_size(content)
-        length = os.fstat(file.fileno()).st_size
-        if size is not None and length > 2 * HEADER_BYTES:
-            file.seek(length - HEADER_BYTES)
-            if file.read().rfind(JPEG_END if content.startswith(JPEG_START) else PNG_END) >= 0:
-                return _bounded(size)
-        file.seek(0)  # a small file, a long header or padding: look at all of it
-        return _content_size(file.read())
+        content = file.read(EDGE_BYTES)
+        file.seek(max(0, os.fstat(file.fileno()).st_size - EDGE_BYTES))
+        with contextlib.suppress(_Unusable):
+            return _size(content, file.read())
+        file.seek(0)  # a long header, or padding after the end: look at all of it
+        content = file.read()
+        return _size(content, content)
 
 
 def by_pixels(size):
@@ -155,25 +152,22 @@ def _open_image(path):
     return file
 
 
-def _content_size(content):
-    """(height, width) of a JPEG's or PNG's content that has its end; for a PNG, of one without damage."""
-    if not content:
-        raise _Unusable("empty file")
+def _size(content, end):
+    """(height, width) that a JPEG or PNG claims which begins with `content` and ends with `end`; refuses all others."""
     if content.startswith(JPEG_START):
-        # Entropy-coded data never holds FF D9, so an end marker after the last scan's start means a whole file.
-        if not content.rfind(JPEG_END) > content.rfind(JPEG_SCAN) >= 0:
-            raise _Unusable(f"truncated after {len(content):,} bytes")
         with _decoder_errors():  # the decoder's own view of the header, wherever it finds one
-            return _bounded(simplejpeg.decode_jpeg_header(content)[:2])
-    if not content.startswith(PNG_START):
-        raise _Unusable("neither a JPEG nor a PNG image")
-    _refuse_damaged_png(content)
-    return _bounded(_png_size(content))
-
-
-def _bounded(size):
+            size = simplejpeg.decode_jpeg_header(content)[:2]
+        # Entropy-coded data never holds FF D9, so an end marker after the last scan's start means a whole file.
+        whole = end.rfind(JPEG_END) > end.rfind(JPEG_SCAN)
+    elif content.startswith(PNG_START) and len(content) >= 24:
+        size = struct.unpack_from(">II", content, 16)[::-1]
+        whole = PNG_END in end
+    else:
+        raise _Unusable("neither a JPEG nor a PNG image" if content else "empty file")
     if size[0] * size[1] > MOST_PIXELS:
         raise _Unusable(f"{by_pixels(size)} pixels, more than an image may have ({MOST_PIXELS:,})")
+    if not whole:
+        raise _Unusable(f"truncated after {len(content):,} bytes")
     return size
 
 
@@ -188,11 +182,15 @@ def _decoder_errors():
 
 
 def _decoded(content):
-    with _decoder_errors():
-        # Four colours are left to OpenCV to convert.
-        if content.startswith(JPEG_START) and simplejpeg.decode_jpeg_header(content)[2] not in ("CMYK", "YCCK"):
+    if content.startswith(JPEG_START):
+        with _decoder_errors():
+            four_colours = simplejpeg.decode_jpeg_header(content)[2] in ("CMYK", "YCCK")
             # OpenCV's pixels, from the same library; but every warning of the decoder is an error.
-            return simplejpeg.decode_jpeg(content, "BGR", strict=True)
+            image = simplejpeg.decode_jpeg(content, "CMYK" if four_colours else "BGR", strict=True)
+        if not four_colours:  # which are left to OpenCV to convert
+            return image
+    else:
+        _refuse_damaged_png(content)
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
@@ -205,43 +203,13 @@ def _decoded(content):
 
 
 def _refuse_damaged_png(content):
-    """Compare the checksums of all chunks. OpenCV only prints what libpng says of them."""
-    if content.rfind(PNG_END) < 0:
-        raise _Unusable(f"truncated after {len(content):,} bytes")
-    if _png_size(content) is None:
-        raise _Unusable("damaged; its first part is no PNG header")
-    position, name = len(PNG_START), b""
-    while name != b"IEND" and position + 12 <= len(content):
-        length, name = struct.unpack_from(">I4s", content, position)
-        end = position + 8 + length
-        if (
-            end + 4 > len(content)
-            or zlib.crc32(memoryview(content)[position + 4 : end]) != struct.unpack_from(">I", content, end)[0]
-        ):
-            raise _Unusable(f"damaged; the checksum of its part {name.decode('latin1')!r} at byte {position:,} is wrong")
-        position = end + 4
-    if name != b"IEND":
-        raise _Unusable(f"truncated after {len(content):,} bytes")
-
-
-def _png_size(content):
-    if not content.startswith(PNG_START + PNG_HEADER) or len(content) < 24:
-        return None
-    width, height = struct.unpack(">II", content[16:24])
-    return height, width
-
-
-def _jpeg_size(content):
-    position = 2
-    while position + 9 <= len(content) and content[position] == 0xFF:
-        marker = content[position + 1]
-        if marker == 0xFF:  # fill byte
-            position += 1
-        elif marker in JPEG_FRAMES:
-            return struct.unpack(">HH", content[position + 5 : position + 9])
-        else:
-            position += 2 + struct.unpack(">H", content[position + 2 : position + 4])[0]
-    return None
+    """Compare the checksums of all parts. OpenCV only prints what libpng says of them."""
+    try:
+        PngImageFile(io.BytesIO(content)).verify()
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever broken bytes lead the parser to
+        raise _Unusable(f"damaged ({first_line(error)})") from None
 
 
 def write_image(path, image, options=()):

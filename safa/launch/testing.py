@@ -5,8 +5,6 @@ import dataclasses
 import os
 import time
 
-import filelock
-
 from safa import __version__
 from safa.datasets.pair_images import PairImages
 from safa.datasets.panorama_views import PanoramaView, kept_columns
@@ -21,8 +19,9 @@ from safa.retrieval.task import DIRECTIONS, GROUND_TO_AERIAL, task_of
 from safa.runtime.backend import importing_tensorflow
 from safa.runtime.command_line import Checked, Parser, add_settings, at_least, check_output, parsed, same_setting, setting
 from safa.runtime.errors import UserError, first_few
-from safa.settings import Folders, NetworkConfig, RunConfig, TrainingConfig, add_network, add_run_folders, given_network
-from safa.training.run_folder import BEST, run_paths, trained_on_dataset
+from safa.runtime.files import locked
+from safa.settings import Folders, NetworkConfig, RunConfig, TrainingConfig, add_network, add_run_folders
+from safa.training.run_folder import BEST, given_settings, run_paths, trained_on_dataset
 
 LAST = "last"  # besides BEST: what --checkpoint takes for the run's own
 DESCRIPTORS = ".descriptors"  # endings of the folders of descriptors and figures beside a result file
@@ -105,8 +104,8 @@ def launch_testing(description, dataset_classes):
 
     # The weights: what they are says which images they need.
     trained_for = next(iter(dataset_classes.values())).name
-    source = tested_checkpoint(config, folders, trained_for, given_network(args))
-    network, manifest = found_network(source, given_network(args))
+    source = tested_checkpoint(config, folders, trained_for, given_settings(args))
+    network, manifest = found_network(source, given_settings(args))
     trained_on = trained_on_dataset(manifest, source)
 
     # The data.
@@ -147,22 +146,24 @@ def launch_testing(description, dataset_classes):
         images = PairImages.of(pairs, (network.sat_shape, network.grd_shape), panoramas)
         extractor = DescriptorExtractor(loaded.model, distribution)
         identity = {"weights": loaded.digest, "network": dataclasses.asdict(network), "precision": config.precision}
-        with own_folder(base + DESCRIPTORS, config.descriptors == "disk" and distribution.is_chief) as folder:
-            sat = descriptors(extractor, "sat", images.sat, pairs.name, config.batch_size, folder, identity)
-            grd = descriptors(extractor, "grd", images.grd, pairs.name, config.batch_size, folder, identity, view.name)
+        keeps = config.descriptors == "disk" and distribution.is_chief
+        with own_folder(base + DESCRIPTORS) if keeps else contextlib.nullcontext() as folder:
+            given = pairs.name, config.batch_size, folder
+            sat = computed_rows(extractor, "sat", images.sat, *given, identity | {"view": ""})
+            grd = computed_rows(extractor, "grd", images.grd, *given, identity | {"view": view.name})
             if not distribution.is_chief:
                 return
 
             # Descriptors to ranks.
             ready = time.perf_counter()
-            panorama_rows, degrees_off = grd.rows, None
-            if view.search_heading > 1:  # (T * Q, D) -> (Q, T, D)
-                by_turn = view.search_heading, len(pairs)
-                panorama_rows = grd.rows.reshape(*by_turn, -1).swapaxes(0, 1)
-                degrees_off = panoramas.degrees_off(network.width).reshape(by_turn).T
-            references, queries = sat.rows, panorama_rows
+            references, queries, degrees_off = sat.rows, grd.rows, None
             if config.direction != GROUND_TO_AERIAL:
-                references, queries = panorama_rows, sat.rows[task.queries]
+                references, queries = grd.rows, sat.rows[task.queries]
+            elif (turns := view.search_heading) > 1:  # (T * Q, D) -> (Q, T, D)
+                queries = grd.rows.reshape(turns, len(pairs), -1).swapaxes(0, 1)
+                degrees_off = panoramas.degrees_off(network.width).reshape(turns, len(pairs)).T
+            measured = None not in (sat.milliseconds, grd.milliseconds)
+            milliseconds = sat.milliseconds + view.search_heading * grd.milliseconds if measured else None
             found = search(references, queries, task.truth, task.near, WINNERS, products_on_gpu(references))
             result = {
                 "version": __version__,
@@ -179,7 +180,7 @@ def launch_testing(description, dataset_classes):
                 "precision": config.precision,
                 "checkpoint": loaded.path,
                 **evaluate(task, found, degrees_off),
-                "cost": cost | {"milliseconds": milliseconds_of_pair(sat, grd, view.search_heading)},
+                "cost": cost | {"milliseconds": milliseconds},
                 "device": str(distribution),
                 "seconds": {"descriptors": round(ready - begin, 3), "ranks": round(time.perf_counter() - ready, 3)},
             }
@@ -203,39 +204,28 @@ def tested_checkpoint(config, folders, dataset_name, given):
     """Path of the checkpoint to test: the one that is named, the best or last of our training run, or the authors'.
 
     Args:
-        config: TestConfig.
-        folders: settings.Folders.
+        config, folders: TestConfig, settings.Folders.
         dataset_name: of the dataset that networks are trained on.
         given: settings of the network that flags name, {name: value}.
-
-    Raises:
-        UserError: there is none.
     """
     if config.checkpoint not in (None, BEST, LAST):
         return config.checkpoint
     asked = NetworkConfig(**given)
     paths = run_paths(folders.model_dir, folders.result_dir, dataset_name, asked, folders.run, config.seed)
     ours = paths.folder if config.checkpoint == LAST else paths.best
-    authors = os.path.join(folders.model_dir, dataset_name, "Trained", "model.ckpt")
     if os.path.isdir(ours):
         return ours
-    train = f"train it (train_{dataset_name.lower()}.py)"
+    authors = os.path.join(folders.model_dir, dataset_name, "Trained", "model.ckpt")
+    no_run = f"no training run of {asked} in {ours}{_runs_beside(paths.folder)}"
+    remedy = f"train it (train_{dataset_name.lower()}.py), or name weights with --checkpoint"
     if config.checkpoint is not None:
-        raise UserError(
-            f"--checkpoint {config.checkpoint}: no training run of {asked} in {ours}; {train}, or name "
-            f"./{config.checkpoint} for a file or folder of that name"
-        )
+        raise UserError(f"--checkpoint {config.checkpoint}: {no_run}; {remedy} (./{config.checkpoint}: one of that name)")
     for flag, value in (("run", folders.run), ("seed", config.seed or None)):
         if value is not None:
-            raise UserError(
-                f"--{flag} {value}: no training run of {asked} in {ours}{_runs_beside(paths.folder)}; {train}, or name weights "
-                "with --checkpoint"
-            )
+            raise UserError(f"--{flag} {value}: {no_run}; {remedy}")
     if os.path.isdir(os.path.dirname(authors)):
         return authors
-    raise UserError(
-        f"no checkpoint of {asked}: neither ours in {ours} nor the authors' {authors}; {train}, or name one with --checkpoint"
-    )
+    raise UserError(f"no checkpoint of {asked}: neither ours in {ours} nor the authors' {authors}; {remedy}")
 
 
 def _runs_beside(folder):
@@ -260,39 +250,27 @@ def check_view(view, config, network):
 
 
 @contextlib.contextmanager
-def own_folder(folder, wanted):
-    """A folder that this process has alone, made if it does not exist; None if none is wanted or another process has it."""
+def own_folder(folder):
+    """A folder that this process has alone, made if it does not exist; None while another process has it."""
+    os.makedirs(folder, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        if wanted:
-            os.makedirs(folder, exist_ok=True)
-            try:
-                stack.enter_context(filelock.FileLock(os.path.join(folder, LOCK), blocking=False))
-            except filelock.Timeout:
-                wanted = False
-        yield folder if wanted else None
+        try:
+            stack.enter_context(locked(os.path.join(folder, LOCK), "another test keeps its descriptors there"))
+        except UserError:
+            folder = None
+        yield folder
 
 
-def descriptors(extractor, branch, images, title, batch_size, folder, identity, view=""):
-    """The descriptors of a branch's images.
-
-    Args:
-        extractor: retrieval.descriptors.DescriptorExtractor.
-        branch, images, title, batch_size: as of its `fill`.
-        folder: keeps them, so that they are not computed again; None: they are in memory.
-        identity: what they depend on besides the images' files, as JSON keeps it.
-        view: name of the queries' PanoramaView.
-
-    Returns:
-        ResumableRows, (N, D) float32.
-    """
+def computed_rows(extractor, branch, images, title, batch_size, folder, identity):
+    """The descriptors of a branch's images as ResumableRows, which a folder keeps unless it is None."""
     from safa.retrieval.descriptors import BRANCHES
     from safa.retrieval.resumable_rows import ResumableRows
 
-    count, name = len(images.paths), "_".join(filter(None, (branch, view)))
+    count = len(images.paths)
     rows = ResumableRows(
         (count, extractor.dimension),
-        path=None if folder is None else os.path.join(folder, name),
-        identity=identity | {"view": view},
+        path=None if folder is None else os.path.join(folder, "_".join(filter(None, (branch, identity["view"])))),
+        identity=identity,
         sources=images.paths,
         remedy="free some space, use another --result_dir, or --descriptors memory",
     )
@@ -303,8 +281,3 @@ def descriptors(extractor, branch, images, title, batch_size, folder, identity, 
         say(f"{title}: going on after {rows.done:,} {BRANCHES[branch]} descriptors")
     extractor.fill(rows, branch, images, batch_size, title)
     return rows
-
-
-def milliseconds_of_pair(sat, grd, turns):
-    """Milliseconds that the descriptors of a tile and a panorama take, or None where that was not measured."""
-    return None if None in (sat.milliseconds, grd.milliseconds) else sat.milliseconds + turns * grd.milliseconds

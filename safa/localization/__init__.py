@@ -1,1 +1,5 @@
 """Panoramas to places: tiles with positions become an index, and panoramas are searched for in it."""
+
+from safa.localization.index import Index
+
+__all__ = ["Index"]

@@ -5,16 +5,18 @@ import math
 import numpy as np
 
 from safa.datasets.image_files import ImageError, read_image
-from safa.localization.coordinates import LocalFrame
-from safa.localization.tile_map import BEST, OTHER, TRUTH, Mark, TileMap
-from safa.report.canvas import GREEN, GREY, Canvas, fitted
+from safa.localization.tile_images import THUMBNAIL_SIDE
+from safa.localization.tile_map import BEST, OTHER, Mark, TileMap
+from safa.report.drawing import TRUTH, Shown, bgr_pixels, image_rows
 from safa.report.page import Section, Table, photo, write_page
+from safa.runtime.errors import shortened
 
-MOST_PANORAMAS = 20  # that have a part of their own; the table names all
+MOST_PANORAMAS = 20  # that have a section of their own; the table names all
+MOST_TILES = 8  # of places beside each other; the table names all
 MOST_ROWS = 500  # of the table
-WIDTH, GAP, LINE = 900, 12, 22  # pixels of a panel
-TALLEST, LARGEST = 300, 220  # pixels: height of a panorama, side of a tile
-NOBODY = (200, 200, 200)  # grey of a tile without a thumbnail
+NOTHING = 200  # grey level of a picture that is missing
+COLUMNS = ("latitude", "longitude", "heading", "similarity")
+SURE = ("margin", "confidence", "off")
 
 
 def write_answer_page(path, index, answers, config):
@@ -30,113 +32,83 @@ def write_answer_page(path, index, answers, config):
         UserError: Jinja2 is missing, or the page is too large.
         OSError: it cannot be written.
     """
-    drawn, frame = TileMap(index), LocalFrame.around(index.positions)
-    sections = [_all(answers, index, drawn, frame, config)]
-    sections += [_one(number, answer, index, drawn, frame) for number, answer in enumerate(answers[:MOST_PANORAMAS], start=1)]
+    drawn = TileMap(index)
+    sections = [_all(answers, index, drawn, config)]
+    sections += [_one(number, answer, index, drawn) for number, answer in enumerate(answers[:MOST_PANORAMAS], start=1)]
     known = sum(answer.known for answer in answers)
-    subtitle = f"{len(answers):,} panoramas, {known:,} of them placed, among {index.note.tiles:,} tiles; {config.view_name}"
+    subtitle = f"{len(answers):,} panoramas, {known:,} of them placed, among {len(index):,} tiles; {config.view_name}"
     write_page(path, "Where panoramas were taken", subtitle, sections)
 
 
-def _all(answers, index, drawn, frame, config):
+def _all(answers, index, drawn, config):
     """The section of all panoramas: a table, and a map with their best places."""
-    columns = ["panorama", "latitude", "longitude", "heading", "similarity", "margin", "confidence", "off"]
-    rows = [[f"{number}. {_name(answer)}", *_cells(answer)] for number, answer in enumerate(answers[:MOST_ROWS], start=1)]
-    metres = [index.metres[answer.places[0].row] for answer in answers]
-    marks = [
-        Mark(tuple(place), str(number), BEST if answer.known else OTHER)
-        for number, (answer, place) in enumerate(zip(answers, metres, strict=True), start=1)
-    ]
-    picture = drawn.draw(marks[:MOST_ROWS], metres if config.sequence is not None else None)
+    rows, marks = [], []
+    for number, answer in enumerate(answers[:MOST_ROWS], start=1):
+        place = answer.places[0]
+        cells = _cells(place) if answer.known else ["unknown", "", *_cells(place)[2:]]
+        rows.append([f"{number}. {_name(answer)}", *cells, *_how_sure(answer)])
+        marks.append(Mark(tuple(index.metres[place.row]), str(number), BEST if answer.known else OTHER))
+    path = None if config.sequence is None else [index.metres[answer.places[0].row] for answer in answers]
     caption = "Best places by number of the panorama. Green: placed. Red: unknown."
+    picture = _photo(drawn.draw(marks, path), "Map of the tiles with the best place of each panorama", caption)
     note = "" if len(answers) <= MOST_ROWS else f"The first {MOST_ROWS:,} of {len(answers):,}."
-    pictures = [photo(picture, "Map of the tiles with the best place of each panorama", caption, has_text=True)]
-    return Section("places", "Places", note, table=Table(columns, rows), pictures=pictures)
+    return Section("places", "Places", note, Table(["panorama", *COLUMNS, *SURE], rows), pictures=[picture])
 
 
-def _one(number, answer, index, drawn, frame):
+def _one(number, answer, index, drawn):
     """The section of a panorama: itself, its candidates, and where they are."""
-    marks = [
-        Mark(tuple(index.metres[place.row]), str(rank), BEST if rank == 1 else OTHER)
-        for rank, place in enumerate(answer.places, start=1)
-    ]
+    rows, marks = [], []
+    for rank, place in enumerate(answer.places, start=1):
+        probability = "" if place.probability is None else f"{100 * place.probability:.0f} %"
+        rows.append([str(rank), *_cells(place), str(place.tiles), probability, place.tile])
+        marks.append(Mark(tuple(index.metres[place.row]), str(rank), BEST if rank == 1 else OTHER))
     caption = "Green: the best place. Red: the others."
     if answer.panorama.position is not None:
-        marks.append(Mark(tuple(frame.metres([answer.panorama.position])[0]), "T", TRUTH))
+        marks.append(Mark(tuple(index.frame.metres([answer.panorama.position])[0]), "T", TRUTH))
         caption += " Blue T: where it was taken."
-    columns = ["place", "latitude", "longitude", "heading", "similarity", "tiles that agree", "tile"]
-    rows = [
-        [
-            str(rank),
-            f"{place.latitude:.7f}",
-            f"{place.longitude:.7f}",
-            f"{place.heading:.0f}°",
-            f"{place.similarity:.4f}",
-            str(place.tiles),
-            place.tile,
-        ]
-        for rank, place in enumerate(answer.places, start=1)
-    ]
-    if answer.places[0].probability is not None:
-        columns.append("probability")
-        for row, place in zip(rows, answer.places, strict=True):
-            row.append(f"{100 * place.probability:.0f} %")
+    name = _name(answer)
     pictures = [
-        photo(answer_panel(answer, index), f"Panorama {_name(answer)} and the tiles of its best places", has_text=True),
-        photo(drawn.draw(marks), f"Map with the best places of {_name(answer)}", caption, has_text=True),
+        _photo(answer_panel(answer, index), f"Panorama {name} and the tiles of its best places"),
+        _photo(drawn.draw(marks), f"Map with the best places of {name}", caption),
     ]
-    known = "" if answer.known else "Unknown: less sure than the calibration asks for. "
-    return Section(
-        f"panorama-{number}", f"{number}. {_name(answer)}", f"{known}{_sure(answer)}", Table(columns, rows), (), pictures
-    )
+    note = [] if answer.known else ["Unknown: less sure than the calibration asks for"]
+    note += [f"{what} {value}" for what, value in zip(SURE, _how_sure(answer), strict=True) if value]
+    table = Table(["place", *COLUMNS, "tiles that agree", "probability", "tile"], rows)
+    note = "; ".join([*note, f"heading: {answer.panorama.heading_source}"])
+    return Section(f"panorama-{number}", f"{number}. {name}", note, table, pictures=pictures)
 
 
 def answer_panel(answer, index):
-    """A panorama above the tiles of its places: (H, W, 3) uint8 BGR."""
+    """A panorama above the tiles of its places, the best one framed: matplotlib Figure."""
     try:
-        panorama = fitted(read_image(answer.panorama.path), width=WIDTH)
+        panorama = read_image(answer.panorama.path)
     except ImageError:  # gone since it was read
-        panorama = np.full((WIDTH // 6, WIDTH, 3), 200, np.uint8)
-    if len(panorama) > TALLEST:
-        panorama = fitted(panorama, height=TALLEST)
-    count = len(answer.places)
-    side = min(LARGEST, (WIDTH - GAP * (count - 1)) // count)
-    canvas = Canvas(WIDTH, len(panorama) + GAP + side + 2 * LINE + GAP)
-    canvas.put(panorama, (WIDTH - panorama.shape[1]) // 2, 0)
-    for rank, place in enumerate(answer.places):
+        panorama = np.full((100, 600, 3), NOTHING, np.uint8)
+    tiles = []
+    for rank, place in enumerate(answer.places[:MOST_TILES], start=1):
         thumbnail = index.thumbnail(place.row)
         if thumbnail is None:
-            thumbnail = np.full((side, side, 3), NOBODY, np.uint8)
-        left, top = rank * (side + GAP), len(panorama) + GAP
-        inner = side - 8
-        frame = (GREEN if rank == 0 else GREY, 4)
-        canvas.put(fitted(thumbnail, width=inner), left + 4, top + 4, *frame)
-        canvas.write(f"{rank + 1}: {place.similarity:.3f}, {place.heading:.0f}°", left, top + side + 2, width=side)
-        canvas.write(place.tile, left, top + side + LINE, GREY, 13, side)
-    return canvas.pixels
+            thumbnail = np.full((THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3), NOTHING, np.uint8)
+        caption = f"{rank}: {place.similarity:.3f}, {place.heading:.0f}°\n{shortened(place.tile)}"
+        tiles.append(Shown(thumbnail, caption, BEST if rank == 1 else None))
+    return image_rows([[Shown(panorama)], tiles])
 
 
-def _cells(answer):
-    place = answer.places[0]
+def _photo(figure, alt, caption=""):
+    return photo(bgr_pixels(figure), alt, caption, has_text=True)
+
+
+def _cells(place):
+    return [f"{place.latitude:.7f}", f"{place.longitude:.7f}", f"{place.heading:.0f}°", f"{place.similarity:.4f}"]
+
+
+def _how_sure(answer):
+    """Texts of SURE; "" where there is no value."""
     return [
-        f"{place.latitude:.7f}" if answer.known else "unknown",
-        f"{place.longitude:.7f}" if answer.known else "",
-        f"{place.heading:.0f}°",
-        f"{place.similarity:.4f}",
         f"{answer.margin:.4f}" if math.isfinite(answer.margin) else "",
         "" if answer.confidence is None else f"{100 * answer.confidence:.0f} %",
         "" if answer.metres_off is None else f"{answer.metres_off:.1f} m",
     ]
-
-
-def _sure(answer):
-    parts = [] if answer.confidence is None else [f"confidence {100 * answer.confidence:.0f} %"]
-    if math.isfinite(answer.margin):
-        parts.append(f"margin {answer.margin:.4f}")
-    if answer.metres_off is not None:
-        parts.append(f"{answer.metres_off:.1f} m off")
-    parts.append(f"heading: {answer.panorama.heading_source}")
-    return "; ".join(parts)
 
 
 def _name(answer):

@@ -1,11 +1,9 @@
 """Approximate search with FAISS, for indexes of millions of tiles; what it finds is compared exactly."""
 
-import os
-
 import numpy as np
 
 from safa.runtime.errors import UserError, first_line
-from safa.runtime.files import partial_path
+from safa.runtime.files import open_whole
 
 ROWS_A_LIST = 1000  # descriptors in one of the lists that FAISS sorts them into, on average
 TRAINING_ROWS = 40  # per list: FAISS recommends at least 39
@@ -38,18 +36,8 @@ def write_approximate(path, descriptors):
     found.train(np.asarray(descriptors[rows], np.float32))
     for start in range(0, count, ROWS_AT_A_TIME):
         found.add(np.asarray(descriptors[start : start + ROWS_AT_A_TIME], np.float32))
-    partial = partial_path(path)
-    try:
-        try:
-            faiss.write_index(found, partial)
-        except RuntimeError as error:  # FAISS's own for a file that cannot be written
-            raise UserError(
-                f"{path}: cannot be written ({first_line(error)}); free some space or choose another folder"
-            ) from None
-        os.replace(partial, path)
-    finally:
-        if os.path.exists(partial):
-            os.unlink(partial)
+    with open_whole(path) as file:
+        faiss.write_index(found, faiss.PyCallbackIOWriter(file.write))
 
 
 class ApproximateSearch:

@@ -1,16 +1,13 @@
 """How sure an answer is: the probability that it is right, and a threshold below which it is "unknown"."""
 
 import dataclasses
-import json
-import math
-import os
 
 import numpy as np
 import scipy.optimize
 from scipy.special import expit
 
-from safa.runtime.errors import UserError, first_line
-from safa.runtime.files import read_json, write_whole
+from safa.runtime.errors import UserError
+from safa.runtime.files import read_json, write_json
 
 LEAST_ANSWERS = 20  # that a calibration needs: a share of 5 % is one of twenty
 # Standard deviation of the prior of the three weights, for similarities and margins in units of 0.1: wide, but the weights
@@ -32,7 +29,7 @@ class Calibration:
         answered, wrong: numbers at the threshold.
     """
 
-    weights: tuple
+    weights: tuple[float, float, float]
     threshold: float
     wrong_share: float
     answers: int
@@ -94,30 +91,17 @@ def _features(margins, similarities):
 
 
 def read_calibrations(path):
-    """{name of a view: Calibration} of a file; none where there is no file.
+    """{name of a view: Calibration} of a file; {} without a file.
 
     Raises:
         UserError: the file cannot be understood.
     """
     try:
-        found = {}
-        for name, values in read_json(path, dict, "run localize.py calibrate again").items():
-            values["weights"] = tuple(map(float, values["weights"]))
-            calibration = Calibration(**values)
-            numbers = [*calibration.weights, calibration.threshold, calibration.wrong_share]
-            if len(calibration.weights) != 3 or not all(isinstance(each, float) and math.isfinite(each) for each in numbers):
-                raise ValueError("three weights and a threshold are expected")
-            found[name] = calibration
-        return found
+        return read_json(path, dict[str, Calibration], "delete it, and run localize.py calibrate again")
     except FileNotFoundError:
         return {}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not a calibration ({first_line(error)}); run localize.py calibrate again") from None
 
 
 def write_calibration(path, name, calibration):
     """Add a Calibration to a file, in the place of an earlier one of the same name."""
-    found = read_calibrations(path) if os.path.exists(path) else {}
-    found[name] = calibration
-    text = json.dumps({key: dataclasses.asdict(each) for key, each in found.items()}, indent=2)
-    write_whole(path, text.encode())
+    write_json(path, read_calibrations(path) | {name: calibration})

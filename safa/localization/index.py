@@ -8,24 +8,43 @@ import numpy as np
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
+from safa.loading import load_network
 from safa.localization import index_files
 from safa.localization.approximate import ApproximateSearch
 from safa.localization.calibration import fit_calibration, read_calibrations, write_calibration
 from safa.localization.coordinates import LocalFrame
 from safa.localization.drive import CANDIDATES, smoothed
+from safa.localization.index_files import read_index_manifest
 from safa.localization.panorama import Panorama, panorama_of, read_canvas, turned
 from safa.localization.places import Answer, Place, QueryConfig, distinct_places, margin_of
 from safa.localization.projection import Projection
 from safa.localization.similarities import closest, similarities
 from safa.localization.tile_images import decoded_thumbnail
-from safa.runtime.backend import importing_tensorflow
 from safa.runtime.errors import UserError
 from safa.runtime.worker_pool import available_cores
 from safa.settings import FULL_CIRCLE
 
 AT_ONCE = 16  # panoramas that are read at a time, all their turns in memory
 BATCH = 32  # images that go through the network at a time
+AGREES = 0.01  # posterior probability from which a tile of a drive agrees with a place; less is the smoothing's background
 SIMILARITY_BYTES = 2**28  # of the similarities of panoramas with all tiles that are held at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stop:
+    """A panorama of a drive, and its candidates.
+
+    Attributes:
+        panorama: panorama.Panorama.
+        rows, similarities, headings: (C,) of the candidates, the most similar first.
+        margin: as of `places.Answer`.
+    """
+
+    panorama: Panorama
+    rows: np.ndarray
+    similarities: np.ndarray
+    headings: np.ndarray
+    margin: float
 
 
 class Index:
@@ -35,9 +54,10 @@ class Index:
         folder: of the index.
 
     Attributes:
-        note: index_files.IndexNote.
+        manifest: index_files.IndexManifest.
         positions: (N, 2) float64 longitude and latitude of the tiles.
-        metres: (N, 2) float64, the same in metres around their middle.
+        frame: coordinates.LocalFrame around their middle; metres: (N, 2) float64, the positions in it.
+        tree: scipy.spatial.cKDTree of `metres`.
         names: N strings.
 
     Raises:
@@ -45,53 +65,49 @@ class Index:
     """
 
     def __init__(self, folder):
-        self.folder, self.note = folder, index_files.read_note(folder)
-        count = self.note.tiles
-        self._descriptors = index_files.read_array(
-            folder, index_files.DESCRIPTORS, (count, self.note.dimension), index_files.DTYPES
-        )
+        self.folder, self.manifest = folder, read_index_manifest(folder)
+        count, kept = self.manifest.tiles, self.manifest.kept_values
+        self._descriptors = index_files.read_array(folder, index_files.DESCRIPTORS, (count, kept), index_files.DTYPES)
         self.positions, self.names = index_files.read_positions(folder, count), index_files.read_names(folder, count)
         self._thumbnails = index_files.read_thumbnails(folder, count)
-        self._projection = self._read_projection()
+        self._projection = None
+        if self.manifest.pca_recall is not None:
+            shape = self.manifest.values, kept
+            self._projection = Projection(index_files.read_array(folder, index_files.PROJECTION, shape, ("float32",)))
         self._calibrations = read_calibrations(os.path.join(folder, index_files.CALIBRATION))
-        self.metres = LocalFrame.around(self.positions).metres(self.positions)
-        self._tree, self._describe, self._approximate = cKDTree(self.metres), None, None
+        self.frame = LocalFrame.around(self.positions)
+        self.metres = self.frame.metres(self.positions)
+        self.tree, self._ground, self._approximate = cKDTree(self.metres), None, None
 
     def __len__(self):
-        return self.note.tiles
+        return self.manifest.tiles
 
-    def query(self, panoramas, approximate=False, **settings):
+    def query(self, panoramas, **settings):
         """Where panoramas were taken.
 
         Args:
             panoramas: list of paths, or of Panorama (`panorama.panorama_of`).
-            approximate: search by the file of `build --approximate` instead of all tiles.
             settings: of QueryConfig: top=5, unknown_heading=True, heading=90.0, fov=90.0, sequence=10.0, ...
 
         Returns:
             List of Answer, one for each panorama.
 
         Raises:
-            UserError: a panorama cannot be read or is none, or a file of the index is damaged.
+            UserError: an image cannot be read or is not a panorama, or a file of the index is damaged.
         """
         config = QueryConfig(**settings)
         panoramas = [each if isinstance(each, Panorama) else panorama_of(each, config) for each in panoramas]
         if config.sequence is None or not panoramas:
-            return [self._answer(*each, config) for each in self._similarities(panoramas, config, approximate)]
-        drive = [
-            (panorama, *self._candidates(found, turn), margin)
-            for panorama, found, turn in self._similarities(panoramas, config, approximate)
-            for margin in [margin_of(found, self._tree, self.metres, int(found.argmax()), config.radius)]
-        ]
-        return self._drive(drive, config)
+            return [self._answer(*each, config) for each in self._similarities(panoramas, config)]
+        return self._drive([self._stop(*each, config) for each in self._similarities(panoramas, config)], config)
 
-    def calibrate(self, panoramas, wrong_share=0.05, approximate=False, **settings):
+    def calibrate(self, panoramas, wrong_share=0.05, **settings):
         """Learn how sure answers are from panoramas of known positions, and keep it in the index.
 
         Args:
             panoramas: list of Panorama with positions; of places that are not in the index too, if queries may be.
             wrong_share: of the answers that may be wrong.
-            approximate, settings: as of `query`; queries of the same view use it.
+            settings: as of `query`; queries of the same view use it.
 
         Returns:
             Calibration, and the list of Answer that it is fitted on.
@@ -102,7 +118,7 @@ class Index:
         for panorama in panoramas:
             if panorama.position is None:
                 raise UserError(f"{panorama.path}: no known position; list panoramas with their coordinates in a CSV file")
-        answers = self.query(panoramas, approximate, **(settings | {"sequence": None}))
+        answers = self.query(panoramas, **(settings | {"sequence": None}))
         config = QueryConfig(**settings)
         calibration = fit_calibration(
             [answer.margin for answer in answers],
@@ -118,7 +134,7 @@ class Index:
         """The Calibration for queries of a QueryConfig, or None."""
         return self._calibrations.get(config.view_name)
 
-    def describe(self, panoramas, config):
+    def compute_descriptors(self, panoramas, config):
         """Descriptors of panoramas at all headings that are tried.
 
         Args:
@@ -126,25 +142,28 @@ class Index:
             config: QueryConfig.
 
         Returns:
-            (Q, T, D) float32, as the index keeps descriptors, and T headings for each of the panoramas.
+            (Q, T, K) float32, as the index keeps descriptors, and T headings for each of the panoramas.
         """
-        if self._describe is None:
-            self._describe = self._load(os.path.join(self.folder, index_files.WEIGHTS))
-        shape = self.note.network.grd_shape
-        headings = [_headings(config.turns) if panorama.heading is None else [panorama.heading] for panorama in panoramas]
+        if self._ground is None:
+            self._ground = self._load(os.path.join(self.folder, index_files.WEIGHTS))
+        recipe = self.manifest.recipe
+        unknown = [FULL_CIRCLE * turn / config.turns for turn in range(config.turns)]
+        headings = [unknown if panorama.heading is None else [panorama.heading] for panorama in panoramas]
 
         def read(number):
-            return turned(read_canvas(panoramas[number], config, self.note.vertical_fov), headings[number], shape)
+            canvas = read_canvas(panoramas[number], config, recipe.vertical_fov)
+            return turned(canvas, headings[number], recipe.network.grd_shape)
 
         with concurrent.futures.ThreadPoolExecutor(available_cores()) as pool:
             images = np.concatenate(list(pool.map(read, range(len(panoramas)))))
-        found = [self._describe(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
-        described = np.concatenate(found).reshape(len(panoramas), len(headings[0]), -1)
-        finite = np.isfinite(described).all(axis=(1, 2))
+        found = [self._ground(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
+        found = np.concatenate(found).reshape(len(panoramas), len(headings[0]), -1)
+        found = found if self._projection is None else self._projection(found)
+        finite = np.isfinite(found).all(axis=(1, 2))
         if not finite.all():
             path = panoramas[int(finite.argmin())].path
             raise UserError(f"{path}: its descriptor is not finite; the network has diverged: use another index")
-        return described if self._projection is None else self._projection(described), headings
+        return found, headings
 
     def thumbnail(self, row):
         """A small picture of a tile, (128, 128, 3) uint8 BGR; None where the index has none."""
@@ -158,80 +177,59 @@ class Index:
         """
         self._load(path)
 
-    def _check_digest(self, digest, path):
-        if digest != self.note.weights:
-            raise UserError(
-                f"{path}: other weights than those that {self.folder} was built with; leave --checkpoint out, or build "
-                "another index"
-            )
-
     def _load(self, path):
         """The ground branch of the index's network, with weights that must be the index's: (B, H, W, 3) -> (B, D)."""
-        with importing_tensorflow():
-            import tensorflow as tf
+        recipe = self.manifest.recipe
+        loaded = load_network(path, recipe.network, recipe.precision)
+        if loaded.digest != recipe.weights:
+            raise UserError(
+                f"{loaded.path}: other weights than those that {self.folder} was built with; leave --checkpoint out, or build "
+                "another index"
+            )
+        import tensorflow as tf
 
-            from safa.runtime.backend import compute_in
-            from safa.training.checkpoint_files import find_checkpoint
-            from safa.training.weights import load_weights, weights_digest
-            from spatial_net import branches, network
-        compute_in(self.note.precision)
-        model = network(self.note.network, precision=self.note.precision)
-        path, kind = find_checkpoint(path)
-        load_weights(model, path, kind, self.note.network)
-        self._check_digest(weights_digest(model), path)
-        _, ground = branches(model)
+        ground = loaded.model.grd
         forward = tf.function(lambda images: ground(images, training=False), reduce_retracing=True, autograph=False)
         return lambda images: forward(tf.constant(images)).numpy()
 
-    def _read_projection(self):
-        path = os.path.join(self.folder, index_files.PROJECTION)
-        if self.note.pca_recall is None:
-            return None
-        try:
-            directions = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            directions = np.empty(0)
-        if directions.ndim != 2 or directions.shape[1] != self.note.dimension or not np.isfinite(directions).all():
-            raise UserError(f"{path}: missing or damaged; {index_files.REMEDY}")
-        return Projection(directions)
-
     def _search(self, approximate):
+        """The function that searches: (Q, T, K) float32 to similarities and turns, as of `similarities`."""
         if not approximate:
             return lambda queries: similarities(self._descriptors, queries)
-        if self.note.approximate_recall is None:
+        if self.manifest.approximate_recall is None:
             raise UserError(f"--approximate: {self.folder} was built without it; leave it out, or build with --approximate")
         if self._approximate is None:
             self._approximate = ApproximateSearch(os.path.join(self.folder, index_files.APPROXIMATE), self._descriptors)
         return self._approximate.similarities
 
-    def _similarities(self, panoramas, config, approximate):
-        """Yield each panorama, (N,) similarities of the tiles, and (N,) headings' numbers, or the heading itself."""
-        search = self._search(approximate)
+    def _similarities(self, panoramas, config):
+        """Yield each panorama, (N,) similarities of the tiles, and (N,) its heading in degrees at each of them."""
+        search = self._search(config.approximate)
         at_once = min(max(1, SIMILARITY_BYTES // (6 * len(self))), AT_ONCE)
         with tqdm(total=len(panoramas), desc="panoramas", leave=False, disable=None) as progress:
             for start in range(0, len(panoramas), at_once):
                 part = panoramas[start : start + at_once]
-                described, headings = self.describe(part, config)
-                for panorama, found, turn, tried in zip(part, *search(described), headings, strict=True):
+                descriptors, headings = self.compute_descriptors(part, config)
+                for panorama, found, turn, tried in zip(part, *search(descriptors), headings, strict=True):
                     yield panorama, found, np.array(tried)[turn]
                 progress.update(len(part))
 
     def _answer(self, panorama, found, headings, config):
-        merged = distinct_places(found, self._tree, self.metres, config.top + 1, config.merge_metres)
+        merged = distinct_places(found, self.tree, self.metres, config.top + 1, config.merge_metres)
         rivals = [float(found[row]) for row, _ in merged[1:]] + [-np.inf]
         places = [
             self._place(row, found[row], headings[row], int(np.count_nonzero(found[near] > rival)))
             for (row, near), rival in zip(merged, rivals, strict=True)
         ][: config.top]
-        margin = margin_of(found, self._tree, self.metres, places[0].row, config.radius)
+        margin = margin_of(found, self.tree, self.metres, places[0].row, config.radius)
         calibration = self.calibration(config)
         confidence = None if calibration is None else calibration.confidence(margin, places[0].similarity)
         known = calibration is None or confidence >= calibration.threshold
         return self._compared(Answer(panorama, places, margin, confidence, known, None))
 
-    def _place(self, row, similarity, heading, tiles, probability=None):
+    def _place(self, row, similarity, heading, tiles):
         longitude, latitude = self.positions[row].tolist()
-        return Place(longitude, latitude, float(similarity), float(heading), self.names[row], int(row), tiles, probability)
+        return Place(longitude, latitude, float(similarity), float(heading), self.names[row], int(row), tiles)
 
     def _compared(self, answer):
         """An Answer with its distance from what is known of the panorama."""
@@ -244,28 +242,25 @@ class Index:
             degrees = abs((place.heading - panorama.true_heading + 180) % FULL_CIRCLE - 180)
         return dataclasses.replace(answer, metres_off=metres, degrees_off=degrees)
 
-    def _candidates(self, found, headings):
+    def _stop(self, panorama, found, headings, config):
+        """A panorama of a drive with the tiles that it may have been taken in."""
         rows, values = closest(found[None], min(CANDIDATES, len(self)))
-        kept = values[0] > -np.inf
-        return rows[0][kept], values[0][kept], headings[rows[0][kept]]
+        rows = rows[0][values[0] > -np.inf]
+        margin = margin_of(found, self.tree, self.metres, int(found.argmax()), config.radius)
+        return _Stop(panorama, rows, found[rows], headings[rows], margin)
 
-    def _drive(self, drive, config):
-        """Answers of a drive: (Panorama, rows, similarities, headings, margin) each."""
-        tolerance = self.note.spacing or 0.0
-        _, rows, values, _, _ = zip(*drive, strict=True)
-        posteriors = smoothed(rows, values, self.metres, config.sequence, tolerance)
+    def _drive(self, stops, config):
+        """The answers of a drive's panoramas, from all of them together."""
+        rows, values = [stop.rows for stop in stops], [stop.similarities for stop in stops]
+        posteriors = smoothed(rows, values, self.metres, config.sequence, self.manifest.spacing or 0.0)
         answers = []
-        for (panorama, rows, values, headings, margin), posterior in zip(drive, posteriors, strict=True):
-            tree = cKDTree(self.metres[rows])
+        for stop, posterior in zip(stops, posteriors, strict=True):
+            metres = self.metres[stop.rows]
             places = []
-            for place, near in distinct_places(posterior, tree, self.metres[rows], config.top, config.merge_metres):
-                probability = float(posterior[near].sum())
-                agree = int(np.count_nonzero(posterior[near] > 0.01))
-                places.append(self._place(rows[place], values[place], headings[place], agree, probability))
+            for best, near in distinct_places(posterior, cKDTree(metres), metres, config.top, config.merge_metres):
+                agree = int(np.count_nonzero(posterior[near] > AGREES))
+                place = self._place(stop.rows[best], stop.similarities[best], stop.headings[best], agree)
+                places.append(dataclasses.replace(place, probability=float(posterior[near].sum())))
             places.sort(key=lambda place: -place.probability)
-            answers.append(self._compared(Answer(panorama, places, margin, places[0].probability, True, None)))
+            answers.append(self._compared(Answer(stop.panorama, places, stop.margin, places[0].probability, True, None)))
         return answers
-
-
-def _headings(turns):
-    return [FULL_CIRCLE * turn / turns for turn in range(turns)]

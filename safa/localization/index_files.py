@@ -1,8 +1,8 @@
-"""The files of an index, and the note that says what they are."""
+"""The files of an index, and the manifest that says what they hold."""
 
 import dataclasses
-import json
 import os
+from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
@@ -10,27 +10,28 @@ import numpy as np
 from safa.localization.coordinates import problem_of
 from safa.localization.tile_images import THUMBNAIL_BYTES
 from safa.runtime.errors import UserError, first_line, shortened
-from safa.runtime.files import ordinary, read_json
+from safa.runtime.files import ordinary, read_file, read_json
 from safa.settings import NetworkConfig
 
-NOTE = "index.json"  # written last: an index that has it is whole
+MANIFEST = "index.json"  # written last: an index that has it is whole
 DESCRIPTORS, POSITIONS, NAMES = "descriptors.npy", "positions.npy", "tiles.json"
 THUMBNAILS, WEIGHTS, PROJECTION = "thumbnails.npy", "network.weights.h5", "projection.npy"
 APPROXIMATE, CALIBRATION = "approximate.faiss", "calibration.json"
-FORMAT = 1  # raise it when older programs must not read an index
-PRECISIONS = ("float32", "tf32", "bfloat16")
 DTYPES = ("float16", "float32")
 REMEDY = "build it again, in another folder"
 
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
 
 @dataclasses.dataclass(frozen=True)
-class Described:
-    """What descriptors are of.
+class DescriptorRecipe:
+    """How an index's descriptors are computed, and what their network expects.
 
     Attributes:
-        network: NetworkConfig.
-        weights: digest of the network's weights (`training.weights.weights_digest`).
-        precision: of the network's convolutions.
+        network: what it is.
+        weights: digest of its weights (`training.weights.weights_digest`).
+        precision: of its convolutions.
         trained_on: name of the dataset, or None.
         stretch: whether polar maps are min-max stretched.
         tile_metres: ground size of a tile that the network expects.
@@ -39,70 +40,56 @@ class Described:
 
     network: NetworkConfig
     weights: str
-    precision: str
+    precision: Literal["float32", "tf32", "bfloat16"]
     trained_on: str | None
     stretch: bool
-    tile_metres: float
-    vertical_fov: float
+    tile_metres: Positive
+    vertical_fov: Positive
 
 
 @dataclasses.dataclass(frozen=True)
-class IndexNote(Described):
-    """What an index is of.
+class IndexManifest:
+    """What an index holds.
 
     Attributes:
+        recipe: of its descriptors.
         tiles: N, number of tiles.
-        dimension: values of a descriptor as it is kept.
+        values: D, of a descriptor as the network computes it; kept_values: K, as the index keeps it.
         source: of the tiles, `tile_source.TileSource.record`.
-        identity: digest of all that the index depends on, but for the content of the tiles' files.
+        identity: digest of all that the index depends on, except the content of the tiles' files.
         spacing: median metres from a tile's centre to the nearest other one; None of a single tile.
         pca_recall, approximate_recall: {"1", "10"}: how often the search finds a tile's nearest other tile among the K
             first, or None where the search is exact.
+        format: another number is an index that this version cannot read.
     """
 
-    tiles: int
-    dimension: int
+    recipe: DescriptorRecipe
+    tiles: Count
+    values: Count
+    kept_values: Count
     source: dict
     identity: str
     spacing: float | None
-    pca_recall: dict | None = None
-    approximate_recall: dict | None = None
-
-    def as_json(self):
-        """The note's file, bytes."""
-        return json.dumps({"format": FORMAT} | dataclasses.asdict(self), indent=2).encode()
+    pca_recall: dict[str, float] | None = None
+    approximate_recall: dict[str, float] | None = None
+    format: Literal[2] = 2
 
 
-def read_note(folder):
-    """The IndexNote of a folder.
+def read_index_manifest(folder):
+    """The IndexManifest of a folder.
 
     Raises:
-        UserError: there is no index, it is not finished, or its note cannot be understood.
+        UserError: there is no index, it is not finished, or its manifest cannot be understood.
     """
-    path = os.path.join(folder, NOTE)
     if not os.path.isdir(folder):
         raise UserError(f"{shortened(folder)}: no index; build one: localize.py build {shortened(folder)} --tiles ...")
     try:
-        values = read_json(path, dict, REMEDY)
-        if values.pop("format") != FORMAT:
-            raise UserError(f"{path}: an index of another version of this program; {REMEDY}")
-        values["network"] = msgspec.convert(values["network"], NetworkConfig)
-        note = IndexNote(**values)
-        numbers = note.tiles, note.dimension, note.tile_metres, note.vertical_fov
-        if not all(isinstance(number, int | float) and number > 0 for number in numbers):
-            raise ValueError("a number is expected")
-        if note.precision not in PRECISIONS:
-            raise ValueError("precision")
-        if not isinstance(note.weights, str) or not isinstance(note.stretch, bool) or not isinstance(note.source, dict):
-            raise ValueError("weights, stretch or source")
-        return note
+        return read_json(os.path.join(folder, MANIFEST), IndexManifest, f"damaged, or of another version: {REMEDY}")
     except FileNotFoundError:
         raise UserError(
-            f"{shortened(folder)}: holds no finished index (no {NOTE}); run localize.py build to its end, or name another "
+            f"{shortened(folder)}: holds no finished index (no {MANIFEST}); run localize.py build to its end, or name another "
             "folder"
         ) from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not the note of an index ({first_line(error)}); {REMEDY}") from None
 
 
 def read_array(folder, name, shape, dtypes):
@@ -120,16 +107,11 @@ def read_array(folder, name, shape, dtypes):
     try:
         open(path, "rb", opener=ordinary).close()
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise UserError(f"{path}: is missing; the index is damaged: {REMEDY}") from None
+        if array.shape != shape or array.dtype.name not in dtypes:
+            raise ValueError(f"{array.dtype.name} of shape {array.shape} instead of {' or '.join(dtypes)} of {shape}")
+        return array
     except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"{path}: cut off or damaged ({first_line(error)}); {REMEDY}") from None
-    if array.shape != shape or array.dtype.name not in dtypes:
-        raise UserError(
-            f"{path}: {array.dtype.name} of shape {array.shape} instead of {' or '.join(dtypes)} of {shape}; the index is "
-            f"damaged: {REMEDY}"
-        )
-    return array
+        raise UserError(f"{path}: missing, cut off or damaged ({first_line(error)}); {REMEDY}") from None
 
 
 def read_positions(folder, count):
@@ -145,15 +127,12 @@ def read_names(folder, count):
     """The names of the tiles, N strings."""
     path = os.path.join(folder, NAMES)
     try:
-        with open(path, "rb", opener=ordinary) as file:
-            names = json.load(file)
-        if not isinstance(names, list) or len(names) != count or not all(isinstance(name, str) for name in names):
-            raise ValueError("a list of names is expected")
+        names = msgspec.json.decode(read_file(path), type=list[str])
+        if len(names) != count:
+            raise ValueError(f"{len(names):,} names instead of {count:,}")
         return names
-    except FileNotFoundError:
-        raise UserError(f"{path}: is missing; the index is damaged: {REMEDY}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: damaged ({first_line(error)}); {REMEDY}") from None
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: missing, cut off or damaged ({first_line(error)}); {REMEDY}") from None
 
 
 def read_thumbnails(folder, count):

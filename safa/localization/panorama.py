@@ -10,7 +10,6 @@ from safa.datasets.preparation import PREPARED_SIZE
 from safa.localization.photo_tags import tagged_heading, tagged_position
 from safa.runtime.errors import UserError
 from safa.settings import FULL_CIRCLE
-from VGG import MEAN_BGR
 
 MOST_VERTICAL_FOV = 181.0  # degrees: a whole sphere has 180, and sizes are whole pixels
 
@@ -30,71 +29,73 @@ class Panorama:
     path: str
     heading: float | None
     heading_source: str
-    position: tuple | None = None
+    position: tuple[float, float] | None = None
     true_heading: float | None = None
 
 
-def panorama_of(path, view, heading=None, position=None):
+def panorama_of(path, config, heading=None, position=None):
     """The Panorama of a file.
 
-    Its heading is unknown where `view` says so; else the first that is known of the view's, the list's and the photo's own
+    Its heading is unknown if the config says so; else the first that is known of the config's, the list's and the photo's own
     tags; else 0: its centre column looks north, as in the paper's datasets.
 
     Args:
         path: of the image.
-        view: places.QueryConfig.
+        config: places.QueryConfig.
         heading, position: a list's, or None.
     """
     position = position or tagged_position(path)
-    if view.unknown_heading:
+    if config.unknown_heading:
         return Panorama(path, None, "unknown", position, tagged_heading(path) if heading is None else heading)
-    for found, source in ((view.heading, "given"), (heading, "list"), (tagged_heading(path), "photo")):
+    for found, source in ((config.heading, "given"), (heading, "list"), (tagged_heading(path), "photo")):
         if found is not None:
             return Panorama(path, found, source, position)
     return Panorama(path, 0.0, "assumed", position)
 
 
-def read_canvas(panorama, view, input_vertical_fov):
+def read_canvas(panorama, config, input_vertical_fov):
     """A panorama as the whole circle that the network expects, its own centre column in the middle.
 
     Args:
         panorama: Panorama.
-        view: places.QueryConfig.
+        config: places.QueryConfig.
         input_vertical_fov: degrees from top to bottom that the network's panoramas show, around the horizon.
 
     Returns:
-        (112, 616, 3), BGR, 0..255; uint8, or float32 where a part of the circle is not seen and has the mean colour.
+        (112, 616, 3), BGR, 0..255; uint8, or float32 if a part of the circle is not seen and has the mean colour.
 
     Raises:
-        UserError: the image cannot be read, or is no panorama.
+        UserError: the image cannot be read, or is not a panorama.
     """
     try:
         image = read_image(panorama.path)
     except ImageError as error:
         raise UserError(f"{error}; name another panorama") from None
     height, width = image.shape[:2]
-    vertical_fov = view.vertical_fov or view.fov * height / width
+    vertical_fov = config.vertical_fov or config.fov * height / width
     if vertical_fov > MOST_VERTICAL_FOV:
         raise UserError(
-            f"{panorama.path}: {by_pixels(image.shape[:2])} pixels are no panorama of --fov {view.fov:g}: from top to bottom "
-            f"they would show {vertical_fov:.0f} degrees; name an equirectangular image, or the right --fov"
+            f"{panorama.path}: {by_pixels(image.shape[:2])} pixels are not a panorama of --fov {config.fov:g}: from top to "
+            f"bottom they would show {vertical_fov:.0f} degrees; name an equirectangular image, or the right --fov"
         )
     # The rows of the image that the network's top and bottom fall on.
     degree = height / vertical_fov
-    top, bottom = (round(height * view.horizon + side * degree * input_vertical_fov / 2) for side in (-1, 1))
+    top, bottom = (round(height * config.horizon + side * degree * input_vertical_fov / 2) for side in (-1, 1))
     seen = image[max(top, 0) : min(bottom, height)]
     if not len(seen):
         raise UserError(
-            f"{panorama.path}: shows nothing of the {input_vertical_fov:g} degrees around --horizon {view.horizon:g}"
+            f"{panorama.path}: shows nothing of the {input_vertical_fov:g} degrees around --horizon {config.horizon:g}"
         )
     rows, columns = PREPARED_SIZE
     first = round((max(top, 0) - top) / (bottom - top) * rows)
     last = max(first + 1, round((min(bottom, height) - top) / (bottom - top) * rows))
-    across = max(1, round(columns * view.fov / FULL_CIRCLE))
+    across = max(1, round(columns * config.fov / FULL_CIRCLE))
     resized = cv2.resize(seen, (across, last - first), interpolation=cv2.INTER_AREA)
     if resized.shape[:2] == (rows, columns):
         return resized
     canvas = np.empty((rows, columns, 3), np.float32)
+    from VGG import MEAN_BGR  # with Keras: only when a network is needed anyway
+
     canvas[:] = MEAN_BGR
     left = (columns - across) // 2
     canvas[first:last, left : left + across] = resized

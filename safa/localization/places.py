@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from safa.localization.panorama import Panorama
 from safa.runtime.command_line import Checked, at_least, setting
 from safa.settings import FULL_CIRCLE
 
@@ -16,7 +17,7 @@ TURNS = 36  # of unknown headings: steps of 10 degrees, as fine as DSM counts a 
 def _heading(text):
     value = float(text)
     if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text[:40]} is no angle")
+        raise argparse.ArgumentTypeError(f"{text[:40]} is not an angle")
     return value % FULL_CIRCLE
 
 
@@ -32,7 +33,7 @@ class QueryConfig(Checked):
         metavar="DEGREES",
     )
     unknown_heading: bool = setting(
-        False, "describe each panorama at --turns headings; the best place is reported with its own"
+        False, "search with each panorama at --turns headings; the best place is reported with its own"
     )
     turns: int = setting(TURNS, "headings that are tried with --unknown_heading", at_least(int, 2, 360), metavar="N")
     fov: float = setting(
@@ -67,6 +68,7 @@ class QueryConfig(Checked):
         at_least(float, 0),
         metavar="METRES",
     )
+    approximate: bool = setting(False, "search by what build --approximate made")
 
     @property
     def view_name(self):
@@ -103,8 +105,8 @@ class Answer:
     """What was found for a panorama.
 
     Attributes:
-        panorama: panorama.Panorama.
-        places: list of Place, the best first.
+        panorama: the query.
+        places: the best first.
         margin: by how much the best place is more similar than the best tile farther than the radius; infinite where there
             is none.
         confidence: probability that the best place is right, of a calibration or a drive; None where neither tells.
@@ -113,8 +115,8 @@ class Answer:
         degrees_off: of its heading from the panorama's true one, 0 to 180, or None where that is not known or was given.
     """
 
-    panorama: object
-    places: list
+    panorama: Panorama
+    places: list[Place]
     margin: float
     confidence: float | None
     known: bool

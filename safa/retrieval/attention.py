@@ -64,16 +64,17 @@ def branch_maps(branch, images):
         images: (n, H, W, 3), BGR, 0..255.
 
     Raises:
-        UserError: the network's aggregation is another one.
+        UserError: the branch's aggregation is another one.
     """
-    maps = branch.backbone(keras.ops.convert_to_tensor(images, "float32"), training=False)
+    maps = branch.backbone(keras.ops.cast(images, "float32"), training=False)
     if isinstance(branch.aggregation, keras.layers.GlobalMaxPooling2D):
         return BranchMaps(keras.ops.convert_to_numpy(keras.ops.cast(maps, "float32")), None)
-    layers = getattr(branch.aggregation, "layers", ())
-    if not layers or not isinstance(layers[-1], SpatialAwareEmbedding):
+    spatial = branch.aggregation.layers[-1] if isinstance(branch.aggregation, keras.Sequential) else None
+    if not isinstance(spatial, SpatialAwareEmbedding):
         raise UserError("--attention: only networks of spatial-aware embeddings and VGG_gp have it; leave it out")
-    pool, embedding = layers
-    maps = keras.ops.cast(pool(maps), "float32")
-    weights = keras.ops.convert_to_numpy(embedding.position_weights(maps))
+    for layer in branch.aggregation.layers[:-1]:
+        maps = layer(maps)
+    maps = keras.ops.cast(maps, "float32")
+    weights = keras.ops.convert_to_numpy(spatial.position_weights(maps))
     maps = keras.ops.convert_to_numpy(maps)
     return BranchMaps(maps, weights.transpose(0, 2, 1).reshape(len(maps), -1, *maps.shape[1:3]))

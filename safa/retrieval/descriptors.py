@@ -1,6 +1,5 @@
 """Descriptors of all images of a branch, computed on all devices together."""
 
-import contextlib
 import time
 
 import numpy as np
@@ -29,7 +28,7 @@ class DescriptorExtractor:
     def __init__(self, network, distribution):
         self.distribution = distribution
         self.dimension = network.sat.dimension
-        self._forward = {"sat": self._traced(network.sat), "grd": self._traced(network.grd)}
+        self._forward = {branch: self._traced(getattr(network, branch)) for branch in BRANCHES}
 
     def pairs(self, images, batch_size, title):
         """Descriptors of a split: (N, D) float32 of the references and (Q, D) of the queries, in the chief's process.
@@ -41,10 +40,13 @@ class DescriptorExtractor:
         Raises:
             UserError: as of `fill`.
         """
-        found = [ResumableRows((len(each.paths), self.dimension)) for each in (images.sat, images.grd)]
-        self.fill(found[0], "sat", images.sat, batch_size, title)
-        self.fill(found[1], "grd", images.grd, batch_size, title)
-        return [rows.rows for rows in found]
+        found = []
+        for branch in BRANCHES:
+            of_branch = getattr(images, branch)
+            rows = ResumableRows((len(of_branch.paths), self.dimension))
+            self.fill(rows, branch, of_branch, batch_size, title)
+            found.append(rows.rows)
+        return found
 
     def fill(self, rows, branch, images, batch_size, title):
         """Compute the descriptors that `rows` lacks; to be called by all processes of a run.
@@ -68,14 +70,18 @@ class DescriptorExtractor:
         order = np.minimum(np.arange(first, -(-count // replicas) * replicas), count - 1)
         local_rows = self.distribution.local_rows(order, batch_size)
         batches = image_batches(images, local_rows, self.distribution.local_batch_size(batch_size))
-        stopwatch, bar = Stopwatch(), {"unit": "image", "leave": False, "disable": None if is_chief else True}
-        with rows, tqdm(total=count, initial=done, desc=f"{title}, {BRANCHES[branch]}", **bar) as progress:
+        seconds, timed, size = 0.0, 0, None
+        bar = {"desc": f"{title}, {BRANCHES[branch]}", "unit": "image", "leave": False, "disable": None if is_chief else True}
+        with rows, tqdm(total=count, initial=done, **bar) as progress:
             for start, batch in zip(range(first, count, batch_size), batches, strict=True):
-                with stopwatch.counting(len(batch)):
-                    found = self.batch(branch, batch)[: count - start]
+                begin = time.perf_counter()
+                found = self.batch(branch, batch)[: count - start]
+                if len(batch) == size:  # one of another size is traced
+                    seconds, timed = seconds + time.perf_counter() - begin, timed + len(batch)
+                size = len(batch)
                 self._check_finite(found, images.paths[start:], branch)
                 if is_chief:
-                    rows.write(start, found, stopwatch.milliseconds)
+                    rows.write(start, found, 1000 * seconds / timed if timed else None)
                 progress.update(len(found))
 
     def batch(self, branch, images):
@@ -105,25 +111,3 @@ class DescriptorExtractor:
             return strategy.experimental_local_results(found)[0]
 
         return forward
-
-
-class Stopwatch:
-    """How long an image takes on the devices: the mean of all batches but those of a new size, which are traced."""
-
-    def __init__(self):
-        self._size, self._seconds, self._images = None, 0.0, 0
-
-    @contextlib.contextmanager
-    def counting(self, images):
-        """Count the time inside for so many images."""
-        begin = time.perf_counter()
-        yield
-        if images == self._size:
-            self._seconds += time.perf_counter() - begin
-            self._images += images
-        self._size = images
-
-    @property
-    def milliseconds(self):
-        """That an image takes, or None where one batch was all."""
-        return 1000 * self._seconds / self._images if self._images else None

@@ -3,20 +3,24 @@
 import contextlib
 import hashlib
 import os
-import platform
 import re
 import shutil
 import stat
 import time
+import uuid
 
 import msgspec
 
 from safa.runtime.errors import UserError, first_line, shortened
 
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None
+
 PARTIAL = ".partial"  # ending of files that are still being written
 JSON_BYTES = 2**24  # far more than a note of this project has
-LONGEST_NAME = 100  # bytes of a name that goes whole into a temporary one; file systems allow 143 (eCryptfs) or 255
-ABANDONED_SECONDS = 7 * 24 * 3600  # since the last change of a half-written file; writing one takes hours at most
+ABANDONED_SECONDS = 24 * 3600  # since the last change of a half-written file; writing one takes minutes
 
 
 def ordinary(path, flags):
@@ -93,8 +97,8 @@ def write_whole(path, content, durable=True):
 def open_whole(path, durable=True):
     """A file to write under a temporary name, renamed to `path` at the end: readers and a killed run see all of it or none.
 
-    The temporary name holds machine and process, so several runs may write the same folder. `durable` waits for
-    the disk, so not even a power cut leaves an empty file; tens of thousands of images are checked instead.
+    Several runs may write the same file: each has a temporary name of its own, and the last one's content stays. `durable`
+    waits for the disk, so not even a power cut leaves an empty file; tens of thousands of images are checked instead.
     """
     partial = partial_path(path)
     try:
@@ -157,47 +161,52 @@ def sources_digest(paths):
 
 
 def partial_path(path):
-    """Where this process makes a file or folder that gets the name `path` when it is whole."""
-    folder, name = os.path.split(path)
-    encoded = os.fsencode(name)
-    if len(encoded) > LONGEST_NAME:  # the additions must not make it longer than the file system allows
-        name = hashlib.sha256(encoded).hexdigest()[:16]
-    return os.path.join(folder, f".{name}.{_writer()}{PARTIAL}")
+    """A new name beside `path`, for a file or folder that is renamed to `path` when it is whole. No other call gives it."""
+    return os.path.join(os.path.dirname(path), f".{uuid.uuid4().hex}{PARTIAL}")
 
 
-def remove_abandoned(folder):
-    """Remove what killed runs left half-written in a folder; files of running ones stay.
+def remove_abandoned(folder, older_than=ABANDONED_SECONDS):
+    """Remove what killed runs left half-written in a folder.
 
-    Those of other machines, and of containers that are gone, are removed a week after their last change.
+    Other runs may write in it: only names of `partial_path` that have not changed for `older_than` seconds go.
     """
-    machine = _writer().rpartition("-")[0]
     for entry in os.scandir(folder):
-        name = re.fullmatch(rf"\..+\.([^.]*)-(\d+){re.escape(PARTIAL)}", entry.name, re.DOTALL)
-        if name is None:
-            continue
-        with contextlib.suppress(OSError):  # gone already, as another run removes them too, or not ours to remove
-            age = time.time() - entry.stat(follow_symlinks=False).st_mtime
-            if _runs(int(name[2])) if name[1] == machine else age < ABANDONED_SECONDS:
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path, ignore_errors=True)
-            else:
-                os.unlink(entry.path)
+        if re.fullmatch(rf"\.[0-9a-f]{{32}}{re.escape(PARTIAL)}", entry.name):
+            with contextlib.suppress(OSError):  # gone already, as another run removes them too, or not ours to remove
+                if time.time() - entry.stat(follow_symlinks=False).st_mtime < older_than:
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    os.unlink(entry.path)
 
 
-def _writer():
-    return f"{platform.node().partition('.')[0]}-{os.getpid()}"
+@contextlib.contextmanager
+def locked(path, message, wait=False):
+    """Hold the lock of a folder that only one process at a time writes in; it ends with the process, however that ends.
 
+    So what is half-written there when the lock is taken was left by a killed run, and is removed. Where the file system has
+    no locks, work goes on without one: names of half-written files differ, and none is removed before it is a day old.
 
-def _runs(process):
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    try:  # one that has ended keeps its number until its parent asks for it: in containers often for ever
-        with open(f"/proc/{process}/stat", encoding="utf-8") as file:
-            return file.read().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return True
+    Args:
+        path: of the lock: an empty file in the folder, made if it does not exist, which stays there.
+        message: says that another process holds the lock, and what to do.
+        wait: print the message and wait for the other process, instead of refusing.
+
+    Raises:
+        UserError: `message`.
+        OSError: the file cannot be made.
+    """
+    with open(path, "ab", opener=ordinary) as file:
+        patience = 0
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not wait:
+                raise UserError(message) from None
+            print(message, flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except (OSError, AttributeError):  # no locks in this file system, or on Windows
+            patience = ABANDONED_SECONDS
+        remove_abandoned(os.path.dirname(path) or ".", patience)
+        yield

@@ -140,31 +140,10 @@ def agree_on_data(folder, data):
             )
 
 
-def asked_network(args):
-    """The network that flags of `settings.add_network` ask for; what they leave to the checkpoint is the paper's."""
-    names = [field.name for field in dataclasses.fields(NetworkConfig)]
-    return NetworkConfig(**{name: getattr(args, name) for name in names if getattr(args, name) is not None})
-
-
-def checkpoint_network(args, path):
-    """The network of a checkpoint: as noted beside it, or, without a note, as the flags or the paper say.
-
-    Args:
-        args: parsed flags of `settings.add_network`.
-        path: of the checkpoint's files.
-
-    Raises:
-        UserError: a flag contradicts the note.
-    """
-    note = checkpoint_manifest(path)
-    asked = asked_network(args)
-    if note is None:
-        return asked
-    for name, value in dataclasses.asdict(asked).items():
-        noted = getattr(note.network, name)
-        if noted != value and getattr(args, name) is not None:
-            raise UserError(f"{path}: a checkpoint of {note.network}; use --{name} {noted} instead of {value}")
-    return note.network
+def given_settings(args):
+    """The network's settings that flags of `settings.add_network` name; those left to the checkpoint are missing: dict."""
+    given = {field.name: getattr(args, field.name) for field in dataclasses.fields(NetworkConfig)}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def checkpoint_manifest(path):

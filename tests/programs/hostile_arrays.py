@@ -3,8 +3,9 @@
 import resource
 import sys
 
-from safa.runtime.errors import UserError
 from safa.training.pickled_arrays import vgg16_npy
+
+from safa.runtime.errors import UserError
 
 resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
 for path in sys.argv[1:]:

@@ -5,51 +5,51 @@ Arguments: "train" or "test", then the flags of train_cvusa.py or test_cvusa.py.
 
 import sys
 
-import keras
-from keras import ops
-
-from safa import settings
+from safa import parts
 from safa.datasets.cvusa import CVUSA
-from safa.launch import launch_testing, launch_training
+from safa.launch.testing import launch_testing
+from safa.launch.training import launch_training
 from safa.runtime.errors import reported
 
-settings.BACKBONES["small"] = "tests.programs.other_parts:small"
-settings.AGGREGATIONS["mean"] = "tests.programs.other_parts:mean"
-settings.LOSSES["info_nce"] = "tests.programs.other_parts:info_nce"
+
+def small(branch, width_multiplier, keep_prob, seed, dtype):
+    """A convolution with batch normalisation and Keras's own dropout, whose states are not weights, as a Keras model."""
+    import keras
+
+    images, kernel = keras.Input((None, None, 3)), keras.initializers.HeNormal(seed)
+    maps = keras.layers.Rescaling(1 / 128, -1)(images)
+    maps = keras.layers.Conv2D(
+        round(160 * width_multiplier), 5, 4, kernel_initializer=kernel, activation="relu", padding="same", dtype=dtype
+    )(maps)
+    maps = keras.layers.BatchNormalization(momentum=0.5, dtype=dtype)(maps)
+    return keras.Model(images, keras.layers.Dropout(0.1, seed=seed, dtype=dtype)(maps), name=f"small_{branch}")
 
 
-class Small(keras.layers.Layer):
-    """A convolution with batch normalisation and Keras's own dropout, whose states are no weights."""
+def few_blocks(branch, width_multiplier, keep_prob, seed, dtype):
+    """VGG16 with a convolution in each of its first three blocks, and its dropout in two of them."""
+    import VGG
 
-    def __init__(self, channels, seed, **kwargs):
-        super().__init__(**kwargs)
-        kernel = keras.initializers.HeNormal(seed)
-        self.convolution = keras.layers.Conv2D(channels, 5, 4, kernel_initializer=kernel, activation="relu", name="conv")
-        self.norm = keras.layers.BatchNormalization(momentum=0.5, name="norm")
-        self.dropout = keras.layers.Dropout(0.1, seed=seed, name="dropout")
-
-    def build(self, shape):
-        self.convolution.build(shape)
-        self.norm.build(self.convolution.compute_output_shape(shape))
-
-    def call(self, images, training=False):
-        maps = self.norm(self.convolution(images / 128 - 1), training=training)
-        return self.dropout(maps, training=training)
+    VGG.BLOCKS, VGG.DROPOUT_BLOCKS = tuple(block[:1] for block in VGG.BLOCKS[:3]), (1, 2)
+    return VGG.VGG16(width_multiplier, keep_prob, seed, name=f"VGG_{branch}", dtype=dtype)
 
 
-def small(view, width_multiplier, keep_prob, seed, policy):
-    return Small(round(160 * width_multiplier), seed, name=f"small_{view}", dtype=policy)
+def mean(branch, number, seed, dtype):
+    import keras
+
+    return keras.layers.GlobalAveragePooling2D(dtype=dtype)
 
 
-def mean(view, num_embeddings, seed, policy):
-    return keras.layers.GlobalAveragePooling2D(name=f"mean_{view}", dtype=policy)
-
-
-def info_nce(sat, grd, negatives):
+def info_nce(sat, grd, negatives=None):
     """Cross-entropy of each panorama's similarities (van den Oord et al. 2018)."""
+    from keras import ops
+
     similarities = 10 * ops.matmul(grd, ops.transpose(sat))
     return ops.mean(ops.logsumexp(similarities, axis=1) - ops.diagonal(similarities))
 
+
+parts.BACKBONES["small"] = small
+parts.AGGREGATIONS["mean"] = mean
+parts.LOSSES["info_nce"] = info_nce
 
 if __name__ == "__main__":
     action = sys.argv.pop(1)

@@ -11,7 +11,8 @@ import numpy as np
 
 from safa.datasets.dataset import POLAR, Dataset, Pairs
 from safa.datasets.registry import DATASETS
-from safa.launch import launch_testing, launch_training
+from safa.launch.testing import launch_testing
+from safa.launch.training import launch_training
 from safa.runtime.errors import reported
 
 

@@ -19,7 +19,8 @@ from safa.localization.coordinates import (
     wgs84_of,
 )
 from safa.localization.located_files import read_located_files
-from safa.localization.tile_source import Cut, open_tile_source
+from safa.localization.open_tiles import open_tile_source
+from safa.localization.tile_source import Cut
 from safa.runtime.errors import UserError
 
 UTM = 32755

@@ -3,6 +3,7 @@
 import itertools
 import json
 import sys
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -175,7 +176,7 @@ def test_calibrations_are_kept_by_their_view(tmp_path):
     assert read_calibrations(path) == {"a": first, "b": second}
     for text in ("[1]", '{"a": {"weights": [1, 2]}}', '{"a": 3}', "{", '{"a": {"weights": [1,2,3], "threshold": NaN}}'):
         (tmp_path / "calibration.json").write_text(text)
-        with pytest.raises(UserError, match="not a calibration"):
+        with pytest.raises(UserError, match="calibrate again"):
             read_calibrations(path)
 
 
@@ -235,7 +236,7 @@ def test_a_part_of_the_circle_lies_in_the_middle_and_the_mean_colour_around_it(t
 @pytest.mark.parametrize("size", [(100, 100), (300, 400), (200, 355)])
 def test_a_photo_is_no_panorama(tmp_path, size):
     cv2.imwrite(str(tmp_path / "p.png"), np.zeros((*size, 3), np.uint8))
-    with pytest.raises(UserError, match="are no panorama of --fov 360"):
+    with pytest.raises(UserError, match="are not a panorama of --fov 360"):
         read_canvas(Panorama(str(tmp_path / "p.png"), 0.0, "given"), QueryConfig(), 65.45)
 
 
@@ -291,9 +292,7 @@ def test_answers_are_valid_geojson_json_and_csv(tmp_path):
         assert feature["geometry"]["coordinates"] == [149.12345679, -35.98765432]
     assert found["features"][2]["properties"]["known"] is False
 
-    class Note:
-        tiles, weights = 10, "abc"
-
-    answers_json = json.loads(as_json(answers, Note))["answers"]
+    manifest = SimpleNamespace(tiles=10, recipe=SimpleNamespace(weights="abc"))
+    answers_json = json.loads(as_json(answers, manifest))["answers"]
     assert answers_json[0]["margin"] is None and answers_json[1]["metres_off"] == 12.5
     assert len(as_csv(answers).splitlines()) == 7  # a header, and three rows of a tile's name of two lines

@@ -35,14 +35,14 @@ def write_lists(folder):
 @pytest.fixture(scope="module")
 def made(towns, tmp_path_factory):
     """A folder with a network, lists, and an index of all tiles. Not to be changed."""
+    from safa.parts import build_network
     from safa.settings import NetworkConfig
     from safa.training.weights import write_keras_weights
-    from spatial_net import network
 
     folder = tmp_path_factory.mktemp("localized")
     os.symlink(towns / "Data", folder / "Data")
     for name, seed in (("net", 1), ("other", 2)):
-        write_keras_weights(str(folder / f"{name}.weights.h5"), network(NetworkConfig(**NETWORK), seed=seed))
+        write_keras_weights(str(folder / f"{name}.weights.h5"), build_network(NetworkConfig(**NETWORK), seed=seed))
     write_lists(folder)
     succeeds("localize.py", "build", "index", tiles="tiles.csv", dtype="float32", **BUILD, cwd=folder)
     return folder
@@ -112,7 +112,7 @@ def test_a_killed_build_goes_on_and_ends_in_the_same_bytes(made, tmp_path):
     process = start("tests/programs/killed_build.py", 4, *words, cwd=tmp_path)
     _, stderr = process.communicate()
     assert process.returncode == -signal.SIGKILL, stderr
-    assert json.loads((tmp_path / "killed" / "building.json").read_text())["done"] == 12
+    assert json.loads((tmp_path / "killed" / "full.json").read_text())["done"] == 12
     shutil.copytree(tmp_path / "killed", tmp_path / "changed")
     assert "no finished index" in complains("localize.py", "query", "killed", made / "panoramas.csv", cwd=tmp_path)
     other = flags | {"tile_metres": 70}
@@ -131,7 +131,7 @@ def test_a_killed_build_goes_on_and_ends_in_the_same_bytes(made, tmp_path):
 
 
 def test_the_library_answers_as_the_script_does(made, tmp_path):
-    from localize import Index
+    from safa.localization import Index
 
     panorama = str(made / "Data/CVUSA/streetview/panos/0000030.jpg")
     succeeds(
@@ -146,7 +146,7 @@ def test_the_library_answers_as_the_script_does(made, tmp_path):
 def test_a_turned_panorama_is_found_where_it_was_with_its_heading(made, tmp_path):
     import cv2
 
-    from localize import Index
+    from safa.localization import Index
 
     index = Index(str(made / "index"))
     path = str(made / "Data/CVUSA/streetview/panos/0000030.jpg")
@@ -221,21 +221,20 @@ def test_a_page_that_cannot_be_written_is_a_line_after_the_answers(made, tmp_pat
 
 
 def test_a_map_shows_the_tiles_where_they_are_and_marks_on_them(made):
-    from localize import Index
+    from safa.localization import Index
     from safa.localization.tile_map import BEST, MARK, Mark, TileMap
+    from safa.report.drawing import bgr_pixels
 
     index = Index(str(made / "index"))
     drawn = TileMap(index)
-    marks = [Mark(tuple(index.metres[row]), "", BEST) for row in (0, TILES - 1)]
-    plain, marked = drawn.draw([]), drawn.draw(marks)
-    changed = np.argwhere((plain != marked).any(axis=2))
-    left, right = changed[changed[:, 1] < plain.shape[1] / 2], changed[changed[:, 1] > plain.shape[1] / 2]
-    ground = np.linalg.norm(index.metres[TILES - 1] - index.metres[0])
-    pixels = right[:, 1].mean() - left[:, 1].mean()
-    assert pixels == pytest.approx(ground * drawn._scale, abs=1.5)
-    assert len(left) == pytest.approx(np.pi * (MARK + 2) ** 2, rel=0.3)  # smooth edges
-    middle = left.mean(axis=0).round().astype(int)
-    assert tuple(marked[tuple(middle)][::-1].tolist()) == BEST
+    ends = index.metres[[0, TILES - 1]]
+    plain, marked = (bgr_pixels(drawn.draw(marks)) for marks in ([], [Mark(tuple(place), "", BEST) for place in ends]))
+    changed = np.argwhere((plain != marked).any(axis=2))[:, ::-1]
+    for (x, y), own in zip(drawn.pixels(ends), (changed[changed[:, 0] < 400], changed[changed[:, 0] > 400]), strict=True):
+        np.testing.assert_allclose(own.mean(axis=0), (x, y), atol=1)
+        assert len(own) == pytest.approx(np.pi * (MARK + 1) ** 2, rel=0.3)  # smooth edges
+        blue, green, red = marked[int(y), int(x)].tolist()
+        assert f"#{red:02x}{green:02x}{blue:02x}" == BEST
 
 
 def test_tiles_without_their_files_are_named_or_left_out(own):
@@ -303,16 +302,16 @@ def text(name, content):
 @pytest.mark.parametrize(
     ("change", "flags", "said"),
     [
-        (cut("descriptors.npy"), {}, "descriptors.npy: cut off or damaged"),
-        (cut("positions.npy"), {}, "positions.npy: cut off or damaged"),
-        (cut("thumbnails.npy"), {}, "thumbnails.npy: cut off or damaged"),
-        (cut("tiles.json"), {}, "tiles.json: damaged"),
-        (cut("index.json"), {}, "not the note of an index"),
+        (cut("descriptors.npy"), {}, "descriptors.npy: missing, cut off or damaged"),
+        (cut("positions.npy"), {}, "positions.npy: missing, cut off or damaged"),
+        (cut("thumbnails.npy"), {}, "thumbnails.npy: missing, cut off or damaged"),
+        (cut("tiles.json"), {}, "tiles.json: missing, cut off or damaged"),
+        (cut("index.json"), {}, "of another version"),
         (cut("network.weights.h5"), {}, "cannot be read as weights"),
-        (text("index.json", '{"format": 9}'), {}, "another version"),
-        (text("index.json", "[]"), {}, "not the note of an index"),
-        (text("calibration.json", "[]"), {}, "not a calibration"),
-        (lambda own: os.unlink(own / "index/positions.npy"), {}, "positions.npy: is missing"),
+        (text("index.json", '{"format": 9}'), {}, "of another version"),
+        (text("index.json", "[]"), {}, "of another version"),
+        (text("calibration.json", "[]"), {}, "calibrate again"),
+        (lambda own: os.unlink(own / "index/positions.npy"), {}, "positions.npy: missing"),
         (lambda own: shutil.copy(own / "other.weights.h5", own / "index/network.weights.h5"), {}, "other weights"),
         (nothing, {"checkpoint": "other.weights.h5"}, "other.weights.h5: other weights than those that index was built with"),
         (nothing, {"approximate": True}, "--approximate: index was built without it"),
@@ -328,7 +327,7 @@ def test_mistakes_of_query_are_one_line_each(own, change, flags, said):
 
 def test_what_is_no_panorama_or_no_index_is_named(own, made):
     tile = made / "Data/CVUSA/bingmap/19/0000001.jpg"
-    assert "are no panorama of --fov 360" in complains("localize.py", "query", "index", tile, cwd=own)
+    assert "are not a panorama of --fov 360" in complains("localize.py", "query", "index", tile, cwd=own)
     assert "neither a JPEG nor a PNG" in complains("localize.py", "query", "index", "net.weights.h5", cwd=own)
     assert "no such panorama" in complains("localize.py", "query", "index", "gone.jpg", cwd=own)
     assert "no index; build one" in complains("localize.py", "query", "gone", tile, cwd=own)

@@ -1,0 +1,353 @@
+"""The flags of localize.py and its three commands: build an index, query it, calibrate it."""
+
+import dataclasses
+import os
+
+import numpy as np
+
+from safa.datasets.registry import DATASETS
+from safa.loading import found_network, load_network
+from safa.localization.answers import answer_table, as_csv, as_geojson, as_json
+from safa.localization.building import IndexConfig, build_index
+from safa.localization.index import Index
+from safa.localization.index_files import CALIBRATION, DescriptorRecipe
+from safa.localization.located_files import read_located_files
+from safa.localization.open_tiles import open_tile_source
+from safa.localization.panorama import panorama_of
+from safa.localization.places import QueryConfig
+from safa.localization.tile_source import Cut
+from safa.retrieval.evaluation import HEADING_DEGREES
+from safa.runtime.backend import importing_tensorflow
+from safa.runtime.command_line import Checked, Parser, add_settings, at_least, check_output, parsed, setting
+from safa.runtime.errors import UserError, shortened
+from safa.runtime.files import write_whole
+from safa.settings import RunConfig, TrainingConfig, add_network
+from safa.training.run_folder import given_settings, trained_on_dataset
+
+SPACING = 16  # tiles are cut this many times as dense as they are large: networks tolerate few metres (docs/localisation.md)
+TILE_PIXELS = 750
+OTHER_SIZE = 0.1  # share by which a tile's ground size may differ from training's without a warning
+WRONG_SIZE = 2.0  # factor that is refused
+NO_THRESHOLD = 'no threshold keeps wrong answers so few, so all are "unknown"'
+WITHIN = (5.0, 10.0, 25.0)  # metres of the known position: shares that are reported
+OUTPUTS = ("json", "geojson", "csv", "html")
+
+_positive = at_least(float, 0.01)
+
+
+@dataclasses.dataclass(frozen=True)
+class BuildConfig(Checked):
+    """How tiles are read and cut, and what the network expects; None: as it was trained."""
+
+    tile_metres: float | None = setting(
+        None,
+        "ground size of a tile that the network was trained on (default: the training dataset's: CVUSA 175, CVACT 146; a toy "
+        "town's are 80)",
+        _positive,
+        metavar="METRES",
+    )
+    spacing: float | None = setting(
+        None,
+        f"distance between the centres of tiles that are cut from imagery (default: --tile_metres / {SPACING})",
+        _positive,
+        metavar="METRES",
+    )
+    tile_pixels: int | None = setting(
+        None,
+        "side of tiles that are cut from imagery (default: as the training dataset's, CVUSA 750, CVACT 1200; else "
+        f"{TILE_PIXELS})",
+        at_least(int, 32, 4096),
+        metavar="PIXELS",
+    )
+    zoom: int | None = setting(
+        None, "zoom of the Web Mercator tiles to cut from (default: the deepest)", at_least(int, 0, 24), metavar="Z"
+    )
+    tms: bool = setting(False, "Web Mercator tiles are counted from the south, as TMS has them")
+    skip_missing: bool = setting(False, "leave out tiles of a list whose files do not exist")
+    no_stretch: bool = setting(False, "the network was trained on polar maps without the paper's min-max stretch")
+    input_vertical_fov: float | None = setting(
+        None,
+        "degrees from top to bottom that the training panoramas show (default: the training dataset's: CVUSA 65.5, CVACT 90)",
+        at_least(float, 1, 180),
+        metavar="DEGREES",
+    )
+    batch_size: int = setting(32, "tiles at a time", at_least(int, 1), metavar="TILES")
+
+
+def localization_parser(description):
+    """The flags of localize.py."""
+    parser = Parser(description)
+    steps = parser.add_subparsers(dest="step", required=True, metavar="{build,query,calibrate}")
+    _add_build(steps.add_parser("build", help="make an index of aerial tiles", description=_build.__doc__))
+    query = steps.add_parser("query", help="find where panoramas were taken", description=_query.__doc__)
+    _add_query(query)
+    for name in OUTPUTS[:-1]:
+        query.add_argument(f"--{name}", metavar=f"FILE.{name}", help=f"write all places to this {name.upper()} file")
+    query.add_argument(
+        "--html", metavar="FILE.html", help="write one self-contained page: panoramas, their places, and a map of the tiles"
+    )
+    calibrate = steps.add_parser("calibrate", help="learn how sure answers are", description=_calibrate.__doc__)
+    _add_query(calibrate, left_out=("top", "merge_metres", "sequence"))
+    calibrate.add_argument(
+        "--wrong_share",
+        type=at_least(float, 0.0001, 0.9999),
+        default=0.05,
+        metavar="SHARE",
+        help='share of the answers that may be wrong at most; less sure ones are "unknown"',
+    )
+    return parser
+
+
+def launch_localization(description):
+    """Parse the flags of localize.py and do what they ask."""
+    args = localization_parser(description).parse_args()
+    {"build": _build, "query": _query, "calibrate": _calibrate}[args.step](args)
+
+
+def _add_build(parser):
+    parser.add_argument("index", metavar="INDEX", help="folder of the index")
+    parser.add_argument(
+        "--tiles",
+        nargs="+",
+        required=True,
+        metavar="SOURCE",
+        help="a CSV list (path, and latitude, longitude or easting, northing, epsg; tile_metres if known), or GeoTIFFs, or a "
+        "folder of GeoTIFFs or of Web Mercator tiles (zoom/x/y.png)",
+    )
+    parser.add_argument(
+        "--checkpoint", required=True, metavar="PATH", help="weights of the network: ours, the authors' or Keras's"
+    )
+    tiles = parser.add_argument_group("tiles")
+    tiles.add_argument(
+        "--region",
+        type=float,
+        nargs=4,
+        metavar=("WEST", "SOUTH", "EAST", "NORTH"),
+        help="degrees in which the centres of cut tiles lie (default: all of the imagery)",
+    )
+    add_settings(tiles, BuildConfig)
+    add_settings(parser.add_argument_group("descriptors"), IndexConfig)
+    add_settings(parser, RunConfig, only=["devices"])
+    add_settings(parser, TrainingConfig, only=["precision"])
+    add_network(parser, from_checkpoint=True)
+
+
+def _add_query(parser, left_out=()):
+    parser.add_argument("index", metavar="INDEX", help="folder of the index")
+    parser.add_argument(
+        "panoramas",
+        nargs="+",
+        metavar="PANORAMA",
+        help="equirectangular images, or CSV lists of them (path, and if known heading, and latitude, longitude or easting, "
+        "northing, epsg)",
+    )
+    parser.add_argument("--checkpoint", metavar="PATH", help="check that the index was built with these weights")
+    names = [field.name for field in dataclasses.fields(QueryConfig)]
+    add_settings(parser, QueryConfig, only=[name for name in names if name not in left_out])
+    parser.set_defaults(**{name: getattr(QueryConfig, name) for name in left_out})
+
+
+def _build(args):
+    """Compute descriptors of geo-tagged aerial tiles and keep them in an index. The same command goes on after a stop."""
+    network, manifest = found_network(args.checkpoint, given_settings(args))
+    trained_on = trained_on_dataset(manifest, args.checkpoint)
+    dataset = next((kind for kind in DATASETS.values() if kind.name == trained_on), None)
+    config = _as_trained(parsed(BuildConfig, args), dataset, args.checkpoint)
+    cut = Cut(config.tile_metres, config.spacing, config.tile_pixels, _checked_region(args.region))
+    source = open_tile_source(args.tiles, cut, config.zoom, config.tms, config.skip_missing)
+    _say(f"{len(source):,} tiles", source.note, _size_warning(source, cut.metres))
+    with importing_tensorflow():
+        from safa.runtime.distribution import Distribution, explain_tensorflow_errors
+    distribution = Distribution(args.devices, args.precision)
+    if distribution.has_others:
+        raise UserError("TF_CONFIG: an index is built by one process; unset it")
+    _say(*distribution.notes)
+    with explain_tensorflow_errors(distribution, "a smaller --batch_size"):
+        loaded = load_network(args.checkpoint, network, args.precision, distribution)
+        _say(f"checkpoint: {loaded.path}, {network}", loaded.note)
+        recipe = DescriptorRecipe(
+            network,
+            loaded.digest,
+            args.precision,
+            trained_on,
+            not config.no_stretch,
+            config.tile_metres,
+            config.input_vertical_fov,
+        )
+        kept = parsed(IndexConfig, args)
+        built, was_finished = build_index(args.index, source, recipe, kept, loaded.model, distribution, config.batch_size)
+    _say(*_built_lines(args.index, built, was_finished))
+
+
+def _query(args):
+    """Find where panoramas were taken: the best places of an index, with coordinates and how sure they are."""
+    for name in OUTPUTS:
+        check_output(f"--{name}", getattr(args, name))
+    config = parsed(QueryConfig, args)
+    index, panoramas = _asked(args.index, args.panoramas, args.checkpoint, config)
+    answers = index.query(panoramas, **dataclasses.asdict(config))
+    _say(*answer_table(answers), *result_lines(answers), *_confidence_notes(index, config))
+    contents = {"json": as_json(answers, index.manifest), "geojson": as_geojson(answers), "csv": as_csv(answers)}
+    for name, content in contents.items():
+        if getattr(args, name) is not None:
+            write_whole(getattr(args, name), content.encode(errors="replace"))
+    if args.html is not None:
+        from safa.localization.answer_page import write_answer_page
+
+        write_answer_page(args.html, index, answers, config)
+
+
+def _calibrate(args):
+    """Learn from panoramas of known positions how sure answers are, and below which confidence they are "unknown"."""
+    config = parsed(QueryConfig, args)
+    index, panoramas = _asked(args.index, args.panoramas, args.checkpoint, config)
+    calibration, answers = index.calibrate(panoramas, args.wrong_share, **dataclasses.asdict(config))
+    _say(*result_lines(answers))
+    _say(
+        f"{os.path.join(args.index, CALIBRATION)}: {config.view_name}; {calibration.right:,} of {calibration.answers:,} best "
+        f"places are right"
+    )
+    if calibration.answered:
+        _say(
+            f'below a confidence of {100 * calibration.threshold:.1f} % answers are "unknown": {calibration.answered:,} of '
+            f"{calibration.answers:,} are given, {calibration.wrong:,} of them wrong"
+        )
+    else:
+        _say(
+            f"{100 * calibration.wrong_share:g} % of wrong answers: {NO_THRESHOLD}; calibrate on more panoramas, or allow more"
+        )
+
+
+def _say(*lines):
+    """Print those lines that are not None."""
+    for line in lines:
+        if line is not None:
+            print(line, flush=True)
+
+
+def _as_trained(config, dataset, checkpoint):
+    """A BuildConfig with a value for everything that flags left to the training.
+
+    Args:
+        config: BuildConfig.
+        dataset: class of datasets.dataset.Dataset that the network was trained on, or None if that is not known.
+        checkpoint: for messages.
+    """
+    sizes = {"tile_pixels": TILE_PIXELS}
+    if dataset is not None:
+        sizes = {"tile_pixels": dataset.tile_size[0], "tile_metres": dataset.tile_metres}
+        sizes["input_vertical_fov"] = dataset.vertical_fov
+    for name in "tile_metres", "input_vertical_fov", "tile_pixels":
+        if getattr(config, name) is None:
+            if name not in sizes:
+                raise UserError(f"--{name}: {checkpoint} does not say which dataset it was trained on; name the value")
+            config = dataclasses.replace(config, **{name: sizes[name]})
+    return config if config.spacing else dataclasses.replace(config, spacing=config.tile_metres / SPACING)
+
+
+def _checked_region(region):
+    """--region as a tuple, or None."""
+    if region is None:
+        return None
+    west, south, east, north = region
+    if not (-180 <= west < east <= 180 and -90 <= south < north <= 90):
+        raise UserError(
+            "--region: not WEST SOUTH EAST NORTH in degrees, with west below east and south below north; correct it"
+        )
+    return tuple(region)
+
+
+def _built_lines(folder, manifest, was_finished):
+    """What is said of a finished index."""
+    if was_finished:
+        yield f"{folder}: was finished before, of the same tiles and weights"
+    between = "" if manifest.spacing is None else f", {manifest.spacing:g} m apart"
+    yield f"{folder}: {manifest.tiles:,} tiles{between}, descriptors of {manifest.kept_values:,} values"
+    for name, recall in (("--pca", manifest.pca_recall), ("--approximate", manifest.approximate_recall)):
+        if recall is not None:
+            yield (
+                f"{name}: finds a tile's nearest other tile, by the full descriptors, first in {100 * recall['1']:.1f} % and "
+                f"among ten in {100 * recall['10']:.1f} %"
+            )
+
+
+def _size_warning(source, metres):
+    """A warning of tiles that show another ground size than the network expects, or None.
+
+    Raises:
+        UserError: they differ by more than a factor of WRONG_SIZE.
+    """
+    if source.metres is None:
+        return None
+    ratio = source.metres / metres
+    worst = int(np.abs(np.log(ratio)).argmax())
+    shown = f"{shortened(source.names[worst])} {source.metres[worst]:.1f} m"
+    if not 1 / WRONG_SIZE <= ratio[worst] <= WRONG_SIZE:
+        raise UserError(
+            f"--tiles: {shown} of ground, and the network expects {metres:g} m; cut the tiles again, or name what it was "
+            "trained on with --tile_metres"
+        )
+    count = np.count_nonzero(np.abs(ratio - 1) > OTHER_SIZE)
+    if not count:
+        return None
+    return (
+        f"warning: {count:,} tiles show another ground size than the {metres:g} m that the network was trained on, {shown}; "
+        "expect fewer right answers"
+    )
+
+
+def _confidence_notes(index, config):
+    """What the confidence of answers rests on."""
+    if config.sequence is not None:
+        yield "confidence: of the drive, as its panoramas agree"
+    elif index.calibration(config) is None:
+        yield (
+            f"margin: to the best tile more than {config.radius:g} m away; localize.py calibrate turns it into a confidence "
+            f"({config.view_name})"
+        )
+    else:
+        calibration = index.calibration(config)
+        unknown = f'below {100 * calibration.threshold:.1f} % it is "unknown"' if calibration.answered else NO_THRESHOLD
+        yield f"confidence: of {calibration.answers:,} calibrated answers; {unknown}"
+
+
+def result_lines(answers):
+    """How far answers are from known positions and headings."""
+    off = [answer.metres_off for answer in answers if answer.metres_off is not None]
+    if off:
+        shares = ", ".join(f"{100 * np.mean(np.array(off) <= bound):.1f} % within {bound:g} m" for bound in WITHIN)
+        yield f"{len(off):,} panoramas of known position: {shares}; median {np.median(off):.1f} m"
+    turned = [
+        answer.degrees_off
+        for answer in answers
+        if answer.degrees_off is not None and answer.metres_off is not None and answer.metres_off <= WITHIN[-1]
+    ]
+    if turned:
+        share = 100 * np.mean(np.array(turned) <= HEADING_DEGREES)
+        yield (
+            f"headings of the {len(turned):,} within {WITHIN[-1]:g} m: median {np.median(turned):.1f} degrees off, {share:.1f} "
+            f"% within {HEADING_DEGREES:g} degrees"
+        )
+
+
+def _asked(folder, paths, checkpoint, config):
+    """The Index of a folder, and the Panoramas that paths name: images, or CSV lists of them."""
+    if config.heading is not None and config.unknown_heading:
+        raise UserError("--heading and --unknown_heading contradict each other; leave one out")
+    named = []  # path, heading, position
+    for path in paths:
+        if not path.lower().endswith(".csv"):
+            named.append((path, None, None))
+            continue
+        listed = read_located_files(path, needs_positions=False)
+        for row, each in enumerate(listed.paths):
+            heading = None if listed.headings is None or np.isnan(listed.headings[row]) else float(listed.headings[row])
+            position = None if listed.positions is None else tuple(listed.positions[row].tolist())
+            named.append((each, heading, position))
+    for path, _, _ in named:
+        if not os.path.isfile(path):
+            raise UserError(f"{shortened(path)}: no such panorama; name equirectangular images, or CSV lists of them")
+    index = Index(folder)
+    if checkpoint is not None:
+        index.check_weights(checkpoint)
+    return index, [panorama_of(path, config, heading, position) for path, heading, position in named]
