@@ -11,6 +11,7 @@ from safa.datasets.image_files import ImageError, ImageMissing, by_pixels, image
 from safa.runtime.errors import UserError, first_few, shortened
 from safa.runtime.worker_pool import available_cores
 
+AERIAL_IMAGES = "aerial images"  # polar maps or tiles
 REPLACE = (
     "replace them by the dataset's own (prepared files: delete them and run data_preparation.py), or delete "
     "them and use --skip_missing"
@@ -56,7 +57,7 @@ def check_files(pairs, shapes, skip_missing=False):
     paths, count = pairs.sat_paths + pairs.grd_paths, len(pairs.sat_paths)
     found = _sizes(pairs.name, paths)
     sat, grd = (paths[:count], found[:count]), (paths[count:], found[count:])
-    broken = _unusable(pairs.name, "aerial images", *sat, shapes[0], pairs.sizes[0])
+    broken = _unusable(pairs.name, AERIAL_IMAGES, *sat, shapes[0], pairs.sizes[0])
     broken += _unusable(pairs.name, "panoramas", *grd, shapes[1], pairs.sizes[1])
     if broken:
         raise UserError(
@@ -92,28 +93,27 @@ def _sizes(title, paths):
         return list(tqdm(sizes, f"checking {title}", len(paths), leave=False, unit="file", disable=None))
 
 
-def _unusable(title, view, paths, found, shape, published):
-    """Lines on a view's images that are broken or too small.
+def _unusable(title, kind, paths, found, shape, published):
+    """Lines on images of a kind that are broken or too small.
 
     Raises:
         UserError: images that the network would see distorted; or all are too small, which no other image would change.
     """
     sizes = [(path, size) for path, size in zip(paths, found, strict=True) if isinstance(size, tuple)]
-    if published is not None:
-        other = [f"{shortened(path)} ({by_pixels(size)})" for path, size in sizes if not same_ratio(size, published)]
-        if other:
-            raise UserError(
-                f"{title}: {len(other):,} of {len(sizes):,} {view} have another aspect ratio than the dataset's "
-                f"{by_pixels(published)}: {first_few(other)}; {REPLACE}"
-            )
+    other = [f"{shortened(path)} ({by_pixels(size)})" for path, size in sizes if not same_ratio(size, published)]
+    if other:
+        raise UserError(
+            f"{title}: {len(other):,} of {len(sizes):,} {kind} have another aspect ratio than the dataset's "
+            f"{by_pixels(published)}: {first_few(other)}; {REPLACE}"
+        )
     small = [(path, size) for path, size in sizes if size[0] < shape[0] or size[1] < shape[1]]
     if small and len(small) == len(sizes):
         height, width = (max(side) for side in zip(*(size for _, size in sizes), strict=True))
         flags = f"--height {min(height, shape[0])} --width {min(width, shape[1])}"
-        if view != "panoramas" and height == width:
+        if kind == AERIAL_IMAGES and height == width:
             flags = f"--aerial_input_size {height}"
         raise UserError(
-            f"{title}: the network's input {by_pixels(shape)} is larger than all {view}, which have "
+            f"{title}: the network's input {by_pixels(shape)} is larger than all {kind}, which have "
             f"{by_pixels((height, width))} pixels at most; use {flags} or less"
         )
     errors = [str(each) for each in found if isinstance(each, ImageError) and not isinstance(each, ImageMissing)]
