@@ -35,9 +35,9 @@ def write_lists(folder):
 @pytest.fixture(scope="module")
 def made(towns, tmp_path_factory):
     """A folder with a network, lists, and an index of all tiles. Not to be changed."""
+    from safa.parts import build_network
     from safa.settings import NetworkConfig
     from safa.training.weights import write_keras_weights
-    from safa.parts import build_network
 
     folder = tmp_path_factory.mktemp("localized")
     os.symlink(towns / "Data", folder / "Data")

@@ -10,14 +10,7 @@ import pyproj
 import pytest
 import rasterio
 
-from safa.localization.coordinates import (
-    LocalFrame,
-    marks_of,
-    mercator_pixels,
-    mercator_positions,
-    mercator_resolution,
-    wgs84_of,
-)
+from safa.localization.coordinates import LocalFrame, mercator_pixels, mercator_positions, mercator_resolution, wgs84_of
 from safa.localization.located_files import read_located_files
 from safa.localization.open_tiles import open_tile_source
 from safa.localization.tile_source import Cut
@@ -193,12 +186,6 @@ def test_a_region_bounds_the_centres(tmp_path):
     assert 16 <= len(source) <= 36 and np.abs(FRAME.metres(source.positions)).max() < 50.1
     with pytest.raises(UserError, match="--region"):
         open_tile_source([path], Cut(60, 20, 60, (0.0, 0.0, 1.0, 1.0)))
-
-
-def test_marks_point_east_and_north():
-    (centre, east, north), *_ = marks_of(np.array([[149.0, -35.0]]), np.array([80.0]))
-    frame = LocalFrame(*centre)
-    np.testing.assert_allclose(frame.metres([east, north]), [(40, 0), (0, 40)], atol=1e-3)
 
 
 def wrong_raster(path, **settings):
