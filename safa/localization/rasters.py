@@ -1,5 +1,6 @@
 """Tiles of georeferenced rasters: GeoTIFFs that are tiles themselves, or orthophotos that are cut on a grid."""
 
+import collections.abc
 import dataclasses
 import os
 import threading
@@ -44,10 +45,10 @@ class _Raster:
     path: str
     width: int
     height: int
-    bounds: tuple
-    centre: tuple
-    metres: tuple
-    to_fractions: object
+    bounds: tuple[float, float, float, float]
+    centre: tuple[float, float]
+    metres: tuple[float, float]
+    to_fractions: collections.abc.Callable
     mask: np.ndarray | None
 
     def covers(self, positions):
@@ -103,30 +104,23 @@ class RasterTiles(TileSource):
 
     def _rasters_of_rows(self):
         """For each tile the rasters whose bounds it touches, the one with its centre first."""
-        degrees = self._cut.metres / 2 / 111_000  # a degree of latitude has 110.6 to 111.7 km
-        wide = degrees / np.maximum(np.cos(np.radians(self.positions[:, 1])), 1e-3)
-        chosen = [[] for _ in self.positions]
-        for raster in self._rasters:
+        high = self._cut.metres / 2 / 111_000  # a degree of latitude has 110.6 to 111.7 km
+        (longitudes, latitudes), chosen = self.positions.T, [[] for _ in self.positions]
+        wide = high / np.maximum(np.cos(np.radians(latitudes)), 1e-3)
+        for raster in reversed(self._rasters):
             west, south, east, north = raster.bounds
-            longitudes, latitudes = self.positions.T
             touches = (longitudes + wide >= west) & (longitudes - wide <= east)
-            touches &= (latitudes + degrees >= south) & (latitudes - degrees <= north)
+            touches &= (latitudes + high >= south) & (latitudes - high <= north)
+            covers = raster.covers(self.positions)
             for row in np.flatnonzero(touches):
-                chosen[row].append(raster)
-        if len(self._rasters) == 1:
-            return chosen
-        return [
-            sorted(rasters, key=lambda raster, row=row: not raster.covers(self.positions[row : row + 1])[0])
-            for row, rasters in enumerate(chosen)
-        ]
+                chosen[row].insert(0 if covers[row] else len(chosen[row]), raster)
+        return chosen
 
     def tile(self, row):
         pixels = self._cut.pixels
         image, empty = np.zeros((pixels, pixels, 3), np.uint8), np.ones((pixels, pixels), bool)
         for raster in self._of_row[row]:
             colours, there = self._read(raster, row)
-            if there.all() and empty.all():
-                return colours
             image[empty & there] = colours[empty & there]
             empty &= ~there
             if not empty.any():
