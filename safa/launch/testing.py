@@ -10,14 +10,13 @@ import filelock
 from safa import __version__
 from safa.datasets.pair_images import PairImages
 from safa.datasets.panorama_views import PanoramaView, kept_columns
-from safa.launch.figures import add_figures, check_figures, draw_figures
 from safa.launch.given_data import checked_pairs, findings_of, given_dataset, say
 from safa.launch.page import report_page
 from safa.loading import found_network, load_network
-from safa.report.figures import FigureSource
-from safa.report.published import published_row
+from safa.report.figures import FigureConfig, FigureSource, draw_figures
 from safa.report.result_file import write_result
-from safa.report.tables import cost_line, rank_lines, recall_table, tested_line
+from safa.report.result_lines import result_lines
+from safa.report.rows import collect
 from safa.retrieval.task import DIRECTIONS, GROUND_TO_AERIAL, task_of
 from safa.runtime.backend import importing_tensorflow
 from safa.runtime.command_line import Checked, Parser, add_settings, at_least, check_output, parsed, same_setting, setting
@@ -86,7 +85,8 @@ def testing_parser(description, dataset_classes):
     add_network(parser, from_checkpoint=True)
     views = parser.add_argument_group("queries", "the paper's by default; others have result files of their own")
     add_settings(views, PanoramaView)
-    add_figures(parser)
+    figures = parser.add_argument_group("figures", "written to a folder beside the result file, after the numbers")
+    add_settings(figures, FigureConfig)
     return parser
 
 
@@ -99,7 +99,7 @@ def launch_testing(description, dataset_classes):
             first.
     """
     args = testing_parser(description, dataset_classes).parse_args()
-    config, folders, view = (parsed(kind, args) for kind in (TestConfig, Folders, PanoramaView))
+    config, folders, view, figures = (parsed(kind, args) for kind in (TestConfig, Folders, PanoramaView, FigureConfig))
     check_output("--save_descriptors", config.save_descriptors)
     check_output("--save_mat", config.save_mat)
 
@@ -114,7 +114,7 @@ def launch_testing(description, dataset_classes):
     dataset = given_dataset(dataset_classes[args.split], folders)
     pairs = checked_pairs(dataset, args.split, network, folders)
     task = task_of(pairs, config.direction, config.radius)
-    check_figures(args, task, network, view)
+    figures.check(task, config.direction, network, view)
     say(*findings_of({args.split: pairs}))
 
     # Where the result goes.
@@ -186,19 +186,17 @@ def launch_testing(description, dataset_classes):
             write_result(path, result)
 
             # Ranks to tables, files and pictures.
-            of_papers = config.direction == GROUND_TO_AERIAL and not view.name and trained_on in (None, trained_for)
-            published = published_row(dataset.name, network) if of_papers else None
-            print_recalls(result, pairs, network, published)
+            (row,), _ = collect([path])
+            print("", *result_lines(row), sep="\n", flush=True)
             if config.save_descriptors is not None:
                 save_npz(config.save_descriptors, pairs, sat.rows, grd.rows)
             if config.save_mat is not None:
                 save_mat(config.save_mat, sat.rows, grd.rows)
-            ranks = found.closer if task.near is None else found.near_closer
-            tested = FigureSource(pairs, task, config.direction, references, queries, ranks, found, network.width, panoramas)
-            if args.report:
-                print(f"page: {report_page(args, path, result, published, tested, network, loaded.model)}", flush=True)
-            shapes = network.sat_shape, network.grd_shape
-            draw_figures(args, path.removesuffix(".json") + FIGURES, tested, loaded.model, shapes)
+            tested = FigureSource(images, task, config.direction, found, references, queries)
+            if figures.report:
+                page = report_page(figures, path, row, tested, loaded.model)
+                print(f"page: {page}", flush=True)
+            draw_figures(figures, path.removesuffix(".json") + FIGURES, tested, loaded.model)
 
 
 def tested_checkpoint(config, folders, dataset_name, given):
@@ -310,11 +308,3 @@ def descriptors(extractor, branch, images, title, batch_size, folder, identity, 
 def milliseconds_of_pair(sat, grd, turns):
     """Milliseconds that the descriptors of a tile and a panorama take, or None where that was not measured."""
     return None if None in (sat.milliseconds, grd.milliseconds) else sat.milliseconds + turns * grd.milliseconds
-
-
-def print_recalls(result, pairs, network, published):
-    """Print the table of a test; `published`: report.published.Published of the same task, or None."""
-    print(f"\n{tested_line(pairs.name, network, result)}")
-    print(recall_table(result, published), *rank_lines(result), cost_line(result["cost"]), sep="\n", flush=True)
-    if published is not None and len(pairs) != (count := pairs.dataset.published_counts.get(pairs.split)):
-        print(f"the published recalls are among {count:,} pairs, which these are not", flush=True)

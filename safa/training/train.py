@@ -17,11 +17,11 @@ from safa.datasets.pair_images import PairImages
 from safa.datasets.panorama_views import PanoramaView
 from safa.parts import build_network
 from safa.report.epoch_lines import read_lines
-from safa.report.tables import recall_line, tie_warning
+from safa.report.recall_line import recall_line, tie_warning
 from safa.retrieval.descriptors import DescriptorExtractor
 from safa.retrieval.evaluation import WINNERS, recalls
 from safa.retrieval.search import search
-from safa.retrieval.task import GROUND_TO_AERIAL, task_of
+from safa.retrieval.task import task_of
 from safa.runtime.distribution import Distribution, explain_tensorflow_errors
 from safa.runtime.errors import Stopped, UserError
 from safa.runtime.files import write_json
@@ -38,8 +38,6 @@ from safa.training.step import adam, batch_loss, learning_rate_schedule, trainin
 from safa.training.variables import Averages
 from safa.training.weights import write_keras_weights
 from VGG import MEAN_BGR
-
-SHOWN_QUERIES = 4  # of the validation split, in TensorBoard
 
 
 def train(settings, train_pairs, val_pairs, paths):
@@ -97,7 +95,7 @@ def train(settings, train_pairs, val_pairs, paths):
             if result is not None:
                 # A run that is killed between these repeats the epoch, and writes the same line and checkpoint again.
                 run.log.epoch(epoch, mean_loss, result["recall"], *meter.epoch_rates(), run.adam_steps)
-                if (warning := tie_warning(result)) is not None:
+                if (warning := tie_warning(result["tied_queries"], result["queries"])) is not None:
                     run.say(f"{warning}; pessimistic: {recall_line(result['pessimistic_recall'])}")
                 recall = result["pessimistic_recall"]["1"]  # so a collapsed network is never the best
                 is_best = recall > progress.best_recall
@@ -334,19 +332,10 @@ def validate(run, title, epoch):
     shows = bool(every and epoch) and epoch % every == 0
     found = search(references, queries, task.truth, task.near, WINNERS * shows)
     if shows:
-        _show_queries(run, task, references, queries, found)
+        from safa.report.figures import validation_sheet
+
+        run.log.picture("validation", validation_sheet(run.val_images, task, found), run.adam_steps)
     return recalls(task, found)
-
-
-def _show_queries(run, task, references, queries, found):
-    """Pictures of a few queries in TensorBoard, the same ones each time."""
-    from safa.report.figures import FigureSource, chosen_queries, retrieval_panels
-    from safa.report.retrieval_panels import contact_sheet
-
-    images, width = run.val_images, run.settings.network.width
-    tested = FigureSource(images.pairs, task, GROUND_TO_AERIAL, references, queries, None, found, width, images.grd.turned)
-    panels = list(retrieval_panels(tested, chosen_queries(task, SHOWN_QUERIES)))
-    run.log.picture("validation", contact_sheet(panels), run.adam_steps)
 
 
 def finish(run, progress):
