@@ -72,7 +72,7 @@ class Distribution:
         for start in range(0, len(order), batch_size):
             batch = np.asarray(order[start : start + batch_size])
             parts.append(batch.reshape(self.replicas, -1)[self._own].reshape(-1))
-        return np.concatenate(parts)
+        return np.concatenate([order[:0], *parts])  # a run that was stopped after an epoch's last step has none left
 
     def local_batch_size(self, batch_size):
         """Pairs of a batch that this process reads."""
