@@ -21,11 +21,11 @@ from safa.datasets.dataset import PairFiles
 from safa.datasets.file_checks import resolve_case
 from safa.datasets.orientation import orientation
 from safa.datasets.registry import DATASETS
+from safa.launch.given_data import Folders
 from safa.runtime.command_line import WORKERS, Parser, add_settings, at_least, check_output
 from safa.runtime.errors import NAMED, UserError, reported, shortened
 from safa.runtime.files import write_json
 from safa.runtime.worker_pool import available_cores, worker_map
-from safa.settings import Folders
 
 DRAWN = 12  # pairs of a split that --figures draws
 

@@ -9,10 +9,10 @@ import sys
 
 from safa.datasets.preparation import plan_preparation, prepare
 from safa.datasets.registry import DATASETS
+from safa.launch.given_data import Folders
 from safa.runtime.command_line import WORKERS, Parser, add_settings, at_least
 from safa.runtime.errors import UserError, reported
 from safa.runtime.worker_pool import available_cores
-from safa.settings import Folders
 
 
 def flags():

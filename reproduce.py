@@ -17,22 +17,20 @@ import sys
 import time
 
 from safa.datasets.registry import DATASETS
+from safa.launch.testing import TestConfig
 from safa.launch.training import check_training, training_parser
 from safa.report.epoch_lines import read_lines
-from safa.report.result_file import NoResult, read_result
+from safa.report.result_file import read_result
 from safa.report.rows import NETWORKS, collect
 from safa.report.table_files import write_tables
 from safa.report.table_formats import as_text, tables_of
-from safa.runtime.command_line import Parser, at_least, parsed
+from safa.runtime.command_line import Parser, as_flags, at_least, parsed
 from safa.runtime.errors import ROOT, Stopped, UserError, reported
 from safa.runtime.interruption import StopRequest
-from safa.settings import NetworkConfig, RunConfig, Settings, TrainingConfig, network_type_of
+from safa.settings import Folders, NetworkConfig, RunConfig, Settings, TrainingConfig, network_type_of
 from safa.training.run_folder import RunPaths, agree_with_earlier_run, run_paths
 
 TRAINED = {name: kind for name, kind in DATASETS.items() if "train" in kind.splits}
-FOR_PREPARATION = "data_dir", "prepared_dir"  # flags that other scripts take as training does
-FOR_CHECK = *FOR_PREPARATION, "act_data"
-FOR_TEST = *FOR_CHECK, "model_dir", "result_dir", "run", "skip_missing", "devices", "precision"
 
 
 def flags():
@@ -51,14 +49,19 @@ def flags():
 
 @dataclasses.dataclass(frozen=True)
 class TableRow:
-    """A row of the table with one seed; `train` and `test` are commands, `log` is the file of their output."""
+    """A row of the table with one seed; `train` and `test` are commands."""
 
     name: str
     paths: RunPaths
-    log: str
     epochs: int
     train: list[str]
     test: list[str]
+
+    @property
+    def log(self):
+        """File that both commands' output is appended to."""
+        folder, name = os.path.split(self.paths.json)
+        return os.path.join(folder, "logs", name.replace(".json", ".log"))
 
     @property
     def is_trained(self):
@@ -69,10 +72,10 @@ class TableRow:
     def is_tested(self):
         """Whether there is a result of this run's best checkpoint."""
         try:
-            checkpoint = read_result(self.paths.json)["checkpoint"]
+            checkpoint = read_result(self.paths.json, "").checkpoint
             of_best = os.path.dirname(os.path.abspath(checkpoint)) == os.path.abspath(self.paths.best)
             return of_best and os.stat(self.paths.json).st_mtime >= os.stat(f"{checkpoint}.index").st_mtime
-        except (NoResult, OSError, KeyError, TypeError, ValueError):  # the path that it names may be anything
+        except (UserError, OSError, ValueError):  # the path that it names may be anything
             return False
 
 
@@ -82,26 +85,17 @@ def main():
         if flag in ("--network_type", "--seed"):
             raise UserError(f"{flag}: set by this script for each row; use --rows, --polar, --seeds")
     kind = TRAINED[args.dataset]
-    parser = training_parser("", kind)
-    given = parser.parse_args(passed)
-    of_dataset = ["--dataset", args.dataset]
-    prepare = ["data_preparation.py", *of_dataset, *words(parser, given, FOR_PREPARATION)]
-    check = ["check_data.py", *of_dataset, *words(parser, given, FOR_CHECK)]
-    rows = []
-    for seed, polar, network_type in itertools.product(*map(dict.fromkeys, (args.seeds, args.polar, args.rows))):
-        network = dataclasses.replace(parsed(NetworkConfig, given), network_type=network_type, polar=polar)
-        training = dataclasses.replace(parsed(TrainingConfig, given), seed=seed)
-        check_training(Settings(network, training, parsed(RunConfig, given)))
-        paths = run_paths(given.model_dir, given.result_dir, kind.name, network, given.run, seed)
-        agree_with_earlier_run(paths.folder, network, training)
-        folder, name = os.path.split(paths.json)
-        log = os.path.join(folder, "logs", name.replace(".json", ".log"))
-        which = ["--network_type", network_type, "--polar", str(polar), "--seed", str(seed)]
-        train = [f"train_{args.dataset}.py", *which, *passed]
-        test = [f"test_{args.dataset}.py", *which, "--checkpoint", "best", *words(parser, given, FOR_TEST)]
-        rows.append(TableRow(f"{network_type} polar {polar} seed {seed}", paths, log, training.epochs, train, test))
+    given = training_parser("", kind).parse_args(passed)
+    folders = parsed(Folders, given)
+    rows = [
+        table_row(args.dataset, kind, given, passed, *of_row)
+        for of_row in itertools.product(*map(dict.fromkeys, (args.seeds, args.polar, args.rows)))
+    ]
+    of_data = ["--dataset", args.dataset, *as_flags(Folders(folders.data_dir, folders.prepared_dir))]
+    prepare = ["data_preparation.py", *of_data]
+    check = ["check_data.py", *of_data, *as_flags(Folders(act_data=folders.act_data))]
     if args.dry_run:
-        print(shown(prepare), shown(check), sep="\n")
+        print(*map(shown, (prepare, check)), sep="\n")
         for row in rows:
             print(
                 shown(row.train) + row.is_trained * "  # finished", shown(row.test) + row.is_tested * "  # finished", sep="\n"
@@ -115,22 +109,32 @@ def main():
     results, notes = collect([row.paths.json for row in rows if os.path.exists(row.paths.json)])
     print(*notes, sep="\n", end="\n" * bool(notes))
     if results:
-        tables, folder = tables_of(results), os.path.join(folder, "_".join(filter(None, ("tables", given.run))))
+        tables = tables_of(results)
         print(as_text(tables))
         epochs = {row.name: lines for row in rows if (lines := read_lines(row.paths.own_csv))}
-        print(f"\nwritten to {folder}: {', '.join(write_tables(folder, tables, results, runs=epochs))}", flush=True)
+        target = os.path.join(folders.result_dir, kind.name, "_".join(filter(None, ("tables", folders.run))))
+        print(f"\nwritten to {target}: {', '.join(write_tables(target, tables, results, runs=epochs))}", flush=True)
     print(*failures, sep="\n", end="\n" * bool(failures), file=sys.stderr)
     return 1 if failures else 0
 
 
-def words(parser, given, names):
-    """Those of the given flags that are not at their defaults, as words for another script."""
-    found = []
-    for name in names:
-        value = getattr(given, name, None)
-        if value != parser.get_default(name):
-            found += [f"--{name}"] if value is True else [f"--{name}", str(value)]
-    return found
+def table_row(dataset, kind, given, passed, seed, polar, network_type):
+    """The TableRow of a dataset whose training gets flags: parsed and as words. Mistakes in both are found here."""
+    network = dataclasses.replace(parsed(NetworkConfig, given), network_type=network_type, polar=polar)
+    training = dataclasses.replace(parsed(TrainingConfig, given), seed=seed)
+    folders, run = parsed(Folders, given), parsed(RunConfig, given)
+    check_training(Settings(network, training, run))
+    paths = run_paths(folders.model_dir, folders.result_dir, kind.name, network, folders.run, seed)
+    agree_with_earlier_run(paths.folder, network, training)
+    which = ["--network_type", network_type, "--polar", str(polar), "--seed", str(seed)]
+    test = TestConfig("best", devices=run.devices, precision=training.precision)
+    return TableRow(
+        f"{network_type} polar {polar} seed {seed}",
+        paths,
+        training.epochs,
+        [f"train_{dataset}.py", *which, *passed],
+        [f"test_{dataset}.py", *which, *as_flags(test), *as_flags(folders)],
+    )
 
 
 def provide_data(prepare, check, ignore_problems):

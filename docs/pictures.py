@@ -1,4 +1,4 @@
-"""Writes the pictures of docs/ from the demos: retrieval.jpg, attention.jpg, training.png, localisation.jpg.
+"""Writes the README's pictures from the demos: retrieval.jpg, attention.jpg, training.png, localisation.jpg.
 
 Run by `make pictures`, after the demo's test drew figures: python -m docs.pictures FOLDER
 Run by `make localize-picture`, after its demo: python -m docs.pictures localisation FOLDER
@@ -10,7 +10,6 @@ import os
 import sys
 
 import cv2
-import numpy as np
 from PIL import Image  # matplotlib brings it
 
 from safa.localization import Index
@@ -20,14 +19,14 @@ from safa.localization.panorama import panorama_of
 from safa.localization.places import QueryConfig
 from safa.localization.tile_map import BEST, Mark, TileMap
 from safa.report.charts import training_curves
-from safa.report.drawing import bgr_pixels, fitted
+from safa.report.drawing import Shown, bgr_pixels, image_rows
 from safa.report.epoch_lines import read_lines
 from safa.runtime.files import write_whole
 from toy_town.district import DRIVE_METRES
 
 DOCS = os.path.dirname(os.path.abspath(__file__))
-WIDTH, QUALITY, COLOURS = 1000, 80, 32
-MAP_HEIGHT, WHITE = 460, 255
+QUALITY, COLOURS = 80, 32
+MAP_HEIGHT = 460  # pixels
 
 
 def localisation(folder):
@@ -39,33 +38,23 @@ def localisation(folder):
     answers = index.query(panoramas, **dataclasses.asdict(config))
     places = [tuple(index.metres[answer.places[0].row]) for answer in answers]
     marks = [Mark(place, str(number), BEST) for number, place in enumerate(places, start=1)]
-    drawn = bgr_pixels(TileMap(index).draw(marks, places))
-    drawn = fitted(drawn, drawn.shape[1] * MAP_HEIGHT // drawn.shape[0], MAP_HEIGHT)
-    shown = of_width(bgr_pixels(answer_panel(answers[len(answers) // 2], index)), WIDTH - drawn.shape[1])
-    above = (MAP_HEIGHT - len(shown)) // 2
-    shown = cv2.copyMakeBorder(shown, above, MAP_HEIGHT - len(shown) - above, 0, 0, cv2.BORDER_CONSTANT, value=(WHITE,) * 3)
-    write_jpeg("localisation", np.hstack([shown, drawn]))
+    drawn = answer_panel(answers[len(answers) // 2], index), TileMap(index).draw(marks, places)
+    _write("localisation", bgr_pixels(image_rows([[Shown(bgr_pixels(figure)) for figure in drawn]], tallest=MAP_HEIGHT)))
 
 
 def main(folder):
-    """A query with its best references, what a match rests on, and the training's curves."""
     results = os.path.join(folder, "Result", "CVUSA", "SAFA_8_polar_1")
-    figures = f"{results}.figures"
-    names = sorted(os.listdir(figures))
-    for target, start in ("retrieval", "001_"), ("attention", "attention_001_"):
-        name = next(name for name in names if name.startswith(start))
-        write_jpeg(target, of_width(cv2.imread(os.path.join(figures, name)), WIDTH))
+    names = sorted(os.listdir(f"{results}.figures"))
+    for target, prefix in ("retrieval", "001_"), ("attention", "attention_001_"):
+        name = next(name for name in names if name.startswith(prefix))
+        _write(target, cv2.imread(os.path.join(f"{results}.figures", name)))
     curves, content = training_curves({"SAFA_8, polar": read_lines(f"{results}.csv")}), io.BytesIO()
     Image.open(io.BytesIO(curves)).convert("RGB").quantize(COLOURS).save(content, "PNG", optimize=True)
     write_whole(os.path.join(DOCS, "training.png"), content.getvalue())
 
 
-def of_width(image, width):
-    return fitted(image, width, image.shape[0] * width // image.shape[1])
-
-
-def write_jpeg(name, image):
-    _, content = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+def _write(name, pixels):
+    _, content = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     write_whole(os.path.join(DOCS, f"{name}.jpg"), content.tobytes())
 
 

@@ -5,12 +5,11 @@ import dataclasses
 import re
 
 from safa.parts import AGGREGATIONS, BACKBONES, LOSSES
-from safa.runtime.command_line import Checked, add_settings, at_least, folder_name, setting
+from safa.runtime.command_line import Checked, add_settings, at_least, setting
 
 OUTPUT_STRIDE = 32  # input pixels behind one position of the last map: five 2x2 poolings
 LARGEST_SIDE = 2**14  # of an image, far beyond what any device can train with
 MOST_DEVICES = 64  # more than any machine has; TensorFlow would start thousands of threads for more
-RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 FULL_CIRCLE = 360  # degrees
 FROM_CHECKPOINT = "the checkpoint's, or else the paper's"
 
@@ -54,14 +53,6 @@ def _registered(registry):
         return text
 
     return parse
-
-
-def _run_name(text):
-    if not RUN_NAME.fullmatch(text):
-        raise argparse.ArgumentTypeError(
-            f"{text[:40]!r} is no name of letters, digits, '.', '_' and '-' (up to 60, and a letter or digit first)"
-        )
-    return text
 
 
 def save_interval(text):
@@ -278,31 +269,3 @@ def add_training(parser):
     """Add the flags of `TrainingConfig` and `RunConfig`."""
     add_settings(parser.add_argument_group("training"), TrainingConfig)
     add_settings(parser.add_argument_group("run", "may differ when a run that was stopped goes on"), RunConfig)
-
-
-@dataclasses.dataclass(frozen=True)
-class Folders(Checked):
-    """Where the data of a run lie, and where its files go."""
-
-    data_dir: str = setting("Data", "folder of the datasets and prepared files", folder_name, metavar="DIR")
-    prepared_dir: str | None = setting(
-        None, "folder of the prepared files, if the dataset's is read-only (default: --data_dir)", folder_name, metavar="DIR"
-    )
-    model_dir: str = setting("Model", "folder of the trained networks", folder_name, metavar="DIR")
-    result_dir: str = setting("Result", "folder of the results", folder_name, metavar="DIR")
-    act_data: str | None = setting(None, "ACT_data.mat (default: the one in the dataset's folder)", metavar="FILE.mat")
-    skip_missing: bool = setting(False, "leave out pairs whose files do not exist")
-    run: str | None = setting(
-        None,
-        "name of the run, for seeds and variants beside each other: its folder and result files end in _NAME (default: no "
-        "name)",
-        _run_name,
-        metavar="NAME",
-    )
-
-
-def add_run_folders(parser, has_act_data):
-    """Add the flags of `Folders`; `has_act_data`: the dataset is described by a MATLAB file."""
-    names = [field.name for field in dataclasses.fields(Folders) if has_act_data or field.name != "act_data"]
-    add_settings(parser, Folders, names)
-    parser.set_defaults(act_data=parser.get_default("act_data"))

@@ -127,7 +127,7 @@ def test_a_result_that_names_no_checkpoint_is_tested_again(real, tmp_path, monke
     os.makedirs(tmp_path / "CVUSA")
     for checkpoint, tested in ((given, True), (f"{given}0", False), ("\0", False), ("\ud800", False), (7, False)):
         (tmp_path / "CVUSA/VGG_gp_polar_1.json").write_text(json.dumps(content | {"checkpoint": checkpoint}))
-        assert TableRow("", paths, "", 1, [], []).is_tested == tested
+        assert TableRow("", paths, 1, [], []).is_tested == tested
 
 
 def test_a_dry_run_prints_the_commands_and_does_nothing(real, tmp_path):
@@ -137,7 +137,7 @@ def test_a_dry_run_prints_the_commands_and_does_nothing(real, tmp_path):
         "python data_preparation.py --dataset cvact",
         "python check_data.py --dataset cvact --act_data 'a b.mat'",
         f"python train_cvact.py --network_type VGG_gp --polar 1 --seed 1 {network} --epochs 1 --act_data 'a b.mat' --devices 1",
-        "python test_cvact.py --network_type VGG_gp --polar 1 --seed 1 --checkpoint best --act_data 'a b.mat' --devices 1",
+        "python test_cvact.py --network_type VGG_gp --polar 1 --seed 1 --checkpoint best --devices 1 --act_data 'a b.mat'",
     ]
     assert not os.listdir(tmp_path)
     assert succeeds("reproduce.py", **FLAGS, dry_run=True, cwd=real).count("  # finished\n") == 2

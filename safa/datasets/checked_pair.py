@@ -2,18 +2,15 @@
 
 import dataclasses
 import hashlib
+import io
 import os
-import struct
 
 import numpy as np
-import simplejpeg
+import PIL.Image
 
-from safa.datasets.image_files import JPEG_START, PNG_START, ImageError, decode_image, read_bytes
+from safa.datasets.image_files import ImageError, decode_image, read_bytes
 from safa.datasets.orientation import ground_colours
 from safa.datasets.preparation import polar_map
-
-JPEG_COLOURS = {"Gray": "grey-scale", "CMYK": "CMYK", "YCCK": "CMYK"}
-PNG_COLOURS = {0: "grey-scale", 3: "palette", 4: "grey-scale with alpha", 6: "alpha"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +22,7 @@ class CheckedFile:
         missing: whether it does not exist.
         error: why it cannot be read, or None.
         size: (height, width), or None where it cannot be read.
-        kinds: what it is besides eight bits of three colours: ["grey-scale"], for instance. It is converted when it is read.
+        mode: Pillow's name of its pixels: "RGB", "L" (grey-scale), "CMYK", for instance; None where it cannot be read.
         digest: of the file's bytes, or None.
     """
 
@@ -33,7 +30,7 @@ class CheckedFile:
     missing: bool = False
     error: str | None = None
     size: tuple[int, int] | None = None
-    kinds: list[str] = dataclasses.field(default_factory=list)
+    mode: str | None = None
     digest: bytes | None = None
 
 
@@ -98,15 +95,5 @@ def _read(path):
         image = decode_image(path, content)
     except ImageError as error:
         return CheckedFile(path, error=str(error)), None
-    digest = hashlib.blake2b(content, digest_size=16).digest()
-    return CheckedFile(path, size=image.shape[:2], kinds=_kinds(content, image), digest=digest), image
-
-
-def _kinds(content, image):
-    if content.startswith(JPEG_START):
-        kinds = [JPEG_COLOURS.get(simplejpeg.decode_jpeg_header(content)[2])]
-    elif content.startswith(PNG_START):
-        depth, colour_type = struct.unpack_from("BB", content, 24)
-        kinds = ["16-bit" if depth == 16 else None, PNG_COLOURS.get(colour_type)]
-    kinds = [kind for kind in kinds if kind is not None]
-    return kinds if kinds or np.ptp(image, axis=2).any() else ["without colour"]
+    mode = PIL.Image.open(io.BytesIO(content)).mode
+    return CheckedFile(path, False, None, image.shape[:2], mode, hashlib.blake2b(content, digest_size=16).digest()), image

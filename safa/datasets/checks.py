@@ -2,14 +2,12 @@
 
 import collections
 import dataclasses
-import itertools
 import os
 
 import numpy as np
 
-from safa.datasets.cvact import HIT_METRES
 from safa.datasets.image_files import by_pixels, same_ratio
-from safa.datasets.positions import distances_to_nearest
+from safa.datasets.positions import HIT_METRES, distances_to_nearest
 from safa.datasets.preparation import PREPARED_SIZE
 
 # The fields of PairFiles.
@@ -194,9 +192,10 @@ def check_images(pairs, results):
         findings += found("ratio", split, distorted, ratio)
         if odd:
             findings += found("size", split, odd, f"{title} differ in size from the majority ({by_pixels(usual)})")
-        for colours in sorted(set(itertools.chain.from_iterable(file.kinds for file in files))):
-            converted = [file.path for file in files if colours in file.kinds]
-            findings += found("kind", split, converted, f"{title} are {colours}; they are converted when they are read", False)
+        for mode in sorted({file.mode for file in sized} - {"RGB"}):
+            converted = [file.path for file in sized if file.mode == mode]
+            text = f"{title} have pixels of mode {mode} instead of RGB; they are converted when they are read"
+            findings += found("mode", split, converted, text, problem=False)
     for origin, check, text in (
         ("unstretched", "stretch", "polar maps are made without the min-max stretch, unlike the paper's"),
         ("other", "content", "polar maps are not what data_preparation.py makes of their tiles"),

@@ -106,35 +106,22 @@ class Dataset(abc.ABC):
         data_dir: folder that holds the dataset's folder.
         prepared_dir: folder for the prepared files (default: `data_dir`).
 
-    Attributes:
-        name: of its result folders: "CVACT_test", for instance.
-        splits: names: ("train", "val"), for instance.
-        published_counts: {split: number of pairs as published}.
-        tile_size, panorama_size: (height, width) in pixels, as published.
-        query_size: (height, width) of the panoramas that the network reads, prepared or not.
-        tile_metres: ground size of a tile, roughly, for the imagery of others.
-        vertical_fov: degrees from top to bottom of the panoramas that the network reads.
-        negative_metres: in training, pairs closer than this are not negatives of each other; None: all others are.
-        hit_metres: in testing, a match this close to the truth counts too; None: only the truth does.
-        has_act_data: whether a MATLAB file describes it, which the argument `act_data` names.
-        toy_town: what `python -m toy_town --dataset` renders in its format, or None.
-        tile_dir: folder of the aerial tiles.
-        polar_dir: folder of the polar maps.
-        prepared_dirs: folders of all prepared files.
+    `__init__` sets tile_dir and polar_dir, the folders of aerial tiles and polar maps, and prepared_dirs, all folders of
+    prepared files.
     """
 
-    name = None
-    splits = ()
-    published_counts = {}
-    tile_size = None
-    panorama_size = None
-    query_size = None
-    tile_metres = None
-    vertical_fov = None
-    negative_metres = None
-    hit_metres = None
-    has_act_data = False
-    toy_town = None
+    name: str  # of its result folders: "CVACT_test", for instance
+    splits: tuple[str, ...]
+    published_counts: dict[str, int] = {}  # pairs of each split as published
+    tile_size: tuple[int, int]  # (height, width) in pixels, as published
+    panorama_size: tuple[int, int]
+    query_size: tuple[int, int]  # of the panoramas that the network reads, prepared or not
+    tile_metres: float | None = None  # ground size of a tile, roughly, for the imagery of others
+    vertical_fov: float | None = None  # degrees from top to bottom of the panoramas that the network reads
+    negative_metres: float | None = None  # in training, pairs closer than this are not negatives of each other
+    hit_metres: float | None = None  # in testing, a match this close to the truth counts too
+    has_act_data = False  # whether a MATLAB file describes it, which the argument `act_data` names
+    toy_town: str | None = None  # what `python -m toy_town --dataset` renders in its format
 
     def __init__(self, data_dir="Data", prepared_dir=None):
         self.data_dir, self.prepared_dir = data_dir, prepared_dir or data_dir

@@ -8,7 +8,8 @@ import time
 from safa import __version__
 from safa.datasets.pair_images import PairImages
 from safa.datasets.panorama_views import PanoramaView, kept_columns
-from safa.launch.given_data import checked_pairs, findings_of, given_dataset, say
+from safa.datasets.registry import dataset_in
+from safa.launch.given_data import Folders, add_run_folders, checked_pairs, findings_of, given_dataset, say
 from safa.launch.page import report_page
 from safa.loading import found_network, load_network
 from safa.report.figures import FigureConfig, FigureSource, draw_figures
@@ -20,8 +21,8 @@ from safa.runtime.backend import importing_tensorflow
 from safa.runtime.command_line import Checked, Parser, add_settings, at_least, check_output, parsed, same_setting, setting
 from safa.runtime.errors import UserError, first_few
 from safa.runtime.files import locked
-from safa.settings import Folders, NetworkConfig, RunConfig, TrainingConfig, add_network, add_run_folders
-from safa.training.run_folder import BEST, given_settings, run_paths, trained_on_dataset
+from safa.settings import NetworkConfig, RunConfig, TrainingConfig, add_network
+from safa.training.run_folder import BEST, given_settings, run_paths
 
 LAST = "last"  # besides BEST: what --checkpoint takes for the run's own
 DESCRIPTORS = ".descriptors"  # endings of the folders of descriptors and figures beside a result file
@@ -105,7 +106,7 @@ def launch_testing(description, dataset_classes):
     trained_for = next(iter(dataset_classes.values())).name
     source = tested_checkpoint(config, folders, trained_for, given_settings(args))
     network, manifest = found_network(source, given_settings(args))
-    trained_on = trained_on_dataset(manifest, source)
+    trained_on = dataset_in(source) if manifest is None else manifest.dataset
 
     # The data.
     check_view(view, config, network)
@@ -129,7 +130,8 @@ def launch_testing(description, dataset_classes):
         from safa.retrieval.evaluation import WINNERS, evaluate
         from safa.retrieval.saved_descriptors import save_mat, save_npz
         from safa.retrieval.search import products_on, search
-        from safa.runtime.distribution import Distribution, explain_tensorflow_errors
+        from safa.runtime.backend import explain_tensorflow_errors
+        from safa.runtime.distribution import Distribution
         from VGG import MEAN_BGR
     distribution = Distribution(config.devices, config.precision)
     say(*distribution.notes)

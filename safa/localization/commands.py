@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 
-from safa.datasets.registry import DATASETS
+from safa.datasets.registry import DATASETS, dataset_in
 from safa.loading import found_network, load_network
 from safa.localization.answers import answer_table, as_csv, as_geojson, as_json
 from safa.localization.building import IndexConfig, build_index
@@ -22,7 +22,7 @@ from safa.runtime.command_line import Checked, Parser, add_settings, at_least, c
 from safa.runtime.errors import UserError, shortened
 from safa.runtime.files import write_whole
 from safa.settings import RunConfig, TrainingConfig, add_network
-from safa.training.run_folder import given_settings, trained_on_dataset
+from safa.training.run_folder import given_settings
 
 SPACING = 16  # tiles are cut this many times as dense as they are large: networks tolerate few metres (docs/localisation.md)
 TILE_PIXELS = 750
@@ -150,14 +150,15 @@ def _add_query(parser, left_out=()):
 def _build(args):
     """Compute descriptors of geo-tagged aerial tiles and keep them in an index. The same command goes on after a stop."""
     network, manifest = found_network(args.checkpoint, given_settings(args))
-    trained_on = trained_on_dataset(manifest, args.checkpoint)
+    trained_on = dataset_in(args.checkpoint) if manifest is None else manifest.dataset
     dataset = next((kind for kind in DATASETS.values() if kind.name == trained_on), None)
     config = _as_trained(parsed(BuildConfig, args), dataset, args.checkpoint)
-    cut = Cut(config.tile_metres, config.spacing, config.tile_pixels, _checked_region(args.region))
+    cut = Cut(config.tile_metres, config.spacing, config.tile_pixels, args.region)
     source = open_tile_source(args.tiles, cut, config.zoom, config.tms, config.skip_missing)
     _say(f"{len(source):,} tiles", source.note, _size_warning(source, cut.metres))
     with importing_tensorflow():
-        from safa.runtime.distribution import Distribution, explain_tensorflow_errors
+        from safa.runtime.backend import explain_tensorflow_errors
+        from safa.runtime.distribution import Distribution
     distribution = Distribution(args.devices, args.precision)
     if distribution.has_others:
         raise UserError("TF_CONFIG: an index is built by one process; unset it")
@@ -233,28 +234,16 @@ def _as_trained(config, dataset, checkpoint):
         dataset: class of datasets.dataset.Dataset that the network was trained on, or None if that is not known.
         checkpoint: for messages.
     """
-    sizes = {"tile_pixels": TILE_PIXELS}
+    sizes = {"tile_metres": None, "input_vertical_fov": None, "tile_pixels": TILE_PIXELS}
     if dataset is not None:
-        sizes = {"tile_pixels": dataset.tile_size[0], "tile_metres": dataset.tile_metres}
-        sizes["input_vertical_fov"] = dataset.vertical_fov
-    for name in "tile_metres", "input_vertical_fov", "tile_pixels":
+        sizes = {"tile_metres": dataset.tile_metres, "input_vertical_fov": dataset.vertical_fov}
+        sizes["tile_pixels"] = dataset.tile_size[0]
+    for name, size in sizes.items():
         if getattr(config, name) is None:
-            if name not in sizes:
+            if size is None:
                 raise UserError(f"--{name}: {checkpoint} does not say which dataset it was trained on; name the value")
-            config = dataclasses.replace(config, **{name: sizes[name]})
+            config = dataclasses.replace(config, **{name: size})
     return config if config.spacing else dataclasses.replace(config, spacing=config.tile_metres / SPACING)
-
-
-def _checked_region(region):
-    """--region as a tuple, or None."""
-    if region is None:
-        return None
-    west, south, east, north = region
-    if not (-180 <= west < east <= 180 and -90 <= south < north <= 90):
-        raise UserError(
-            "--region: not WEST SOUTH EAST NORTH in degrees, with west below east and south below north; correct it"
-        )
-    return tuple(region)
 
 
 def _built_lines(folder, manifest, was_finished):
@@ -313,20 +302,17 @@ def _confidence_notes(index, config):
 
 def result_lines(answers):
     """How far answers are from known positions and headings."""
-    off = [answer.metres_off for answer in answers if answer.metres_off is not None]
-    if off:
-        shares = ", ".join(f"{100 * np.mean(np.array(off) <= bound):.1f} % within {bound:g} m" for bound in WITHIN)
+    located = [answer for answer in answers if answer.metres_off is not None]
+    if located:
+        off = np.array([answer.metres_off for answer in located])
+        shares = ", ".join(f"{100 * np.mean(off <= bound):.1f} % within {bound:g} m" for bound in WITHIN)
         yield f"{len(off):,} panoramas of known position: {shares}; median {np.median(off):.1f} m"
-    turned = [
-        answer.degrees_off
-        for answer in answers
-        if answer.degrees_off is not None and answer.metres_off is not None and answer.metres_off <= WITHIN[-1]
-    ]
-    if turned:
-        share = 100 * np.mean(np.array(turned) <= HEADING_DEGREES)
+    near = [answer for answer in located if answer.degrees_off is not None and answer.metres_off <= WITHIN[-1]]
+    if near:
+        off = np.array([answer.degrees_off for answer in near])
         yield (
-            f"headings of the {len(turned):,} within {WITHIN[-1]:g} m: median {np.median(turned):.1f} degrees off, {share:.1f} "
-            f"% within {HEADING_DEGREES:g} degrees"
+            f"headings of the {len(off):,} within {WITHIN[-1]:g} m: median {np.median(off):.1f} degrees off, "
+            f"{100 * np.mean(off <= HEADING_DEGREES):.1f} % within {HEADING_DEGREES:g} degrees"
         )
 
 
@@ -341,7 +327,7 @@ def _asked(folder, paths, checkpoint, config):
             continue
         listed = read_located_files(path, needs_positions=False)
         for row, each in enumerate(listed.paths):
-            heading = None if listed.headings is None or np.isnan(listed.headings[row]) else float(listed.headings[row])
+            heading = None if np.isnan(listed.headings[row]) else float(listed.headings[row])
             position = None if listed.positions is None else tuple(listed.positions[row].tolist())
             named.append((each, heading, position))
     for path, _, _ in named:

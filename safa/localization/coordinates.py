@@ -104,22 +104,6 @@ class LocalFrame:
         return np.stack(self._projection(metres[:, 0], metres[:, 1], inverse=True), axis=1)
 
 
-def marks_of(positions, metres):
-    """The centres of squares, and the middles of their east and north sides.
-
-    Args:
-        positions: (N, 2) longitude and latitude of the centres.
-        metres: (N,) their sides.
-
-    Returns:
-        (N, 3, 2) float64 longitude and latitude.
-    """
-    geod = _pyproj().Geod(ellps="WGS84")
-    longitudes, latitudes = np.asarray(positions, np.float64).T
-    sides = [geod.fwd(longitudes, latitudes, np.full(len(metres), turn), metres / 2)[:2] for turn in (90.0, 0.0)]
-    return np.stack([positions, *(np.stack(side, axis=1) for side in sides)], axis=1)
-
-
 def mercator_resolution(latitude, zoom):
     """Metres of ground that a pixel of a 256-pixel Web Mercator tile shows: 156543.03 cos(latitude) / 2^zoom."""
     return EQUATOR_METRES * math.cos(math.radians(latitude)) / 2**zoom

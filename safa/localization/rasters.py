@@ -1,20 +1,19 @@
 """Tiles of georeferenced rasters: GeoTIFFs that are tiles themselves, or orthophotos that are cut on a grid."""
 
+import collections.abc
 import dataclasses
 import os
 import threading
 
-import cv2
 import numpy as np
 
-from safa.localization.coordinates import INSTALL, LocalFrame, marks_of, projections
+from safa.localization.coordinates import INSTALL, LocalFrame, projections
 from safa.localization.tile_source import TileSource, grid_positions
 from safa.runtime.errors import UserError, first_line, shortened
 
 ENDINGS = (".tif", ".tiff", ".vrt", ".jp2")
 TILE_RATIO = 1.5  # a raster of up to so many tiles' ground size is a tile itself
 MIDDLES = (0.5, 0.5), (0, 0.5), (1, 0.5), (0.5, 0), (0.5, 1)  # of a raster and of its four sides, in parts of it
-MARGIN = 2  # pixels that are read around a tile, for interpolation
 MASK_SIDE = 2048  # pixels of the mask that tells where a raster has imagery
 
 
@@ -22,8 +21,8 @@ def _rasterio():
     try:
         import rasterio
         import rasterio.errors
+        import rasterio.vrt
         import rasterio.warp
-        import rasterio.windows
     except ImportError:
         raise UserError(f"--tiles: rasters need the package rasterio; {INSTALL}") from None
     return rasterio
@@ -46,10 +45,10 @@ class _Raster:
     path: str
     width: int
     height: int
-    bounds: tuple
-    centre: tuple
-    metres: tuple
-    to_fractions: object
+    bounds: tuple[float, float, float, float]
+    centre: tuple[float, float]
+    metres: tuple[float, float]
+    to_fractions: collections.abc.Callable
     mask: np.ndarray | None
 
     def covers(self, positions):
@@ -95,7 +94,6 @@ class RasterTiles(TileSource):
             self._of_row = self._rasters_of_rows()
             self.paths = [rasters[0].path for rasters in self._of_row]
             self.names = [f"{longitude:.7f} {latitude:.7f}" for longitude, latitude in self.positions.tolist()]
-        self._marks = marks_of(self.positions, self.metres)
         self.record = {"kind": "rasters", "paths": [os.path.abspath(path) for path in paths], "pixels": cut.pixels}
 
     def _covered(self, positions):
@@ -106,30 +104,23 @@ class RasterTiles(TileSource):
 
     def _rasters_of_rows(self):
         """For each tile the rasters whose bounds it touches, the one with its centre first."""
-        degrees = self._cut.metres / 2 / 111_000  # a degree of latitude has 110.6 to 111.7 km
-        wide = degrees / np.maximum(np.cos(np.radians(self.positions[:, 1])), 1e-3)
-        chosen = [[] for _ in self.positions]
-        for raster in self._rasters:
+        high = self._cut.metres / 2 / 111_000  # a degree of latitude has 110.6 to 111.7 km
+        (longitudes, latitudes), chosen = self.positions.T, [[] for _ in self.positions]
+        wide = high / np.maximum(np.cos(np.radians(latitudes)), 1e-3)
+        for raster in reversed(self._rasters):
             west, south, east, north = raster.bounds
-            longitudes, latitudes = self.positions.T
             touches = (longitudes + wide >= west) & (longitudes - wide <= east)
-            touches &= (latitudes + degrees >= south) & (latitudes - degrees <= north)
+            touches &= (latitudes + high >= south) & (latitudes - high <= north)
+            covers = raster.covers(self.positions)
             for row in np.flatnonzero(touches):
-                chosen[row].append(raster)
-        if len(self._rasters) == 1:
-            return chosen
-        return [
-            sorted(rasters, key=lambda raster, row=row: not raster.covers(self.positions[row : row + 1])[0])
-            for row, rasters in enumerate(chosen)
-        ]
+                chosen[row].insert(0 if covers[row] else len(chosen[row]), raster)
+        return chosen
 
     def tile(self, row):
         pixels = self._cut.pixels
         image, empty = np.zeros((pixels, pixels, 3), np.uint8), np.ones((pixels, pixels), bool)
         for raster in self._of_row[row]:
             colours, there = self._read(raster, row)
-            if there.all() and empty.all():
-                return colours
             image[empty & there] = colours[empty & there]
             empty &= ~there
             if not empty.any():
@@ -138,43 +129,19 @@ class RasterTiles(TileSource):
 
     def _read(self, raster, row):
         """A tile as far as a raster has it: (pixels, pixels, 3) uint8 BGR, and (pixels, pixels) bool where it has imagery."""
-        rasterio, pixels = _rasterio(), self._cut.pixels
-        # A tile is so small that its map to the raster's pixels is affine: three points say it.
-        centre, east, north = raster.to_fractions(self._marks[row]) * (raster.width, raster.height)
-        right, down = 2 * (east - centre) / pixels, 2 * (centre - north) / pixels  # raster's pixels a pixel of the tile
-        corner = centre - (right + down) * pixels / 2
-        corners = corner + np.array([(0, 0), (0, 1), (1, 0), (1, 1)]) @ np.stack([right, down]) * pixels
-        low = np.clip(np.floor(corners.min(axis=0)) - MARGIN, 0, (raster.width, raster.height)).astype(int)
-        high = np.clip(np.ceil(corners.max(axis=0)) + MARGIN, 0, (raster.width, raster.height)).astype(int)
-        if (high <= low).any():
-            return np.zeros((pixels, pixels, 3), np.uint8), np.zeros((pixels, pixels), bool)
-        finer = max(1, int(np.hypot(*right)))  # finer imagery is averaged: linear interpolation would skip pixels
-        size = np.maximum(1, (high - low) // finer)
-        window = rasterio.windows.Window(*low.tolist(), *(high - low).tolist())
-        shape = int(size[1]), int(size[0])
+        rasterio, pixels, metres = _rasterio(), self._cut.pixels, self.metres[row]
+        step = metres / pixels
+        grid = {"crs": LocalFrame(*self.positions[row]).proj4, "width": pixels, "height": pixels}
+        grid["transform"] = rasterio.Affine(step, 0, -metres / 2, 0, -step, metres / 2)
+        is_finer = step > 1.5 * raster.metres[0] / raster.width  # linear interpolation would blur what is averaged
+        grid["resampling"] = rasterio.enums.Resampling.average if is_finer else rasterio.enums.Resampling.bilinear
         try:
             file = self._file(raster.path)
-            read = {
-                "window": window,
-                "resampling": rasterio.enums.Resampling.average if finer > 1 else rasterio.enums.Resampling.nearest,
-            }
-            colours = file.read(_colour_bands(file), out_shape=(3, *shape), **read)
-            mask = np.full(shape, 255, np.uint8)
-            if raster.mask is not None:
-                mask = file.dataset_mask(window=window, out_shape=shape)
+            with rasterio.vrt.WarpedVRT(file, **grid, add_alpha=not _has_alpha(file)) as warped:
+                colours, mask = warped.read(_colour_bands(file)), warped.dataset_mask()
         except rasterio.errors.RasterioError as error:
             raise UserError(f"{raster.path}: cannot be read ({first_line(error)}); replace the file") from None
-        scale = size / (high - low)
-        origin = (corner + (right + down) / 2 - low) * scale - 0.5  # of the first pixel's middle
-        matrix = np.array([[right[0], down[0]], [right[1], down[1]]]) * scale[:, None]
-        affine = np.concatenate([matrix, origin[:, None]], axis=1)
-        warp = {"dsize": (pixels, pixels), "borderMode": cv2.BORDER_REPLICATE}
-        bgr = np.ascontiguousarray(colours[::-1].transpose(1, 2, 0))
-        image = cv2.warpAffine(bgr, affine, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, **warp)
-        there = cv2.warpAffine(
-            mask, affine, (pixels, pixels), flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_CONSTANT
-        )
-        return image, there > 0
+        return np.ascontiguousarray(colours[::-1].transpose(1, 2, 0)), mask > 0
 
     def _file(self, path):
         """The open file of a raster; GDAL's belong to one thread each."""

@@ -21,12 +21,22 @@ class Cut:
         spacing: metres between the centres of neighbouring tiles.
         pixels: side of a tile.
         region: west, south, east, north in degrees, in which the centres lie; None: wherever there is imagery.
+
+    Raises:
+        UserError: the region is not one.
     """
 
     metres: float
     spacing: float
     pixels: int
-    region: tuple | None = None
+    region: tuple[float, float, float, float] | None = None
+
+    def __post_init__(self):
+        west, south, east, north = self.region or (-180, -90, 180, 90)
+        if not (-180 <= west < east <= 180 and -90 <= south < north <= 90):
+            raise UserError(
+                "--region: not WEST SOUTH EAST NORTH in degrees, with west below east and south below north; correct it"
+            )
 
 
 class TileSource(abc.ABC):

@@ -28,7 +28,11 @@ class DescriptorExtractor:
     def __init__(self, network, distribution):
         self.distribution = distribution
         self.dimension = network.sat.dimension
-        self._forward = {branch: self._traced(getattr(network, branch)) for branch in BRANCHES}
+
+        def computing(branch):
+            return distribution.traced(lambda images: gather_rows(branch(images, training=False)))
+
+        self._forward = {"sat": computing(network.sat), "grd": computing(network.grd)}
 
     def pairs(self, images, batch_size, title):
         """Descriptors of a split: (N, D) float32 of the references and (Q, D) of the queries, in the chief's process.
@@ -101,13 +105,3 @@ class DescriptorExtractor:
                 f"{paths[wrong[0]]}: its {BRANCHES[branch]} descriptor is not finite; the network has diverged: use an "
                 "earlier checkpoint"
             )
-
-    def _traced(self, branch):
-        strategy = self.distribution.strategy
-
-        @tf.function(reduce_retracing=True, autograph=False)
-        def forward(images):
-            found = strategy.run(lambda part: gather_rows(branch(part, training=False)), (images,))
-            return strategy.experimental_local_results(found)[0]
-
-        return forward

@@ -140,10 +140,3 @@ def check_output(flag, path):
         return
     if not path or os.path.isdir(path) or not os.path.isdir(os.path.dirname(path) or "."):
         raise UserError(f"{flag} {path}: is a folder, or its folder does not exist; name a file in an existing folder")
-
-
-def folder_name(text):
-    """A folder's name from a flag; argparse expects the error."""
-    if not text or "\0" in text:
-        raise argparse.ArgumentTypeError("a folder's name is missing")
-    return text

@@ -232,7 +232,7 @@ def test_a_map_shows_the_tiles_where_they_are_and_marks_on_them(made):
     changed = np.argwhere((plain != marked).any(axis=2))[:, ::-1]
     for (x, y), own in zip(drawn.pixels(ends), (changed[changed[:, 0] < 400], changed[changed[:, 0] > 400]), strict=True):
         np.testing.assert_allclose(own.mean(axis=0), (x, y), atol=1)
-        assert len(own) == pytest.approx(np.pi * (MARK + 1) ** 2, rel=0.3)  # smooth edges
+        assert len(own) == pytest.approx(np.pi * (MARK + 2) ** 2, rel=0.3)  # smooth edges
         blue, green, red = marked[int(y), int(x)].tolist()
         assert f"#{red:02x}{green:02x}{blue:02x}" == BEST
 

@@ -47,11 +47,10 @@ def info_nce(sat, grd, negatives=None):
     return ops.mean(ops.logsumexp(similarities, axis=1) - ops.diagonal(similarities))
 
 
-parts.BACKBONES["small"] = small
-parts.AGGREGATIONS["mean"] = mean
-parts.LOSSES["info_nce"] = info_nce
-
 if __name__ == "__main__":
+    parts.BACKBONES["small"] = small
+    parts.AGGREGATIONS["mean"] = mean
+    parts.LOSSES["info_nce"] = info_nce
     action = sys.argv.pop(1)
     with reported():
         if action == "train":
