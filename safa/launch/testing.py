@@ -16,6 +16,10 @@ from safa.report.figures import FigureConfig, FigureSource, draw_figures
 from safa.report.result_file import write_result
 from safa.report.result_lines import result_lines
 from safa.report.rows import collect
+from safa.retrieval.evaluation import WINNERS, evaluate
+from safa.retrieval.resumable_rows import ResumableRows
+from safa.retrieval.saved_descriptors import save_mat, save_npz
+from safa.retrieval.search import products_on, search
 from safa.retrieval.task import DIRECTIONS, GROUND_TO_AERIAL, task_of
 from safa.runtime.backend import importing_tensorflow
 from safa.runtime.command_line import Checked, Parser, add_settings, at_least, check_output, parsed, same_setting, setting
@@ -127,9 +131,6 @@ def launch_testing(description, dataset_classes):
     with importing_tensorflow():
         from safa.retrieval.cost import network_cost
         from safa.retrieval.descriptors import DescriptorExtractor
-        from safa.retrieval.evaluation import WINNERS, evaluate
-        from safa.retrieval.saved_descriptors import save_mat, save_npz
-        from safa.retrieval.search import products_on, search
         from safa.runtime.backend import explain_tensorflow_errors
         from safa.runtime.distribution import Distribution
         from VGG import MEAN_BGR
@@ -264,7 +265,6 @@ def own_folder(folder):
 def computed_rows(extractor, branch, images, title, batch_size, folder, identity):
     """The descriptors of a branch's images as ResumableRows, which a folder keeps unless it is None."""
     from safa.retrieval.descriptors import BRANCHES
-    from safa.retrieval.resumable_rows import ResumableRows
 
     count = len(images.paths)
     rows = ResumableRows(
