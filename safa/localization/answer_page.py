@@ -7,8 +7,8 @@ import numpy as np
 from safa.datasets.image_files import ImageError, read_image
 from safa.localization.tile_images import THUMBNAIL_SIDE
 from safa.localization.tile_map import BEST, OTHER, Mark, TileMap
-from safa.report.drawing import TRUTH, Shown, bgr_pixels, image_rows
-from safa.report.page import Section, Table, photo, write_page
+from safa.report.drawing import TRUTH, Shown, image_rows
+from safa.report.page import HtmlTable, Section, photo, write_page
 from safa.runtime.errors import shortened
 
 MOST_PANORAMAS = 20  # that have a section of their own; the table names all
@@ -50,9 +50,9 @@ def _all(answers, index, drawn, config):
         marks.append(Mark(tuple(index.metres[place.row]), str(number), BEST if answer.known else OTHER))
     path = None if config.sequence is None else [index.metres[answer.places[0].row] for answer in answers]
     caption = "Best places by number of the panorama. Green: placed. Red: unknown."
-    picture = _photo(drawn.draw(marks, path), "Map of the tiles with the best place of each panorama", caption)
+    picture = photo(drawn.draw(marks, path), "Map of the tiles with the best place of each panorama", caption)
     note = "" if len(answers) <= MOST_ROWS else f"The first {MOST_ROWS:,} of {len(answers):,}."
-    return Section("places", "Places", note, Table(["panorama", *COLUMNS, *SURE], rows), pictures=[picture])
+    return Section("places", "Places", note, HtmlTable(["panorama", *COLUMNS, *SURE], rows), pictures=[picture])
 
 
 def _one(number, answer, index, drawn):
@@ -68,12 +68,12 @@ def _one(number, answer, index, drawn):
         caption += " Blue T: where it was taken."
     name = _name(answer)
     pictures = [
-        _photo(answer_panel(answer, index), f"Panorama {name} and the tiles of its best places"),
-        _photo(drawn.draw(marks), f"Map with the best places of {name}", caption),
+        photo(answer_panel(answer, index), f"Panorama {name} and the tiles of its best places"),
+        photo(drawn.draw(marks), f"Map with the best places of {name}", caption),
     ]
     note = [] if answer.known else ["Unknown: less sure than the calibration asks for"]
     note += [f"{what} {value}" for what, value in zip(SURE, _how_sure(answer), strict=True) if value]
-    table = Table(["place", *COLUMNS, "tiles that agree", "probability", "tile"], rows)
+    table = HtmlTable(["place", *COLUMNS, "tiles that agree", "probability", "tile"], rows)
     note = "; ".join([*note, f"heading: {answer.panorama.heading_source}"])
     return Section(f"panorama-{number}", f"{number}. {name}", note, table, pictures=pictures)
 
@@ -92,10 +92,6 @@ def answer_panel(answer, index):
         caption = f"{rank}: {place.similarity:.3f}, {place.heading:.0f}°\n{shortened(place.tile)}"
         tiles.append(Shown(thumbnail, caption, BEST if rank == 1 else None))
     return image_rows([[Shown(panorama)], tiles])
-
-
-def _photo(figure, alt, caption=""):
-    return photo(bgr_pixels(figure), alt, caption, has_text=True)
 
 
 def _cells(place):
