@@ -68,18 +68,8 @@ def read_image(path, size=None):
             nor PNG, not of this size, or too large. OpenCV left to itself fills the missing part of a JPEG with grey
             and says nothing.
     """
-    return decode_image(path, read_bytes(path), size)
-
-
-def read_bytes(path):
-    """A file's content; an `ImageError` says why there is none."""
     with name_image(path), _open_image(path) as file:
-        return file.read()
-
-
-def decode_image(path, content, size=None):
-    """Decode an image file's content; arguments, result and errors as those of `read_image`."""
-    with name_image(path):
+        content = file.read()
         found = _size(content, content)
         if size is not None and found != tuple(size):
             raise _Unusable(f"{by_pixels(found)} pixels instead of {by_pixels(size)}")
