@@ -33,24 +33,22 @@ def wgs84_of(first, second, epsg):
     Raises:
         UserError: the number names no reference system, or pyproj is missing.
     """
-    if epsg == WGS84:
-        return np.stack([first, second], axis=-1).astype(np.float64)
     pyproj = _pyproj()
     try:
-        transformer = pyproj.Transformer.from_crs(epsg, WGS84, always_xy=True)
+        _, to_wgs84 = projections(epsg)
     except pyproj.exceptions.ProjError as error:
         raise UserError(f"EPSG:{epsg}: no reference system for positions ({first_line(error)}); use another number") from None
-    return np.stack(transformer.transform(np.asarray(first), np.asarray(second)), axis=-1)
+    return to_wgs84(np.stack([first, second], axis=-1))
 
 
-def projections(wkt):
+def projections(system):
     """Two functions of (n, 2) float64 points: from longitude and latitude to a reference system, and back.
 
     Args:
-        wkt: the system, as text.
+        system: as pyproj takes it: its EPSG number, or its WKT.
     """
     pyproj = _pyproj()
-    there = pyproj.Transformer.from_crs(WGS84, wkt, always_xy=True)
+    there = pyproj.Transformer.from_crs(WGS84, system, always_xy=True)
 
     def function(direction):
         return lambda points: np.stack(there.transform(*np.asarray(points, np.float64).T, direction=direction), axis=1)
