@@ -63,8 +63,8 @@ def _one(number, answer, index, drawn):
         rows.append([str(rank), *_cells(place), str(place.tiles), probability, place.tile])
         marks.append(Mark(tuple(index.metres[place.row]), str(rank), BEST if rank == 1 else OTHER))
     caption = "Green: the best place. Red: the others."
-    if answer.panorama.position is not None:
-        marks.append(Mark(tuple(index.frame.metres([answer.panorama.position])[0]), "T", TRUTH))
+    if answer.panorama.location is not None:
+        marks.append(Mark(tuple(index.frame.metres([answer.panorama.location])[0]), "T", TRUTH))
         caption += " Blue T: where it was taken."
     name = _name(answer)
     pictures = [

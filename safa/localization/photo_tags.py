@@ -1,4 +1,4 @@
-"""Heading and position that a photo's own tags tell: EXIF's GPS part, and XMP of photo spheres."""
+"""Heading and location that a photo's own tags tell: EXIF's GPS part, and XMP of photo spheres."""
 
 import math
 import re
@@ -26,17 +26,17 @@ def tagged_heading(path):
     return heading % 360 if math.isfinite(heading) else None
 
 
-def tagged_position(path):
+def tagged_location(path):
     """Longitude and latitude of EXIF's GPS part, or None."""
-    gps, position = _gps(path), []
+    gps, location = _gps(path), []
     for value, reference, negative in ((LONGITUDE, LONGITUDE_REF, "W"), (LATITUDE, LATITUDE_REF, "S")):
         try:
             degrees, minutes, seconds = map(float, gps[value])
         except (KeyError, TypeError, ValueError, ZeroDivisionError):
             return None
         found = degrees + minutes / 60 + seconds / 3600
-        position.append(-found if str(gps.get(reference, "")).strip().upper().startswith(negative) else found)
-    return None if problem_of(*position) else tuple(position)
+        location.append(-found if str(gps.get(reference, "")).strip().upper().startswith(negative) else found)
+    return None if problem_of(*location) else tuple(location)
 
 
 def _gps(path):

@@ -281,14 +281,14 @@ def text(name, content):
     ("change", "said"),
     [
         (cut("descriptors.npy"), "descriptors.npy: missing, cut off or damaged"),
-        (cut("positions.npy"), "positions.npy: missing, cut off or damaged"),
+        (cut("locations.npy"), "locations.npy: missing, cut off or damaged"),
         (cut("thumbnails.npy"), "thumbnails.npy: missing, cut off or damaged"),
         (cut("tiles.json"), "tiles.json: missing, cut off or damaged"),
         (cut("index.json"), "of another version"),
         (cut("network.weights.h5"), "cannot be read as weights"),
         (text("index.json", '{"format": 1}'), "of another version"),
         (text("calibration.json", "[]"), "calibrate again"),
-        (lambda index: os.unlink(index / "positions.npy"), "positions.npy: missing"),
+        (lambda index: os.unlink(index / "locations.npy"), "locations.npy: missing"),
         (lambda index: shutil.copy(index.parent / "other.weights.h5", index / "network.weights.h5"), "other weights"),
     ],
 )
@@ -321,4 +321,4 @@ def test_mistakes_of_query_are_one_line_each(own, asked, flags, said):
 def test_what_is_no_index_or_no_known_place_is_named(own):
     panorama = "Data/CVUSA/streetview/panos/0000001.jpg"
     assert "no index; build one" in complains("localize.py", "query", "gone", panorama, cwd=own)
-    assert "no known position" in complains("localize.py", "calibrate", "index", *[panorama] * 20, cwd=own)
+    assert "no known location" in complains("localize.py", "calibrate", "index", *[panorama] * 20, cwd=own)
