@@ -12,7 +12,7 @@ from safa import load_network
 from safa.runtime.command_line import Parser
 from safa.runtime.errors import UserError, reported
 from safa.settings import add_network
-from safa.training.checkpoint_files import DATA, INDEX
+from safa.training.checkpoint_files import DATA, INDEX, KERAS, find_checkpoint
 from safa.training.run_folder import given_settings
 
 KERAS_ENDING = ".weights.h5"
@@ -48,13 +48,14 @@ def main(argv=None):
     if to_keras:
         from safa.training.weights import write_keras_weights
 
-        print(*filter(None, [loaded.note]), sep="\n", end="\n" if loaded.note else "")
+        if loaded.note is not None:
+            print(loaded.note)
         write_keras_weights(args.target, loaded.model)
     else:
         from safa.training.published_checkpoint import write
         from safa.training.weights import optimizer_state
 
-        is_keras = loaded.path.endswith(".h5")
+        is_keras = find_checkpoint(loaded.path)[1] == KERAS
         step, moments = (0, None) if is_keras else optimizer_state(loaded.path, loaded.model)
         write(args.target, loaded.model, step, moments)
         print(f"Adam's moments and step: {'none in SOURCE, written as not begun' if moments is None else step}")

@@ -4,15 +4,14 @@ Reads and writes below --data_dir (README, "Data"). Finished files are skipped, 
 was. An image that cannot be used is named, the others are prepared, and the exit code is 1.
 """
 
-import contextlib
 import os
 import sys
 
-from safa.datasets.preparation import one_kind, plan, prepare
+from safa.datasets.preparation import plan_preparation, prepare
 from safa.datasets.registry import DATASETS
-from safa.runtime.command_line import WORKERS, Parser, add_folders, at_least
+from safa.launch.given_data import Folders
+from safa.runtime.command_line import WORKERS, Parser, add_settings, at_least
 from safa.runtime.errors import UserError, reported
-from safa.runtime.files import remove_abandoned
 from safa.runtime.worker_pool import available_cores
 
 
@@ -22,7 +21,7 @@ def flags():
     parser.add_argument(
         "--dataset", default="all", choices=[*DATASETS, "all"], help="what to prepare; all: every dataset that is there"
     )
-    add_folders(parser, "data")
+    add_settings(parser, Folders, ["data_dir", "prepared_dir"])
     parser.add_argument("--workers", type=at_least(int, 1), default=available_cores(), help=WORKERS)
     parser.add_argument("--overwrite", action="store_true", help="prepare finished files again")
     parser.add_argument(
@@ -40,21 +39,15 @@ def main(argv=None):
     if not datasets:
         folders = ", ".join(kind(args.data_dir).tile_dir for kind in kinds)
         raise UserError(f"{args.data_dir}: no dataset in it (looked for {folders}); see README, 'Data'")
-    stretch = not args.no_stretch
-    jobs = [job for dataset in datasets for job in dataset.preparations()]
     plans = []
-    for job in jobs:  # all mistakes before the first file
-        plans.append(plan(job))
+    for job in (job for dataset in datasets for job in dataset.preparations()):  # all mistakes before the first file
+        plans.append(plan_preparation(job))
         print(plans[-1], flush=True)
     failures = []
-    for job, planned in zip(jobs, plans, strict=True):
-        os.makedirs(job.target_dir, exist_ok=True)
-        remove_abandoned(job.target_dir)
-        kept = contextlib.nullcontext() if job.transform else one_kind(job.target_dir, stretch, args.overwrite)
-        with kept:
-            prepared = prepare(planned, stretch, args.workers, args.overwrite)
-        print(f"  {job.target_dir}: {prepared}", flush=True)
-        failures += prepared.failures
+    for plan in plans:
+        line, failed = prepare(plan, not args.no_stretch, args.workers, args.overwrite)
+        print(f"  {plan.job.target_dir}: {line}", flush=True)
+        failures += failed
     if failures:
         print(f"{len(failures):,} images could not be prepared:", *failures, sep="\n  ", file=sys.stderr)
         print("replace them and run the same command again", file=sys.stderr)

@@ -11,12 +11,7 @@ READ_AHEAD = 2  # batches
 
 
 class Images(typing.Protocol):
-    """The images of one branch: anything with these.
-
-    Attributes:
-        shape: (height, width) of each.
-        dtype: of each, uint8 or float32.
-    """
+    """The images of one branch: (height, width) and dtype, uint8 or float32, of each, and a function that reads a row's."""
 
     shape: tuple
     dtype: typing.Any
@@ -26,7 +21,7 @@ class Images(typing.Protocol):
 
 
 class Pairs(typing.Protocol):
-    """Pairs of a panorama, the query, and its reference: anything with these.
+    """Pairs of a panorama, the query, and its reference.
 
     Attributes:
         sat, grd: Images of N references and Q queries.

@@ -3,12 +3,12 @@
 Prints a table for each dataset, and with --output writes it as tables.md, tables.tex (booktabs) and tables.csv, beside
 curves.png and curves.pdf, and training.png with loss and recall over the epochs of all runs. Results that differ in their
 seed only are one row, with mean and standard deviation. Published recalls stand below the rows that they compare with; the
-paper's other rows are not known in figures.
+paper's other rows are not known as numbers.
 """
 
 from safa.datasets.registry import DATASETS
+from safa.report.authors_recalls import read_recalls
 from safa.report.comparison import compare
-from safa.report.curves import read_recalls
 from safa.report.epoch_lines import find_runs
 from safa.report.result_file import find_results
 from safa.report.rows import collect
@@ -24,7 +24,7 @@ def flags():
     parser.add_argument(
         "--result_dir", nargs="+", default=["Result"], metavar="DIR", help="folders, with all below them (default: Result)"
     )
-    parser.add_argument("--output", metavar="DIR", help="write tables and curves to this folder (default: only print)")
+    parser.add_argument("--output", metavar="DIR", help="folder for tables and curves (default: only print)")
     parser.add_argument("--others", action="store_true", help="also list the published recalls of other systems")
     parser.add_argument(
         "--authors_curve",
@@ -52,22 +52,17 @@ def main():
         raise UserError("--authors_curve: it is drawn among the curves of --output; name a folder for them")
     authors = dict(_authors_curve(text) for text in args.authors_curve)
     rows, notes = collect(find_results(args.result_dir))
-    for note in notes:
-        print(note)
+    print(*notes, sep="\n", end="\n" if notes else "")
+    folders = ", ".join(args.result_dir)
     if not rows:
-        raise UserError(f"{', '.join(args.result_dir)}: no results of tests; run test_cvusa.py or test_cvact.py first")
-    for dataset in authors:
-        if dataset not in {row.kind.dataset for row in rows}:
-            raise UserError(
-                f"--authors_curve {dataset.lower()}: no results of it in {', '.join(args.result_dir)}; leave it out"
-            )
+        raise UserError(f"{folders}: no results of tests; run test_cvusa.py or test_cvact.py first")
+    for dataset in authors.keys() - {row.kind.dataset for row in rows}:
+        raise UserError(f"--authors_curve {dataset.lower()}: no results of it in {folders}; leave it out")
     tables = tables_of(rows, args.others)
     print(as_text(tables), flush=True)
-    if args.output is None:
-        return
-    print(
-        f"\nwritten to {args.output}: {', '.join(write_tables(args.output, tables, rows, authors, find_runs(args.result_dir)))}"
-    )
+    if args.output is not None:
+        written = write_tables(args.output, tables, rows, authors, find_runs(args.result_dir))
+        print(f"\nwritten to {args.output}: {', '.join(written)}")
 
 
 def _authors_curve(text):

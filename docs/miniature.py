@@ -12,12 +12,11 @@ import os
 import platform
 import random
 import re
-import shutil
 import statistics
-import tempfile
 
 from safa.datasets.cvusa import CVUSA
-from safa.report.curves import draw_curves
+from safa.report.charts import recall_figure
+from safa.report.drawing import file_bytes
 from safa.report.result_file import find_results
 from safa.report.rows import collect
 from safa.report.table_formats import as_markdown, tables_of
@@ -39,9 +38,9 @@ TEXT = """# The paper's table in miniature
 
 The paper's ablation on toy towns in both datasets' formats: {train:,} pairs for training and {test:,} for testing each,
 images of 56x308 pixels (aerial tiles 128x128), a sixteenth of VGG16's channels, random starting weights, 3 epochs of
-batches of 8, learning rate 1e-3, moving averages of the weights. All rows have the same settings and seeds. **These are no
-figures of CVUSA or CVACT.** They show that the whole pipeline learns, and which of the paper's differences appear at this
-size.
+batches of 8, learning rate 1e-3, moving averages of the weights. All rows have the same settings and seeds. **These are
+not recalls on CVUSA or CVACT.** They show that the whole pipeline learns, and which of the paper's differences appear at
+this size.
 
 One learning rate serves all rows. Half and twice of it were tried with one seed, two epochs and 3,000 pairs: R@1 of VGG_gp with
 polar maps was 18.0 and 24.0 (21.0 at 1e-3), of SAFA_8 without 12.8 and 10.8 (5.2). Neither is best for both.
@@ -50,13 +49,13 @@ Made by `make tables` on {date}: {machine}. Training took {hours:.1f} hours in a
 
 ## Recalls
 
-Mean and standard deviation over seeds {seeds}; ms: a pair's descriptors on that machine, beside whatever else ran on it.
+Mean and standard deviation over seeds {seeds}; ms: milliseconds a pair of descriptors took on that machine, beside other work.
 
 {tables}
 
 ![Curves of recall@K]({picture})
 
-## What shows of the paper's ordering
+## What appears of the paper's ordering
 
 Difference of R@1 in points, seed by seed.
 
@@ -102,25 +101,23 @@ def write_page(folder):
     rows, notes = collect(find_results([os.path.join(folder, "Result")]))
     print(*notes, sep="\n", end="\n" if notes else "")
     table_rows = [row for row in rows if row.kind.run is None]
-    with tempfile.TemporaryDirectory() as place:
-        draw_curves(table_rows, {}, place)
-        shutil.copy(os.path.join(place, "curves.png"), os.path.join(DOCS, "miniature.png"))
+    write_whole(os.path.join(DOCS, "miniature.png"), file_bytes(recall_figure(table_rows, {})))
     controls = {row.kind.run: row for row in rows if row.kind.run in CONTROLS}
-    count = table_rows[0].results[0]["references"]
+    count = table_rows[0].results[0].references
     text = TEXT.format(
         train=2500,
-        test=table_rows[0].results[0]["queries"],
+        test=table_rows[0].results[0].queries,
         date=f"{datetime.date.today():%-d %B %Y}",
         machine=_machine(),
         hours=_hours(folder),
-        seeds=", ".join(str(result["seed"]) for result in table_rows[0].results),
+        seeds=", ".join(str(result.seed) for result in table_rows[0].results),
         tables=as_markdown(tables_of(table_rows)).strip(),
         picture="miniature.png",
         claims="\n".join(_claims(table_rows)),
         chance=100 / count,
         chance_percent=100 * (count // 100) / count,
         controls="\n".join(
-            f"| {title} | " + " | ".join(f"{mean:.2f}" for mean, _ in controls[name].percents().values()) + " |"
+            f"| {title} | " + " | ".join(f"{mean:.2f}" for mean, _ in controls[name].percents()) + " |"
             for name, title in CONTROLS.items()
         ),
     )
@@ -133,7 +130,7 @@ def _claims(rows):
     for title, better, other in CLAIMS:
         for dataset in sorted({row.kind.dataset for row in rows}):
             pairs = zip(found[dataset, better], found[dataset, other], strict=True)
-            points = [100 * (one["recall"]["1"] - two["recall"]["1"]) for one, two in pairs]
+            points = [100 * (one.recalls["recall"]["1"] - two.recalls["recall"]["1"]) for one, two in pairs]
             each = ", ".join(f"{point:+.1f}" for point in points)
             same = "yes" if min(points) > 0 or max(points) < 0 else "no"
             yield f"| {title} | {dataset} | {statistics.fmean(points):+.1f} | {each} | {same} |"

@@ -18,15 +18,15 @@ from safa.localization.located_files import read_located_files
 from safa.localization.panorama import panorama_of
 from safa.localization.places import QueryConfig
 from safa.localization.tile_map import BEST, Mark, TileMap
-from safa.report.canvas import Canvas, fitted
 from safa.report.charts import training_curves
+from safa.report.drawing import Shown, bgr_pixels, image_rows
 from safa.report.epoch_lines import read_lines
 from safa.runtime.files import write_whole
 from toy_town.district import DRIVE_METRES
 
 DOCS = os.path.dirname(os.path.abspath(__file__))
-WIDTH, QUALITY, COLOURS = 1000, 80, 32
-MAP_HEIGHT, GAP = 460, 20  # pixels
+QUALITY, COLOURS = 80, 32
+MAP_HEIGHT = 460  # pixels
 
 
 def localisation(folder):
@@ -38,29 +38,24 @@ def localisation(folder):
     answers = index.query(panoramas, **dataclasses.asdict(config))
     places = [tuple(index.metres[answer.places[0].row]) for answer in answers]
     marks = [Mark(place, str(number), BEST) for number, place in enumerate(places, start=1)]
-    drawn = fitted(TileMap(index).draw(marks, places), height=MAP_HEIGHT)
-    shown = fitted(answer_panel(answers[len(answers) // 2], index), width=WIDTH - drawn.shape[1] - GAP)
-    canvas = Canvas(WIDTH, MAP_HEIGHT)
-    canvas.put(shown, 0, (MAP_HEIGHT - len(shown)) // 2)
-    canvas.put(drawn, WIDTH - drawn.shape[1], 0)
-    _, content = cv2.imencode(".jpg", canvas.pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    write_whole(os.path.join(DOCS, "localisation.jpg"), content.tobytes())
+    drawn = answer_panel(answers[len(answers) // 2], index), TileMap(index).draw(marks, places)
+    _write("localisation", bgr_pixels(image_rows([[Shown(bgr_pixels(figure)) for figure in drawn]], tallest=MAP_HEIGHT)))
 
 
 def main(folder):
     results = os.path.join(folder, "Result", "CVUSA", "SAFA_8_polar_1")
-    figures = f"{results}.figures"
-    names = sorted(os.listdir(figures))
-    for target, name in (
-        ("retrieval", next(name for name in names if name.startswith("001_"))),
-        ("attention", next(name for name in names if name.startswith("attention_001_"))),
-    ):
-        picture = fitted(cv2.imread(os.path.join(figures, name)), width=WIDTH)
-        _, content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-        write_whole(os.path.join(DOCS, f"{target}.jpg"), content.tobytes())
+    names = sorted(os.listdir(f"{results}.figures"))
+    for target, prefix in ("retrieval", "001_"), ("attention", "attention_001_"):
+        name = next(name for name in names if name.startswith(prefix))
+        _write(target, cv2.imread(os.path.join(f"{results}.figures", name)))
     curves, content = training_curves({"SAFA_8, polar": read_lines(f"{results}.csv")}), io.BytesIO()
     Image.open(io.BytesIO(curves)).convert("RGB").quantize(COLOURS).save(content, "PNG", optimize=True)
     write_whole(os.path.join(DOCS, "training.png"), content.getvalue())
+
+
+def _write(name, pixels):
+    _, content = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    write_whole(os.path.join(DOCS, f"{name}.jpg"), content.tobytes())
 
 
 if __name__ == "__main__":

@@ -15,14 +15,10 @@ PRECISIONS = {"float32": "float32", "tf32": "float32", "bfloat16": "mixed_bfloat
 
 
 class Backbone(typing.Protocol):
-    """Makes the backbone of a branch: a Keras layer from (B, H, W, 3) images, BGR, 0..255 float32, to (B, h, w, C) maps.
+    """Makes the backbone of branch "sat" or "grd": a Keras layer from (B, H, W, 3) float32 images, BGR, 0..255, to maps.
 
-    Args:
-        branch: "sat" or "grd".
-        width_multiplier: factor on the number of channels.
-        keep_prob: share of activations that dropout keeps in training.
-        seed: of the initial weights and of dropout; None draws one.
-        dtype: Keras's dtype policy of the convolutions.
+    `width_multiplier` is a factor on its channels, `keep_prob` the share of activations that dropout keeps; `seed` None draws
+    random weights; `dtype` is Keras's dtype policy of the convolutions.
     """
 
     def __call__(
@@ -33,25 +29,16 @@ class Backbone(typing.Protocol):
 class Aggregation(typing.Protocol):
     """Makes the aggregation of a branch: a Keras layer from (B, h, w, C) maps to (B, D) features.
 
-    Args:
-        branch: "sat" or "grd".
-        number: the one after the underscore of a name that ends in _M, 8 of SAFA_8; else None.
-        seed: of the initial weights; None draws one.
-        dtype: Keras's dtype policy of what may be less precise than float32.
+    `number` is the one after the underscore of a name that ends in _M, 8 of SAFA_8, else None; the others as of Backbone.
     """
 
     def __call__(self, branch: str, number: int | None, seed: int | None, dtype: str) -> "keras.layers.Layer": ...
 
 
 class Loss(typing.Protocol):
-    """The loss of a batch.
+    """The loss of a batch, () float32, of (B, D) float32 descriptors of length 1; slot i of both is one place.
 
-    Args:
-        sat, grd: (B, D) float32 descriptors of length 1; slot i of both is one place.
-        negatives: (B, B) float32, 1 where satellite i is a negative of ground j; None: all but the diagonal.
-
-    Returns:
-        () float32.
+    `negatives`: (B, B) float32, 1 where satellite i is a negative of ground j; None: all but the diagonal.
     """
 
     def __call__(self, sat: typing.Any, grd: typing.Any, negatives: typing.Any = None) -> typing.Any: ...

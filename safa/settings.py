@@ -5,12 +5,11 @@ import dataclasses
 import re
 
 from safa.parts import AGGREGATIONS, BACKBONES, LOSSES
-from safa.runtime.command_line import Checked, add_folders, add_settings, at_least, setting
+from safa.runtime.command_line import Checked, add_settings, at_least, setting
 
 OUTPUT_STRIDE = 32  # input pixels behind one position of the last map: five 2x2 poolings
 LARGEST_SIDE = 2**14  # of an image, far beyond what any device can train with
 MOST_DEVICES = 64  # more than any machine has; TensorFlow would start thousands of threads for more
-RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 FULL_CIRCLE = 360  # degrees
 FROM_CHECKPOINT = "the checkpoint's, or else the paper's"
 
@@ -54,14 +53,6 @@ def _registered(registry):
         return text
 
     return parse
-
-
-def _run_name(text):
-    if not RUN_NAME.fullmatch(text):
-        raise argparse.ArgumentTypeError(
-            f"{text[:40]!r} is no name of letters, digits, '.', '_' and '-' (up to 60, and a letter or digit first)"
-        )
-    return text
 
 
 def save_interval(text):
@@ -278,18 +269,3 @@ def add_training(parser):
     """Add the flags of `TrainingConfig` and `RunConfig`."""
     add_settings(parser.add_argument_group("training"), TrainingConfig)
     add_settings(parser.add_argument_group("run", "may differ when a run that was stopped goes on"), RunConfig)
-
-
-def add_run_folders(parser, has_act_data):
-    """Add the flags of the folders and of the data; `has_act_data`: the dataset is described by a MATLAB file."""
-    add_folders(parser, "data", "model", "result")
-    if has_act_data:
-        parser.add_argument("--act_data", metavar="FILE.mat", help="ACT_data.mat (default: the one in the dataset's folder)")
-    parser.add_argument("--skip_missing", action="store_true", help="leave out pairs whose files do not exist")
-    parser.add_argument(
-        "--run",
-        type=_run_name,
-        metavar="NAME",
-        help="name of the run, for seeds and variants beside each other: its folder and result files end in _NAME "
-        "(default: no name)",
-    )

@@ -3,10 +3,8 @@
 import dataclasses
 import json
 import os
-import platform
 import shutil
 import signal
-import subprocess
 
 import numpy as np
 import pytest
@@ -18,11 +16,11 @@ from safa.parts import build_network
 from safa.report.epoch_lines import read_lines
 from safa.runtime.distribution import Distribution
 from safa.runtime.errors import UserError
+from safa.runtime.files import partial_path
 from safa.settings import NetworkConfig, TrainingConfig
 from safa.training.checkpoint_files import find_checkpoint, use_checkpoint
 from safa.training.checkpoints import Progress, RunCheckpoints
-from safa.training.log import TrainingLog
-from safa.training.run_folder import RunManifest, RunPaths, read_manifest
+from safa.training.run_folder import RunManifest, read_manifest
 from safa.training.step import adam
 from safa.training.weights import load_weights
 
@@ -140,20 +138,14 @@ def test_what_killed_runs_left_is_removed_when_the_run_starts_again(model, tmp_p
     folder = tmp_path / "run"
     saved_run(folder, model, times=2)
     whole = {path.name for path in folder.iterdir()}
-    for name in (".ckpt-3.host-7.partial", "best/.ckpt-9.other-1.partial"):
-        (folder / name).mkdir()
-        (folder / name / "weights.data-00000-of-00001").write_bytes(bytes(10))
-    for name in (".config.json.host-7.partial", "ckpt-3.data-00000-of-00001"):  # the last one was about to get its index
-        (folder / name).write_bytes(bytes(10))
-    ended = subprocess.Popen(["true"])
-    ended.wait()
-    (tmp_path / "Result").mkdir()
-    (tmp_path / "Result" / f".a.csv.{platform.node().partition('.')[0]}-{ended.pid}.partial").write_text("epoch")
+    for place in folder, folder / "best":
+        os.mkdir(partial := partial_path(str(place / "ckpt-9")))
+        with open(os.path.join(partial, "weights.data-00000-of-00001"), "wb") as file:
+            file.write(bytes(10))
+    (folder / "ckpt-3.data-00000-of-00001").write_bytes(bytes(10))  # killed before it got its index
     (folder / "notes.partial").write_text("the user's")
     assert checkpoints(folder, model).restore()[1] == str(folder / "ckpt-2")
     assert {path.name for path in folder.iterdir()} == whole | {"notes.partial"}
-    TrainingLog(RunPaths(str(folder), str(tmp_path / "Result/a.csv"), ""))
-    assert not list((tmp_path / "Result").iterdir())
     assert indices(folder / "best") == ["ckpt-2.index"] and len(list((folder / "best").iterdir())) == 3
 
 

@@ -7,9 +7,10 @@ import subprocess
 import sys
 
 import pytest
-from warm_process import WarmProcess
+from forked_scripts import ForkedScript
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+from safa.runtime.errors import ROOT  # importing safa sets TensorFlow's environment variables, for the fork server too
+
 # A network that trains in seconds; every setting that a run needs to be repeated.
 SMALL = {
     "height": 32,
@@ -24,6 +25,9 @@ SMALL = {
 
 # The same with a backbone of one convolution, for tests that are about anything but VGG16: it is built in a fifth of the time.
 TINY = SMALL | {"backbone": "tiny"}
+
+# With the dropout of VGG16, but three convolutions.
+SHALLOW = SMALL | {"backbone": "few_blocks"}
 
 # Files that take longest come first: what is left for the end is short, and both processes stay busy.
 LONGEST = ("distribution", "network", "resuming", "training", "data_path", "seams", "check_data", "published_checkpoint")
@@ -48,19 +52,23 @@ def command(*arguments, **flags):
     return words
 
 
-def command_of(script):
-    """How Python starts a script of the project's top level, or the package `toy_town`."""
-    return [sys.executable, *([os.path.join(ROOT, script)] if script.endswith(".py") else ["-m", script])]
+def path_of(script):
+    """The path of a script of the project's top level or of tests/programs; a package's name stays as it is."""
+    return os.path.join(ROOT, script) if script.endswith(".py") else script
 
 
 # Where the tests run in the background, Ctrl-C is ignored, also by what they start. A handler here gives children the default.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-WARM = WarmProcess(ROOT)
+
+
+def command_of(script):
+    """How Python starts a script, or the package `toy_town`."""
+    return [sys.executable, path_of(script)] if script.endswith(".py") else [sys.executable, "-m", script]
 
 
 def start(script, *arguments, cwd, environment=None, **flags):
     """Start a script of the project's top level, of tests/programs, or the package `toy_town`."""
-    return WARM.start(script, command(*arguments, **flags), cwd, environment)
+    return ForkedScript(path_of(script), command(*arguments, **flags), cwd, environment or os.environ)
 
 
 def start_anew(script, *arguments, cwd, **flags):
@@ -78,9 +86,9 @@ def start_anew(script, *arguments, cwd, **flags):
 
 def run(script, *arguments, cwd, **flags):
     """Run a script to its end, with flags by name (`command`): something with returncode, stdout and stderr."""
-    words = command(*arguments, **flags)
-    code, stdout, stderr = WARM.run(script, words, cwd)
-    return subprocess.CompletedProcess([script, *words], code, stdout, stderr)
+    process = start(script, *arguments, cwd=cwd, **flags)
+    stdout, stderr = process.communicate()
+    return subprocess.CompletedProcess(script, process.returncode, stdout, stderr)
 
 
 def succeeds(script, *arguments, cwd, **flags):

@@ -13,19 +13,24 @@ import time
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, complains, run, start, succeeds
+from conftest import ROOT, complains, start, succeeds
 from golden import recipe
 from golden_numbers import GOLDEN
 
 import data_preparation
-from safa.datasets import image_files, preparation
-from safa.datasets.preparation import polar_maps_are_stretched, street_view
+from safa.datasets import preparation
+from safa.datasets.preparation import street_view
 from safa.runtime.errors import UserError
 from safa.runtime.files import locked, open_whole, partial_path, remove_abandoned
 
 
 def contents(folder):
-    return {name: (folder / name).read_bytes() for name in sorted(os.listdir(folder))}
+    return {name: (folder / name).read_bytes() for name in sorted(os.listdir(folder)) if name != ".lock"}
+
+
+def prepare(folder, *arguments):
+    """Prepare in this process: the exit code."""
+    return data_preparation.main(["--data_dir", str(folder / "Data"), "--workers", "1", *arguments])
 
 
 @pytest.fixture
@@ -33,113 +38,15 @@ def tiles(tmp_path):
     """A CVUSA folder with lossless tiles of the dataset's size."""
     folder = tmp_path / "Data/CVUSA/bingmap/19"
     folder.mkdir(parents=True)
+    image = recipe.aerial_image(750)
     for number in range(20):
-        cv2.imwrite(str(folder / f"{number:07}.png"), np.roll(recipe.aerial_image(750), number, axis=0))
+        cv2.imwrite(str(folder / f"{number:07}.png"), np.roll(image, number, axis=0))
     return folder
 
 
-def test_prepared_files_hold_the_published_pixels(tiles, tmp_path):
-    succeeds("data_preparation.py", dataset="cvusa", cwd=tmp_path)
-    polar = cv2.imread(str(tmp_path / "Data/CVUSA/polarmap/19/0000000.png"), cv2.IMREAD_UNCHANGED)
-    np.testing.assert_array_equal(polar, np.load(GOLDEN / "polar_transform.npz")["polar_750"])
-
-
-def test_files_are_the_same_bytes_for_any_number_of_workers(tiles, tmp_path):
-    output = tmp_path / "Data/CVUSA/polarmap/19"
-    prepared = []
-    for workers in (1, 2):
-        succeeds("data_preparation.py", dataset="cvusa", workers=workers, overwrite=True, cwd=tmp_path)
-        prepared.append(contents(output))
-    assert prepared[0] == prepared[1] and len(prepared[0]) == 21
-
-
-def test_a_run_that_is_killed_leaves_whole_files_and_goes_on(tiles, tmp_path):
-    output = tmp_path / "Data/CVUSA/polarmap/19"
-    for number in range(100):
-        os.link(tiles / "0000000.png", tiles / f"more{number}.png")
-    moments = random.Random(0)
-    for finished in (1, 40, 80):
-        process = start("data_preparation.py", dataset="cvusa", cwd=tmp_path)
-        while process.poll() is None and len(list(output.glob("*.png"))) < finished:
-            time.sleep(0.001)
-        time.sleep(moments.random() / 50)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL and finished <= len(list(output.glob("*.png"))) < 120
-        assert all(cv2.imread(str(path)) is not None for path in output.glob("*.png"))
-    (output / "0000003.png").write_bytes(b"")  # a machine without power may leave a name without content
-    succeeds("data_preparation.py", dataset="cvusa", cwd=tmp_path)
-    files = contents(output)
-    assert len(files) == 121 and not any(name.endswith(".partial") for name in files)
-    succeeds("data_preparation.py", dataset="cvusa", overwrite=True, cwd=tmp_path)
-    assert contents(output) == files
-
-
-def test_finished_files_are_not_touched(tiles, tmp_path):
-    output = tmp_path / "Data/CVUSA/polarmap/19"
-    succeeds("data_preparation.py", dataset="cvusa", cwd=tmp_path)
-    before = {path: path.stat().st_mtime_ns for path in output.iterdir()}
-    (output / "0000005.png").unlink()
-    assert "1 prepared" in succeeds("data_preparation.py", dataset="cvusa", cwd=tmp_path)
-    after = {path: path.stat().st_mtime_ns for path in output.iterdir()}
-    assert sorted(path.name for path in before if before[path] != after[path]) == ["0000005.png"]
-
-
-def test_broken_images_are_named_and_the_others_prepared(tiles, tmp_path):
-    whole = cv2.imencode(".jpg", recipe.aerial_image(750))[1].tobytes()
-    (tiles / "cut.jpg").write_bytes(whole[: len(whole) // 2])
-    (tiles / "empty.jpg").write_bytes(b"")
-    cv2.imwrite(str(tiles / "pixel.png"), np.zeros((1, 1, 3), np.uint8))
-    cv2.imwrite(str(tiles / "oblong.png"), np.zeros((750, 740, 3), np.uint8))
-    process = run("data_preparation.py", dataset="cvusa", cwd=tmp_path)
-    assert process.returncode == 1 and "Traceback" not in process.stderr
-    for name in ("cut.jpg: truncated", "empty.jpg: empty", "pixel.png: 1x1 pixels instead of 750x750", "oblong.png"):
-        assert name in process.stderr
-    assert len(list((tmp_path / "Data/CVUSA/polarmap/19").glob("*.png"))) == 20
-
-
-def test_maps_with_and_without_stretch_are_never_mixed(tiles, tmp_path):
-    output = tmp_path / "Data/CVUSA/polarmap/19"
-    succeeds("data_preparation.py", dataset="cvusa", cwd=tmp_path)
-    stretched = contents(output)
-    assert json.loads((output / "preparation.json").read_text()) == {"stretch": True}
-    message = complains("data_preparation.py", dataset="cvusa", no_stretch=True, cwd=tmp_path)
-    assert "--overwrite" in message and contents(output) == stretched
-    succeeds("data_preparation.py", dataset="cvusa", no_stretch=True, overwrite=True, cwd=tmp_path)
-    assert json.loads((output / "preparation.json").read_text()) == {"stretch": False}
-    rows = cv2.imread(str(output / "0000000.png"))[[0, 37, 74, 111]]
-    golden = np.load(GOLDEN / "polar_transform.npz")["polar_750_unstretched_rows"]
-    np.testing.assert_array_equal(rows, np.floor(golden + 0.5))
-    assert "add --no_stretch" in complains("data_preparation.py", dataset="cvusa", cwd=tmp_path)
-
-
-def test_street_views_are_rows_208_to_623_resized_by_area():
-    panorama = np.random.default_rng(0).integers(0, 256, (832, 1664, 3), np.uint8)
-    np.testing.assert_array_equal(
-        street_view(panorama), cv2.resize(panorama[208:624], (616, 112), interpolation=cv2.INTER_AREA)
-    )
-
-
-def test_tiles_of_another_size_are_prepared_and_said_so(towns, tmp_path):
-    os.symlink(towns / "Data", tmp_path / "Data")
-    assert "(the dataset's have 1200x1200)" in succeeds("data_preparation.py", dataset="cvact", cwd=tmp_path)
-
-
-@pytest.mark.parametrize(
-    "arguments, expected",
-    [
-        (["--dataset", "cvusa"], "Data/CVUSA/bingmap/19"),
-        (["--dataset", "all"], "no dataset in it"),
-        (["--dataset", "cvact", "--data_dir", "nowhere"], "nowhere/ANU_data_small/satview_polish"),
-        ([], "no dataset in it"),
-        (["--dataset", "vigor"], "'vigor'"),
-        (["--dataset", "cvusa", "--workers", "0"], "--workers"),
-        (["--dataset", "cvusa", "--worker", "2"], "--worker 2"),
-    ],
-)
-def test_mistakes_get_one_line_that_names_them(tmp_path, arguments, expected):
-    assert expected in complains("data_preparation.py", *arguments, cwd=tmp_path)
-    assert not os.listdir(tmp_path)
+@pytest.fixture
+def output(tmp_path):
+    return tmp_path / "Data/CVUSA/polarmap/19"
 
 
 def small_tiles(folder, names):
@@ -152,19 +59,112 @@ def small_tiles(folder, names):
     return tiles, image
 
 
-def prepare(folder, *arguments):
-    """Prepare in this process: the exit code."""
-    return data_preparation.main(["--data_dir", str(folder / "Data"), "--workers", "1", *arguments])
+def test_prepared_files_hold_the_published_pixels_for_any_number_of_workers(tiles, tmp_path, output):
+    succeeds("data_preparation.py", dataset="cvusa", workers=2, cwd=tmp_path)
+    polar = cv2.imread(str(output / "0000000.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(polar, np.load(GOLDEN / "polar_transform.npz")["polar_750"])
+    prepared = contents(output)
+    assert prepare(tmp_path, "--overwrite") == 0 and contents(output) == prepared and len(prepared) == 21
 
 
-def test_without_a_dataset_all_that_are_there_are_prepared(towns, tmp_path):
+def test_a_run_that_is_killed_leaves_whole_files_and_goes_on(tiles, tmp_path, output):
+    for number in range(40):
+        os.link(tiles / "0000000.png", tiles / f"more{number}.png")
+    moments = random.Random(0)
+    for finished in (1, 30):
+        process = start("data_preparation.py", dataset="cvusa", cwd=tmp_path)
+        while process.poll() is None and len(list(output.glob("*.png"))) < finished:
+            time.sleep(0.001)
+        time.sleep(moments.random() / 50)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL and finished <= len(list(output.glob("*.png"))) < 60
+        assert all(cv2.imread(str(path)) is not None for path in output.glob("*.png"))
+    (output / "0000003.png").write_bytes(b"")  # a machine without power may leave a name without content
+    succeeds("data_preparation.py", dataset="cvusa", cwd=tmp_path)
+    files = contents(output)
+    assert len(files) == 61 and not any(name.endswith(".partial") for name in files)
+    assert prepare(tmp_path, "--overwrite") == 0 and contents(output) == files
+
+
+def test_finished_files_are_not_touched(tmp_path, output, capsys):
+    small_tiles(tmp_path, ["0.jpg", "1.jpg", "2.jpg"])
+    assert prepare(tmp_path) == 0
+    before = {path: path.stat().st_mtime_ns for path in output.iterdir()}
+    (output / "1.png").unlink()
+    assert prepare(tmp_path) == 0 and "1 prepared" in capsys.readouterr().out
+    after = {path: path.stat().st_mtime_ns for path in output.iterdir()}
+    assert [path.name for path in before if before[path] != after[path]] == ["1.png"]
+
+
+def test_broken_images_are_named_and_the_others_prepared(tiles, tmp_path, output, capsys):
+    whole = cv2.imencode(".jpg", recipe.aerial_image(750))[1].tobytes()
+    (tiles / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (tiles / "empty.jpg").write_bytes(b"")
+    cv2.imwrite(str(tiles / "pixel.png"), np.zeros((1, 1, 3), np.uint8))
+    cv2.imwrite(str(tiles / "oblong.png"), np.zeros((750, 740, 3), np.uint8))
+    assert prepare(tmp_path) == 1
+    complaints = capsys.readouterr().err
+    for name in ("cut.jpg: truncated", "empty.jpg: empty", "pixel.png: 1x1 pixels instead of 750x750", "oblong.png"):
+        assert name in complaints
+    assert len(list(output.glob("*.png"))) == 20
+
+
+def test_maps_with_and_without_stretch_are_never_mixed(tiles, tmp_path, output):
+    assert prepare(tmp_path) == 0
+    stretched = contents(output)
+    assert json.loads((output / "preparation.json").read_text()) == {"stretch": True}
+    with pytest.raises(UserError, match="--overwrite"):
+        prepare(tmp_path, "--no_stretch")
+    assert contents(output) == stretched
+    assert prepare(tmp_path, "--no_stretch", "--overwrite") == 0
+    assert json.loads((output / "preparation.json").read_text()) == {"stretch": False}
+    rows = cv2.imread(str(output / "0000000.png"))[[0, 37, 74, 111]]
+    golden = np.load(GOLDEN / "polar_transform.npz")["polar_750_unstretched_rows"]
+    np.testing.assert_array_equal(rows, np.floor(golden + 0.5))
+    with pytest.raises(UserError, match="add --no_stretch"):
+        prepare(tmp_path)
+
+
+def test_street_views_are_rows_208_to_623_resized_by_area():
+    panorama = np.random.default_rng(0).integers(0, 256, (832, 1664, 3), np.uint8)
+    np.testing.assert_array_equal(
+        street_view(panorama), cv2.resize(panorama[208:624], (616, 112), interpolation=cv2.INTER_AREA)
+    )
+
+
+def test_without_a_dataset_all_that_are_there_are_prepared_also_from_tiles_of_another_size(towns, tmp_path, capsys):
     assert prepare(towns, "--prepared_dir", str(tmp_path)) == 0
+    assert "(the dataset's have 1200x1200)" in capsys.readouterr().out
     for folder in ("CVUSA/polarmap/19", "CVACT/polarmap", "CVACT/streetview"):
         assert contents(tmp_path / folder) == contents(towns / "Data" / folder)
     assert not (tmp_path / "CVACT_test").exists()
 
 
-def test_what_is_no_image_or_has_an_impossible_name_ends_only_its_own_preparation(tmp_path, capsys):
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        (["--dataset", "cvusa"], "Data/CVUSA/bingmap/19"),
+        (["--dataset", "cvact", "--data_dir", "nowhere"], "nowhere/ANU_data_small/satview_polish"),
+        ([], "no dataset in it"),
+        (["--dataset", "vigor"], "'vigor'"),
+        (["--dataset", "cvusa", "--workers", "0"], "--workers"),
+        (["--dataset", "cvusa", "--worker", "2"], "--worker 2"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, monkeypatch, arguments, expected):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=expected):
+        data_preparation.main(arguments)
+    assert not os.listdir(tmp_path)
+
+
+def test_an_empty_folder_is_one_line(tmp_path):
+    (tmp_path / "Data/CVUSA/bingmap/19").mkdir(parents=True)
+    assert "no JPEG or PNG images" in complains("data_preparation.py", dataset="cvusa", cwd=tmp_path)
+
+
+def test_what_is_no_image_or_has_an_impossible_name_ends_only_its_own_preparation(tmp_path, output, capsys):
     long = 240 * "n" + ".jpg"
     tiles, image = small_tiles(tmp_path, ["0.jpg", long, "taken.jpg", "z.jpg", 83 * "字" + ".jpg"])
     (tiles / "folder.jpg").mkdir()
@@ -172,7 +172,6 @@ def test_what_is_no_image_or_has_an_impossible_name_ends_only_its_own_preparatio
     os.symlink("/dev/null", tiles / "device.jpg")
     frame = image.index(b"\xff\xc0")
     (tiles / "bomb.jpg").write_bytes(image[: frame + 5] + struct.pack(">HH", 65500, 65500) + image[frame + 9 :])
-    output = tmp_path / "Data/CVUSA/polarmap/19"
     (output / "taken.png").mkdir(parents=True)
     assert prepare(tmp_path) == 1
     complaints = capsys.readouterr().err
@@ -192,21 +191,7 @@ def test_what_is_no_image_or_has_an_impossible_name_ends_only_its_own_preparatio
         long[:-4] + ".png",
         83 * "字" + ".png",
     }
-    assert not list(output.glob(".*"))
-
-
-def test_a_name_that_the_file_system_refuses_belongs_to_its_file(tmp_path, capsys, monkeypatch):
-    small_tiles(tmp_path, ["0.jpg", "1.jpg", "2.jpg"])
-
-    def write(path, *arguments):
-        if path.endswith("1.png"):
-            raise OSError(errno.ENAMETOOLONG, "File name too long", path)
-        image_files.write_image(path, *arguments)
-
-    monkeypatch.setattr(preparation, "write_image", write)
-    assert prepare(tmp_path) == 1
-    assert "1.png: File name too long" in capsys.readouterr().err
-    assert len(list((tmp_path / "Data/CVUSA/polarmap/19").glob("*.png"))) == 2
+    assert not list(output.glob("*.partial"))
 
 
 def test_a_lack_of_memory_ends_only_its_own_preparation(tmp_path, capsys, monkeypatch):
@@ -223,19 +208,15 @@ def test_a_lack_of_memory_ends_only_its_own_preparation(tmp_path, capsys, monkey
     assert "1.jpg: too little memory" in capsys.readouterr().err
 
 
-def test_a_preparation_of_the_other_kind_is_refused_while_one_runs(tiles, tmp_path):
-    output = tmp_path / "Data/CVUSA/polarmap/19"
-    for number in range(150):
-        os.link(tiles / "0000000.png", tiles / f"more{number}.png")
+def test_a_run_waits_for_the_one_that_prepares_the_same_folder(tiles, tmp_path, output, capfd):
     process = start("data_preparation.py", dataset="cvusa", workers=1, cwd=tmp_path)
     while process.poll() is None and not list(output.glob("*.png")):
         time.sleep(0.001)
-    with pytest.raises(UserError, match="another run is making polar maps with the min-max stretch there"):
-        prepare(tmp_path, "--no_stretch", "--overwrite")
-    assert process.poll() is None, "it ended too early to say anything"
+    assert prepare(tmp_path) == 0
+    assert "another run is preparing there; waiting for it" in (printed := capfd.readouterr().out)
+    assert "0 prepared" in printed and "20 were there already" in printed
     _, complaints = process.communicate()
     assert process.returncode == 0, complaints
-    assert len(set(contents(output).values())) == 21 and polar_maps_are_stretched(output)
 
 
 def test_kinds_that_were_mixed_where_there_are_no_locks_are_noticed_at_the_end(tmp_path, monkeypatch):
@@ -254,11 +235,6 @@ def test_kinds_that_were_mixed_where_there_are_no_locks_are_noticed_at_the_end(t
         prepare(tmp_path)
 
 
-def test_an_empty_folder_is_a_mistake(tmp_path):
-    (tmp_path / "Data/CVUSA/bingmap/19").mkdir(parents=True)
-    assert "no JPEG or PNG images" in complains("data_preparation.py", dataset="cvusa", cwd=tmp_path)
-
-
 HOLDER = """
 import sys, time
 from safa.runtime.files import locked, partial_path
@@ -273,12 +249,12 @@ def test_half_written_files_go_when_a_lock_shows_that_nobody_writes_them_or_afte
     lock = str(tmp_path / ".lock")
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT)
     assert holder.stdout.readline() == b"has it\n"
-    os.mkdir(old := partial_path(str(tmp_path / "folder")))
-    os.symlink(tmp_path, link := partial_path(str(tmp_path / "link")))
-    (tmp_path / "film.partial").write_bytes(b"not ours")
-    for path in (old, link, tmp_path / "film.partial"):
-        os.utime(path, (time.time() - 25 * 3600,) * 2, follow_symlinks=False)
-    (fresh,) = (name for name in os.listdir(tmp_path) if os.path.getsize(tmp_path / name) == 0 and name != ".lock")
+    (fresh,) = set(os.listdir(tmp_path)) - {".lock"}
+    old = [partial_path(str(tmp_path / name)) for name in ("b.png", 80 * "字")] + [str(tmp_path / "film.partial")]
+    for path in old:
+        with open(path, "wb"):
+            pass
+        os.utime(path, (time.time() - 25 * 3600,) * 2)
     remove_abandoned(str(tmp_path))
     assert sorted(os.listdir(tmp_path)) == sorted([".lock", fresh, "film.partial"])
     with pytest.raises(UserError, match="wait for the other"), locked(lock, "wait for the other"):

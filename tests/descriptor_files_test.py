@@ -6,35 +6,182 @@ import shutil
 import signal
 import time
 
-import h5py
 import numpy as np
 import pytest
 import scipy.io
 from conftest import TINY, complains, start, succeeds
 
-from safa.retrieval import descriptor_files
-from safa.retrieval.descriptor_files import open_descriptor_files
+from safa.launch.testing import own_folder
+from safa.retrieval import resumable_rows, saved_descriptors
+from safa.retrieval.resumable_rows import ResumableRows
 from safa.retrieval.saved_descriptors import save_mat
+from safa.runtime.errors import UserError
 
 FLAGS = {"network_type": "SAFA_2", "result_dir": "R", "batch_size": 2}
 RESULT, FOLDER = "R/CVUSA/SAFA_2_polar_1.json", "R/CVUSA/SAFA_2_polar_1.descriptors"
 KNOWN = "descriptors were computed before"
+EXPECTED = np.random.default_rng(0).standard_normal((10, 4)).astype(np.float32)
+
+
+@pytest.fixture
+def sources(tmp_path):
+    """Ten files that rows are of."""
+    paths = [str(tmp_path / f"{row}.jpg") for row in range(10)]
+    for path in paths:
+        with open(path, "w") as file:
+            file.write(path)
+    return paths
+
+
+def rows_in(folder, sources, weights="a", **others):
+    return ResumableRows((10, 4), path=str(folder / "grd"), identity={"weights": weights}, sources=sources, **others)
+
+
+def filled(folder, sources, done=10, **others):
+    """Rows of which the first are finished, by a command that ended."""
+    with rows_in(folder, sources, **others) as rows:
+        for row in range(done):
+            rows.write(row, EXPECTED[row : row + 1], 2.5)
+    return rows
+
+
+def test_rows_go_on_where_a_stopped_command_ended(tmp_path, sources):
+    filled(tmp_path, sources, done=6)
+    kept = np.load(tmp_path / "grd.npy", mmap_mode="r+")
+    kept[6:] = 7  # half-written when it was killed
+    kept.flush()
+    rows = rows_in(tmp_path, sources)
+    assert (rows.done, rows.milliseconds, rows.note) == (6, 2.5, None)
+    with rows:
+        rows.write(4, np.concatenate([np.zeros((2, 4)), EXPECTED[6:]]))  # what is finished stays
+    np.testing.assert_array_equal(rows.rows, EXPECTED)
+    assert rows_in(tmp_path, sources).done == 10
+
+
+def test_rows_in_memory_need_no_files(tmp_path):
+    with ResumableRows((10, 4)) as rows:
+        rows.write(0, EXPECTED)
+    np.testing.assert_array_equal(rows.rows, EXPECTED)
+
+
+def test_half_precision_rows_are_taken_over_as_they_were_written(tmp_path, sources):
+    filled(tmp_path, sources, dtype="float16")
+    rows = rows_in(tmp_path, sources, dtype="float16")
+    assert rows.done == 10 and np.array_equal(rows.rows, EXPECTED.astype(np.float16))
+    assert rows_in(tmp_path, sources).done == 0  # another dtype
+
+
+def test_a_source_that_was_replaced_matters_to_the_rows_finished_from_it(tmp_path, sources):
+    assert filled(tmp_path, sources, weights="b").done == 10
+    assert filled(tmp_path, sources, done=5).note is None  # rows of other weights are no damage
+    for row, done in ((7, 5), (4, 0)):
+        with open(sources[row], "a") as file:
+            file.write("changed")
+        rows = rows_in(tmp_path, sources)
+        assert (rows.done, rows.note) == (done, None)
+
+
+def with_bytes(change):
+    """Damage that changes the bytes of the file of rows."""
+
+    def damage(folder):
+        content = bytearray((folder / "grd.npy").read_bytes())
+        change(content)
+        (folder / "grd.npy").write_bytes(content)
+
+    return damage
+
+
+def with_manifest(**changes):
+    def damage(folder):
+        manifest = json.loads((folder / "grd.json").read_text())
+        (folder / "grd.json").write_text(json.dumps(manifest | changes))
+
+    return damage
+
+
+ROW = slice(-16, None)  # the last row's bytes
+flipped_bit = with_bytes(lambda content: content.__setitem__(-30, content[-30] ^ 1))
+DAMAGES = {
+    "flipped bit": flipped_bit,
+    "row of zeros": with_bytes(lambda content: content.__setitem__(ROW, bytes(16))),
+    "row of NaN": with_bytes(lambda content: content.__setitem__(ROW, np.full(4, np.nan, np.float32).tobytes())),
+    "cut off": with_bytes(lambda content: content.__delitem__(slice(-4, None))),
+    "pickled": lambda folder: np.save(folder / "grd.npy", np.array([{}], object), allow_pickle=True),
+    "other shape": lambda folder: np.save(folder / "grd.npy", np.zeros((10, 3), np.float32)),
+    "array gone": lambda folder: (folder / "grd.npy").unlink(),
+    "a pipe": lambda folder: [(folder / "grd.npy").unlink(), os.mkfifo(folder / "grd.npy")],
+    "too many done": with_manifest(done=11),
+    "no number": with_manifest(done="ten"),
+    "deep manifest": lambda folder: (folder / "grd.json").write_text("[" * 100_000),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_what_is_damaged_is_computed_again_with_a_line_that_says_so(tmp_path, sources, damage):
+    filled(tmp_path, sources)
+    damage(tmp_path)
+    rows = rows_in(tmp_path, sources)
+    assert rows.done == 0 and "grd." in rows.note and "\n" not in rows.note
+    filled(tmp_path, sources)
+    assert rows_in(tmp_path, sources).done == 10
+
+
+def test_a_folder_in_the_place_of_the_rows_is_one_line(tmp_path, sources):
+    (tmp_path / "grd.npy").mkdir()
+    with pytest.raises(UserError, match="move it away"):
+        rows_in(tmp_path, sources)
+
+
+def test_descriptors_that_do_not_fit_on_the_disk_are_one_line_before_they_are_computed(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 100))
+    with pytest.raises(UserError, match="--descriptors memory"):
+        rows_in(tmp_path, [], remedy="use --descriptors memory")
+
+
+def test_a_manifest_is_written_while_rows_are_computed(tmp_path, sources, monkeypatch):
+    rows = rows_in(tmp_path, sources)
+    rows.write(0, EXPECTED[:3])
+    assert rows_in(tmp_path, sources).done == 0  # 20 seconds have not passed
+    monkeypatch.setattr(resumable_rows, "KEEP_SECONDS", 0.0)
+    rows = rows_in(tmp_path, sources)
+    rows.write(0, EXPECTED[:3])
+    assert rows_in(tmp_path, sources).done == 3
+
+
+def test_a_second_test_of_the_same_run_at_the_same_time_keeps_its_descriptors_in_memory(tmp_path):
+    with own_folder(str(tmp_path)) as one, own_folder(str(tmp_path)) as other:
+        assert one == str(tmp_path) and other is None
+
+
+def test_matlab_files_hold_the_descriptors_as_the_fields_scripts_read_them(tmp_path, monkeypatch):
+    path = tmp_path / "descriptors.mat"
+    save_mat(str(path), EXPECTED, EXPECTED[:5])
+    found = scipy.io.loadmat(path)
+    for name, expected in (("sat_global_descriptor", EXPECTED), ("grd_global_descriptor", EXPECTED[:5])):
+        assert found[name].dtype == np.float32
+        np.testing.assert_array_equal(found[name], expected)
+    monkeypatch.setattr(saved_descriptors, "MAT_BYTES", 100)
+    with pytest.raises(UserError, match=r"--save_descriptors FILE\.npz"):
+        save_mat(str(path), EXPECTED, EXPECTED[:5])
 
 
 @pytest.fixture(scope="module")
 def trained(towns, tmp_path_factory):
-    """A folder with a network trained on CVUSA's toy town for an epoch. Not to be changed."""
+    """A folder with a network trained on CVUSA's toy town for an epoch, and a first test. Not to be changed."""
     folder = tmp_path_factory.mktemp("trained")
-    os.symlink(towns / "Data", folder / "Data")
+    shutil.copytree(towns / "Data", folder / "Data")
     succeeds("train_cvusa.py", **TINY, network_type="SAFA_2", epochs=1, cwd=folder)
+    assert KNOWN not in printed_by_test(folder, save_mat="d.mat", save_descriptors="d.npz")
     return folder
 
 
 @pytest.fixture
 def own(trained, tmp_path):
-    """A copy to break, and to test in."""
-    shutil.copytree(trained / "Model", tmp_path / "Model")
-    shutil.copytree(trained / "Data", tmp_path / "Data")
+    """A copy of the network and the results to break, of the same images."""
+    for name in ("Model", "R"):
+        shutil.copytree(trained / name, tmp_path / name)
+    os.symlink(trained / "Data", tmp_path / "Data")
     return tmp_path
 
 
@@ -48,29 +195,13 @@ def printed_by_test(folder, **flags):
     return succeeds("test_cvusa.py", **flags_in(folder, **flags), cwd=folder)
 
 
-@pytest.fixture(scope="module")
-def with_results(trained):
-    """The folder of `trained`, with results and descriptors of its first test."""
-    assert KNOWN not in printed_by_test(trained)
-    return trained
-
-
-@pytest.fixture
-def own_results(with_results, tmp_path):
-    """A copy of the results to break, of the same images."""
-    for name in ("Model", "R"):
-        shutil.copytree(with_results / name, tmp_path / name)
-    os.symlink(with_results / "Data", tmp_path / "Data")
-    return tmp_path
-
-
 def result_of(folder):
     content = json.loads((folder / RESULT).read_text())
     return {name: value for name, value in content.items() if name not in ("seconds", "cost")}
 
 
-def test_the_same_test_again_computes_nothing_and_says_the_same(own_results):
-    own, first = own_results, result_of(own_results)
+def test_the_same_test_again_computes_nothing_and_says_the_same(own):
+    first = result_of(own)
     again = printed_by_test(own)
     assert again.count(KNOWN) == 2 and result_of(own) == first
     other = printed_by_test(own, direction="aerial_to_ground")
@@ -82,23 +213,16 @@ def test_the_same_test_again_computes_nothing_and_says_the_same(own_results):
     assert of_tables[0] == of_tables[1]
 
 
-def test_a_test_that_was_killed_goes_on_after_what_it_noted(own_results):
-    """As if it was killed after five images: what comes after them is computed again."""
-    own, expected = own_results, result_of(own_results)
-    note = own / FOLDER / "ground.json"
-    content = json.loads(note.read_text())
-    note.write_text(json.dumps(content | {"done": 5}))
-    rows = np.load(own / FOLDER / "ground.npy", mmap_mode="r+")
-    whole = rows.copy()
-    rows[5:] = 7
-    rows.flush()
+def test_a_flipped_bit_in_kept_descriptors_does_not_change_a_recall(own):
+    expected = result_of(own)
+    flipped_bit(own / FOLDER)
     output = printed_by_test(own)
-    assert "going on after 5 ground descriptors" in output and result_of(own) == expected
-    np.testing.assert_allclose(np.load(own / FOLDER / "ground.npy"), whole, atol=1e-6)
+    assert "grd.npy: damaged" in output and f"the satellite {KNOWN}" in output and f"the ground {KNOWN}" not in output
+    assert result_of(own) == expected
 
 
-def test_a_test_killed_at_any_moment_ends_as_one_that_was_not(own_results):
-    own, expected = own_results, result_of(own_results)
+def test_a_test_killed_at_any_moment_ends_as_one_that_was_not(own):
+    expected = result_of(own)
     shutil.rmtree(own / "R")
     for seconds in (0.7, 1.2):  # a whole test takes 2
         process = start("test_cvusa.py", **flags_in(own), cwd=own)
@@ -109,96 +233,20 @@ def test_a_test_killed_at_any_moment_ends_as_one_that_was_not(own_results):
     assert result_of(own) == expected
 
 
-def other_weights(folder):
-    succeeds("train_cvusa.py", **TINY, network_type="SAFA_2", epochs=2, cwd=folder)
-    return {"checkpoint": "last"}
+def test_what_is_of_other_images_or_weights_is_computed_again(own):
+    expected = result_of(own)
+    data = os.path.realpath(own / "Data")
+    os.unlink(own / "Data")
+    shutil.copytree(data, own / "Data")
+    assert KNOWN not in printed_by_test(own) and result_of(own) == expected
+    succeeds("train_cvusa.py", **TINY, network_type="SAFA_2", epochs=2, cwd=own)
+    assert KNOWN not in printed_by_test(own, checkpoint="last")
 
 
-def other_image(folder):
-    path = folder / "Data/CVUSA/streetview/panos/0000026.jpg"
-    shutil.copy(folder / "Data/CVUSA/streetview/panos/0000027.jpg", path)
-    os.utime(path)
-    return {}
-
-
-def broken_note(folder):
-    (folder / FOLDER / "ground.json").write_text("[" * 100_000)
-
-
-def truncated(folder):
-    path = folder / FOLDER / "ground.npy"
-    os.truncate(path, path.stat().st_size - 4)
-
-
-def pickled(folder):
-    np.save(folder / FOLDER / "ground.npy", np.array([{}], object), allow_pickle=True)
-
-
-def other_shape(folder):
-    np.save(folder / FOLDER / "ground.npy", np.zeros((10, 3), np.float32))
-
-
-def wrong_count(folder):
-    path = folder / FOLDER / "ground.json"
-    path.write_text(path.read_text().replace('"done": 10', '"done": 11'))
-
-
-@pytest.mark.parametrize("change", [other_weights, other_image], ids=lambda f: f.__name__)
-def test_what_is_of_other_weights_or_images_is_computed_again(own, change):
-    printed_by_test(own)
-    flags = change(own)
-    assert "the ground " + KNOWN not in printed_by_test(own, **flags)
-    kept = result_of(own)
-    shutil.rmtree(own / "R")
-    printed_by_test(own, descriptors="memory", **flags)
-    assert result_of(own) == kept
-
-
-@pytest.mark.parametrize("change", [broken_note, truncated, pickled, other_shape, wrong_count], ids=lambda f: f.__name__)
-def test_what_is_damaged_is_computed_again(own_results, change):
-    expected = result_of(own_results)
-    change(own_results)
-    assert "the ground " + KNOWN not in printed_by_test(own_results)
-    assert result_of(own_results) == expected
-
-
-def test_a_second_test_of_the_same_run_at_the_same_time_keeps_its_descriptors_in_memory(tmp_path):
-    with open_descriptor_files(str(tmp_path), {}) as one, open_descriptor_files(str(tmp_path), {}) as other:
-        assert one is not None and other is None
-
-
-def test_descriptors_that_do_not_fit_on_the_disk_are_one_line_before_they_are_computed(tmp_path, monkeypatch):
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 100))
-    with (
-        open_descriptor_files(str(tmp_path), {}) as files,
-        pytest.raises(descriptor_files.UserError, match="--descriptors memory"),
-    ):
-        files.file("ground", (1000, 64)).begin()
-
-
-@pytest.mark.parametrize("most_bytes", [2**31, 100])
-def test_matlab_files_hold_the_descriptors_as_the_fields_scripts_read_them(tmp_path, most_bytes):
-    random = np.random.default_rng(0)
-    sat, grd = random.standard_normal((30, 8)).astype(np.float32), random.standard_normal((20, 8)).astype(np.float32)
-    path = tmp_path / "descriptors.mat"
-    save_mat(str(path), sat, grd, most_bytes)
-    if most_bytes > 100:
-        found = scipy.io.loadmat(path)
-    else:
-        assert path.read_bytes().startswith(b"MATLAB 7.3 MAT-file") and path.read_bytes()[124:128] == b"\x00\x02IM"
-        with h5py.File(path) as file:  # MATLAB's order of dimensions is the other way round
-            found = {name: file[name][()].T for name in file}
-            assert all(file[name].attrs["MATLAB_class"] == b"single" for name in file)
-    for name, expected in (("sat_global_descriptor", sat), ("grd_global_descriptor", grd)):
-        assert found[name].dtype == np.float32
-        np.testing.assert_array_equal(found[name], expected)
-
-
-def test_a_test_writes_a_matlab_file_and_refuses_one_that_it_cannot_write(own):
-    printed_by_test(own, save_mat="d.mat", save_descriptors="d.npz")
-    found, same = scipy.io.loadmat(own / "d.mat"), np.load(own / "d.npz")
+def test_descriptors_for_other_programs_hold_the_same_and_go_where_they_can(trained):
+    found, same = scipy.io.loadmat(trained / "d.mat"), np.load(trained / "d.npz")
     np.testing.assert_array_equal(found["sat_global_descriptor"], same["sat_descriptors"])
-    assert "--save_mat" in complains("test_cvusa.py", **FLAGS, save_mat="missing/d.mat", cwd=own)
+    assert "--save_mat" in complains("test_cvusa.py", **FLAGS, save_mat="missing/d.mat", cwd=trained)
 
 
 def test_a_network_of_one_dataset_is_tested_on_the_other(own):
@@ -213,9 +261,9 @@ def test_a_network_of_one_dataset_is_tested_on_the_other(own):
     assert again.count(KNOWN) == 2 and result["recall_within_30m"]["1"] >= result["recall"]["1"]
     assert "--radius" in complains("test_cvusa.py", **FLAGS, radius=5, cwd=own)
     shutil.copytree(own / "Model/CVUSA/SAFA_2/polar_1", own / "other")
-    note = own / "other/config.json"
-    content = json.loads(note.read_text())
-    note.write_text(json.dumps(content | {"dataset": "CVACT", "training": content["training"] | {"seed": 3}}))
+    manifest = own / "other/config.json"
+    content = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(content | {"dataset": "CVACT", "training": content["training"] | {"seed": 3}}))
     assert "trained on CVACT" in succeeds("test_cvusa.py", checkpoint="other/best", result_dir="R", cwd=own)
     result = json.loads((own / "R/CVUSA/SAFA_2_polar_1_seed_3_trained_on_CVACT.json").read_text())  # seeds do not overwrite
     assert (result["trained_on"], result["seed"], result["recall"]) == ("CVACT", 3, result["recall"])

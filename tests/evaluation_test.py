@@ -1,4 +1,4 @@
-"""What is reported of a search: one pass as two, turns, devices, intervals, metres, directions."""
+"""What is reported of a search: turns, devices, intervals, metres, directions."""
 
 import dataclasses
 
@@ -9,21 +9,15 @@ from golden_numbers import GOLDEN
 from safa.datasets.dataset import Pairs
 from safa.datasets.positions import count_within, within
 from safa.report.result_file import pack, unpack
-from safa.retrieval import search as search_module
 from safa.retrieval.confidence import paired_difference, recall_interval
-from safa.retrieval.device_products import products_on
 from safa.retrieval.evaluation import evaluate
-from safa.retrieval.search import search
+from safa.retrieval.search import products_on, search
 from safa.retrieval.task import AERIAL_TO_GROUND, task_of
 from safa.runtime.errors import UserError
 
 
-def searched(references, queries, task, top_k=1):
-    return search(references, queries, task.truth, task.near, top_k)
-
-
 def evaluated(references, queries, task, degrees_off=None):
-    return evaluate(task, searched(references, queries, task), degrees_off)
+    return evaluate(task, search(references, queries, task.truth, task.near, top_k=1), degrees_off)
 
 
 def unit(rows):
@@ -41,22 +35,6 @@ def places(count, utm=None, truth=None, references=None):
     names = [str(row) for row in range(count)]
     tiles = [f"{row}.png" for row in range(references or count)]
     return Pairs(Town(), "val", "polar", names, tiles, names, tiles, utm, truth)
-
-
-@pytest.mark.parametrize("block_bytes", [search_module.BLOCK_BYTES, 900 * 4 * 50])
-def test_one_pass_counts_what_two_passes_count(block_bytes, monkeypatch):
-    monkeypatch.setattr(search_module, "BLOCK_BYTES", block_bytes)
-    random = np.random.default_rng(0)
-    references = unit(random.standard_normal((900, 32)))
-    queries = unit(references + 0.4 * random.standard_normal(references.shape))
-    near = within(random.uniform(0, 100, (900, 2)), 6.0)
-    both = search(references, queries, np.arange(900), near, top_k=3)
-    exact = search(references, queries, np.arange(900))
-    np.testing.assert_array_equal(both.closer, exact.closer)
-    np.testing.assert_array_equal(both.tied, exact.tied)
-    similarity = queries.astype(np.float64) @ references.T.astype(np.float64)
-    closest = [rows[np.argmax(similarity[query, rows])] for query, rows in enumerate(near)]
-    np.testing.assert_array_equal(both.near_closer, search(references, queries, closest).closer)
 
 
 def test_the_closest_of_near_places_that_nearly_tie_is_that_of_float64():

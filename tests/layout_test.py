@@ -1,56 +1,132 @@
-"""Imports point one way, from the scripts down to the ground."""
+"""Imports point one way, down to the modules that one reads beside the paper; and how much there is to read."""
 
 import ast
+import graphlib
+import json
 import pathlib
+import subprocess
+import sys
 
 ROOT = pathlib.Path(__file__).parent.parent
-METHOD = {"VGG", "spatial_net", "triplet_loss", "recall"}
-# Each place may import from those above it in this list, and from its own.
+# What one reads beside the paper imports nothing of the project but each other.
+METHOD = {"VGG", "spatial_net", "polar_transform", "triplet_loss", "recall", "input_data"}
+# Each place may import from those before it in this list, and from its own.
 PLACES = [
+    "method",
     "safa.runtime",
+    "safa.parts",
     "safa.settings",
-    "polar_transform",
     "safa.datasets",
-    "input_data",
-    *sorted(METHOD),
     "safa.retrieval",
     "safa.report",
     "safa.training",
+    "safa.loading",
+    "safa.launch",
     "safa.localization",
     "toy_town",
-    "safa.launch",
+    "scripts",
 ]
-SCRIPTS = {path.stem for path in ROOT.glob("*.py")} - set(PLACES)
+LINES = {"code": 11_500, "tests": 6_000, "README.md": 200}
+# What a reader must open, whole files, to follow a flag of training to the gradient, and one of a test to the recall.
+TO_GRADIENT = """train_cvusa.py safa/launch/training.py safa/settings.py safa/parts.py safa/training/train.py
+    safa/training/step.py input_data.py safa/datasets/pair_images.py spatial_net.py VGG.py triplet_loss.py
+    safa/runtime/distribution.py""".split()
+TO_RECALL = """test_cvusa.py safa/launch/testing.py safa/launch/given_data.py safa/settings.py safa/loading.py safa/parts.py
+    safa/training/weights.py safa/training/checkpoint_files.py safa/training/run_folder.py safa/datasets/cvusa.py
+    safa/datasets/dataset.py safa/datasets/pair_images.py safa/datasets/image_files.py input_data.py spatial_net.py VGG.py
+    safa/retrieval/descriptors.py safa/retrieval/resumable_rows.py safa/retrieval/task.py safa/retrieval/search.py
+    safa/retrieval/evaluation.py recall.py""".split()
+
+
+def modules():
+    """{module: path} of the project but its tests, benchmarks and pages."""
+    paths = [*ROOT.glob("*.py"), *ROOT.glob("toy_town/*.py"), *ROOT.glob("safa/**/*.py")]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in paths}
 
 
 def place_of(module):
     parts = module.split(".")
-    return ".".join(parts[: 2 if parts[0] == "safa" else 1])
+    if parts[0] == "safa":
+        return ".".join(parts[:2])
+    return "method" if parts[0] in METHOD else "toy_town" if parts[0] == "toy_town" else "scripts"
 
 
-def imports(path):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def imports(path, known):
+    """The project's modules that a file imports, anywhere but for type checkers alone."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            node.body = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
-            yield place_of(f"safa.{node.names[0].name}" if node.module == "safa" else node.module)
+            yield from {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)} & known
         elif isinstance(node, ast.Import):
-            yield from (place_of(alias.name) for alias in node.names)
+            yield from {alias.name for alias in node.names} & known
 
 
 def test_a_place_imports_from_those_below_it_only():
-    paths = [*ROOT.glob("*.py"), *ROOT.glob("toy_town/*.py"), *ROOT.glob("safa/*/*.py"), ROOT / "safa/settings.py"]
-    places = {path: place_of(".".join(path.relative_to(ROOT).with_suffix("").parts)) for path in paths}
-    assert len(places) > 40 and set(PLACES) <= set(places.values())
-    upwards = []
-    for path, place in places.items():
-        below = set(PLACES if place in SCRIPTS else PLACES[: PLACES.index(place) + 1]) | (METHOD if place in METHOD else set())
-        upwards += [
-            f"{path.relative_to(ROOT)} imports {name}"
-            for name in imports(path)
-            if name in PLACES + sorted(SCRIPTS) and name not in below
-        ]
-    assert not upwards, upwards
+    known = modules()
+    wrong = []
+    for module, path in known.items():
+        place = place_of(module)
+        if place not in PLACES:
+            assert module in ("safa.__init__", "toy_town.__main__"), module
+            continue
+        for name in imports(path, set(known)):
+            if name != "safa" and PLACES.index(place_of(name)) > PLACES.index(place):
+                wrong.append(f"{module} imports {name}")
+    assert not wrong and len(known) > 80
+
+
+def test_modules_import_each_other_in_no_circle():
+    known = modules()
+    graph = {module: set(imports(path, set(known))) - {module} for module, path in known.items() if module != "safa.__init__"}
+    assert list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError
 
 
 def test_no_room_is_called_after_nothing():
-    names = {path.stem for path in [*ROOT.glob("*"), *ROOT.glob("*/*.py"), *ROOT.glob("safa/*/*.py")]}
+    names = {part for module in modules() for part in module.split(".")}
     assert not names & {"utils", "helpers", "common", "misc", "data", "model"}
+
+
+HELP = """
+import contextlib, io, json, os, runpy, sys
+root, *commands = sys.argv[1:]
+sys.path.insert(0, root)
+for command in commands:
+    script, *words = command.split()
+    sys.argv = [script, *words, "--help"]
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+        runpy.run_path(os.path.join(root, script), run_name="__main__")
+paths = [module.__file__ for module in sys.modules.values() if getattr(module, "__file__", None)]
+own = [path for path in paths if path.startswith(root) and os.sep + "." not in path[len(root):]]
+print(json.dumps([len(own) + 1, [name for name in ("tensorflow", "keras") if name in sys.modules]]))
+"""
+
+
+def after_help(*commands):
+    """How many of the project's files are imported, and which heavy libraries, when the flags of scripts are parsed."""
+    output = subprocess.check_output([sys.executable, "-c", HELP, str(ROOT), *commands], text=True, cwd=ROOT)
+    return json.loads(output)
+
+
+def test_no_script_imports_tensorflow_before_its_flags_are_parsed():
+    scripts = {path.name for path in ROOT.glob("*.py")} - {f"{name}.py" for name in METHOD} - {"localize.py"}
+    assert len(scripts) == 10
+    assert after_help(*sorted(scripts), *(f"localize.py {step}" for step in ("build", "query", "calibrate")))[1] == []
+
+
+def test_the_training_script_imports_what_its_flags_need():
+    assert after_help("train_cvusa.py")[0] <= 25
+
+
+def lines(paths):
+    return sum(len((ROOT / path).read_text(encoding="utf-8").splitlines()) for path in paths)
+
+
+def test_there_is_not_more_to_read_than_this():
+    assert len(TO_GRADIENT) <= 12 and lines(TO_GRADIENT) <= 1650
+    assert len(TO_RECALL) <= 22 and lines(TO_RECALL) <= 2900
+    code = [path for module, path in modules().items() if not module.startswith("toy_town")]
+    counts = {"code": lines(code), "tests": lines(ROOT.glob("tests/**/*.py")), "README.md": lines(["README.md"])}
+    assert all(counts[name] <= most for name, most in LINES.items()), counts

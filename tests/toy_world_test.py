@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import json
 import os
-import platform
 import signal
 import subprocess
 import time
@@ -71,6 +70,8 @@ def files_under(folder):
     found = {}
     for where, _, names in os.walk(folder):
         for name in names:
+            if name.endswith(".partial"):  # of a killed run; it goes a day later
+                continue
             with open(os.path.join(where, name), "rb") as file:
                 found[os.path.relpath(os.path.join(where, name), folder)] = file.read()
     return found
@@ -291,7 +292,6 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(tmp_path, whol
     while finished != (finished := len(files_under(tmp_path))):  # its workers notice and end, too
         time.sleep(0.3)
     written = {path: os.stat(tmp_path / path).st_mtime_ns for path in whole if (tmp_path / path).exists()}
-    (tiles / f".0000999.jpg.{platform.node().partition('.')[0]}-{process.pid}.partial").write_bytes(b"half a file")
     assert run(*WHOLE, "--workers", 1, "--data_dir", tmp_path).returncode == 0
     assert files_under(tmp_path) == whole
     again = [path for path, then in written.items() if os.stat(tmp_path / path).st_mtime_ns != then]

@@ -2,23 +2,42 @@
 
 import collections
 import dataclasses
-import hashlib
-import itertools
 import os
-import struct
 
 import numpy as np
-import simplejpeg
 
-from safa.datasets.cvact import HIT_METRES
-from safa.datasets.findings import Finding, found
-from safa.datasets.image_files import JPEG_START, PNG_START, ImageError, by_pixels, decode_image, read_bytes, same_ratio
-from safa.datasets.orientation import ground_colours
-from safa.datasets.positions import distances_to_nearest
-from safa.datasets.preparation import polar_map
+from safa.datasets.image_files import by_pixels, same_ratio
+from safa.datasets.positions import HIT_METRES, distances_to_nearest
+from safa.datasets.preparation import PREPARED_SIZE
 
-TILES, PANORAMAS = "aerial images", "panoramas"
-COLOUR_TYPES = {0: "grey-scale", 3: "palette", 4: "grey-scale with alpha", 6: "alpha"}  # of PNG
+# The fields of PairFiles.
+TITLES = {"tile": "aerial tiles", "panorama": "panoramas", "polar_map": "polar maps", "prepared_panorama": "prepared panoramas"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """Something worth saying about a dataset.
+
+    Attributes:
+        check: its name: "missing", for instance.
+        split: its name.
+        count: how many files, pairs or places.
+        text: what it is, and what follows.
+        problem: whether it is one; else a note.
+        examples: the files or ids.
+    """
+
+    check: str
+    split: str
+    count: int
+    text: str
+    problem: bool = True
+    examples: tuple[str, ...] = ()
+
+
+def found(check, split, examples, text, problem=True):
+    """A list with the Finding of these examples, or an empty one where there are none."""
+    return [Finding(check, split, len(examples), text, problem, tuple(examples))] if len(examples) else []
 
 
 def check_lists(dataset, splits):
@@ -44,22 +63,22 @@ def check_lists(dataset, splits):
             twice,
             "ids are listed more than once: in training such a pair is its own negative, in testing it fills two ranks",
         )
-        for title, rows in _files_of_rows(pairs).items():
-            if pairs.one_to_one or title == PANORAMAS:  # else tiles may be shared
+        for kind, rows in _files_of_rows(pairs).items():
+            if pairs.one_to_one or kind == "panorama":  # else tiles may be shared
                 repeated = [path for path, ids in rows.items() if len(ids) > 1]
-                text = f"{title} stand in more than one row: at most one of these rows can be right"
+                text = f"{TITLES[kind]} stand in more than one row: at most one of these rows can be right"
                 findings += found("duplicate files", name, repeated, text)
     return findings + leakage(splits)
 
 
 def _files_of_rows(pairs):
-    """{title: {path: ids of the queries whose row names it}} of a split's two kinds of images."""
-    of_title = {}
-    for title, paths in ((TILES, [pairs.sat_paths[row] for row in pairs.truth]), (PANORAMAS, pairs.grd_paths)):
-        rows = of_title[title] = collections.defaultdict(set)
+    """{"tile" or "panorama": {path: ids of the queries whose row names it}}."""
+    of_kind = {}
+    for kind, paths in {"tile": [pairs.tile_paths[row] for row in pairs.truth], "panorama": pairs.grd_paths}.items():
+        rows = of_kind[kind] = collections.defaultdict(set)
         for path, name in zip(map(os.path.normpath, paths), pairs.ids, strict=True):
             rows[path].add(name)
-    return of_title
+    return of_kind
 
 
 def leakage(splits):
@@ -70,10 +89,11 @@ def leakage(splits):
     shared = sorted(set(train.ids) & set(val.ids))
     text = "ids are in the training split too: their recall is of places that were trained on"
     findings = found("leakage by id", "val", shared, text)
-    for title, rows in _files_of_rows(val).items():
-        trained = _files_of_rows(train)[title]
+    trained_files = _files_of_rows(train)
+    for kind, rows in _files_of_rows(val).items():
+        trained = trained_files[kind]
         both = [path for path, ids in rows.items() if ids - trained.get(path, ids)]  # the same ids are said above
-        text = f"{title} are in the training split too, under other ids: their recall is of images that were trained on"
+        text = f"{TITLES[kind]} are in the training split too, under other ids: their recall is of images that were trained on"
         findings += found("leakage by file", "val", both, text)
     if train.utm is not None:
         near = np.flatnonzero(distances_to_nearest(val.utm[val.truth], train.utm) < HIT_METRES)
@@ -90,116 +110,41 @@ def outdated(split, made):
         made: (source, prepared file) paths; those that do not exist are another check's.
     """
 
-    def changed(path):
+    def is_older(prepared, source):
         try:
-            return os.stat(path).st_mtime_ns
+            return os.stat(prepared).st_mtime_ns < os.stat(source).st_mtime_ns
         except OSError:
-            return None
+            return False
 
-    times = [(changed(source), changed(prepared)) for source, prepared in made]
-    old = [prepared for (_, prepared), (before, after) in zip(made, times, strict=True) if _is_older(after, before)]
+    old = [prepared for source, prepared in made if is_older(prepared, source)]
     text = "prepared files are older than what they are made from: run data_preparation.py --overwrite"
     return found("outdated", split, old, text)
 
 
-def _is_older(time, other):
-    return None not in (time, other) and time < other
+def check_quickly(split, files):
+    """What a split's files tell that are not opened; `files`: list of PairFiles."""
+    findings = outdated(split, [(each.tile, each.polar_map) for each in files])
+    findings += outdated(split, [(each.panorama, each.prepared_panorama) for each in files if each.prepared_panorama])
+    for kind in TITLES:
+        paths = [path for path in (getattr(each, kind) for each in files) if path is not None]
+        findings += _missing(kind, split, [path for path in paths if not os.path.exists(path)])
+    return findings
 
 
-def missing(split, title, paths):
-    """Files of a split that do not exist, with the name of their kind."""
-    return found("missing", split, paths, f"{title} do not exist")
+def _missing(kind, split, paths):
+    return found("missing", split, paths, f"{TITLES[kind]} do not exist")
 
 
-@dataclasses.dataclass(frozen=True)
-class CheckedPair:
-    """What the files of one pair tell.
-
-    Attributes:
-        files: for each of `check_pair`'s paths None or a dict: "path", "error" (None or "missing" or text), "size"
-            (height, width), "kinds" (["grey-scale"], for instance), "digest" (of the file's bytes, or None).
-        origin: how the polar map was made: "published", "unstretched", "other", or None where it cannot be told.
-        panorama_agrees: whether the prepared panorama is made from the panorama; None where it cannot be told.
-        colours: (2, rows, columns, 3) float32 of the polar map and the panorama, or None.
-    """
-
-    files: tuple
-    origin: str | None
-    panorama_agrees: bool | None
-    colours: np.ndarray | None
-
-
-def check_pair(prepare_panorama, paths):
-    """All that the files of one pair tell; the function of a worker process.
-
-    Args:
-        prepare_panorama: how a panorama is prepared (`preparation.street_view`); None: it is not.
-        paths: (aerial tile, panorama, polar map, prepared panorama or None).
-
-    Returns:
-        CheckedPair.
-    """
-    files, images = zip(*(_read(path) if path is not None else (None, None) for path in paths), strict=True)
-    tile, panorama, polar, prepared = images
-    origin = agrees = colours = None
-    if tile is not None and tile.shape[0] == tile.shape[1]:
-        expected = polar_map(tile)
-        if polar is not None:
-            origin = (
-                "published"
-                if np.array_equal(polar, expected)
-                else "unstretched"
-                if np.array_equal(polar, polar_map(tile, stretch=False))
-                else "other"
-            )
-        else:
-            polar = expected
-    if prepare_panorama is not None and panorama is not None and panorama.shape[1] == 2 * panorama.shape[0]:
-        expected = prepare_panorama(panorama)
-        agrees = None if prepared is None else bool(np.array_equal(prepared, expected))
-        panorama = expected
-    if polar is not None and panorama is not None:
-        colours = np.stack([ground_colours(polar), ground_colours(panorama)])
-    return CheckedPair(files, origin, agrees, colours)
-
-
-def _read(path):
-    file = {"path": path, "error": None, "size": None, "kinds": [], "digest": None}
-    if not os.path.exists(path):
-        return file | {"error": "missing"}, None
-    try:
-        content = read_bytes(path)
-        image = decode_image(path, content)
-    except ImageError as error:
-        return file | {"error": str(error)}, None
-    digest = hashlib.blake2b(content, digest_size=16).digest()
-    return file | {"size": image.shape[:2], "kinds": _kinds(content, image), "digest": digest}, image
-
-
-def _kinds(content, image):
-    """What an image is besides eight bits of three colours; all of it is converted when it is read."""
-    kinds = []
-    if content.startswith(JPEG_START):
-        space = simplejpeg.decode_jpeg_header(content)[2]
-        kinds += ["grey-scale"] if space == "Gray" else ["CMYK"] if space in ("CMYK", "YCCK") else []
-    elif content.startswith(PNG_START):
-        depth, colour_type = struct.unpack_from("BB", content, 24)
-        kinds += (["16-bit"] if depth == 16 else []) + ([COLOUR_TYPES[colour_type]] if colour_type != 2 else [])
-    if not kinds and not np.ptp(image, axis=2).any():
-        kinds.append("without colour")
-    return kinds
-
-
-def copies(results, titles):
+def copies(results):
     """Aerial tiles and panoramas whose bytes are those of another file, within a split and across both.
 
     Args:
         results: {name of the split: list of CheckedPair}.
-        titles: names of the four kinds of files.
     """
     findings = []
-    for number, title in enumerate(titles[:2]):
-        paths = {split: _paths_of_content(pairs, number) for split, pairs in results.items()}
+    for kind in ("tile", "panorama"):
+        title = TITLES[kind]
+        paths = {split: _paths_of_content(pairs, kind) for split, pairs in results.items()}
         for split, of_digest in paths.items():
             groups = [" = ".join(sorted(same)) for same in of_digest.values() if len(same) > 1]
             text = f"{title} lie there more than once, under several names: at most one of these pairs can be right"
@@ -215,47 +160,51 @@ def copies(results, titles):
     return findings
 
 
-def _paths_of_content(pairs, number):
+def _paths_of_content(pairs, kind):
     """{digest: paths} of one kind of files of CheckedPairs."""
     paths = collections.defaultdict(set)
-    for file in (pair.files[number] for pair in pairs):
-        if file["digest"] is not None:
-            paths[file["digest"]].add(file["path"])
+    for file in (getattr(pair, kind) for pair in pairs):
+        if file.digest is not None:
+            paths[file.digest].add(file.path)
     return paths
 
 
-def check_images(pairs, results, titles, sizes):
+def check_images(pairs, results):
     """What the results of `check_pair` say of a split's files.
 
     Args:
         pairs: datasets.dataset.Pairs.
         results: list of CheckedPair.
-        titles: names of the four kinds of files.
-        sizes: (height, width) of each kind as published.
     """
-    findings, split = [], pairs.split
-    for number, (title, published) in enumerate(zip(titles, sizes, strict=True)):
-        files = [result.files[number] for result in results if result.files[number] is not None]
-        sized = [file for file in files if file["size"]]
-        counts = collections.Counter(file["size"] for file in sized)
+    findings, split, dataset = [], pairs.split, pairs.dataset
+    sizes = dataset.tile_size, dataset.panorama_size, PREPARED_SIZE, PREPARED_SIZE
+    for (kind, title), published in zip(TITLES.items(), sizes, strict=True):
+        files = [file for file in (getattr(result, kind) for result in results) if file is not None]
+        sized = [file for file in files if file.size is not None]
+        counts = collections.Counter(file.size for file in sized)
         usual = max(counts, key=counts.get, default=None)
-        odd = [f"{file['path']} ({by_pixels(file['size'])})" for file in sized if file["size"] != usual]
-        distorted = [file["path"] for file in sized if not same_ratio(file["size"], published)]
-        broken = [file["error"] for file in files if file["error"] not in (None, "missing")]
-        findings += missing(split, title, [file["path"] for file in files if file["error"] == "missing"])
+        odd = [f"{file.path} ({by_pixels(file.size)})" for file in sized if file.size != usual]
+        distorted = [file.path for file in sized if not same_ratio(file.size, published)]
+        broken = [file.error for file in files if file.error is not None]
+        findings += _missing(kind, split, [file.path for file in files if file.missing])
         findings += found("unreadable", split, broken, f"{title} cannot be decoded, or in part only")
         ratio = f"{title} have another aspect ratio than the dataset's {by_pixels(published)}"
         findings += found("ratio", split, distorted, ratio)
         if odd:
             findings += found("size", split, odd, f"{title} differ in size from the majority ({by_pixels(usual)})")
-        for kind in sorted(set(itertools.chain.from_iterable(file["kinds"] for file in files))):
-            of_kind = [file["path"] for file in files if kind in file["kinds"]]
-            findings += found("kind", split, of_kind, f"{title} are {kind}; they are converted when they are read", False)
+        for mode in sorted({file.mode for file in sized} - {"RGB"}):
+            converted = [file.path for file in sized if file.mode == mode]
+            text = f"{title} have pixels of mode {mode} instead of RGB; they are converted when they are read"
+            findings += found("mode", split, converted, text, problem=False)
     for origin, check, text in (
         ("unstretched", "stretch", "polar maps are made without the min-max stretch, unlike the paper's"),
         ("other", "content", "polar maps are not what data_preparation.py makes of their tiles"),
     ):
-        findings += found(check, split, [each.files[2]["path"] for each in results if each.origin == origin], text)
-    wrong = [result.files[3]["path"] for result in results if result.panorama_agrees is False]
+        findings += found(check, split, [each.polar_map.path for each in results if each.origin == origin], text)
+    wrong = [each.prepared_panorama.path for each in results if each.panorama_agrees is False]
     text = "prepared panoramas are not what data_preparation.py makes of their panoramas"
-    return findings + found("content", split, wrong, text)
+    findings += found("content", split, wrong, text)
+    # Times say nothing of a file that was just found to be what its source gives.
+    unproved = [(each.tile, each.polar_map) for each in results if each.origin in (None, "other")]
+    unproved += [(each.panorama, each.prepared_panorama) for each in results if each.panorama_agrees is False]
+    return findings + outdated(split, [(source.path, made.path) for source, made in unproved])

@@ -1,17 +1,17 @@
-"""CVACT: panoramas and aerial tiles of Canberra with their positions, in ACT_data.mat (Liu & Li 2019)."""
+"""CVACT: panoramas and aerial tiles of Canberra with their UTM coordinates, in ACT_data.mat (Liu & Li 2019)."""
 
 import os
 
 import numpy as np
 import scipy.io
 
-from safa.datasets.dataset import POLAR, Dataset, Pairs
+from safa.datasets.dataset import POLAR, Dataset, PairFiles, Pairs
+from safa.datasets.positions import HIT_METRES
 from safa.datasets.preparation import PREPARED_SIZE, Preparation, street_view
 from safa.runtime.errors import UserError, first_few, first_line, shortened
 from safa.runtime.files import ordinary
 
 NEGATIVE_METRES = 25.0  # the authors' code: pairs closer than this are not negatives of each other
-HIT_METRES = 5.0  # CVACT_test: a match this close to the truth counts too
 MOST_METRES = 1e8  # of a coordinate: ten times UTM's greatest northing; its square is far from float64's limits
 
 
@@ -50,11 +50,11 @@ class CVACT(Dataset):
             reference: dataset.POLAR or AERIAL.
 
         Returns:
-            Pairs with UTM positions.
+            Pairs with UTM coordinates.
 
         Raises:
-            UserError: ACT_data.mat is missing, cannot be read, lacks what the split needs, or holds positions that are
-                none or ids that are no file names.
+            UserError: ACT_data.mat is missing, cannot be read, lacks what the split needs, or holds invalid coordinates or
+                ids that cannot be file names.
         """
         ids, utm = self._read_list(split)
         tile_paths = [os.path.join(self.tile_dir, f"{name}_satView_polish.jpg") for name in ids]
@@ -66,7 +66,7 @@ class CVACT(Dataset):
     def files(self, split):
         pairs = self.pairs(split)
         panoramas = [os.path.join(self.panorama_dir, f"{name}_grdView.jpg") for name in pairs.ids]
-        return list(zip(pairs.tile_paths, panoramas, pairs.sat_paths, pairs.grd_paths, strict=True))
+        return list(map(PairFiles, pairs.tile_paths, panoramas, pairs.sat_paths, pairs.grd_paths))
 
     def preparations(self):
         return [
@@ -77,49 +77,37 @@ class CVACT(Dataset):
         ]
 
     def _read_list(self, split):
-        """A split's ids and their (N, 2) float64 positions, checked."""
+        """A split's ids and their (N, 2) float64 UTM coordinates, checked."""
         struct, field = self.indices[split]
         try:
             read = _read_mat_7_3 if _is_mat_7_3(self.mat) else _read_mat
             ids, utm, numbers = read(self.mat, struct, field)
-            with np.errstate(invalid="ignore"):
-                rows = numbers.astype(np.int64) - 1
         except FileNotFoundError:
             raise UserError(f"{self.mat}: not found; {self.remedy()}") from None
         except UserError:
             raise
-        except (KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"{self.mat}: lacks panoIds, utm or {struct}.{field}, or is damaged "
-                f"({first_line(error)}); take it from the dataset again"
-            ) from None
-        except Exception as error:  # whatever else broken bytes lead the parsers to
-            raise UserError(
-                f"{self.mat}: not a MATLAB file that can be read ({first_line(error)}); take it from the dataset again"
-            ) from None
-        if utm.shape != (len(ids), 2) or not rows.size or rows.min() < 0 or rows.max() >= len(ids):
-            raise UserError(
-                f"{self.mat}: {len(ids):,} panoIds, positions of shape {utm.shape} and the indices of "
-                f"{struct}.{field} do not fit together; take the file from the dataset again"
-            )
-        if (numbers != rows + 1).any():
-            raise UserError(
-                f"{self.mat}: indices of {struct}.{field} are not finite whole numbers; take the file from the dataset again"
-            )
-        wrong = np.count_nonzero(~(np.abs(utm) <= MOST_METRES).all(axis=1))  # NaN is not less than anything
-        if wrong:
-            raise UserError(
-                f"{self.mat}: {wrong:,} of {len(utm):,} positions are not finite or have more than "
-                f"{MOST_METRES:,.0f} metres; take the file from the dataset again"
-            )
-        ids = [ids[row] for row in rows]
-        wrong = [repr(shortened(name)) for name in ids if not name or any(each in name for each in "/\\\0")]
-        if wrong:
-            raise UserError(
-                f"{self.mat}: {len(wrong):,} panoIds of {struct}.{field} are no names of files: "
-                f"{first_few(wrong)}; take the file from the dataset again"
-            )
-        return ids, utm[rows]
+        except Exception as error:  # whatever broken bytes lead the parsers to
+            wrong = f"lacks panoIds, utm or {struct}.{field}, or is damaged ({first_line(error)})"
+        else:
+            wrong = _find_mistake(ids, utm, numbers, f"{struct}.{field}")
+        if wrong is not None:
+            raise UserError(f"{self.mat}: {wrong}; take the file from the dataset again")
+        rows = numbers.astype(np.int64) - 1
+        return [ids[row] for row in rows], utm[rows]
+
+
+def _find_mistake(ids, utm, numbers, name):
+    """What is wrong with the content of ACT_data.mat and the indices of this name, or None."""
+    if not (numbers == np.floor(numbers)).all() or np.isinf(numbers).any():  # NaN differs from itself
+        return f"indices of {name} are not finite whole numbers"
+    if utm.shape != (len(ids), 2) or not numbers.size or numbers.min() < 1 or numbers.max() > len(ids):
+        return f"{len(ids):,} panoIds, coordinates of shape {utm.shape} and the indices of {name} do not fit together"
+    wrong = np.count_nonzero(~(np.abs(utm) <= MOST_METRES).all(axis=1))  # NaN is not less than anything
+    if wrong:
+        return f"{wrong:,} of {len(utm):,} coordinates are not finite or exceed {MOST_METRES:,.0f} metres"
+    ids = [ids[int(number) - 1] for number in numbers]
+    wrong = [repr(shortened(each)) for each in ids if not each or any(character in each for character in "/\\\0")]
+    return f"{len(wrong):,} panoIds of {name} cannot be file names: {first_few(wrong)}" if wrong else None
 
 
 class CVACTTest(CVACT):
@@ -146,7 +134,7 @@ def _read_mat(path, struct, field):
         while isinstance(cell, np.ndarray) and cell.size == 1:
             cell = cell.item()
         if not isinstance(cell, str):
-            raise TypeError("a panoId that is no text")
+            raise TypeError("a panoId is not a text")
         return cell.strip()
 
     content = scipy.io.loadmat(path, variable_names=["panoIds", "utm", struct])

@@ -8,6 +8,8 @@ from safa.datasets.dataset import POLAR, Dataset, Pairs
 from safa.runtime.errors import UserError, first_few
 from safa.runtime.files import ordinary
 
+AERIAL_PREFIX = "bingmap/"  # of all tiles in the lists
+
 
 class CVUSA(Dataset):
     """CVUSA (Zhai et al. 2017) in `data_dir`/CVUSA: two CSV files without header name the pairs."""
@@ -52,10 +54,11 @@ class CVUSA(Dataset):
                     if (names := _names(row)) is None:
                         wrong.append(f"row {number} ({','.join(row)[:80]!r})")
                         continue
-                    folders, stem, aerial, ground = names
-                    ids.append(stem)
+                    aerial, ground = names
+                    stem = posixpath.splitext(aerial.removeprefix(AERIAL_PREFIX))[0]
+                    ids.append(posixpath.basename(stem))
                     tile_paths.append(f"{self.root}/{aerial}")
-                    polar_paths.append(f"{polar_root}/{folders}/{stem}.png")
+                    polar_paths.append(f"{polar_root}/{stem}.png")
                     grd_paths.append(f"{self.root}/{ground}")
         except FileNotFoundError:
             raise UserError(f"{path}: not found; {self.remedy()}") from None
@@ -72,15 +75,13 @@ class CVUSA(Dataset):
 
 
 def _names(row):
-    """What a row of a list names: folders below bingmap, stem, tile and panorama; None if it is no pair of the dataset's."""
+    """Tile and panorama that a row of a list names, below the dataset's folder; None if they do not lie there."""
     # Lists that went through Windows may have its separators.
     aerial, ground = ([field.strip().replace("\\", "/") for field in row[:2]] + [""])[:2]
     if ".." in aerial + ground:
         aerial, ground = posixpath.normpath(aerial), posixpath.normpath(ground)
-    folders, _, name = aerial.removeprefix("bingmap/").rpartition("/")
-    stem = name.rpartition(".")[0] or name
-    if not ground or not stem or "\0" in aerial + ground:
+    if not aerial.startswith(AERIAL_PREFIX) or aerial.endswith("/"):
         return None
-    if not aerial.startswith("bingmap/") or ground.startswith(("/", "../")):
+    if not ground or ground.startswith(("/", "../")) or "\0" in aerial + ground:
         return None
-    return folders, stem, aerial, ground
+    return aerial, ground

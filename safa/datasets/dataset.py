@@ -12,6 +12,16 @@ POLAR, AERIAL = "polar", "aerial"  # kinds of references: polar maps, and the ae
 
 
 @dataclasses.dataclass(frozen=True)
+class PairFiles:
+    """Paths of the files that belong to a pair; `prepared_panorama` is None where panoramas are read as they are."""
+
+    tile: str
+    panorama: str
+    polar_map: str
+    prepared_panorama: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Pairs:
     """Queries and references of one split: Q panoramas, each taken at the centre of one of N aerial tiles.
 
@@ -31,16 +41,16 @@ class Pairs:
         acceptable: for each query the rows of further references that count as hits, (n,) int64 each; or None.
     """
 
-    dataset: object
+    dataset: "Dataset"
     split: str
     reference: str
-    ids: list
-    sat_paths: list
-    grd_paths: list
-    tile_paths: list
+    ids: list[str]
+    sat_paths: list[str]
+    grd_paths: list[str]
+    tile_paths: list[str]
     utm: np.ndarray | None = None
     truth: np.ndarray | None = None
-    acceptable: list | None = None
+    acceptable: list[np.ndarray] | None = None
 
     def __post_init__(self):
         if self.truth is None:
@@ -96,35 +106,22 @@ class Dataset(abc.ABC):
         data_dir: folder that holds the dataset's folder.
         prepared_dir: folder for the prepared files (default: `data_dir`).
 
-    Attributes:
-        name: of its result folders: "CVACT_test", for instance.
-        splits: names: ("train", "val"), for instance.
-        published_counts: {split: number of pairs as published}.
-        tile_size, panorama_size: (height, width) in pixels, as published.
-        query_size: (height, width) of the panoramas that the network reads, prepared or not.
-        tile_metres: ground size of a tile, roughly, for the imagery of others.
-        vertical_fov: degrees from top to bottom of the panoramas that the network reads.
-        negative_metres: in training, pairs closer than this are not negatives of each other; None: all others are.
-        hit_metres: in testing, a match this close to the truth counts too; None: only the truth does.
-        has_act_data: whether a MATLAB file describes it, which the argument `act_data` names.
-        toy_town: what `python -m toy_town --dataset` renders in its format, or None.
-        tile_dir: folder of the aerial tiles.
-        polar_dir: folder of the polar maps.
-        prepared_dirs: folders of all prepared files.
+    `__init__` sets tile_dir and polar_dir, the folders of aerial tiles and polar maps, and prepared_dirs, all folders of
+    prepared files.
     """
 
-    name = None
-    splits = ()
-    published_counts = {}
-    tile_size = None
-    panorama_size = None
-    query_size = None
-    tile_metres = None
-    vertical_fov = None
-    negative_metres = None
-    hit_metres = None
-    has_act_data = False
-    toy_town = None
+    name: str  # of its result folders: "CVACT_test", for instance
+    splits: tuple[str, ...]
+    published_counts: dict[str, int] = {}  # pairs of each split as published
+    tile_size: tuple[int, int]  # (height, width) in pixels, as published
+    panorama_size: tuple[int, int]
+    query_size: tuple[int, int]  # of the panoramas that the network reads, prepared or not
+    tile_metres: float | None = None  # ground size of a tile, roughly, for the imagery of others
+    vertical_fov: float | None = None  # degrees from top to bottom of the panoramas that the network reads
+    negative_metres: float | None = None  # in training, pairs closer than this are not negatives of each other
+    hit_metres: float | None = None  # in testing, a match this close to the truth counts too
+    has_act_data = False  # whether a MATLAB file describes it, which the argument `act_data` names
+    toy_town: str | None = None  # what `python -m toy_town --dataset` renders in its format
 
     def __init__(self, data_dir="Data", prepared_dir=None):
         self.data_dir, self.prepared_dir = data_dir, prepared_dir or data_dir
@@ -145,10 +142,10 @@ class Dataset(abc.ABC):
         """
 
     def files(self, split):
-        """Paths of each pair's four kinds of files: aerial tile, panorama, polar map, prepared panorama or None."""
+        """The PairFiles of each pair of a split."""
         pairs = self.pairs(split)
         return [
-            (pairs.tile_paths[row], panorama, pairs.sat_paths[row], None)
+            PairFiles(pairs.tile_paths[row], panorama, pairs.sat_paths[row])
             for row, panorama in zip(pairs.truth, pairs.grd_paths, strict=True)
         ]
 

@@ -11,6 +11,7 @@ from safa.datasets.image_files import ImageError, ImageMissing, by_pixels, image
 from safa.runtime.errors import UserError, first_few, shortened
 from safa.runtime.worker_pool import available_cores
 
+AERIAL_IMAGES = "aerial images"  # polar maps or tiles
 REPLACE = (
     "replace them by the dataset's own (prepared files: delete them and run data_preparation.py), or delete "
     "them and use --skip_missing"
@@ -53,33 +54,33 @@ def check_files(pairs, shapes, skip_missing=False):
         UserError: how many files are missing, broken, or of another aspect ratio, the first few names, and what to do.
     """
     pairs = dataclasses.replace(pairs, sat_paths=resolve_case(pairs.sat_paths), grd_paths=resolve_case(pairs.grd_paths))
-    views = "aerial images", "panoramas"
-    paths = pairs.sat_paths, pairs.grd_paths
+    paths, count = pairs.sat_paths + pairs.grd_paths, len(pairs.sat_paths)
     found = _sizes(pairs.name, paths)
-    broken = []
-    for each in zip(views, paths, found, shapes, pairs.sizes, strict=True):
-        broken += _unusable(pairs.name, *each)
+    sat, grd = (paths[:count], found[:count]), (paths[count:], found[count:])
+    broken = _unusable(pairs.name, AERIAL_IMAGES, *sat, shapes[0], pairs.sizes[0])
+    broken += _unusable(pairs.name, "panoramas", *grd, shapes[1], pairs.sizes[1])
     if broken:
         raise UserError(
-            f"{pairs.name}: {len(broken):,} of {sum(map(len, paths)):,} images cannot be used: {first_few(broken)}; {REPLACE}"
+            f"{pairs.name}: {len(broken):,} of {len(paths):,} images cannot be used: {first_few(broken)}; {REPLACE}"
         )
-    no_tile, no_panorama = (np.array([isinstance(each, ImageMissing) for each in outcomes]) for outcomes in found)
-    missing = int(no_tile.sum() + no_panorama.sum())
-    if not missing:
+    missing = np.array([isinstance(each, ImageMissing) for each in found])
+    if not missing.any():
         return pairs, None
+    no_tile, no_panorama = missing[:count], missing[count:]
     incomplete = no_tile[pairs.truth] | no_panorama
-    rows = np.flatnonzero(~incomplete)
-    complete = pairs.take(rows, None if pairs.one_to_one else np.flatnonzero(~no_tile))
-    counts = f"{pairs.name}: {missing:,} files are missing, so {int(incomplete.sum()):,} of {len(pairs):,} pairs are incomplete"
+    complete = pairs.take(np.flatnonzero(~incomplete), None if pairs.one_to_one else np.flatnonzero(~no_tile))
+    counts = (
+        f"{pairs.name}: {missing.sum():,} files are missing, so {incomplete.sum():,} of {len(pairs):,} pairs are incomplete"
+    )
     if skip_missing and len(complete):
         return complete, f"{counts}; skipped, {len(complete):,} pairs remain"
-    names = [path for of_view in zip(paths, (no_tile, no_panorama), strict=True) for path in _chosen(*of_view)]
+    names = [path for path, is_missing in zip(paths, missing, strict=True) if is_missing]
     alternative = f", or use --skip_missing to continue with {len(complete):,} pairs" if len(complete) else ""
     raise UserError(f"{counts}: {first_few(names)}; {_remedy(pairs.dataset, names[0])}{alternative}")
 
 
-def _sizes(title, paths_of_views):
-    """For each view a list of each file's (height, width), or of the ImageError that says why it has none."""
+def _sizes(title, paths):
+    """Each file's (height, width), or the ImageError that says why it has none."""
 
     def size_or_error(path):
         try:
@@ -87,42 +88,32 @@ def _sizes(title, paths_of_views):
         except ImageError as error:
             return error
 
-    count = sum(map(len, paths_of_views))
-    with (
-        concurrent.futures.ThreadPoolExecutor(4 * available_cores()) as threads,
-        tqdm(total=count, desc=f"checking {title}", unit="file", leave=False, disable=None) as progress,
-    ):
-        found = []
-        for paths in paths_of_views:
-            found.append([])
-            for each in threads.map(size_or_error, paths):
-                found[-1].append(each)
-                progress.update()
-    return found
+    with concurrent.futures.ThreadPoolExecutor(4 * available_cores()) as threads:
+        sizes = threads.map(size_or_error, paths)
+        return list(tqdm(sizes, f"checking {title}", len(paths), leave=False, unit="file", disable=None))
 
 
-def _unusable(title, view, paths, found, shape, published):
-    """Lines on a view's images that are broken or too small.
+def _unusable(title, kind, paths, found, shape, published):
+    """Lines on images of a kind that are broken or too small.
 
     Raises:
         UserError: images that the network would see distorted; or all are too small, which no other image would change.
     """
     sizes = [(path, size) for path, size in zip(paths, found, strict=True) if isinstance(size, tuple)]
-    if published is not None:
-        other = [f"{shortened(path)} ({by_pixels(size)})" for path, size in sizes if not same_ratio(size, published)]
-        if other:
-            raise UserError(
-                f"{title}: {len(other):,} of {len(sizes):,} {view} have another aspect ratio than the dataset's "
-                f"{by_pixels(published)}: {first_few(other)}; {REPLACE}"
-            )
+    other = [f"{shortened(path)} ({by_pixels(size)})" for path, size in sizes if not same_ratio(size, published)]
+    if other:
+        raise UserError(
+            f"{title}: {len(other):,} of {len(sizes):,} {kind} have another aspect ratio than the dataset's "
+            f"{by_pixels(published)}: {first_few(other)}; {REPLACE}"
+        )
     small = [(path, size) for path, size in sizes if size[0] < shape[0] or size[1] < shape[1]]
     if small and len(small) == len(sizes):
         height, width = (max(side) for side in zip(*(size for _, size in sizes), strict=True))
         flags = f"--height {min(height, shape[0])} --width {min(width, shape[1])}"
-        if view != "panoramas" and height == width:
+        if kind == AERIAL_IMAGES and height == width:
             flags = f"--aerial_input_size {height}"
         raise UserError(
-            f"{title}: the network's input {by_pixels(shape)} is larger than all {view}, which have "
+            f"{title}: the network's input {by_pixels(shape)} is larger than all {kind}, which have "
             f"{by_pixels((height, width))} pixels at most; use {flags} or less"
         )
     errors = [str(each) for each in found if isinstance(each, ImageError) and not isinstance(each, ImageMissing)]
@@ -138,7 +129,3 @@ def _remedy(dataset, path):
         return "get them from the dataset"
     elsewhere = f" --prepared_dir {dataset.prepared_dir}" if dataset.prepared_dir != dataset.data_dir else ""
     return f"run: python data_preparation.py --dataset {dataset.name.lower()} --data_dir {dataset.data_dir}{elsewhere}"
-
-
-def _chosen(paths, mask):
-    return [path for path, chosen in zip(paths, mask, strict=True) if chosen]

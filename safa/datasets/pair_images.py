@@ -68,9 +68,7 @@ class BranchImages:
 class PairImages:
     """The images of a split's pairs: `input_data.Pairs`.
 
-    Attributes:
-        pairs: Pairs.
-        sat, grd: BranchImages of the references, and of the queries, T times each where they are tried at T turns.
+    `sat` has the references, `grd` the queries, T times each where they are tried at T turns.
     """
 
     pairs: Pairs
@@ -99,11 +97,6 @@ class PairImages:
         of_sat, of_grd = (None, None) if augmented is None else (augmented.sat, augmented.grd)
         sat = dataclasses.replace(self.sat, augmented=of_sat)
         return PairImages(self.pairs, sat, dataclasses.replace(self.grd, augmented=of_grd, turned=panoramas))
-
-    @property
-    def cached_bytes(self):
-        """What a cache of all images takes."""
-        return sum(3 * len(images.paths) * images.shape[0] * images.shape[1] for images in (self.sat, self.grd))
 
     @property
     def truth(self):

@@ -3,6 +3,8 @@
 import numpy as np
 from scipy.spatial import cKDTree
 
+HIT_METRES = 5.0  # CVACT_test: a match this close to the truth counts too
+
 
 def within(utm, metres, of=None):
     """The places that lie within a distance of each place.

@@ -1,26 +1,26 @@
 """The prepared files: polar maps of aerial tiles and CVACT's street views, made in parallel, whole, and of one kind."""
 
 import collections
-import contextlib
 import dataclasses
 import errno
 import functools
-import json
 import os
 import time
+import typing
 
 import cv2
+import numpy as np
 from tqdm import tqdm
 
 from polar_transform import HEIGHT, WIDTH, min_max_stretch, polar_transform, to_uint8
 from safa.datasets.image_files import ImageError, by_pixels, image_size, name_image, read_image, write_image
 from safa.runtime.errors import UserError, shortened
-from safa.runtime.files import check_space, read_json, write_whole
-from safa.runtime.folder_lock import open_lock
+from safa.runtime.files import check_space, locked, read_json, write_json
 from safa.runtime.worker_pool import worker_map
 
 PREPARED_SIZE = HEIGHT, WIDTH
-STRETCH_NOTE = "preparation.json"  # in a folder of polar maps: how data_preparation.py made them
+MANIFEST = "preparation.json"  # in a folder of polar maps
+LOCK = ".lock"  # held by the process that prepares a folder
 # Entropy coding without the search for repetitions: on polar maps of natural images both smaller and faster than
 # zlib's levels 1 to 6 (benchmarks/preparing_images.py).
 PNG = (cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY)
@@ -70,11 +70,18 @@ class Preparation:
     source_dir: str
     target_dir: str
     published_size: tuple
-    transform: object = None
+    transform: typing.Callable[[np.ndarray], np.ndarray] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class PreparationManifest:
+    """How the polar maps of a folder were made: with the min-max stretch or without."""
+
+    stretch: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparationPlan:
     """What a Preparation has to do.
 
     Attributes:
@@ -93,29 +100,8 @@ class Plan:
         return f"{self.job.title}: {len(self.files):,} images of {by_pixels(self.size)}{note}"
 
 
-@dataclasses.dataclass(frozen=True)
-class Prepared:
-    """What a preparation did.
-
-    Attributes:
-        done, found: numbers of files that were prepared, and that were there already.
-        failures: a line for each image that could not be prepared.
-        seconds: that it took.
-    """
-
-    done: int
-    found: int
-    failures: list
-    seconds: float
-
-    def __str__(self):
-        return (
-            f"{self.done:,} prepared in {self.seconds:.1f} s, {self.found:,} were there already, {len(self.failures):,} failed"
-        )
-
-
-def plan(job):
-    """List the images of a Preparation's folder and find their common size: a Plan.
+def plan_preparation(job):
+    """List the images of a Preparation's folder and find their common size: a PreparationPlan.
 
     Raises:
         UserError: no folder, no images in it, two images with one name, or too little space.
@@ -157,23 +143,41 @@ def plan(job):
     existing = sum(os.path.exists(os.path.join(target_dir, name)) for name in files.values())
     todo = len(files) - existing
     check_space(target_dir, todo * LEAST_BYTES, f"{todo:,} files", "free some space or use another --data_dir")
-    return Plan(job, files, size)
+    return PreparationPlan(job, files, size)
 
 
 def prepare(plan, stretch, workers, overwrite):
-    """Prepare a folder's images in parallel.
+    """Prepare a folder's images in parallel. Where another run prepares the same folder, wait for it first.
 
     Args:
-        plan: Plan.
+        plan: PreparationPlan.
         stretch: whether polar maps are stretched.
         workers: processes.
         overwrite: prepare finished files again.
 
     Returns:
-        Prepared.
+        A line that says what was done, and a list of lines, one for each image that could not be prepared.
+
+    Raises:
+        UserError: the folder holds polar maps of the other kind.
     """
+    folder = plan.job.target_dir
+    os.makedirs(folder, exist_ok=True)
+    with locked(os.path.join(folder, LOCK), f"{folder}: another run is preparing there; waiting for it", wait=True):
+        if plan.job.transform:
+            return _prepare_files(plan, plan.job.transform, workers, overwrite)
+        _keep_manifest(folder, stretch, overwrite)
+        prepared = _prepare_files(plan, functools.partial(polar_map, stretch=stretch), workers, overwrite)
+        if polar_maps_are_stretched(folder) != stretch:  # file systems of a network may not tell others of the lock
+            raise UserError(
+                f"{folder}: another run began to make polar maps {_made(not stretch)} there meanwhile, so "
+                "both kinds are mixed; run one of the two again with --overwrite"
+            )
+        return prepared
+
+
+def _prepare_files(plan, transform, workers, overwrite):
     job, files = plan.job, plan.files
-    transform = job.transform or functools.partial(polar_map, stretch=stretch)
     paths = [(os.path.join(job.source_dir, source), os.path.join(job.target_dir, target)) for source, target in files.items()]
     todo = [each for each in paths if overwrite or not _finished(each[1])]
     begin = time.perf_counter()
@@ -187,8 +191,8 @@ def prepare(plan, stretch, workers, overwrite):
             disable=None,
         )
         failures = [failure for failure in results if failure]
-    seconds = time.perf_counter() - begin
-    return Prepared(len(todo) - len(failures), len(files) - len(todo), failures, seconds)
+    seconds, done, there = time.perf_counter() - begin, len(todo) - len(failures), len(files) - len(todo)
+    return f"{done:,} prepared in {seconds:.1f} s, {there:,} were there already, {len(failures):,} failed", failures
 
 
 def _prepare_file(transform, size, paths):
@@ -214,38 +218,8 @@ def _finished(path):
         return False
 
 
-@contextlib.contextmanager
-def one_kind(folder, stretch, overwrite):
-    """Keep a folder to one kind of polar maps while this run writes there; other runs may make the same kind.
-
-    Args:
-        folder: of the polar maps.
-        stretch: whether this run's maps are stretched.
-        overwrite: whether maps of the other kind are removed first.
-
-    Raises:
-        UserError: the folder holds maps of the other kind, or another run is making them.
-    """
-    with open_lock(folder) as lock:
-        if lock.take_alone():
-            _keep_note(folder, stretch, overwrite)
-        lock.share()
-        if polar_maps_are_stretched(folder) != stretch:
-            raise UserError(
-                f"{folder}: another run is making polar maps {_made(not stretch)} there at the moment; "
-                "wait for it, or use another --prepared_dir"
-            )
-        yield
-        if polar_maps_are_stretched(folder) != stretch:  # file systems of a network may not tell others of the lock
-            raise UserError(
-                f"{folder}: another run began to make polar maps {_made(not stretch)} there meanwhile, so "
-                "both kinds are mixed; run one of the two again with --overwrite"
-            )
-
-
-def _keep_note(folder, stretch, overwrite):
-    """Note in a folder of polar maps whether they are stretched, and refuse to mix both kinds."""
-    path = os.path.join(folder, STRETCH_NOTE)
+def _keep_manifest(folder, stretch, overwrite):
+    """Say in a folder of polar maps whether they are stretched, and refuse to mix both kinds."""
     finished = [name for name in os.listdir(folder) if name.endswith(".png")]
     before = polar_maps_are_stretched(folder)
     if finished and before != stretch:
@@ -257,8 +231,9 @@ def _keep_note(folder, stretch, overwrite):
             )
         for name in finished:  # a run that is stopped leaves one kind only
             os.unlink(os.path.join(folder, name))
-    if not os.path.exists(path) or before != stretch:
-        write_whole(path, json.dumps({"stretch": stretch}).encode())
+    path = os.path.join(folder, MANIFEST)
+    if before != stretch or not os.path.exists(path):
+        write_json(path, PreparationManifest(stretch))
 
 
 def _made(stretch):
@@ -266,18 +241,12 @@ def _made(stretch):
 
 
 def polar_maps_are_stretched(folder):
-    """Whether the note in a folder of polar maps says that they are stretched; maps without a note count as published.
+    """Whether the manifest of a folder of polar maps says that they are stretched; maps without one count as published.
 
     Raises:
-        UserError: the note cannot be understood.
+        UserError: the manifest cannot be understood.
     """
-    path = os.path.join(folder, STRETCH_NOTE)
     try:
-        stretch = read_json(path, dict, "delete the folder and prepare again")["stretch"]
-        if not isinstance(stretch, bool):
-            raise ValueError
-        return stretch
+        return read_json(os.path.join(folder, MANIFEST), PreparationManifest, "delete the folder and prepare again").stretch
     except FileNotFoundError:
         return True
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path}: not a note of data_preparation.py; delete the folder and prepare again") from None

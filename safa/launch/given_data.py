@@ -1,10 +1,60 @@
-"""The data that a script was given: the dataset, its pairs, and what is said about them before anything is computed."""
+"""The data that a script was given: folders, dataset, pairs, and what is said about them before anything is computed."""
+
+import argparse
+import dataclasses
+import re
 
 from safa.datasets.checks import check_lists, outdated
 from safa.datasets.dataset import POLAR
 from safa.datasets.file_checks import check_files, resolve_case
 from safa.datasets.preparation import polar_maps_are_stretched
 from safa.runtime.cluster import is_chief
+from safa.runtime.command_line import Checked, add_settings, setting
+
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
+
+
+def _folder_name(text):
+    """A folder's name from a flag; argparse expects the error."""
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError("a folder's name is missing")
+    return text
+
+
+def _run_name(text):
+    if not RUN_NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(
+            f"{text[:40]!r} is no name of letters, digits, '.', '_' and '-' (up to 60, and a letter or digit first)"
+        )
+    return text
+
+
+@dataclasses.dataclass(frozen=True)
+class Folders(Checked):
+    """Where the data of a run lie, and where its files go."""
+
+    data_dir: str = setting("Data", "folder of the datasets and prepared files", _folder_name, metavar="DIR")
+    prepared_dir: str | None = setting(
+        None, "folder of the prepared files, if the dataset's is read-only (default: --data_dir)", _folder_name, metavar="DIR"
+    )
+    model_dir: str = setting("Model", "folder of the trained networks", _folder_name, metavar="DIR")
+    result_dir: str = setting("Result", "folder of the results", _folder_name, metavar="DIR")
+    act_data: str | None = setting(None, "ACT_data.mat (default: the one in the dataset's folder)", metavar="FILE.mat")
+    skip_missing: bool = setting(False, "leave out pairs whose files do not exist")
+    run: str | None = setting(
+        None,
+        "name of the run, for seeds and variants beside each other: its folder and result files end in _NAME (default: no "
+        "name)",
+        _run_name,
+        metavar="NAME",
+    )
+
+
+def add_run_folders(parser, has_act_data):
+    """Add the flags of `Folders`; `has_act_data`: the dataset is described by a MATLAB file."""
+    names = [field.name for field in dataclasses.fields(Folders) if has_act_data or field.name != "act_data"]
+    add_settings(parser, Folders, names)
+    parser.set_defaults(act_data=parser.get_default("act_data"))
 
 
 def say(*lines):
@@ -15,16 +65,16 @@ def say(*lines):
                 print(line, flush=True)
 
 
-def given_dataset(dataset_class, args):
-    """The Dataset that parsed flags name."""
-    act_data = {"act_data": args.act_data} if "act_data" in args else {}
-    return dataset_class(args.data_dir, args.prepared_dir, **act_data)
+def given_dataset(dataset_class, folders):
+    """The Dataset in settings.Folders."""
+    act_data = {"act_data": folders.act_data} if dataset_class.has_act_data else {}
+    return dataset_class(folders.data_dir, folders.prepared_dir, **act_data)
 
 
-def checked_pairs(dataset, split, network, args):
-    """The Pairs of a split whose files are there and have the right sizes, for a NetworkConfig."""
+def checked_pairs(dataset, split, network, folders):
+    """The Pairs of a split whose files are there and have the right sizes, for a NetworkConfig and settings.Folders."""
     shapes = network.sat_shape, network.grd_shape
-    pairs, note = check_files(dataset.pairs(split, network.reference), shapes, args.skip_missing)
+    pairs, note = check_files(dataset.pairs(split, network.reference), shapes, folders.skip_missing)
     say(note)
     return pairs
 

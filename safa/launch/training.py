@@ -4,11 +4,11 @@ TensorFlow is imported last: a mistake is reported within a second.
 """
 
 from safa.datasets.panorama_views import kept_columns
-from safa.launch.given_data import checked_pairs, findings_of, given_dataset, say
+from safa.launch.given_data import Folders, add_run_folders, checked_pairs, findings_of, given_dataset, say
 from safa.runtime.backend import importing_tensorflow
 from safa.runtime.command_line import Parser, parsed
 from safa.runtime.errors import UserError
-from safa.settings import NetworkConfig, RunConfig, Settings, TrainingConfig, add_network, add_run_folders, add_training
+from safa.settings import NetworkConfig, RunConfig, Settings, TrainingConfig, add_network, add_training
 from safa.training.checkpoint_files import find_checkpoint
 from safa.training.run_folder import agree_on_data, agree_with_earlier_run, data_identity, run_paths
 
@@ -30,12 +30,15 @@ def launch_training(description, dataset_class):
         dataset_class: of datasets.dataset.Dataset.
     """
     args = training_parser(description, dataset_class).parse_args()
-    settings = Settings(parsed(NetworkConfig, args), parsed(TrainingConfig, args), parsed(RunConfig, args))
+    folders, *configs = (parsed(kind, args) for kind in (Folders, NetworkConfig, TrainingConfig, RunConfig))
+    settings = Settings(*configs)
     check_training(settings)
-    dataset = given_dataset(dataset_class, args)
-    paths = run_paths(args.model_dir, args.result_dir, dataset.name, settings.network, args.run, args.seed)
+    dataset = given_dataset(dataset_class, folders)
+    paths = run_paths(
+        folders.model_dir, folders.result_dir, dataset.name, settings.network, folders.run, settings.training.seed
+    )
     agree_with_earlier_run(paths.folder, settings.network, settings.training)
-    train_pairs, val_pairs = (checked_pairs(dataset, split, settings.network, args) for split in ("train", "val"))
+    train_pairs, val_pairs = (checked_pairs(dataset, split, settings.network, folders) for split in ("train", "val"))
     batch_size = settings.training.batch_size
     if len(train_pairs) < batch_size:
         raise UserError(

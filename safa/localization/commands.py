@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 
-from safa.datasets.registry import DATASETS
+from safa.datasets.registry import DATASETS, dataset_in
 from safa.loading import found_network, load_network
 from safa.localization.answers import answer_table, as_csv, as_geojson, as_json
 from safa.localization.building import IndexConfig, build_index
@@ -22,7 +22,7 @@ from safa.runtime.command_line import Checked, Parser, add_settings, at_least, c
 from safa.runtime.errors import UserError, shortened
 from safa.runtime.files import write_whole
 from safa.settings import RunConfig, TrainingConfig, add_network
-from safa.training.run_folder import given_settings, trained_on_dataset
+from safa.training.run_folder import given_settings
 
 SPACING = 16  # tiles are cut this many times as dense as they are large: networks tolerate few metres (docs/localisation.md)
 TILE_PIXELS = 750
@@ -150,14 +150,15 @@ def _add_query(parser, left_out=()):
 def _build(args):
     """Compute descriptors of geo-tagged aerial tiles and keep them in an index. The same command goes on after a stop."""
     network, manifest = found_network(args.checkpoint, given_settings(args))
-    trained_on = trained_on_dataset(manifest, args.checkpoint)
+    trained_on = dataset_in(args.checkpoint) if manifest is None else manifest.dataset
     dataset = next((kind for kind in DATASETS.values() if kind.name == trained_on), None)
     config = _as_trained(parsed(BuildConfig, args), dataset, args.checkpoint)
     cut = Cut(config.tile_metres, config.spacing, config.tile_pixels, args.region)
     source = open_tile_source(args.tiles, cut, config.zoom, config.tms, config.skip_missing)
     _say(f"{len(source):,} tiles", source.note, _size_warning(source, cut.metres))
     with importing_tensorflow():
-        from safa.runtime.distribution import Distribution, explain_tensorflow_errors
+        from safa.runtime.backend import explain_tensorflow_errors
+        from safa.runtime.distribution import Distribution
     distribution = Distribution(args.devices, args.precision)
     if distribution.has_others:
         raise UserError("TF_CONFIG: an index is built by one process; unset it")

@@ -6,12 +6,50 @@ import cv2
 import numpy as np
 
 from polar_transform import tile_of_polar
-from safa.report.canvas import GREY, TEXT, Canvas, fitted
+from safa.datasets.dataset import POLAR
+from safa.report.drawing import Shown, image_rows
 
-ROW = 120  # height of an image in pixels
-GAP, CAPTION = 10, TEXT + 6
+TALLEST = 110  # pixels of an image
+LAYERS_A_ROW = {2: 2, 3: 1}  # by the number of images of a layer: the row is filled either way
 OPACITY = 0.55  # of the colours over the image
 LIMIT = 99.0  # percentile of the absolute values that has the full colour
+
+
+def attention_panel(tested, row, network):
+    """What the descriptors of a query and of its best match rest on, as a matplotlib Figure.
+
+    Args:
+        tested: figures.FigureSource, of panoramas among aerial images.
+        row: the query's.
+        network: keras.Model of `spatial_net.network`, with its weights.
+    """
+    from safa.retrieval.attention import branch_maps
+
+    task, match = tested.task, int(tested.found.winners[row, 0])
+    inputs = tested.images.sat.read(match), tested.images.grd.read(row)
+    others = tested.queries[row][None], tested.references[match][None]
+    columns = []
+    for branch, caption, image, other in zip((network.sat, network.grd), ("best match", "query"), inputs, others, strict=True):
+        picture, maps = np.rint(image).astype(np.uint8), branch_maps(branch, image[None])
+        values = [maps.contributions(other)[0], *([] if maps.weights is None else maps.weights[0])]
+        columns.append((caption, picture, [spread_over(each, picture.shape) for each in values]))
+    if tested.pairs.reference == POLAR:
+        _, polar, values = columns[0]
+        tile = tested.tile(match)
+        if tile is None:
+            tile, _ = tile_of_polar(polar, 2 * len(polar))
+        columns.insert(0, ("tile", tile, [on_tile(tile, each) for each in values]))
+    layers = [[Shown(picture, caption) for caption, picture, _ in columns]]
+    for number, of_layer in enumerate(zip(*(values for *_, values in columns), strict=True)):
+        caption = f"weights {number}" if number else "parts"
+        pictures = [coloured(picture, each) for (_, picture, _), each in zip(columns, of_layer, strict=True)]
+        layers.append([Shown(picture, caption) for picture in pictures])
+    count = LAYERS_A_ROW[len(columns)]
+    rows = [sum(layers[start : start + count], []) for start in range(0, len(layers), count)]
+    near = () if task.near is None else task.near[row]
+    right = "the truth" if match == task.truth[row] else "another hit" if match in near else "another place"
+    similarity = tested.found.similarities[row, 0]
+    return image_rows(rows, f"{tested.pairs.name} {task.ids[row]}: best match is {right}, similarity {similarity:.3f}", TALLEST)
 
 
 def spread_over(values, shape):
@@ -24,54 +62,24 @@ def spread_over(values, shape):
     return cv2.resize(values.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)[: shape[0], : shape[1]]
 
 
-def coloured(image, values, limit):
+def on_tile(tile, values):
+    """The values over a polar map's pixels on its north-up tile: (H, W) float32 -> (S, S) float32; corners are 0."""
+    warped, reached = tile_of_polar(values, tile.shape[0])
+    return np.where(reached, warped, 0).astype(np.float32)
+
+
+def coloured(image, values):
     """An image under its values: warm colours are positive, cold ones negative, nothing at 0.
 
     Args:
         image: (H, W, 3) uint8, BGR.
-        values: (H, W) float32.
-        limit: absolute value of the full colour.
+        values: (H, W) float32. The LIMIT-th percentile of their absolute values has the full colour.
     """
     import matplotlib
 
+    limit = np.percentile(np.abs(values), LIMIT)
     scaled = np.clip(values / limit, -1, 1) if limit > 0 else np.zeros_like(values)
     colours = 255 * matplotlib.colormaps["coolwarm"](0.5 + scaled / 2)[..., 2::-1]
     opacity = OPACITY * np.sqrt(np.abs(scaled))[..., None]
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
     return np.rint((1 - opacity) * grey + opacity * colours).astype(np.uint8)
-
-
-def limit_of(values):
-    """The absolute value that has the full colour."""
-    return float(np.percentile(np.abs(values), LIMIT))
-
-
-def attention_panel(title, columns):
-    """A panel: a column of captioned images a view.
-
-    Args:
-        title: line of text.
-        columns: lists of (caption, (H, W, 3) uint8 BGR image).
-
-    Returns:
-        (H, W, 3) uint8, BGR.
-    """
-    columns = [[(caption, fitted(image, height=ROW)) for caption, image in column] for column in columns]
-    widths = [max(image.shape[1] for _, image in column) for column in columns]
-    rows = max(len(column) for column in columns)
-    canvas = Canvas(sum(widths) + GAP * (len(widths) + 1), GAP + CAPTION + rows * (CAPTION + ROW + GAP))
-    canvas.write(title, GAP, GAP, width=sum(widths))
-    left = GAP
-    for column, width in zip(columns, widths, strict=True):
-        for number, (caption, image) in enumerate(column):
-            top = GAP + CAPTION + number * (CAPTION + ROW + GAP)
-            canvas.write(caption, left, top, GREY, width=width)
-            canvas.put(image, left, top + CAPTION)
-        left += width + GAP
-    return canvas.pixels
-
-
-def on_tile(tile, values):
-    """The values over a polar map's pixels on its north-up tile: (H, W) float32 -> (S, S) float32; corners are 0."""
-    warped, reached = tile_of_polar(values, tile.shape[0])
-    return np.where(reached, warped, 0).astype(np.float32)

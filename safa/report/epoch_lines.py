@@ -1,41 +1,35 @@
 """The CSV file of a run's epochs: a line each, with loss and recalls."""
 
-import csv
-import io
 import itertools
 import math
 import os
 
 from safa.runtime.errors import UserError
-from safa.runtime.files import ordinary, write_whole
+from safa.runtime.files import read_file, write_whole
 
-COLUMNS = ("epoch", "loss", "recall@1", "recall@5", "recall@10", "recall@1%", "seconds")
+COLUMNS = ["epoch", "loss", "recall@1", "recall@5", "recall@10", "recall@1%", "seconds"]
 
 
 def read_lines(path):
-    """The lines of such a CSV file without its header; none where there is no file.
+    """The lines of such a CSV file without its header, lists of texts; none where there is no file.
 
     Raises:
         UserError: it is another file.
     """
     try:
-        with open(path, newline="", encoding="utf-8", opener=ordinary) as file:
-            lines = [line for line in csv.reader(file) if line]
+        lines = [line.split(",") for line in read_file(path).decode().splitlines() if line]
+        if lines[:1] != [COLUMNS] or not all(map(_is_epoch, lines[1:])):
+            raise ValueError
     except FileNotFoundError:
         return []
-    except (UnicodeDecodeError, csv.Error):
-        lines = [None]
-    if lines[:1] != [list(COLUMNS)] or not all(map(_is_epoch, lines[1:])):
-        raise UserError(f"{path}: not a file of losses and recalls; move it away, or use another --result_dir")
+    except ValueError:  # UnicodeDecodeError is one
+        raise UserError(f"{path}: not a file of losses and recalls; move it away, or use another --result_dir") from None
     return lines[1:]
 
 
 def _is_epoch(line):
-    """Whether texts are a line of numbers, the first of them whole."""
-    try:
-        return len(line) == len(COLUMNS) and line[0].isdecimal() and all(map(math.isfinite, map(float, line)))
-    except ValueError:
-        return False
+    """Whether texts are a line of numbers, the first of them whole; ValueError where they are not numbers."""
+    return len(line) == len(COLUMNS) and line[0].isdecimal() and all(map(math.isfinite, map(float, line)))
 
 
 def find_runs(folders):
@@ -55,19 +49,13 @@ def find_runs(folders):
 
 
 def write_lines(path, lines):
-    """Write a CSV file of these lines."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *lines])
-    write_whole(path, text.getvalue().encode())
+    """Write a CSV file of these lines, lists of texts."""
+    write_whole(path, "".join(",".join(line) + "\n" for line in [COLUMNS, *lines]).encode())
 
 
 def put_aside(path):
     """Rename a CSV file of another run; returns its new name."""
-    numbers = itertools.count(1)
-    kept = next(
-        name
-        for name in (path.removesuffix(".csv") + f".previous-{number}.csv" for number in numbers)
-        if not os.path.exists(name)
-    )
+    names = (path.removesuffix(".csv") + f".previous-{number}.csv" for number in itertools.count(1))
+    kept = next(name for name in names if not os.path.exists(name))
     os.replace(path, kept)
     return kept

@@ -1,30 +1,116 @@
-"""Figures of a test: queries with their matches, and what descriptors rest on."""
+"""Figures of a test: which are drawn, from what, and their files."""
 
+import argparse
 import dataclasses
-import functools
 import os
 import re
 
 import numpy as np
 from tqdm import tqdm
 
-from polar_transform import tile_of_polar
-from safa.datasets.dataset import POLAR
 from safa.datasets.image_files import ImageError, read_image
-from safa.report.attention_panels import attention_panel, coloured, limit_of, on_tile, spread_over
-from safa.report.canvas import save_png
+from safa.datasets.pair_images import PairImages
+from safa.report.attention_panels import attention_panel
 from safa.report.charts import similarity_histogram
-from safa.report.retrieval_panels import SHOWN, Shown, contact_sheet, retrieval_panel
+from safa.report.drawing import bgr_pixels, file_bytes, image_rows
+from safa.report.retrieval_panels import MOST_ON_SHEET, query_images, retrieval_panel, sheet_row
 from safa.retrieval.margins import margins
 from safa.retrieval.search import SearchResult
-from safa.retrieval.task import GROUND_TO_AERIAL
+from safa.retrieval.task import GROUND_TO_AERIAL, Task
+from safa.runtime.command_line import Checked, at_least, setting
 from safa.runtime.errors import UserError, first_few
 from safa.runtime.files import remove_abandoned, write_whole
 
 SEED = 0  # of the draw of queries
+SHOWN_QUERIES = 4  # of the validation split, in TensorBoard
 SHEET, SIMILARITIES = "contact_sheet.png", "similarities.png"
-MOST_ON_SHEET = 40  # panels: a picture that viewers still open
 WITH_ATTENTION = "SAFA_M", "VGG_gp"  # aggregations whose descriptors are sums over positions
+
+
+def _ids(text):
+    if not all(name.strip() for name in text.split(",")):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of ids with a comma between any two")
+    return text
+
+
+@dataclasses.dataclass(frozen=True)
+class FigureConfig(Checked):
+    """Which figures a test writes to a folder beside its result file."""
+
+    figures: int | None = setting(
+        None,
+        "draw N queries with their five best references and the true one, a contact sheet of all, and a histogram of "
+        "similarities (default: none)",
+        at_least(int, 1),
+        metavar="N",
+    )
+    attention: int | None = setting(
+        None,
+        "draw for N queries and their best match what the descriptors rest on: each position's part of the similarity, and "
+        "the position weights of all embeddings (default: none)",
+        at_least(int, 1),
+        metavar="N",
+    )
+    report: bool = setting(
+        False,
+        "write one page that shows the test, beside the result file: recalls, curves, figures (as many as --figures and "
+        "--attention say, else a few), the worst queries, settings and versions",
+    )
+    only_wrong: bool = setting(False, "draw only queries whose best reference is no hit")
+    queries: str | None = setting(
+        None, "draw these queries (default: drawn at random, the same ones in every test)", _ids, metavar="ID,ID"
+    )
+
+    def check(self, task, direction, network, view):
+        """Refuse what contradicts the test.
+
+        Args:
+            task: retrieval.task.Task.
+            direction: of the task.
+            network: settings.NetworkConfig.
+            view: datasets.panorama_views.PanoramaView.
+
+        Raises:
+            UserError: with the flag.
+        """
+        for flag in "only_wrong", "queries":
+            if getattr(self, flag) and not (self.figures or self.attention or self.report):
+                raise UserError(f"--{flag}: chooses queries to draw; use --figures, --attention or --report with it")
+        if self.queries and self.only_wrong:
+            raise UserError("--queries: names what is drawn; leave --only_wrong out")
+        if self.queries:
+            self.chosen(task, None, 0)
+        if self.attention and (direction != GROUND_TO_AERIAL or view.search_heading > 1):
+            raise UserError(
+                "--attention: of panoramas among aerial images, with one turn; leave --direction and --search_heading out"
+            )
+        if self.attention and network.aggregation[0] not in WITH_ATTENTION:
+            raise UserError(f"--attention: {network.network_type} has no position weights and no maximum; leave it out")
+
+    def chosen(self, task, ranks, count):
+        """Rows of the queries to draw.
+
+        Args:
+            task: retrieval.task.Task.
+            ranks: (Q,) ranks from 0 of the best hit; None where all queries may be drawn.
+            count: how many are drawn at random, always the same, where `queries` names none.
+
+        Returns:
+            Sorted rows, or those of `queries` in their order.
+
+        Raises:
+            UserError: there is no query of a name.
+        """
+        if self.queries:
+            names = [name.strip() for name in self.queries.split(",")]
+            row_of = {name: row for row, name in enumerate(task.ids)}
+            if unknown := [name for name in names if name not in row_of]:
+                raise UserError(
+                    f"--queries {','.join(names)}: no query {first_few(unknown)} in this split; see its list for the ids"
+                )
+            return [row_of[name] for name in names]
+        candidates = np.flatnonzero(ranks) if self.only_wrong else np.arange(len(task.ids))
+        return np.sort(np.random.default_rng(SEED).permutation(candidates)[:count]).tolist()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,42 +118,45 @@ class FigureSource:
     """What figures are drawn from.
 
     Attributes:
-        pairs: datasets.dataset.Pairs.
+        images: datasets.pair_images.PairImages, as the network reads them.
         task: retrieval.task.Task.
         direction: of the task.
-        references, queries: (N, D) and (Q, D) or (Q, T, D) float32 descriptors.
-        ranks: (Q,) ranks from 0 of the best hit.
         found: retrieval.search.SearchResult of all queries.
-        width: of the network's panoramas.
-        turned: datasets.panorama_views.TurnedPanoramas of the queries at that width, or None.
+        references, queries: (N, D) and (Q, D) or (Q, T, D) float32 descriptors, for figures of attention.
     """
 
-    pairs: object
-    task: object
+    images: PairImages
+    task: Task
     direction: str
-    references: np.ndarray
-    queries: np.ndarray
-    ranks: np.ndarray
     found: SearchResult
-    width: int
-    turned: object = None
+    references: np.ndarray | None = None
+    queries: np.ndarray | None = None
+
+    @property
+    def pairs(self):
+        """datasets.dataset.Pairs."""
+        return self.images.pairs
+
+    @property
+    def ranks(self):
+        """(Q,) int64 ranks from 0 of the best hit."""
+        return self.found.closer if self.task.near is None else self.found.near_closer
 
     def query(self, row):
         """The picture of a query: (H, W, 3) uint8, BGR."""
         if self.direction != GROUND_TO_AERIAL:
             return self._aerial(self.task.queries[row])
-        panorama = _picture(self.pairs.grd_paths[row])
-        if self.turned is None:
+        panorama, turned = _picture(self.pairs.grd_paths[row]), self.images.grd.turned
+        if turned is None:
             return panorama
-        turned = self.turned.scaled(panorama.shape[1] / self.width)
-        return np.rint(turned(row, panorama)).astype(np.uint8)
+        return np.rint(turned.scaled(panorama.shape[1] / self.images.grd.shape[1])(row, panorama)).astype(np.uint8)
 
     def reference(self, row):
         """The picture of a reference: (H, W, 3) uint8, BGR."""
         return self._aerial(row) if self.direction == GROUND_TO_AERIAL else _picture(self.pairs.grd_paths[row])
 
     def tile(self, row):
-        """The north-up tile of a reference, which networks of polar maps need not have: None where there is no square image."""
+        """The north-up tile of a reference, which networks of polar maps need not have: None without a square image."""
         try:
             tile = read_image(self.pairs.tile_paths[row])
         except ImageError:
@@ -92,135 +181,68 @@ def _picture(path):
         raise UserError(f"{error}; it cannot be drawn") from None
 
 
-def chosen_queries(task, count, ids=None, among=None):
-    """Rows of the queries to draw.
+def draw_figures(config, folder, tested, network):
+    """Write the figures that a FigureConfig asks for, and say where.
 
     Args:
-        task: retrieval.task.Task.
-        count: how many are drawn at random, always the same.
-        ids: names of those to take instead.
-        among: (Q,) bool, those that may be drawn (default: all).
-
-    Returns:
-        Sorted rows, or those of `ids` in their order.
-
-    Raises:
-        UserError: there is no query of a name.
+        config: FigureConfig.
+        folder: for the files.
+        tested: FigureSource.
+        network: keras.Model of `spatial_net.network` with the tested weights.
     """
-    if ids is not None:
-        row_of = {name: row for row, name in enumerate(task.ids)}
-        unknown = [name for name in ids if name not in row_of]
-        if unknown:
-            raise UserError(f"--queries {','.join(ids)}: no query {first_few(unknown)} in this split; see its list for the ids")
-        return [row_of[name] for name in ids]
-    candidates = np.arange(len(task.ids)) if among is None else np.flatnonzero(among)
-    drawn = np.random.default_rng(SEED).permutation(candidates)[:count]
-    return np.sort(drawn).tolist()
+    if config.only_wrong and not tested.ranks.any():
+        print("no query is wrong: nothing to draw", flush=True)
+        return
+    paths = []
+    if config.figures:
+        paths += draw_retrievals(folder, tested, config.chosen(tested.task, tested.ranks, config.figures))
+        paths.append(os.path.join(folder, SIMILARITIES))
+        write_whole(paths[-1], similarity_histogram(*margins(tested.task, tested.found)))
+    if config.attention:
+        rows = config.chosen(tested.task, tested.ranks, config.attention)
+        paths += _write(folder, "attention_", tested, rows, lambda row: attention_panel(tested, row, network))
+    if paths:
+        print(f"{len(paths)} figures in {folder}", flush=True)
 
 
 def draw_retrievals(folder, tested, rows):
     """Write a panel for each of these queries, and a contact sheet of the first MOST_ON_SHEET; returns the files' paths."""
-    first = []
+    sheet = []
 
-    def panels():
-        for panel in retrieval_panels(tested, rows):
-            if len(first) < MOST_ON_SHEET:
-                first.append(panel)
-            yield panel
+    def panel(row):
+        shown = query_images(tested, row)
+        if len(sheet) < MOST_ON_SHEET:
+            sheet.append(sheet_row(shown))
+        return retrieval_panel(shown)
 
-    paths = _write(folder, "", tested, rows, panels())
-    save_png(os.path.join(folder, SHEET), contact_sheet(first))
-    return [*paths, os.path.join(folder, SHEET)]
-
-
-def retrieval_panels(tested, rows):
-    """The panel of each of these queries: (H, W, 3) uint8, BGR."""
-    task, found = tested.task, tested.found
-    for row in rows:
-        truth = int(task.truth[row])
-        hits = {truth} if task.near is None else set(task.near[row].tolist())
-        winners = zip(found.winners[row, :SHOWN].tolist(), found.similarities[row, :SHOWN], strict=True)
-        best = [
-            Shown(tested.reference(winner), rank, similarity, winner in hits, tested.metres(row, winner))
-            for rank, (winner, similarity) in enumerate(winners, 1)
-        ]
-        true = Shown(tested.reference(truth), int(found.closer[row]) + 1, found.similarity[row], True)
-        title = f"{tested.pairs.name} {task.ids[row]}: truth at rank {true.rank:,} of {len(tested.references):,}"
-        yield retrieval_panel(title, tested.query(row), best, true)
+    paths = [*_write(folder, "", tested, rows, panel), os.path.join(folder, SHEET)]
+    write_whole(paths[-1], file_bytes(image_rows(sheet)))
+    return paths
 
 
-def _write(folder, prefix, tested, rows, panels):
-    """Write these panels, one at a time; those of an earlier test go."""
+def validation_sheet(images, task, found):
+    """A contact sheet of SHOWN_QUERIES queries, the same ones each time: (H, W, 3) uint8, BGR.
+
+    Args:
+        images: datasets.pair_images.PairImages.
+        task: retrieval.task.Task, of panoramas among aerial images.
+        found: retrieval.search.SearchResult with at least `retrieval_panels.BEST` winners a query.
+    """
+    tested = FigureSource(images, task, GROUND_TO_AERIAL, found)
+    rows = FigureConfig().chosen(task, None, SHOWN_QUERIES)
+    return bgr_pixels(image_rows([sheet_row(query_images(tested, row)) for row in rows]))
+
+
+def _write(folder, prefix, tested, rows, draw):
+    """Write the panels that a function draws of rows, one at a time; those of an earlier test go. Returns their paths."""
     os.makedirs(folder, exist_ok=True)
     remove_abandoned(folder)
     for name in os.listdir(folder):
         if re.fullmatch(rf"{prefix}\d{{3,}}_.*\.png", name):
             os.unlink(os.path.join(folder, name))
-    names = [re.sub(r"[^A-Za-z0-9_-]", "_", tested.task.ids[row])[:80] for row in rows]
-    paths = [os.path.join(folder, f"{prefix}{number:03}_{name}.png") for number, name in enumerate(names, 1)]
-    for path, panel in zip(paths, tqdm(panels, "figures", len(paths), leave=False, unit="figure", disable=None), strict=True):
-        save_png(path, panel)
+    paths = []
+    for number, row in enumerate(tqdm(rows, "figures", leave=False, unit="figure", disable=None), 1):
+        name = re.sub(r"[^A-Za-z0-9_-]", "_", tested.task.ids[row])[:80]
+        paths.append(os.path.join(folder, f"{prefix}{number:03}_{name}.png"))
+        write_whole(paths[-1], file_bytes(draw(row)))
     return paths
-
-
-def draw_similarities(folder, tested):
-    """Write a histogram of the similarities with the truth and with the hardest negative; returns its path."""
-    positive, negative = margins(tested.task, tested.found)
-    path = os.path.join(folder, SIMILARITIES)
-    write_whole(path, similarity_histogram(positive, negative))
-    return path
-
-
-def draw_attention(folder, tested, rows, network, images):
-    """Write a panel of attention for each of these queries; arguments as of `attention_panels`."""
-    return _write(folder, "attention_", tested, rows, attention_panels(tested, rows, network, images))
-
-
-def attention_panels(tested, rows, network, images):
-    """What the descriptors of queries and their best matches rest on: (H, W, 3) uint8, BGR, for each query.
-
-    Args:
-        tested: FigureSource, of panoramas among aerial images.
-        rows: queries.
-        network: keras.Model of `spatial_net.network`, with its weights.
-        images: datasets.pair_images.PairImages, as the network reads them.
-    """
-    from safa.retrieval.attention import branch_maps
-
-    task = tested.task
-    for row in rows:
-        match = int(tested.found.winners[row, 0])
-        inputs = images.sat.read(match), images.grd.read(row)
-        maps = [
-            branch_maps(getattr(network, branch), image[None]) for branch, image in zip(("sat", "grd"), inputs, strict=True)
-        ]
-        others = tested.queries[row][None], tested.references[match][None]
-        pictures = [np.rint(image).astype(np.uint8) for image in inputs]
-        columns = [
-            [
-                (title, picture),
-                *_layers(picture, each, other, lambda values, picture=picture: spread_over(values, picture.shape)),
-            ]
-            for title, picture, each, other in zip(("match", "query"), pictures, maps, others, strict=True)
-        ]
-        if tested.pairs.reference == POLAR:
-            over_polar, caption, tile = functools.partial(spread_over, shape=pictures[0].shape), "tile", tested.tile(match)
-            if tile is None:
-                caption, (tile, _) = "warped back", tile_of_polar(pictures[0], 2 * pictures[0].shape[0])
-            layers = _layers(tile, maps[0], others[0], lambda values, tile=tile, over=over_polar: on_tile(tile, over(values)))
-            columns.insert(0, [(caption, tile), *layers])
-        near = () if task.near is None else task.near[row]
-        right = "the truth" if match == task.truth[row] else "another hit" if match in near else "another place"
-        similarity = tested.found.similarities[row, 0]
-        title = f"{tested.pairs.name} {task.ids[row]}: best match is {right}, similarity {similarity:.3f}"
-        yield attention_panel(title, columns)
-
-
-def _layers(picture, maps, other, over):
-    """(caption, picture) of the parts of a similarity and of all embeddings' weights; `over` spreads values over pixels."""
-    parts = maps.contributions(other)[0]
-    shown = [("parts", parts)]
-    shown += [
-        (f"weights {number}", weights) for number, weights in enumerate([] if maps.weights is None else maps.weights[0], 1)
-    ]
-    return [(caption, coloured(picture, over(values), limit_of(values))) for caption, values in shown]

@@ -6,14 +6,14 @@ import os
 
 import cv2
 
+from safa.report.drawing import bgr_pixels
 from safa.runtime.errors import UserError
 from safa.runtime.files import write_whole
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
-TEMPLATE = os.path.join(FOLDER, "page.html")
 MOST_BYTES = 10 * 2**20  # of a page
 JPEG_QUALITY = 85
-LEAST_SCALE = 0.65  # of a photo with text: the text has 10 pixels; narrower screens scroll the photo
+LEAST_SCALE = 0.75  # of a photo: its text has 10 pixels; narrower screens scroll it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Picture:
     alt: str
     width: int
     height: int
-    caption: str = ""
-    kind: str = "photo"
+    caption: str
+    kind: str
     least_width: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class HtmlTable:
     """A table of a page: names of its columns, and rows of texts, of which the first is the row's name."""
 
     columns: list
@@ -48,12 +48,12 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A part of a page.
+    """A section of a page.
 
     Attributes:
         name: for links to it.
         title, note: texts; no note is "".
-        table: Table, or None.
+        table: HtmlTable, or None.
         lines: list of texts, a paragraph each.
         pictures: list of Picture.
         texts: list of (title, text) that open on demand.
@@ -62,7 +62,7 @@ class Section:
     name: str
     title: str
     note: str = ""
-    table: Table | None = None
+    table: HtmlTable | None = None
     lines: tuple = ()
     pictures: tuple = ()
     texts: tuple = ()
@@ -74,23 +74,22 @@ def chart(content, alt, caption=""):
     return Picture(f"data:image/png;base64,{base64.b64encode(content).decode()}", alt, width, height, caption, "chart")
 
 
-def photo(pixels, alt, caption="", has_text=False):
-    """A Picture of (H, W, 3) uint8 BGR pixels, as JPEG; one that has text stays large enough to read it."""
+def photo(figure, alt, caption=""):
+    """A Picture of a matplotlib Figure of images and text, as JPEG; it stays large enough to read the text."""
+    pixels = bgr_pixels(figure)
+    height, width = pixels.shape[:2]
     _, content = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     source = f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
-    least_width = round(LEAST_SCALE * pixels.shape[1]) if has_text else 0
-    return Picture(source, alt, pixels.shape[1], pixels.shape[0], caption, "photo", least_width)
+    return Picture(source, alt, width, height, caption, "photo", round(LEAST_SCALE * width))
 
 
-def write_page(path, title, subtitle, sections, template=TEMPLATE, **values):
+def write_page(path, title, subtitle, sections):
     """Write a page. Text is escaped, whatever files and ids are called.
 
     Args:
         path: of the .html file.
         title, subtitle: texts.
         sections: list of Section.
-        template: path of a Jinja2 template that extends "page.html"; its blocks are `style`, `main` and `end`.
-        values: what else the template shows.
 
     Raises:
         UserError: Jinja2 is missing, or the page is too large.
@@ -100,11 +99,8 @@ def write_page(path, title, subtitle, sections, template=TEMPLATE, **values):
         import jinja2
     except ImportError:
         raise UserError(f"{path}: a page needs Jinja2; pip install jinja2") from None
-    loader = jinja2.FileSystemLoader([os.path.dirname(template), FOLDER])
-    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
-    text = environment.get_template(os.path.basename(template)).render(
-        title=title, subtitle=subtitle, sections=sections, **values
-    )
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, undefined=jinja2.StrictUndefined)
+    text = environment.get_template("page.html").render(title=title, subtitle=subtitle, sections=sections)
     content = text.encode("utf-8", "replace")
     if len(content) > MOST_BYTES:
         raise UserError(f"{path}: {len(content):,} bytes, more than {MOST_BYTES:,}; ask for fewer pictures")

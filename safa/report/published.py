@@ -1,4 +1,4 @@
-"""Recalls that were published, each with its source: a figure without one is not here."""
+"""Recalls that were published, each with its source: a number without one is not here."""
 
 import dataclasses
 
@@ -24,7 +24,7 @@ class Published:
     source: str
 
 
-# SAFA by dataset, network type, polar. The paper's other ablation rows are not known in figures.
+# SAFA by dataset, network type, polar. The paper's other ablation rows are not known as numbers.
 PUBLISHED = {
     ("CVUSA", "SAFA_8", 1): Published((89.84, 96.93, 98.14, 99.64), SAFA),
     ("CVACT", "SAFA_8", 1): Published((81.03, 92.80, 94.84, 98.17), SAFA),
@@ -60,11 +60,6 @@ OTHERS = {
     },
     "CVACT_test": {"Sample4Geo": Published((71.51, 92.42, 94.45, 98.70), f"{CAUSAL}, table 2")},
 }
-
-
-def published_row(dataset_name, config):
-    """The Published of a dataset and a settings.NetworkConfig, or None: of the paper's sizes only."""
-    return PUBLISHED.get((dataset_name, config.network_type, config.polar)) if config.is_papers else None
 
 
 def published_count(dataset_name, split):

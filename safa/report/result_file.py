@@ -1,29 +1,90 @@
 """The result file of a test: what was tested, recalls with their intervals, and the ranks, for every later statistic."""
 
 import base64
-import json
+import dataclasses
 import os
-import re
+import typing
 import zlib
 
+import msgspec
 import numpy as np
 
-from safa.retrieval.task import DIRECTIONS, GROUND_TO_AERIAL
+from safa.retrieval.task import DIRECTIONS
 from safa.runtime.errors import UserError, first_line, shortened
-from safa.runtime.files import read_json, write_whole
+from safa.runtime.files import read_json, write_json
+from safa.settings import NetworkConfig
 
 PACKED = "base64 of zlib of little-endian int32"
-MOST_QUERIES = 10**8
-MOST_COST = 1e15  # parameters, GMAC, values of a descriptor or milliseconds: far beyond any network's
 RECALLS = ("1", "5", "10", "1%")
-NAME = re.compile(r"[\w .+-]{1,200}")  # of datasets, runs and recalls: nothing that a terminal, LaTeX or a figure would obey
-# What results of earlier versions lack.
-EARLIER = {"run": None, "seed": 0, "trained_on": None, "direction": GROUND_TO_AERIAL, "view": "", "query_ids": None}
-EARLIER |= {"intervals": {}, "ranks": {}, "cost": {}, "tied_queries": 0}
+
+Share = typing.Annotated[float, msgspec.Meta(ge=0, le=1)]
+Count = typing.Annotated[int, msgspec.Meta(ge=1, le=10**8)]  # of queries, references or values
+Number = typing.Annotated[float, msgspec.Meta(ge=0, le=1e15)]  # far beyond any network's cost, or rank, or metres
+# Of datasets, runs and recalls: nothing that a terminal, LaTeX or a figure would obey.
+Name = typing.Annotated[str, msgspec.Meta(pattern=r"\A[\w .+-]{0,200}\Z")]
+K = typing.Literal[RECALLS]
 
 
-class NoResult(Exception):
-    """A file that is no result; the text says why."""
+@dataclasses.dataclass(frozen=True)
+class NetworkCost:
+    """What a network costs: see `retrieval.cost`; milliseconds a pair, or None where they were not measured."""
+
+    parameters: typing.Annotated[int, msgspec.Meta(ge=0, le=10**15)]
+    gmac: Number
+    descriptor: Count
+    milliseconds: Number | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Metres:
+    """How far the first matches are from the truth: the median, and shares within some metres."""
+
+    median: Number
+    within: dict[Name, Share]
+
+
+@dataclasses.dataclass
+class StoredResult:
+    """The content of a result file, as far as tables and charts use it; see `retrieval.evaluation.evaluate`.
+
+    Attributes:
+        recalls: {"recall", "pessimistic_recall", "recall_within_5m", ...: {K: share}}.
+        ranks: {"exact", ...: (queries,) int64 ranks from 0}, and "first_match": rows of references.
+    """
+
+    dataset: Name
+    split: Name
+    trained_on: Name | None
+    network: NetworkConfig
+    run: Name | None
+    seed: typing.Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+    direction: typing.Literal[DIRECTIONS]
+    view: Name
+    checkpoint: str
+    queries: Count
+    references: Count
+    recalls: dict[Name, dict[K, Share]]
+    tied_queries: typing.Annotated[int, msgspec.Meta(ge=0, le=10**8)]
+    intervals: dict[Name, dict[K, tuple[Share, Share]]]
+    rank: dict[typing.Literal["median", "90%"], Number]
+    query_ids: Name
+    ranks: dict[Name, str]
+    cost: NetworkCost
+    metres: Metres | None = None
+    heading_right: Share | None = None
+
+    def __post_init__(self):
+        if "recall" not in self.recalls or len(self.rank) != 2:
+            raise ValueError("without recall or rank")
+        for values in *self.recalls.values(), *self.intervals.values():
+            if len(values) != len(RECALLS):
+                raise ValueError(f"recalls without one of {', '.join(RECALLS)}")
+        self.ranks = {name: unpack(text, self.queries) for name, text in self.ranks.items() if name != "packed"}
+        if "exact" not in self.ranks:
+            raise ValueError("without ranks")
+        for name, rows in self.ranks.items():
+            if rows.min() < 0 or rows.max() >= self.references:
+                raise ValueError(f"ranks {name} beyond the references")
 
 
 def write_result(path, result):
@@ -33,7 +94,7 @@ def write_result(path, result):
         OSError: the file cannot be written.
     """
     ranks = {name: pack(rank) for name, rank in result["ranks"].items()} | {"packed": PACKED}
-    write_whole(path, json.dumps(result | {"ranks": ranks}, indent=2).encode())
+    write_json(path, result | {"ranks": ranks})
 
 
 def pack(ranks):
@@ -57,81 +118,20 @@ def unpack(text, count):
     return np.frombuffer(content, "<i4").astype(np.int64)
 
 
-def read_result(path):
-    """A result file's content, checked as far as tables and figures use it; earlier versions' lack some entries.
-
-    Returns:
-        As `write_result` takes it: dict, with "ranks" unpacked or {}.
+def read_result(path, remedy):
+    """The StoredResult of a file; `remedy`: what the user can do, or what is done, for the message.
 
     Raises:
-        NoResult: it is none.
+        UserError: it cannot be read, or is not a result of a test.
     """
     try:
-        result = read_json(path, dict, "name the result file of a test")
-        return _checked(result)
+        content = read_json(path, dict, remedy)
+        content["recalls"] = {name: recall for name, recall in content.items() if is_recall(name)}
+        return msgspec.convert(content, StoredResult)
     except OSError as error:
-        raise NoResult(error.strerror or str(error)) from None
-    except UserError as error:
-        raise NoResult(str(error).removeprefix(f"{shortened(path)}: ")) from None
-    except UnicodeDecodeError:
-        raise NoResult("not a text file") from None
-    except json.JSONDecodeError as error:
-        raise NoResult(f"broken JSON ({first_line(error)})") from None
-    except (KeyError, TypeError, AttributeError) as error:
-        raise NoResult(f"not a result of a test ({first_line(repr(error))})") from None
+        raise UserError(f"{shortened(path)}: {error.strerror}; {remedy}") from None
     except ValueError as error:
-        raise NoResult(f"not a result of a test ({first_line(error)})") from None
-
-
-def _checked(result):
-    if not isinstance(result, dict) or not {"dataset", "split", "network_type", "polar", "recall"} <= set(result):
-        raise NoResult("another program's JSON file")
-    for name, value in EARLIER.items():
-        result.setdefault(name, value)
-    for name in "dataset", "split", "network_type":
-        _check_name(name, result[name])
-    for name in "run", "trained_on", "query_ids":
-        if result[name] is not None:
-            _check_name(name, result[name])
-    if result["view"] != "":
-        _check_name("view", result["view"])
-    for name, allowed in {"polar": (0, 1), "direction": DIRECTIONS}.items():
-        if result[name] not in allowed:
-            raise ValueError(f"{name} is {shortened(result[name], 40)!r}")
-    queries, references = result["queries"], result["references"]
-    for count in queries, references:
-        if type(count) is not int or not 0 < count <= MOST_QUERIES:
-            raise ValueError(f"{shortened(count, 40)} queries or references")
-    if type(result["seed"]) is not int or not 0 <= result["seed"] < 2**31:
-        raise ValueError(f"seed is {shortened(result['seed'], 40)}")
-    _check_recalls(result)
-    if not isinstance(result["ranks"], dict):
-        raise ValueError("ranks are no names and texts")
-    result["ranks"] = {name: unpack(text, queries) for name, text in result["ranks"].items() if name != "packed"}
-    for name, rows in result["ranks"].items():
-        _check_name("a name of ranks", name)
-        if rows.min() < 0 or rows.max() >= references:
-            raise ValueError(f"ranks {name} beyond the references")
-    for name, value in result["cost"].items():
-        if value is not None:
-            _check_number(f"cost {name}", value, MOST_COST)
-    return result
-
-
-def _check_recalls(result):
-    names = [name for name in result if is_recall(name)]
-    for name in names:
-        _check_name("a recall", name)
-        _check_shares(name, [result[name][k] for k in RECALLS])
-    if not isinstance(result["recall_curve"], list):
-        raise ValueError("recall_curve is no list")
-    _check_shares("recall_curve", result["recall_curve"])
-    for intervals in result["intervals"].values():
-        for k in RECALLS:
-            low, high = intervals[k]
-            _check_shares("an interval", (low, high))
-    _check_number("tied_queries", result["tied_queries"], result["queries"])
-    _check_number("heading_right", result.get("heading_right", 0), 1)
+        raise UserError(f"{shortened(path)}: not a result of a test ({first_line(error)}); {remedy}") from None
 
 
 def is_recall(name):
@@ -139,23 +139,8 @@ def is_recall(name):
     return name == "pessimistic_recall" or name.startswith("recall") and name != "recall_curve"
 
 
-def _check_name(what, text):
-    if not isinstance(text, str) or not NAME.fullmatch(text):
-        raise ValueError(f"{what} is {shortened(text, 40)!r}")
-
-
-def _check_shares(what, values):
-    for value in values:
-        _check_number(what, value, 1)
-
-
-def _check_number(what, value, most):
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:  # NaN is neither
-        raise ValueError(f"{what} is {shortened(value, 40)}")
-
-
 def find_results(folders):
-    """All files below folders that end in .json, but the notes of this project's other folders; sorted paths.
+    """All files below folders that end in .json, but the manifests of folders of descriptors; sorted paths.
 
     Raises:
         UserError: a folder does not exist.

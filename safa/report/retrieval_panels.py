@@ -2,84 +2,73 @@
 
 import dataclasses
 
-import numpy as np
+from safa.report.drawing import HIT, TRUTH, WRONG, Shown, fitted, image_rows
 
-from safa.report.canvas import BLUE, GREEN, GREY, RED, TEXT, Canvas, fitted, stacked
-
-SHOWN = 5  # best references of a panel
-SIDE, FRAME, GAP = 208, 6, 12  # of a reference's image, its frame, the space between; pixels
-CAPTION = TEXT + 8  # height of a line of text
-CELL = SIDE + 2 * FRAME + GAP
-WIDTH = GAP + (SHOWN + 1) * CELL + GAP  # the true reference stands a little apart
-WIDE, WIDE_COLUMNS = 2, 2  # ratio from which references, panoramas or polar maps, are drawn in so many columns
-SHEET_COLUMNS = 2
+BEST = 5  # references of a panel besides the true one
+WIDE = 2  # ratio of width to height above which references, panoramas or polar maps, stand two in a row
+SHEET_ROW = 140  # pixels: height of a sheet's images, at most
+MOST_ON_SHEET = 40  # queries: a picture that viewers still open
 
 
 @dataclasses.dataclass(frozen=True)
-class Shown:
-    """A reference in a panel.
+class QueryImages:
+    """A query and what was found.
 
     Attributes:
-        image: (H, W, 3) uint8, BGR.
-        rank: from 1.
-        similarity: with the query.
-        is_hit: whether it counts as a hit.
-        metres: its distance to the truth, or None where the dataset has no positions.
-    """
-
-    image: np.ndarray
-    rank: int
-    similarity: float
-    is_hit: bool
-    metres: float | None = None
-
-    @property
-    def caption(self):
-        far = "" if self.metres is None else f", {self.metres:,.0f} m"
-        return f"{self.rank:,}: {self.similarity:.3f}{far}"
-
-
-def retrieval_panel(title, query, best, truth):
-    """A panel.
-
-    Args:
         title: what the query is.
-        query: (H, W, 3) uint8, BGR.
-        best: up to SHOWN Shown, the closest first; hits have a green frame, others a red one.
-        truth: Shown; its frame is blue.
-
-    Returns:
-        (H, WIDTH, 3) uint8, BGR.
+        query: Shown.
+        best: list of Shown, the BEST closest references; hits have a green frame, others a red one.
+        truth: Shown of the true reference; its frame is blue.
     """
-    shown = [*best, truth]
-    columns = WIDE_COLUMNS if any(each.image.shape[1] > WIDE * each.image.shape[0] for each in shown) else SHOWN + 1
-    cell = CELL if columns > WIDE_COLUMNS else (WIDTH - GAP) // columns
-    query = _bounded(query, WIDTH - 2 * GAP, SIDE)
-    images = [_bounded(each.image, cell - 2 * FRAME - GAP, SIDE) for each in shown]
-    tallest = max(image.shape[0] for image in images)
-    below = 2 * FRAME + tallest + CAPTION + GAP
-    first = GAP + CAPTION + query.shape[0] + GAP
-    canvas = Canvas(WIDTH, first + -(-(SHOWN + 1) // columns) * below)
-    canvas.write(title, GAP, GAP, width=WIDTH - 2 * GAP)
-    canvas.put(query, GAP, GAP + CAPTION)
-    for number, (each, image) in enumerate(zip(shown, images, strict=True)):
-        is_truth = number == len(best)
-        row, column = divmod(SHOWN if is_truth else number, columns)
-        left = GAP + FRAME + column * cell + (GAP if is_truth and columns > WIDE_COLUMNS else 0)
-        top = first + FRAME + row * below
-        colour = BLUE if is_truth else GREEN if each.is_hit else RED
-        canvas.put(image, left, top, colour, FRAME)
-        caption = f"truth {each.caption}" if is_truth else each.caption
-        canvas.write(caption, left - FRAME, top + tallest + FRAME + 4, GREY, width=cell)
-    return canvas.pixels
+
+    title: str
+    query: Shown
+    best: list
+    truth: Shown
 
 
-def contact_sheet(panels):
-    """All panels on one picture, at half their size."""
-    return stacked([fitted(panel, width=WIDTH // 2) for panel in panels], min(SHEET_COLUMNS, len(panels)))
+def query_images(tested, row):
+    """The QueryImages of a query; `tested`: figures.FigureSource."""
+    task, found, truth = tested.task, tested.found, int(tested.task.truth[row])
+    hits = {truth} if task.near is None else set(task.near[row].tolist())
+    best = [
+        Shown(
+            tested.reference(winner), _caption(rank, similarity, tested.metres(row, winner)), HIT if winner in hits else WRONG
+        )
+        for rank, (winner, similarity) in enumerate(
+            zip(found.winners[row, :BEST].tolist(), found.similarities[row, :BEST], strict=True), 1
+        )
+    ]
+    rank = int(found.closer[row]) + 1
+    caption = f"truth, {_caption(rank, found.similarity[row], tested.metres(row, truth))}"
+    title = f"{tested.pairs.name} {task.ids[row]}: truth at rank {rank:,} of {found.references:,}"
+    return QueryImages(title, Shown(tested.query(row)), best, Shown(tested.reference(truth), caption, TRUTH))
 
 
-def _bounded(image, width, height):
-    """An image scaled into a box."""
-    fits = image.shape[1] * height > image.shape[0] * width
-    return fitted(image, width=width) if fits else fitted(image, height=height)
+def _caption(rank, similarity, metres):
+    return f"{rank:,}: {similarity:.3f}" + ("" if metres is None else f", {metres:,.0f} m")
+
+
+def retrieval_panel(shown):
+    """The matplotlib Figure of a QueryImages."""
+    if not _is_wide(shown.truth):
+        return image_rows([[shown.query], [*shown.best, shown.truth]], shown.title)
+    if _is_wide(shown.query):
+        return image_rows([[shown.query], *_by_two([*shown.best, shown.truth])], shown.title)
+    return image_rows([[shown.query, shown.truth], shown.best[:1], *_by_two(shown.best[1:])], shown.title)
+
+
+def _by_two(images):
+    return [images[start : start + 2] for start in range(0, len(images), 2)]
+
+
+def _is_wide(shown):
+    return shown.image.shape[1] > WIDE * shown.image.shape[0]
+
+
+def sheet_row(shown):
+    """The row of a QueryImages on a contact sheet, small: query, best references, truth; of wide ones the best alone."""
+    images = [shown.query, *(shown.best[:1] if _is_wide(shown.truth) else shown.best), shown.truth]
+    sizes = [(max(1, round(SHEET_ROW * each.image.shape[1] / each.image.shape[0])), SHEET_ROW) for each in images]
+    small = [Shown(fitted(each.image, *size), frame=each.frame) for each, size in zip(images, sizes, strict=True)]
+    return [dataclasses.replace(small[0], caption=shown.title), *small[1:]]

@@ -1,15 +1,13 @@
-"""Rows of the paper's tables, collected from result files: seeds together, published figures beside them."""
+"""Rows of the paper's tables, collected from result files: seeds together, published recalls beside them."""
 
 import dataclasses
 import statistics
 
-import msgspec
-
 from recall import one_percent, recall_curve
-from safa.report.published import OTHERS, PUBLISHED, published_count
-from safa.report.result_file import RECALLS, NoResult, is_recall, read_result
+from safa.report.published import PUBLISHED, Published, published_count
+from safa.report.result_file import RECALLS, read_result
 from safa.retrieval.task import AERIAL_TO_GROUND, GROUND_TO_AERIAL
-from safa.runtime.errors import shortened
+from safa.runtime.errors import UserError, shortened
 from safa.settings import NetworkConfig
 
 NETWORKS = ("VGG_gp", "SAFA_1", "SAFA_2", "SAFA_4", "SAFA_8")  # the paper's order; others come after
@@ -69,61 +67,53 @@ class Row:
 
     Attributes:
         kind: Kind.
-        results: one for each seed, as `result_file.read_result` returns them.
+        results: list of result_file.StoredResult, one for each seed.
         published: report.published.Published of the same network and task among as many references, or None.
     """
 
     kind: Kind
     results: list
-    published: object = None
+    published: Published | None = None
 
     @property
     def recalls(self):
         """The recalls that all results have: ["recall", "pessimistic_recall", "recall_within_5m"], for instance."""
-        names = [name for name in self.results[0] if is_recall(name)]
-        return [name for name in names if all(name in result for result in self.results)]
+        return [name for name in self.results[0].recalls if all(name in result.recalls for result in self.results)]
 
     def percents(self, name="recall"):
-        """{K: (mean, standard deviation or None)} over the seeds, in percent."""
-        found = {}
+        """The mean over the seeds and its standard deviation or None, in percent, of R@1, R@5, R@10 and R@1%."""
+        found = []
         for k in RECALLS:
-            values = [100 * result[name][k] for result in self.results]
-            found[k] = statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+            values = [100 * result.recalls[name][k] for result in self.results]
+            found.append((statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None))
         return found
 
     @property
     def interval(self):
-        """{K: (low, high)} in percent of one result, or None with several seeds or without intervals."""
-        intervals = self.results[0]["intervals"].get("recall")
-        if len(self.results) > 1 or intervals is None:
-            return None
-        return {k: tuple(100 * end for end in intervals[k]) for k in RECALLS}
+        """Lower and upper end in percent of R@1, R@5, R@10 and R@1%; none with several seeds."""
+        if len(self.results) > 1 or "recall" not in self.results[0].intervals:
+            return []
+        return [tuple(100 * end for end in self.results[0].intervals["recall"][k]) for k in RECALLS]
 
     @property
     def differences(self):
-        """{K: points above the published recall}, or None."""
-        if self.published is None:
-            return None
-        return {k: self.percents()[k][0] - figure for k, figure in zip(RECALLS, self.published.recalls, strict=True)}
+        """Points above the published R@1, R@5, R@10 and R@1%; none where these are not known."""
+        published = [] if self.published is None else self.published.recalls
+        return [mean - percent for (mean, _), percent in zip(self.percents(), published, strict=False)]
 
     @property
     def costs(self):
         """{"parameters", "gmac", "descriptor", "milliseconds": number or None}; milliseconds are the fastest measured."""
-        found = dict.fromkeys(COSTS)
-        for name in COSTS:
-            values = [result["cost"][name] for result in self.results if result["cost"].get(name) is not None]
-            found[name] = min(values) if values else None
-        return found
+        values = {name: [getattr(result.cost, name) for result in self.results] for name in COSTS}
+        return {name: min((value for value in values[name] if value is not None), default=None) for name in COSTS}
 
     @property
     def curve(self):
-        """recall@1, @2, ... in percent, the mean over the seeds: up to 1 % of the references, and at least CURVE where they
-        are as many and the results hold ranks."""
+        """recall@1, @2, ... in percent, the mean over the seeds: up to 1 % of the references, and at least CURVE of them."""
         curves = []
         for result in self.results:
-            depth = min(result["references"], max(CURVE, one_percent(result["references"])))
-            ranks = result["ranks"].get("exact")
-            curves.append(result["recall_curve"] if ranks is None else recall_curve(ranks, depth).tolist())
+            depth = min(result.references, max(CURVE, one_percent(result.references)))
+            curves.append(recall_curve(result.ranks["exact"], depth).tolist())
         return [100 * statistics.fmean(values) for values in zip(*curves, strict=False)]
 
 
@@ -135,52 +125,39 @@ def collect(paths):
 
     Returns:
         rows: list of Row, in the order of the paper's tables.
-        notes: "PATH: why it is left out".
+        notes: "PATH: why; left out".
     """
     kinds, notes = {}, []
     for path in paths:
         try:
-            result = read_result(path)
-            kind = _kind(result)
-        except NoResult as error:
-            notes.append(f"{shortened(path)}: {error}; left out")
+            result = read_result(path, "left out")
+        except UserError as error:
+            notes.append(str(error))
             continue
-        seeds = kinds.setdefault(kind, {})
-        if result["seed"] in seeds:
-            notes.append(f"{shortened(path)}: a second result of {kind.title()}, seed {result['seed']}; left out")
-            continue
-        seeds[result["seed"]] = result
+        kind = _kind(result)
+        if kinds.setdefault(kind, {}).setdefault(result.seed, result) is not result:
+            notes.append(f"{shortened(path)}: a second result of {kind.title()}, seed {result.seed}; left out")
     rows = []
     for kind in sorted(kinds, key=lambda kind: kind.order):
-        results = [kinds[kind][seed] for seed in sorted(kinds[kind], key=lambda seed: -1 if seed is None else seed)]
+        results = [result for _, result in sorted(kinds[kind].items())]
         count = published_count(kind.dataset, kind.split)
-        comparable = kind.is_papers_task and all(result["references"] == count for result in results)
+        comparable = kind.is_papers_task and all(result.references == count for result in results)
         published = PUBLISHED.get((kind.dataset, kind.network_type, kind.polar)) if comparable else None
         rows.append(Row(kind, results, published))
     return rows, notes
 
 
-def others(dataset):
-    """{system: report.published.Published} of a dataset."""
-    return OTHERS.get(dataset, {})
-
-
 def _kind(result):
-    names = [field.name for field in dataclasses.fields(Kind) if field.name != "sizes"]
-    return Kind(**{name: result[name] for name in names}, sizes=_sizes(result))
+    """The Kind of a StoredResult."""
+    network, names = result.network, ("dataset", "split", "run", "trained_on", "direction", "view")
+    same = {name: getattr(result, name) for name in names}
+    return Kind(**same, network_type=network.network_type, polar=network.polar, sizes=_sizes(network))
 
 
-def _sizes(result):
-    """The sizes of a network that are not the paper's, or ""; earlier results do not say."""
-    network = result.get("network")
-    if network is None:
+def _sizes(network):
+    """The sizes of a network that are not the paper's, or ""."""
+    if network.is_papers:
         return ""
-    try:
-        config = msgspec.convert(network, NetworkConfig)
-        if config.is_papers:
-            return ""
-        parts = [f"{config.height}x{config.width}", f"aerial tiles {config.aerial_input_size}x{config.aerial_input_size}"]
-        parts += [f"width multiplier {config.width_multiplier:g}"]
-        return ", ".join(parts + ([] if config.backbone == NetworkConfig.backbone else [config.backbone]))
-    except (AttributeError, TypeError, ValueError) as error:
-        raise NoResult(f"not a result of a test (network: {shortened(error, 100)})") from None
+    parts = [f"{network.height}x{network.width}", f"aerial tiles {network.aerial_input_size}x{network.aerial_input_size}"]
+    parts += [f"width multiplier {network.width_multiplier:g}"]
+    return ", ".join(parts + ([] if network.backbone == NetworkConfig.backbone else [network.backbone]))

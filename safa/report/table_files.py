@@ -2,12 +2,10 @@
 
 import os
 
-from safa.report.charts import training_curves
-from safa.report.curves import draw_curves
+from safa.report.charts import recall_figure, training_curves
+from safa.report.drawing import file_bytes
 from safa.report.table_formats import as_csv, as_latex, as_markdown
 from safa.runtime.files import write_whole
-
-TRAINING = "training.png"  # loss and recall over epochs
 
 
 def write_tables(folder, tables, rows, authors=None, runs=None):
@@ -17,18 +15,23 @@ def write_tables(folder, tables, rows, authors=None, runs=None):
         folder: it is made if it does not exist.
         tables: of `table_formats.tables_of`.
         rows: of `rows.collect`, which the tables are of.
-        authors: {dataset: recalls} of `curves.draw_curves`.
-        runs: {name: lines} of `epoch_lines.find_runs`, for the curves of training; none are drawn without.
+        authors: {dataset: recalls} of `charts.recall_figure`.
+        runs: {name: lines} of `epoch_lines.find_runs`, for training.png (default: it is not written).
 
     Raises:
         OSError: a file cannot be written.
     """
     os.makedirs(folder, exist_ok=True)
-    written = {"tables.md": as_markdown(tables), "tables.tex": as_latex(tables), "tables.csv": as_csv(rows)}
-    for name, text in written.items():
-        write_whole(os.path.join(folder, name), text.encode())
-    names = [*written, *map(os.path.basename, draw_curves(rows, authors or {}, folder))]
+    curves = recall_figure(rows, authors or {})
+    written = {
+        "tables.md": as_markdown(tables).encode(),
+        "tables.tex": as_latex(tables).encode(),
+        "tables.csv": as_csv(rows).encode(),
+        "curves.png": file_bytes(curves),
+        "curves.pdf": file_bytes(curves, "pdf"),
+    }
     if runs:
-        write_whole(os.path.join(folder, TRAINING), training_curves(runs))
-        names.append(TRAINING)
-    return names
+        written["training.png"] = training_curves(runs)
+    for name, content in written.items():
+        write_whole(os.path.join(folder, name), content)
+    return list(written)

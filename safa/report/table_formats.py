@@ -6,45 +6,44 @@ import io
 import itertools
 import re
 
+from tabulate import tabulate
+
+from safa.report.published import OTHERS
 from safa.report.result_file import RECALLS
-from safa.report.rows import COSTS, others
+from safa.report.rows import COSTS, Kind
+from safa.retrieval.evaluation import HEADING_DEGREES
 
 COLUMNS = ("", "seeds", *(f"R@{k}" for k in RECALLS), "M param.", "GMAC", "values", "ms")
-EMPTY = ("",) * len(COLUMNS)
-TEX = str.maketrans({character: f"\\{character}" for character in "&%$#_{}"})  # how LaTeX writes what it would obey
-TEX |= str.maketrans({"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"})
+PART = "- "  # begins a line that says more about the line above
 
 
 @dataclasses.dataclass(frozen=True)
-class Line:
-    """A line of a table.
-
-    Attributes:
-        cells: texts of COLUMNS.
-        is_part: whether it says more about the line above.
-    """
-
-    cells: tuple
-    is_part: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
+class RecallTable:
     """A table.
 
     Attributes:
         title: dataset and split, and how many queries and references.
-        lines: list of Line.
-        sources: of the published figures, in words; their lines say "[1]" for the first.
+        lines: lists of texts, of COLUMNS or the first of them.
+        sources: of the published recalls, in words; their lines say "[1]" for the first.
     """
 
     title: str
     lines: list
     sources: list
 
+    def formatted(self, kind, lines=None):
+        """The lines as tabulate's table of that kind."""
+        align = ["left", *["right"] * (len(COLUMNS) - 1)]
+        return tabulate(lines or self.lines, COLUMNS, kind, disable_numparse=True, colalign=align)
+
+    @property
+    def marked_sources(self):
+        """Lines: "[1] the first source"."""
+        return [f"[{number}] {source}" for number, source in enumerate(self.sources, 1)]
+
 
 def tables_of(rows, with_others=False):
-    """A Table for each dataset and split.
+    """A RecallTable for each dataset and split.
 
     Args:
         rows: of `rows.collect`.
@@ -53,162 +52,105 @@ def tables_of(rows, with_others=False):
     made = []
     for (dataset, split), group in itertools.groupby(rows, key=lambda row: (row.kind.dataset, row.kind.split)):
         group = list(group)
-        lines, sources = [], _Sources()
+        lines, sources = [], []
         all_sizes = {row.kind.sizes for row in group}
         for row in group:
             lines += _lines(row, sources, with_sizes=len(all_sizes) > 1)
         if with_others:
-            for system, published in others(dataset).items():
-                title = f"{system} (published) {sources.mark(published)}"
-                lines.append(Line(_cells(title, map(_figure, published.recalls))))
-        counts = sorted({(row.results[0]["queries"], row.results[0]["references"]) for row in group})
-        sizes = "; ".join(f"{queries:,} queries among {references:,} references" for queries, references in counts)
-        sizes += f"; {all_sizes.pop()}" if len(all_sizes) == 1 and all_sizes != {""} else ""
-        made.append(Table(f"{dataset} {split}: {sizes}", lines, list(sources.numbers)))
+            lines += [_published(system, published, sources) for system, published in OTHERS.get(dataset, {}).items()]
+        counts = sorted({(row.results[0].queries, row.results[0].references) for row in group})
+        sizes = [f"{queries:,} queries among {references:,} references" for queries, references in counts]
+        sizes += all_sizes if len(all_sizes) == 1 and all_sizes != {""} else []
+        made.append(RecallTable(f"{dataset} {split}: {'; '.join(sizes)}", lines, sources))
     return made
-
-
-class _Sources:
-    """Numbers the sources of a table's published figures."""
-
-    def __init__(self):
-        self.numbers = {}
-
-    def mark(self, published):
-        """ "[1]" for the first source, also where it comes again."""
-        return f"[{self.numbers.setdefault(published.source, len(self.numbers) + 1)}]"
 
 
 def _lines(row, sources, with_sizes):
     """The lines of a Row; `with_sizes`: its title says the network's sizes."""
-    percents = [_mean(*row.percents()[k]) for k in RECALLS]
-    lines = [Line(_cells(row.kind.title(with_sizes), percents, str(len(row.results)), _cost_cells(row.costs)))]
-    if row.interval is not None:
-        lines.append(Line(_cells("95 % interval", [f"{low:.2f}-{high:.2f}" for low, high in row.interval.values()]), True))
+    first = [row.kind.title(with_sizes), str(len(row.results)), *map(_mean, row.percents()), *_cost_cells(row.costs)]
+    lines = [first]
+    if row.interval:
+        lines.append([f"{PART}95 % interval", "", *(f"{low:.2f}-{high:.2f}" for low, high in row.interval)])
     for name in row.recalls:
-        if name != "recall" and (name != "pessimistic_recall" or any(result["tied_queries"] for result in row.results)):
+        if name != "recall" and (name != "pessimistic_recall" or any(result.tied_queries for result in row.results)):
             title = re.sub(r"(\d)m$", r"\1 m", name.removeprefix("recall_").removesuffix("_recall").replace("_", " "))
-            lines.append(Line(_cells(title, [_mean(*row.percents(name)[k]) for k in RECALLS]), True))
-    right = [100 * result["heading_right"] for result in row.results if "heading_right" in result]
+            lines.append([PART + title, "", *map(_mean, row.percents(name))])
+    right = [100 * result.heading_right for result in row.results if result.heading_right is not None]
     if right:
-        lines.append(Line(_cells("heading right", [f"{sum(right) / len(right):.2f}"]), True))
+        lines.append([f"{PART}heading within {HEADING_DEGREES:g}°", "", f"{sum(right) / len(right):.2f}"])
     if row.published is not None:
-        lines.append(Line(_cells(f"published {sources.mark(row.published)}", map(_figure, row.published.recalls)), True))
-        lines.append(Line(_cells("difference", [f"{value:+.2f}" for value in row.differences.values()]), True))
+        lines.append(_published(None, row.published, sources))
+        lines.append([f"{PART}difference", "", *(f"{value:+.2f}" for value in row.differences)])
     return lines
 
 
-def _marked(table):
-    return [(f"[{number}]", source) for number, source in enumerate(table.sources, 1)]
+def _published(system, published, sources):
+    """The line of a Published, of a system or of the row above it; its source is added to `sources`."""
+    if published.source not in sources:
+        sources.append(published.source)
+    title = f"{PART}published" if system is None else f"{system} (published)"
+    return [f"{title} [{sources.index(published.source) + 1}]", "", *map(_percent, published.recalls)]
 
 
-def _cells(title, recalls, seeds="", costs=()):
-    return tuple(itertools.islice(itertools.chain([title, seeds], _padded(recalls), costs, EMPTY), len(COLUMNS)))
-
-
-def _padded(recalls):
-    return itertools.islice(itertools.chain(recalls, EMPTY), len(RECALLS))
-
-
-def _figure(value):
+def _percent(value):
     return "" if value is None else f"{value:.2f}"
 
 
-def _mean(mean, deviation):
-    return f"{mean:.2f}" if deviation is None else f"{mean:.2f} ± {deviation:.2f}"
+def _mean(mean_and_deviation):
+    return " ± ".join(f"{value:.2f}" for value in mean_and_deviation if value is not None)
 
 
 def _cost_cells(costs):
     parameters, gmac, descriptor, milliseconds = (costs[name] for name in COSTS)
-    return [
-        "" if parameters is None else f"{parameters / 1e6:.2f}",
-        "" if gmac is None else f"{gmac:.3g}",
-        "" if descriptor is None else f"{descriptor:,}",
-        "" if milliseconds is None else f"{milliseconds:.3g}",
-    ]
+    milliseconds = "" if milliseconds is None else f"{milliseconds:.3g}"
+    return [f"{parameters / 1e6:.2f}", f"{gmac:.3g}", f"{descriptor:,}", milliseconds]
 
 
 def as_text(tables):
     """Tables for a terminal."""
-    blocks = []
-    for table in tables:
-        shown = [COLUMNS, *(("  " * line.is_part + line.cells[0], *line.cells[1:]) for line in table.lines)]
-        widths = [max(len(cells[column]) for cells in shown) for column in range(len(COLUMNS))]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if number == 0 else cell.rjust(width)
-                for number, (cell, width) in enumerate(zip(cells, widths, strict=True))
-            ).rstrip()
-            for cells in shown
-        ]
-        blocks.append("\n".join([table.title, *lines, *(f"{mark} {source}" for mark, source in _marked(table))]))
-    return "\n\n".join(blocks)
+    return "\n\n".join("\n".join([table.title, table.formatted("simple"), *table.marked_sources]) for table in tables)
 
 
 def as_markdown(tables):
     """Tables in Markdown."""
     blocks = []
     for table in tables:
-        lines = [f"**{table.title}** (recalls in percent)", "", "| " + " | ".join(COLUMNS) + " |"]
-        lines.append("| --- |" + " ---: |" * (len(COLUMNS) - 1))
-        for line in table.lines:
-            first = f"*{line.cells[0]}*" if line.is_part else line.cells[0]
-            lines.append("| " + " | ".join([first.replace("|", "\\|"), *line.cells[1:]]) + " |")
-        lines += ["", *(f"{mark} {source}.  " for mark, source in _marked(table))]
-        blocks.append("\n".join(lines).rstrip())
+        lines = [[first.replace("|", "\\|"), *others] for first, *others in table.lines]
+        blocks += [f"**{table.title}** (recalls in percent)", table.formatted("pipe", lines)]
+        blocks += ["  \n".join(table.marked_sources)] if table.sources else []
     return "\n\n".join(blocks) + "\n"
 
 
 def as_latex(tables):
     """Tables in LaTeX, for the package booktabs."""
-    blocks = []
+    blocks = ["% needs \\usepackage{booktabs}"]
     for table in tables:
-        lines = [
-            "\\begin{table}",
-            "\\centering",
-            f"\\caption{{{_tex(table.title)}. Recalls in percent.}}",
-            f"\\begin{{tabular}}{{l{'r' * (len(COLUMNS) - 1)}}}",
-            "\\toprule",
-            " & ".join(map(_tex, COLUMNS)) + " \\\\",
-            "\\midrule",
-        ]
-        for line in table.lines:
-            first = ("\\quad " if line.is_part else "") + _tex(line.cells[0])
-            lines.append(" & ".join([first, *map(_tex, line.cells[1:])]) + " \\\\")
-        lines += ["\\bottomrule", "\\end{tabular}"]
-        lines += [f"% {mark} {source}" for mark, source in _marked(table)]
-        blocks.append("\n".join([*lines, "\\end{table}"]))
-    return "% needs \\usepackage{booktabs}\n" + "\n\n".join(blocks) + "\n"
-
-
-def _tex(text):
-    return text.translate(TEX)
+        # tabulate escapes LaTeX's characters, so what is LaTeX comes after it.
+        body = re.sub(rf"(?m)^ *{PART}", r"\\quad ", table.formatted("latex_booktabs")).replace("±", r"$\pm$")
+        title = table.title.replace("_", r"\_")  # `result_file.Name` has no others of LaTeX's characters
+        caption = f"\\caption{{{title}. Recalls in percent.}}"
+        sources = [f"% {source}" for source in table.marked_sources]
+        blocks.append("\n".join(["\\begin{table}", "\\centering", caption, body, *sources, "\\end{table}"]))
+    return "\n\n".join(blocks) + "\n"
 
 
 def as_csv(rows):
     """All rows as one CSV table, a line each, recalls in percent."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["dataset", "split", "network_type", "polar", "run", "trained_on", "direction", "view", "sizes", "seeds", "queries"]
-        + [f"{name}@{k}" for name in ("recall", "deviation", "low", "high", "published", "difference") for k in RECALLS]
-        + list(COSTS)
-    )
+    kinds = [field.name for field in dataclasses.fields(Kind)]
+    numbers = [f"{name}@{k}" for name in ("recall", "deviation", "low", "high", "published", "difference") for k in RECALLS]
+    writer.writerow([*kinds, "seeds", "queries", *numbers, *COSTS])
+    unknown = [None] * len(RECALLS)
     for row in rows:
-        kind, percents, interval = row.kind, row.percents(), row.interval or {}
-        published = dict(zip(RECALLS, row.published.recalls, strict=True)) if row.published is not None else {}
+        published = unknown if row.published is None else row.published.recalls
         groups = [
-            {k: mean for k, (mean, _) in percents.items()},
-            {k: deviation for k, (_, deviation) in percents.items()},
-            {k: low for k, (low, _) in interval.items()},
-            {k: high for k, (_, high) in interval.items()},
+            *zip(*row.percents(), strict=True),
+            *zip(*(row.interval or [unknown[:2]] * len(RECALLS)), strict=True),
             published,
-            row.differences or {},
         ]
-        seeds = " ".join(str(result["seed"]) for result in row.results)
-        writer.writerow(
-            [*dataclasses.astuple(kind), seeds, row.results[0]["queries"]]
-            + [_figure(group.get(k)) for group in groups for k in RECALLS]
-            + list(row.costs.values())
-        )
+        groups.append(row.differences or unknown)
+        seeds = " ".join(str(result.seed) for result in row.results)
+        recalls = [_percent(value) for group in groups for value in group]
+        writer.writerow([*dataclasses.astuple(row.kind), seeds, row.results[0].queries, *recalls, *row.costs.values()])
     return text.getvalue()

@@ -1,13 +1,12 @@
 """What a network costs: parameters, multiplications and the size of its descriptor, counted from the network itself."""
 
-import contextlib
 import logging
 
 import tensorflow as tf
 
 
 def network_cost(network):
-    """{"parameters": number, "gmac": of a pair, "descriptor": values} of a `spatial_net.Network`.
+    """{"parameters": number, "gmac": of a pair, "descriptor": values} of a spatial_net.Network.
 
     A GMAC is 1e9 multiplications with an addition each: half the floating-point operations that TensorFlow's profiler counts in
     the forward graphs of both branches.
@@ -18,22 +17,11 @@ def network_cost(network):
         forward = tf.function(lambda images, branch=branch: branch(images, training=False), autograph=False)
         graph = forward.get_concrete_function(images).graph
         options = tf.compat.v1.profiler.ProfileOptionBuilder(tf.compat.v1.profiler.ProfileOptionBuilder.float_operation())
-        with _without_warnings():
-            operations += tf.compat.v1.profiler.profile(graph, options=options.with_empty_output().build()).total_float_ops
+        logging.disable(logging.WARNING)  # TensorFlow calls its own profiler deprecated
+        operations += tf.compat.v1.profiler.profile(graph, options=options.with_empty_output().build()).total_float_ops
+        logging.disable(logging.NOTSET)
     return {
         "parameters": sum(int(variable.shape.num_elements()) for variable in network.trainable_variables),
         "gmac": operations / 2e9,
         "descriptor": network.sat.dimension,
     }
-
-
-@contextlib.contextmanager
-def _without_warnings():
-    """TensorFlow calls its profiler's own parts deprecated."""
-    logger = tf.get_logger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

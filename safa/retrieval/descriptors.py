@@ -1,6 +1,5 @@
 """Descriptors of all images of a branch, computed on all devices together."""
 
-import contextlib
 import time
 
 import numpy as np
@@ -29,7 +28,11 @@ class DescriptorExtractor:
     def __init__(self, network, distribution):
         self.distribution = distribution
         self.dimension = network.sat.dimension
-        self._forward = {branch: self._traced(getattr(network, branch)) for branch in BRANCHES}
+
+        def computing(branch):
+            return distribution.traced(lambda images: gather_rows(branch(images, training=False)))
+
+        self._forward = {"sat": computing(network.sat), "grd": computing(network.grd)}
 
     def pairs(self, images, batch_size, title):
         """Descriptors of a split: (N, D) float32 of the references and (Q, D) of the queries, in the chief's process.
@@ -55,7 +58,7 @@ class DescriptorExtractor:
         Args:
             rows: ResumableRows, (N, D); other processes than the chief's leave theirs as they are.
             branch: "sat" or "grd".
-            images: input_data.Images, N.
+            images: datasets.pair_images.BranchImages, N, or others with `paths`.
             batch_size: images at a time, of all devices together; rounded up to a multiple of their number.
             title: of the progress bar.
 
@@ -71,14 +74,18 @@ class DescriptorExtractor:
         order = np.minimum(np.arange(first, -(-count // replicas) * replicas), count - 1)
         local_rows = self.distribution.local_rows(order, batch_size)
         batches = image_batches(images, local_rows, self.distribution.local_batch_size(batch_size))
-        stopwatch, bar = Stopwatch(), {"unit": "image", "leave": False, "disable": None if is_chief else True}
-        with rows, tqdm(total=count, initial=done, desc=f"{title}, {BRANCHES[branch]}", **bar) as progress:
+        seconds, timed, size = 0.0, 0, None
+        bar = {"desc": f"{title}, {BRANCHES[branch]}", "unit": "image", "leave": False, "disable": None if is_chief else True}
+        with rows, tqdm(total=count, initial=done, **bar) as progress:
             for start, batch in zip(range(first, count, batch_size), batches, strict=True):
-                with stopwatch.counting(len(batch)):
-                    found = self.batch(branch, batch)[: count - start]
+                begin = time.perf_counter()
+                found = self.batch(branch, batch)[: count - start]
+                if len(batch) == size:  # one of another size is traced
+                    seconds, timed = seconds + time.perf_counter() - begin, timed + len(batch)
+                size = len(batch)
                 self._check_finite(found, images.paths[start:], branch)
                 if is_chief:
-                    rows.write(start, found, stopwatch.milliseconds)
+                    rows.write(start, found, 1000 * seconds / timed if timed else None)
                 progress.update(len(found))
 
     def batch(self, branch, images):
@@ -98,35 +105,3 @@ class DescriptorExtractor:
                 f"{paths[wrong[0]]}: its {BRANCHES[branch]} descriptor is not finite; the network has diverged: use an "
                 "earlier checkpoint"
             )
-
-    def _traced(self, branch):
-        strategy = self.distribution.strategy
-
-        @tf.function(reduce_retracing=True, autograph=False)
-        def forward(images):
-            found = strategy.run(lambda part: gather_rows(branch(part, training=False)), (images,))
-            return strategy.experimental_local_results(found)[0]
-
-        return forward
-
-
-class Stopwatch:
-    """How long an image takes on the devices: the mean of all batches but those of a new size, which are traced."""
-
-    def __init__(self):
-        self._size, self._seconds, self._images = None, 0.0, 0
-
-    @contextlib.contextmanager
-    def counting(self, images):
-        """Count the time inside for so many images."""
-        begin = time.perf_counter()
-        yield
-        if images == self._size:
-            self._seconds += time.perf_counter() - begin
-            self._images += images
-        self._size = images
-
-    @property
-    def milliseconds(self):
-        """That an image takes, or None where one batch was all."""
-        return 1000 * self._seconds / self._images if self._images else None

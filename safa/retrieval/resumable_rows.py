@@ -34,11 +34,7 @@ class RowsManifest:
 
 
 def read_rows_manifest(path):
-    """The RowsManifest of the rows in PATH.npy, or None where there is none.
-
-    Raises:
-        UserError: it cannot be understood.
-    """
+    """The RowsManifest of the rows in PATH.npy, or None where there is none. Raises UserError if it cannot be understood."""
     try:
         return read_json(f"{path}.json", RowsManifest, AGAIN)
     except FileNotFoundError:
@@ -49,15 +45,12 @@ class ResumableRows:
     """N rows of D numbers that are computed in their order.
 
     With a path they lie in PATH.npy, and PATH.json, a RowsManifest, says what they are of. Rows that an earlier command
-    finished there are taken over if identity, shape, dtype and the rows' source files are the same, and if the file still
-    holds what was written to it; otherwise all are computed again. A source file that changes after that many rows does not
-    matter. The caller sees to it that no other process uses the same path.
+    finished there are taken over if identity, shape, dtype and their source files are the same, and the file still holds
+    what was written to it; otherwise all are computed again. No other process may use the same path meanwhile.
 
-        rows = ResumableRows((len(paths), 2048), path="R/sat", identity={"weights": digest}, sources=paths)
-        with rows:  # writes the manifest at the end, whatever the end is
+        with ResumableRows((len(paths), 2048), path="R/sat", identity={"weights": digest}, sources=paths) as rows:
             while rows.done < len(paths):
                 rows.write(rows.done, computed_after(rows.done))
-        rows.rows  # (N, D)
 
     Args:
         shape: (N, D).
@@ -79,8 +72,8 @@ class ResumableRows:
 
     def __init__(self, shape, dtype=np.float32, path=None, identity=None, sources=(), remedy="free some space"):
         self._path, self._identity, self._paths = path, identity, sources
-        self._begin()
         self.milliseconds, self.note = None, None
+        self._begin()
         if path is None:
             self.rows = np.empty(shape, dtype)
             return
@@ -105,12 +98,11 @@ class ResumableRows:
             self.keep()
 
     def keep(self):
-        """Write the manifest of the finished rows, after they are on disk; nothing is done for rows in memory."""
-        if self._path is None:
-            return
-        self.rows.flush()
-        sources, content = self._digests(self.rows, self.done)
-        write_json(f"{self._path}.json", RowsManifest(self._identity, self.done, sources, content, self.milliseconds))
+        """Write the manifest of the finished rows, after they are on disk."""
+        if self._path is not None:
+            self.rows.flush()
+            digests = self._digests(self.rows, self.done)
+            write_json(f"{self._path}.json", RowsManifest(self._identity, self.done, *digests, self.milliseconds))
         self._kept = time.monotonic()
 
     def _begin(self):
@@ -140,15 +132,15 @@ class ResumableRows:
             if rows.shape != shape or rows.dtype != dtype or not 0 <= manifest.done <= len(rows):
                 raise ValueError("not the file that its manifest is of")
             sources, content = self._digests(rows, manifest.done)
-            if sources != manifest.sources:
-                return None
-            if content != manifest.content:
+            if sources == manifest.sources and content != manifest.content:
                 raise ValueError("its content has changed")
         except UserError as error:
             self.note = str(error)
             return None
         except Exception as error:  # whatever broken bytes lead the readers to
             self.note = f"{shortened(array)}: damaged since it was written ({first_line(error)}); {AGAIN}"
+            return None
+        if sources != manifest.sources:
             return None
         self.done, self.milliseconds = manifest.done, manifest.milliseconds
         return rows
@@ -160,8 +152,7 @@ class ResumableRows:
                 raise UserError(f"{shortened(path)}: a folder in the place of a file; move it away")
             if os.path.lexists(path):
                 os.unlink(path)
-        size = shape[0] * shape[1] * np.dtype(dtype).itemsize
-        check_space(os.path.dirname(array), size, "descriptors", remedy)
+        check_space(os.path.dirname(array), shape[0] * shape[1] * np.dtype(dtype).itemsize, "descriptors", remedy)
         rows = np.lib.format.open_memmap(array, "w+", dtype, shape)
         allocate(array)
         return rows

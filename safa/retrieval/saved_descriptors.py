@@ -1,17 +1,13 @@
 """Descriptors in files for other programs: NumPy's and MATLAB's."""
 
-import os
-import time
-
-import h5py
 import numpy as np
 import scipy.io
 
-from safa.runtime.files import open_whole, partial_path
+from safa.runtime.errors import UserError
+from safa.runtime.files import open_whole
 
 SAT_NAME, GRD_NAME = "sat_global_descriptor", "grd_global_descriptor"  # the field's scripts look for these
-MAT_5_BYTES = 2**31 - 1  # of a variable in a MATLAB file up to version 7
-USERBLOCK = 512  # bytes before the HDF5 content of a version 7.3 file
+MAT_BYTES = 2**31 - 1  # of an array in a MATLAB file up to version 7; SAFA_8's of CVACT_test have 1.5 GB
 
 
 def save_npz(path, pairs, references, queries):
@@ -24,33 +20,17 @@ def save_npz(path, pairs, references, queries):
         np.savez(file, ids=np.array(pairs.ids), sat_descriptors=references, grd_descriptors=queries, **truth)
 
 
-def save_mat(path, references, queries, most_bytes=MAT_5_BYTES):
-    """Write `sat_global_descriptor` and `grd_global_descriptor`, (N, D) and (Q, D) float32, to a MATLAB file.
-
-    Version 5, and 7.3 (HDF5) where a variable has more than `most_bytes`. A file is written whole or not at all.
+def save_mat(path, references, queries):
+    """Write `sat_global_descriptor` and `grd_global_descriptor`, (N, D) and (Q, D) float32, to a MATLAB file of version 5.
 
     Raises:
+        UserError: an array is larger than such a file can hold.
         OSError: the file cannot be written.
     """
-    arrays = {SAT_NAME: references, GRD_NAME: queries}
-    if max(array.nbytes for array in arrays.values()) <= most_bytes:
-        with open_whole(path) as file:
-            scipy.io.savemat(file, arrays)
-        return
-    partial = partial_path(path)
-    try:
-        with h5py.File(partial, "w", userblock_size=USERBLOCK) as file:
-            for name, array in arrays.items():
-                dataset = file.create_dataset(name, array.shape[::-1], np.float32)  # MATLAB's columns are HDF5's rows
-                for start in range(0, len(array), 1024):
-                    dataset[:, start : start + 1024] = array[start : start + 1024].T
-                dataset.attrs["MATLAB_class"] = np.bytes_("single")
-        with open(partial, "r+b") as file:
-            title = f"MATLAB 7.3 MAT-file, Platform: posix, Created on: {time.asctime()} HDF5 schema 1.00 ."
-            file.write(title.encode().ljust(116) + bytes(8) + b"\x00\x02IM")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        if os.path.exists(partial):
-            os.unlink(partial)
+    if (most := max(references.nbytes, queries.nbytes)) > MAT_BYTES:
+        raise UserError(
+            f"--save_mat {path}: {most / 1e9:.1f} GB of descriptors, and a MATLAB file holds 2.1 GB an array; use "
+            "--save_descriptors FILE.npz"
+        )
+    with open_whole(path) as file:
+        scipy.io.savemat(file, {SAT_NAME: references, GRD_NAME: queries})

@@ -106,3 +106,26 @@ def compute_in(precision):
             "--precision bfloat16: this CPU computes it in software, many times slower than float32; use --precision float32"
         )
     tensorflow.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
+
+
+@contextlib.contextmanager
+def explain_tensorflow_errors(distribution, remedy):
+    """Say in a user's words what TensorFlow says about memory and about other processes.
+
+    Args:
+        distribution: Distribution.
+        remedy: what to do when a device's memory is full.
+    """
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError:
+        raise UserError(f"the device's memory is full; use {remedy}") from None
+    except tf.errors.OpError as error:
+        if not distribution.has_others:
+            raise
+        raise UserError(
+            f"another process of the run has ended or cannot be reached ({type(error).__name__}); start "
+            "all of them again: they go on from the last checkpoint"
+        ) from None

@@ -65,6 +65,12 @@ def setting(default, meaning, parse=str, *, choices=None, metavar=None, paper=No
     return dataclasses.field(default=default, metadata=texts)
 
 
+def same_setting(kind, name):
+    """A field like the one of that name in another settings dataclass."""
+    field = kind.__dataclass_fields__[name]
+    return dataclasses.field(default=field.default, metadata=field.metadata)
+
+
 def add_settings(parser, kind, only=None, unset=None):
     """Add a flag for each setting of a dataclass.
 
@@ -134,27 +140,3 @@ def check_output(flag, path):
         return
     if not path or os.path.isdir(path) or not os.path.isdir(os.path.dirname(path) or "."):
         raise UserError(f"{flag} {path}: is a folder, or its folder does not exist; name a file in an existing folder")
-
-
-def add_folders(parser, *names):
-    """Add --data_dir, --model_dir, --result_dir, those of `names`."""
-    helps = {
-        "data": "folder of the datasets and prepared files",
-        "model": "folder of the trained networks",
-        "result": "folder of the results",
-    }
-    for name in names:
-        parser.add_argument(f"--{name}_dir", default=name.title(), type=_folder, metavar="DIR", help=helps[name])
-        if name == "data":
-            parser.add_argument(
-                "--prepared_dir",
-                type=_folder,
-                metavar="DIR",
-                help="folder of the prepared files, where the dataset's is read-only (default: --data_dir)",
-            )
-
-
-def _folder(text):
-    if not text or "\0" in text:
-        raise argparse.ArgumentTypeError("a folder's name is missing")
-    return text

@@ -3,7 +3,6 @@
 A batch is spread over replicas, one a device. The replicas of a process are fed by that process alone.
 """
 
-import contextlib
 import hashlib
 import signal
 
@@ -17,7 +16,7 @@ from safa.runtime.interruption import SIGNALS
 
 
 class Distribution:
-    """The replicas of a run and this process's part in it.
+    """The replicas of a run, and which of them are this process's.
 
     To be made before TensorFlow computes anything. Several machines where TF_CONFIG or Slurm's `srun` names them, else
     several GPUs of this one, else one device.
@@ -51,7 +50,7 @@ class Distribution:
         self._from_function(lambda context: numbers.append(context.replica_id_in_sync_group) or tf.constant(0))
         self._own = numbers
         self.is_chief = numbers[0] == 0
-        self._sum = None
+        self._sum = self.traced(_sum_over_replicas)
 
     def __str__(self):
         if self.replicas == 1:
@@ -73,7 +72,7 @@ class Distribution:
         for start in range(0, len(order), batch_size):
             batch = np.asarray(order[start : start + batch_size])
             parts.append(batch.reshape(self.replicas, -1)[self._own].reshape(-1))
-        return np.concatenate(parts)
+        return np.concatenate([order[:0], *parts])  # a run that was stopped after an epoch's last step has none left
 
     def local_batch_size(self, batch_size):
         """Pairs of a batch that this process reads."""
@@ -101,22 +100,19 @@ class Distribution:
         offset = self._from_function(lambda context: tf.constant(context.replica_id_in_sync_group * each, tf.int64))
         return offset, *(None if array is None else shares(array) for array in arrays)
 
+    def traced(self, function):
+        """A replica's function as one of this process: compiled, run by all replicas, with what the first one here returns."""
+
+        @tf.function(reduce_retracing=True, autograph=False)
+        def of_process(*values):
+            found = self.strategy.run(function, values)
+            return tf.nest.map_structure(lambda each: self.strategy.experimental_local_results(each)[0], found)
+
+        return of_process
+
     def sum_over_processes(self, value):
         """The sum of all processes' numbers, which need not be there yet; to be called by all processes."""
-        if not self.has_others:
-            return value
-        if self._sum is None:
-
-            @tf.function(autograph=False)
-            def sum_over_replicas(values):
-                context_sum = self.strategy.run(
-                    lambda each: tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(each)),
-                    (values,),
-                )
-                return self.strategy.experimental_local_results(context_sum)[0]
-
-            self._sum = sum_over_replicas
-        return self._sum(self._from_function(lambda context: tf.constant(value)))
+        return self._sum(self._from_function(lambda _: tf.constant(value))) if self.has_others else value
 
     def agree(self, text):
         """Refuse to continue if another process of the run says something else.
@@ -127,16 +123,9 @@ class Distribution:
         Raises:
             UserError: in all processes.
         """
-        if not self.has_others:
-            return
         digest = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
-
-        @tf.function(autograph=False)
-        def gather(digest):
-            return self.strategy.run(gather_rows, (digest,))
-
-        digests = gather(self._from_function(lambda context: tf.constant([digest], tf.int64)))
-        if len(np.unique(self.strategy.experimental_local_results(digests)[0])) > 1:
+        digests = self.traced(gather_rows)(self._from_function(lambda _: tf.constant([digest], tf.int64)))
+        if len(np.unique(digests)) > 1:
             raise UserError(
                 "the processes of the run were started with different settings, or see different data; "
                 "give all of them the same"
@@ -147,21 +136,12 @@ class Distribution:
         if not self.has_others:
             return
 
-        def sum_over_replicas(values):
-            context = tf.distribute.get_replica_context()
-            is_chief = tf.equal(context.replica_id_in_sync_group, 0)
-            return [
-                context.all_reduce(tf.distribute.ReduceOp.SUM, tf.where(is_chief, value, tf.zeros_like(value)))
-                for value in values
-            ]
+        def of_chief(*values):
+            is_chief = tf.equal(tf.distribute.get_replica_context().replica_id_in_sync_group, 0)
+            return [_sum_over_replicas(tf.where(is_chief, value, tf.zeros_like(value))) for value in values]
 
-        @tf.function(autograph=False)
-        def chiefs(values):
-            shared = self.strategy.run(sum_over_replicas, (values,))
-            return [self.strategy.experimental_local_results(value)[0] for value in shared]
-
-        values = [tf.convert_to_tensor(variable) for variable in variables]
-        for variable, value in zip(variables, chiefs(values), strict=True):
+        values = self.traced(of_chief)(*map(tf.convert_to_tensor, variables))
+        for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
 
     def _strategy(self):
@@ -185,42 +165,21 @@ class Distribution:
         return self.strategy.experimental_distribute_values_from_function(value_of)
 
 
+def _sum_over_replicas(value):
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(value))
+
+
 def gather_rows(rows):
     """All replicas' rows, in their order, for each of them; to be called in a replica's context.
 
     Gradients go back through it: each replica gets the sum of all replicas' gradients by its rows.
 
-    Args:
-        rows: (b, ...), as many in every replica.
-
-    Returns:
-        (b * replicas, ...).
+    (b, ...) -> (b * replicas, ...), as many rows in every replica.
     """
     context = tf.distribute.get_replica_context()
     if context.num_replicas_in_sync == 1:
         return rows
     return context.all_gather(tf.identity(rows), axis=0)  # the identity has the replica's device; an argument lacks it
-
-
-@contextlib.contextmanager
-def explain_tensorflow_errors(distribution, remedy):
-    """Say in a user's words what TensorFlow says about memory and about other processes.
-
-    Args:
-        distribution: Distribution.
-        remedy: what to do when a device's memory is full.
-    """
-    try:
-        yield
-    except tf.errors.ResourceExhaustedError:
-        raise UserError(f"the device's memory is full; use {remedy}") from None
-    except tf.errors.OpError as error:
-        if not distribution.has_others:
-            raise
-        raise UserError(
-            f"another process of the run has ended or cannot be reached ({type(error).__name__}); start "
-            "all of them again: they go on from the last checkpoint"
-        ) from None
 
 
 def _choose_devices(devices):

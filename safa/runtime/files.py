@@ -20,6 +20,8 @@ except ImportError:  # on Windows
 
 PARTIAL = ".partial"  # ending of files that are still being written
 JSON_BYTES = 2**24  # far more than a note of this project has
+SHOWN = 24  # characters of a name that its temporary one begins with: far from the 255, or 143, bytes of file systems
+ABANDONED = re.compile(rf"\..*\.[0-9a-f]{{32}}{re.escape(PARTIAL)}", re.DOTALL)
 ABANDONED_SECONDS = 24 * 3600  # since the last change of a half-written file; writing one takes minutes
 
 
@@ -162,31 +164,28 @@ def sources_digest(paths):
 
 def partial_path(path):
     """A new name beside `path`, for a file or folder that is renamed to `path` when it is whole. No other call gives it."""
-    return os.path.join(os.path.dirname(path), f".{uuid.uuid4().hex}{PARTIAL}")
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name[:SHOWN]}.{uuid.uuid4().hex}{PARTIAL}")
 
 
 def remove_abandoned(folder, older_than=ABANDONED_SECONDS):
     """Remove what killed runs left half-written in a folder.
 
-    Other runs may write in it: only names of `partial_path` that have not changed for `older_than` seconds go.
+    Other runs may write there: only names of `partial_path` that have not changed for `older_than` seconds go.
     """
     for entry in os.scandir(folder):
-        if re.fullmatch(rf"\.[0-9a-f]{{32}}{re.escape(PARTIAL)}", entry.name):
+        if ABANDONED.fullmatch(entry.name):
             with contextlib.suppress(OSError):  # gone already, as another run removes them too, or not ours to remove
-                if time.time() - entry.stat(follow_symlinks=False).st_mtime < older_than:
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    shutil.rmtree(entry.path, ignore_errors=True)
-                else:
-                    os.unlink(entry.path)
+                if time.time() - entry.stat(follow_symlinks=False).st_mtime >= older_than:
+                    shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.unlink(entry.path)
 
 
 @contextlib.contextmanager
 def locked(path, message, wait=False):
     """Hold the lock of a folder that only one process at a time writes in; it ends with the process, however that ends.
 
-    So what is half-written there when the lock is taken was left by a killed run, and is removed. Where the file system has
-    no locks, work goes on without one: names of half-written files differ, and none is removed before it is a day old.
+    So a half-written file that is there when the lock is taken was left by a killed run, and is removed. Where the file
+    system has no locks, work goes on without one: names of half-written files differ, and none goes before it is a day old.
 
     Args:
         path: of the lock: an empty file in the folder, made if it does not exist, which stays there.

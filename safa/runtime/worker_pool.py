@@ -37,15 +37,14 @@ def worker_map(workers, chunksize=1):
     pool = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker)
 
     def parallel_map(function, items):
-        with _ctrl_c_afterwards():  # the pool starts its processes when it is given work
+        with _without_ctrl_c():  # the pool starts its processes when it is given work
             return pool.map(function, items, chunksize=chunksize)
 
     try:
         yield parallel_map
     except KeyboardInterrupt:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would only disturb the end
-        pool.shutdown(cancel_futures=True)
-        signal.signal(signal.SIGINT, before)
+        with _without_ctrl_c():  # a second one would only disturb the end
+            pool.shutdown(cancel_futures=True)
         raise
     except concurrent.futures.process.BrokenProcessPool:
         raise UserError(
@@ -56,24 +55,16 @@ def worker_map(workers, chunksize=1):
 
 
 @contextlib.contextmanager
-def _ctrl_c_afterwards():
+def _without_ctrl_c():
     """Answer Ctrl-C after what is inside; processes that are started there never see it, not even while they import."""
-    answer = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(answer):
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
         yield
         return
-    pressed = []
-    signal.signal(signal.SIGINT, lambda *_: pressed.append(True))  # a library's thread may take it in spite of the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        if hasattr(signal, "pthread_sigmask"):  # not on Windows
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         yield
     finally:
-        if hasattr(signal, "pthread_sigmask"):
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        signal.signal(signal.SIGINT, answer)
-        if pressed:
-            answer(signal.SIGINT, None)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin_worker():

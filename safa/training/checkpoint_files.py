@@ -2,16 +2,14 @@
 
 import os
 import re
-import shutil
 
 from safa.runtime.errors import UserError
-from safa.runtime.files import PARTIAL, ordinary, read_file
+from safa.runtime.files import ordinary, read_file
 
 KERAS, TENSORFLOW = "Keras weights", "TensorFlow checkpoint"
 INDEX, DATA = ".index", ".data-00000-of-00001"
 INDEX_END = bytes.fromhex("57fb808b247547db")  # magic number at the end of TensorFlow's sorted string tables
 RUN_FILE = re.compile(r"ckpt-([0-9]{1,18})\.(index|data-[0-9]{5}-of-[0-9]{5})")  # of a training run's checkpoint
-LEFTOVER = re.compile(rf"\..*{re.escape(PARTIAL)}", re.DOTALL)  # what a killed run leaves: files and folders half-written
 # What downloads leave behind when they fail or are not unpacked: first bytes, name, remedy.
 NOT_WEIGHTS = (
     (b"<", "an HTML or XML page", "the download failed; download the file again"),
@@ -91,17 +89,12 @@ def remove_checkpoint(prefix):
 
 
 def remove_leftovers(folder):
-    """Remove what killed runs left half-written in a run's folder, where no other run may be training."""
-    names = os.listdir(folder)
-    for name in filter(LEFTOVER.fullmatch, names):
-        path = os.path.join(folder, name)
-        if not os.path.isdir(path):
-            os.unlink(path)
-            continue
-        prefix = name.removeprefix(".").removesuffix(PARTIAL).rpartition(".")[0]
-        if prefix + DATA in names and prefix + INDEX not in names:  # killed between giving these two their names
-            os.unlink(os.path.join(folder, prefix + DATA))
-        shutil.rmtree(path)
+    """Remove the newest checkpoint's data if a kill left it without its index, in a folder where no other run is training."""
+    *others, newest = run_checkpoints(folder) or [None]
+    if newest is not None and all(os.path.exists(os.path.join(folder, f"ckpt-{number}{INDEX}")) for number in others):
+        prefix = os.path.join(folder, f"ckpt-{newest}")
+        if not os.path.exists(prefix + INDEX):
+            remove_checkpoint(prefix)
 
 
 def _indices(path):

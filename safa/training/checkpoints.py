@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from safa.runtime.errors import UserError, first_line
-from safa.runtime.files import check_space, write_whole
+from safa.runtime.files import check_space, remove_abandoned, write_whole
 from safa.settings import save_interval
 from safa.training.checkpoint_files import INDEX, find_checkpoint, remove_checkpoint, remove_leftovers, run_checkpoints
 from safa.training.run_folder import BEST
@@ -57,6 +57,7 @@ class RunCheckpoints:
         self._variables = self._learned | adam_variables(network, optimizer)
         if distribution.is_chief:
             for each in filter(os.path.isdir, (folder, self._best_folder)):
+                remove_abandoned(each, older_than=0)
                 remove_leftovers(each)
 
     def share(self, progress):

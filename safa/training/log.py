@@ -8,7 +8,7 @@ import time
 import tensorflow as tf
 
 from safa.report.epoch_lines import put_aside, read_lines, write_lines
-from safa.report.tables import recall_line
+from safa.report.recall_line import recall_line
 from safa.runtime.errors import first_line
 from safa.runtime.files import remove_abandoned
 

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import os
 
-from safa.datasets.registry import DATASETS
 from safa.runtime.errors import UserError
 from safa.runtime.files import read_json
 from safa.settings import NetworkConfig, TrainingConfig
@@ -150,14 +149,6 @@ def checkpoint_manifest(path):
     """The RunManifest beside a checkpoint's files or above them, or None."""
     folder = os.path.dirname(os.path.abspath(path))
     return read_manifest(folder) or read_manifest(os.path.dirname(folder))
-
-
-def trained_on_dataset(manifest, source):
-    """Name of the dataset that weights are of: as their manifest says, else as the folders above them are called; or None."""
-    if manifest is not None:
-        return manifest.dataset
-    names = {kind.name for kind in DATASETS.values()}
-    return next((part for part in reversed(os.path.abspath(source).split(os.sep)) if part in names), None)
 
 
 def _has_checkpoints(folder):

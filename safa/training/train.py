@@ -7,7 +7,6 @@ import signal
 
 import keras
 import numpy as np
-import tensorflow as tf
 from tqdm import tqdm
 
 from input_data import batches, epoch_order
@@ -16,17 +15,15 @@ from safa.datasets.pair_augmentation import PairAugmentation
 from safa.datasets.pair_images import PairImages
 from safa.datasets.panorama_views import PanoramaView
 from safa.parts import build_network
-from safa.report.epoch_lines import read_lines
-from safa.report.tables import recall_line, tie_warning
+from safa.report.recall_line import recall_line, tie_warning
 from safa.retrieval.descriptors import DescriptorExtractor
 from safa.retrieval.evaluation import WINNERS, recalls
 from safa.retrieval.search import search
-from safa.retrieval.task import GROUND_TO_AERIAL, task_of
-from safa.runtime.distribution import Distribution, explain_tensorflow_errors
+from safa.retrieval.task import task_of
+from safa.runtime.distribution import Distribution
 from safa.runtime.errors import Stopped, UserError
 from safa.runtime.files import write_json
-from safa.runtime.folder_lock import open_lock
-from safa.runtime.interruption import StopRequest, StopVote
+from safa.runtime.interruption import StopVote
 from safa.runtime.provenance import session
 from safa.runtime.worker_pool import available_cores
 from safa.settings import Settings
@@ -34,18 +31,15 @@ from safa.training.checkpoints import Progress, RunCheckpoints, SaveClock
 from safa.training.initial_weights import continue_published, initialise
 from safa.training.log import Meter, TrainingLog
 from safa.training.run_folder import MANIFEST, RunManifest, RunPaths, data_identity, read_manifest
+from safa.training.session import training_session
 from safa.training.step import adam, batch_loss, learning_rate_schedule, training_step
 from safa.training.variables import Averages
 from safa.training.weights import write_keras_weights
 from VGG import MEAN_BGR
 
-SHOWN_QUERIES = 4  # of the validation split, in TensorBoard
-
 
 def train(settings, train_pairs, val_pairs, paths):
     """Train a network, or continue a run that was stopped, after its last saved step.
-
-    After every epoch: recall on the validation split, a line in the CSV file, a checkpoint.
 
     The loop is our own, not `keras.Model.fit`: one step needs the descriptors of all devices and micro batches before any
     gradient, a stopped run continues inside an epoch with the same pairs, masks and bits, and processes agree on the step
@@ -97,7 +91,7 @@ def train(settings, train_pairs, val_pairs, paths):
             if result is not None:
                 # A run that is killed between these repeats the epoch, and writes the same line and checkpoint again.
                 run.log.epoch(epoch, mean_loss, result["recall"], *meter.epoch_rates(), run.adam_steps)
-                if (warning := tie_warning(result)) is not None:
+                if (warning := tie_warning(result["tied_queries"], result["queries"])) is not None:
                     run.say(f"{warning}; pessimistic: {recall_line(result['pessimistic_recall'])}")
                 recall = result["pessimistic_recall"]["1"]  # so a collapsed network is never the best
                 is_best = recall > progress.best_recall
@@ -108,58 +102,9 @@ def train(settings, train_pairs, val_pairs, paths):
         finish(run, progress)
 
 
-@contextlib.contextmanager
-def training_session(settings, train_pairs, val_pairs, paths):
-    """A context with the Distribution and the StopRequest of a run: all that can refuse it; arguments as of `train`."""
-    read_lines(paths.csv)  # refuses what is not one, before anything is written
-    config, options = settings.training, settings.run
-    if options.deterministic:
-        tf.config.experimental.enable_op_determinism()
-        keras.utils.set_random_seed(config.seed)
-    distribution = Distribution(options.devices, config.precision)
-    _check_shares(config.batch_size, distribution.replicas, options.micro_batch)
-    with contextlib.ExitStack() as stack:
-        if distribution.is_chief:
-            os.makedirs(paths.folder, exist_ok=True)
-            if not stack.enter_context(open_lock(paths.lock)).take_alone():
-                raise UserError(
-                    f"{paths.folder}: another run is training there at the moment; wait for it, or use another --run or "
-                    "--model_dir"
-                )
-        full = "a smaller --micro_batch" if options.micro_batch else "--micro_batch, which needs less for the same result"
-        stack.enter_context(explain_tensorflow_errors(distribution, full))
-        identities = [data_identity(pairs) for pairs in (train_pairs, val_pairs)]
-        distribution.agree(repr((settings.network, config, options.micro_batch, options.deterministic, *identities)))
-        yield distribution, stack.enter_context(StopRequest())
-
-
-def _check_shares(batch_size, replicas, micro_batch):
-    if batch_size % replicas:
-        raise UserError(
-            f"--batch_size {batch_size}: cannot be shared evenly by {replicas} devices; use a multiple of "
-            f"{replicas}, or fewer --devices"
-        )
-    share = batch_size // replicas
-    if micro_batch is not None and share % micro_batch:
-        raise UserError(
-            f"--micro_batch {micro_batch}: does not divide the {share} pairs that each device has of a batch; use a divisor"
-        )
-
-
 @dataclasses.dataclass(frozen=True)
 class TrainingRun:
-    """What a run is made of.
-
-    Attributes:
-        settings, paths, distribution: as given.
-        network: spatial_net.Network.
-        optimizer: keras.optimizers.Adam, built for its weights.
-        averages: of the weights, which are validated and saved as the best.
-        extractor: of the network's descriptors.
-        checkpoints: of this run.
-        train_images, val_images: of both splits.
-        log: None in processes that are not the chief's.
-    """
+    """What a run is made of; `log` is None in processes that are not the chief's."""
 
     settings: Settings
     paths: RunPaths
@@ -262,9 +207,6 @@ def build_run(settings, train_pairs, val_pairs, paths, distribution):
     )
     for note in distribution.notes:  # on this machine, the chief's or not
         print(note, flush=True)
-    if cached:
-        needed = run.train_images.cached_bytes + run.val_images.cached_bytes
-        run.say(f"{train_pairs.dataset.name}: up to {needed / 1e9:.3g} GB of decoded images are kept in memory")
     return run
 
 
@@ -334,19 +276,10 @@ def validate(run, title, epoch):
     shows = bool(every and epoch) and epoch % every == 0
     found = search(references, queries, task.truth, task.near, WINNERS * shows)
     if shows:
-        _show_queries(run, task, references, queries, found)
+        from safa.report.figures import validation_sheet
+
+        run.log.picture("validation", validation_sheet(run.val_images, task, found), run.adam_steps)
     return recalls(task, found)
-
-
-def _show_queries(run, task, references, queries, found):
-    """Pictures of a few queries in TensorBoard, the same ones each time."""
-    from safa.report.figures import FigureSource, chosen_queries, retrieval_panels
-    from safa.report.retrieval_panels import contact_sheet
-
-    images, width = run.val_images, run.settings.network.width
-    tested = FigureSource(images.pairs, task, GROUND_TO_AERIAL, references, queries, None, found, width, images.grd.turned)
-    panels = list(retrieval_panels(tested, chosen_queries(task, SHOWN_QUERIES)))
-    run.log.picture("validation", contact_sheet(panels), run.adam_steps)
 
 
 def finish(run, progress):

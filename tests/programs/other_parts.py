@@ -25,6 +25,14 @@ def small(branch, width_multiplier, keep_prob, seed, dtype):
     return keras.Model(images, keras.layers.Dropout(0.1, seed=seed, dtype=dtype)(maps), name=f"small_{branch}")
 
 
+def few_blocks(branch, width_multiplier, keep_prob, seed, dtype):
+    """VGG16 with a convolution in each of its first three blocks, and its dropout in two of them."""
+    import VGG
+
+    VGG.BLOCKS, VGG.DROPOUT_BLOCKS = tuple(block[:1] for block in VGG.BLOCKS[:3]), (1, 2)
+    return VGG.VGG16(width_multiplier, keep_prob, seed, name=f"VGG_{branch}", dtype=dtype)
+
+
 def mean(branch, number, seed, dtype):
     import keras
 
@@ -39,11 +47,10 @@ def info_nce(sat, grd, negatives=None):
     return ops.mean(ops.logsumexp(similarities, axis=1) - ops.diagonal(similarities))
 
 
-parts.BACKBONES["small"] = small
-parts.AGGREGATIONS["mean"] = mean
-parts.LOSSES["info_nce"] = info_nce
-
 if __name__ == "__main__":
+    parts.BACKBONES["small"] = small
+    parts.AGGREGATIONS["mean"] = mean
+    parts.LOSSES["info_nce"] = info_nce
     action = sys.argv.pop(1)
     with reported():
         if action == "train":

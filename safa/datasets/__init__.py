@@ -1,1 +1,0 @@
-"""Files to pairs: the datasets, their images, and what is made and checked of them."""

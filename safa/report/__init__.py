@@ -1,1 +1,0 @@
-"""Tables of recalls, and the figures that were published."""

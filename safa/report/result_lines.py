@@ -1,0 +1,47 @@
+"""The result of one test as people read it: lines and a table, in percent."""
+
+from tabulate import tabulate
+
+from safa.report.recall_line import tie_warning
+from safa.report.table_formats import tables_of
+from safa.retrieval.task import AERIAL_TO_GROUND
+
+COLUMNS = ("percent", "R@1", "R@5", "R@10", "R@1%")
+
+
+def result_lines(row):
+    """All that a test prints of its result; `row`: rows.Row of one seed."""
+    cells, below = recall_cells(row)
+    table = tabulate(cells, COLUMNS, "plain", disable_numparse=True, colalign=["left", *["right"] * 4])
+    return [tested_line(row), table, *below]
+
+
+def tested_line(row):
+    """What was tested, in a line."""
+    (result,), kinds = row.results, ("panoramas", "aerial images")
+    queries, references = kinds[::-1] if row.kind.direction == AERIAL_TO_GROUND else kinds
+    what = f"{row.kind.dataset} {row.kind.split}, {row.kind.title()}"
+    return f"{what}: {result.queries:,} {queries} among {result.references:,} {references}"
+
+
+def recall_cells(row):
+    """The lines of COLUMNS of a test's table, lists of texts; and what stands below the table, a list of lines."""
+    ((result,), (table,)) = row.results, tables_of([row])
+    cells = [[title, *recalls] for title, _, *recalls in (line[: len(COLUMNS) + 1] for line in table.lines)]
+    cells[0][0] = "recall"
+    rank, cost = result.rank, result.cost
+    below = [
+        *table.marked_sources,
+        f"R@1% of {result.references} references is recall@1" if result.references < 100 else "",
+        tie_warning(result.tied_queries, result.queries),
+        f"rank of the truth: median {rank['median']:g}, nine tenths of the queries up to {rank['90%']:g} (1 is the best)",
+    ]
+    if result.metres is not None:
+        shares = ", ".join(f"{100 * share:.2f} % within {bound} m" for bound, share in result.metres.within.items())
+        below.append(f"first match: median {result.metres.median:.1f} m from the truth, {shares}")
+    took = "" if cost.milliseconds is None else f", {cost.milliseconds:.3g} ms a pair here"
+    below.append(
+        f"network: {cost.parameters / 1e6:.2f} M parameters, {cost.gmac:.3g} GMAC a pair, descriptors of {cost.descriptor:,} "
+        f"values{took}"
+    )
+    return cells, list(filter(None, below))

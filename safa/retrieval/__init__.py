@@ -1,1 +1,0 @@
-"""Pairs to descriptors to ranks."""

@@ -1,1 +1,0 @@
-"""What all else stands on: knows nothing of images, places or networks."""

@@ -1,1 +1,0 @@
-"""A training run: its steps, its log, its weights and checkpoints."""

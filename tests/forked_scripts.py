@@ -1,0 +1,79 @@
+"""Runs scripts in forks of a server that has imported their libraries: each as in a process of its own, but at once.
+
+Tests of a script's start, or of what it sets before it imports a library, start a process of their own instead
+(`conftest.start_anew`).
+"""
+
+import concurrent.futures
+import multiprocessing
+import os
+import runpy
+import signal
+import subprocess
+import sys
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["cv2", "keras", "tensorflow", "scipy.io", "scipy.spatial", "scipy.stats"])
+
+
+class ForkedScript:
+    """A script that runs: what tests use of `subprocess.Popen`. Arguments as of `become`."""
+
+    def __init__(self, path, arguments, cwd, environment):
+        (out, theirs_out), (err, theirs_err) = CONTEXT.Pipe(duplex=False), CONTEXT.Pipe(duplex=False)
+        arguments = path, arguments, str(cwd), dict(environment), theirs_out, theirs_err
+        self._process = CONTEXT.Process(target=become, args=arguments)
+        self._process.start()
+        self.pid, self.stdout, self.stderr = self._process.pid, *(open(os.dup(end.fileno())) for end in (out, err))
+        for end in out, err, theirs_out, theirs_err:
+            end.close()
+
+    @property
+    def returncode(self):
+        return self._process.exitcode
+
+    def poll(self):
+        return self.returncode
+
+    def wait(self, timeout=600):
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired(str(self.pid), timeout)
+        return self.returncode
+
+    def communicate(self, timeout=600):
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            texts = [pool.submit(stream.read) for stream in (self.stdout, self.stderr)]
+            try:
+                self.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise
+            return tuple(text.result() for text in texts)
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+
+def become(path, arguments, cwd, environment, stdout, stderr):
+    """Run a script in this process, a fork: a file that ends in .py, or the name of a package."""
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(cwd)
+    for number, end in ((1, stdout), (2, stderr)):
+        os.dup2(end.fileno(), number)
+        end.close()
+    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", buffering=1, closefd=False, errors="backslashreplace")
+    sys.argv = [path, *arguments]
+    from safa import parts
+    from tests.programs import other_parts
+
+    parts.BACKBONES |= {"tiny": other_parts.small, "few_blocks": other_parts.few_blocks}  # conftest.TINY, conftest.SHALLOW
+    if path.endswith(".py"):
+        runpy.run_path(path, run_name="__main__")
+    else:
+        runpy.run_module(path, run_name="__main__", alter_sys=True)

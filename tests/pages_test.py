@@ -1,0 +1,53 @@
+"""The notebook of docs/ runs, and the pages name files and flags that exist."""
+
+import json
+import os
+import pathlib
+import re
+
+from conftest import ROOT, command, succeeds
+
+SMALLEST = {"height": 32, "width": 128, "width_multiplier": 0.05}
+PAGES = [path for folder in (".", "docs", "Data", "Model") for path in pathlib.Path(ROOT, folder).glob("*.md")]
+
+
+def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
+    sizes = {"PLACES": 24, "TEST_PLACES": 10, "EPOCHS": 1, "NETWORK": " ".join(command(**SMALLEST)), "FOLDER": tmp_path}
+    for name, value in sizes.items():
+        monkeypatch.setenv(f"DEMO_{name}", str(value))
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.chdir(os.path.join(ROOT, "docs"))
+    with open("demo.ipynb", encoding="utf-8") as file:
+        cells = [cell for cell in json.load(file)["cells"] if cell["cell_type"] == "code"]
+    names = {}
+    for cell in cells:
+        exec("".join(cell["source"]), names)
+        # Scripts run in forks of a process that has imported TensorFlow, instead of in processes of their own.
+        names["python"] = lambda *words: print(succeeds(*words[words[0] == "-m" :], cwd=ROOT))
+    recall = json.loads((tmp_path / "Result/CVUSA/SAFA_8_polar_1.json").read_text())["recall"]["1"]
+    assert f"R@1: {100 * recall:.1f} %" in capsys.readouterr().out, "load_network gives what the test script measured"
+    assert {axes.get_title() for axes in names["figure"].axes} == set(names["pictures"])
+    assert not any(cell["outputs"] for cell in cells)
+
+
+def test_flags_on_the_pages_are_flags_of_scripts():
+    scripts = [path.name for path in pathlib.Path(ROOT).glob("*.py") if '"__main__"' in path.read_text(encoding="utf-8")]
+    helps = [succeeds(script, "--help", cwd=ROOT) for script in [*scripts, "toy_town"]]
+    helps += [succeeds("localize.py", step, "--help", cwd=ROOT) for step in ("build", "calibrate", "query")]
+    known = set(re.findall(r"--\w+", "".join(helps)))
+    for page in PAGES:
+        lines = page.read_text(encoding="utf-8").splitlines()
+        ours = [line for line in lines if not re.search("SBATCH|benchmarks|tensorboard|cache disk", line)]
+        unknown = set(re.findall(r"--\w+", "".join(ours))) - known
+        assert not unknown, (page.name, unknown)
+
+
+def test_links_on_the_pages_lead_to_files():
+    for page in PAGES:
+        links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8"))
+        gone = [link for link in links if not link.startswith("https://") and not (page.parent / link).exists()]
+        assert not gone, (page.name, gone)
+
+
+def test_the_readme_is_read_in_one_go():
+    assert len(pathlib.Path(ROOT, "README.md").read_text(encoding="utf-8").splitlines()) <= 200

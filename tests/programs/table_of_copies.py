@@ -1,0 +1,57 @@
+"""Runs reproduce.py with steps that only copy the files of a real row: folder of the steps, then reproduce.py's flags.
+
+The steps are links to this file. $REAL is the folder of the real row, $FAILS a word of the steps that fail, $WAITS one of
+those that wait for a signal.
+"""
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+
+
+def step(script, *words):
+    with open("calls", "a") as file:
+        print(script, *words, file=file)
+    if os.environ.get("FAILS") in (script, *words):
+        sys.exit("some lines\nand a reason")
+    if os.environ.get("WAITS") in words:
+        for number in signal.SIGINT, signal.SIGTERM:
+            signal.signal(number, lambda number, _: sys.exit(f"saved after {signal.Signals(number).name}"))
+        with open("pid", "w") as file:
+            file.write(str(os.getpid()))
+        time.sleep(100)
+    if script in ("data_preparation.py", "check_data.py"):
+        return
+    given = dict(zip(words[::2], words[1::2], strict=True))  # all flags have values
+    row, polar, seed = (given[f"--{name}"] for name in ("network_type", "polar", "seed"))
+    network, end = {"network_type": row, "polar": int(polar)}, f"polar_{polar}" + (f"_seed_{seed}" if seed != "0" else "")
+    copied = "Model/CVUSA/VGG_gp/polar_1" if script == "train_cvusa.py" else "Result/CVUSA/VGG_gp_polar_1.json"
+    target = copied.replace("VGG_gp", row).replace("polar_1", end)
+    if script == "train_cvusa.py":
+        shutil.copytree(os.path.join(os.environ["REAL"], copied), target)
+        with open(f"{target}/config.json") as file:
+            manifest = json.load(file)
+        manifest["network"] |= network
+        manifest["training"]["seed"] = int(seed)
+        content, target = manifest, f"{target}/config.json"
+    else:
+        with open(os.path.join(os.environ["REAL"], copied)) as file:
+            result = json.load(file)
+        checkpoint = result["checkpoint"].replace("VGG_gp/polar_1", f"{row}/{end}")
+        content = result | network | {"seed": int(seed), "checkpoint": checkpoint, "network": result["network"] | network}
+    with open(target, "w") as file:
+        json.dump(content, file)
+
+
+if os.path.islink(sys.argv[0]):
+    step(os.path.basename(sys.argv[0]), *sys.argv[1:])
+else:
+    import reproduce
+    from safa.runtime.errors import reported
+
+    reproduce.ROOT = sys.argv.pop(1)
+    with reported():
+        sys.exit(reproduce.main())
