@@ -59,12 +59,12 @@ def _one(number, answer, index, drawn):
     """The section of a panorama: itself, its candidates, and where they are."""
     rows, marks = [], []
     for rank, place in enumerate(answer.places, start=1):
-        probability = "" if place.probability is None else f"{100 * place.probability:.0f} %"
-        rows.append([str(rank), *_cells(place), str(place.tiles), probability, place.tile])
+        probability = [] if place.probability is None else [f"{100 * place.probability:.0f} %"]
+        rows.append([str(rank), *_cells(place), str(place.tiles), place.tile, *probability])
         marks.append(Mark(tuple(index.metres[place.row]), str(rank), BEST if rank == 1 else OTHER))
     caption = "Green: the best place. Red: the others."
-    if answer.panorama.position is not None:
-        marks.append(Mark(tuple(index.frame.metres([answer.panorama.position])[0]), "T", TRUTH))
+    if answer.panorama.location is not None:
+        marks.append(Mark(tuple(index.frame.metres([answer.panorama.location])[0]), "T", TRUTH))
         caption += " Blue T: where it was taken."
     name = _name(answer)
     pictures = [
@@ -73,9 +73,9 @@ def _one(number, answer, index, drawn):
     ]
     note = [] if answer.known else ["Unknown: less sure than the calibration asks for"]
     note += [f"{what} {value}" for what, value in zip(SURE, _how_sure(answer), strict=True) if value]
-    table = HtmlTable(["place", *COLUMNS, "tiles that agree", "probability", "tile"], rows)
+    columns = ["place", *COLUMNS, "tiles that agree", "tile", "probability"][: len(rows[0])]
     note = "; ".join([*note, f"heading: {answer.panorama.heading_source}"])
-    return Section(f"panorama-{number}", f"{number}. {name}", note, table, pictures=pictures)
+    return Section(f"panorama-{number}", f"{number}. {name}", note, HtmlTable(columns, rows), pictures=pictures)
 
 
 def answer_panel(answer, index):
