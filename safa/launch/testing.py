@@ -54,8 +54,7 @@ class TestConfig(Checked):
     )
     radius: float | None = setting(
         None,
-        "also count matches within this distance of the truth, in datasets with coordinates (default: 5 for CVACT_test, else "
-        "none)",
+        "also count matches within this distance of the truth, in datasets with coordinates (default: 5 for CVACT_test)",
         at_least(float, 0),
         metavar="METRES",
     )
@@ -230,7 +229,7 @@ def tested_checkpoint(config, folders, dataset_name, given):
 
 
 def _runs_beside(folder):
-    """What other runs lie beside a folder, for a message; "" where there are none."""
+    """What other runs lie beside a folder, for a message, or ""."""
     try:
         names = sorted(entry.name for entry in os.scandir(os.path.dirname(folder)) if entry.is_dir())
     except OSError:

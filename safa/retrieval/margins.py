@@ -4,7 +4,7 @@ import numpy as np
 
 
 def margins(task, found):
-    """Similarities of all queries with their truth, and with the closest reference that is no hit.
+    """Similarities of all queries with their truth, and with the closest reference that is not a hit.
 
     Args:
         task: retrieval.task.Task.
@@ -16,5 +16,5 @@ def margins(task, found):
     hits = found.winners == task.truth[:, None]
     for row, near in enumerate([] if task.near is None else task.near):
         hits[row] |= np.isin(found.winners[row], near)
-    negative = found.similarities[np.arange(len(hits)), hits.argmin(axis=1)]  # of the first that is no hit
+    negative = found.similarities[np.arange(len(hits)), hits.argmin(axis=1)]  # of the first that is not a hit
     return found.similarity, np.where(hits.all(axis=1), np.nan, negative)

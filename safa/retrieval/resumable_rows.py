@@ -34,7 +34,7 @@ class RowsManifest:
 
 
 def read_rows_manifest(path):
-    """The RowsManifest of the rows in PATH.npy, or None where there is none. Raises UserError if it cannot be understood."""
+    """The RowsManifest of the rows in PATH.npy, or None if they have none. Raises UserError if it cannot be understood."""
     try:
         return read_json(f"{path}.json", RowsManifest, AGAIN)
     except FileNotFoundError:
@@ -120,7 +120,7 @@ class ResumableRows:
         return self._sources.hexdigest(), self._content.hexdigest()
 
     def _earlier(self, shape, dtype):
-        """The rows that an earlier command left, with their number in `done`; None where there are none to go on with."""
+        """The rows that an earlier command left, with their number in `done`; None if it cannot go on with any."""
         array = f"{self._path}.npy"
         try:
             manifest = read_rows_manifest(self._path)

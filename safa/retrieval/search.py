@@ -73,7 +73,7 @@ def search(references, queries, truth, near=None, top_k=0, multiply=None):
     if truth.shape != (len(queries),) or truth.min() < 0 or truth.max() >= len(references):
         raise ValueError(f"truth of shape {truth.shape} does not name a reference for each of {len(queries)} queries")
     queries = queries.reshape(len(queries), -1, references.shape[1])
-    lengths = _lengths(queries).max(axis=1) * _lengths(references).max()
+    lengths = _norms(references).max() * _norms(queries).max(axis=1)  # what a product with a query is at most
     if not np.isfinite(lengths).all():
         raise ValueError("descriptors are not finite")
     multiply = multiply or (lambda rows: rows @ references.T)
@@ -113,7 +113,7 @@ def search(references, queries, truth, near=None, top_k=0, multiply=None):
 
 
 def products_on(device, references):
-    """A `multiply` for `search` that computes on a device of TensorFlow's; None, for NumPy, where there is none of the kind.
+    """A `multiply` for `search` that computes on a device of TensorFlow's; None (NumPy computes) if it lacks such devices.
 
     In float32 whatever the network's precision is: `search` relies on its rounding.
 
@@ -140,14 +140,9 @@ def products_on(device, references):
     return multiply
 
 
-def _lengths(descriptors):
-    """Norms along the last axis in float64, without a copy of all descriptors."""
-    piece = max(1, PIECE_BYTES // (8 * descriptors[0].size))
-    squares = np.empty(descriptors.shape[:-1])
-    for start in range(0, len(descriptors), piece):
-        part = descriptors[start : start + piece]
-        squares[start : start + piece] = np.einsum("...d,...d->...", part, part, dtype=np.float64)
-    return np.sqrt(squares)
+def _norms(descriptors):
+    """Norms along the last axis, summed in float64."""
+    return np.sqrt(np.einsum("...d,...d", descriptors, descriptors, dtype=np.float64))
 
 
 def _closest(products, references, queries, top_k):

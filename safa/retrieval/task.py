@@ -23,7 +23,7 @@ class Task:
         truth: (Q,) int64, the row of each query's true reference.
         near: for each query the rows of all references that count as hits, the true one among them; None: only the truth.
         counted: name of the recall that counts them: "within_5m" or "acceptable"; None without `near`.
-        query_utm, reference_utm: (Q, 2) and (N, 2) float64 positions in metres, or None.
+        query_utm, reference_utm: (Q, 2) and (N, 2) float64 easting and northing in metres, or None.
     """
 
     ids: list
@@ -53,7 +53,7 @@ def task_of(pairs, direction=GROUND_TO_AERIAL, radius=None):
         Task.
 
     Raises:
-        UserError: a radius, and the dataset has no positions or far too many places within it.
+        UserError: a radius, and the dataset lacks coordinates or has far too many places within it.
     """
     if direction == GROUND_TO_AERIAL:
         queries, truth, acceptable = np.arange(len(pairs)), pairs.truth, pairs.acceptable
@@ -72,7 +72,7 @@ def task_of(pairs, direction=GROUND_TO_AERIAL, radius=None):
     if radius is None:
         return Task(ids, queries, truth, acceptable, acceptable and "acceptable", *(place or (None, None)))
     if place is None:
-        raise UserError(f"--radius {radius:g}: {pairs.dataset.name} has no positions in metres; leave it out")
+        raise UserError(f"--radius {radius:g}: {pairs.dataset.name} has no coordinates in metres; leave it out")
     if (found := count_within(place[1], radius, place[0])) > MOST_NEAR:
         raise UserError(
             f"--radius {radius:g}: within it of the {len(ids):,} queries lie {found:,} references in all, more than "
