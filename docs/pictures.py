@@ -33,7 +33,7 @@ def localisation(folder):
     """A panorama of the demo's drive, the tiles of its best places, and the drive on the map."""
     index = Index(os.path.join(folder, "index"))
     config = QueryConfig(unknown_heading=True, sequence=DRIVE_METRES, top=3)
-    listed = read_located_files(os.path.join(folder, "district", "drive.csv"), needs_positions=True)
+    listed = read_located_files(os.path.join(folder, "district", "drive.csv"), needs_locations=True)
     panoramas = [panorama_of(path, config) for path in listed.paths]
     answers = index.query(panoramas, **dataclasses.asdict(config))
     places = [tuple(index.metres[answer.places[0].row]) for answer in answers]

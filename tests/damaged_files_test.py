@@ -4,8 +4,8 @@ import collections
 import contextlib
 import io
 import os
+import signal
 import struct
-import threading
 import zlib
 
 import cv2
@@ -198,25 +198,20 @@ def test_a_lack_of_memory_belongs_to_the_file_that_needs_it(tmp_path, monkeypatc
 
 @contextlib.contextmanager
 def pipe(path):
-    """A named pipe in a file's place for a while; who waits for it is answered with nothing instead of for ever."""
+    """A named pipe in a file's place for a while; who waits for it is interrupted."""
+
+    def interrupt(*_):
+        raise TimeoutError(f"{path} is waited for")
+
     before = path.rename(path.with_suffix(".before"))
     os.mkfifo(path)
-    ended = threading.Event()
-
-    def answer():
-        while not ended.wait(0.05):
-            with contextlib.suppress(OSError):  # nobody waits
-                os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
-
-    thread = threading.Thread(target=answer)
-    thread.start()
+    signal.signal(signal.SIGALRM, interrupt)
+    signal.alarm(10)
     try:
         yield
     finally:
-        ended.set()
-        thread.join()
-        if before.exists():
-            before.replace(path)
+        signal.alarm(0)
+        before.replace(path)
 
 
 def test_a_pipe_is_refused_wherever_a_file_should_be(own_towns):

@@ -10,13 +10,15 @@ import pytest
 from conftest import complains, succeeds
 
 from recall import reported_k
+from safa.report.authors_recalls import read_recalls
+from safa.report.charts import recall_figure
 from safa.report.comparison import compare
-from safa.report.curves import read_recalls, recall_figure
 from safa.report.epoch_lines import find_runs
 from safa.report.published import OTHERS, PUBLISHED
 from safa.report.result_file import find_results, pack, read_result, write_result
+from safa.report.result_lines import recall_cells, result_lines
 from safa.report.rows import collect
-from safa.report.table_formats import Table, as_csv, as_latex, as_markdown, as_text, tables_of
+from safa.report.table_formats import RecallTable, as_latex, as_markdown, as_text, tables_of
 from safa.retrieval.confidence import recall_interval
 from safa.runtime.errors import UserError
 
@@ -30,18 +32,18 @@ def write(path, ranks, references=None, **changes):
         "dataset": "CVUSA",
         "split": "val",
         "trained_on": "CVUSA",
-        "network_type": "SAFA_8",
-        "polar": 1,
+        "network": {"network_type": "SAFA_8", "polar": 1},
         "run": None,
         "seed": 0,
         "direction": "ground_to_aerial",
         "view": "",
+        "checkpoint": "Model/CVUSA/SAFA_8/polar_1/best/ckpt-1",
         "queries": len(ranks),
         "references": references,
         "recall": shares,
         "tied_queries": 0,
         "pessimistic_recall": shares,
-        "recall_curve": [float(np.mean(ranks < k)) for k in range(1, max(1, references // 100) + 1)],
+        "rank": {"median": 1.0, "90%": 3.0},
         "intervals": {"recall": {k: recall_interval(ranks < depth) for k, depth in reported_k(references).items()}},
         "query_ids": "0" * 16,
         "ranks": {"exact": ranks, "first_match": np.zeros_like(ranks)},
@@ -62,7 +64,7 @@ def folder(tmp_path):
     place = tmp_path / "Result" / "CVUSA"
     for seed in range(3):
         write(place / f"SAFA_8_polar_1_seed_{seed}.json", drawn(seed), seed=seed)
-    write(place / "VGG_gp_polar_0.json", drawn(5, 0.2), network_type="VGG_gp", polar=0)
+    write(place / "VGG_gp_polar_0.json", drawn(5, 0.2), network={"network_type": "VGG_gp", "polar": 0})
     return tmp_path
 
 
@@ -91,15 +93,15 @@ def test_files_that_are_no_results_are_named_and_left_out(folder):
         "recall above 1": json.dumps(content | {"recall": content["recall"] | {"1": 1.5}}),
         "recall of text": json.dumps(content | {"recall": content["recall"] | {"5": "0.5"}}),
         "not a number": whole.replace(f'"1": {content["recall"]["1"]}', '"1": NaN'),
-        "polar 7": json.dumps(content | {"polar": 7}),
+        "polar 7": json.dumps(content | {"network": {"polar": 7}}),
         "no queries": json.dumps(content | {"queries": 0}),
         "huge": json.dumps(content | {"queries": 10**12}),
         "ranks of others": json.dumps(content | {"queries": 499}),
         "beyond": json.dumps(content | {"references": 100}),
         "negative": json.dumps(content | {"ranks": {"exact": pack(np.full(500, -1))}}),
-        "escape": json.dumps(content | {"network_type": "\x1b[2J"}),
-        "cost of text": json.dumps(content | {"cost": {"gmac": "many"}}),
-        "huge cost": json.dumps(content | {"cost": {"parameters": 10**400}}),
+        "escape": json.dumps(content | {"dataset": "\x1b[2J"}),
+        "cost of text": json.dumps(content | {"cost": content["cost"] | {"gmac": "many"}}),
+        "huge cost": json.dumps(content | {"cost": content["cost"] | {"parameters": 10**400}}),
         "huge heading": json.dumps(content | {"heading_right": 10**400}),
         "ties of text": json.dumps(content | {"tied_queries": "many"}),
         "recall's escape": json.dumps(content | {"recall_\x1b[2J": content["recall"]}),
@@ -108,7 +110,9 @@ def test_files_that_are_no_results_are_named_and_left_out(folder):
         "formula": json.dumps(content | {"run": "$\\frac{$"}),
         "long": json.dumps(content | {"view": "a" * 10_000}),
         "sideways": json.dumps(content | {"direction": "sideways"}),
-        "height of text": json.dumps(content | {"network": {"height": "\x1b[2J"}}),
+        "type's escape": json.dumps(content | {"network": {"network_type": "\x1b[2J"}}),
+        "line's end": json.dumps(content | {"run": "a\n"}),
+        "without a recall": json.dumps({name: value for name, value in content.items() if name != "recall"}),
         "huge width": json.dumps(content | {"network": {"width_multiplier": 10**400}}),
     }
     for name, text in broken.items():
@@ -120,7 +124,7 @@ def test_files_that_are_no_results_are_named_and_left_out(folder):
     os.symlink("nowhere", place / "link.json")
     (place / os.fsdecode(b"latin \xe9.json")).write_text("{}")
     output = succeeds("recall_tables.py", output="out", cwd=folder)
-    left_out = [line for line in output.splitlines() if line.endswith("; left out")]
+    left_out = [line for line in output.splitlines() if re.search(r"\.json: .*; (left out|move it away)$", line)]
     for name in (*broken, "bytes", "pipe", "link", "latin \\udce9"):
         assert any(f"{name}.json: " in line for line in left_out), (name, left_out)
     assert any("a second result of SAFA_8, polar, seed 1" in line for line in left_out)
@@ -134,7 +138,7 @@ def test_a_collapsed_network_does_not_look_perfect_in_a_table(tmp_path):
         tmp_path / "a.json", np.zeros(500, int), tied_queries=500, pessimistic_recall=dict.fromkeys(("1", "5", "10", "1%"), 0.0)
     )
     (table,) = tables_of(collect([str(tmp_path / "a.json")])[0])
-    assert ("pessimistic", "0.00") in [(line.cells[0], line.cells[2]) for line in table.lines]
+    assert ["- pessimistic", "", "0.00"] in [line[:3] for line in table.lines]
 
 
 def test_a_file_of_epochs_that_is_broken_and_a_folder_named_like_a_formula_leave_the_curves_alone(folder):
@@ -165,23 +169,26 @@ def test_published_recalls_stand_beside_the_same_task_only(tmp_path):
     assert [row.kind.title() for row in rows if row.published is not None] == ["SAFA_8, polar"]
     row = next(row for row in rows if row.published is not None)
     assert row.published is PUBLISHED["CVUSA", "SAFA_8", 1]
-    assert row.differences["1"] == pytest.approx(100 * np.mean(ranks == 0) - 89.84)
+    assert row.differences[0] == pytest.approx(100 * np.mean(ranks == 0) - 89.84)
     assert rows.index(row) == 0  # the paper's task first
     for name, changes in {"small and foreign": {"trained_on": "CVACT"}, "small": {}}.items():
         write(tmp_path / "toy" / f"{name}.json", drawn(0), network={"network_type": "SAFA_8", "height": 56}, **changes)
     toys, _ = collect(find_results([str(tmp_path / "toy")]))
     assert [row.kind.is_home for row in toys] == [True, False]  # in toy towns too, what is trained there comes first
     text = as_markdown(tables_of(rows))
-    assert "*published [1]* |  | 89.84 | 96.93 | 98.14 | 99.64" in text and "[1] Shi, Liu, Yu, Li: " in text
+    assert (
+        re.search(r"\| - published \[1\] *\| *\| *89.84 \| *96.93 \| *98.14 \| *99.64 ", text)
+        and "[1] Shi, Liu, Yu, Li: " in text
+    )
     text = as_text(tables_of(rows, with_others=True))
-    for system, published in OTHERS["CVUSA"].items():  # each figure names its source
+    for system, published in OTHERS["CVUSA"].items():  # each number names its source
         number = re.search(rf"^{re.escape(system)} \(published\) (\[\d\]) .*{published.recalls[0]:.2f}", text, re.MULTILINE)[1]
         assert f"\n{number} {published.source}" in text
 
 
-def test_every_published_figure_has_a_source():
-    figures = [*PUBLISHED.values(), *(one for systems in OTHERS.values() for one in systems.values())]
-    assert all(one.source and len(one.recalls) == 4 and one.recalls[0] is not None for one in figures)
+def test_every_published_recall_has_a_source():
+    rows = [*PUBLISHED.values(), *(one for systems in OTHERS.values() for one in systems.values())]
+    assert all(one.source and len(one.recalls) == 4 and one.recalls[0] is not None for one in rows)
     # the paper's, from method.md
     assert PUBLISHED["CVUSA", "SAFA_8", 1].recalls == (89.84, 96.93, 98.14, 99.64)
     assert PUBLISHED["CVACT", "SAFA_8", 1].recalls == (81.03, 92.80, 94.84, 98.17)
@@ -192,7 +199,7 @@ def test_tables_and_curves_are_written_in_all_formats(folder):
     assert "Sample4Geo (published)" in output
     latex = (folder / "out/tables.tex").read_text()
     assert "\\toprule" in latex and "VGG\\_gp, no polar" in latex and "$\\pm$" in latex
-    assert r"a\_b \& 1 \% \textbackslash{} \{x\}" in as_latex([Table("a_b & 1 % \\ {x}", [], [])])
+    assert r"a\_b \& 1 \% \textbackslash{} \{x\} &    1.50" in as_latex([RecallTable("a", [["a_b & 1 % \\ {x}", "1.50"]], [])])
     assert latex.count("\\begin{tabular}") == latex.count("\\end{tabular}") == 1
     columns = re.search(r"begin{tabular}{(\w+)}", latex)[1]
     lines = [line for line in latex.splitlines() if line.endswith("\\\\")]
@@ -252,8 +259,8 @@ def test_two_results_on_the_same_queries_are_compared(folder):
     write(place / "others.json", base, query_ids="f" * 16)
     message = complains("recall_tables.py", "--compare", names[0], str(place / "others.json"), cwd=folder)
     assert "of other queries" in message
-    for name, count in (("few", 400), ("many", 500)):  # results that do not say which queries they are of
-        write(place / f"{name}.json", base[:count] % 400, references=500, query_ids=None)
+    for name, count in (("few", 400), ("many", 500)):  # changed by hand
+        write(place / f"{name}.json", base[:count] % 400, references=500)
     with pytest.raises(UserError, match="numbers of queries"):
         compare(str(place / "few.json"), str(place / "many.json"))
     assert "none.json" in complains("recall_tables.py", "--compare", names[0], "none.json", cwd=folder)
@@ -261,20 +268,41 @@ def test_two_results_on_the_same_queries_are_compared(folder):
 
 def test_a_result_file_comes_back_as_it_was_written(tmp_path):
     write(tmp_path / "a.json", drawn(3))
-    result = read_result(str(tmp_path / "a.json"))
-    np.testing.assert_array_equal(result["ranks"]["exact"], drawn(3))
+    result = read_result(str(tmp_path / "a.json"), "test again")
+    np.testing.assert_array_equal(result.ranks["exact"], drawn(3))
     assert (tmp_path / "a.json").stat().st_size < 6000  # 500 ranks are compact
 
 
-def test_results_of_earlier_versions_are_rows_without_intervals(tmp_path):
-    write(tmp_path / "a.json", drawn(3))
-    content = json.loads((tmp_path / "a.json").read_text())
-    for name in ("intervals", "ranks", "cost", "trained_on", "run", "seed", "direction", "view", "query_ids"):
-        del content[name]
-    (tmp_path / "a.json").write_text(json.dumps(content))
-    rows, notes = collect([str(tmp_path / "a.json")])
-    assert not notes and rows[0].interval is None and "SAFA_8" in as_csv(rows) and "SAFA" in as_latex(tables_of(rows))
-    assert "without ranks" in complains("recall_tables.py", "--compare", "a.json", "a.json", cwd=tmp_path)
+def test_a_result_from_before_version_1_is_read_and_shown():
+    """tests/golden/result.json: of a toy town, written by the commit before results had a version."""
+    rows, notes = collect([os.path.join(os.path.dirname(__file__), "golden", "result.json")])
+    assert not notes and rows[0].results[0].metres.within["25"] == pytest.approx(1 / 3)
+    lines = "\n".join(result_lines(rows[0]))
+    for expected in (
+        "CVACT val, SAFA_2, polar, unknown heading search 4, 32x128, aerial tiles 64x64",
+        "12 panoramas among 12 aerial images",
+        "R@1% of 12 references is recall@1",
+        "rank of the truth: median 7.5, nine tenths of the queries up to 11",
+        "first match: median 41.0 m from the truth, 16.67 % within 5 m, 33.33 % within 25 m",
+        "descriptors of 52 values",
+    ):
+        assert expected in lines
+    assert [line for line, *_ in recall_cells(rows[0])[0]] == [
+        "recall",
+        "- 95 % interval",
+        "- within 200 m",
+        "- 95 % interval",
+        "- heading within 11.25°",
+    ]
+
+
+def test_the_published_recalls_and_ties_stand_beside_a_tests_own(tmp_path):
+    write(tmp_path / "a.json", drawn(0, 0.9, 8884), tied_queries=3)
+    cells, below = recall_cells(collect([str(tmp_path / "a.json")])[0][0])
+    published = next(line for line in cells if line[0] == "- published [1]")
+    assert published[1:] == ["89.84", "96.93", "98.14", "99.64"] and below[0].startswith("[1] Shi, Liu, Yu, Li: ")
+    assert any(line.startswith("ties: 3 of 8,884 queries") for line in below)
+    assert "- pessimistic" in [line[0] for line in cells]
 
 
 def test_no_results_are_one_line(tmp_path):

@@ -2,15 +2,15 @@
 
 import dataclasses
 import hashlib
-import io
 import os
 
 import numpy as np
 import PIL.Image
 
-from safa.datasets.image_files import ImageError, decode_image, read_bytes
+from safa.datasets.image_files import ImageError, read_image
 from safa.datasets.orientation import ground_colours
 from safa.datasets.preparation import polar_map
+from safa.runtime.files import read_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,9 +91,9 @@ def _read(path):
     if not os.path.exists(path):
         return CheckedFile(path, missing=True), None
     try:
-        content = read_bytes(path)
-        image = decode_image(path, content)
+        image = read_image(path)
     except ImageError as error:
         return CheckedFile(path, error=str(error)), None
-    mode = PIL.Image.open(io.BytesIO(content)).mode
-    return CheckedFile(path, False, None, image.shape[:2], mode, hashlib.blake2b(content, digest_size=16).digest()), image
+    digest = hashlib.blake2b(read_file(path), digest_size=16).digest()
+    with PIL.Image.open(path) as header:
+        return CheckedFile(path, size=image.shape[:2], mode=header.mode, digest=digest), image

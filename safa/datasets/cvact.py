@@ -16,7 +16,7 @@ MOST_METRES = 1e8  # of a coordinate: ten times UTM's greatest northing; its squ
 
 
 class CVACT(Dataset):
-    """CVACT (Liu & Li 2019), training and validation: `data_dir`/ANU_data_small, pairs and positions in ACT_data.mat."""
+    """CVACT (Liu & Li 2019), training and validation: `data_dir`/ANU_data_small, pairs in ACT_data.mat."""
 
     name = "CVACT"
     splits = ("train", "val")

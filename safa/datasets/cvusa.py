@@ -38,7 +38,7 @@ class CVUSA(Dataset):
             reference: dataset.POLAR or AERIAL.
 
         Returns:
-            Pairs, without UTM positions.
+            Pairs, without UTM coordinates.
 
         Raises:
             UserError: the CSV file is missing, empty, or has rows that do not parse or leave the dataset's folder.

@@ -68,22 +68,15 @@ def read_image(path, size=None):
             nor PNG, not of this size, or too large. OpenCV left to itself fills the missing part of a JPEG with grey
             and says nothing.
     """
-    return decode_image(path, read_bytes(path), size)
-
-
-def read_bytes(path):
-    """A file's content; an `ImageError` says why there is none."""
     with name_image(path), _open_image(path) as file:
-        return file.read()
-
-
-def decode_image(path, content, size=None):
-    """Decode an image file's content; arguments, result and errors as those of `read_image`."""
-    with name_image(path):
+        content = file.read()
         found = _size(content, content)
         if size is not None and found != tuple(size):
             raise _Unusable(f"{by_pixels(found)} pixels instead of {by_pixels(size)}")
-        return _decoded(content)
+        image = _decoded(content)
+        if image is None:
+            raise _Unusable("not an image that can be decoded")
+        return image
 
 
 def read_input(path, shape):
@@ -175,41 +168,23 @@ def _size(content, end):
 def _decoder_errors():
     try:
         yield
-    except ValueError as error:
-        if "memory" in str(error):
+    except Exception as error:  # whatever broken bytes lead a decoder to
+        if isinstance(error, MemoryError) or "memory" in str(error) or getattr(error, "code", 0) == cv2.Error.StsNoMem:
             raise MemoryError from None
-        raise _Unusable(f"damaged; only a part of it can be decoded ({error})") from None
+        raise _Unusable(f"damaged; only a part of it can be decoded ({first_line(error)})") from None
 
 
 def _decoded(content):
-    if content.startswith(JPEG_START):
-        with _decoder_errors():
+    with _decoder_errors():
+        if content.startswith(JPEG_START):
             four_colours = simplejpeg.decode_jpeg_header(content)[2] in ("CMYK", "YCCK")
             # OpenCV's pixels, from the same library; but every warning of the decoder is an error.
             image = simplejpeg.decode_jpeg(content, "CMYK" if four_colours else "BGR", strict=True)
-        if not four_colours:  # which are left to OpenCV to convert
-            return image
-    else:
-        _refuse_damaged_png(content)
-    try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error as error:
-        if error.code == cv2.Error.StsNoMem:
-            raise
-        image = None
-    if image is None:
-        raise _Unusable("not an image that can be decoded")
-    return image
-
-
-def _refuse_damaged_png(content):
-    """Compare the checksums of all parts. OpenCV only prints what libpng says of them."""
-    try:
-        PngImageFile(io.BytesIO(content)).verify()
-    except MemoryError:
-        raise
-    except Exception as error:  # whatever broken bytes lead the parser to
-        raise _Unusable(f"damaged ({first_line(error)})") from None
+            if not four_colours:  # which are left to OpenCV to convert
+                return image
+        else:
+            PngImageFile(io.BytesIO(content)).verify()  # all checksums; OpenCV only prints what libpng says of them
+        return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
 
 
 def write_image(path, image, options=()):

@@ -1,4 +1,4 @@
-"""Panoramas to places: tiles with positions become an index, and panoramas are searched for in it."""
+"""Panoramas to places: tiles with locations become an index, and panoramas are searched for in it."""
 
 from safa.localization.index import Index
 

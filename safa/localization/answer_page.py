@@ -7,8 +7,8 @@ import numpy as np
 from safa.datasets.image_files import ImageError, read_image
 from safa.localization.tile_images import THUMBNAIL_SIDE
 from safa.localization.tile_map import BEST, OTHER, Mark, TileMap
-from safa.report.drawing import TRUTH, Shown, bgr_pixels, image_rows
-from safa.report.page import Section, Table, photo, write_page
+from safa.report.drawing import TRUTH, Shown, image_rows
+from safa.report.page import HtmlTable, Section, photo, write_page
 from safa.runtime.errors import shortened
 
 MOST_PANORAMAS = 20  # that have a section of their own; the table names all
@@ -50,32 +50,32 @@ def _all(answers, index, drawn, config):
         marks.append(Mark(tuple(index.metres[place.row]), str(number), BEST if answer.known else OTHER))
     path = None if config.sequence is None else [index.metres[answer.places[0].row] for answer in answers]
     caption = "Best places by number of the panorama. Green: placed. Red: unknown."
-    picture = _photo(drawn.draw(marks, path), "Map of the tiles with the best place of each panorama", caption)
+    picture = photo(drawn.draw(marks, path), "Map of the tiles with the best place of each panorama", caption)
     note = "" if len(answers) <= MOST_ROWS else f"The first {MOST_ROWS:,} of {len(answers):,}."
-    return Section("places", "Places", note, Table(["panorama", *COLUMNS, *SURE], rows), pictures=[picture])
+    return Section("places", "Places", note, HtmlTable(["panorama", *COLUMNS, *SURE], rows), pictures=[picture])
 
 
 def _one(number, answer, index, drawn):
     """The section of a panorama: itself, its candidates, and where they are."""
     rows, marks = [], []
     for rank, place in enumerate(answer.places, start=1):
-        probability = "" if place.probability is None else f"{100 * place.probability:.0f} %"
-        rows.append([str(rank), *_cells(place), str(place.tiles), probability, place.tile])
+        probability = [] if place.probability is None else [f"{100 * place.probability:.0f} %"]
+        rows.append([str(rank), *_cells(place), str(place.tiles), place.tile, *probability])
         marks.append(Mark(tuple(index.metres[place.row]), str(rank), BEST if rank == 1 else OTHER))
     caption = "Green: the best place. Red: the others."
-    if answer.panorama.position is not None:
-        marks.append(Mark(tuple(index.frame.metres([answer.panorama.position])[0]), "T", TRUTH))
+    if answer.panorama.location is not None:
+        marks.append(Mark(tuple(index.frame.metres([answer.panorama.location])[0]), "T", TRUTH))
         caption += " Blue T: where it was taken."
     name = _name(answer)
     pictures = [
-        _photo(answer_panel(answer, index), f"Panorama {name} and the tiles of its best places"),
-        _photo(drawn.draw(marks), f"Map with the best places of {name}", caption),
+        photo(answer_panel(answer, index), f"Panorama {name} and the tiles of its best places"),
+        photo(drawn.draw(marks), f"Map with the best places of {name}", caption),
     ]
     note = [] if answer.known else ["Unknown: less sure than the calibration asks for"]
     note += [f"{what} {value}" for what, value in zip(SURE, _how_sure(answer), strict=True) if value]
-    table = Table(["place", *COLUMNS, "tiles that agree", "probability", "tile"], rows)
+    columns = ["place", *COLUMNS, "tiles that agree", "tile", "probability"][: len(rows[0])]
     note = "; ".join([*note, f"heading: {answer.panorama.heading_source}"])
-    return Section(f"panorama-{number}", f"{number}. {name}", note, table, pictures=pictures)
+    return Section(f"panorama-{number}", f"{number}. {name}", note, HtmlTable(columns, rows), pictures=pictures)
 
 
 def answer_panel(answer, index):
@@ -92,10 +92,6 @@ def answer_panel(answer, index):
         caption = f"{rank}: {place.similarity:.3f}, {place.heading:.0f}°\n{shortened(place.tile)}"
         tiles.append(Shown(thumbnail, caption, BEST if rank == 1 else None))
     return image_rows([[Shown(panorama)], tiles])
-
-
-def _photo(figure, alt, caption=""):
-    return photo(bgr_pixels(figure), alt, caption, has_text=True)
 
 
 def _cells(place):

@@ -113,7 +113,7 @@ def build_index(folder, source, recipe, config, network, distribution, batch_siz
             kept_values=config.pca or values,
             source=source.record,
             identity=identity,
-            spacing=_spacing(source.positions),
+            spacing=_spacing(source.locations),
             pca_recall=None if config.pca is None else _project(folder, rows.rows, config.pca),
             approximate_recall=_sort(folder, rows.rows) if config.approximate else None,
         )
@@ -126,7 +126,7 @@ def _identity(source, recipe, config):
     """Digest of what an index depends on, except the content of the tiles' files."""
     digest = hashlib.sha256(json.dumps([dataclasses.asdict(recipe), dataclasses.asdict(config), source.record]).encode())
     digest.update("\n".join(source.names).encode(errors="surrogateescape"))
-    digest.update(np.ascontiguousarray(source.positions))
+    digest.update(np.ascontiguousarray(source.locations))
     return digest.hexdigest()
 
 
@@ -154,7 +154,7 @@ def _is_finished(folder, identity):
 def _write_places(folder, source):
     names = [name.encode(errors="replace").decode() for name in source.names]
     write_json(os.path.join(folder, index_files.NAMES), names)
-    _save(os.path.join(folder, index_files.POSITIONS), np.asarray(source.positions, np.float64))
+    _save(os.path.join(folder, index_files.LOCATIONS), np.asarray(source.locations, np.float64))
 
 
 def _save(path, array):
@@ -225,11 +225,11 @@ def _others(rows, found):
     )
 
 
-def _spacing(positions):
+def _spacing(locations):
     """Median metres from a place to its nearest other one; None of a single place."""
-    if len(positions) < 2:
+    if len(locations) < 2:
         return None
-    metres = LocalFrame.around(positions).metres(positions)
+    metres = LocalFrame.around(locations).metres(locations)
     return round(float(np.median(cKDTree(metres).query(metres, 2)[0][:, 1])), 3)
 
 

@@ -29,7 +29,7 @@ TILE_PIXELS = 750
 OTHER_SIZE = 0.1  # share by which a tile's ground size may differ from training's without a warning
 WRONG_SIZE = 2.0  # factor that is refused
 NO_THRESHOLD = 'no threshold keeps wrong answers so few, so all are "unknown"'
-WITHIN = (5.0, 10.0, 25.0)  # metres of the known position: shares that are reported
+WITHIN = (5.0, 10.0, 25.0)  # metres of the known location: shares that are reported
 OUTPUTS = ("json", "geojson", "csv", "html")
 
 _positive = at_least(float, 0.01)
@@ -199,7 +199,7 @@ def _query(args):
 
 
 def _calibrate(args):
-    """Learn from panoramas of known positions how sure answers are, and below which confidence they are "unknown"."""
+    """Learn from panoramas of known locations how sure answers are, and below which confidence they are "unknown"."""
     config = parsed(QueryConfig, args)
     index, panoramas = _asked(args.index, args.panoramas, args.checkpoint, config)
     calibration, answers = index.calibrate(panoramas, args.wrong_share, **dataclasses.asdict(config))
@@ -301,12 +301,12 @@ def _confidence_notes(index, config):
 
 
 def result_lines(answers):
-    """How far answers are from known positions and headings."""
+    """How far answers are from known locations and headings."""
     located = [answer for answer in answers if answer.metres_off is not None]
     if located:
         off = np.array([answer.metres_off for answer in located])
         shares = ", ".join(f"{100 * np.mean(off <= bound):.1f} % within {bound:g} m" for bound in WITHIN)
-        yield f"{len(off):,} panoramas of known position: {shares}; median {np.median(off):.1f} m"
+        yield f"{len(off):,} panoramas of known location: {shares}; median {np.median(off):.1f} m"
     near = [answer for answer in located if answer.degrees_off is not None and answer.metres_off <= WITHIN[-1]]
     if near:
         off = np.array([answer.degrees_off for answer in near])
@@ -320,20 +320,20 @@ def _asked(folder, paths, checkpoint, config):
     """The Index of a folder, and the Panoramas that paths name: images, or CSV lists of them."""
     if config.heading is not None and config.unknown_heading:
         raise UserError("--heading and --unknown_heading contradict each other; leave one out")
-    named = []  # path, heading, position
+    named = []  # path, heading, location
     for path in paths:
         if not path.lower().endswith(".csv"):
             named.append((path, None, None))
             continue
-        listed = read_located_files(path, needs_positions=False)
+        listed = read_located_files(path, needs_locations=False)
         for row, each in enumerate(listed.paths):
             heading = None if np.isnan(listed.headings[row]) else float(listed.headings[row])
-            position = None if listed.positions is None else tuple(listed.positions[row].tolist())
-            named.append((each, heading, position))
+            location = None if listed.locations is None else tuple(listed.locations[row].tolist())
+            named.append((each, heading, location))
     for path, _, _ in named:
         if not os.path.isfile(path):
             raise UserError(f"{shortened(path)}: no such panorama; name equirectangular images, or CSV lists of them")
     index = Index(folder)
     if checkpoint is not None:
         index.check_weights(checkpoint)
-    return index, [panorama_of(path, config, heading, position) for path, heading, position in named]
+    return index, [panorama_of(path, config, heading, location) for path, heading, location in named]

@@ -1,4 +1,4 @@
-"""Positions on the Earth (WGS 84), positions of other reference systems, and metres around a place."""
+"""Locations on the Earth (WGS 84), locations of other reference systems, and metres around a place."""
 
 import math
 
@@ -21,7 +21,7 @@ def _pyproj():
 
 
 def wgs84_of(first, second, epsg):
-    """Positions of a reference system as longitudes and latitudes.
+    """Locations of a reference system as longitudes and latitudes.
 
     Args:
         first, second: (N,) float64 eastings and northings; longitudes and latitudes where the system has degrees.
@@ -33,24 +33,22 @@ def wgs84_of(first, second, epsg):
     Raises:
         UserError: the number names no reference system, or pyproj is missing.
     """
-    if epsg == WGS84:
-        return np.stack([first, second], axis=-1).astype(np.float64)
     pyproj = _pyproj()
     try:
-        transformer = pyproj.Transformer.from_crs(epsg, WGS84, always_xy=True)
+        _, to_wgs84 = projections(epsg)
     except pyproj.exceptions.ProjError as error:
-        raise UserError(f"EPSG:{epsg}: no reference system for positions ({first_line(error)}); use another number") from None
-    return np.stack(transformer.transform(np.asarray(first), np.asarray(second)), axis=-1)
+        raise UserError(f"EPSG:{epsg}: no reference system for locations ({first_line(error)}); use another number") from None
+    return to_wgs84(np.stack([first, second], axis=-1))
 
 
-def projections(wkt):
+def projections(system):
     """Two functions of (n, 2) float64 points: from longitude and latitude to a reference system, and back.
 
     Args:
-        wkt: the system, as text.
+        system: as pyproj takes it: its EPSG number, or its WKT.
     """
     pyproj = _pyproj()
-    there = pyproj.Transformer.from_crs(WGS84, wkt, always_xy=True)
+    there = pyproj.Transformer.from_crs(WGS84, system, always_xy=True)
 
     def function(direction):
         return lambda points: np.stack(there.transform(*np.asarray(points, np.float64).T, direction=direction), axis=1)
@@ -59,9 +57,9 @@ def projections(wkt):
 
 
 def problem_of(longitude, latitude):
-    """What is wrong with a position in degrees, or None."""
+    """What is wrong with a location in degrees, or None."""
     if not (math.isfinite(longitude) and math.isfinite(latitude)):
-        return "is no position"
+        return "is no location"
     if abs(latitude) > 90:
         swapped = "; longitude and latitude may be swapped" if abs(longitude) <= 90 else ""
         return f"has latitude {latitude:g}, outside -90 to 90{swapped}"
@@ -86,19 +84,19 @@ class LocalFrame:
         self._projection = pyproj.Proj(self.proj4)
 
     @classmethod
-    def around(cls, positions):
+    def around(cls, locations):
         """The frame around the middle of (N, 2) longitudes and latitudes, also across the 180th meridian."""
-        longitudes, latitudes = np.radians(np.asarray(positions, np.float64)).T
+        longitudes, latitudes = np.radians(np.asarray(locations, np.float64)).T
         middle = [(np.cos(latitudes) * part).mean() for part in (np.cos(longitudes), np.sin(longitudes))]
         height = np.sin(latitudes).mean()
         return cls(math.degrees(math.atan2(middle[1], middle[0])), math.degrees(math.atan2(height, math.hypot(*middle))))
 
-    def metres(self, positions):
+    def metres(self, locations):
         """(N, 2) longitude and latitude -> (N, 2) float64 metres east and north."""
-        positions = np.asarray(positions, np.float64).reshape(-1, 2)
-        return np.stack(self._projection(positions[:, 0], positions[:, 1]), axis=1)
+        locations = np.asarray(locations, np.float64).reshape(-1, 2)
+        return np.stack(self._projection(locations[:, 0], locations[:, 1]), axis=1)
 
-    def positions(self, metres):
+    def locations(self, metres):
         """(N, 2) metres east and north -> (N, 2) float64 longitude and latitude."""
         metres = np.asarray(metres, np.float64).reshape(-1, 2)
         return np.stack(self._projection(metres[:, 0], metres[:, 1], inverse=True), axis=1)
@@ -109,15 +107,15 @@ def mercator_resolution(latitude, zoom):
     return EQUATOR_METRES * math.cos(math.radians(latitude)) / 2**zoom
 
 
-def mercator_pixels(positions, zoom, tile_pixels=256):
+def mercator_pixels(locations, zoom, tile_pixels=256):
     """Web Mercator (EPSG:3857) pixel coordinates at a zoom: (N, 2) longitude and latitude -> (N, 2) float64 right and down."""
-    longitudes, latitudes = np.asarray(positions, np.float64).reshape(-1, 2).T
+    longitudes, latitudes = np.asarray(locations, np.float64).reshape(-1, 2).T
     world = tile_pixels * 2.0**zoom
     down = 0.5 - np.arcsinh(np.tan(np.radians(latitudes))) / (2 * np.pi)
     return np.stack([(longitudes / 360 + 0.5) * world, down * world], axis=1)
 
 
-def mercator_positions(pixels, zoom, tile_pixels=256):
+def mercator_locations(pixels, zoom, tile_pixels=256):
     """The inverse of `mercator_pixels`."""
     right, down = np.asarray(pixels, np.float64).reshape(-1, 2).T / (tile_pixels * 2.0**zoom)
     latitudes = np.degrees(np.arctan(np.sinh((0.5 - down) * 2 * np.pi)))

@@ -19,7 +19,7 @@ def smoothed(candidates, similarities, metres, spacing, tolerance):
     Args:
         candidates: T arrays of rows, (C,) each.
         similarities: T arrays, theirs.
-        metres: (N, 2) positions of all tiles.
+        metres: (N, 2) locations of all tiles.
         spacing: metres between panoramas, roughly.
         tolerance: metres between neighbouring tiles.
 

@@ -55,8 +55,8 @@ class Index:
 
     Attributes:
         manifest: index_files.IndexManifest.
-        positions: (N, 2) float64 longitude and latitude of the tiles.
-        frame: coordinates.LocalFrame around their middle; metres: (N, 2) float64, the positions in it.
+        locations: (N, 2) float64 longitude and latitude of the tiles.
+        frame: coordinates.LocalFrame around their middle; metres: (N, 2) float64, the locations in it.
         tree: scipy.spatial.cKDTree of `metres`.
         names: N strings.
 
@@ -68,15 +68,15 @@ class Index:
         self.folder, self.manifest = folder, read_index_manifest(folder)
         count, kept = self.manifest.tiles, self.manifest.kept_values
         self._descriptors = index_files.read_array(folder, index_files.DESCRIPTORS, (count, kept), index_files.DTYPES)
-        self.positions, self.names = index_files.read_positions(folder, count), index_files.read_names(folder, count)
+        self.locations, self.names = index_files.read_locations(folder, count), index_files.read_names(folder, count)
         self._thumbnails = index_files.read_thumbnails(folder, count)
         self._projection = None
         if self.manifest.pca_recall is not None:
             shape = self.manifest.values, kept
             self._projection = Projection(index_files.read_array(folder, index_files.PROJECTION, shape, ("float32",)))
         self._calibrations = read_calibrations(os.path.join(folder, index_files.CALIBRATION))
-        self.frame = LocalFrame.around(self.positions)
-        self.metres = self.frame.metres(self.positions)
+        self.frame = LocalFrame.around(self.locations)
+        self.metres = self.frame.metres(self.locations)
         self.tree, self._ground, self._approximate = cKDTree(self.metres), None, None
 
     def __len__(self):
@@ -102,10 +102,10 @@ class Index:
         return self._drive([self._stop(*each, config) for each in self._similarities(panoramas, config)], config)
 
     def calibrate(self, panoramas, wrong_share=0.05, **settings):
-        """Learn how sure answers are from panoramas of known positions, and keep it in the index.
+        """Learn how sure answers are from panoramas of known locations, and keep it in the index.
 
         Args:
-            panoramas: list of Panorama with positions; of places that are not in the index too, if queries may be.
+            panoramas: list of Panorama with locations; of places that are not in the index too, if queries may be.
             wrong_share: of the answers that may be wrong.
             settings: as of `query`; queries of the same view use it.
 
@@ -113,11 +113,11 @@ class Index:
             Calibration, and the list of Answer that it is fitted on.
 
         Raises:
-            UserError: as of `query`; a position is missing, or there are too few panoramas.
+            UserError: as of `query`; a location is missing, or there are too few panoramas.
         """
         for panorama in panoramas:
-            if panorama.position is None:
-                raise UserError(f"{panorama.path}: no known position; list panoramas with their coordinates in a CSV file")
+            if panorama.location is None:
+                raise UserError(f"{panorama.path}: no known location; list panoramas with their coordinates in a CSV file")
         answers = self.query(panoramas, **(settings | {"sequence": None}))
         config = QueryConfig(**settings)
         calibration = fit_calibration(
@@ -228,15 +228,15 @@ class Index:
         return self._compared(Answer(panorama, places, margin, confidence, known, None))
 
     def _place(self, row, similarity, heading, tiles):
-        longitude, latitude = self.positions[row].tolist()
+        longitude, latitude = self.locations[row].tolist()
         return Place(longitude, latitude, float(similarity), float(heading), self.names[row], int(row), tiles)
 
     def _compared(self, answer):
         """An Answer with its distance from what is known of the panorama."""
         panorama, place = answer.panorama, answer.places[0]
         metres = degrees = None
-        if panorama.position is not None:
-            frame = LocalFrame(*panorama.position)
+        if panorama.location is not None:
+            frame = LocalFrame(*panorama.location)
             metres = float(np.hypot(*frame.metres([(place.longitude, place.latitude)])[0]))
         if panorama.true_heading is not None:
             degrees = abs((place.heading - panorama.true_heading + 180) % FULL_CIRCLE - 180)

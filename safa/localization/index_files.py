@@ -14,7 +14,7 @@ from safa.runtime.files import ordinary, read_file, read_json
 from safa.settings import NetworkConfig
 
 MANIFEST = "index.json"  # written last: an index that has it is whole
-DESCRIPTORS, POSITIONS, NAMES = "descriptors.npy", "positions.npy", "tiles.json"
+DESCRIPTORS, LOCATIONS, NAMES = "descriptors.npy", "locations.npy", "tiles.json"
 THUMBNAILS, WEIGHTS, PROJECTION = "thumbnails.npy", "network.weights.h5", "projection.npy"
 APPROXIMATE, CALIBRATION = "approximate.faiss", "calibration.json"
 DTYPES = ("float16", "float32")
@@ -114,13 +114,13 @@ def read_array(folder, name, shape, dtypes):
         raise UserError(f"{path}: missing, cut off or damaged ({first_line(error)}); {REMEDY}") from None
 
 
-def read_positions(folder, count):
+def read_locations(folder, count):
     """(N, 2) float64 longitude and latitude of the tiles."""
-    positions = np.array(read_array(folder, POSITIONS, (count, 2), ("float64",)))
-    for longitude, latitude in (positions.min(axis=0).tolist(), positions.max(axis=0).tolist()):
+    locations = np.array(read_array(folder, LOCATIONS, (count, 2), ("float64",)))
+    for longitude, latitude in (locations.min(axis=0).tolist(), locations.max(axis=0).tolist()):
         if problem_of(longitude, latitude):
-            raise UserError(f"{os.path.join(folder, POSITIONS)}: holds no positions on Earth; the index is damaged: {REMEDY}")
-    return positions
+            raise UserError(f"{os.path.join(folder, LOCATIONS)}: holds no locations on Earth; the index is damaged: {REMEDY}")
+    return locations
 
 
 def read_names(folder, count):

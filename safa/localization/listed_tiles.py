@@ -1,4 +1,4 @@
-"""Tiles of a CSV list: an image file each, with its position."""
+"""Tiles of a CSV list: an image file each, with its location."""
 
 import concurrent.futures
 import os
@@ -24,7 +24,7 @@ class ListedTiles(TileSource):
     """
 
     def __init__(self, path, skip_missing=False):
-        listed = read_located_files(path, needs_positions=True)
+        listed = read_located_files(path, needs_locations=True)
         with concurrent.futures.ThreadPoolExecutor(4 * available_cores()) as pool:
             problems = list(pool.map(_problem, listed.paths))
         missing = [number for number, problem in enumerate(problems) if isinstance(problem, ImageMissing)]
@@ -36,7 +36,7 @@ class ListedTiles(TileSource):
         if not len(kept):
             raise UserError(f"{path}: none of its {len(problems):,} files exists; check the paths, which start in its folder")
         self.paths = [listed.paths[number] for number in kept]
-        self.positions = listed.positions[kept]
+        self.locations = listed.locations[kept]
         self.metres = None if listed.metres is None else listed.metres[kept]
         self.names = [os.path.relpath(each, os.path.dirname(path) or ".") for each in self.paths]
         skipped = len(problems) - len(kept)

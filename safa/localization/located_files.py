@@ -1,4 +1,4 @@
-"""Lists of image files with positions and headings, as CSV."""
+"""Lists of image files with locations and headings, as CSV."""
 
 import csv
 import dataclasses
@@ -22,18 +22,18 @@ class LocatedFiles:
 
     Attributes:
         paths: N files; those that the list names relative to its own folder are complete here.
-        positions: (N, 2) float64 longitude and latitude (WGS 84), or None where the list has none.
+        locations: (N, 2) float64 longitude and latitude (WGS 84), or None where the list has none.
         headings: (N,) float64 degrees clockwise from north, NaN where they are not known.
         metres: (N,) float64 ground size of each tile; None where the list has none.
     """
 
     paths: list[str]
-    positions: np.ndarray | None
+    locations: np.ndarray | None
     headings: np.ndarray | None
     metres: np.ndarray | None
 
 
-def read_located_files(path, needs_positions):
+def read_located_files(path, needs_locations):
     """Read a CSV list with a header.
 
     Columns, in any order: path; latitude and longitude in degrees (WGS 84), or easting, northing and epsg; heading, degrees
@@ -41,13 +41,13 @@ def read_located_files(path, needs_positions):
 
     Args:
         path: of the list.
-        needs_positions: whether it must have positions.
+        needs_locations: whether it must have locations.
 
     Returns:
         LocatedFiles.
 
     Raises:
-        UserError: it cannot be read, lacks a column, or a row lacks a number or a position on Earth.
+        UserError: it cannot be read, lacks a column, or a row lacks a number or a location on Earth.
     """
     rows = _rows(path)
     names = set(next(iter(rows.values())))
@@ -57,17 +57,17 @@ def read_located_files(path, needs_positions):
         if not row["path"] or "\0" in row["path"]:
             raise UserError(f"{path}, line {line}: no path; name the image's file")
     kind = next((pair for pair in (DEGREES, PROJECTED) if names.issuperset(pair)), None)
-    if kind is None and needs_positions:
+    if kind is None and needs_locations:
         raise UserError(f"{path}: has no coordinates; add the columns {COLUMNS}")
     if kind is PROJECTED and "epsg" not in names:
         raise UserError(f"{path}: easting and northing without a column epsg, the number of their reference system; add it")
     paths = [os.path.join(os.path.dirname(path), row["path"]) for row in rows.values()]
-    positions = None if kind is None else _positions(path, rows, kind)
+    locations = None if kind is None else _locations(path, rows, kind)
     headings = _numbers(path, rows, "heading", blank=math.nan) if "heading" in names else np.full(len(rows), math.nan)
     metres = _numbers(path, rows, "tile_metres") if "tile_metres" in names else None
     if metres is not None and metres.min() <= 0:
         raise UserError(f"{path}, line {list(rows)[metres.argmin()]}: tile_metres is not more than 0; correct it")
-    return LocatedFiles(paths, positions, headings, metres)
+    return LocatedFiles(paths, locations, headings, metres)
 
 
 def _rows(path):
@@ -110,20 +110,20 @@ def _numbers(path, rows, name, blank=None):
     return np.array(values)
 
 
-def _positions(path, rows, kind):
+def _locations(path, rows, kind):
     first, second = (_numbers(path, rows, name) for name in kind)
-    positions = np.stack([first, second], axis=1)
+    locations = np.stack([first, second], axis=1)
     if kind is PROJECTED:
         systems = np.array([_epsg(path, row["epsg"], line) for line, row in rows.items()])
         for epsg in np.unique(systems):
             chosen = systems == epsg
-            positions[chosen] = wgs84_of(first[chosen], second[chosen], int(epsg))
-        positions[np.maximum(np.abs(first), np.abs(second)) > MOST_METRES] = np.nan
-    problems = [problem_of(*position) for position in positions.tolist()]
+            locations[chosen] = wgs84_of(first[chosen], second[chosen], int(epsg))
+        locations[np.maximum(np.abs(first), np.abs(second)) > MOST_METRES] = np.nan
+    problems = [problem_of(*location) for location in locations.tolist()]
     wrong = [f"line {line} {problem}" for line, problem in zip(rows, problems, strict=True) if problem]
     if wrong:
-        raise UserError(f"{path}: {len(wrong):,} rows without a position on Earth: {first_few(wrong)}; correct them")
-    return positions
+        raise UserError(f"{path}: {len(wrong):,} rows without a location on Earth: {first_few(wrong)}; correct them")
+    return locations
 
 
 def _epsg(path, text, line):

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from safa.datasets.image_files import ImageError, by_pixels, image_size, read_image
-from safa.localization.coordinates import mercator_pixels, mercator_positions, mercator_resolution
-from safa.localization.tile_source import TileSource, grid_positions
+from safa.localization.coordinates import mercator_locations, mercator_pixels, mercator_resolution
+from safa.localization.tile_source import TileSource, grid_locations
 from safa.runtime.errors import UserError
 
 ENDINGS = (".png", ".jpg", ".jpeg")
@@ -25,7 +25,7 @@ def has_zoom_folders(folder):
 class MapTiles(TileSource):
     """North-up tiles, cut out of Web Mercator map tiles on a grid.
 
-    A cut's ground size is exact at its own latitude. Its centre lies between pixels, so its position is exact too.
+    A cut's ground size is exact at its own latitude. Its centre lies between pixels, so its location is exact too.
 
     Args:
         folder: with zoom/x/y.png or .jpg below it.
@@ -53,27 +53,27 @@ class MapTiles(TileSource):
             raise UserError(f"{first}: {by_pixels(size)} pixels, and map tiles are square; name a folder of map tiles")
         self._side, self._cut = size[0], cut
         columns, rows = np.array(list(self._files)).T
-        west, north = mercator_positions((columns.min(), rows.min()), zoom, 1)[0]
-        east, south = mercator_positions((columns.max() + 1, rows.max() + 1), zoom, 1)[0]
-        centres = grid_positions((west, south, east, north), cut, self._covered, folder)
+        west, north = mercator_locations((columns.min(), rows.min()), zoom, 1)[0]
+        east, south = mercator_locations((columns.max() + 1, rows.max() + 1), zoom, 1)[0]
+        centres = grid_locations((west, south, east, north), cut, self._covered, folder)
         self._centres = np.round(mercator_pixels(centres, zoom, self._side)).astype(np.int64)
-        self.positions = mercator_positions(self._centres, zoom, self._side)
+        self.locations = mercator_locations(self._centres, zoom, self._side)
         self.metres = np.full(len(centres), cut.metres)
         self.names = [f"{zoom}/{right}/{down}" for right, down in self._centres.tolist()]
         self.paths = [self._files[right // self._side, down // self._side] for right, down in self._centres.tolist()]
         self.record = {"kind": "map tiles", "paths": [os.path.abspath(folder)], "zoom": zoom, "tms": tms, "pixels": cut.pixels}
-        metres_a_pixel = mercator_resolution(float(np.median(self.positions[:, 1])), zoom) * 256 / self._side
+        metres_a_pixel = mercator_resolution(float(np.median(self.locations[:, 1])), zoom) * 256 / self._side
         self.note = f"map tiles of zoom {zoom}: {metres_a_pixel:.3f} m a pixel, cut to {cut.metres:g} m and {cut.pixels} pixels"
         self._read = functools.lru_cache(DECODED)(self._read_tile)
 
-    def _covered(self, positions):
-        squares = np.floor(mercator_pixels(positions, self.zoom, 1)).astype(np.int64)
+    def _covered(self, locations):
+        squares = np.floor(mercator_pixels(locations, self.zoom, 1)).astype(np.int64)
         known = {square: square in self._files for square in set(map(tuple, squares.tolist()))}
         return np.array([known[square] for square in map(tuple, squares.tolist())], bool)
 
     def tile(self, row):
         (right, down), side = self._centres[row].tolist(), self._side
-        metres_a_pixel = mercator_resolution(self.positions[row, 1], self.zoom) * 256 / side
+        metres_a_pixel = mercator_resolution(self.locations[row, 1], self.zoom) * 256 / side
         half = max(1, round(self._cut.metres / metres_a_pixel / 2))
         image = np.zeros((2 * half, 2 * half, 3), np.uint8)
         left, top = right - half, down - half

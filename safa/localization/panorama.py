@@ -7,7 +7,7 @@ import numpy as np
 
 from safa.datasets.image_files import ImageError, by_pixels, read_image
 from safa.datasets.preparation import PREPARED_SIZE
-from safa.localization.photo_tags import tagged_heading, tagged_position
+from safa.localization.photo_tags import tagged_heading, tagged_location
 from safa.runtime.errors import UserError
 from safa.settings import FULL_CIRCLE
 
@@ -22,18 +22,18 @@ class Panorama:
         path: of the image.
         heading: degrees clockwise from north of its centre column, or None where it is unknown.
         heading_source: where that is known from: "given", "list", "photo", "assumed", "unknown".
-        position: longitude and latitude where it is known to be taken, or None.
+        location: longitude and latitude where it is known to be taken, or None.
         true_heading: the heading of a list or tag that a search with unknown heading does not use, to compare with; or None.
     """
 
     path: str
     heading: float | None
     heading_source: str
-    position: tuple[float, float] | None = None
+    location: tuple[float, float] | None = None
     true_heading: float | None = None
 
 
-def panorama_of(path, config, heading=None, position=None):
+def panorama_of(path, config, heading=None, location=None):
     """The Panorama of a file.
 
     Its heading is unknown if the config says so; else the first that is known of the config's, the list's and the photo's own
@@ -42,15 +42,15 @@ def panorama_of(path, config, heading=None, position=None):
     Args:
         path: of the image.
         config: places.QueryConfig.
-        heading, position: a list's, or None.
+        heading, location: a list's, or None.
     """
-    position = position or tagged_position(path)
+    location = location or tagged_location(path)
     if config.unknown_heading:
-        return Panorama(path, None, "unknown", position, tagged_heading(path) if heading is None else heading)
+        return Panorama(path, None, "unknown", location, tagged_heading(path) if heading is None else heading)
     for found, source in ((config.heading, "given"), (heading, "list"), (tagged_heading(path), "photo")):
         if found is not None:
-            return Panorama(path, found, source, position)
-    return Panorama(path, 0.0, "assumed", position)
+            return Panorama(path, found, source, location)
+    return Panorama(path, 0.0, "assumed", location)
 
 
 def read_canvas(panorama, config, input_vertical_fov):

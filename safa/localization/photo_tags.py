@@ -1,7 +1,9 @@
-"""Heading and position that a photo's own tags tell: EXIF's GPS part, and XMP of photo spheres."""
+"""Heading and location that a photo's own tags tell: EXIF's GPS part, and XMP of photo spheres."""
 
 import math
 import re
+
+from safa.localization.coordinates import problem_of
 
 GPS = 0x8825  # EXIF's number of its GPS part
 LATITUDE_REF, LATITUDE, LONGITUDE_REF, LONGITUDE, DIRECTION = 1, 2, 3, 4, 17
@@ -11,33 +13,34 @@ POSE_HEADING = re.compile(rb"GPano:PoseHeadingDegrees\s*(?:=\s*[\"']|>)\s*([-+]?
 
 
 def tagged_heading(path):
-    """The compass heading of a photo's centre in degrees clockwise from north, or None where no tag tells it.
+    """The compass heading of a photo's centre in degrees clockwise from north, or None if no tag tells it.
 
     XMP's PoseHeadingDegrees comes before EXIF's GPSImgDirection.
     """
     with open(path, "rb") as file:
         found = POSE_HEADING.search(file.read(XMP_BYTES))
-    return float(found[1]) % 360 if found else _degrees(_gps(path).get(DIRECTION), 360)
+    try:
+        heading = float(found[1] if found else _gps(path)[DIRECTION])
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+    return heading % 360 if math.isfinite(heading) else None
 
 
-def tagged_position(path):
+def tagged_location(path):
     """Longitude and latitude of EXIF's GPS part, or None."""
-    gps = _gps(path)
-    position = []
-    for value, reference, negative, most in ((LONGITUDE, LONGITUDE_REF, "W", 180), (LATITUDE, LATITUDE_REF, "S", 90)):
+    gps, location = _gps(path), []
+    for value, reference, negative in ((LONGITUDE, LONGITUDE_REF, "W"), (LATITUDE, LATITUDE_REF, "S")):
         try:
             degrees, minutes, seconds = map(float, gps[value])
         except (KeyError, TypeError, ValueError, ZeroDivisionError):
             return None
         found = degrees + minutes / 60 + seconds / 3600
-        if not abs(found) <= most:  # NaN too
-            return None
-        position.append(-found if str(gps.get(reference, "")).strip().upper().startswith(negative) else found)
-    return tuple(position)
+        location.append(-found if str(gps.get(reference, "")).strip().upper().startswith(negative) else found)
+    return None if problem_of(*location) else tuple(location)
 
 
 def _gps(path):
-    """EXIF's GPS part as a dict; empty where there is none, or where it cannot be read."""
+    """EXIF's GPS part as a dict; empty if it is missing or cannot be read."""
     from PIL import Image
 
     try:
@@ -45,11 +48,3 @@ def _gps(path):
             return dict(image.getexif().get_ifd(GPS))
     except Exception:  # Pillow raises many kinds for broken tags; a photo without tags is as good
         return {}
-
-
-def _degrees(value, circle):
-    try:
-        value = float(value)
-    except (TypeError, ValueError, ZeroDivisionError):
-        return None
-    return value % circle if math.isfinite(value) else None

@@ -111,7 +111,7 @@ class Answer:
             is none.
         confidence: probability that the best place is right, of a calibration or a drive; None where neither tells.
         known: False where the confidence is below the calibration's threshold: the answer is "unknown".
-        metres_off: of the best place from the panorama's known position, or None.
+        metres_off: of the best place from the panorama's known location, or None.
         degrees_off: of its heading from the panorama's true one, 0 to 180, or None where that is not known or was given.
     """
 
@@ -130,7 +130,7 @@ def distinct_places(scores, tree, metres, top, merge_metres):
     Args:
         scores: (N,) float32; minus infinity of tiles that are not compared.
         tree: scipy.spatial.cKDTree of `metres`.
-        metres: (N, 2) positions.
+        metres: (N, 2) locations.
         top: how many places.
         merge_metres: tiles this close to a better one are the same place.
 

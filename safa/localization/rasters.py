@@ -8,7 +8,7 @@ import threading
 import numpy as np
 
 from safa.localization.coordinates import INSTALL, LocalFrame, projections
-from safa.localization.tile_source import TileSource, grid_positions
+from safa.localization.tile_source import TileSource, grid_locations
 from safa.runtime.errors import UserError, first_line, shortened
 
 ENDINGS = (".tif", ".tiff", ".vrt", ".jp2")
@@ -51,9 +51,9 @@ class _Raster:
     to_fractions: collections.abc.Callable
     mask: np.ndarray | None
 
-    def covers(self, positions):
+    def covers(self, locations):
         """Whether it has imagery at (n, 2) longitudes and latitudes: (n,) bool."""
-        fractions = self.to_fractions(positions)
+        fractions = self.to_fractions(locations)
         inside = ((fractions >= 0) & (fractions < 1)).all(axis=1)
         if self.mask is None:
             return inside
@@ -81,7 +81,7 @@ class RasterTiles(TileSource):
         self._rasters = [_raster(path) for path in paths]
         small = [max(raster.metres) <= TILE_RATIO * cut.metres for raster in self._rasters]
         if all(small):
-            self.positions = np.array([raster.centre for raster in self._rasters])
+            self.locations = np.array([raster.centre for raster in self._rasters])
             self.metres = np.array([min(raster.metres) for raster in self._rasters])
             self.paths, self.names = list(paths), [os.path.basename(path) for path in paths]
             self._of_row = [[raster] for raster in self._rasters]
@@ -89,29 +89,29 @@ class RasterTiles(TileSource):
             bounds = np.array([raster.bounds for raster in self._rasters])
             box = *bounds[:, :2].min(axis=0).tolist(), *bounds[:, 2:].max(axis=0).tolist()
             where = paths[0] if len(paths) == 1 else os.path.dirname(paths[0]) or "."
-            self.positions = grid_positions(box, cut, self._covered, where)
-            self.metres = np.full(len(self.positions), cut.metres)
+            self.locations = grid_locations(box, cut, self._covered, where)
+            self.metres = np.full(len(self.locations), cut.metres)
             self._of_row = self._rasters_of_rows()
             self.paths = [rasters[0].path for rasters in self._of_row]
-            self.names = [f"{longitude:.7f} {latitude:.7f}" for longitude, latitude in self.positions.tolist()]
+            self.names = [f"{longitude:.7f} {latitude:.7f}" for longitude, latitude in self.locations.tolist()]
         self.record = {"kind": "rasters", "paths": [os.path.abspath(path) for path in paths], "pixels": cut.pixels}
 
-    def _covered(self, positions):
-        covered = np.zeros(len(positions), bool)
+    def _covered(self, locations):
+        covered = np.zeros(len(locations), bool)
         for raster in self._rasters:
-            covered |= raster.covers(positions)
+            covered |= raster.covers(locations)
         return covered
 
     def _rasters_of_rows(self):
         """For each tile the rasters whose bounds it touches, the one with its centre first."""
         high = self._cut.metres / 2 / 111_000  # a degree of latitude has 110.6 to 111.7 km
-        (longitudes, latitudes), chosen = self.positions.T, [[] for _ in self.positions]
+        (longitudes, latitudes), chosen = self.locations.T, [[] for _ in self.locations]
         wide = high / np.maximum(np.cos(np.radians(latitudes)), 1e-3)
         for raster in reversed(self._rasters):
             west, south, east, north = raster.bounds
             touches = (longitudes + wide >= west) & (longitudes - wide <= east)
             touches &= (latitudes + high >= south) & (latitudes - high <= north)
-            covers = raster.covers(self.positions)
+            covers = raster.covers(self.locations)
             for row in np.flatnonzero(touches):
                 chosen[row].insert(0 if covers[row] else len(chosen[row]), raster)
         return chosen
@@ -131,7 +131,7 @@ class RasterTiles(TileSource):
         """A tile as far as a raster has it: (pixels, pixels, 3) uint8 BGR, and (pixels, pixels) bool where it has imagery."""
         rasterio, pixels, metres = _rasterio(), self._cut.pixels, self.metres[row]
         step = metres / pixels
-        grid = {"crs": LocalFrame(*self.positions[row]).proj4, "width": pixels, "height": pixels}
+        grid = {"crs": LocalFrame(*self.locations[row]).proj4, "width": pixels, "height": pixels}
         grid["transform"] = rasterio.Affine(step, 0, -metres / 2, 0, -step, metres / 2)
         is_finer = step > 1.5 * raster.metres[0] / raster.width  # linear interpolation would blur what is averaged
         grid["resampling"] = rasterio.enums.Resampling.average if is_finer else rasterio.enums.Resampling.bilinear
@@ -169,7 +169,7 @@ def _raster(path):
             if file.crs is None or file.transform.is_identity:
                 raise UserError(
                     f"{shortened(path)}: has no georeference; add one (gdal_translate -a_srs -a_ullr), or list the images "
-                    "in a CSV file with their positions"
+                    "in a CSV file with their locations"
                 )
             if any(kind != "uint8" for kind in file.dtypes[:3]):
                 raise UserError(
@@ -190,8 +190,8 @@ def _raster(path):
 
     from_wgs84, to_wgs84, inverse = *projections(crs.to_wkt()), ~transform
 
-    def to_fractions(positions):
-        pixels = _apply(inverse, from_wgs84(positions))
+    def to_fractions(locations):
+        pixels = _apply(inverse, from_wgs84(locations))
         return np.nan_to_num(pixels / (width, height), nan=-1, posinf=-1, neginf=-1)
 
     centre, *middles = to_wgs84(_apply(transform, np.array(MIDDLES) * (width, height))).tolist()

@@ -40,18 +40,18 @@ class Cut:
 
 
 class TileSource(abc.ABC):
-    """North-up square tiles with positions, N of them, in a fixed order.
+    """North-up square tiles with locations, N of them, in a fixed order.
 
     Attributes:
         names: N strings.
-        positions: (N, 2) float64 longitude and latitude of the centres.
+        locations: (N, 2) float64 longitude and latitude of the centres.
         metres: (N,) float64 ground size of each tile, or None where the source does not say.
         paths: N files, each the one that a row is read from, for messages and to notice changes.
         record: what the tiles are, as JSON keeps it.
         note: what is to be said of them, or None.
     """
 
-    names, positions, metres, paths, record, note = (), None, None, (), {}, None
+    names, locations, metres, paths, record, note = (), None, None, (), {}, None
 
     def __len__(self):
         return len(self.names)
@@ -61,7 +61,7 @@ class TileSource(abc.ABC):
         """The tile of a row: (S, S, 3) uint8, BGR. Raises UserError where it cannot be read."""
 
 
-def grid_positions(bounds, cut, covered, where):
+def grid_locations(bounds, cut, covered, where):
     """Centres of tiles on a grid, those whose ground is covered by imagery.
 
     Args:
@@ -93,10 +93,10 @@ def grid_positions(bounds, cut, covered, where):
     found = []
     for north_of_centre in down:
         centres = np.stack([across, np.full(columns, north_of_centre)], axis=1)
-        positions = frame.positions(centres)
-        inside = (positions >= (west, south)).all(axis=1) & (positions <= (east, north)).all(axis=1)
-        samples = frame.positions((centres[inside, None] + offsets).reshape(-1, 2))
-        found.append(positions[inside][covered(samples).reshape(-1, len(offsets)).all(axis=1)])
+        locations = frame.locations(centres)
+        inside = (locations >= (west, south)).all(axis=1) & (locations <= (east, north)).all(axis=1)
+        samples = frame.locations((centres[inside, None] + offsets).reshape(-1, 2))
+        found.append(locations[inside][covered(samples).reshape(-1, len(offsets)).all(axis=1)])
     found = np.concatenate(found)
     if not len(found):
         raise UserError(

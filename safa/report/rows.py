@@ -77,8 +77,9 @@ class Row:
 
     @property
     def recalls(self):
-        """The recalls that all results have: ["recall", "pessimistic_recall", "recall_within_5m"], for instance."""
-        return [name for name in self.results[0].recalls if all(name in result.recalls for result in self.results)]
+        """The recalls that all results have, "recall" first: "pessimistic_recall" and "recall_within_5m", for instance."""
+        shared = [name for name in self.results[0].recalls if all(name in result.recalls for result in self.results)]
+        return sorted(shared, key="recall".__ne__)
 
     def percents(self, name="recall"):
         """The mean over the seeds and its standard deviation or None, in percent, of R@1, R@5, R@10 and R@1%."""
@@ -88,12 +89,11 @@ class Row:
             found.append((statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None))
         return found
 
-    @property
-    def interval(self):
+    def interval(self, name="recall"):
         """Lower and upper end in percent of R@1, R@5, R@10 and R@1%; none with several seeds."""
-        if len(self.results) > 1 or "recall" not in self.results[0].intervals:
+        if len(self.results) > 1 or name not in self.results[0].intervals:
             return []
-        return [tuple(100 * end for end in self.results[0].intervals["recall"][k]) for k in RECALLS]
+        return [tuple(100 * end for end in self.results[0].intervals[name][k]) for k in RECALLS]
 
     @property
     def differences(self):

@@ -67,14 +67,16 @@ def tables_of(rows, with_others=False):
 
 def _lines(row, sources, with_sizes):
     """The lines of a Row; `with_sizes`: its title says the network's sizes."""
-    first = [row.kind.title(with_sizes), str(len(row.results)), *map(_mean, row.percents()), *_cost_cells(row.costs)]
-    lines = [first]
-    if row.interval:
-        lines.append([f"{PART}95 % interval", "", *(f"{low:.2f}-{high:.2f}" for low, high in row.interval)])
+    lines = []
     for name in row.recalls:
-        if name != "recall" and (name != "pessimistic_recall" or any(result.tied_queries for result in row.results)):
-            title = re.sub(r"(\d)m$", r"\1 m", name.removeprefix("recall_").removesuffix("_recall").replace("_", " "))
-            lines.append([PART + title, "", *map(_mean, row.percents(name))])
+        title = re.sub(r"(\d)m$", r"\1 m", name.removeprefix("recall_").removesuffix("_recall").replace("_", " "))
+        first, more = [PART + title, ""], []
+        if name == "recall":
+            first, more = [row.kind.title(with_sizes), str(len(row.results))], _cost_cells(row.costs)
+        if name != "pessimistic_recall" or any(result.tied_queries for result in row.results):
+            lines.append([*first, *map(_mean, row.percents(name)), *more])
+        if interval := row.interval(name):
+            lines.append([f"{PART}95 % interval", "", *(f"{low:.2f}-{high:.2f}" for low, high in interval)])
     right = [100 * result.heading_right for result in row.results if result.heading_right is not None]
     if right:
         lines.append([f"{PART}heading within {HEADING_DEGREES:g}°", "", f"{sum(right) / len(right):.2f}"])
@@ -146,7 +148,7 @@ def as_csv(rows):
         published = unknown if row.published is None else row.published.recalls
         groups = [
             *zip(*row.percents(), strict=True),
-            *zip(*(row.interval or [unknown[:2]] * len(RECALLS)), strict=True),
+            *zip(*(row.interval() or [unknown[:2]] * len(RECALLS)), strict=True),
             published,
         ]
         groups.append(row.differences or unknown)

@@ -105,6 +105,7 @@ def compute_in(precision):
         raise UserError(
             "--precision bfloat16: this CPU computes it in software, many times slower than float32; use --precision float32"
         )
+    tensorflow.get_logger().setLevel("ERROR")  # its warnings are about deprecated parts of its own, and about tracing
     tensorflow.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
 
 

@@ -4,6 +4,7 @@ A batch is spread over replicas, one a device. The replicas of a process are fed
 """
 
 import hashlib
+import os
 import signal
 
 import numpy as np
@@ -146,7 +147,7 @@ class Distribution:
 
     def _strategy(self):
         if self.has_others:
-            resolver = tf.distribute.cluster_resolver.SlurmClusterResolver() if uses_slurm() else None
+            resolver = _slurm_resolver(len(self._gpus), self._processes) if uses_slurm() else None
             # TensorFlow runs no handler of Python's while it waits for the others, and leaves one that ignores SIGTERM.
             handlers = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
             try:
@@ -180,6 +181,20 @@ def gather_rows(rows):
     if context.num_replicas_in_sync == 1:
         return rows
     return context.all_gather(tf.identity(rows), axis=0)  # the identity has the replica's device; an argument lacks it
+
+
+def _slurm_resolver(gpus, processes):
+    """TensorFlow's resolver of Slurm's processes; Slurm itself has given each of them its GPUs."""
+
+    class Resolver(tf.distribute.cluster_resolver.SlurmClusterResolver):
+        def num_accelerators(self, *_, **__):
+            return {"GPU": gpus}
+
+    resolver = Resolver(gpus_per_node=processes, gpus_per_task=1, auto_set_gpu=False)
+    address, node = resolver.cluster_spec().task_address(*resolver.get_task_info()), os.environ.get("SLURMD_NODENAME")
+    if node is not None and address.partition(":")[0].partition(".")[0] != node.partition(".")[0]:
+        raise UserError(f"Slurm: TensorFlow takes the process on {node} for {address}, as nodes are sorted; set TF_CONFIG")
+    return resolver
 
 
 def _choose_devices(devices):

@@ -101,16 +101,8 @@ def _flush():
 
 
 def _end(line, code):
-    if _is_script():  # a second Ctrl-C shortens the end, and is no error in it
-        signal.signal(signal.SIGINT, lambda *_: os._exit(code))
     print(line, file=sys.stderr)
     return code
-
-
-def _is_script():
-    """Whether this process runs one of the project's scripts; no other program's Ctrl-C is touched."""
-    script = getattr(sys.modules["__main__"], "__file__", None)
-    return script is not None and os.path.dirname(os.path.abspath(script)) in (ROOT, os.path.join(ROOT, "toy_town"))
 
 
 def _script_name():

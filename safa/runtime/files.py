@@ -19,7 +19,7 @@ except ImportError:  # on Windows
     fcntl = None
 
 PARTIAL = ".partial"  # ending of files that are still being written
-JSON_BYTES = 2**24  # far more than a note of this project has
+JSON_BYTES = 2**24  # far more than any of this project's files
 SHOWN = 24  # characters of a name that its temporary one begins with: far from the 255, or 143, bytes of file systems
 ABANDONED = re.compile(rf"\..*\.[0-9a-f]{{32}}{re.escape(PARTIAL)}", re.DOTALL)
 ABANDONED_SECONDS = 24 * 3600  # since the last change of a half-written file; writing one takes minutes

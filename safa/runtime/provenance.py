@@ -7,11 +7,13 @@ import platform
 import subprocess
 import sys
 
+from safa.runtime.errors import ROOT
+
 PACKAGES = ("tensorflow", "keras", "numpy", "opencv-python-headless", "scipy")
 
 
 def session():
-    """One start of a script, for the run's note: {"started", "command", "python", "packages", "git_commit"}."""
+    """One start of a script, for a manifest: {"started", "command", "python", "packages", "git_commit"}."""
     packages = {}
     for name in PACKAGES:
         try:
@@ -29,15 +31,8 @@ def session():
 
 def git_commit():
     """The project's commit, with "-dirty" after it if files differ from it; None where there is no repository."""
-    folder = os.path.dirname(os.path.abspath(__file__))
+    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        return subprocess.check_output(command, cwd=ROOT, stderr=subprocess.DEVNULL, text=True, timeout=10).strip()
+    except (OSError, subprocess.SubprocessError):
         return None
-    return described.stdout.strip() or None

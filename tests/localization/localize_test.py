@@ -10,7 +10,9 @@ import numpy as np
 import pyproj
 import pytest
 from browser import needs_browser, opened
-from conftest import ROOT, SMALL, complains, run, start, succeeds
+from conftest import SMALL, complains, start, succeeds
+
+from safa.runtime.errors import UserError
 
 SIZES = {name: SMALL[name] for name in ("height", "width", "aerial_input_size", "width_multiplier")}
 NETWORK = {"network_type": "SAFA_2", **SIZES}
@@ -54,7 +56,13 @@ def own(made, tmp_path):
     for name in ("net.weights.h5", "other.weights.h5", "tiles.csv", "panoramas.csv"):
         shutil.copy(made / name, tmp_path)
     shutil.copytree(made / "index", tmp_path / "index")
+    os.symlink(made / "Data", tmp_path / "Data")
     return tmp_path
+
+
+def rows_of(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def files_of(folder):
@@ -78,11 +86,8 @@ def test_the_true_place_is_found_as_often_as_the_test_script_reports(made, tmp_p
         cwd=tmp_path,
     )
     recall = json.loads((tmp_path / "R/CVUSA/SAFA_2_polar_1.json").read_text())["recall"]
-    ranks = []
-    with open(tmp_path / "places.csv", newline="") as file:
-        for row in csv.DictReader(file):
-            if os.path.basename(row["tile"]) == os.path.basename(row["panorama"]):
-                ranks.append(int(row["rank"]))
+    found = rows_of(tmp_path / "places.csv")
+    ranks = [int(row["rank"]) for row in found if os.path.basename(row["tile"]) == os.path.basename(row["panorama"])]
     assert len(ranks) == 10
     for k in (1, 5, 10):
         assert np.mean(np.array(ranks) <= k) == pytest.approx(recall[str(k)])
@@ -175,13 +180,6 @@ def test_answers_are_calibrated_and_less_sure_ones_are_unknown(own, made):
     assert "10 panoramas are too few" in few
 
 
-def test_a_drive_is_answered_with_probabilities(made, tmp_path):
-    succeeds("localize.py", "query", made / "index", made / "panoramas.csv", sequence=40, csv="a.csv", cwd=tmp_path)
-    with open(tmp_path / "a.csv", newline="") as file:
-        first = [row for row in csv.DictReader(file) if row["rank"] == "1"]
-    assert len(first) == 10 and all(0 < float(row["probability"]) <= 1 for row in first)
-
-
 @pytest.fixture(scope="module")
 def page(made):
     """A page of a drive of ten panoramas, some of them called as no file should be."""
@@ -194,8 +192,13 @@ def page(made):
         quoted = name.replace('"', '""')
         lines.append(f'"{quoted}",{EAST + STEP * number},{NORTH},{EPSG}')
     (made / "named.csv").write_text("\n".join(lines) + "\n")
-    succeeds("localize.py", "query", "index", "named.csv", sequence=40, top=3, html="page.html", cwd=made)
+    succeeds("localize.py", "query", "index", "named.csv", sequence=40, top=3, html="page.html", csv="page.csv", cwd=made)
     return made / "page.html"
+
+
+def test_a_drive_is_answered_with_probabilities(page):
+    first = [row for row in rows_of(page.with_name("page.csv")) if row["rank"] == "1"]
+    assert len(first) == 10 and all(0 < float(row["probability"]) <= 1 for row in first)
 
 
 def test_the_page_holds_everything_and_no_foreign_script(page):
@@ -211,13 +214,6 @@ def test_a_browser_shows_the_whole_page_without_the_network(page, tmp_path, widt
     found = opened(page, tmp_path, width)
     assert found.pop("images") == found.pop("loaded") == 21
     assert found == {"width": width, "requests": 0, "overflow": False, "errors": 0}
-
-
-def test_a_page_that_cannot_be_written_is_a_line_after_the_answers(made, tmp_path):
-    (tmp_path / "page.html").mkdir()
-    assert "--html page.html: is a folder" in complains(
-        "localize.py", "query", made / "index", made / "panoramas.csv", html="page.html", cwd=tmp_path
-    )
 
 
 def test_a_map_shows_the_tiles_where_they_are_and_marks_on_them(made):
@@ -247,96 +243,82 @@ def test_tiles_without_their_files_are_named_or_left_out(own):
     assert "33 tiles" in said and "1 tiles of the list do not exist" in said
 
 
-@pytest.mark.parametrize(
-    ("metres", "flags", "said"),
-    [("90", {}, "warning: 34 tiles show another ground size"), ("200", {}, None), ("40", {"tile_metres": 40}, "34 tiles")],
-)
-def test_another_ground_size_is_said(own, metres, flags, said):
+def test_another_ground_size_is_said(own):
     lines = (own / "tiles.csv").read_text().splitlines()
-    (own / "tiles.csv").write_text("\n".join([lines[0] + ",tile_metres", *(f"{line},{metres}" for line in lines[1:])]))
-    flags = BUILD | {"tiles": "tiles.csv"} | flags
-    if said is None:
-        assert "0000001.jpg 200.0 m of ground" in complains("localize.py", "build", "new", **flags, cwd=own)
-    else:
-        assert said in succeeds("localize.py", "build", "new", **flags, cwd=own)
-
-
-def swapped(own):
-    (own / "tiles.csv").write_text("path,latitude,longitude\na.jpg,149.1,-35.3\n")
-
-
-def nothing(own):
-    pass
+    (own / "tiles.csv").write_text("\n".join([lines[0] + ",tile_metres", *(f"{line},90" for line in lines[1:])]))
+    flags = BUILD | {"tiles": "tiles.csv"}
+    said = succeeds("localize.py", "build", "new", **flags, cwd=own)
+    assert "warning: 34 tiles show another ground size" in said
+    flags |= {"tile_metres": 40}
+    assert "0000001.jpg 90.0 m of ground" in complains("localize.py", "build", "other", **flags, cwd=own)
 
 
 @pytest.mark.parametrize(
-    ("change", "index", "flags", "said"),
+    ("index", "flags", "said"),
     [
-        (swapped, "new", {}, "may be swapped"),
-        (nothing, "index", {}, "holds an index of other tiles"),
-        (lambda own: (own / "full").mkdir() or (own / "full/a.txt").write_text("a"), "full", {}, "not of an index"),
-        (nothing, "new", {"checkpoint": "gone"}, "no checkpoint"),
-        (nothing, "new", {"pca": 64}, "--pca 64: not less than"),
-        (nothing, "new", {"approximate": True}, "compared exactly"),
-        (nothing, "new", {"tile_metres": None}, "--tile_metres: net.weights.h5 does not say"),
-        (nothing, "new", {"width": 256}, "cannot be read as weights"),
+        ("index", {}, "holds an index of other tiles"),
+        (".", {}, "not of an index"),
+        ("new", {"checkpoint": "gone"}, "no checkpoint"),
+        ("new", {"pca": 64}, "--pca 64: not less than"),
+        ("new", {"approximate": True}, "compared exactly"),
+        ("new", {"tile_metres": None}, "--tile_metres: net.weights.h5 does not say"),
+        ("new", {"width": 256}, "cannot be read as weights"),
     ],
 )
-def test_mistakes_of_build_are_one_line_each(own, change, index, flags, said):
-    change(own)
+def test_mistakes_of_build_are_one_line_each(own, index, flags, said):
     assert said in complains("localize.py", "build", index, **(BUILD | {"tiles": "tiles.csv"} | flags), cwd=own)
 
 
 def cut(name):
-    def change(own):
-        content = (own / "index" / name).read_bytes()
-        (own / "index" / name).write_bytes(content[: len(content) // 2])
-
-    return change
+    return lambda index: os.truncate(index / name, os.path.getsize(index / name) // 2)
 
 
 def text(name, content):
-    return lambda own: (own / "index" / name).write_text(content)
+    return lambda index: (index / name).write_text(content)
 
 
 @pytest.mark.parametrize(
-    ("change", "flags", "said"),
+    ("change", "said"),
     [
-        (cut("descriptors.npy"), {}, "descriptors.npy: missing, cut off or damaged"),
-        (cut("positions.npy"), {}, "positions.npy: missing, cut off or damaged"),
-        (cut("thumbnails.npy"), {}, "thumbnails.npy: missing, cut off or damaged"),
-        (cut("tiles.json"), {}, "tiles.json: missing, cut off or damaged"),
-        (cut("index.json"), {}, "of another version"),
-        (cut("network.weights.h5"), {}, "cannot be read as weights"),
-        (text("index.json", '{"format": 9}'), {}, "of another version"),
-        (text("index.json", "[]"), {}, "of another version"),
-        (text("calibration.json", "[]"), {}, "calibrate again"),
-        (lambda own: os.unlink(own / "index/positions.npy"), {}, "positions.npy: missing"),
-        (lambda own: shutil.copy(own / "other.weights.h5", own / "index/network.weights.h5"), {}, "other weights"),
-        (nothing, {"checkpoint": "other.weights.h5"}, "other.weights.h5: other weights than those that index was built with"),
-        (nothing, {"approximate": True}, "--approximate: index was built without it"),
-        (nothing, {"heading": 3, "unknown_heading": True}, "contradict"),
-        (nothing, {"json": "nowhere/a.json"}, "--json nowhere/a.json"),
-        (nothing, {"fov": 400}, "--fov"),
+        (cut("descriptors.npy"), "descriptors.npy: missing, cut off or damaged"),
+        (cut("locations.npy"), "locations.npy: missing, cut off or damaged"),
+        (cut("thumbnails.npy"), "thumbnails.npy: missing, cut off or damaged"),
+        (cut("tiles.json"), "tiles.json: missing, cut off or damaged"),
+        (cut("index.json"), "of another version"),
+        (cut("network.weights.h5"), "cannot be read as weights"),
+        (text("index.json", '{"format": 1}'), "of another version"),
+        (text("calibration.json", "[]"), "calibrate again"),
+        (lambda index: os.unlink(index / "locations.npy"), "locations.npy: missing"),
+        (lambda index: shutil.copy(index.parent / "other.weights.h5", index / "network.weights.h5"), "other weights"),
     ],
 )
-def test_mistakes_of_query_are_one_line_each(own, change, flags, said):
-    change(own)
-    assert said in complains("localize.py", "query", "index", "panoramas.csv", **flags, cwd=own)
+def test_a_damaged_index_is_named_with_its_file(own, change, said):
+    from safa.localization import Index
+
+    change(own / "index")
+    with pytest.raises(UserError, match=said):
+        Index(str(own / "index")).query([str(own / "Data/CVUSA/streetview/panos/0000030.jpg")])
 
 
-def test_what_is_no_panorama_or_no_index_is_named(own, made):
-    tile = made / "Data/CVUSA/bingmap/19/0000001.jpg"
-    assert "are not a panorama of --fov 360" in complains("localize.py", "query", "index", tile, cwd=own)
-    assert "neither a JPEG nor a PNG" in complains("localize.py", "query", "index", "net.weights.h5", cwd=own)
-    assert "no such panorama" in complains("localize.py", "query", "index", "gone.jpg", cwd=own)
-    assert "no index; build one" in complains("localize.py", "query", "gone", tile, cwd=own)
-    assert "no known position" in complains(
-        "localize.py", "calibrate", "index", *[made / "Data/CVUSA/streetview/panos/0000001.jpg"] * 20, cwd=own
-    )
+@pytest.mark.parametrize(
+    ("asked", "flags", "said"),
+    [
+        ("panoramas.csv", {"checkpoint": "other.weights.h5"}, "other weights than those that index was built with"),
+        ("panoramas.csv", {"approximate": True}, "--approximate: index was built without it"),
+        ("panoramas.csv", {"heading": 3, "unknown_heading": True}, "contradict"),
+        ("panoramas.csv", {"json": "nowhere/a.json"}, "--json nowhere/a.json"),
+        ("panoramas.csv", {"html": "index"}, "--html index: is a folder"),
+        ("panoramas.csv", {"fov": 400}, "--fov"),
+        ("Data/CVUSA/bingmap/19/0000001.jpg", {}, "are not a panorama of --fov 360"),
+        ("net.weights.h5", {}, "neither a JPEG nor a PNG"),
+        ("gone.jpg", {}, "no such panorama"),
+    ],
+)
+def test_mistakes_of_query_are_one_line_each(own, asked, flags, said):
+    assert said in complains("localize.py", "query", "index", asked, **flags, cwd=own)
 
 
-def test_help_of_every_step_is_the_manual():
-    for step in ("build", "query", "calibrate"):
-        process = run("localize.py", step, "--help", cwd=ROOT)
-        assert process.returncode == 0 and "INDEX" in process.stdout
+def test_what_is_no_index_or_no_known_place_is_named(own):
+    panorama = "Data/CVUSA/streetview/panos/0000001.jpg"
+    assert "no index; build one" in complains("localize.py", "query", "gone", panorama, cwd=own)
+    assert "no known location" in complains("localize.py", "calibrate", "index", *[panorama] * 20, cwd=own)

@@ -16,7 +16,7 @@ from safa.localization.approximate import ApproximateSearch, write_approximate
 from safa.localization.calibration import fit_calibration, read_calibrations, write_calibration
 from safa.localization.drive import LOST, PER_SIMILARITY, smoothed
 from safa.localization.panorama import Panorama, panorama_of, read_canvas, turned
-from safa.localization.photo_tags import tagged_heading, tagged_position
+from safa.localization.photo_tags import tagged_heading, tagged_location
 from safa.localization.places import Answer, Place, QueryConfig, distinct_places, margin_of
 from safa.localization.projection import fit_projection
 from safa.localization.similarities import nearest, similarities
@@ -252,7 +252,7 @@ def tagged(path, xmp=None, **gps):
 def test_headings_come_from_a_photo_s_own_tags(tmp_path):
     exif = tagged(tmp_path / "a.jpg", _17=123.5, _1="S", _2=(35.0, 18.0, 30.0), _3="E", _4=(149.0, 6.0, 0.0))
     assert tagged_heading(exif) == pytest.approx(123.5)
-    assert tagged_position(exif) == pytest.approx((149.1, -35.308333), abs=1e-6)
+    assert tagged_location(exif) == pytest.approx((149.1, -35.308333), abs=1e-6)
     attribute = tagged(
         tmp_path / "b.jpg", '<x:xmpmeta><rdf:Description GPano:PoseHeadingDegrees="271.25"/></x:xmpmeta>', _17=1.0
     )
@@ -260,11 +260,11 @@ def test_headings_come_from_a_photo_s_own_tags(tmp_path):
     element = tagged(tmp_path / "c.jpg", "<GPano:PoseHeadingDegrees>-90</GPano:PoseHeadingDegrees>")
     assert tagged_heading(element) == 270
     none = tagged(tmp_path / "d.jpg")
-    assert tagged_heading(none) is None and tagged_position(none) is None
+    assert tagged_heading(none) is None and tagged_location(none) is None
     (tmp_path / "e.jpg").write_bytes(b"\xff\xd8 nothing")
     assert tagged_heading(str(tmp_path / "e.jpg")) is None
     nowhere = tagged(tmp_path / "f.jpg", _1="S", _2=(95.0, 0.0, 0.0), _3="E", _4=(149.0, 6.0, 0.0))
-    assert tagged_position(nowhere) is None
+    assert tagged_location(nowhere) is None
 
 
 def test_what_is_given_comes_before_a_list_and_a_list_before_tags(tmp_path):

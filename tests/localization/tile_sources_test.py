@@ -1,4 +1,4 @@
-"""Tiles from lists, rasters and map tiles show the right ground, north up, at the right position."""
+"""Tiles from lists, rasters and map tiles show the right ground, north up, at the right location."""
 
 import functools
 import os
@@ -10,7 +10,7 @@ import pyproj
 import pytest
 import rasterio
 
-from safa.localization.coordinates import LocalFrame, mercator_pixels, mercator_positions, mercator_resolution, wgs84_of
+from safa.localization.coordinates import LocalFrame, mercator_locations, mercator_pixels, mercator_resolution, wgs84_of
 from safa.localization.located_files import read_located_files
 from safa.localization.open_tiles import open_tile_source
 from safa.localization.tile_source import Cut
@@ -21,26 +21,26 @@ CORNER = (693000.0, 6090000.0)  # a grid's north is 1.2 degrees from true north 
 METRES_A_PIXEL = 0.5
 
 
-def colours_at(frame, positions):
+def colours_at(frame, locations):
     """A picture painted on the ground: blue grows to the east, green to the north, red is a wave. (n, 2) -> (n, 3) BGR."""
-    east, north = frame.metres(positions).T
+    east, north = frame.metres(locations).T
     return np.stack([128 + east / 4, 128 + north / 4, 128 + 100 * np.sin(east / 15) * np.sin(north / 15)], axis=1)
 
 
 FRAME = LocalFrame(*wgs84_of([CORNER[0] + 150], [CORNER[1] - 150], UTM)[0])
 
 
-def painted(positions):
+def painted(locations):
     return (
-        np.clip(colours_at(FRAME, positions.reshape(-1, 2)), 0, 255).round().astype(np.uint8).reshape(*positions.shape[:-1], 3)
+        np.clip(colours_at(FRAME, locations.reshape(-1, 2)), 0, 255).round().astype(np.uint8).reshape(*locations.shape[:-1], 3)
     )
 
 
 def ground_of(centre, metres, pixels):
-    """What a north-up tile around a position must show: (pixels, pixels, 3)."""
+    """What a north-up tile around a location must show: (pixels, pixels, 3)."""
     steps = ((np.arange(pixels) + 0.5) / pixels - 0.5) * metres
     east, north = np.meshgrid(steps, -steps)
-    return painted(LocalFrame(*centre).positions(np.stack([east, north], axis=-1).reshape(-1, 2)).reshape(pixels, pixels, 2))
+    return painted(LocalFrame(*centre).locations(np.stack([east, north], axis=-1).reshape(-1, 2)).reshape(pixels, pixels, 2))
 
 
 @functools.cache
@@ -68,12 +68,12 @@ def write_raster(path, left=0, width=600, height=600, crs=f"EPSG:{UTM}", dtype="
 def painted_map_tile(zoom, column, row):
     right, down = np.meshgrid(np.arange(256) + 0.5, np.arange(256) + 0.5)
     pixels = np.stack([column * 256 + right, row * 256 + down], axis=-1)
-    return painted(mercator_positions(pixels.reshape(-1, 2), zoom).reshape(256, 256, 2))
+    return painted(mercator_locations(pixels.reshape(-1, 2), zoom).reshape(256, 256, 2))
 
 
 def write_map_tiles(folder, zoom, tms=False, ending="png"):
     """Web Mercator tiles of the painted ground around FRAME's centre."""
-    centre = mercator_pixels(FRAME.positions([(0, 0)]), zoom, 1)[0].astype(int)
+    centre = mercator_pixels(FRAME.locations([(0, 0)]), zoom, 1)[0].astype(int)
     for column in range(centre[0] - 2, centre[0] + 3):
         for row in range(centre[1] - 2, centre[1] + 3):
             image = painted_map_tile(zoom, column, row)
@@ -88,17 +88,17 @@ def is_like(tile, expected, tolerance=3.0):
 
 
 def test_mercator_pixels_are_those_of_epsg_3857():
-    positions = np.array([[149.1, -35.3], [-179.9, 84.0], [0.0, 0.0], [7.5, 51.2]])
+    locations = np.array([[149.1, -35.3], [-179.9, 84.0], [0.0, 0.0], [7.5, 51.2]])
     transformer = pyproj.Transformer.from_crs(4326, 3857, always_xy=True)
-    x, y = transformer.transform(*positions.T)
+    x, y = transformer.transform(*locations.T)
     metres_a_pixel = 2 * np.pi * 6378137 / 256 / 2**19
-    pixels = mercator_pixels(positions, 19)
+    pixels = mercator_pixels(locations, 19)
     np.testing.assert_allclose((pixels[:, 0] - 2**26) * metres_a_pixel, x, atol=1e-5)
     np.testing.assert_allclose((2**26 - pixels[:, 1]) * metres_a_pixel, y, atol=1e-5)
-    np.testing.assert_allclose(mercator_positions(pixels, 19), positions, atol=1e-11)
+    np.testing.assert_allclose(mercator_locations(pixels, 19), locations, atol=1e-11)
 
 
-def test_positions_survive_3857_4326_and_utm_to_a_centimetre():
+def test_locations_survive_3857_4326_and_utm_to_a_centimetre():
     easting, northing = np.array([693000.123, 700000.456]), np.array([6090000.789, 6084321.012])
     degrees = wgs84_of(easting, northing, UTM)
     mercator = pyproj.Transformer.from_crs(4326, 3857, always_xy=True).transform(*degrees.T)
@@ -122,10 +122,10 @@ def test_the_resolution_of_a_zoom_shrinks_with_the_latitude():
 def test_an_orthophoto_is_cut_north_up_on_a_grid(tmp_path):
     source = open_tile_source([write_raster(tmp_path / "ortho.tif")], Cut(metres=60, spacing=40, pixels=90))
     assert len(source) == 36  # seven by seven would touch the edge, which is 1.2 degrees from north
-    metres = FRAME.metres(source.positions)
+    metres = FRAME.metres(source.locations)
     assert np.abs(np.diff(np.unique(np.round(metres[:, 0], 2)))).min() == pytest.approx(40, abs=0.01)
     for row in (0, 17, 35):
-        expected = ground_of(source.positions[row], 60, 90)
+        expected = ground_of(source.locations[row], 60, 90)
         assert is_like(source.tile(row), expected)
         assert not is_like(np.rot90(source.tile(row)), expected)
 
@@ -146,7 +146,7 @@ def test_two_sheets_are_one_mosaic(tmp_path):
     write_raster(sheets / "west.tif", 0, 301)
     write_raster(sheets / "east.tif", 301, 299)
     mosaic = open_tile_source([str(sheets)], Cut(60, 40, 90))
-    np.testing.assert_allclose(mosaic.positions, whole.positions, atol=1e-6)
+    np.testing.assert_allclose(mosaic.locations, whole.locations, atol=1e-6)
     for row in range(len(whole)):
         assert np.abs(mosaic.tile(row).astype(int) - whole.tile(row)).mean() < 1.5
 
@@ -165,8 +165,8 @@ def test_small_rasters_are_tiles_themselves(tmp_path):
     assert source.names == ["0.tif", "100.tif", "300.tif"]
     np.testing.assert_allclose(source.metres, 60, rtol=2e-3)
     for row in range(3):
-        assert is_like(source.tile(row), ground_of(source.positions[row], 60, 90), 6)
-    east, north = pyproj.Transformer.from_crs(4326, UTM, always_xy=True).transform(*source.positions.T)
+        assert is_like(source.tile(row), ground_of(source.locations[row], 60, 90), 6)
+    east, north = pyproj.Transformer.from_crs(4326, UTM, always_xy=True).transform(*source.locations.T)
     np.testing.assert_allclose(east, CORNER[0] + np.array([0, 100, 300]) * METRES_A_PIXEL + 30, atol=0.01)
     np.testing.assert_allclose(north, CORNER[1] - 30, atol=0.01)
 
@@ -176,14 +176,14 @@ def test_map_tiles_are_cut_to_their_ground_size(tmp_path, tms):
     source = open_tile_source([write_map_tiles(tmp_path, 18, tms)], Cut(100, 60, 80), tms=tms)
     assert len(source) > 20 and f"zoom 18: {mercator_resolution(-35.3, 18):.3f} m a pixel" in source.note
     for row in (0, len(source) // 2, len(source) - 1):
-        assert is_like(source.tile(row), ground_of(source.positions[row], 100, 80), 4)
+        assert is_like(source.tile(row), ground_of(source.locations[row], 100, 80), 4)
 
 
 def test_a_region_bounds_the_centres(tmp_path):
     path = write_raster(tmp_path / "ortho.tif")
-    west, south, east, north = *FRAME.positions([(-50, -50)])[0], *FRAME.positions([(50, 50)])[0]
+    west, south, east, north = *FRAME.locations([(-50, -50)])[0], *FRAME.locations([(50, 50)])[0]
     source = open_tile_source([path], Cut(60, 20, 60, (west, south, east, north)))
-    assert 16 <= len(source) <= 36 and np.abs(FRAME.metres(source.positions)).max() < 50.1
+    assert 16 <= len(source) <= 36 and np.abs(FRAME.metres(source.locations)).max() < 50.1
     with pytest.raises(UserError, match="--region"):
         open_tile_source([path], Cut(60, 20, 60, (0.0, 0.0, 1.0, 1.0)))
 
@@ -254,7 +254,7 @@ def test_a_wrong_list_is_named_with_its_line(tmp_path, text, said):
     path = tmp_path / "tiles.csv"
     path.write_text(text)
     with pytest.raises(UserError, match=said):
-        read_located_files(str(path), needs_positions=True)
+        read_located_files(str(path), needs_locations=True)
 
 
 def test_a_list_may_mix_reference_systems_and_order_its_columns_freely(tmp_path):
@@ -262,10 +262,10 @@ def test_a_list_may_mix_reference_systems_and_order_its_columns_freely(tmp_path)
     path.write_text(
         "\ufeffEPSG, northing ,easting,path,heading\n32755,6090000,693000,a.png,90\nEPSG:3857,-4200000,16600000,b.png,\n"
     )
-    listed = read_located_files(str(path), needs_positions=True)
+    listed = read_located_files(str(path), needs_locations=True)
     assert listed.paths == [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
     assert listed.headings[0] == 90 and np.isnan(listed.headings[1])
-    np.testing.assert_allclose(listed.positions[1], wgs84_of([16600000.0], [-4200000.0], 3857)[0])
+    np.testing.assert_allclose(listed.locations[1], wgs84_of([16600000.0], [-4200000.0], 3857)[0])
 
 
 @pytest.mark.parametrize("package", ["pyproj", "rasterio"])
