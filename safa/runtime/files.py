@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import hashlib
 import os
 import re
 import shutil
@@ -153,15 +152,6 @@ def allocate(path):
             except OSError as error:
                 error.filename = path
                 raise
-
-
-def sources_digest(paths):
-    """What files are, without reading them: a digest of their paths, sizes and times of change."""
-    digest = hashlib.sha256()
-    for path in paths:
-        status = os.stat(path)
-        digest.update(f"{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
-    return digest.hexdigest()
 
 
 def partial_path(path):
