@@ -40,22 +40,9 @@ class CVACT(Dataset):
         self.panorama_dir = os.path.join(data_dir, self.released, "streetview")
         self.polar_dir = os.path.join(self.prepared_dir, self.name, "polarmap")
         self.prepared_panorama_dir = os.path.join(self.prepared_dir, self.name, "streetview")
-        self.prepared_dirs = [self.polar_dir, self.prepared_panorama_dir]
 
     def pairs(self, split, reference=POLAR):
-        """The pairs of a split in the order of its index vector.
-
-        Args:
-            split: "train" or "val".
-            reference: dataset.POLAR or AERIAL.
-
-        Returns:
-            Pairs with UTM coordinates.
-
-        Raises:
-            UserError: ACT_data.mat is missing, cannot be read, lacks what the split needs, or holds invalid coordinates or
-                ids that cannot be file names.
-        """
+        """As of `Dataset`, in the order of the split's index vector, with UTM coordinates."""
         ids, utm = self._read_list(split)
         tile_paths = [os.path.join(self.tile_dir, f"{name}_satView_polish.jpg") for name in ids]
         polar_paths = [os.path.join(self.polar_dir, f"{name}_satView_polish.png") for name in ids]
@@ -80,13 +67,15 @@ class CVACT(Dataset):
         """A split's ids and their (N, 2) float64 UTM coordinates, checked."""
         struct, field = self.indices[split]
         try:
-            read = _read_mat_7_3 if _is_mat_7_3(self.mat) else _read_mat
-            ids, utm, numbers = read(self.mat, struct, field)
+            with open(self.mat, "rb", opener=ordinary) as file:
+                content = scipy.io.loadmat(file, variable_names=["panoIds", "utm", struct])
+            ids = [np.asarray(cell).item().strip() for cell in content["panoIds"].ravel()]  # a matrix's rows, or cells
+            utm, numbers = np.float64(content["utm"]), np.float64(content[struct][field][0, 0]).ravel()
         except FileNotFoundError:
             raise UserError(f"{self.mat}: not found; {self.remedy()}") from None
         except UserError:
             raise
-        except Exception as error:  # whatever broken bytes lead the parsers to
+        except Exception as error:  # whatever broken bytes lead the parser to
             wrong = f"lacks panoIds, utm or {struct}.{field}, or is damaged ({first_line(error)})"
         else:
             wrong = _find_mistake(ids, utm, numbers, f"{struct}.{field}")
@@ -120,40 +109,3 @@ class CVACTTest(CVACT):
     toy_town = None
     released = "ANU_data_test"
     indices = {"test": ("valSetAll", "valInd")}
-
-
-def _is_mat_7_3(path):
-    with open(path, "rb", opener=ordinary) as file:
-        return file.read(10) == b"MATLAB 7.3"
-
-
-def _read_mat(path, struct, field):
-    """panoIds (list of str), utm ((N, 2) float64), struct.field ((n,) float64) of a MATLAB file up to version 7."""
-
-    def text(cell):
-        while isinstance(cell, np.ndarray) and cell.size == 1:
-            cell = cell.item()
-        if not isinstance(cell, str):
-            raise TypeError("a panoId is not a text")
-        return cell.strip()
-
-    content = scipy.io.loadmat(path, variable_names=["panoIds", "utm", struct])
-    ids = [text(each) for each in content["panoIds"].ravel()]  # rows of a character matrix, or a cell array's cells
-    return ids, np.asarray(content["utm"], np.float64), np.asarray(content[struct][field][0, 0], np.float64).ravel()
-
-
-def _read_mat_7_3(path, struct, field):
-    """The same of version 7.3, which is HDF5, with all arrays transposed and texts as character codes."""
-    import h5py
-
-    def text(codes):
-        return bytes(np.asarray(codes, "<u2").ravel()).decode("utf-16-le").strip()
-
-    with h5py.File(path) as file:
-        names = file["panoIds"][()]
-        ids = (
-            [text(file[name][()]) for name in names.ravel()]
-            if names.dtype == object  # a cell array
-            else [text(codes) for codes in names.T]
-        )
-        return (ids, np.asarray(file["utm"][()], np.float64).T, np.asarray(file[struct][field][()], np.float64).ravel())
