@@ -25,6 +25,8 @@ from safa.runtime.errors import UserError
 from toy_town import dataset as toy_world
 
 PHOTO = cv2.resize(np.random.default_rng(0).integers(0, 256, (20, 40, 3), np.uint8), (320, 160), interpolation=cv2.INTER_CUBIC)
+WHOLE = cv2.imencode(".jpg", PHOTO, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
+TABLE, SCAN = WHOLE.index(b"\xff\xdb"), WHOLE.index(b"\xff\xda")
 
 
 def cmyk():
@@ -55,11 +57,7 @@ def test_a_damaged_png_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "whole",
-    [
-        cv2.imencode(".jpg", PHOTO, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes(),
-        cv2.imencode(".jpg", PHOTO, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes(),
-        cmyk(),
-    ],
+    [WHOLE, cv2.imencode(".jpg", PHOTO, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes(), cmyk()],
     ids=["baseline", "progressive", "cmyk"],
 )
 def test_a_damaged_jpeg_is_refused_or_whole(tmp_path, whole):
@@ -79,6 +77,35 @@ def test_a_jpeg_that_lost_its_end_is_refused_wherever_it_was_cut(tmp_path):
             path.write_bytes(whole[:length] + ending)
             with pytest.raises(ImageError, match="a.jpg"):
                 read_image(str(path))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        *(WHOLE + np.random.default_rng(seed).bytes(9000) for seed in range(40)),  # cameras append previews and measurements
+        WHOLE + WHOLE[: len(WHOLE) // 2],
+        WHOLE[:2]
+        + b"\xff\xe1"
+        + (2 + len(WHOLE)).to_bytes(2, "big")
+        + WHOLE
+        + WHOLE[2:]
+        + bytes(9000),  # a preview in the header
+        WHOLE[:-2] + bytes(20) + WHOLE[-2:],
+        WHOLE[:TABLE] + b"abc" + WHOLE[TABLE:],
+        WHOLE[: SCAN + 11] + b"\1\0\0" + WHOLE[SCAN + 14 :],
+        WHOLE.replace(b"JFIF\0\1", b"JFIF\0\7"),
+    ],
+)
+def test_a_jpeg_whose_oddity_costs_no_pixel_is_read_until_it_is_cut(tmp_path, odd, capfd):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(odd)
+    np.testing.assert_array_equal(read_image(str(path)), cv2.imdecode(np.frombuffer(WHOLE, np.uint8), cv2.IMREAD_COLOR))
+    assert image_size(str(path)) == (160, 320) and capfd.readouterr().err == ""
+    end = odd.index(WHOLE[-600:-2]) + 500
+    path.write_bytes(odd[: end if odd.count(WHOLE) < 2 else len(odd) - 9600])
+    for read in (read_image, image_size):
+        with pytest.raises(ImageError, match="truncated"):
+            read(str(path))
 
 
 def pairs_of_damaged(path, dataset, count):
