@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+import shutil
+import tarfile
 import threading
 
 import cv2
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.io
 
+import data_preparation
 from input_data import batches, epoch_order
 from safa.datasets.cvact import CVACT
 from safa.datasets.cvusa import CVUSA
@@ -113,6 +116,64 @@ def test_missing_files_are_counted_named_and_can_be_skipped(own_towns):
     assert text.count(".png") == 5 and "data_preparation.py --dataset cvusa" in text and "--skip_missing" in text
     rest, note = check_files(pairs, (SHAPE, SHAPE), skip_missing=True)
     assert rest.ids == pairs.ids[8:] and "16 pairs remain" in note
+
+
+def test_a_prepared_file_whose_source_is_missing_too_is_not_advised_to_be_prepared(own_towns):
+    dataset = CVACT(own_towns / "Data")
+    pairs, files = dataset.pairs("train"), dataset.files("train")
+    for path in (files[0].panorama, files[0].prepared_panorama):
+        os.unlink(path)
+    with pytest.raises(UserError, match=f"1 files are missing, .*; get 1 images from the dataset, .*{pairs.ids[0]}") as error:
+        check_files(pairs, (SHAPE, SHAPE))
+    assert "data_preparation" not in str(error.value)
+    os.unlink(files[1].polar_map)
+    with pytest.raises(UserError, match="get 1 images from the dataset, .*, and run: python data_preparation.py"):
+        check_files(pairs, (SHAPE, SHAPE))
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "Data",
+        "Data/OriNet_CVACT/CVACT_orientations",
+        "OriNet_CVACT/CVACT_orientations",
+        "script/OriNet_CVACT/CVACT_orientations",
+    ],
+)
+def test_act_data_is_found_where_it_comes_to_lie(own_towns, folder):
+    expected = CVACT(own_towns / "Data").pairs("train").ids
+    (own_towns / folder).mkdir(parents=True, exist_ok=True)
+    (own_towns / "Data/ANU_data_small/ACT_data.mat").rename(own_towns / folder / "ACT_data.mat")
+    assert CVACT(own_towns / "Data").pairs("train").ids == expected
+    (own_towns / folder / "ACT_data.mat").unlink()
+    with pytest.raises(
+        UserError, match="ANU_data_small/ACT_data.mat: not found .nor .*Data/ACT_data.mat, .*OriNet.*--act_data"
+    ):
+        CVACT(own_towns / "Data").pairs("train")
+
+
+def test_cvusa_as_it_is_handed_out_is_recognised(own_towns):
+    """Each message says the next move, until the pairs are read."""
+    data = own_towns / "Data"
+    expected = CVUSA(data).pairs("train").ids
+    (data / "CVUSA/splits").rename(data / "splits")
+    (data / "CVUSA").rename(data / "CVPR_subset")
+    for script in (
+        lambda: CVUSA(data).pairs("train"),
+        lambda: data_preparation.main(["--data_dir", str(data), "--dataset", "cvusa"]),
+    ):
+        with pytest.raises(UserError, match="rename '.*Data/CVPR_subset' to '.*Data/CVUSA'"):
+            script()
+    (data / "CVPR_subset").rename(data / "CVUSA")
+    with pytest.raises(UserError, match="move '.*Data/splits' to '.*Data/CVUSA'"):
+        CVUSA(data).pairs("train")
+    with tarfile.open(data / "CVUSA/splits.tar.gz", "w:gz") as archive:
+        archive.add(data / "splits", "splits")
+    shutil.rmtree(data / "splits")
+    with pytest.raises(UserError, match="unpack '.*Data/CVUSA/splits.tar.gz' in '.*Data/CVUSA'"):
+        CVUSA(data).pairs("train")
+    shutil.unpack_archive(data / "CVUSA/splits.tar.gz", data / "CVUSA")
+    assert CVUSA(data).pairs("train").ids == expected
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,19 @@
 """What the files of one pair tell: whether they can be read, what they are, whether prepared ones are what they should be."""
 
 import dataclasses
+import functools
 import hashlib
 import os
 
 import numpy as np
+from tqdm import tqdm
 
 from safa.datasets.dataset import PairFiles
 from safa.datasets.image_files import ImageError, read_image
 from safa.datasets.orientation import ground_colours
 from safa.datasets.preparation import polar_map
 from safa.runtime.files import read_file
+from safa.runtime.worker_pool import worker_map
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +50,14 @@ class CheckedPair:
     origin: str | None
     panorama_agrees: bool | None
     colours: np.ndarray | None
+
+
+def check_pairs(pairs, files, workers):
+    """A CheckedPair for each of a split's PairFiles, by some processes."""
+    prepare_panorama = next((job.transform for job in pairs.dataset.preparations() if job.transform), None)
+    check = functools.partial(check_pair, prepare_panorama)
+    with worker_map(min(workers, -(-len(files) // 16)), chunksize=4) as parallel_map:
+        return list(tqdm(parallel_map(check, files), pairs.name, len(files), leave=False, unit="pair", disable=None))
 
 
 def check_pair(prepare_panorama, paths):

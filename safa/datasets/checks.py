@@ -119,12 +119,16 @@ def check_quickly(split, files):
     findings = outdated(split, [(each.tile, each.polar_map) for each in files if each.polar_map])
     findings += outdated(split, [(each.panorama, each.prepared_panorama) for each in files if each.prepared_panorama])
     for kind in TITLES:
-        paths = {getattr(each, kind): None for each in files}
-        findings += _missing(kind, split, [path for path in paths if path is not None and not os.path.exists(path)])
+        paths = {getattr(each, kind): None for each in files if getattr(each, kind) is not None}
+        findings += _missing(kind, split, [path for path in paths if not os.path.exists(path)], len(paths))
     return findings
 
 
-def _missing(kind, split, paths):
+def _missing(kind, split, paths, count):
+    """The finding that some of a kind's files are missing. Where all polar maps are, none may be wanted."""
+    if kind == "polar_map" and len(paths) == count:
+        text = "polar maps are not prepared: run data_preparation.py, or train and test with --polar 0"
+        return found("missing", split, paths, text, problem=False)
     return found("missing", split, paths, f"{TITLES[kind]} do not exist")
 
 
@@ -169,7 +173,7 @@ def check_images(pairs, results):
         odd = [f"{path} ({by_pixels(size)})" for path, size in sized.items() if size != usual]
         distorted = [path for path, size in sized.items() if not same_ratio(size, published)]
         broken = [file.error for file in files.values() if file.error is not None]
-        findings += _missing(kind, split, [path for path, file in files.items() if file.missing])
+        findings += _missing(kind, split, [path for path, file in files.items() if file.missing], len(files))
         findings += found("unreadable", split, broken, f"{title} cannot be decoded, or in part only")
         ratio = f"{title} have another aspect ratio than the dataset's {by_pixels(published)}"
         findings += found("ratio", split, distorted, ratio)

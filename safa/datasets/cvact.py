@@ -12,6 +12,9 @@ from safa.runtime.errors import UserError, first_few, first_line, shortened
 from safa.runtime.files import ordinary
 
 NEGATIVE_METRES = 25.0  # the authors' code: pairs closer than this are not negatives of each other
+MAT = "ACT_data.mat"
+# It comes with code and not with the images: where the authors' repository has it, beside or below the data.
+AUTHORS_FOLDERS = [os.path.join(above, "OriNet_CVACT", "CVACT_orientations") for above in ("", "..", "../script")]
 MOST_METRES = 1e8  # of a coordinate: ten times UTM's greatest northing; its square is far from float64's limits
 
 
@@ -33,9 +36,11 @@ class CVACT(Dataset):
     indices = {"train": ("trainSet", "trainInd"), "val": ("valSet", "valInd")}  # struct and field in ACT_data.mat
 
     def __init__(self, data_dir="Data", prepared_dir=None, act_data=None):
-        """As of `Dataset`; `act_data` names ACT_data.mat where it does not lie in the dataset's folder."""
+        """As of `Dataset`; `act_data` names ACT_data.mat, which is looked for in several folders otherwise."""
         super().__init__(data_dir, prepared_dir)
-        self.mat = act_data or os.path.join(data_dir, self.released, "ACT_data.mat")
+        folders = dict.fromkeys((self.released, "ANU_data_small", "", *AUTHORS_FOLDERS))
+        self.mats = [act_data] if act_data else [os.path.normpath(os.path.join(data_dir, each, MAT)) for each in folders]
+        self.mat = next(filter(os.path.exists, self.mats), self.mats[0])
         self.tile_dir = os.path.join(data_dir, self.released, "satview_polish")
         self.panorama_dir = os.path.join(data_dir, self.released, "streetview")
         self.polar_dir = os.path.join(self.prepared_dir, self.name, "polarmap")
@@ -59,9 +64,24 @@ class CVACT(Dataset):
         return [
             *super().preparations(),
             Preparation(
-                f"{self.name} street views", self.panorama_dir, self.prepared_panorama_dir, self.panorama_size, street_view
+                f"{self.name} street views",
+                self.panorama_dir,
+                self.prepared_panorama_dir,
+                self.panorama_size,
+                self.remedy(),
+                street_view,
             ),
         ]
+
+    def _places(self):
+        """For the message that ACT_data.mat is missing: where else it was looked for, and what to do."""
+        if not os.path.isdir(self.tile_dir):
+            return f"; {self.remedy()}"
+        others = f" (nor {', '.join(self.mats[1:])})" if self.mats[1:] else ""
+        return (
+            f"{others}; it comes with the authors' code, not with the images: copy it there from script/OriNet_CVACT/"
+            "CVACT_orientations/ of github.com/YujiaoShi/cross_view_localization_SAFA, or name it with --act_data"
+        )
 
     def _read_list(self, split):
         """A split's ids and their (N, 2) float64 UTM coordinates, checked."""
@@ -72,7 +92,7 @@ class CVACT(Dataset):
             ids = [np.asarray(cell).item().strip() for cell in content["panoIds"].ravel()]  # a matrix's rows, or cells
             utm, numbers = np.float64(content["utm"]), np.float64(content[struct][field][0, 0]).ravel()
         except FileNotFoundError:
-            raise UserError(f"{self.mat}: not found; {self.remedy()}") from None
+            raise UserError(f"{self.mat}: not found{self._places()}") from None
         except UserError:
             raise
         except Exception as error:  # whatever broken bytes lead the parser to

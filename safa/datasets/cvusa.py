@@ -29,6 +29,19 @@ class CVUSA(Dataset):
         self.tile_dir = os.path.join(self.root, "bingmap", "19")
         self.polar_dir = os.path.join(self.prepared_dir, "CVUSA", "polarmap", "19")
 
+    def remedy(self):
+        """As of `Dataset`. CVUSA is handed out as a folder CVPR_subset, and its lists sometimes apart or packed."""
+        for above in self.root, self.data_dir:
+            subset, splits = (os.path.join(above, name) for name in ("CVPR_subset", "splits"))
+            if os.path.isdir(os.path.join(subset, "bingmap")):
+                nested = above == self.root
+                return f"move what '{subset}' holds to '{self.root}'" if nested else f"rename '{subset}' to '{self.root}'"
+            if os.path.isdir(self.root) and os.path.exists(f"{splits}.tar.gz"):
+                return f"unpack '{splits}.tar.gz' in '{self.root}'"
+            if os.path.isdir(self.root) and os.path.isdir(splits) and above != self.root:
+                return f"move '{splits}' to '{self.root}'"
+        return super().remedy()
+
     def pairs(self, split, reference=POLAR):
         """As of `Dataset`, in the order of the split's CSV file, without coordinates; "val" is the paper's test set."""
         path = os.path.join(self.root, "splits", f"{split}-19zl.csv")

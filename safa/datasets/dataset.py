@@ -148,7 +148,7 @@ class Dataset(abc.ABC):
         """What `data_preparation.py` makes: list of Preparation, polar maps first."""
         if self.polar_dir is None:
             return []
-        return [Preparation(f"{self.name} polar maps", self.tile_dir, self.polar_dir, self.tile_size)]
+        return [Preparation(f"{self.name} polar maps", self.tile_dir, self.polar_dir, self.tile_size, self.remedy())]
 
     def remedy(self):
         """What a user does about a dataset that is not there."""

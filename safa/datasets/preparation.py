@@ -64,6 +64,7 @@ class Preparation:
         title: for messages: "CVUSA polar maps", for instance.
         source_dir, target_dir: folders of the images and of the prepared files.
         published_size: (height, width) of the dataset's images.
+        remedy: what a user does if they are missing.
         transform: (H, W, 3) uint8 -> (112, 616, 3) uint8; None: `polar_map`, with the run's stretch.
     """
 
@@ -71,6 +72,7 @@ class Preparation:
     source_dir: str
     target_dir: str
     published_size: tuple
+    remedy: str
     transform: typing.Callable[[np.ndarray], np.ndarray] | None = None
 
 
@@ -107,8 +109,7 @@ def plan_preparation(job):
     Raises:
         UserError: no folder, no images in it, two images with one name, or images of an impossible shape.
     """
-    source_dir, published_size = job.source_dir, job.published_size
-    remedy = "put the dataset's images there or name another --data_dir (README, 'Data')"
+    source_dir, published_size, remedy = job.source_dir, job.published_size, job.remedy
     try:
         names = sorted(os.listdir(source_dir))
     except OSError as error:
