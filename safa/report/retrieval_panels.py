@@ -2,12 +2,13 @@
 
 import dataclasses
 
+import numpy as np
+
 from safa.report.drawing import HIT, TRUTH, WRONG, Shown, fitted, image_rows
 
 BEST = 5  # references of a panel besides the true one
 WIDE = 2  # ratio of width to height above which references, panoramas or polar maps, stand two in a row
 SHEET_ROW = 140  # pixels: height of a sheet's images, at most
-MOST_ON_SHEET = 40  # queries: a picture that viewers still open
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,9 +67,17 @@ def _is_wide(shown):
     return shown.image.shape[1] > WIDE * shown.image.shape[0]
 
 
-def sheet_row(shown):
-    """The row of a QueryImages on a contact sheet, small: query, best references, truth; of wide ones the best alone."""
-    images = [shown.query, *(shown.best[:1] if _is_wide(shown.truth) else shown.best), shown.truth]
-    sizes = [(max(1, round(SHEET_ROW * each.image.shape[1] / each.image.shape[0])), SHEET_ROW) for each in images]
-    small = [Shown(fitted(each.image, *size), frame=each.frame) for each, size in zip(images, sizes, strict=True)]
-    return [dataclasses.replace(small[0], caption=shown.title), *small[1:]]
+def contact_sheet(tested, rows):
+    """The matplotlib Figure of queries, a row each: query, best references, truth; of wide ones the best alone."""
+    sheet = []
+    for row in rows:
+        shown = query_images(tested, row)
+        images = [shown.query, *(shown.best[:1] if _is_wide(shown.truth) else shown.best), shown.truth]
+        widths = [max(1, round(SHEET_ROW * each.image.shape[1] / each.image.shape[0])) for each in images]
+        small = [
+            Shown(fitted(each.image, width, SHEET_ROW), "", each.frame) for each, width in zip(images, widths, strict=True)
+        ]
+        widest = int(np.argmax(widths))
+        small[widest] = dataclasses.replace(small[widest], caption=shown.title)
+        sheet.append(small)
+    return image_rows(sheet)
