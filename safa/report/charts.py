@@ -38,7 +38,7 @@ def training_curves(runs, columns=2):
     loss.set(title="loss of training", xlabel="epoch", ylabel="loss")
     recall.set(title="recall on the validation split", xlabel="epoch", ylabel="percent; line: R@1, dashed: R@5", ylim=(0, 101))
     for axes in loss, recall:
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
         if 1 < len(runs) <= MOST_NAMED:
             axes.legend(fontsize="small")
@@ -73,7 +73,7 @@ def recall_figure(rows, authors, size=(6.4, 4.8)):
             axes.plot(range(1, len(authors[dataset]) + 1), authors[dataset], "k:", label="authors' file")
         axes.set(title=f"{dataset} {split}", xlabel="K", ylabel="recall@K in percent", ylim=(0, 101))
         axes.set_xlim(0.5, max(len(authors.get(dataset, ())), 10, *(len(row.curve) for row in group)) + 0.5)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small", loc="lower right")
     return figure
