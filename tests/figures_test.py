@@ -24,7 +24,7 @@ from safa.report.drawing import GAP, HIT, TRUTH, WIDTH, WRONG, Shown, bgr_pixels
 from safa.report.figures import FigureConfig, FigureSource
 from safa.report.page import HtmlTable, Section, write_page
 from safa.report.pair_sheet import draw_pairs
-from safa.report.retrieval_panels import BEST, QueryImages, contact_sheet, retrieval_panel
+from safa.report.retrieval_panels import BEST, contact_sheet, retrieval_panel
 from safa.retrieval.attention import branch_maps
 from safa.retrieval.margins import margins
 from safa.retrieval.search import search
@@ -58,15 +58,15 @@ def frames(panel):
 
 
 def shown_query(query_shape, shape, hits):
-    """A QueryImages whose references have these shapes; the query is black, they are grey."""
+    """As of `query_images`, with references of one shape; the query is black, they are grey."""
     image = np.full((*shape, 3), 128, np.uint8)
     best = [Shown(image, f"{rank}: 0.500", HIT if is_hit else WRONG) for rank, is_hit in enumerate(hits, 1)]
-    return QueryImages("query", Shown(np.zeros((*query_shape, 3), np.uint8)), best, Shown(image, "truth", TRUTH))
+    return "query", [Shown(np.zeros((*query_shape, 3), np.uint8)), *best, Shown(image, "truth", TRUTH)]
 
 
 def test_frames_are_green_for_hits_red_for_others_and_blue_for_the_truth(monkeypatch):
     shown = shown_query((112, 616), (64, 64), (False, True, False, False, True))
-    panel = bgr_pixels(retrieval_panel(shown))
+    panel = bgr_pixels(retrieval_panel(*shown))
     assert abs(panel.shape[1] - WIDTH) <= BEST + 1  # all columns are whole pixels
     assert frames(panel) == [WRONG, HIT, WRONG, WRONG, HIT, TRUTH]
     black = (panel == 0).all(axis=2)
@@ -78,7 +78,7 @@ def test_frames_are_green_for_hits_red_for_others_and_blue_for_the_truth(monkeyp
 
 @pytest.mark.parametrize("query_shape, rows", [((112, 616), 3), ((100, 100), 4)])
 def test_panoramas_and_polar_maps_among_the_references_are_drawn_large(query_shape, rows):
-    panel = bgr_pixels(retrieval_panel(shown_query(query_shape, (112, 616), (False, True, False, False, False))))
+    panel = bgr_pixels(retrieval_panel(*shown_query(query_shape, (112, 616), (False, True, False, False, False))))
     grey = (panel == 128).all(axis=2).sum(axis=1) > 0.5 * WIDTH
     assert np.count_nonzero(np.diff(grey.astype(int)) == 1) == rows and grey.sum() > rows * 90
     assert frames(panel) == ([WRONG, TRUTH] if rows == 3 else [WRONG, WRONG])

@@ -116,7 +116,7 @@ def _worst(tested):
 def _panels(tested, rows):
     """A Picture of each query."""
     alts = [f"Query {tested.task.ids[row]} and its best references; a hit is at rank {tested.ranks[row] + 1:,}" for row in rows]
-    return [photo(retrieval_panel(query_images(tested, row)), alt) for row, alt in zip(rows, alts, strict=True)]
+    return [photo(retrieval_panel(*query_images(tested, row)), alt) for row, alt in zip(rows, alts, strict=True)]
 
 
 def _settings(json_path, folder):

@@ -197,7 +197,7 @@ def draw_figures(config, folder, tested, network):
     task, paths = tested.task, []
     if config.figures:
         rows = config.chosen(task, tested.ranks, config.figures)
-        paths += _write(folder, "", task, rows, lambda row: retrieval_panel(query_images(tested, row)))
+        paths += _write(folder, "", task, rows, lambda row: retrieval_panel(*query_images(tested, row)))
         charts = {
             SHEET: file_bytes(contact_sheet(tested, rows[:MOST_ON_SHEET])),
             SIMILARITIES: similarity_histogram(*margins(task, tested.found)),
