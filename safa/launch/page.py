@@ -46,14 +46,16 @@ def report_page(config, json_path, row, tested, model):
     sections = [
         recall_section(row),
         _curves(row, folder, tested),
-        Section("queries", "Queries", f"{note} {FRAMES}", pictures=_panels(tested, rows)),
+        Section("queries", "Queries", f"{note} {FRAMES * bool(rows)}", pictures=_panels(tested, rows)),
         _worst(tested),
     ]
     if tested.direction == GROUND_TO_AERIAL and network.aggregation[0] in WITH_ATTENTION and tested.queries.ndim == 2:
         rows, note = shown_queries(config, tested, config.attention or ATTENTION, MOST_ATTENTION)
         alt = "Attention of query {} and its best match"
         pictures = [photo(attention_panel(tested, row, model), alt.format(tested.task.ids[row])) for row in rows]
-        sections.append(Section("attention", "What the descriptors rest on", f"{note} {LAYERS}", pictures=pictures))
+        sections.append(
+            Section("attention", "What the descriptors rest on", f"{note} {LAYERS * bool(rows)}", pictures=pictures)
+        )
     if tested.task.query_utm is not None:
         picture = chart(place_map(tested.task.query_utm, tested.ranks), "Map of the test places, coloured by their ranks")
         sections.append(Section("places", "Places", pictures=[picture]))
