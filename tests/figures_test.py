@@ -227,7 +227,7 @@ def test_frames_say_which_of_the_named_queries_references_are_hits(trained, tmp_
 @pytest.mark.parametrize(
     "config, direction, view, expected",
     [
-        ({"figures": 1, "queries": "99"}, "ground_to_aerial", {}, "--queries 99"),
+        ({"figures": 1, "queries": "99"}, "ground_to_aerial", {}, "no query 99"),
         ({"queries": "3"}, "ground_to_aerial", {}, "--figures"),
         ({"only_wrong": True}, "ground_to_aerial", {}, "--figures"),
         ({"figures": 1, "queries": "3", "only_wrong": True}, "ground_to_aerial", {}, "--only_wrong"),

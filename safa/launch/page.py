@@ -42,9 +42,10 @@ def report_page(config, json_path, row, tested, model):
     (result,), network = row.results, row.results[0].network
     own = os.path.dirname(os.path.abspath(result.checkpoint))  # or the one above: what training wrote
     folder = next((each for each in (own, os.path.dirname(own)) if os.path.isfile(os.path.join(each, MANIFEST))), None)
+    cells, below = recall_cells(row)
     rows, note = shown_queries(config, tested, config.figures or PANELS, MOST_PANELS)
     sections = [
-        recall_section(row),
+        Section("recall", "Recall", table=HtmlTable(COLUMNS, cells), lines=below),
         _curves(row, folder, tested),
         Section("queries", "Queries", f"{note} {FRAMES * bool(rows)}", pictures=_panels(tested, rows)),
         _worst(tested),
@@ -64,12 +65,6 @@ def report_page(config, json_path, row, tested, model):
     path = json_path.removesuffix(".json") + ".html"
     write_page(path, title, tested_line(row), sections)
     return path
-
-
-def recall_section(row):
-    """The Section of a test's recalls; `row` as of `report_page`."""
-    cells, below = recall_cells(row)
-    return Section("recall", "Recall", table=HtmlTable(COLUMNS, cells), lines=below)
 
 
 def shown_queries(config, tested, count, most):

@@ -77,16 +77,15 @@ class FigureConfig(Checked):
         for flag in "only_wrong", "queries":
             if getattr(self, flag) and not (self.figures or self.attention or self.report):
                 raise UserError(f"--{flag}: chooses queries to draw; use --figures, --attention or --report with it")
-        if self.queries and self.only_wrong:
-            raise UserError("--queries: names what is drawn; leave --only_wrong out")
         if self.queries:
+            if self.only_wrong:
+                raise UserError("--queries: names what is drawn; leave --only_wrong out")
             self.chosen(task, None, 0)
-        if self.attention and (direction != GROUND_TO_AERIAL or view.search_heading > 1):
-            raise UserError(
-                "--attention: of panoramas among aerial images, with one turn; leave --direction and --search_heading out"
-            )
-        if self.attention and network.aggregation[0] not in WITH_ATTENTION:
-            raise UserError(f"--attention: {network.network_type} has no position weights and no maximum; leave it out")
+        if self.attention:
+            if direction != GROUND_TO_AERIAL or view.search_heading > 1:
+                raise UserError("--attention: needs panoramas as queries, at one turn; omit --direction and --search_heading")
+            if network.aggregation[0] not in WITH_ATTENTION:
+                raise UserError(f"--attention: {network.network_type} has no position weights and no maximum; leave it out")
 
     def chosen(self, task, ranks, count):
         """Rows of the queries to draw.
@@ -106,9 +105,7 @@ class FigureConfig(Checked):
             names = [name.strip() for name in self.queries.split(",")]
             row_of = {name: row for row, name in enumerate(task.ids)}
             if unknown := [name for name in names if name not in row_of]:
-                raise UserError(
-                    f"--queries {','.join(names)}: no query {first_few(unknown)} in this split; see its list for the ids"
-                )
+                raise UserError(f"--queries: no query {first_few(unknown)} in this split; see its list for the ids")
             return [row_of[name] for name in names]
         candidates = np.flatnonzero(ranks) if self.only_wrong else np.arange(len(task.ids))
         return np.sort(np.random.default_rng(SEED).permutation(candidates)[:count]).tolist()
