@@ -10,7 +10,7 @@ from safa.runtime.command_line import Parser, parsed
 from safa.runtime.errors import UserError
 from safa.settings import NetworkConfig, RunConfig, Settings, TrainingConfig, add_network, add_training
 from safa.training.checkpoint_files import find_checkpoint
-from safa.training.run_folder import agree_on_data, agree_with_earlier_run, data_identity, run_paths
+from safa.training.run_folder import agree_with_earlier_run, data_identity, run_paths
 
 
 def training_parser(description, dataset_class):
@@ -44,7 +44,7 @@ def launch_training(description, dataset_class):
         raise UserError(
             f"{train_pairs.name}: {len(train_pairs)} pairs are less than a batch of {batch_size}; use a smaller --batch_size"
         )
-    agree_on_data(paths.folder, data_identity(train_pairs))
+    agree_with_earlier_run(paths.folder, settings.network, settings.training, data_identity(train_pairs))
     say(*findings_of({"train": train_pairs, "val": val_pairs}))
     with importing_tensorflow():
         from safa.training.train import train

@@ -5,11 +5,9 @@ import itertools
 import keras
 
 from safa.runtime.errors import UserError, first_line
-from safa.training import published_checkpoint
 from safa.training.checkpoint_files import KERAS, TENSORFLOW, use_checkpoint
-from safa.training.tensorflow_files import open_checkpoint
 from safa.training.variables import ADAM, STEP, adam_variables
-from safa.training.weights import load_weights, skipped_note
+from safa.training.weights import is_published, load_weights, optimizer_state, skipped_note
 from VGG import VGG16
 
 KERAS_FILE = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
@@ -61,13 +59,13 @@ def continue_published(network, optimizer, path, description):
 
     def take_over(path, kind):
         load_weights(network, path, kind, description)
-        if kind == TENSORFLOW:
-            with open_checkpoint(path) as reader:
-                if published_checkpoint.MARK in reader.get_variable_to_shape_map():
-                    return published_checkpoint.optimizer_state(path, reader, network)
-        raise UserError(f"{path}: not a checkpoint of the authors' code; use it with --init instead")
+        if kind != TENSORFLOW or not is_published(path):
+            raise UserError(f"{path}: not a checkpoint of the authors' code; use it with --init instead")
+        return path, *optimizer_state(path, network)
 
-    step, moments = use_checkpoint(path, take_over)
+    path, step, moments = use_checkpoint(path, take_over)
+    if moments is None:
+        raise UserError(f"{path}: the checkpoint holds no training state; use it with --init instead")
     kept = adam_variables(network, optimizer)
     kept[STEP].assign(step)
     for (name, moment), value in moments.items():

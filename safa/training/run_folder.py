@@ -90,14 +90,19 @@ def read_manifest(folder):
         return None
 
 
-def agree_with_earlier_run(folder, network, training):
-    """Refuse to continue a run with other settings; only the number of epochs may grow.
+def agree_with_earlier_run(folder, network, training, data=None):
+    """Refuse to continue a run with other settings, or on other pairs; only the number of epochs may grow.
+
+    Args:
+        folder: the run's.
+        network, training: NetworkConfig and TrainingConfig.
+        data: of `data_identity`: a cursor in an epoch would mean other pairs. None: not known yet.
 
     Raises:
         UserError: the first setting that differs, with both values.
     """
-    if not _has_checkpoints(folder):  # without a checkpoint the settings may still change
-        return
+    if not os.path.isdir(folder) or not any(name.endswith(".index") for name in os.listdir(folder)):
+        return  # without a checkpoint the settings may still change
     earlier = read_manifest(folder)
     if earlier is None:
         raise UserError(
@@ -112,31 +117,18 @@ def agree_with_earlier_run(folder, network, training):
                     f"{folder}: holds a run with --{name} {noted}, not {value}; use --{name} {noted} to continue it, or "
                     "another --run or --model_dir for a new run"
                 )
+    for name, value in (data or {}).items():
+        if (noted := earlier.data.get(name)) != value:
+            raise UserError(
+                f"{folder}: holds a run with {name} {noted}, and now {value}; restore the data (or --skip_missing) as it was, "
+                "or use another --model_dir"
+            )
 
 
 def data_identity(train_pairs):
     """What a run's order of pairs depends on: {"train_pairs": number, "train_ids": digest of their ids in order}."""
     digest = hashlib.sha256("\n".join(train_pairs.ids).encode()).hexdigest()[:16]
     return {"train_pairs": len(train_pairs), "train_ids": digest}
-
-
-def agree_on_data(folder, data):
-    """Refuse to continue a run that was trained on other pairs: its position in an epoch would mean others.
-
-    Args:
-        folder: the run's.
-        data: of `data_identity`.
-
-    Raises:
-        UserError: with both values.
-    """
-    earlier = read_manifest(folder) if _has_checkpoints(folder) else None
-    for name, value in data.items():
-        if earlier is not None and earlier.data.get(name) != value:
-            raise UserError(
-                f"{folder}: holds a run with {name} {earlier.data.get(name)}, and now {value}; restore the data (or "
-                "--skip_missing) as it was, or use another --model_dir"
-            )
 
 
 def given_settings(args):
@@ -149,7 +141,3 @@ def checkpoint_manifest(path):
     """The RunManifest beside a checkpoint's files or above them, or None."""
     folder = os.path.dirname(os.path.abspath(path))
     return read_manifest(folder) or read_manifest(os.path.dirname(folder))
-
-
-def _has_checkpoints(folder):
-    return os.path.isdir(folder) and any(name.endswith(".index") for name in os.listdir(folder))

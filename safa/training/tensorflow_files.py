@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import shutil
 import tempfile
 
@@ -12,33 +11,16 @@ from safa.runtime.errors import UserError, first_line
 from safa.runtime.files import partial_path
 from safa.training.checkpoint_files import DATA, INDEX
 
-# TensorFlow takes these for patterns of several files, for another file system, or cannot encode them.
-NOT_LITERAL = re.compile("[][*?\\\\]|://|[\ud800-\udfff]")
 NAME = "weights"
-
-
-@contextlib.contextmanager
-def literal_prefix(prefix):
-    """A context with a prefix of the same checkpoint that TensorFlow takes literally: its own, or one of links."""
-    if not NOT_LITERAL.search(prefix):
-        yield prefix
-        return
-    folder, name = os.path.split(os.path.abspath(prefix))
-    with _links(
-        {
-            NAME + each.removeprefix(name): os.path.join(folder, each)
-            for each in os.listdir(folder)
-            if each.startswith((name + INDEX, name + ".data-"))
-        }
-    ) as links:
-        yield os.path.join(links, NAME)
 
 
 @contextlib.contextmanager
 def open_checkpoint(prefix):
     """A context with a tf.train.CheckpointReader."""
-    with literal_prefix(prefix) as literal:
-        yield tf.compat.v1.train.NewCheckpointReader(literal)
+    folder, name = os.path.split(os.path.abspath(prefix))
+    files = [each for each in os.listdir(folder) if each.startswith((name + INDEX, name + ".data-"))]
+    with _links({NAME + each.removeprefix(name): os.path.join(folder, each) for each in files}) as links:
+        yield tf.compat.v1.train.NewCheckpointReader(os.path.join(links, NAME))
 
 
 def write_checkpoint(prefix, tensors):
@@ -50,11 +32,13 @@ def write_checkpoint(prefix, tensors):
     partial = partial_path(prefix)
     try:
         os.makedirs(partial, exist_ok=True)
-        if NOT_LITERAL.search(partial):
-            with _links({NAME: os.path.abspath(partial)}) as links:
-                _save(os.path.join(links, NAME, NAME), tensors)
-        else:
-            _save(os.path.join(partial, NAME), tensors)
+        with _links({NAME: os.path.abspath(partial)}) as links:
+            tf.raw_ops.SaveV2(
+                prefix=os.path.join(links, NAME, NAME),
+                tensor_names=list(tensors),
+                shape_and_slices=[""] * len(tensors),
+                tensors=[tf.constant(value) for value in tensors.values()],
+            )
         for ending in (DATA, INDEX):
             with open(os.path.join(partial, NAME + ending), "r+b") as file:
                 os.fsync(file.fileno())  # not even a power cut leaves an index of missing data
@@ -69,17 +53,10 @@ def write_checkpoint(prefix, tensors):
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _save(literal, tensors):
-    values = [tf.constant(value) for value in tensors.values()]
-    names = list(tensors)
-    tf.raw_ops.SaveV2(prefix=literal, tensor_names=names, shape_and_slices=[""] * len(names), tensors=values)
-
-
 @contextlib.contextmanager
 def _links(paths):
-    """A context with a folder of links {name: path}, whose own path TensorFlow takes literally."""
-    usual = tempfile.gettempdir()
-    with tempfile.TemporaryDirectory(dir="/tmp" if NOT_LITERAL.search(usual) else usual) as folder:
+    """A context with a folder of links {name: path}: TensorFlow would take a * of the real path for a pattern, for instance."""
+    with tempfile.TemporaryDirectory(dir="/tmp" if os.path.isdir("/tmp") else None) as folder:
         for name, path in paths.items():
             os.symlink(path, os.path.join(folder, name))
         yield folder

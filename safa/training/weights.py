@@ -88,6 +88,12 @@ def skipped_note(path, names):
     return f"{path}: {len(names)} variables of the optimizer ({first_few(names)}) are skipped; only the weights are used"
 
 
+def is_published(path):
+    """Whether a TensorFlow checkpoint is the authors', by the names of its variables."""
+    with open_checkpoint(path) as reader:
+        return published_checkpoint.MARK in reader.get_variable_to_shape_map()
+
+
 def _keys(shapes, network, path, description):
     """{our name of a weight: its key in a TensorFlow checkpoint}, ours or the authors', after accounting for all."""
     variables = network_variables(network)
