@@ -17,6 +17,7 @@ import sys
 import time
 
 from safa.datasets.registry import DATASETS
+from safa.launch.given_data import Folders
 from safa.launch.testing import TestConfig
 from safa.launch.training import check_training, training_parser
 from safa.report.epoch_lines import read_lines
@@ -27,7 +28,7 @@ from safa.report.table_formats import as_text, tables_of
 from safa.runtime.command_line import Parser, as_flags, at_least, parsed
 from safa.runtime.errors import ROOT, Stopped, UserError, reported
 from safa.runtime.interruption import StopRequest
-from safa.settings import Folders, NetworkConfig, RunConfig, Settings, TrainingConfig, network_type_of
+from safa.settings import NetworkConfig, RunConfig, Settings, TrainingConfig, network_type_of
 from safa.training.run_folder import RunPaths, agree_with_earlier_run, run_paths
 
 TRAINED = {name: kind for name, kind in DATASETS.items() if "train" in kind.splits}

@@ -167,15 +167,15 @@ def street_colours(count, turn=0, likeness=1.0, seed=0):
     [
         (40, 0, 1.0, "ahead and behind"),
         (40, 32, 1.0, "ahead and behind"),
-        (100, 16, 1.0, "turned by 270 degrees"),
-        (100, 48, 1.0, "turned by 90 degrees"),
+        (100, 16, 1.0, "turned by 90 degrees or 270 degrees"),
+        (100, 48, 1.0, "turned by 90 degrees or 270 degrees"),
         (100, 32, -0.5, "turned by 180 degrees"),
     ],
 )
 def test_turns_are_recognised_unless_streets_look_alike_ahead_and_behind(count, turn, likeness, expected):
     for seed in range(3):
         (found,) = orientation.orientation("train", street_colours(count, turn, likeness, seed))
-        assert found.check.startswith(expected[:10]) and found.problem == (expected != "ahead and behind")
+        assert set(found.check.split()) <= set(expected.split()) and found.problem == (expected != "ahead and behind")
 
 
 def test_the_first_pairs_of_each_split_are_drawn(towns, tmp_path, check):

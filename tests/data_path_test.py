@@ -126,8 +126,7 @@ def test_training_from_memory_is_the_same_training(towns, tmp_path):
         folder.mkdir()
         os.symlink(towns / "Data", folder / "Data")
         flags = TINY | {"network_type": "SAFA_1", "epochs": 2, "deterministic": True, "cache": cache}
-        output = succeeds("train_cvact.py", **flags, cwd=folder)
-        assert ("GB of decoded images" in output) == (cache != "none")
+        succeeds("train_cvact.py", **flags, cwd=folder)
         with open(folder / "Result/CVACT/SAFA_1_polar_1.csv", newline="") as file:
             losses = [row[:-1] for row in csv.reader(file)]
         results.append((losses, (folder / "Model/CVACT/SAFA_1/polar_1/final.weights.h5").read_bytes()))

@@ -266,11 +266,12 @@ def test_half_written_files_go_when_a_lock_shows_that_nobody_writes_them_or_afte
     holder.communicate()
 
 
-def test_without_locks_in_the_file_system_work_goes_on_and_no_fresh_file_is_removed(tmp_path, monkeypatch):
-    def flock(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
+@pytest.mark.parametrize("function, number", [("fcntl.flock", errno.ENOLCK), ("os.open", errno.EROFS)])
+def test_where_nothing_can_be_locked_work_goes_on_and_no_fresh_file_is_removed(tmp_path, monkeypatch, function, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("fcntl.flock", flock)
+    monkeypatch.setattr(function, refuse)
     with open_whole(str(tmp_path / "a.png")) as file, locked(str(tmp_path / ".lock"), "refused"):
         file.write(b"whole")
     assert (tmp_path / "a.png").read_bytes() == b"whole"

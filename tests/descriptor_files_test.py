@@ -129,7 +129,7 @@ def test_what_is_damaged_is_computed_again_with_a_line_that_says_so(tmp_path, so
 
 def test_a_folder_in_the_place_of_the_rows_is_one_line(tmp_path, sources):
     (tmp_path / "grd.npy").mkdir()
-    with pytest.raises(UserError, match="move it away"):
+    with pytest.raises(OSError, match="grd.npy"):  # in a script a line
         rows_in(tmp_path, sources)
 
 

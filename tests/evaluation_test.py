@@ -10,8 +10,9 @@ from safa.datasets.dataset import Pairs
 from safa.datasets.positions import count_within, within
 from safa.report.result_file import pack, unpack
 from safa.retrieval.confidence import paired_difference, recall_interval
+from safa.retrieval.device_products import products_on
 from safa.retrieval.evaluation import evaluate
-from safa.retrieval.search import products_on, search
+from safa.retrieval.search import search
 from safa.retrieval.task import AERIAL_TO_GROUND, task_of
 from safa.runtime.errors import UserError
 

@@ -2,7 +2,6 @@
 
 import abc
 import dataclasses
-import os
 
 import numpy as np
 
@@ -148,11 +147,6 @@ class Dataset(abc.ABC):
             PairFiles(pairs.tile_paths[row], panorama, pairs.sat_paths[row])
             for row, panorama in zip(pairs.truth, pairs.grd_paths, strict=True)
         ]
-
-    @property
-    def cache_dir(self):
-        """Folder for decoded images."""
-        return os.path.join(self.prepared_dir, self.name, "cache")
 
     def preparations(self):
         """What `data_preparation.py` makes: list of Preparation, polar maps first."""

@@ -49,10 +49,14 @@ def orientation(split, colours):
         text = f"pairs are too few to tell whether they are mirrored, turned or mixed up, which takes {LEAST_PAIRS}"
         return [Finding("orientation", split, count, text, problem=False)]
     sat, grd = np.stack(colours, axis=1)
-    mean, deviation = _similarities_with_all(grd.reshape(count, -1), sat.reshape(count, -1))
-    views = {"straight": sat, "mirrored": np.roll(sat[:, :, ::-1], 1, axis=2)}
-    views |= {name: np.roll(sat, columns, axis=2) for name, columns in TURNS.items()}
-    own = {name: (np.einsum("nrcd,nrcd->n", grd, view) - mean) / deviation for name, view in views.items()}
+    flat_sat, flat_grd = sat.reshape(count, -1), grd.reshape(count, -1)
+    # Mean and standard deviation of each panorama's similarities (dot products) with all tiles.
+    mean = flat_grd @ flat_sat.mean(axis=0)
+    variance = np.einsum("nd,nd->n", flat_grd @ np.cov(flat_sat, rowvar=False, bias=True), flat_grd)
+    deviation = np.sqrt(np.maximum(variance, 1e-12))
+    changed = {"straight": sat, "mirrored": np.roll(sat[:, :, ::-1], 1, axis=2)}
+    changed |= {name: np.roll(sat, columns, axis=2) for name, columns in TURNS.items()}
+    own = {name: (np.einsum("nrcd,nrcd->n", grd, tiles) - mean) / deviation for name, tiles in changed.items()}
     average = {name: float(scores.mean()) for name, scores in own.items()}
     straight, winner = average["straight"], max(average, key=average.get)
     if average[winner] > straight + LEAST_MARGIN + 3 / np.sqrt(count):  # three standard errors
@@ -69,13 +73,3 @@ def orientation(split, colours):
         )
         return [Finding("ahead and behind", split, count, text, problem=False)]
     return []
-
-
-def _similarities_with_all(grd, sat):
-    """Mean and standard deviation, (N,) each, of each row of `grd`'s similarities with all rows of `sat`, block by block."""
-    mean, deviation = np.empty(len(grd)), np.empty(len(grd))
-    for start in range(0, len(grd), 1024):
-        block = slice(start, start + 1024)
-        similarities = grd[block] @ sat.T
-        mean[block], deviation[block] = similarities.mean(axis=1), np.maximum(similarities.std(axis=1), 1e-6)
-    return mean, deviation

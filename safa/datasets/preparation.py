@@ -1,6 +1,7 @@
 """The prepared files: polar maps of aerial tiles and CVACT's street views, made in parallel, whole, and of one kind."""
 
 import collections
+import contextlib
 import dataclasses
 import errno
 import functools
@@ -107,18 +108,14 @@ def plan_preparation(job):
         UserError: no folder, no images in it, two images with one name, or too little space.
     """
     source_dir, target_dir, published_size = job.source_dir, job.target_dir, job.published_size
+    remedy = "put the dataset's images there or name another --data_dir (README, 'Data')"
     try:
         names = sorted(os.listdir(source_dir))
     except OSError as error:
-        raise UserError(
-            f"{source_dir}: {error.strerror}; put the dataset's images there or name another --data_dir (README, 'Data')"
-        ) from None
+        raise UserError(f"{source_dir}: {error.strerror}; {remedy}") from None
     names = [name for name in names if name.lower().endswith((".jpg", ".jpeg", ".png")) and not name.startswith(".")]
     if not names:
-        raise UserError(
-            f"{source_dir}: no JPEG or PNG images in it; put the dataset's images there or name another "
-            "--data_dir (README, 'Data')"
-        )
+        raise UserError(f"{source_dir}: no JPEG or PNG images in it; {remedy}")
     files = {name: os.path.splitext(name)[0] + ".png" for name in names}
     twice = [name for name, count in collections.Counter(files.values()).items() if count > 1]
     if twice:
@@ -128,10 +125,8 @@ def plan_preparation(job):
         )
     sizes = collections.Counter()
     for name in names[:: -(-len(names) // 100)]:
-        try:
+        with contextlib.suppress(ImageError):
             sizes[image_size(os.path.join(source_dir, name))] += 1
-        except ImageError:
-            continue
     size = max(sizes, key=lambda size: (sizes[size], size), default=published_size)
     height, width = size
     square = published_size[0] == published_size[1]

@@ -80,11 +80,7 @@ def checked_pairs(dataset, split, network, folders):
 
 
 def findings_of(splits):
-    """Lines that say what check_data.py would, as far as nothing has to be decoded.
-
-    Args:
-        splits: {name: Pairs} of one dataset.
-    """
+    """Lines that say what check_data.py would, as far as nothing has to be decoded, of {split: Pairs} of one dataset."""
     pairs = next(iter(splits.values()))
     dataset, lines = pairs.dataset, []
     if pairs.reference == POLAR and not polar_maps_are_stretched(dataset.polar_dir):

@@ -16,6 +16,10 @@ from safa.report.figures import FigureConfig, FigureSource, draw_figures
 from safa.report.result_file import write_result
 from safa.report.result_lines import result_lines
 from safa.report.rows import collect
+from safa.retrieval.evaluation import WINNERS, evaluate
+from safa.retrieval.resumable_rows import ResumableRows
+from safa.retrieval.saved_descriptors import save_mat, save_npz
+from safa.retrieval.search import search
 from safa.retrieval.task import DIRECTIONS, GROUND_TO_AERIAL, task_of
 from safa.runtime.backend import importing_tensorflow
 from safa.runtime.command_line import Checked, Parser, add_settings, at_least, check_output, parsed, same_setting, setting
@@ -127,9 +131,7 @@ def launch_testing(description, dataset_classes):
     with importing_tensorflow():
         from safa.retrieval.cost import network_cost
         from safa.retrieval.descriptors import DescriptorExtractor
-        from safa.retrieval.evaluation import WINNERS, evaluate
-        from safa.retrieval.saved_descriptors import save_mat, save_npz
-        from safa.retrieval.search import products_on, search
+        from safa.retrieval.device_products import products_on
         from safa.runtime.backend import explain_tensorflow_errors
         from safa.runtime.distribution import Distribution
         from VGG import MEAN_BGR
@@ -195,18 +197,14 @@ def launch_testing(description, dataset_classes):
                 save_mat(config.save_mat, sat.rows, grd.rows)
             tested = FigureSource(images, task, config.direction, found, references, queries)
             if figures.report:
-                page = report_page(figures, path, row, tested, loaded.model)
-                print(f"page: {page}", flush=True)
+                print(f"page: {report_page(figures, path, row, tested, loaded.model)}", flush=True)
             draw_figures(figures, path.removesuffix(".json") + FIGURES, tested, loaded.model)
 
 
 def tested_checkpoint(config, folders, dataset_name, given):
     """Path of the checkpoint to test: the one that is named, the best or last of our training run, or the authors'.
 
-    Args:
-        config, folders: TestConfig, settings.Folders.
-        dataset_name: of the dataset that networks are trained on.
-        given: settings of the network that flags name, {name: value}.
+    `dataset_name`: of the dataset that networks are trained on; `given`: the network's settings that flags name.
     """
     if config.checkpoint not in (None, BEST, LAST):
         return config.checkpoint
@@ -216,25 +214,15 @@ def tested_checkpoint(config, folders, dataset_name, given):
     if os.path.isdir(ours):
         return ours
     authors = os.path.join(folders.model_dir, dataset_name, "Trained", "model.ckpt")
-    no_run = f"no training run of {asked} in {ours}{_runs_beside(paths.folder)}"
-    remedy = f"train it (train_{dataset_name.lower()}.py), or name weights with --checkpoint"
-    if config.checkpoint is not None:
-        raise UserError(f"--checkpoint {config.checkpoint}: {no_run}; {remedy} (./{config.checkpoint}: one of that name)")
-    for flag, value in (("run", folders.run), ("seed", config.seed or None)):
+    remedy = f"train it (train_{dataset_name.lower()}.py), or name weights with --checkpoint (./{LAST}: a file of that name)"
+    for flag, value in (("checkpoint", config.checkpoint), ("run", folders.run), ("seed", config.seed or None)):
         if value is not None:
-            raise UserError(f"--{flag} {value}: {no_run}; {remedy}")
+            beside = os.path.dirname(paths.folder)
+            runs = f" (there are {first_few(sorted(os.listdir(beside)))})" if os.path.isdir(beside) else ""
+            raise UserError(f"--{flag} {value}: no training run of {asked} in {ours}{runs}; {remedy}")
     if os.path.isdir(os.path.dirname(authors)):
         return authors
     raise UserError(f"no checkpoint of {asked}: neither ours in {ours} nor the authors' {authors}; {remedy}")
-
-
-def _runs_beside(folder):
-    """What other runs lie beside a folder, for a message, or ""."""
-    try:
-        names = sorted(entry.name for entry in os.scandir(os.path.dirname(folder)) if entry.is_dir())
-    except OSError:
-        return ""
-    return f" (there are {first_few(names)})" if names else ""
 
 
 def check_view(view, config, network):
@@ -244,9 +232,8 @@ def check_view(view, config, network):
     if view.search_heading > 1:
         if config.direction != GROUND_TO_AERIAL:
             raise UserError("--search_heading: only panoramas that are the queries have turns; leave --direction out")
-        for flag in "save_descriptors", "save_mat":
-            if getattr(config, flag) is not None:
-                raise UserError(f"--{flag}: with --search_heading a query has several descriptors; leave one of both out")
+        if (config.save_descriptors, config.save_mat) != (None, None):
+            raise UserError("--search_heading: of several descriptors a query; leave --save_descriptors and --save_mat out")
 
 
 @contextlib.contextmanager
@@ -264,7 +251,6 @@ def own_folder(folder):
 def computed_rows(extractor, branch, images, title, batch_size, folder, identity):
     """The descriptors of a branch's images as ResumableRows, which a folder keeps unless it is None."""
     from safa.retrieval.descriptors import BRANCHES
-    from safa.retrieval.resumable_rows import ResumableRows
 
     count = len(images.paths)
     rows = ResumableRows(

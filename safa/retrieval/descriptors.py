@@ -35,14 +35,9 @@ class DescriptorExtractor:
         self._forward = {"sat": computing(network.sat), "grd": computing(network.grd)}
 
     def pairs(self, images, batch_size, title):
-        """Descriptors of a split: (N, D) float32 of the references and (Q, D) of the queries, in the chief's process.
+        """Descriptors of PairImages: (N, D) float32 of the references and (Q, D) of the queries, in the chief's process.
 
-        Args:
-            images: datasets.pair_images.PairImages.
-            batch_size, title: as of `fill`.
-
-        Raises:
-            UserError: as of `fill`.
+        Other arguments and errors as of `fill`.
         """
         found = []
         for branch in BRANCHES:

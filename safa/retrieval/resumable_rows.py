@@ -46,11 +46,8 @@ class ResumableRows:
 
     With a path they lie in PATH.npy, and PATH.json, a RowsManifest, says what they are of. Rows that an earlier command
     finished there are taken over if identity, shape, dtype and their source files are the same, and the file still holds
-    what was written to it; otherwise all are computed again. No other process may use the same path meanwhile.
-
-        with ResumableRows((len(paths), 2048), path="R/sat", identity={"weights": digest}, sources=paths) as rows:
-            while rows.done < len(paths):
-                rows.write(rows.done, computed_after(rows.done))
+    what was written to it; otherwise all are computed again. No other process may use the same path meanwhile. As a context
+    it writes the manifest at the end, whatever the end is.
 
     Args:
         shape: (N, D).
@@ -134,11 +131,9 @@ class ResumableRows:
             sources, content = self._digests(rows, manifest.done)
             if sources == manifest.sources and content != manifest.content:
                 raise ValueError("its content has changed")
-        except UserError as error:
-            self.note = str(error)
-            return None
         except Exception as error:  # whatever broken bytes lead the readers to
-            self.note = f"{shortened(array)}: damaged since it was written ({first_line(error)}); {AGAIN}"
+            damaged = f"{shortened(array)}: damaged since it was written ({first_line(error)}); {AGAIN}"
+            self.note = str(error) if isinstance(error, UserError) else damaged
             return None
         if sources != manifest.sources:
             return None
@@ -148,8 +143,6 @@ class ResumableRows:
     def _new_file(self, shape, dtype, remedy):
         array = f"{self._path}.npy"
         for path in f"{self._path}.json", array:
-            if os.path.isdir(path):
-                raise UserError(f"{shortened(path)}: a folder in the place of a file; move it away")
             if os.path.lexists(path):
                 os.unlink(path)
         check_space(os.path.dirname(array), shape[0] * shape[1] * np.dtype(dtype).itemsize, "descriptors", remedy)

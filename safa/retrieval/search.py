@@ -59,7 +59,7 @@ def search(references, queries, truth, near=None, top_k=0, multiply=None):
             (`positions.within`); or None.
         top_k: K, how many of the closest references to name; at most N.
         multiply: function from (n, D) float32 descriptors to their (n, N) float32 products with all references; it may
-            compute them on a GPU (`products_on`). Default: NumPy's.
+            compute them on a GPU (`device_products`). Default: NumPy's.
 
     Returns:
         SearchResult.
@@ -110,34 +110,6 @@ def search(references, queries, truth, near=None, top_k=0, multiply=None):
     near_closer = None if near is None else near_strictly
     tied = at_least - 1 - strictly
     return SearchResult(len(references), true, turn, strictly, tied, near_closer, winners, similarities)
-
-
-def products_on(device, references):
-    """A `multiply` for `search` that computes on a device of TensorFlow's; None (NumPy computes) if it lacks such devices.
-
-    In float32 whatever the network's precision is: `search` relies on its rounding.
-
-    Args:
-        device: "GPU:0", for instance.
-        references: (N, D) float32, which stay in the device's memory.
-    """
-    import tensorflow as tf
-
-    if not tf.config.list_logical_devices(device.partition(":")[0]):
-        return None
-    with tf.device(device):
-        there = tf.constant(references)
-
-    def multiply(rows):
-        tf32 = tf.config.experimental.tensor_float_32_execution_enabled()
-        tf.config.experimental.enable_tensor_float_32_execution(False)
-        try:
-            with tf.device(device):
-                return tf.matmul(tf.constant(rows), there, transpose_b=True).numpy()
-        finally:
-            tf.config.experimental.enable_tensor_float_32_execution(tf32)
-
-    return multiply
 
 
 def _norms(descriptors):

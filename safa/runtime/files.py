@@ -1,7 +1,7 @@
 """Files that are read only if they are ordinary ones, and written whole or not at all."""
 
 import contextlib
-import hashlib
+import errno
 import os
 import re
 import shutil
@@ -18,6 +18,7 @@ try:
 except ImportError:  # on Windows
     fcntl = None
 
+READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
 PARTIAL = ".partial"  # ending of files that are still being written
 JSON_BYTES = 2**24  # far more than any of this project's files
 SHOWN = 24  # characters of a name that its temporary one begins with: far from the 255, or 143, bytes of file systems
@@ -153,15 +154,6 @@ def allocate(path):
                 raise
 
 
-def sources_digest(paths):
-    """What files are, without reading them: a digest of their paths, sizes and times of change."""
-    digest = hashlib.sha256()
-    for path in paths:
-        status = os.stat(path)
-        digest.update(f"{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
-    return digest.hexdigest()
-
-
 def partial_path(path):
     """A new name beside `path`, for a file or folder that is renamed to `path` when it is whole. No other call gives it."""
     folder, name = os.path.split(path)
@@ -185,7 +177,8 @@ def locked(path, message, wait=False):
     """Hold the lock of a folder that only one process at a time writes in; it ends with the process, however that ends.
 
     So a half-written file that is there when the lock is taken was left by a killed run, and is removed. Where the file
-    system has no locks, work goes on without one: names of half-written files differ, and none goes before it is a day old.
+    system has no locks, or this user may not write, work goes on without one: names of half-written files differ, and none
+    goes before it is a day old.
 
     Args:
         path: of the lock: an empty file in the folder, made if it does not exist, which stays there.
@@ -194,9 +187,18 @@ def locked(path, message, wait=False):
 
     Raises:
         UserError: `message`.
-        OSError: the file cannot be made.
+        OSError: there is no such folder.
     """
-    with open(path, "ab", opener=ordinary) as file:
+    try:
+        file = open(path, "ab", opener=ordinary)
+    except OSError as error:
+        if error.errno not in READ_ONLY:
+            raise
+        file = None
+    if file is None:
+        yield  # who only finds that everything is finished needs no lock
+        return
+    with file:
         patience = 0
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

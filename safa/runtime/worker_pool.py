@@ -37,14 +37,21 @@ def worker_map(workers, chunksize=1):
     pool = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker)
 
     def parallel_map(function, items):
-        with _without_ctrl_c():  # the pool starts its processes when it is given work
+        if not hasattr(signal, "pthread_sigmask"):  # on Windows
             return pool.map(function, items, chunksize=chunksize)
+        # The pool starts its processes now. They inherit the mask, so they never see Ctrl-C, not even while they import.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return pool.map(function, items, chunksize=chunksize)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     try:
         yield parallel_map
     except KeyboardInterrupt:
-        with _without_ctrl_c():  # a second one would only disturb the end
-            pool.shutdown(cancel_futures=True)
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would only disturb the end
+        pool.shutdown(cancel_futures=True)
+        signal.signal(signal.SIGINT, before)
         raise
     except concurrent.futures.process.BrokenProcessPool:
         raise UserError(
@@ -52,19 +59,6 @@ def worker_map(workers, chunksize=1):
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-@contextlib.contextmanager
-def _without_ctrl_c():
-    """Answer Ctrl-C after what is inside; processes that are started there never see it, not even while they import."""
-    if not hasattr(signal, "pthread_sigmask"):  # on Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin_worker():
