@@ -1,11 +1,13 @@
 """Small datasets and the scripts as a user runs them."""
 
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
 
+import filelock
 import pytest
 from forked_scripts import ForkedScript
 
@@ -36,6 +38,11 @@ LONGEST = ("distribution", "network", "resuming", "training", "data_path", "seam
 def pytest_collection_modifyitems(items):
     order = {f"{name}_test": number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
+def pytest_sessionfinish():
+    for script in multiprocessing.active_children():  # of a test that failed; pytest would wait for its end
+        script.kill()
 
 
 def command(*arguments, **flags):
@@ -110,10 +117,18 @@ def complains(script, *arguments, cwd, code=2, **flags):
 @pytest.fixture(scope="session")
 def towns(tmp_path_factory):
     """A folder with `Data`: toy towns in CVUSA's and CVACT's format, prepared. Not to be changed."""
-    folder = tmp_path_factory.mktemp("towns")
-    for dataset, panorama in (("cvusa", "112x616"), ("cvact", "224x448")):
-        succeeds("toy_town", dataset=dataset, train=24, test=10, aerial_size=128, panorama_size=panorama, workers=1, cwd=folder)
-    succeeds("data_preparation.py", dataset="all", cwd=folder)
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # whose folder lies in one of all workers
+        folder = folder.parent
+    folder = folder / "towns"
+    with filelock.FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            making = tmp_path_factory.mktemp("towns")
+            for dataset, panorama in (("cvusa", "112x616"), ("cvact", "224x448")):
+                sizes = {"aerial_size": 128, "panorama_size": panorama}
+                succeeds("toy_town", dataset=dataset, train=24, test=10, **sizes, workers=1, cwd=making)
+            succeeds("data_preparation.py", dataset="all", workers=1, cwd=making)
+            os.rename(making, folder)
     return folder
 
 
