@@ -1,5 +1,6 @@
 """Small datasets and the scripts as a user runs them."""
 
+import fcntl
 import multiprocessing
 import os
 import shutil
@@ -7,7 +8,6 @@ import signal
 import subprocess
 import sys
 
-import filelock
 import pytest
 from forked_scripts import ForkedScript
 
@@ -121,7 +121,8 @@ def towns(tmp_path_factory):
     if "PYTEST_XDIST_WORKER" in os.environ:  # whose folder lies in one of all workers
         folder = folder.parent
     folder = folder / "towns"
-    with filelock.FileLock(f"{folder}.lock"):
+    with open(f"{folder}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
             making = tmp_path_factory.mktemp("towns")
             for dataset, panorama in (("cvusa", "112x616"), ("cvact", "224x448")):
