@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from conftest import TINY, complains, succeeds
 
-from docs import flags
 from recall import reported_recalls
 from safa.retrieval.search import search
 
@@ -125,8 +124,3 @@ def test_a_tile_that_is_missing_takes_its_panoramas_along_and_no_other(third):
     assert "2 of 24 pairs are incomplete" in complains(DATASET, "train", **TINY, network_type="SAFA_1", cwd=third)
     output = succeeds(DATASET, "train", **TINY, network_type="SAFA_1", epochs=1, skip_missing=True, cwd=third)
     assert "22 pairs remain" in output and "22 pairs for training" in output
-
-
-def test_the_page_of_flags_is_what_the_scripts_say():
-    with open(flags.PAGE, encoding="utf-8") as file:
-        assert file.read() == flags.page(), "run: python -m docs.flags"
