@@ -133,13 +133,16 @@ class Network(keras.Model):
     Args:
         sat, grd: Branch.
 
+    Attributes:
+        loss_layer: a loss with weights of its own, which are trained with the network's; None.
+
     Raises:
         ValueError: the branches have a weight in common.
     """
 
     def __init__(self, sat, grd, **kwargs):
         super().__init__(**kwargs)
-        self.sat, self.grd = sat, grd
+        self.sat, self.grd, self.loss_layer = sat, grd, None
         if {id(weight) for weight in sat.weights} & {id(weight) for weight in grd.weights}:
             raise ValueError("both branches got the same layer; make a new one for each")
         self.built = True

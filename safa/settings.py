@@ -77,7 +77,7 @@ class NetworkConfig(Checked):
         "SAFA_8",
         "SAFA_M: M spatial-aware embeddings; VGG_gp: global max-pooling, the paper's baseline",
         network_type_of,
-        metavar=_names(AGGREGATIONS),
+        metavar=_names(name.replace("_M", "_8") for name in AGGREGATIONS),
         paper="SAFA_1, 2, 4, 8 and VGG_gp",
     )
     polar: int = setting(1, "references. 1: polar maps; 0: aerial tiles", int, choices=(0, 1), paper="1, and 0 as ablation")
@@ -146,10 +146,11 @@ class TrainingConfig(Checked):
     )
     seed: int = setting(0, "of random weights, dropout and the order of the pairs", at_least(int, 0, 2**31 - 1))
     init: str = setting(
-        "imagenet",
-        "starting weights. imagenet: VGG16's, downloaded once by Keras. random: He-normal, the same in both backbones. PATH: "
-        "that file of Keras's, the authors' initial_model.ckpt, or a checkpoint",
-        metavar="{imagenet,random,PATH}",
+        "default",
+        "starting weights. default: the authors' Model/Initialize/initial_model.ckpt where it lies below --model_dir and fits, "
+        "else imagenet. imagenet: VGG16's, downloaded once by Keras. random: He-normal, the same in both backbones. PATH: a "
+        "file of VGG16's (Keras's .h5 or .keras, vgg16_weights.npz), or a checkpoint",
+        metavar="{default,imagenet,random,PATH}",
         paper="imagenet",
     )
     continue_from: str | None = setting(

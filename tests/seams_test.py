@@ -21,7 +21,7 @@ def tensors(folder):
     import tensorflow as tf
 
     reader = tf.train.load_checkpoint(str(folder))
-    return {key: reader.get_tensor(key) for key in reader.get_variable_to_shape_map() if key.startswith(("network", "optim"))}
+    return {key: reader.get_tensor(key) for key in reader.get_variable_to_shape_map() if key.startswith(("network", "adam"))}
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +46,7 @@ def test_other_parts_learn_and_are_tested_with_what_they_learned(with_other_part
     means = [value for key, value in learned.items() if "moving_mean" in key]
     assert len(means) == 2 and all(np.abs(mean).max() > 0.01 for mean in means)
     assert any("seed_generator" in key for key in learned)  # of Keras's dropout
+    assert learned["network/loss/00_scale"] != 10 and "adam/loss/00_scale/velocity" in learned  # the loss's temperature
     output = succeeds(
         PARTS,
         "test",

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 import signal
+import typing
 
 import keras
 import numpy as np
@@ -14,7 +15,7 @@ from safa import __version__
 from safa.datasets.pair_augmentation import PairAugmentation
 from safa.datasets.pair_images import PairImages
 from safa.datasets.panorama_views import PanoramaView
-from safa.parts import build_network
+from safa.parts import LOSSES, build_network
 from safa.report.recall_line import recall_line, tie_warning
 from safa.retrieval.descriptors import DescriptorExtractor
 from safa.retrieval.evaluation import WINNERS, recalls
@@ -58,7 +59,7 @@ def train(settings, train_pairs, val_pairs, paths):
     with training_session(settings, train_pairs, val_pairs, paths) as (distribution, stop):
         run = build_run(settings, train_pairs, val_pairs, paths, distribution)
         progress = restore_or_begin(run, stop)
-        loss_of_batch = batch_loss(config, train_pairs.dataset.negative_metres)
+        loss_of_batch = batch_loss(config, train_pairs.dataset.negative_metres, run.loss)
         step = training_step(
             run.network, run.optimizer, loss_of_batch, distribution.strategy, options.micro_batch, config.clip_norm
         )
@@ -110,6 +111,7 @@ class TrainingRun:
     paths: RunPaths
     distribution: Distribution
     network: keras.Model
+    loss: typing.Callable
     optimizer: keras.optimizers.Optimizer
     averages: Averages
     extractor: DescriptorExtractor
@@ -166,8 +168,8 @@ class TrainingRun:
                 f"{where}: the loss is {loss}, so the run is stopped; the checkpoints of the epochs before are kept. "
                 "Use a lower --learning_rate with another --model_dir"
             )
-        if loss == 0:  # no other batch has this loss: the diagonal's is log 2
-            self.say(f"{where}: a batch without negatives, since all its places are too close to each other; its loss is 0")
+        if loss == 0:
+            self.say(f"{where}: the loss of this batch is 0; the paper's is where all places are too close to be negatives")
 
     def saved_and_stopped(self, progress, number, epoch):
         """Save the run in the middle of an epoch; returns the Stopped to raise for signal `number`."""
@@ -185,6 +187,10 @@ def build_run(settings, train_pairs, val_pairs, paths, distribution):
     steps = len(train_pairs) // config.batch_size
     with distribution.strategy.scope():
         network = build_network(network_config, config.keep_prob, config.seed, config.precision)
+        loss = LOSSES[config.loss]()
+        if isinstance(loss, keras.layers.Layer):
+            loss(*2 * [keras.ops.zeros((2, network.sat.dimension))])  # makes its weights
+            network.loss_layer = loss
         warmup_steps = round(config.warmup_epochs * steps)
         rate = learning_rate_schedule(config.learning_rate, config.schedule, warmup_steps, config.epochs * steps)
         optimizer = adam(rate, config.ema)
@@ -197,6 +203,7 @@ def build_run(settings, train_pairs, val_pairs, paths, distribution):
         paths=paths,
         distribution=distribution,
         network=network,
+        loss=loss,
         optimizer=optimizer,
         averages=Averages(network, optimizer),
         extractor=DescriptorExtractor(network, distribution),
@@ -247,8 +254,9 @@ def _chiefs_progress(run):
         if config.continue_from is not None:
             step = continue_published(run.network, run.optimizer, config.continue_from, run.settings.network)
             progress.epochs = step // run.steps
-        elif (note := initialise(run.network, config.init, run.settings.network)) is not None:
-            run.say(note)
+        else:
+            for note in initialise(run.network, config.init, run.settings.network, paths.authors_model):
+                run.say(note)
         run.log.forget()
     earlier = read_manifest(paths.folder)
     now = session() | {"devices": str(run.distribution), "options": dataclasses.asdict(run.settings.run)}
