@@ -125,7 +125,7 @@ class Branch(keras.Model):
 
 
 class Network(keras.Model):
-    """Both branches, which share no weights.
+    """Both branches, each with weights of its own.
 
     Input: a pair of (B, H, W, 3) satellite and ground images, BGR, 0..255; in training also the cursor.
     Output: a pair of (B, D) float32 descriptors of length 1.

@@ -33,7 +33,7 @@ def find_checkpoint(path):
         kind: KERAS, TENSORFLOW, KERAS_MODEL or NUMPY.
 
     Raises:
-        UserError: there are no weights there; says what it is instead, and what to do.
+        UserError: the path does not hold weights; says what it is instead, and what to do.
     """
     if os.path.isdir(path):
         return find_checkpoint(_newest(path))
@@ -102,7 +102,7 @@ def run_checkpoints(folder):
 
 
 def remove_checkpoint(prefix):
-    """Remove a checkpoint's files, the index first: without it there is no checkpoint."""
+    """Remove a checkpoint's files, the index first: without it, TensorFlow does not see a checkpoint."""
     folder, name = os.path.split(prefix)
     for other in sorted(os.listdir(folder), reverse=True):
         if other == name + INDEX or other.startswith(name + ".data-"):
@@ -152,7 +152,7 @@ def _check_tensorflow_files(prefix):
 
 
 def _first_bytes(path, of_numbers=False):
-    """First bytes of a file; raises for what is no weights file at all. Numbers may begin like a one-byte mark."""
+    """First bytes of a file; raises if the file cannot hold weights. Numbers may begin like a one-byte mark."""
     with open(path, "rb", opener=ordinary) as file:
         start = file.read(64)
     if not start:

@@ -80,7 +80,7 @@ class RunManifest:
 
 
 def read_manifest(folder):
-    """The RunManifest in a run's folder, or None where there is none.
+    """The RunManifest in a run's folder, or None if it is missing.
 
     Raises:
         UserError: it cannot be understood.
