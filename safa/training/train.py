@@ -86,8 +86,7 @@ def train(settings, train_pairs, val_pairs, paths):
                 if logs and run.log is not None:
                     run.log.steps(epoch, number, run.steps, meter.rates(), run.learning_rate, run.adam_steps)
             try:
-                with run.leavable(stop):
-                    result = validate(run, "validation", epoch)
+                result = validate(run, "validation", epoch, stop)
             except Stopped as stopped:
                 raise run.saved_and_stopped(progress, stopped.signal, epoch) from None
             mean_loss = progress.loss_sum / run.steps
@@ -281,8 +280,7 @@ def restore_or_begin(run, stop):
             f"weights: {config.continue_from or config.init}; Adam's step {run.adam_steps}, {progress.epochs} epochs done; "
             f"dropout keeps {config.keep_prob:g} of the activations"
         )
-        with run.leavable(stop):
-            result = validate(run, before, epoch=0)
+        result = validate(run, before, 0, stop)
         if result is not None:
             run.say(f"{before}: {recall_line(result['pessimistic_recall'])}")
     if progress.epochs < config.epochs and run.distribution.is_chief:
@@ -319,12 +317,13 @@ def _chiefs_progress(run):
     return progress
 
 
-def validate(run, title, epoch):
+def validate(run, title, epoch, stop):
     """Recalls on the validation split (`retrieval.evaluation.recalls`); None in processes that are not the chief's."""
     batch_size, micro_batch = run.settings.training.batch_size, run.settings.run.micro_batch
     if micro_batch is not None:
         batch_size = min(batch_size, micro_batch * run.distribution.replicas)
-    with run.averages if run.adam_steps else contextlib.nullcontext():  # they begin with the first step
+    averages = run.averages if run.adam_steps else contextlib.nullcontext()  # they begin with the first step
+    with averages, run.leavable(stop):  # in this order: no signal ends the exchange of weights and averages
         references, queries = run.extractor.pairs(run.val_images, batch_size, title)
     if not run.distribution.is_chief:
         return None
