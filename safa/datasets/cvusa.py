@@ -30,16 +30,19 @@ class CVUSA(Dataset):
         self.polar_dir = os.path.join(self.prepared_dir, "CVUSA", "polarmap", "19")
 
     def remedy(self):
-        """As of `Dataset`. CVUSA is handed out as a folder CVPR_subset, and its lists sometimes apart or packed."""
-        for above in self.root, self.data_dir:
-            subset, splits = (os.path.join(above, name) for name in ("CVPR_subset", "splits"))
-            if os.path.isdir(os.path.join(subset, "bingmap")):
-                nested = above == self.root
-                return f"move what '{subset}' holds to '{self.root}'" if nested else f"rename '{subset}' to '{self.root}'"
-            if os.path.isdir(self.root) and os.path.exists(f"{splits}.tar.gz"):
-                return f"unpack '{splits}.tar.gz' in '{self.root}'"
-            if os.path.isdir(self.root) and os.path.isdir(splits) and above != self.root:
-                return f"move '{splits}' to '{self.root}'"
+        """As of `Dataset`. CVUSA is handed out as a folder CVPR_subset, its lists sometimes apart or packed."""
+        subset, nested = (os.path.join(folder, "CVPR_subset") for folder in (self.data_dir, self.root))
+        if os.path.isdir(subset) and not os.path.isdir(self.root):
+            return f"rename '{subset}' to '{self.root}'"
+        if os.path.isdir(nested):
+            return f"move what '{nested}' holds to '{self.root}'"
+        splits, apart = (os.path.join(folder, "splits") for folder in (self.root, self.data_dir))
+        if os.path.isdir(self.tile_dir) and not os.path.isdir(splits):
+            for path in splits, apart:
+                if os.path.exists(f"{path}.tar.gz"):
+                    return f"unpack '{path}.tar.gz' in '{self.root}'"
+                if os.path.isdir(path):
+                    return f"move '{path}' to '{self.root}'"
         return super().remedy()
 
     def pairs(self, split, reference=POLAR):

@@ -40,16 +40,18 @@ def name_image(path):
         yield
     except FileNotFoundError as error:
         raise ImageMissing(f"{shortened(path)}: {error.strerror}") from None
-    except OSError as error:
-        raise ImageError(f"{shortened(path)}: {error.strerror or error}") from None
     except UserError as error:  # of `ordinary`
         raise ImageError(str(error)) from None
-    except _Unusable as error:
-        raise ImageError(f"{shortened(path)}: {error}") from None
-    except (MemoryError, cv2.error) as error:
-        if isinstance(error, cv2.error) and error.code != cv2.Error.StsNoMem:
+    except (OSError, _Unusable) as error:
+        raise ImageError(f"{shortened(path)}: {getattr(error, 'strerror', None) or error}") from None
+    except Exception as error:
+        if not _lacks_memory(error):
             raise
         raise ImageError(f"{shortened(path)}: too little memory for it") from None
+
+
+def _lacks_memory(error):
+    return isinstance(error, MemoryError) or "memory" in str(error) or getattr(error, "code", 0) == cv2.Error.StsNoMem
 
 
 class _Unusable(Exception):
@@ -71,7 +73,7 @@ def read_image(path, size=None):
             nor PNG, not of this size, or too large. OpenCV left to itself fills the missing part of a JPEG with grey
             and says nothing.
     """
-    with name_image(path), _open_image(path) as file:
+    with _open_image(path) as file:
         content = file.read()
         try:
             return _decoded(content, size)
@@ -103,7 +105,7 @@ def image_size(path):
     Reads a few kilobytes: tens of thousands of files are checked before a long run begins. Only a file that is unusual in
     its first or last ones is decoded.
     """
-    with name_image(path), _open_image(path) as file:
+    with _open_image(path) as file:
         content = file.read(EDGE_BYTES)
         file.seek(max(0, os.fstat(file.fileno()).st_size - EDGE_BYTES))
         end = file.read()
@@ -124,16 +126,17 @@ def same_ratio(size, other):
     return abs(size[0] * other[1] - size[1] * other[0]) < max(other)
 
 
+@contextlib.contextmanager
 def _open_image(path):
-    try:
-        file = open(path, "rb", opener=ordinary)
-    except ValueError as error:  # a null byte in the path
-        raise _Unusable(error) from None
-    length = os.fstat(file.fileno()).st_size
-    if length > MOST_BYTES:
-        file.close()
-        raise _Unusable(f"{length:,} bytes, more than an image may have ({MOST_BYTES:,})")
-    return file
+    with name_image(path):
+        try:
+            file = open(path, "rb", opener=ordinary)
+        except ValueError as error:  # a null byte in the path
+            raise _Unusable(error) from None
+        with file:
+            if (length := os.fstat(file.fileno()).st_size) > MOST_BYTES:
+                raise _Unusable(f"{length:,} bytes, more than an image may have ({MOST_BYTES:,})")
+            yield file
 
 
 def _header_size(content):
@@ -155,8 +158,8 @@ def _decoder_errors():
     try:
         yield
     except Exception as error:  # whatever broken bytes lead a decoder to
-        if isinstance(error, MemoryError) or "memory" in str(error) or getattr(error, "code", 0) == cv2.Error.StsNoMem:
-            raise MemoryError from None
+        if _lacks_memory(error):
+            raise
         raise _Unusable(f"damaged; only a part of it can be decoded ({first_line(error)})") from None
 
 
@@ -206,15 +209,9 @@ def _tidied(content):
 
 
 def write_image(path, image, options=()):
-    """Write an image; `path` is only ever absent or whole: encode, write beside it, rename.
+    """Write an image, (height, width, 3) uint8, BGR, in the format of the file's extension: the file whole or not at all.
 
-    Args:
-        path: the file; its extension chooses the format. Its folder must exist.
-        image: (height, width, 3) uint8, BGR.
-        options: OpenCV's encoder options: `(cv2.IMWRITE_PNG_COMPRESSION, 1)`, for instance.
-
-    Raises:
-        OSError: the disk is full or the folder cannot be written; nothing is left behind.
+    `options`: OpenCV's encoder options, `(cv2.IMWRITE_PNG_COMPRESSION, 1)` for instance.
     """
     encoded, content = cv2.imencode(os.path.splitext(path)[1], image, list(options))
     if not encoded:
