@@ -8,13 +8,11 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-import scipy.io
 from conftest import complains, run
 
 import check_data
 import data_preparation
 from safa.datasets import checks, orientation
-from safa.datasets.cvact import CVACT
 from safa.datasets.cvusa import CVUSA
 from safa.datasets.registry import DATASETS
 from safa.launch.given_data import Folders, checked_pairs, findings_of
@@ -98,19 +96,6 @@ def test_duplicates_and_leaks_are_counted(own_towns, check):
     (splits / "train-19zl.csv").write_text("\n".join([*train, train[0], train[1], val[0]]))
     code, found = check(own_towns, "cvusa", "--quick")
     assert code == 1 and found["duplicate ids", "train"]["count"] == 2 and found["leakage by id", "val"]["count"] == 1
-
-
-def test_places_of_both_splits_that_are_less_than_5_metres_apart_are_counted(own_towns, check):
-    path = own_towns / "Data/ANU_data_small/ACT_data.mat"
-    content = scipy.io.loadmat(path)
-    splits = {struct: {field: content[struct][field][0, 0]} for struct, field in CVACT.indices.values()}
-    train, val = (rows.ravel() - 1 for fields in splits.values() for rows in fields.values())
-    content["utm"][val[:3]] = content["utm"][train[:3]] + [3, 3]
-    scipy.io.savemat(path, {name: content[name] for name in ("panoIds", "utm")} | splits)
-    code, found = check(own_towns, "cvact", "--quick")
-    near = found["leakage by distance", "val"]
-    assert code == 0 and near["count"] >= 3
-    assert set(CVACT(str(own_towns / "Data")).pairs("val").ids[:3]) <= set(near["examples"])
 
 
 def test_images_that_serve_two_pairs_are_problems(own_towns, check):

@@ -33,16 +33,6 @@ def test_a_closed_pipe_ends_a_script_without_a_word(lines, end):
     assert (outcome.returncode, outcome.stderr) == (141, "")
 
 
-def test_help_may_be_cut_off():
-    reading, writing = os.pipe()
-    os.close(reading)
-    outcome = subprocess.run(
-        [*command_of("data_preparation.py"), "--help"], stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60
-    )
-    os.close(writing)
-    assert outcome.returncode in (0, 141) and outcome.stderr == ""  # argparse passes over what it cannot print
-
-
 def test_a_script_before_its_requirements_are_installed_ends_in_a_line():
     for script in ("check_data.py", "data_preparation.py", "train_cvusa.py", "reproduce.py", "localize.py", "toy_town"):
         command, *words = command_of(script)
