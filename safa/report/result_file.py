@@ -65,7 +65,6 @@ class StoredResult:
     references: Count
     recalls: dict[Name, dict[K, Share]]
     tied_queries: typing.Annotated[int, msgspec.Meta(ge=0, le=10**8)]
-    intervals: dict[Name, dict[K, tuple[Share, Share]]]
     rank: dict[typing.Literal["median", "90%"], Number]
     query_ids: Name
     ranks: dict[Name, str]
@@ -76,7 +75,7 @@ class StoredResult:
     def __post_init__(self):
         if "recall" not in self.recalls or len(self.rank) != 2:
             raise ValueError("without recall or rank")
-        for values in *self.recalls.values(), *self.intervals.values():
+        for values in self.recalls.values():
             if len(values) != len(RECALLS):
                 raise ValueError(f"recalls without one of {', '.join(RECALLS)}")
         self.ranks = {name: unpack(text, self.queries) for name, text in self.ranks.items() if name != "packed"}

@@ -6,6 +6,7 @@ import statistics
 from recall import one_percent, recall_curve
 from safa.report.published import PUBLISHED, Published, published_count
 from safa.report.result_file import RECALLS, read_result
+from safa.retrieval.confidence import recall_interval
 from safa.retrieval.task import AERIAL_TO_GROUND, GROUND_TO_AERIAL
 from safa.runtime.errors import UserError, shortened
 from safa.settings import NetworkConfig
@@ -91,9 +92,10 @@ class Row:
 
     def interval(self, name="recall"):
         """Lower and upper end in percent of R@1, R@5, R@10 and R@1%; none with several seeds."""
-        if len(self.results) > 1 or name not in self.results[0].intervals:
+        if len(self.results) > 1 or name == "pessimistic_recall":
             return []
-        return [tuple(100 * end for end in self.results[0].intervals[name][k]) for k in RECALLS]
+        (result,) = self.results
+        return [tuple(100 * end for end in recall_interval(result.recalls[name][k], result.queries)) for k in RECALLS]
 
     @property
     def differences(self):
