@@ -29,6 +29,7 @@ from safa.runtime.command_line import Parser, as_flags, at_least, parsed
 from safa.runtime.errors import ROOT, Stopped, UserError, reported
 from safa.runtime.interruption import StopRequest
 from safa.settings import NetworkConfig, RunConfig, Settings, TrainingConfig, network_type_of
+from safa.training.checkpoint_files import checkpoint_digest, find_checkpoint
 from safa.training.run_folder import RunPaths, agree_with_earlier_run, run_paths
 
 TRAINED = {name: kind for name, kind in DATASETS.items() if "train" in kind.splits}
@@ -73,10 +74,9 @@ class TableRow:
     def is_tested(self):
         """Whether there is a result of this run's best checkpoint."""
         try:
-            checkpoint = read_result(self.paths.json, "").checkpoint
-            of_best = os.path.dirname(os.path.abspath(checkpoint)) == os.path.abspath(self.paths.best)
-            return of_best and os.stat(self.paths.json).st_mtime >= os.stat(f"{checkpoint}.index").st_mtime
-        except (UserError, OSError, ValueError):  # the path that it names may be anything
+            best, _ = find_checkpoint(self.paths.best)
+            return read_result(self.paths.json, "").checkpoint_digest == checkpoint_digest(best)
+        except UserError:  # one of them is not there, or damaged
             return False
 
 
@@ -86,6 +86,10 @@ def main():
         if flag in ("--network_type", "--seed"):
             raise UserError(f"{flag}: set by this script for each row; use --rows, --polar, --seeds")
     kind = TRAINED[args.dataset]
+    for script in f"train_{args.dataset}.py", f"test_{args.dataset}.py":
+        if not os.path.exists(os.path.join(ROOT, script)):
+            known = script.replace(args.dataset, "cvusa")
+            raise UserError(f"{script}: not found; copy {known} under this name and replace CVUSA in it by {kind.__name__}")
     given = training_parser("", kind).parse_args(passed)
     folders = parsed(Folders, given)
     rows = [

@@ -11,11 +11,11 @@ import pytest
 import scipy.io
 from conftest import TINY, complains, start, succeeds
 
-from safa.launch.testing import own_folder
 from safa.retrieval import resumable_rows, saved_descriptors
 from safa.retrieval.resumable_rows import ResumableRows
 from safa.retrieval.saved_descriptors import save_mat
 from safa.runtime.errors import UserError
+from safa.runtime.files import locked
 
 FLAGS = {"network_type": "SAFA_2", "result_dir": "R", "batch_size": 2}
 RESULT, FOLDER = "R/CVUSA/SAFA_2_polar_1.json", "R/CVUSA/SAFA_2_polar_1.descriptors"
@@ -149,9 +149,11 @@ def test_a_manifest_is_written_while_rows_are_computed(tmp_path, sources, monkey
     assert rows_in(tmp_path, sources).done == 3
 
 
-def test_a_second_test_of_the_same_run_at_the_same_time_keeps_its_descriptors_in_memory(tmp_path):
-    with own_folder(str(tmp_path)) as one, own_folder(str(tmp_path)) as other:
-        assert one == str(tmp_path) and other is None
+def test_a_second_test_of_the_same_run_at_the_same_time_waits_for_the_first(own):
+    with locked(str(own / FOLDER / ".lock"), "another test"):
+        process = start("test_cvusa.py", **flags_in(own), cwd=own)
+        assert any("waiting for it" in line for line in iter(process.stdout.readline, ""))
+    assert process.communicate()[0].count(KNOWN) == 2
 
 
 def test_matlab_files_hold_the_descriptors_as_the_fields_scripts_read_them(tmp_path, monkeypatch):
@@ -197,7 +199,7 @@ def printed_by_test(folder, **flags):
 
 def result_of(folder):
     content = json.loads((folder / RESULT).read_text())
-    return {name: value for name, value in content.items() if name not in ("seconds", "cost")}
+    return {name: value for name, value in content.items() if name not in ("seconds", "cost", "session")}
 
 
 def test_the_same_test_again_computes_nothing_and_says_the_same(own):

@@ -92,7 +92,8 @@ def test_the_authors_checkpoint_gives_their_descriptors_through_the_test_script(
         weights |= recipe.vgg_weights(view) | recipe.spatial_weights(view, 4 * 20, config.aggregation[1])
     save_with_tensorflow_1(tmp_path / "Model/CVUSA/Trained/model.ckpt", weights)
     output = succeeds("test_cvusa.py", save_descriptors="d.npz", cwd=tmp_path)
-    assert os.path.join("Model", "CVUSA", "Trained", "model.ckpt") in output and "89.84" in output
+    assert os.path.join("Model", "CVUSA", "Trained", "model.ckpt") in output and "SAFA_8, polar, authors' weights" in output
+    assert (tmp_path / "Result/CVUSA/SAFA_8_polar_1_authors.json").exists()
     found, golden = np.load(tmp_path / "d.npz"), np.load(GOLDEN / "SAFA_8_polar_1.npz")
     for name in ("sat_descriptors", "grd_descriptors"):
         np.testing.assert_allclose(found[name], golden[name], rtol=0, atol=2e-5)

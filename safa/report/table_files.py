@@ -1,11 +1,23 @@
 """Tables and curves as files of a folder."""
 
 import os
+import re
 
 from safa.report.charts import recall_figure, training_curves
 from safa.report.drawing import file_bytes
 from safa.report.table_formats import as_csv, as_latex, as_markdown
 from safa.runtime.files import write_whole
+from safa.runtime.outputs import PICTURE, Output, check_outputs
+
+# The files and how they begin.
+FILES = {
+    "tables.md": re.compile(rb"\*\*\w"),
+    "tables.tex": re.compile(rb"% needs \\usepackage\{booktabs\}"),
+    "tables.csv": re.compile(rb"dataset,split,"),
+    "curves.png": PICTURE,
+    "curves.pdf": re.compile(rb"%PDF.*Matplotlib", re.DOTALL),
+    "training.png": PICTURE,
+}
 
 
 def write_tables(folder, tables, rows, authors=None, runs=None):
@@ -19,9 +31,11 @@ def write_tables(folder, tables, rows, authors=None, runs=None):
         runs: {name: lines} of `epoch_lines.find_runs`, for training.png (default: it is not written).
 
     Raises:
+        UserError: a file of another kind has one of these names.
         OSError: a file cannot be written.
     """
     os.makedirs(folder, exist_ok=True)
+    check_outputs([Output("--output", os.path.join(folder, name), earlier) for name, earlier in FILES.items()])
     curves = recall_figure(rows, authors or {})
     written = {
         "tables.md": as_markdown(tables).encode(),
