@@ -10,7 +10,7 @@ import os
 
 from safa import load_network
 from safa.runtime.command_line import Parser
-from safa.runtime.errors import UserError, reported
+from safa.runtime.errors import UserError, first_few, reported, shortened
 from safa.runtime.outputs import ANYTHING, Output, check_outputs
 from safa.settings import add_network
 from safa.training.checkpoint_files import DATA, INDEX, KERAS, checkpoint_files, find_checkpoint
@@ -57,7 +57,7 @@ def main(argv=None):
         step, moments = (0, None) if kind == KERAS else optimizer_state(loaded.path, loaded.model)
         write(args.target, loaded.model, step, moments)
         print(f"Adam's moments and step: {'none in SOURCE, written as not begun' if moments is None else step}")
-    print(f"{args.source} ({loaded.config}) -> {', '.join(written)}")
+    print(f"{shortened(args.source)} ({loaded.config}) -> {first_few(written)}")
 
 
 if __name__ == "__main__":

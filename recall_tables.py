@@ -46,6 +46,8 @@ def flags():
 def main():
     args = flags().parse_args()
     if args.compare is not None:
+        if args.output or args.others or args.authors_curve or args.result_dir != ["Result"]:
+            raise UserError("--compare: says only whether two results differ; leave the other flags out")
         print(compare(*args.compare))
         return
     if args.authors_curve and args.output is None:

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import zipfile
 
 import cv2
@@ -9,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import SMALL, complains, succeeds
+from conftest import ROOT, SMALL, complains, succeeds
 from golden import recipe
 from golden_numbers import GOLDEN
 
@@ -308,3 +310,22 @@ def test_what_is_no_checkpoint_is_named_through_the_test_script(towns, tmp_path)
         ("missing.ckpt", "no checkpoint of this name"),
     ):
         assert expected in complains("test_cvusa.py", checkpoint=name, cwd=tmp_path)
+
+
+WITHOUT_TENSORFLOW = """
+import contextlib, runpy, sys
+from safa import load_network
+from safa.runtime.errors import UserError
+sys.argv = ["convert_weights.py", "missing", "a.weights.h5"]
+with contextlib.suppress(SystemExit):
+    runpy.run_path(f"{sys.path[-1]}/convert_weights.py", run_name="__main__")
+with contextlib.suppress(UserError):
+    load_network("missing")
+assert "tensorflow" not in sys.modules
+"""
+
+
+def test_a_wrong_path_is_found_before_tensorflow_is_imported(tmp_path):
+    program = f"import sys\nsys.path.append({ROOT!r})\n{WITHOUT_TENSORFLOW}"
+    ended = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 0 and "missing: no checkpoint of this name" in ended.stderr

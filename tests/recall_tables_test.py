@@ -263,6 +263,9 @@ def test_two_results_on_the_same_queries_are_compared(folder):
     with pytest.raises(UserError, match="numbers of queries"):
         compare(str(place / "few.json"), str(place / "many.json"))
     assert "none.json" in complains("recall_tables.py", "--compare", names[0], "none.json", cwd=folder)
+    assert "leave the other flags out" in complains("recall_tables.py", "--compare", *names, output="out", cwd=folder)
+    write(place / "red\x1b[31m.json", base)
+    assert "\x1b" not in succeeds("recall_tables.py", "--compare", names[0], str(place / "red\x1b[31m.json"), cwd=folder)
 
 
 def test_a_result_file_comes_back_as_it_was_written(tmp_path):

@@ -10,7 +10,10 @@ import time
 import pytest
 from conftest import ROOT, SMALL, complains, run, start, succeeds
 
+import reproduce
 from reproduce import TableRow
+from safa.datasets.cvusa import CVUSA
+from safa.runtime.errors import UserError
 from safa.settings import NetworkConfig
 from safa.training.run_folder import run_paths
 
@@ -145,6 +148,13 @@ def test_a_dry_run_prints_the_commands_and_does_nothing(real, tmp_path):
     ]
     assert not os.listdir(tmp_path)
     assert succeeds("reproduce.py", **FLAGS, dry_run=True, cwd=real).count("  # finished\n") == 2
+
+
+def test_a_registered_dataset_without_scripts_is_one_line(monkeypatch):
+    monkeypatch.setitem(reproduce.TRAINED, "third", CVUSA)
+    monkeypatch.setattr("sys.argv", ["reproduce.py", "--dataset", "third", "--dry_run"])
+    with pytest.raises(UserError, match=r"train_third\.py: not found; copy train_cvusa\.py"):
+        reproduce.main()
 
 
 def test_mistakes_are_found_before_the_first_step(real, tmp_path):

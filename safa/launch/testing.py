@@ -24,7 +24,7 @@ from safa.retrieval.search import search
 from safa.retrieval.task import DIRECTIONS, GROUND_TO_AERIAL, task_of
 from safa.runtime.backend import importing_tensorflow
 from safa.runtime.command_line import Checked, Parser, add_settings, at_least, parsed, same_setting, setting
-from safa.runtime.errors import UserError, first_few
+from safa.runtime.errors import UserError, first_few, shortened
 from safa.runtime.files import locked
 from safa.runtime.outputs import Output, check_outputs
 from safa.runtime.provenance import session
@@ -126,13 +126,15 @@ def launch_testing(description, dataset_classes):
     checkpoint = use_checkpoint(source, lambda path, _: path)
     tested = tested_weights(checkpoint, manifest, folders)
     paths = run_paths(folders.model_dir, folders.result_dir, dataset.name, network, tested["run"], tested["seed"])
-    abroad = f"trained_on_{tested['trained_on']}" if tested["trained_on"] not in (None, trained_for) else ""
+    abroad = None
+    if tested["trained_on"] not in (None, trained_for):
+        abroad = re.sub(NOT_IN_NAMES, "_", f"trained_on_{tested['trained_on']}")
     base = "_".join(filter(None, (paths.json.removesuffix(".json"), tested["weights"], abroad)))
-    direction = config.direction if config.direction != GROUND_TO_AERIAL else ""
+    direction = config.direction if config.direction != GROUND_TO_AERIAL else None
     path = "_".join(filter(None, (base, view.name, direction))) + ".json"
-    os.makedirs(os.path.dirname(path), exist_ok=True)
     outputs = [Output("the result", path, RESULT), Output("--save_mat", config.save_mat, MAT)]
     outputs.append(Output("--save_descriptors", config.save_descriptors, NPZ))
+    os.makedirs(os.path.dirname(path), exist_ok=True)
     check_outputs(outputs, [*checkpoint_files(checkpoint), *pairs.sat_paths, *pairs.grd_paths])
 
     started = session()
@@ -147,7 +149,7 @@ def launch_testing(description, dataset_classes):
     say(*distribution.notes)
     with explain_tensorflow_errors(distribution, "a smaller --batch_size"):
         loaded = load_network(source, network, config.precision, distribution)
-        say(f"checkpoint: {loaded.path}", loaded.note)
+        say(f"checkpoint: {shortened(loaded.path)}", loaded.note)
         cost = network_cost(loaded.model)
 
         # Images to descriptors.
@@ -156,7 +158,8 @@ def launch_testing(description, dataset_classes):
         images = PairImages.of(pairs, (network.sat_shape, network.grd_shape), panoramas)
         extractor = DescriptorExtractor(loaded.model, distribution)
         identity = {"weights": loaded.digest, "network": dataclasses.asdict(network), "precision": config.precision}
-        with kept_descriptors(config, base + DESCRIPTORS, distribution) as folder:
+        folder = base + DESCRIPTORS if config.descriptors == "disk" and distribution.is_chief else None
+        with contextlib.nullcontext() if folder is None else own_folder(folder):
             given = pairs.name, config.batch_size, folder
             sat = computed_rows(extractor, "sat", images.sat, *given, identity | {"view": ""})
             grd = computed_rows(extractor, "grd", images.grd, *given, identity | {"view": view.name})
@@ -217,21 +220,20 @@ def tested_checkpoint(config, folders, dataset_name, given):
         if config.seed:
             raise UserError("--seed: weights that --checkpoint names by their path need none; leave it out")
         return config.checkpoint
-    asked = NetworkConfig(**given)
+    asked, authors = NetworkConfig(**given), authors_checkpoint(folders, dataset_name)
     paths = run_paths(folders.model_dir, folders.result_dir, dataset_name, asked, folders.run, config.seed)
-    ours = paths.folder if config.checkpoint == LAST else paths.best
+    ours, beside = paths.folder if config.checkpoint == LAST else paths.best, os.path.dirname(paths.folder)
     if os.path.isdir(ours):
         return ours
-    authors = authors_checkpoint(folders, dataset_name)
-    remedy = f"train it (train_{dataset_name.lower()}.py), or name weights with --checkpoint (./{LAST}: a file of that name)"
-    for flag, value in (("checkpoint", config.checkpoint), ("run", folders.run), ("seed", config.seed or None)):
-        if value is not None:
-            beside = os.path.dirname(paths.folder)
-            runs = f" (there are {first_few(sorted(os.listdir(beside)))})" if os.path.isdir(beside) else ""
-            raise UserError(f"--{flag} {value}: no training run of {asked} in {ours}{runs}; {remedy}")
-    if os.path.isdir(os.path.dirname(authors)):
-        return authors
-    raise UserError(f"no checkpoint of {asked}: neither ours in {ours} nor the authors' {authors}; {remedy}")
+    if (config.checkpoint, folders.run, config.seed) == (None, None, 0):
+        if os.path.isdir(os.path.dirname(authors)):
+            return authors
+        ours += f", and no {authors} of the authors'"
+    runs = f" (there are {first_few(sorted(os.listdir(beside)))})" if os.path.isdir(beside) else ""
+    raise UserError(
+        f"no training run of {asked} in {ours}{runs}; train it (train_{dataset_name.lower()}.py), or name weights with "
+        f"--checkpoint (./{LAST}: a file of that name)"
+    )
 
 
 def authors_checkpoint(folders, dataset_name):
@@ -264,15 +266,10 @@ def check_view(view, config, network):
             raise UserError("--search_heading: of several descriptors a query; leave --save_descriptors and --save_mat out")
 
 
-@contextlib.contextmanager
-def kept_descriptors(config, folder, distribution):
-    """A context in which the chief alone has a folder for descriptors; it gives the folder, or None where none is used."""
-    if config.descriptors != "disk" or not distribution.is_chief:
-        yield None
-        return
+def own_folder(folder):
+    """A context in which this process alone writes in a folder, which is made; another test waits for its end."""
     os.makedirs(folder, exist_ok=True)
-    with locked(os.path.join(folder, LOCK), f"{folder}: another test computes these descriptors; waiting for it", wait=True):
-        yield folder
+    return locked(os.path.join(folder, LOCK), f"{folder}: another test computes these descriptors; waiting for it", wait=True)
 
 
 def computed_rows(extractor, branch, images, title, batch_size, folder, identity):
