@@ -38,19 +38,6 @@ def places(count, utm=None, truth=None, references=None):
     return Pairs(Town(), "val", "polar", names, tiles, names, tiles, utm, truth)
 
 
-def test_the_closest_of_near_places_that_nearly_tie_is_that_of_float64():
-    random = np.random.default_rng(0)
-    references, queries = unit(np.abs(random.standard_normal((1, 2048))) + 1e-6 * random.standard_normal((2, 150, 2048)))
-    near = [np.append(random.integers(0, 150, 3), query) for query in range(150)]
-    found = search(references, queries, np.arange(150), near).near_closer
-    exact = queries.astype(np.float64) @ references.astype(np.float64).T
-    best = np.array([exact[query, rows].max() for query, rows in enumerate(near)])[:, None]
-    np.testing.assert_array_equal(found, (exact > best + 1e-14).sum(axis=1))
-    products = queries @ references.T
-    misled = np.array([exact[query, rows[products[query, rows].argmax()]] for query, rows in enumerate(near)])
-    assert (misled < best[:, 0]).any()  # float32 finds others
-
-
 def test_places_within_a_distance_are_those_of_brute_force():
     random = np.random.default_rng(0)
     utm = np.array([693000.0, 6090000.0]) + random.uniform(0, 200, (2000, 2))
