@@ -1,8 +1,9 @@
-# `make demo` and `make test` need nothing but Python 3.10 to 3.13 with venv; GPU=1 uses an NVIDIA GPU.
+# All that this needs is Python 3.10 to 3.13 with venv; GPU=1 uses an NVIDIA GPU.
 PYTHON ?= python3
 VENV = .venv
 REQUIREMENTS = requirements$(if $(GPU),-gpu,).txt
 INSTALLED = $(VENV)/installed$(if $(GPU),-gpu,)
+INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check -r
 RUN = $(VENV)/bin/python
 SEED ?= 0
 # The demos' network and training: with fewer channels some seeds learn little.
@@ -27,13 +28,14 @@ demo demo-cvact: $(INSTALLED)
 	$(RUN) train_$(DATASET).py $(SMALL) $(LEARN) --seed $(SEED) $(FOLDERS) && \
 	$(RUN) test_$(DATASET).py --seed $(SEED) $(FOLDERS) && \
 	echo "" && \
-	echo "This took $$(($$(date +%s) - begin)) s. Images, network and results lie in demo/$(DATASET)."
+	echo "This took $$(($$(date +%s) - begin)) s. Images, network and results lie in demo/$(DATASET)." && \
+	echo "For commands of your own: source $(VENV)/bin/activate"
 
 # A district of the toy town: panoramas of unknown heading are located on a grid of tiles cut from its orthophoto.
 localize-demo: HERE = demo/localize
 localize-demo: DISTRICT = $(HERE)/district
 localize-demo: FOLDERS = --data_dir $(HERE)/Data --model_dir $(HERE)/Model --result_dir $(HERE)/Result
-localize-demo: $(INSTALLED)
+localize-demo: $(VENV)/installed-localize
 	@begin=$$(date +%s) && \
 	$(RUN) -m toy_town --dataset cvusa --train 6000 --test 200 --tile_size 256 --panorama_size 112x616 --offset 4 --data_dir $(HERE)/Data && \
 	$(RUN) data_preparation.py --dataset cvusa --data_dir $(HERE)/Data && \
@@ -75,19 +77,25 @@ pictures: demo
 	$(RUN) test_cvusa.py --seed $(SEED) --figures 3 --attention 1 $(FOLDERS)
 	$(RUN) -m docs.pictures demo/cvusa
 
-test: $(INSTALLED)
+test lint: $(VENV)/installed-test
+
+test:
 	$(RUN) -m pytest
 
-lint: $(INSTALLED)
+lint:
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
 clean-demo:
 	rm -rf demo
 
-$(INSTALLED): requirements.txt $(REQUIREMENTS) requirements-localize.txt requirements-test.txt
+$(INSTALLED): requirements.txt $(REQUIREMENTS)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || { echo \
 		"$$($(PYTHON) --version 2>&1): TensorFlow needs Python 3.10 to 3.13; name one, such as: make PYTHON=python3.11" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r $(REQUIREMENTS) -r requirements-test.txt
-	touch $@
+	$(INSTALL) $(REQUIREMENTS)
+	@touch $@
+
+$(VENV)/installed-localize $(VENV)/installed-test: $(VENV)/installed-%: requirements-%.txt requirements-localize.txt $(INSTALLED)
+	$(INSTALL) $<
+	@touch $@

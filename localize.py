@@ -1,14 +1,12 @@
 """Find where panoramas of your own were taken, among aerial imagery of a region.
 
-build describes geo-tagged aerial tiles and keeps them in an index; query finds the best places of panoramas in it; calibrate
-learns how sure its answers are. docs/localisation.md says what to mind: the ground size of tiles, headings, licences.
+build computes descriptors of geo-tagged aerial tiles and keeps them in an index; query finds the best places of panoramas
+in it; calibrate learns how sure its answers are. docs/localisation.md says what to mind: the ground size of tiles, headings,
+licences.
 """
 
 from safa.localization.commands import launch_localization
-from safa.localization.index import Index
 from safa.runtime.errors import reported
-
-__all__ = ["Index"]
 
 if __name__ == "__main__":
     with reported():

@@ -125,7 +125,7 @@ class Branch(keras.Model):
 
 
 class Network(keras.Model):
-    """Both branches, which share no weights.
+    """Both branches, each with weights of its own.
 
     Input: a pair of (B, H, W, 3) satellite and ground images, BGR, 0..255; in training also the cursor.
     Output: a pair of (B, D) float32 descriptors of length 1.
@@ -133,13 +133,16 @@ class Network(keras.Model):
     Args:
         sat, grd: Branch.
 
+    Attributes:
+        loss_layer: a loss with weights of its own, which are trained with the network's; None.
+
     Raises:
         ValueError: the branches have a weight in common.
     """
 
     def __init__(self, sat, grd, **kwargs):
         super().__init__(**kwargs)
-        self.sat, self.grd = sat, grd
+        self.sat, self.grd, self.loss_layer = sat, grd, None
         if {id(weight) for weight in sat.weights} & {id(weight) for weight in grd.weights}:
             raise ValueError("both branches got the same layer; make a new one for each")
         self.built = True

@@ -12,11 +12,11 @@ import time
 
 import cv2
 import numpy as np
+from safa.datasets.image_cache import make_caches
 
 from input_data import batches
 from safa.datasets.cvusa import CVUSA
 from safa.datasets.dataset import POLAR, Pairs
-from safa.datasets.image_cache import make_caches
 from safa.datasets.preparation import PNG
 from safa.runtime.worker_pool import available_cores
 

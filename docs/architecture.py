@@ -6,14 +6,12 @@ Run from the repository's root: python -m docs.architecture
 import os
 
 import cv2
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+import keras
+from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
+from safa.parts import build_network
 from safa.settings import NetworkConfig
-from spatial_net import network
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 SMALL = 7.5  # points
@@ -23,12 +21,14 @@ TILE, POLAR, PANORAMA = ((slice(0, 456), slice(0, 456)), (slice(0, 222), slice(4
 
 
 def main():
-    model = network(NetworkConfig(), seed=0)
-    maps, pooled, descriptors = (model.get_layer(name).output.shape for name in ("VGG_sat", "pool_sat", "normalize_sat"))
-    embedding = model.get_layer("spatial_sat")
+    branch = build_network(NetworkConfig(), seed=0).sat
+    pool, embedding = branch.aggregation.layers
+    maps = branch.backbone(keras.KerasTensor((None, *branch.image_shape, 3))).shape
+    pooled = pool.compute_output_shape(maps)
     picture = cv2.cvtColor(cv2.imread(os.path.join(FOLDER, "toy_town.jpg")), cv2.COLOR_BGR2RGB)
 
-    figure, axes = plt.subplots(figsize=(13.2, 5.0), dpi=110)
+    figure = Figure(figsize=(13.2, 5.0), dpi=110)
+    axes = figure.subplots()
     axes.set(xlim=(0, 132), ylim=(0, 50))
     axes.axis("off")
 
@@ -55,17 +55,17 @@ def main():
     arrow(15, top, 18, top)
     arrow(29, top, 32, top)
     rows = (top, POLAR, "polar map, 112 x 616", "satellite"), (low, PANORAMA, "panorama, 112 x 616", "ground")
-    for row, part, name, view in rows:
+    for row, part, name, branch_name in rows:
         show(part, 32, row - 2, 22)
         axes.text(43, row - 4.5, name, ha="center", fontsize=SMALL)
-        box(58, row, 13, 9, f"VGG16, {view}\n{maps[1]} x {maps[2]} x {maps[3]}", BLUE)
+        box(58, row, 13, 9, f"VGG16, {branch_name}\n{maps[1]} x {maps[2]} x {maps[3]}", BLUE)
         box(75, row, 10, 9, f"max-pool\n{pooled[1]} x {pooled[2]} x {pooled[3]}", BLUE)
         positions, hidden, count = embedding.weights1.shape
         weights = row + (-10 if row == top else 10)
         linear = f"mean over channels, two linear layers\n{positions} → {hidden} → {positions}, {count} times"
         box(78, weights, 27, 6, linear, GREEN)
         box(89, row, 16, 9, f"sum over positions,\nweighted {count} times\n{count} x {pooled[3]}", GREEN)
-        box(109, row, 9, 9, f"length 1\n{descriptors[1]:,}", ORANGE)
+        box(109, row, 9, 9, f"length 1\n{branch.dimension:,}", ORANGE)
         for left, right in ((54, 58), (71, 75), (85, 89), (105, 109)):
             arrow(left, row, right, row)
         edge = 3 if row > weights else -3

@@ -17,12 +17,12 @@ PRECISIONS = {"float32": "float32", "tf32": "float32", "bfloat16": "mixed_bfloat
 class Backbone(typing.Protocol):
     """Makes the backbone of branch "sat" or "grd": a Keras layer from (B, H, W, 3) float32 images, BGR, 0..255, to maps.
 
-    `width_multiplier` is a factor on its channels, `keep_prob` the share of activations that dropout keeps; `seed` None draws
-    random weights; `dtype` is Keras's dtype policy of the convolutions.
+    `width_multiplier` is a factor on its channels, `keep_prob` the share of activations that dropout keeps; `seed` is that of
+    weights and dropout; `dtype` is Keras's dtype policy of the convolutions.
     """
 
     def __call__(
-        self, branch: str, width_multiplier: float, keep_prob: float, seed: int | None, dtype: str
+        self, branch: str, width_multiplier: float, keep_prob: float, seed: int, dtype: str
     ) -> "keras.layers.Layer": ...
 
 
@@ -32,16 +32,17 @@ class Aggregation(typing.Protocol):
     `number` is the one after the underscore of a name that ends in _M, 8 of SAFA_8, else None; the others as of Backbone.
     """
 
-    def __call__(self, branch: str, number: int | None, seed: int | None, dtype: str) -> "keras.layers.Layer": ...
+    def __call__(self, branch: str, number: int | None, seed: int, dtype: str) -> "keras.layers.Layer": ...
 
 
 class Loss(typing.Protocol):
-    """The loss of a batch, () float32, of (B, D) float32 descriptors of length 1; slot i of both is one place.
+    """Makes the loss of a batch: a function of sat and grd, (B, D) float32 descriptors of length 1, and negatives; () float32.
 
-    `negatives`: (B, B) float32, 1 where satellite i is a negative of ground j; None: all but the diagonal.
+    Slot i of both is one place. `negatives`: (B, B) float32, 1 where satellite i is a negative of ground j; None: all but the
+    diagonal. A Keras layer is a loss too, and its weights are trained, saved and restored.
     """
 
-    def __call__(self, sat: typing.Any, grd: typing.Any, negatives: typing.Any = None) -> typing.Any: ...
+    def __call__(self) -> typing.Callable: ...
 
 
 def vgg16(branch, width_multiplier, keep_prob, seed, dtype):
@@ -65,11 +66,11 @@ def vgg_gp(branch, number, seed, dtype):
     return global_max(dtype)
 
 
-def soft_margin_triplet(sat, grd, negatives=None, **options):
+def soft_margin_triplet():
     """The paper's loss."""
     from triplet_loss import triplet_loss
 
-    return triplet_loss(sat, grd, negatives, **options)
+    return triplet_loss
 
 
 BACKBONES: dict[str, Backbone] = {"VGG16": vgg16}
@@ -77,13 +78,13 @@ AGGREGATIONS: dict[str, Aggregation] = {"SAFA_M": safa, "VGG_gp": vgg_gp}  # M: 
 LOSSES: dict[str, Loss] = {"soft_margin_triplet": soft_margin_triplet}
 
 
-def build_network(config, keep_prob=0.8, seed=None, precision="float32") -> "Network":
+def build_network(config, keep_prob=0.8, seed=0, precision="float32") -> "Network":
     """The network that settings name.
 
     Args:
         config: settings.NetworkConfig.
         keep_prob: share of activations that dropout keeps.
-        seed: of the random weights and of dropout; None draws one.
+        seed: of the random weights and of dropout.
         precision: "bfloat16" for the convolutions in bfloat16, else "float32" or "tf32" (which `backend.compute_in` sets);
             weights, sums over positions and descriptors are float32 either way.
     """
@@ -91,7 +92,7 @@ def build_network(config, keep_prob=0.8, seed=None, precision="float32") -> "Net
 
     aggregation, number = config.aggregation
     dtype = PRECISIONS[precision]
-    seeds = {"sat": None, "grd": None} if seed is None else {"sat": 2 * seed, "grd": 2 * seed + 1}
+    seeds = {"sat": 2 * seed, "grd": 2 * seed + 1}
     return network(
         config.sat_shape,
         config.grd_shape,

@@ -26,7 +26,7 @@ def split_network_type(network_type):
     if match and f"{match[1]}_M" in AGGREGATIONS:
         return f"{match[1]}_M", int(match[2])
     if network_type not in AGGREGATIONS or network_type.endswith("_M"):
-        raise ValueError(f"{network_type!r} is no network type")
+        raise ValueError(f"{network_type!r} is not a network type")
     return network_type, None
 
 
@@ -36,7 +36,7 @@ def network_type_of(text):
         split_network_type(text)
     except ValueError:
         known = [name if not name.endswith("_M") else f"{name[:-1]}1, ... {name[:-1]}8, ..." for name in AGGREGATIONS]
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is none of {', '.join(known)}") from None
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not one of {', '.join(known)}") from None
     return text
 
 
@@ -48,7 +48,7 @@ def _registered(registry):
     def parse(text):
         if text not in registry:
             raise argparse.ArgumentTypeError(
-                f"{text[:40]!r} is none of {', '.join(registry)}; a new one is a line in safa/parts.py"
+                f"{text[:40]!r} is not one of {', '.join(registry)}; a new one is a line in safa/parts.py"
             )
         return text
 
@@ -75,12 +75,14 @@ class NetworkConfig(Checked):
 
     network_type: str = setting(
         "SAFA_8",
-        "SAFA_M: M spatial-aware embeddings; VGG_gp: global max-pooling, the paper's baseline",
+        "aggregation. SAFA_M: M spatial-aware embeddings; VGG_gp: global max-pooling, the paper's baseline",
         network_type_of,
-        metavar=_names(AGGREGATIONS),
+        metavar=_names(name.replace("_M", "_8") for name in AGGREGATIONS),
         paper="SAFA_1, 2, 4, 8 and VGG_gp",
     )
-    polar: int = setting(1, "references. 1: polar maps; 0: aerial tiles", int, choices=(0, 1), paper="1, and 0 as ablation")
+    polar: int = setting(
+        1, "what panoramas are matched with: 1 polar maps, 0 aerial tiles", int, choices=(0, 1), paper="1, and 0 as ablation"
+    )
     height: int = setting(112, "input height of panoramas and polar maps", _side, metavar="PIXELS", paper="112")
     width: int = setting(616, "input width of panoramas and polar maps", _side, metavar="PIXELS", paper="616")
     aerial_input_size: int = setting(256, "input side of aerial tiles with --polar 0", _side, metavar="PIXELS", paper="256")
@@ -127,59 +129,65 @@ class NetworkConfig(Checked):
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig(Checked):
-    """How a network is trained (paper, section 4). A run that was stopped goes on with the same."""
+    """How a network is trained (paper, section 4). A stopped run continues with the same ones."""
 
-    epochs: int = setting(100, "passes over the training pairs", at_least(int, 1), paper="100")
-    batch_size: int = setting(32, "pairs a step; each is the others' negative", at_least(int, 2), metavar="PAIRS", paper="32")
+    epochs: int = setting(100, "number of passes over the training pairs", at_least(int, 1), paper="100")
+    batch_size: int = setting(
+        32, "pairs per step; each is a negative of the others", at_least(int, 2), metavar="PAIRS", paper="32"
+    )
     learning_rate: float = setting(
-        1e-5, "of Adam with betas 0.9 and 0.999, epsilon 1e-8", at_least(float, 0), metavar="RATE", paper="1e-5"
+        1e-5, "learning rate of Adam (betas 0.9 and 0.999, epsilon 1e-8)", at_least(float, 0), metavar="RATE", paper="1e-5"
     )
     keep_prob: float = setting(
         0.8,
-        "share of activations that dropout keeps, after each convolution of blocks 4 and 5; from random weights, 1 learns "
+        "share of activations that dropout keeps after each convolution of blocks 4 and 5; from random weights, 1 learns "
         "faster",
         at_least(float, 0.01, 1),
         paper="0.8",
     )
     batch_hard_count: int = setting(
-        0, "use only the K hardest negatives of each row and column; 0: all", at_least(int, 0), metavar="K", paper="0"
+        0, "number of hardest negatives used of each row and column; 0: all", at_least(int, 0), metavar="K", paper="0"
     )
-    seed: int = setting(0, "of random weights, dropout and the order of the pairs", at_least(int, 0, 2**31 - 1))
+    seed: int = setting(0, "seed of random weights, dropout and the order of the pairs", at_least(int, 0, 2**31 - 1))
     init: str = setting(
-        "imagenet",
-        "starting weights. imagenet: VGG16's, downloaded once by Keras. random: He-normal, the same in both backbones. PATH: "
-        "that file of Keras's, the authors' initial_model.ckpt, or a checkpoint",
-        metavar="{imagenet,random,PATH}",
+        "default",
+        "starting weights. default: the authors' Model/Initialize/initial_model.ckpt where it lies below --model_dir and fits, "
+        "else imagenet. imagenet: VGG16's, downloaded once by Keras. random: He-normal, the same in both backbones. PATH: a "
+        "file of VGG16's (Keras's .h5 or .keras, vgg16_weights.npz), or a checkpoint",
+        metavar="{default,imagenet,random,PATH}",
         paper="imagenet",
     )
     continue_from: str | None = setting(
         None,
-        "continue the authors' training: weights, Adam's moments and step from a training checkpoint of theirs, instead of "
-        "--init",
+        "the authors' training checkpoint to continue from, with its weights, Adam's moments and step; instead of --init",
         metavar="CHECKPOINT",
     )
     precision: str = setting(
         "float32",
-        "of the convolutions; weights, descriptors and loss stay float32. tf32: NVIDIA GPUs since Ampere round the "
+        "precision of the convolutions; the rest is float32. tf32: NVIDIA GPUs since Ampere round the "
         "convolutions' inputs to TensorFloat-32, other devices compute in float32",
         choices=("float32", "tf32", "bfloat16"),
         paper="float32",
     )
     schedule: str = setting(
         "constant",
-        "of the learning rate; cosine falls to 0 at the last epoch",
+        "schedule of the learning rate; cosine: falls to 0 at the last epoch",
         choices=("constant", "cosine"),
         paper="constant",
     )
     warmup_epochs: float = setting(
-        0.0, "epochs in which the learning rate rises from 0", at_least(float, 0), metavar="EPOCHS", paper="0"
+        0.0, "epochs during which the learning rate rises from 0 to its value", at_least(float, 0), metavar="EPOCHS", paper="0"
     )
     clip_norm: float | None = setting(
-        None, "clip the gradient's global norm to this value", at_least(float, 1e-12), metavar="NORM", paper="no clipping"
+        None,
+        "greatest global norm of the gradient; a greater one is clipped",
+        at_least(float, 1e-12),
+        metavar="NORM",
+        paper="no clipping",
     )
     ema: float = setting(
         0.0,
-        "decay of an exponential moving average of the weights, 0.99 for instance; the averages are validated, saved as the "
+        "decay of a moving average of the weights, such as 0.99; the averages are validated, saved as the "
         "best and tested. 0: no average",
         at_least(float, 0, 0.99999),
         metavar="DECAY",
@@ -187,21 +195,21 @@ class TrainingConfig(Checked):
     )
     train_fov: int = setting(
         FULL_CIRCLE,
-        "field of view of the training panoramas: their first columns are kept, the others get the mean colour",
+        "field of view of the training panoramas: their first columns stay, the others become the mean colour",
         at_least(int, 1, FULL_CIRCLE),
         metavar="DEGREES",
         paper="360",
     )
-    random_heading: bool = setting(False, "turn each training panorama by a random angle, another one in every epoch")
+    random_heading: bool = setting(False, "turn each training panorama by a random angle, a new one every epoch")
     rotate_pairs: bool = setting(
         False,
-        "turn both images of each training pair by the same random angle, another one in every epoch; aerial tiles (--polar "
+        "turn both images of each training pair by the same random angle, a new one every epoch; aerial tiles (--polar "
         "0) by quarter turns",
     )
-    flip_pairs: bool = setting(False, "mirror both images of half of the training pairs, others in every epoch")
+    flip_pairs: bool = setting(False, "mirror both images of half of the training pairs, a new half every epoch")
     loss: str = setting(
         "soft_margin_triplet",
-        "function of a batch's descriptors that training minimises",
+        "loss: function of a batch's descriptors",
         _registered(LOSSES),
         metavar=_names(LOSSES),
         paper="soft_margin_triplet",
@@ -210,42 +218,43 @@ class TrainingConfig(Checked):
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig(Checked):
-    """How a run is carried out. A run that was stopped may go on with others."""
+    """How a run is carried out. A stopped run may continue with others."""
 
     devices: int | None = setting(
         None,
-        "GPUs of this machine that share a batch (default: all); without a GPU the CPU counts as N devices, to try it",
+        "number of GPUs that share a batch (default: all); without a GPU the CPU counts as N devices, to try it",
         at_least(int, 1, MOST_DEVICES),
         metavar="N",
     )
     micro_batch: int | None = setting(
         None,
-        "pairs that go through the network at a time, for GPUs with little memory: the same gradients for a third more time; "
+        "pairs computed at a time, for GPUs with little memory: the same gradients in a third more time; "
         "divides a device's share of the batch (default: all)",
         at_least(int, 1),
         metavar="PAIRS",
     )
     save_every: str = setting(
         "10min",
-        "minutes (10min) or steps (500) between checkpoints, besides that of every epoch",
+        "minutes (10min) or steps (500) between checkpoints; every epoch ends with one as well",
         _save_every,
         metavar="{Nmin,N}",
     )
     cache: str = setting(
         "none",
-        "keep decoded images in memory, so later epochs decode none: 14.7 GB for the paper's training pairs",
+        "where decoded images are kept for later epochs; memory: 14.7 GB for the paper's training pairs",
         choices=("none", "memory"),
     )
     figures_every: int = setting(
         0,
-        "epochs between pictures in TensorBoard: a few validation queries, always the same ones, with their best references. "
-        "0: none",
+        "epochs between pictures of a few validation queries in TensorBoard, always the same ones. 0: none",
         at_least(int, 0),
         metavar="EPOCHS",
     )
-    log_every: int = setting(100, "steps between lines of the log and points in TensorBoard", at_least(int, 1), metavar="STEPS")
+    log_every: int = setting(
+        100, "steps between two lines of the log, and between two points in TensorBoard", at_least(int, 1), metavar="STEPS"
+    )
     deterministic: bool = setting(
-        False, "compute the same bits in every run on the same machine, also after a stop; slower on GPUs"
+        False, "make runs repeatable bit by bit on the same machine, also after a stop; slower on GPUs"
     )
 
 
@@ -268,4 +277,4 @@ def add_network(parser, from_checkpoint=False):
 def add_training(parser):
     """Add the flags of `TrainingConfig` and `RunConfig`."""
     add_settings(parser.add_argument_group("training"), TrainingConfig)
-    add_settings(parser.add_argument_group("run", "may differ when a run that was stopped goes on"), RunConfig)
+    add_settings(parser.add_argument_group("run", "may change when a stopped run continues"), RunConfig)

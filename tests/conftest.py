@@ -1,5 +1,7 @@
 """Small datasets and the scripts as a user runs them."""
 
+import fcntl
+import multiprocessing
 import os
 import shutil
 import signal
@@ -30,12 +32,17 @@ TINY = SMALL | {"backbone": "tiny"}
 SHALLOW = SMALL | {"backbone": "few_blocks"}
 
 # Files that take longest come first: what is left for the end is short, and both processes stay busy.
-LONGEST = ("distribution", "network", "resuming", "training", "data_path", "seams", "check_data", "published_checkpoint")
+LONGEST = ("distribution", "training", "reproduction", "network", "resuming", "seams", "data_path", "published_checkpoint")
 
 
 def pytest_collection_modifyitems(items):
     order = {f"{name}_test": number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
+def pytest_sessionfinish():
+    for script in multiprocessing.active_children():  # of a test that failed; pytest would wait for its end
+        script.kill()
 
 
 def command(*arguments, **flags):
@@ -110,10 +117,19 @@ def complains(script, *arguments, cwd, code=2, **flags):
 @pytest.fixture(scope="session")
 def towns(tmp_path_factory):
     """A folder with `Data`: toy towns in CVUSA's and CVACT's format, prepared. Not to be changed."""
-    folder = tmp_path_factory.mktemp("towns")
-    for dataset, panorama in (("cvusa", "112x616"), ("cvact", "224x448")):
-        succeeds("toy_town", dataset=dataset, train=24, test=10, aerial_size=128, panorama_size=panorama, workers=1, cwd=folder)
-    succeeds("data_preparation.py", dataset="all", cwd=folder)
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # whose folder lies in one of all workers
+        folder = folder.parent
+    folder = folder / "towns"
+    with open(f"{folder}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            making = tmp_path_factory.mktemp("towns")
+            for dataset, panorama in (("cvusa", "112x616"), ("cvact", "224x448")):
+                sizes = {"aerial_size": 128, "panorama_size": panorama}
+                succeeds("toy_town", dataset=dataset, train=24, test=10, **sizes, workers=1, cwd=making)
+            succeeds("data_preparation.py", dataset="all", workers=1, cwd=making)
+            os.rename(making, folder)
     return folder
 
 

@@ -6,19 +6,21 @@ import os
 import shutil
 import signal
 import socket
+import time
 
 import numpy as np
 import pytest
-from conftest import ROOT, SMALL, complains, start, succeeds
+from conftest import ROOT, SHALLOW, TINY, complains, start, succeeds
 
 from safa.datasets.cvact import CVACT
 from safa.runtime import backend
+from safa.runtime.cluster import processes
 from safa.runtime.distribution import Distribution
 from safa.runtime.errors import UserError
 
 # 12 steps with dropout at the paper's rate. Narrower networks and higher rates amplify rounding: where it turns a ReLU
 # or the choice of a pooling, Adam takes another step of full size.
-FLAGS = SMALL | {
+FLAGS = SHALLOW | {
     "keep_prob": 0.8,
     "learning_rate": 1e-5,
     "width_multiplier": 0.125,
@@ -149,65 +151,34 @@ def test_parts_and_devices_give_the_gradients_of_the_whole_batch():
 
 def test_batches_that_cannot_be_shared_are_refused(towns, tmp_path):
     os.symlink(towns / "Data", tmp_path / "Data")
-    assert "--batch_size 8" in complains("train_cvusa.py", **SMALL, devices=3, cwd=tmp_path)
-    assert "--micro_batch 3" in complains("train_cvusa.py", **SMALL, micro_batch=3, cwd=tmp_path)
+    assert "--batch_size 8" in complains("train_cvusa.py", **TINY, devices=3, cwd=tmp_path)
+    assert "--micro_batch 3" in complains("train_cvusa.py", **TINY, micro_batch=3, cwd=tmp_path)
 
 
-def test_a_mistake_in_tf_config_is_one_line(towns, tmp_path, monkeypatch):
+WORKER = '{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": %s}}'
+
+
+def test_what_tf_config_must_not_be(towns, tmp_path, monkeypatch):
+    of_parameters = '{"cluster": {"ps": ["a:1"]}, "task": {"type": "ps", "index": 0}}'
+    for config in ("{", "[]", of_parameters, WORKER % 2, WORKER % "1e400", WORKER % "NaN", WORKER % '"x"', "[" * 100_000):
+        monkeypatch.setenv("TF_CONFIG", config)
+        with pytest.raises(UserError, match="TF_CONFIG") as error:
+            processes()
+        assert len(str(error.value)) < 500
     os.symlink(towns / "Data", tmp_path / "Data")
-    monkeypatch.setenv("TF_CONFIG", "{")
-    assert "TF_CONFIG" in complains("train_cvusa.py", **SMALL, cwd=tmp_path)
+    assert "TF_CONFIG" in complains("train_cvusa.py", **TINY, cwd=tmp_path)
 
 
-WORKER = '{"cluster": {"worker": ["a:1", "b:%s"]}, "task": {"type": "worker", "index": %s}}'
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        "[]",
-        '{"cluster": {"ps": ["a:1"]}, "task": {"type": "ps", "index": 0}}',
-        '{"cluster": {"worker": [1, 2]}, "task": {"type": "worker", "index": 0}}',
-        WORKER % (1, 2),
-        WORKER % (1, "1e400"),
-        WORKER % (1, "NaN"),
-        WORKER % (65536, 1),
-        WORKER % (0, 1),
-        WORKER % ("x", 1),
-        "[" * 100_000,
-    ],
-)
-def test_what_tf_config_must_not_be(config, monkeypatch):
-    monkeypatch.setenv("TF_CONFIG", config)
-    with pytest.raises(UserError, match="TF_CONFIG") as error:
-        Distribution()
-    assert len(str(error.value)) < 500
-
-
-@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_process_that_waits_for_the_others_can_be_stopped(towns, tmp_path, number, code):
+def test_ctrl_c_ends_a_process_that_waits_for_the_others(towns, tmp_path):
     waiting, other = start_two("train_cvusa.py", FLAGS, towns / "Data", tmp_path, {"seed": "wrong"})
-    for line in waiting.stdout:
-        if line.startswith("waiting for 1 of 2 processes: localhost:"):
-            break
-    waiting.send_signal(number)
-    errors = waiting.communicate(timeout=20)[1]
-    assert waiting.returncode == code and errors.startswith(f"train_cvusa.py: stopped by {number.name}"), errors
-    assert errors.count("\n") == 1 and other.wait() == 2
+    assert other.wait() == 2
+    time.sleep(5)  # it imports TensorFlow, and waits
+    waiting.send_signal(signal.SIGINT)
+    assert waiting.wait(timeout=20) == -signal.SIGINT
 
 
-def test_a_port_that_is_taken_is_named(monkeypatch):
-    with socket.create_server(("", 0)) as server:
-        port = server.getsockname()[1]
-        config = {"cluster": {"worker": [f"localhost:{port}", "localhost:1"]}, "task": {"type": "worker", "index": 0}}
-        monkeypatch.setenv("TF_CONFIG", json.dumps(config))
-        with pytest.raises(UserError, match=f"port {port} of this process cannot be used"):
-            Distribution()
-
-
-@pytest.mark.parametrize("number", ["100000", "1" + 30 * "0"])
-def test_more_devices_than_machines_have_are_refused(tmp_path, number):
-    assert "--devices" in complains("test_cvusa.py", devices=number, cwd=tmp_path)
+def test_more_devices_than_machines_have_are_refused(tmp_path):
+    assert "--devices" in complains("test_cvusa.py", devices="1" + 30 * "0", cwd=tmp_path)
 
 
 def test_a_gpu_that_tensorflow_does_not_see_is_named_with_the_remedy(tmp_path, monkeypatch):
@@ -250,10 +221,3 @@ def test_float32_is_float32_unless_tf32_is_asked_for():
     for precision in ("tf32", "float32"):
         Distribution(precision=precision)
         assert tf.config.experimental.tensor_float_32_execution_enabled() == (precision == "tf32")
-
-
-def test_a_cpu_without_bfloat16_ends_training_in_a_line(towns, tmp_path, monkeypatch):
-    os.symlink(towns / "Data", tmp_path / "Data")
-    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
-    assert "computes it in software" in complains("train_cvusa.py", **SMALL, precision="bfloat16", cwd=tmp_path)
-    assert os.listdir(tmp_path) == ["Data"]

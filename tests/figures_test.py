@@ -24,7 +24,7 @@ from safa.report.drawing import GAP, HIT, TRUTH, WIDTH, WRONG, Shown, bgr_pixels
 from safa.report.figures import FigureConfig, FigureSource
 from safa.report.page import HtmlTable, Section, write_page
 from safa.report.pair_sheet import draw_pairs
-from safa.report.retrieval_panels import BEST, QueryImages, retrieval_panel, sheet_row
+from safa.report.retrieval_panels import BEST, contact_sheet, retrieval_panel
 from safa.retrieval.attention import branch_maps
 from safa.retrieval.margins import margins
 from safa.retrieval.search import search
@@ -58,26 +58,27 @@ def frames(panel):
 
 
 def shown_query(query_shape, shape, hits):
-    """A QueryImages whose references have these shapes; the query is black, they are grey."""
+    """As of `query_images`, with references of one shape; the query is black, they are grey."""
     image = np.full((*shape, 3), 128, np.uint8)
     best = [Shown(image, f"{rank}: 0.500", HIT if is_hit else WRONG) for rank, is_hit in enumerate(hits, 1)]
-    return QueryImages("query", Shown(np.zeros((*query_shape, 3), np.uint8)), best, Shown(image, "truth", TRUTH))
+    return "query", [Shown(np.zeros((*query_shape, 3), np.uint8)), *best, Shown(image, "truth", TRUTH)]
 
 
-def test_frames_are_green_for_hits_red_for_others_and_blue_for_the_truth():
+def test_frames_are_green_for_hits_red_for_others_and_blue_for_the_truth(monkeypatch):
     shown = shown_query((112, 616), (64, 64), (False, True, False, False, True))
-    panel = bgr_pixels(retrieval_panel(shown))
+    panel = bgr_pixels(retrieval_panel(*shown))
     assert abs(panel.shape[1] - WIDTH) <= BEST + 1  # all columns are whole pixels
     assert frames(panel) == [WRONG, HIT, WRONG, WRONG, HIT, TRUTH]
     black = (panel == 0).all(axis=2)
     assert black.any(axis=0).sum() > 0.97 * WIDTH  # the query fills the width
-    sheet = bgr_pixels(image_rows([sheet_row(shown)] * 3))
-    assert sheet.shape[0] < panel.shape[0] and frames(sheet[: sheet.shape[0] - 2 * GAP]) == frames(panel)
+    monkeypatch.setattr("safa.report.retrieval_panels.query_images", lambda tested, row: shown)
+    sheet = bgr_pixels(contact_sheet(None, range(3)))
+    assert sheet.shape[0] < panel.shape[0] and frames(sheet) == frames(panel)
 
 
 @pytest.mark.parametrize("query_shape, rows", [((112, 616), 3), ((100, 100), 4)])
 def test_panoramas_and_polar_maps_among_the_references_are_drawn_large(query_shape, rows):
-    panel = bgr_pixels(retrieval_panel(shown_query(query_shape, (112, 616), (False, True, False, False, False))))
+    panel = bgr_pixels(retrieval_panel(*shown_query(query_shape, (112, 616), (False, True, False, False, False))))
     grey = (panel == 128).all(axis=2).sum(axis=1) > 0.5 * WIDTH
     assert np.count_nonzero(np.diff(grey.astype(int)) == 1) == rows and grey.sum() > rows * 90
     assert frames(panel) == ([WRONG, TRUTH] if rows == 3 else [WRONG, WRONG])
@@ -94,22 +95,23 @@ def test_any_text_is_drawn_and_stays_above_its_image(text):
     assert file_bytes(image_rows([[Shown(np.zeros((8, 8, 3), np.uint8), text)]], text)).startswith(b"\x89PNG")
 
 
-def test_many_figures_are_written_one_at_a_time_and_the_contact_sheet_stays_small(tmp_path, monkeypatch):
-    count = 5
-    monkeypatch.setattr(figures, "MOST_ON_SHEET", 3)
+def test_figures_are_written_one_at_a_time_in_the_place_of_earlier_ones(tmp_path, monkeypatch):
+    (tmp_path / "007_earlier.png").write_bytes(b"of an earlier test")
+    (tmp_path / "mine.png").write_bytes(b"")
 
     def query_images(tested, row):
-        assert len(list(tmp_path.glob("0*.png"))) == row
+        assert len(list(tmp_path.glob("0*.png"))) in (row, 5)
         return shown_query((8, 44), (8, 8), [False])
 
     monkeypatch.setattr(figures, "query_images", query_images)
-    (tmp_path / "007_earlier.png").write_bytes(b"of an earlier test")
-    (tmp_path / "mine.png").write_bytes(b"")
-    task = Task([str(row) for row in range(count)], np.arange(count), np.arange(count))
-    paths = figures.draw_retrievals(str(tmp_path), FigureSource(None, task, "ground_to_aerial", None), range(count))
-    assert {path.name for path in tmp_path.iterdir()} == {os.path.basename(path) for path in paths} | {"mine.png"}
-    sheet = image_rows([sheet_row(shown_query((8, 44), (8, 8), [False]))] * figures.MOST_ON_SHEET)
-    assert cv2.imread(str(tmp_path / "contact_sheet.png")).shape == bgr_pixels(sheet).shape
+    monkeypatch.setattr("safa.report.retrieval_panels.query_images", query_images)
+    monkeypatch.setattr(figures, "MOST_ON_SHEET", 3)
+    task, descriptors = Task([str(row) for row in range(9)], np.arange(9), np.arange(9)), np.eye(9, dtype=np.float32)
+    tested = FigureSource(None, task, "ground_to_aerial", search(descriptors, descriptors, task.truth, top_k=BEST))
+    figures.draw_figures(FigureConfig(figures=5, queries="0,1,2,3,4"), str(tmp_path), tested, None)
+    names = {f"{number:03}_{number - 1}.png" for number in range(1, 6)}
+    assert {path.name for path in tmp_path.iterdir()} == names | {"contact_sheet.png", "similarities.png", "mine.png"}
+    assert cv2.imread(str(tmp_path / "contact_sheet.png")).shape == bgr_pixels(contact_sheet(None, [5] * 3)).shape
 
 
 def test_wrong_places_stand_out_on_the_map_of_places():
@@ -225,7 +227,7 @@ def test_frames_say_which_of_the_named_queries_references_are_hits(trained, tmp_
 @pytest.mark.parametrize(
     "config, direction, view, expected",
     [
-        ({"figures": 1, "queries": "99"}, "ground_to_aerial", {}, "--queries 99"),
+        ({"figures": 1, "queries": "99"}, "ground_to_aerial", {}, "no query 99"),
         ({"queries": "3"}, "ground_to_aerial", {}, "--figures"),
         ({"only_wrong": True}, "ground_to_aerial", {}, "--figures"),
         ({"figures": 1, "queries": "3", "only_wrong": True}, "ground_to_aerial", {}, "--only_wrong"),

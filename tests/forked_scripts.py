@@ -38,17 +38,14 @@ class ForkedScript:
     def wait(self, timeout=600):
         self._process.join(timeout)
         if self.returncode is None:
+            self.kill()
             raise subprocess.TimeoutExpired(str(self.pid), timeout)
         return self.returncode
 
     def communicate(self, timeout=600):
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             texts = [pool.submit(stream.read) for stream in (self.stdout, self.stderr)]
-            try:
-                self.wait(timeout)
-            except subprocess.TimeoutExpired:
-                self.kill()
-                raise
+            self.wait(timeout)
             return tuple(text.result() for text in texts)
 
     def send_signal(self, number):

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from safa.report.drawing import file_bytes
 from safa.report.result_file import RESULT
-from safa.report.table_files import FILES
+from safa.report.table_files import EARLIER
 from safa.retrieval.saved_descriptors import MAT, NPZ
 from safa.runtime.errors import UserError
 from safa.runtime.outputs import PICTURE, Output, check_outputs
@@ -62,7 +62,7 @@ def test_new_files_empty_ones_and_earlier_outputs_are_written(here):
     (here / "drawn.png").write_bytes(file_bytes(Figure()))
     (here / "drawn.pdf").write_bytes(file_bytes(Figure(), "pdf"))
     outputs = [Output("a", "new.json", RESULT), Output("b", "result.json", RESULT), Output("c", None, MAT)]
-    outputs += [Output("d", "empty.mat", MAT), Output("e", "drawn.png", PICTURE), Output("f", "drawn.pdf", FILES["curves.pdf"])]
+    outputs += [Output("d", "empty.mat", MAT), Output("e", "drawn.png", PICTURE), Output("f", "drawn.pdf", EARLIER)]
     check_outputs(outputs, inputs=["image.jpg", "missing.jpg"])
 
 

@@ -7,6 +7,7 @@ import sys
 import zipfile
 
 import cv2
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from safa.training import checkpoint_files, published_checkpoint
 from safa.training.initial_weights import continue_published, initialise
 from safa.training.step import adam
 from safa.training.variables import adam_variables, network_weights
+from safa.training.vgg16_files import read_vgg16
 from safa.training.weights import load_weights
 
 SIZES = ["--height", "32", "--width", "128", "--aerial_input_size", "64", "--width_multiplier", "0.05"]
@@ -157,11 +159,11 @@ def test_adams_variables_may_stand_in_any_scope_or_be_missing(scope, tmp_path):
     names = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
     assert (scope is not None) == (f"{scope}/beta1_power".removeprefix("/") in names)
     model, optimizer = build_network(CONFIG, seed=9), adam(1e-5)
-    note = initialise(model, prefix, CONFIG)
+    notes = initialise(model, prefix, CONFIG)
     published = published_checkpoint.published_names(model)
     for name, variable in network_weights(model).items():  # all of them: the published training starts so
         np.testing.assert_array_equal(variable.numpy(), weights[published[name]])
-    assert note is None if scope is None else "skipped" in note
+    assert notes == [] if scope is None else "skipped" in notes[0]
     optimizer.build(model.trainable_variables)
     if scope is None:
         with pytest.raises(UserError, match="no training state"):
@@ -203,9 +205,24 @@ def vgg16(seed=0):
     return keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
 
 
-def test_imagenet_weights_reach_both_branches_in_bgr_order(tmp_path):
-    source, path = vgg16(), str(tmp_path / "vgg16_notop.h5")
-    source.save(path)
+def save_as_npz(model, path):
+    """VGG16 as vgg16_weights.npz has it: for RGB images, under other names."""
+    layers = {f"conv{layer.name[5]}_{layer.name[-1]}": layer for layer in model.layers if "conv" in layer.name}
+    arrays = {f"{name}_W": layer.kernel.numpy() for name, layer in layers.items()}
+    arrays |= {f"{name}_b": layer.bias.numpy() for name, layer in layers.items()}
+    arrays["conv1_1_W"] = arrays["conv1_1_W"][:, :, ::-1]
+    np.savez(path, **arrays, fc8_W=np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize("name", ["notop.h5", "vgg16.weights.h5", "vgg16.keras", "vgg16_weights.npz"])
+def test_imagenet_weights_reach_both_branches_in_bgr_order(name, tmp_path):
+    source, path = vgg16(), str(tmp_path / name)
+    kernel = source.get_layer("block1_conv1").kernel
+    kernel.assign(kernel * np.array([0.8, 1, 1.2])[:, None])  # ImageNet's weigh red more than blue
+    if name.endswith(".npz"):
+        save_as_npz(source, path)
+    else:
+        source.save_weights(path) if ".weights." in name else source.save(path)
     config = NetworkConfig("VGG_gp", 1, 32, 32)
     model = build_network(config, keep_prob=1.0)
     initialise(model, path, config)
@@ -316,3 +333,52 @@ def test_a_wrong_path_is_found_before_tensorflow_is_imported(tmp_path):
     program = f"import sys\nsys.path.append({ROOT!r})\n{WITHOUT_TENSORFLOW}"
     ended = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert ended.returncode == 0 and "missing: no checkpoint of this name" in ended.stderr
+
+
+def test_the_authors_initial_model_is_the_default_where_it_lies_and_fits(small, tmp_path):
+    prefix, weights = small
+    model = build_network(CONFIG)
+    taken, skipped = initialise(model, "default", CONFIG, str(prefix))
+    assert taken.startswith(f"starting weights: {prefix}") and "skipped" in skipped
+    kernel = model.sat.backbone.convolutions["conv1_1"].kernel
+    np.testing.assert_array_equal(kernel, weights["VGG_sat/conv1_1/weights"])
+    other = NetworkConfig("SAFA_1", 1, 32, 128, 64, 0.05)
+    with pytest.raises(UserError, match="--init"):  # it does not fit, and there is no internet here
+        initialise(build_network(other), "default", other, str(prefix))
+
+
+def hostile(path, kind):
+    """Keras weights of which one leads to another file."""
+    with h5py.File(path, "w") as file:
+        group = file.create_group("layers/conv2d/vars")
+        if kind == "link":
+            group["0"] = h5py.ExternalLink("/etc/passwd", "/")
+        elif kind == "external":
+            group.create_dataset("0", (4,), np.uint8, external=[("/etc/passwd", 0, 4)])
+        else:
+            layout = h5py.VirtualLayout((4,), np.uint8)
+            layout[:] = h5py.VirtualSource("/etc/passwd", "0", (4,))
+            group.create_virtual_dataset("0", layout)
+
+
+@pytest.mark.parametrize("kind", ["link", "external", "virtual"])
+def test_a_weights_file_that_leads_to_another_file_is_refused(kind, tmp_path):
+    path = str(tmp_path / "a.weights.h5")
+    hostile(path, kind)
+    with pytest.raises(UserError, match="lies in another file"):
+        load_weights(build_network(CONFIG), path, checkpoint_files.KERAS, CONFIG)
+    with pytest.raises(UserError, match="lies in another file"):
+        read_vgg16(path, checkpoint_files.KERAS)
+
+
+def test_files_that_hold_other_weights_are_named_for_what_they_are(tmp_path):
+    for name, members, expected in (
+        ("a.pth", ["archive/data.pkl"], "PyTorch"),
+        ("a.zip", ["model.ckpt.index"], "unpack it"),
+        ("a.npz", ["conv1_1_W.npy"], "not VGG16's weights"),
+    ):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            for member in members:
+                archive.writestr(member, b"")
+        with pytest.raises(UserError, match=expected):
+            initialise(build_network(CONFIG), str(tmp_path / name), CONFIG)

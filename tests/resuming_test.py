@@ -10,11 +10,11 @@ import time
 
 import numpy as np
 import pytest
-from conftest import ROOT, SMALL, command, complains, start, succeeds
+from conftest import ROOT, SHALLOW, command, complains, start, succeeds
 
 # With dropout and averages, whose masks and values must go on too, and a checkpoint after every step.
 SCRIPT = "train_cvact.py"
-FLAGS = SMALL | {"keep_prob": 0.8, "ema": 0.9, "network_type": "SAFA_1", "epochs": 3, "deterministic": True, "save_every": 1}
+FLAGS = SHALLOW | {"keep_prob": 0.8, "ema": 0.9, "network_type": "SAFA_1", "epochs": 2, "deterministic": True, "save_every": 1}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def content(folder):
 
 def assert_same(folder, other):
     (tensors, rows), (expected, expected_rows) = content(folder), content(other)
-    assert rows == expected_rows and len(rows) == 4
+    assert rows == expected_rows and len(rows) == 3
     assert sorted(tensors) == sorted(expected)
     for key, tensor in tensors.items():
         np.testing.assert_array_equal(tensor, expected[key], err_msg=key)
@@ -58,17 +58,21 @@ def newest(run_folder):
     return max([int(path.stem.partition("-")[2]) for path in run_folder.glob("ckpt-*.index")], default=0)
 
 
-def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(uninterrupted, tmp_path):
+def test_a_run_that_is_killed_and_meets_a_full_disk_ends_with_the_same_bits(uninterrupted, tmp_path):
     os.symlink(uninterrupted / "Data", tmp_path / "Data")
     run_folder = tmp_path / "Model/CVACT/SAFA_1/polar_1"
-    moments = random.Random(1)
-    for _ in range(2):
-        process = start(SCRIPT, **FLAGS, cwd=tmp_path)
-        wait_for_checkpoint(process, run_folder, newest(run_folder) + moments.randrange(3))
-        time.sleep(moments.random() / 20)  # somewhere in a step, a validation or the writing of a checkpoint
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
+    process = start(SCRIPT, **FLAGS, cwd=tmp_path)
+    wait_for_checkpoint(process, run_folder, 1)
+    time.sleep(random.random() / 20)  # somewhere in a step, a validation or the writing of a checkpoint
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    size = max(path.stat().st_size for path in run_folder.glob("ckpt-*.data*"))
+    words = size // 2, os.path.join(ROOT, SCRIPT), *command(**FLAGS)
+    process = start("tests/programs/small_files.py", *words, cwd=tmp_path)  # writing fails in the middle of a checkpoint
+    lines = process.communicate(timeout=200)[1].strip().splitlines()
+    assert process.returncode == 2 and len(lines) == 1, lines
+    assert "cannot be written" in lines[0] and "free some space" in lines[0]
     assert "going on after epoch" in succeeds(SCRIPT, **FLAGS, cwd=tmp_path)
     assert_same(tmp_path, uninterrupted)
     settings = json.loads((run_folder / "config.json").read_text())
@@ -92,28 +96,12 @@ def test_a_signal_saves_first_and_the_run_goes_on_with_the_same_bits(uninterrupt
     assert_same(tmp_path, uninterrupted)
 
 
-def test_a_full_disk_ends_with_one_line_and_the_checkpoints_before_it_stay(uninterrupted, tmp_path):
-    os.symlink(uninterrupted / "Data", tmp_path / "Data")
-    succeeds(SCRIPT, **FLAGS | {"epochs": 1}, cwd=tmp_path)
-    run_folder = tmp_path / "Model/CVACT/SAFA_1/polar_1"
-    size = max(path.stat().st_size for path in run_folder.glob("ckpt-*.data*"))
-    words = size // 2, os.path.join(ROOT, SCRIPT), *command(**FLAGS)
-    process = start("tests/programs/small_files.py", *words, cwd=tmp_path)  # writing fails in the middle of a checkpoint
-    _, errors = process.communicate(timeout=200)
-    assert process.returncode == 2, errors
-    lines = errors.strip().splitlines()
-    assert len(lines) == 1 and "cannot be written" in lines[0] and "free some space" in lines[0]
-    succeeds(SCRIPT, **FLAGS, cwd=tmp_path)
-    assert_same(tmp_path, uninterrupted)
-
-
 def test_other_settings_and_other_data_are_refused_with_both_values(uninterrupted, tmp_path):
     for name in ("Data", "Model"):
         os.symlink(uninterrupted / name, tmp_path / name)
     for flag, value, expected in (
         ("precision", "bfloat16", "--precision float32, not bfloat16"),
         ("clip_norm", 2, "--clip_norm None, not 2.0"),
-        ("schedule", "cosine", "--schedule constant, not cosine"),
     ):
         assert expected in complains(SCRIPT, **FLAGS | {flag: value}, cwd=tmp_path)
     os.unlink(tmp_path / "Model")

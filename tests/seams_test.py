@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from conftest import TINY, complains, succeeds
 
-from docs import flags
 from recall import reported_recalls
 from safa.retrieval.search import search
 
@@ -22,7 +21,7 @@ def tensors(folder):
     import tensorflow as tf
 
     reader = tf.train.load_checkpoint(str(folder))
-    return {key: reader.get_tensor(key) for key in reader.get_variable_to_shape_map() if key.startswith(("network", "optim"))}
+    return {key: reader.get_tensor(key) for key in reader.get_variable_to_shape_map() if key.startswith(("network", "adam"))}
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +46,7 @@ def test_other_parts_learn_and_are_tested_with_what_they_learned(with_other_part
     means = [value for key, value in learned.items() if "moving_mean" in key]
     assert len(means) == 2 and all(np.abs(mean).max() > 0.01 for mean in means)
     assert any("seed_generator" in key for key in learned)  # of Keras's dropout
+    assert learned["network/loss/00_scale"] != 10 and "adam/loss/00_scale/velocity" in learned  # the loss's temperature
     output = succeeds(
         PARTS,
         "test",
@@ -70,10 +70,9 @@ def test_other_parts_continue_with_the_same_bits(with_other_parts, tmp_path):
     assert expected.keys() == found.keys() and all(np.array_equal(expected[key], found[key]) for key in expected)
 
 
-@pytest.mark.parametrize("flags", [{"devices": 2}, {"micro_batch": 4}, {"devices": 2, "micro_batch": 2}])
-def test_other_parts_are_spread_over_devices_and_parts(with_other_parts, tmp_path, flags):
+def test_other_parts_are_spread_over_devices_and_micro_batches(with_other_parts, tmp_path):
     os.symlink(with_other_parts / "Data", tmp_path / "Data")
-    succeeds(PARTS, "train", **NETWORK, **TRAINING, **flags, epochs=2, cwd=tmp_path)
+    succeeds(PARTS, "train", **NETWORK, **TRAINING, devices=2, micro_batch=2, epochs=2, cwd=tmp_path)
     # Each part is normalised by its own statistics, as usual, and has its own dropout, so losses are not the same.
     expected, found = (tensors(folder / "Model/CVUSA/mean/polar_1") for folder in (with_other_parts, tmp_path))
     for key in expected:
@@ -125,8 +124,3 @@ def test_a_tile_that_is_missing_takes_its_panoramas_along_and_no_other(third):
     assert "2 of 24 pairs are incomplete" in complains(DATASET, "train", **TINY, network_type="SAFA_1", cwd=third)
     output = succeeds(DATASET, "train", **TINY, network_type="SAFA_1", epochs=1, skip_missing=True, cwd=third)
     assert "22 pairs remain" in output and "22 pairs for training" in output
-
-
-def test_the_page_of_flags_is_what_the_scripts_say():
-    with open(flags.PAGE, encoding="utf-8") as file:
-        assert file.read() == flags.page(), "run: python -m docs.flags"

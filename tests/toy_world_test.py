@@ -2,10 +2,8 @@
 
 import csv
 import dataclasses
-import json
 import os
 import signal
-import subprocess
 import time
 
 import cv2
@@ -13,7 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 import scipy.io
-from conftest import ROOT, command_of
+from conftest import complains, start, succeeds
 
 from safa.localization.located_files import read_located_files
 from safa.runtime.errors import UserError
@@ -24,7 +22,7 @@ from toy_town.materials import CELL, MATERIAL
 from toy_town.scene import Scene
 from toy_town.views import CAMERA, TILE, panorama_view, plain_look, random_look, render_aerial, render_panorama
 
-SMALL = ("--aerial_size", "128", "--panorama_size", "56x308")
+SMALL = {"aerial_size": 128, "panorama_size": "56x308"}
 
 
 def polar_map(aerial, height=112, width=616):
@@ -60,12 +58,6 @@ def scene_with_tower(azimuth, distance=25.0):
     return scene
 
 
-def run(*arguments, **options):
-    return subprocess.run(
-        [*command_of("toy_town"), *map(str, arguments)], text=True, cwd=ROOT, capture_output=True, timeout=120, **options
-    )
-
-
 def files_under(folder):
     found = {}
     for where, _, names in os.walk(folder):
@@ -81,7 +73,7 @@ def settings(dataset="cvusa", train=6, test=3, seed=1):
     return toy_world.Settings(dataset, train, test, seed, 128, *((56, 308) if dataset == "cvusa" else (112, 224)))
 
 
-@pytest.mark.parametrize("azimuth", [0, 33, 90, 145, 180, 212.5, 270, 340])
+@pytest.mark.parametrize("azimuth", [0, 33, 180, 212.5, 270])
 @pytest.mark.parametrize("dataset, size, height, width", [("cvusa", 750, 224, 1232), ("cvact", 256, 224, 448)])
 def test_a_landmark_lies_at_the_same_azimuth_in_both_views(azimuth, dataset, size, height, width):
     scene, look = scene_with_tower(azimuth), plain_look()
@@ -90,14 +82,6 @@ def test_a_landmark_lies_at_the_same_azimuth_in_both_views(azimuth, dataset, siz
     assert apart(azimuth_of_red(panorama), azimuth) < 0.5
     assert apart(azimuth_of_red(polar), azimuth) < 1
     assert apart(azimuth_of_red(polar), azimuth_of_red(panorama)) < 1
-
-
-def test_column_0_looks_south_and_the_centre_column_north():
-    look, view = plain_look(), panorama_view("cvusa", 112, 616)
-    for azimuth, column in ((180, 0), (270, 154), (0, 308), (90, 462)):
-        panorama = render_panorama(scene_with_tower(azimuth), 0, 0, view, look)
-        reds = np.nonzero((panorama[:, :, 2] > 60) & (panorama[:, :, 1] < 30))[1]
-        assert np.abs((reds - column + 308) % 616 - 308).max() <= 4
 
 
 def test_the_tile_is_centred_on_the_place_and_a_metre_is_as_long_at_every_size():
@@ -121,16 +105,6 @@ def test_a_tower_rises_to_its_elevation_and_hides_what_is_behind_it():
     degrees = 35 - (np.array([red.min(), red.max()]) + 0.5) * 70 / 224
     assert abs(degrees[0] - top) < 1 and abs(degrees[1] - foot) < 1
     assert len(red) == red.max() - red.min() + 1, "something shines through the tower"
-
-
-def test_one_sees_under_a_tree():
-    scene = Scene.around(0, 0, "meadow")
-    scene.tree(0.0, -12.0, 3.0, 9.0, 0, 0.0)
-    red = MATERIAL["red"]
-    scene.box(1.2, -20.0, 1.0, 1.0, (0.0, -1.0), 2.0, red, red)
-    scene.finish()
-    view = panorama_view("cvusa", 224, 1232)
-    assert abs(azimuth_of_red(render_panorama(scene, 0, 0, view, plain_look())) - 3.4) < 1
 
 
 def test_the_same_piece_of_town_is_drawn_alike_from_any_corner():
@@ -269,18 +243,16 @@ def whole(tmp_path_factory):
     return files_under(folder)
 
 
-WHOLE = ("--train", 90, "--test", 8, *SMALL)
+WHOLE = SMALL | {"train": 90, "test": 8}
 
 
 def test_files_do_not_depend_on_the_number_of_workers(tmp_path, whole):
-    outcome = run(*WHOLE, "--workers", 2, "--data_dir", tmp_path)
-    assert outcome.returncode == 0, outcome.stderr
+    succeeds("toy_town", **WHOLE, workers=2, data_dir=".", cwd=tmp_path)
     assert files_under(tmp_path) == whole and len(whole) == 2 * 98 + 3
 
 
 def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(tmp_path, whole):
-    command = [*command_of("toy_town"), *map(str, WHOLE), "--workers", "2", "--data_dir", str(tmp_path)]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    process = start("toy_town", **WHOLE, workers=2, data_dir=".", cwd=tmp_path)
     tiles = tmp_path / "CVUSA" / "bingmap" / "19"
     deadline = time.monotonic() + 120
     while not (tiles.is_dir() and len(os.listdir(tiles)) > 10) and process.poll() is None and time.monotonic() < deadline:
@@ -292,7 +264,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(tmp_path, whol
     while finished != (finished := len(files_under(tmp_path))):  # its workers notice and end, too
         time.sleep(0.3)
     written = {path: os.stat(tmp_path / path).st_mtime_ns for path in whole if (tmp_path / path).exists()}
-    assert run(*WHOLE, "--workers", 1, "--data_dir", tmp_path).returncode == 0
+    succeeds("toy_town", **WHOLE, workers=1, data_dir=".", cwd=tmp_path)
     assert files_under(tmp_path) == whole
     again = [path for path, then in written.items() if os.stat(tmp_path / path).st_mtime_ns != then]
     assert len(again) <= 4, "finished files were rendered again"
@@ -301,18 +273,16 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(tmp_path, whol
 def test_settings_are_not_mixed(tmp_path):
     toy_world.render_dataset(settings(), str(tmp_path))
     before = files_under(tmp_path)
-    outcome = run("--train", 6, "--test", 3, "--seed", 2, "--data_dir", tmp_path, *SMALL)
-    assert outcome.returncode == 2
-    assert outcome.stderr.count("\n") == 1 and "seed 1 instead of 2" in outcome.stderr
+    flags = SMALL | {"train": 6, "test": 3, "data_dir": "."}
+    assert "seed 1 instead of 2" in complains("toy_town", **flags, seed=2, cwd=tmp_path)
     assert files_under(tmp_path) == before
     toy_world.render_dataset(settings("cvact"), str(tmp_path))  # another dataset has a folder of its own
 
 
 def test_a_foreign_dataset_is_left_alone(tmp_path):
     (tmp_path / "CVUSA" / "bingmap").mkdir(parents=True)
-    outcome = run("--train", 2, "--test", 1, "--data_dir", tmp_path, *SMALL)
-    assert outcome.returncode == 2
-    assert outcome.stderr.count("\n") == 1 and "--data_dir" in outcome.stderr
+    with pytest.raises(UserError, match="--data_dir"):
+        toy_world.render_dataset(settings(), str(tmp_path))
     assert list(files_under(tmp_path)) == []
 
 
@@ -326,16 +296,12 @@ def test_a_spoilt_note_is_named(tmp_path):
 @pytest.mark.parametrize(
     "arguments, word",
     [
-        (("--train", "-3"), "-3"),
         (("--test", "0"), "--test"),
-        (("--workers", "0"), "--workers"),
         (("--aerial_size", "0"), "aerial"),
         (("--panorama_size", "112"), "112"),
-        (("--panorama_size", "0x0"), "0x0"),
         (("--dataset", "paris"), "paris"),
         (("--dataset", "cvact", "--panorama_size", "112x616"), "twice"),
         (("--panorama_size", "112x600"), "5.5 times"),
-        (("--seed", "x"), "seed"),
     ],
 )
 def test_bad_values_are_refused(arguments, word, tmp_path, capsys):
@@ -364,9 +330,3 @@ def test_colours_alone_do_not_find_the_place(tmp_path):
     likeness = histograms("streetview/panos") @ histograms("bingmap/19").T
     assert likeness.shape == (count, count)
     assert (likeness.argmax(axis=1) == np.arange(count)).mean() < 0.3
-
-
-def test_the_note_tells_the_settings(tmp_path):
-    toy_world.render_dataset(settings(train=1, test=1), str(tmp_path))
-    note = json.loads((tmp_path / "CVUSA" / toy_world.NOTE).read_text())
-    assert toy_world.Settings(**note) == settings(train=1, test=1)

@@ -1,10 +1,14 @@
-"""Curves of training are drawn from the CSV files of one or several runs."""
+"""The CSV files of runs' epochs, and the curves that are drawn from them."""
 
 import cv2
 import numpy as np
+import pytest
 from conftest import complains, succeeds
 
-from safa.report.epoch_lines import write_lines
+from safa.report.epoch_lines import read_lines, write_lines
+from safa.runtime.errors import UserError
+from safa.training.log import TrainingLog
+from safa.training.run_folder import RunPaths
 
 BLUE, ORANGE = (31, 119, 180), (255, 127, 14)  # of Matplotlib's first two lines
 
@@ -34,19 +38,34 @@ def test_one_run_or_several(tmp_path):
 
 
 def test_files_that_are_no_runs_are_refused(tmp_path):
-    run = tmp_path / "run.csv"
-    write_lines(str(run), lines(3, 1.0))
-    whole = run.read_text()
+    write_lines(str(tmp_path / "run.csv"), lines(3, 1.0))
+    whole = (tmp_path / "run.csv").read_text()
     for content in whole.replace("0.333333", "a third"), whole.rpartition(",")[0], "a,b\n1,2\n", "\0" * 100:
         (tmp_path / "broken.csv").write_text(content)
-        assert "broken.csv: not a file of losses" in complains("training_curves.py", "run.csv", "broken.csv", cwd=tmp_path)
-    (tmp_path / "empty").mkdir()
+        with pytest.raises(UserError, match="broken.csv: not a file of losses"):
+            read_lines(str(tmp_path / "broken.csv"))
     for words, flags, expected in (
-        ((), {}, "Result: no epochs"),
         (("none.csv",), {}, "none.csv: no epochs"),
-        (("empty",), {}, "empty: no epochs"),
         (("run.csv",), {"output": "curves.pdf"}, "PNG"),
         (("run.csv",), {"output": "none/a.png"}, "--output"),
     ):
         assert expected in complains("training_curves.py", *words, **flags, cwd=tmp_path)
     assert not (tmp_path / "training.png").exists()
+
+
+def test_two_runs_that_share_a_csv_file_lose_no_line(tmp_path):
+    path = str(tmp_path / "Result/a.csv")
+    recalls = {"1": 0.5, "5": 1.0, "10": 1.0, "1%": 0.5}
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        log = TrainingLog(RunPaths(str(tmp_path / name), path, ""))
+        assert (log.put_foreign_lines_aside() is None) == (name == "one")
+        for epoch in (1, 2):
+            log.epoch(epoch, {"one": 0.25, "other": 0.75}[name], recalls, 1.0, 10.0, epoch)
+    log = TrainingLog(RunPaths(str(tmp_path / "one"), path, ""))  # goes on
+    kept = log.put_foreign_lines_aside()
+    log.epoch(3, 0.2, recalls, 1.0, 10.0, 3)
+    assert [line[:2] for line in read_lines(path)] == [["1", "0.250000"], ["2", "0.250000"], ["3", "0.200000"]]
+    assert [line[:2] for line in read_lines(kept)] == [["1", "0.750000"], ["2", "0.750000"]]
+    log.epoch(2, 0.3, recalls, 1.0, 10.0, 2)  # an epoch that is repeated takes the place of its line and later ones
+    assert [line[:2] for line in read_lines(path)] == [["1", "0.250000"], ["2", "0.300000"]]

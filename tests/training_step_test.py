@@ -1,5 +1,6 @@
 """The parts of a training step: dropout's masks, precision, learning rate."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -75,3 +76,16 @@ def test_learning_rates_are_constant_or_fall_to_0_after_a_warm_up():
     np.testing.assert_allclose(rates("constant", 10, 100), [0, 5e-6, 1e-5, 1e-5, 1e-5], atol=1e-12)
     np.testing.assert_allclose(rates("cosine", 10, 100), [0, 5e-6, 1e-5, 5e-6, 0], atol=1e-12)
     np.testing.assert_allclose(rates("cosine", 0, 100)[::4], [1e-5, 0], atol=1e-12)
+
+
+def test_a_loss_whose_variable_nobody_trains_is_refused():
+    scale, model = keras.Variable(10.0), build_network(SMALL, 1.0)
+    optimizer = adam(1e-3)
+    optimizer.build(model.trainable_variables)
+
+    def loss(sat, grd, negatives):
+        return keras.ops.mean(scale * sat * grd)
+
+    step = training_step(model, optimizer, batch_loss(TrainingConfig(), loss=loss))
+    with pytest.raises(ValueError, match="make it a Keras layer"):
+        step(Batch(*map(tf.constant, images(4)), offset=tf.constant(0, tf.int64)))

@@ -293,9 +293,11 @@ def parser():
     """The command line; its help is the manual."""
     result = Parser(__doc__)
     count = at_least(int, 1, 1_000_000)
-    result.add_argument("--dataset", choices=sorted(SIZES), default="cvusa", help="whose layout to write")
-    result.add_argument("--train", type=count, default=1500, metavar="N", help="training places")
-    result.add_argument("--test", type=count, default=200, metavar="N", help="test places, in another part of the town")
+    result.add_argument("--dataset", choices=sorted(SIZES), default="cvusa", help="dataset whose layout is written")
+    result.add_argument("--train", type=count, default=1500, metavar="N", help="number of training places")
+    result.add_argument(
+        "--test", type=count, default=200, metavar="N", help="number of test places, in another part of the town"
+    )
     result.add_argument("--seed", type=at_least(int, 0, 2**31 - 1), default=1, metavar="S", help="which town")
     result.add_argument(
         "--workers",

@@ -138,12 +138,12 @@ def _scene(town, cells):
 def parser():
     """The command line; its help is the manual."""
     result = Parser(__doc__)
-    result.add_argument("folder", metavar="FOLDER", help="for the files")
+    result.add_argument("folder", metavar="FOLDER", help="folder for the files")
     result.add_argument(
         "--metres", type=at_least(float, 80, 2000), default=300.0, metavar="METRES", help="side of the district"
     )
     result.add_argument(
-        "--panoramas", type=at_least(int, 4, 10_000), default=100, metavar="N", help="in panoramas.csv, and in calibration.csv"
+        "--panoramas", type=at_least(int, 4, 10_000), default=100, metavar="N", help="panoramas of each of both lists"
     )
     result.add_argument("--seed", type=at_least(int, 0, 2**31 - 1), default=1, metavar="S", help="which town")
     return result

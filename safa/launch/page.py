@@ -41,18 +41,21 @@ def report_page(config, json_path, row, tested, model):
     (result,), network = row.results, row.results[0].network
     own = os.path.dirname(os.path.abspath(result.checkpoint))  # or the one above: what training wrote
     folder = next((each for each in (own, os.path.dirname(own)) if os.path.isfile(os.path.join(each, MANIFEST))), None)
+    cells, below = recall_cells(row)
     rows, note = shown_queries(config, tested, config.figures or PANELS, MOST_PANELS)
     sections = [
-        recall_section(row),
+        Section("recall", "Recall", table=HtmlTable(COLUMNS, cells), lines=below),
         _curves(row, folder, tested),
-        Section("queries", "Queries", f"{note} {FRAMES}", pictures=_panels(tested, rows)),
+        Section("queries", "Queries", f"{note} {FRAMES * bool(rows)}", pictures=_panels(tested, rows)),
         _worst(tested),
     ]
     if tested.direction == GROUND_TO_AERIAL and network.aggregation[0] in WITH_ATTENTION and tested.queries.ndim == 2:
         rows, note = shown_queries(config, tested, config.attention or ATTENTION, MOST_ATTENTION)
         alt = "Attention of query {} and its best match"
         pictures = [photo(attention_panel(tested, row, model), alt.format(tested.task.ids[row])) for row in rows]
-        sections.append(Section("attention", "What the descriptors rest on", f"{note} {LAYERS}", pictures=pictures))
+        sections.append(
+            Section("attention", "What the descriptors rest on", f"{note} {LAYERS * bool(rows)}", pictures=pictures)
+        )
     if tested.task.query_utm is not None:
         picture = chart(place_map(tested.task.query_utm, tested.ranks), "Map of the test places, coloured by their ranks")
         sections.append(Section("places", "Places", pictures=[picture]))
@@ -61,12 +64,6 @@ def report_page(config, json_path, row, tested, model):
     path = json_path.removesuffix(".json") + ".html"
     write_page(path, title, tested_line(row), sections)
     return path
-
-
-def recall_section(row):
-    """The Section of a test's recalls; `row` as of `report_page`."""
-    cells, below = recall_cells(row)
-    return Section("recall", "Recall", table=HtmlTable(COLUMNS, cells), lines=below)
 
 
 def shown_queries(config, tested, count, most):
@@ -115,7 +112,7 @@ def _worst(tested):
 def _panels(tested, rows):
     """A Picture of each query."""
     alts = [f"Query {tested.task.ids[row]} and its best references; a hit is at rank {tested.ranks[row] + 1:,}" for row in rows]
-    return [photo(retrieval_panel(query_images(tested, row)), alt) for row, alt in zip(rows, alts, strict=True)]
+    return [photo(retrieval_panel(*query_images(tested, row)), alt) for row, alt in zip(rows, alts, strict=True)]
 
 
 def _settings(json_path, folder):

@@ -68,5 +68,5 @@ def check_training(settings):
         if training.init != TrainingConfig.init:
             raise UserError("--continue_from takes all weights from its checkpoint; leave --init out")
         find_checkpoint(training.continue_from)
-    elif training.init not in ("imagenet", "random"):
+    elif training.init not in ("default", "imagenet", "random"):
         find_checkpoint(training.init)

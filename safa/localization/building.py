@@ -90,14 +90,8 @@ def build_index(folder, source, recipe, config, network, distribution, batch_siz
         if _is_finished(folder, identity):
             _clean(folder)
             return read_index_manifest(folder), True
-        rows = ResumableRows(
-            (len(source), values),
-            config.dtype,
-            os.path.join(folder, ROWS if config.pca is None else FULL),
-            {"index": identity},
-            source.paths,
-            REMEDY,
-        )
+        shape, path = (len(source), values), os.path.join(folder, ROWS if config.pca is None else FULL)
+        rows = ResumableRows(shape, config.dtype, path, {"index": identity}, source.paths, REMEDY)
         if rows.note is not None:
             print(rows.note, flush=True)
         _write_places(folder, source)

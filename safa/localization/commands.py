@@ -167,15 +167,8 @@ def _build(args):
     with explain_tensorflow_errors(distribution, "a smaller --batch_size"):
         loaded = load_network(args.checkpoint, network, args.precision, distribution)
         _say(f"checkpoint: {loaded.path}, {network}", loaded.note)
-        recipe = DescriptorRecipe(
-            network,
-            loaded.digest,
-            args.precision,
-            trained_on,
-            not config.no_stretch,
-            config.tile_metres,
-            config.input_vertical_fov,
-        )
+        stretch, metres, fov = not config.no_stretch, config.tile_metres, config.input_vertical_fov
+        recipe = DescriptorRecipe(network, loaded.digest, args.precision, trained_on, stretch, metres, fov)
         kept = parsed(IndexConfig, args)
         built, was_finished = build_index(args.index, source, recipe, kept, loaded.model, distribution, config.batch_size)
     _say(*_built_lines(args.index, built, was_finished))
@@ -214,9 +207,7 @@ def _calibrate(args):
             f"{calibration.answers:,} are given, {calibration.wrong:,} of them wrong"
         )
     else:
-        _say(
-            f"{100 * calibration.wrong_share:g} % of wrong answers: {NO_THRESHOLD}; calibrate on more panoramas, or allow more"
-        )
+        _say(f"--wrong_share {calibration.wrong_share:g}: {NO_THRESHOLD}; calibrate on more panoramas, or allow more")
 
 
 def _say(*lines):
@@ -234,11 +225,8 @@ def _as_trained(config, dataset, checkpoint):
         dataset: class of datasets.dataset.Dataset that the network was trained on, or None if that is not known.
         checkpoint: for messages.
     """
-    sizes = {"tile_metres": None, "input_vertical_fov": None, "tile_pixels": TILE_PIXELS}
-    if dataset is not None:
-        sizes = {"tile_metres": dataset.tile_metres, "input_vertical_fov": dataset.vertical_fov}
-        sizes["tile_pixels"] = dataset.tile_size[0]
-    for name, size in sizes.items():
+    known = (None, None, TILE_PIXELS) if dataset is None else (dataset.tile_metres, dataset.vertical_fov, dataset.tile_size[0])
+    for name, size in zip(("tile_metres", "input_vertical_fov", "tile_pixels"), known, strict=True):
         if getattr(config, name) is None:
             if size is None:
                 raise UserError(f"--{name}: {checkpoint} does not say which dataset it was trained on; name the value")

@@ -7,7 +7,6 @@ import numpy as np
 from safa.runtime.errors import UserError, first_line
 
 EQUATOR_METRES = 156543.03  # a pixel of a 256-pixel Web Mercator tile at zoom 0, on the equator
-MERCATOR_LATITUDE = 85.05  # degrees: Web Mercator ends there
 WGS84 = 4326  # EPSG code
 INSTALL = "pip install -r requirements-localize.txt"
 

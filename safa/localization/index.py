@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import functools
 import os
 
 import numpy as np
@@ -77,7 +78,7 @@ class Index:
         self._calibrations = read_calibrations(os.path.join(folder, index_files.CALIBRATION))
         self.frame = LocalFrame.around(self.locations)
         self.metres = self.frame.metres(self.locations)
-        self.tree, self._ground, self._approximate = cKDTree(self.metres), None, None
+        self.tree = cKDTree(self.metres)
 
     def __len__(self):
         return self.manifest.tiles
@@ -144,8 +145,6 @@ class Index:
         Returns:
             (Q, T, K) float32, as the index keeps descriptors, and T headings for each of the panoramas.
         """
-        if self._ground is None:
-            self._ground = self._load(os.path.join(self.folder, index_files.WEIGHTS))
         recipe = self.manifest.recipe
         unknown = [FULL_CIRCLE * turn / config.turns for turn in range(config.turns)]
         headings = [unknown if panorama.heading is None else [panorama.heading] for panorama in panoramas]
@@ -177,6 +176,16 @@ class Index:
         """
         self._load(path)
 
+    @functools.cached_property
+    def _ground(self):
+        return self._load(os.path.join(self.folder, index_files.WEIGHTS))
+
+    @functools.cached_property
+    def _approximate(self):
+        if self.manifest.approximate_recall is None:
+            raise UserError(f"--approximate: {self.folder} was built without it; leave it out, or build with --approximate")
+        return ApproximateSearch(os.path.join(self.folder, index_files.APPROXIMATE), self._descriptors)
+
     def _load(self, path):
         """The ground branch of the index's network, with weights that must be the index's: (B, H, W, 3) -> (B, D)."""
         recipe = self.manifest.recipe
@@ -192,19 +201,11 @@ class Index:
         forward = tf.function(lambda images: ground(images, training=False), reduce_retracing=True, autograph=False)
         return lambda images: forward(tf.constant(images)).numpy()
 
-    def _search(self, approximate):
-        """The function that searches: (Q, T, K) float32 to similarities and turns, as of `similarities`."""
-        if not approximate:
-            return lambda queries: similarities(self._descriptors, queries)
-        if self.manifest.approximate_recall is None:
-            raise UserError(f"--approximate: {self.folder} was built without it; leave it out, or build with --approximate")
-        if self._approximate is None:
-            self._approximate = ApproximateSearch(os.path.join(self.folder, index_files.APPROXIMATE), self._descriptors)
-        return self._approximate.similarities
-
     def _similarities(self, panoramas, config):
         """Yield each panorama, (N,) similarities of the tiles, and (N,) its heading in degrees at each of them."""
-        search = self._search(config.approximate)
+        search = functools.partial(similarities, self._descriptors)
+        if config.approximate:
+            search = self._approximate.similarities
         at_once = min(max(1, SIMILARITY_BYTES // (6 * len(self))), AT_ONCE)
         with tqdm(total=len(panoramas), desc="panoramas", leave=False, disable=None) as progress:
             for start in range(0, len(panoramas), at_once):
@@ -225,22 +226,11 @@ class Index:
         calibration = self.calibration(config)
         confidence = None if calibration is None else calibration.confidence(margin, places[0].similarity)
         known = calibration is None or confidence >= calibration.threshold
-        return self._compared(Answer(panorama, places, margin, confidence, known, None))
+        return Answer(panorama, places, margin, confidence, known, *_errors(panorama, places[0]))
 
     def _place(self, row, similarity, heading, tiles):
         longitude, latitude = self.locations[row].tolist()
         return Place(longitude, latitude, float(similarity), float(heading), self.names[row], int(row), tiles)
-
-    def _compared(self, answer):
-        """An Answer with its distance from what is known of the panorama."""
-        panorama, place = answer.panorama, answer.places[0]
-        metres = degrees = None
-        if panorama.location is not None:
-            frame = LocalFrame(*panorama.location)
-            metres = float(np.hypot(*frame.metres([(place.longitude, place.latitude)])[0]))
-        if panorama.true_heading is not None:
-            degrees = abs((place.heading - panorama.true_heading + 180) % FULL_CIRCLE - 180)
-        return dataclasses.replace(answer, metres_off=metres, degrees_off=degrees)
 
     def _stop(self, panorama, found, headings, config):
         """A panorama of a drive with the tiles that it may have been taken in."""
@@ -262,5 +252,16 @@ class Index:
                 place = self._place(stop.rows[best], stop.similarities[best], stop.headings[best], agree)
                 places.append(dataclasses.replace(place, probability=float(posterior[near].sum())))
             places.sort(key=lambda place: -place.probability)
-            answers.append(self._compared(Answer(stop.panorama, places, stop.margin, places[0].probability, True, None)))
+            errors = _errors(stop.panorama, places[0])
+            answers.append(Answer(stop.panorama, places, stop.margin, places[0].probability, True, *errors))
         return answers
+
+
+def _errors(panorama, place):
+    """Metres and degrees that a Place is off from what is known of a Panorama, or None."""
+    metres = degrees = None
+    if panorama.location is not None:
+        metres = float(np.hypot(*LocalFrame(*panorama.location).metres([(place.longitude, place.latitude)])[0]))
+    if panorama.true_heading is not None:
+        degrees = abs((place.heading - panorama.true_heading + 180) % FULL_CIRCLE - 180)
+    return metres, degrees

@@ -93,10 +93,9 @@ def read_canvas(panorama, config, input_vertical_fov):
     resized = cv2.resize(seen, (across, last - first), interpolation=cv2.INTER_AREA)
     if resized.shape[:2] == (rows, columns):
         return resized
-    canvas = np.empty((rows, columns, 3), np.float32)
-    from VGG import MEAN_BGR  # with Keras: only when a network is needed anyway
+    from VGG import MEAN_BGR  # imports Keras, which the network has done by now
 
-    canvas[:] = MEAN_BGR
+    canvas = np.full((rows, columns, 3), MEAN_BGR, np.float32)
     left = (columns - across) // 2
     canvas[first:last, left : left + across] = resized
     return canvas

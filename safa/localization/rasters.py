@@ -2,6 +2,7 @@
 
 import collections.abc
 import dataclasses
+import functools
 import os
 import threading
 
@@ -14,6 +15,7 @@ from safa.runtime.errors import UserError, first_line, shortened
 ENDINGS = (".tif", ".tiff", ".vrt", ".jp2")
 TILE_RATIO = 1.5  # a raster of up to so many tiles' ground size is a tile itself
 MIDDLES = (0.5, 0.5), (0, 0.5), (1, 0.5), (0.5, 0), (0.5, 1)  # of a raster and of its four sides, in parts of it
+MOST_OPEN = 256  # files, of all threads together: systems allow 1,024 or more
 MASK_SIDE = 2048  # pixels of the mask that tells where a raster has imagery
 
 
@@ -77,8 +79,7 @@ class RasterTiles(TileSource):
     """
 
     def __init__(self, paths, cut):
-        self._cut, self._open = cut, threading.local()
-        self._rasters = [_raster(path) for path in paths]
+        self._cut, self._rasters = cut, [_raster(path) for path in paths]
         small = [max(raster.metres) <= TILE_RATIO * cut.metres for raster in self._rasters]
         if all(small):
             self.locations = np.array([raster.centre for raster in self._rasters])
@@ -136,20 +137,18 @@ class RasterTiles(TileSource):
         is_finer = step > 1.5 * raster.metres[0] / raster.width  # linear interpolation would blur what is averaged
         grid["resampling"] = rasterio.enums.Resampling.average if is_finer else rasterio.enums.Resampling.bilinear
         try:
-            file = self._file(raster.path)
+            file = _opened(raster.path, threading.get_ident())
             with rasterio.vrt.WarpedVRT(file, **grid, add_alpha=not _has_alpha(file)) as warped:
                 colours, mask = warped.read(_colour_bands(file)), warped.dataset_mask()
         except rasterio.errors.RasterioError as error:
             raise UserError(f"{raster.path}: cannot be read ({first_line(error)}); replace the file") from None
         return np.ascontiguousarray(colours[::-1].transpose(1, 2, 0)), mask > 0
 
-    def _file(self, path):
-        """The open file of a raster; GDAL's belong to one thread each."""
-        if not hasattr(self._open, "files"):
-            self._open.files = {}
-        if path not in self._open.files:
-            self._open.files[path] = _rasterio().open(path)
-        return self._open.files[path]
+
+@functools.lru_cache(MOST_OPEN)
+def _opened(path, thread):
+    """The open file of a raster; GDAL's belong to one thread each."""
+    return _rasterio().open(path)
 
 
 def _has_alpha(file):

@@ -28,17 +28,12 @@ def similarities(descriptors, queries):
     # One block is multiplied while the next ones are read and converted.
     with concurrent.futures.ThreadPoolExecutor(available_cores()) as pool:
         ahead = [pool.submit(_float32, descriptors, start, block) for start in starts[:2]]
-        for number_of_block, start in enumerate(starts):
-            if number_of_block + 2 < len(starts):
-                ahead.append(pool.submit(_float32, descriptors, starts[number_of_block + 2], block))
-            part = slice(start, min(start + block, count))
+        for start in starts:
+            ahead.append(pool.submit(_float32, descriptors, start + 2 * block, block))  # empty after the last one
             products = (rows @ ahead.pop(0).result().T).reshape(number, turns, -1)
-            if turns == 1:
-                found[:, part] = products[:, 0]
-            else:
-                best = products.argmax(axis=1)
-                turn[:, part] = best
-                found[:, part] = np.take_along_axis(products, best[:, None], axis=1)[:, 0]
+            best = products.argmax(axis=1)
+            turn[:, start : start + block] = best
+            found[:, start : start + block] = np.take_along_axis(products, best[:, None], axis=1)[:, 0]
     return found, turn
 
 

@@ -9,7 +9,7 @@ from polar_transform import tile_of_polar
 from safa.datasets.dataset import POLAR
 from safa.report.drawing import Shown, image_rows
 
-TALLEST = 110  # pixels of an image
+TALLEST = 130  # pixels of an image
 LAYERS_A_ROW = {2: 2, 3: 1}  # by the number of images of a layer: the row is filled either way
 OPACITY = 0.55  # of the colours over the image
 LIMIT = 99.0  # percentile of the absolute values that has the full colour

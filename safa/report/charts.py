@@ -12,7 +12,6 @@ DPI = 150
 SIZE = 4.8, 3.4  # inches: the text has 10 pixels on a phone
 MOST_BINS, BIN = 60, 8  # of a histogram, and queries a bin where these are few
 MOST_NAMED = 12  # runs that a legend names; one alone needs none
-MOST_TICKS = 7  # of a bar of colours
 FEW_EPOCHS = 20  # a line through fewer points shows them
 FEW_COLOURS = 10  # of matplotlib's first palette; the second has twice as many
 
@@ -38,7 +37,7 @@ def training_curves(runs, columns=2):
     loss.set(title="loss of training", xlabel="epoch", ylabel="loss")
     recall.set(title="recall on the validation split", xlabel="epoch", ylabel="percent; line: R@1, dashed: R@5", ylim=(0, 101))
     for axes in loss, recall:
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
         if 1 < len(runs) <= MOST_NAMED:
             axes.legend(fontsize="small")
@@ -73,7 +72,7 @@ def recall_figure(rows, authors, size=(6.4, 4.8)):
             axes.plot(range(1, len(authors[dataset]) + 1), authors[dataset], "k:", label="authors' file")
         axes.set(title=f"{dataset} {split}", xlabel="K", ylabel="recall@K in percent", ylim=(0, 101))
         axes.set_xlim(0.5, max(len(authors.get(dataset, ())), 10, *(len(row.curve) for row in group)) + 0.5)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small", loc="lower right")
     return figure
@@ -109,11 +108,7 @@ def place_map(utm, ranks):
     colours = ListedColormap(matplotlib.colormaps["viridis_r"](np.linspace(0.15, 1, 256)))
     east, north = (utm[order] - utm.mean(axis=0)).T
     shown = axes.scatter(east, north, c=ranks[order] + 1, s=9, cmap=colours, norm=LogNorm(1, highest))
-    ticks = [each * 10**power for power in range(9) for each in (1, 2, 5) if each * 10**power <= highest]
-    ticks = ticks if len(ticks) <= MOST_TICKS else ticks[::3]
-    bar = figure.colorbar(shown, ax=axes, location="bottom", shrink=0.8, label="rank of the first hit")
-    bar.set_ticks(ticks, labels=[f"{tick:,}" for tick in ticks])
-    bar.minorticks_off()
+    figure.colorbar(shown, ax=axes, location="bottom", shrink=0.8, label="rank of the first hit", format="{x:,.0f}")
     axes.set(title="test places", xlabel="metres east", ylabel="metres north", aspect="equal")
     return file_bytes(figure)
 

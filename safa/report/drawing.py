@@ -135,8 +135,9 @@ def bgr_pixels(figure):
 @contextlib.contextmanager
 def _any_characters(figure=None):
     """A context in which a "$" of a name is no formula, and characters that the font lacks are boxes without a warning."""
-    for text in [] if figure is None else figure.findobj(lambda artist: hasattr(artist, "set_parse_math")):
-        text.set_parse_math(False)
+    if figure is not None and any(axes.axison for axes in figure.axes):  # pixel axes have `write_line`, and slow ticks
+        for text in figure.findobj(lambda artist: hasattr(artist, "set_parse_math")):
+            text.set_parse_math(False)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         yield

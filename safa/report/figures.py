@@ -12,8 +12,8 @@ from safa.datasets.image_files import ImageError, read_image
 from safa.datasets.pair_images import PairImages
 from safa.report.attention_panels import attention_panel
 from safa.report.charts import similarity_histogram
-from safa.report.drawing import bgr_pixels, file_bytes, image_rows
-from safa.report.retrieval_panels import MOST_ON_SHEET, query_images, retrieval_panel, sheet_row
+from safa.report.drawing import bgr_pixels, file_bytes
+from safa.report.retrieval_panels import contact_sheet, query_images, retrieval_panel
 from safa.retrieval.margins import margins
 from safa.retrieval.search import SearchResult
 from safa.retrieval.task import GROUND_TO_AERIAL, Task
@@ -22,6 +22,7 @@ from safa.runtime.errors import UserError, first_few
 from safa.runtime.files import remove_abandoned, write_whole
 
 SEED = 0  # of the draw of queries
+MOST_ON_SHEET = 40  # queries: a picture that viewers still open
 SHOWN_QUERIES = 4  # of the validation split, in TensorBoard
 SHEET, SIMILARITIES = "contact_sheet.png", "similarities.png"
 WITH_ATTENTION = "SAFA_M", "VGG_gp"  # aggregations whose descriptors are sums over positions
@@ -76,16 +77,15 @@ class FigureConfig(Checked):
         for flag in "only_wrong", "queries":
             if getattr(self, flag) and not (self.figures or self.attention or self.report):
                 raise UserError(f"--{flag}: chooses queries to draw; use --figures, --attention or --report with it")
-        if self.queries and self.only_wrong:
-            raise UserError("--queries: names what is drawn; leave --only_wrong out")
         if self.queries:
+            if self.only_wrong:
+                raise UserError("--queries: names what is drawn; leave --only_wrong out")
             self.chosen(task, None, 0)
-        if self.attention and (direction != GROUND_TO_AERIAL or view.search_heading > 1):
-            raise UserError(
-                "--attention: of panoramas among aerial images, with one turn; leave --direction and --search_heading out"
-            )
-        if self.attention and network.aggregation[0] not in WITH_ATTENTION:
-            raise UserError(f"--attention: {network.network_type} has no position weights and no maximum; leave it out")
+        if self.attention:
+            if direction != GROUND_TO_AERIAL or view.search_heading > 1:
+                raise UserError("--attention: needs panoramas as queries, at one turn; omit --direction and --search_heading")
+            if network.aggregation[0] not in WITH_ATTENTION:
+                raise UserError(f"--attention: {network.network_type} has no position weights and no maximum; leave it out")
 
     def chosen(self, task, ranks, count):
         """Rows of the queries to draw.
@@ -105,9 +105,7 @@ class FigureConfig(Checked):
             names = [name.strip() for name in self.queries.split(",")]
             row_of = {name: row for row, name in enumerate(task.ids)}
             if unknown := [name for name in names if name not in row_of]:
-                raise UserError(
-                    f"--queries {','.join(names)}: no query {first_few(unknown)} in this split; see its list for the ids"
-                )
+                raise UserError(f"--queries: no query {first_few(unknown)} in this split; see its list for the ids")
             return [row_of[name] for name in names]
         candidates = np.flatnonzero(ranks) if self.only_wrong else np.arange(len(task.ids))
         return np.sort(np.random.default_rng(SEED).permutation(candidates)[:count]).tolist()
@@ -193,31 +191,22 @@ def draw_figures(config, folder, tested, network):
     if config.only_wrong and not tested.ranks.any():
         print("no query is wrong: nothing to draw", flush=True)
         return
-    paths = []
+    task, paths = tested.task, []
     if config.figures:
-        paths += draw_retrievals(folder, tested, config.chosen(tested.task, tested.ranks, config.figures))
-        paths.append(os.path.join(folder, SIMILARITIES))
-        write_whole(paths[-1], similarity_histogram(*margins(tested.task, tested.found)))
+        rows = config.chosen(task, tested.ranks, config.figures)
+        paths += _write(folder, "", task, rows, lambda row: retrieval_panel(*query_images(tested, row)))
+        charts = {
+            SHEET: file_bytes(contact_sheet(tested, rows[:MOST_ON_SHEET])),
+            SIMILARITIES: similarity_histogram(*margins(task, tested.found)),
+        }
+        for name, content in charts.items():
+            paths.append(os.path.join(folder, name))
+            write_whole(paths[-1], content)
     if config.attention:
-        rows = config.chosen(tested.task, tested.ranks, config.attention)
-        paths += _write(folder, "attention_", tested, rows, lambda row: attention_panel(tested, row, network))
+        rows = config.chosen(task, tested.ranks, config.attention)
+        paths += _write(folder, "attention_", task, rows, lambda row: attention_panel(tested, row, network))
     if paths:
         print(f"{len(paths)} figures in {folder}", flush=True)
-
-
-def draw_retrievals(folder, tested, rows):
-    """Write a panel for each of these queries, and a contact sheet of the first MOST_ON_SHEET; returns the files' paths."""
-    sheet = []
-
-    def panel(row):
-        shown = query_images(tested, row)
-        if len(sheet) < MOST_ON_SHEET:
-            sheet.append(sheet_row(shown))
-        return retrieval_panel(shown)
-
-    paths = [*_write(folder, "", tested, rows, panel), os.path.join(folder, SHEET)]
-    write_whole(paths[-1], file_bytes(image_rows(sheet)))
-    return paths
 
 
 def validation_sheet(images, task, found):
@@ -229,11 +218,10 @@ def validation_sheet(images, task, found):
         found: retrieval.search.SearchResult with at least `retrieval_panels.BEST` winners a query.
     """
     tested = FigureSource(images, task, GROUND_TO_AERIAL, found)
-    rows = FigureConfig().chosen(task, None, SHOWN_QUERIES)
-    return bgr_pixels(image_rows([sheet_row(query_images(tested, row)) for row in rows]))
+    return bgr_pixels(contact_sheet(tested, FigureConfig().chosen(task, None, SHOWN_QUERIES)))
 
 
-def _write(folder, prefix, tested, rows, draw):
+def _write(folder, prefix, task, rows, draw):
     """Write the panels that a function draws of rows, one at a time; those of an earlier test go. Returns their paths."""
     os.makedirs(folder, exist_ok=True)
     remove_abandoned(folder)
@@ -242,7 +230,7 @@ def _write(folder, prefix, tested, rows, draw):
             os.unlink(os.path.join(folder, name))
     paths = []
     for number, row in enumerate(tqdm(rows, "figures", leave=False, unit="figure", disable=None), 1):
-        name = re.sub(r"[^A-Za-z0-9_-]", "_", tested.task.ids[row])[:80]
+        name = re.sub(r"[^A-Za-z0-9_-]", "_", task.ids[row])[:80]
         paths.append(os.path.join(folder, f"{prefix}{number:03}_{name}.png"))
         write_whole(paths[-1], file_bytes(draw(row)))
     return paths

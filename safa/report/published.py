@@ -2,8 +2,6 @@
 
 import dataclasses
 
-from safa.datasets.registry import DATASETS
-
 SAFA = "Shi, Liu, Yu, Li: Spatial-Aware Feature Aggregation for Cross-View Image Based Geo-Localization, NeurIPS 2019"
 LATER = "as later papers quote it (their tables on CVUSA, CVACT_val and CVACT_test)"
 UNIVERSITY = "University1652-Baseline, State-of-the-art list"
@@ -60,9 +58,3 @@ OTHERS = {
     },
     "CVACT_test": {"Sample4Geo": Published((71.51, 92.42, 94.45, 98.70), f"{CAUSAL}, table 2")},
 }
-
-
-def published_count(dataset_name, split):
-    """Number of pairs that the published recalls of a split are among, or None."""
-    kind = DATASETS.get(dataset_name.lower())
-    return kind and kind.published_counts.get(split)

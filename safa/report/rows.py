@@ -4,7 +4,8 @@ import dataclasses
 import statistics
 
 from recall import one_percent, recall_curve
-from safa.report.published import PUBLISHED, Published, published_count
+from safa.datasets.registry import DATASETS
+from safa.report.published import PUBLISHED, Published
 from safa.report.result_file import AUTHORS, RECALLS, read_result
 from safa.retrieval.confidence import recall_interval
 from safa.retrieval.task import AERIAL_TO_GROUND, GROUND_TO_AERIAL
@@ -144,7 +145,8 @@ def collect(paths):
     rows = []
     for kind in sorted(kinds, key=lambda kind: kind.order):
         results = [result for _, result in sorted(kinds[kind].items())]
-        count = published_count(kind.dataset, kind.split)
+        dataset = DATASETS.get(kind.dataset.lower())
+        count = dataset and dataset.published_counts.get(kind.split)
         comparable = kind.is_papers_task and all(result.references == count for result in results)
         published = PUBLISHED.get((kind.dataset, kind.network_type, kind.polar)) if comparable else None
         rows.append(Row(kind, results, published))

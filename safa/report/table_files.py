@@ -7,17 +7,10 @@ from safa.report.charts import recall_figure, training_curves
 from safa.report.drawing import file_bytes
 from safa.report.table_formats import as_csv, as_latex, as_markdown
 from safa.runtime.files import write_whole
-from safa.runtime.outputs import PICTURE, Output, check_outputs
+from safa.runtime.outputs import Output, check_outputs
 
-# The files and how they begin.
-FILES = {
-    "tables.md": re.compile(rb"\*\*\w"),
-    "tables.tex": re.compile(rb"% needs \\usepackage\{booktabs\}"),
-    "tables.csv": re.compile(rb"dataset,split,"),
-    "curves.png": PICTURE,
-    "curves.pdf": re.compile(rb"%PDF.*Matplotlib", re.DOTALL),
-    "training.png": PICTURE,
-}
+# How the files begin, and end.
+EARLIER = re.compile(rb"\*\*\w|% needs \\usepackage\{booktabs\}|dataset,split,|(\x89PNG|%PDF).*Matplotlib", re.DOTALL)
 
 
 def write_tables(folder, tables, rows, authors=None, runs=None):
@@ -35,7 +28,6 @@ def write_tables(folder, tables, rows, authors=None, runs=None):
         OSError: a file cannot be written.
     """
     os.makedirs(folder, exist_ok=True)
-    check_outputs([Output("--output", os.path.join(folder, name), earlier) for name, earlier in FILES.items()])
     curves = recall_figure(rows, authors or {})
     written = {
         "tables.md": as_markdown(tables).encode(),
@@ -46,6 +38,7 @@ def write_tables(folder, tables, rows, authors=None, runs=None):
     }
     if runs:
         written["training.png"] = training_curves(runs)
+    check_outputs([Output("--output", os.path.join(folder, name), EARLIER) for name in written])
     for name, content in written.items():
         write_whole(os.path.join(folder, name), content)
     return list(written)

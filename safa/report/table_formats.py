@@ -146,14 +146,11 @@ def as_csv(rows):
     writer.writerow([*kinds, "seeds", "queries", *numbers, *COSTS])
     unknown = [None] * len(RECALLS)
     for row in rows:
+        means, deviations = zip(*row.percents(), strict=True)
+        low, high = zip(*(row.interval() or zip(unknown, unknown, strict=True)), strict=True)
         published = unknown if row.published is None else row.published.recalls
-        groups = [
-            *zip(*row.percents(), strict=True),
-            *zip(*(row.interval() or [unknown[:2]] * len(RECALLS)), strict=True),
-            published,
-        ]
-        groups.append(row.differences or unknown)
+        recalls = [*means, *deviations, *low, *high, *published, *(row.differences or unknown)]
         seeds = " ".join(str(result.seed) for result in row.results)
-        recalls = [_percent(value) for group in groups for value in group]
-        writer.writerow([*dataclasses.astuple(row.kind), seeds, row.results[0].queries, *recalls, *row.costs.values()])
+        cells = [seeds, row.results[0].queries, *map(_percent, recalls), *row.costs.values()]
+        writer.writerow([*dataclasses.astuple(row.kind), *cells])
     return text.getvalue()

@@ -3,18 +3,19 @@
 import hashlib
 import os
 import re
+import zipfile
 
 from safa.runtime.errors import UserError
 from safa.runtime.files import ordinary, read_file
 
 KERAS, TENSORFLOW = "Keras weights", "TensorFlow checkpoint"
+KERAS_MODEL, NUMPY = "Keras model", "NumPy arrays"  # zip archives, which VGG16's weights come in
 INDEX, DATA = ".index", ".data-00000-of-00001"
 INDEX_END = bytes.fromhex("57fb808b247547db")  # magic number at the end of TensorFlow's sorted string tables
 RUN_FILE = re.compile(r"ckpt-([0-9]{1,18})\.(index|data-[0-9]{5}-of-[0-9]{5})")  # of a training run's checkpoint
 # What downloads leave behind when they fail or are not unpacked: first bytes, name, remedy.
 NOT_WEIGHTS = (
     (b"<", "an HTML or XML page", "the download failed; download the file again"),
-    (b"PK\x03\x04", "a zip archive", "unpack it and name the checkpoint inside"),
     (b"\x1f\x8b", "a gzip archive", "unpack it and name the checkpoint inside"),
     (b"Rar!", "a rar archive", "unpack it and name the checkpoint inside"),
     (b"7z\xbc\xaf", "a 7z archive", "unpack it and name the checkpoint inside"),
@@ -26,14 +27,14 @@ def find_checkpoint(path):
 
     Args:
         path: prefix of a TensorFlow checkpoint's files, one of these files, a folder (its newest checkpoint is
-            taken), or a file of Keras weights (HDF5).
+            taken), or a file of Keras weights (HDF5, or a .keras archive) or NumPy arrays (.npz).
 
     Returns:
         path: of the file, or the prefix of a TensorFlow checkpoint.
-        kind: KERAS or TENSORFLOW.
+        kind: KERAS, TENSORFLOW, KERAS_MODEL or NUMPY.
 
     Raises:
-        UserError: there are no weights there; says what it is instead, and what to do.
+        UserError: the path does not hold weights; says what it is instead, and what to do.
     """
     if os.path.isdir(path):
         return find_checkpoint(_newest(path))
@@ -46,9 +47,29 @@ def find_checkpoint(path):
     if not os.path.exists(path):
         raise UserError(f"{path}: no checkpoint of this name (neither this file nor {prefix}{INDEX} exists)")
     start = _first_bytes(path)
+    if start.startswith(b"PK\x03\x04"):
+        return path, _kind_of_archive(path)
     if start.startswith(b"\x89HDF\r\n\x1a\n"):
         return path, KERAS
     raise UserError(f"{path}: neither a TensorFlow checkpoint nor Keras weights; name one of these")
+
+
+def _kind_of_archive(path):
+    """What a zip archive is, by the names of its files."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError):
+        raise UserError(f"{path}: a damaged zip archive; copy or download the file again") from None
+    if "model.weights.h5" in names:
+        return KERAS_MODEL
+    if names and all(name.endswith(".npy") for name in names):
+        return NUMPY
+    if any(name.endswith("data.pkl") for name in names):
+        raise UserError(
+            f"{path}: a PyTorch file, whose VGG16 takes other images (RGB, scaled to 1); use Keras's file or vgg16_weights.npz"
+        )
+    raise UserError(f"{path}: a zip archive, not weights; unpack it and name the checkpoint inside")
 
 
 def use_checkpoint(path, use):
@@ -98,7 +119,7 @@ def run_checkpoints(folder):
 
 
 def remove_checkpoint(prefix):
-    """Remove a checkpoint's files, the index first: without it there is no checkpoint."""
+    """Remove a checkpoint's files, the index first: without it, TensorFlow does not see a checkpoint."""
     folder, name = os.path.split(prefix)
     for other in sorted(os.listdir(folder), reverse=True):
         if other == name + INDEX or other.startswith(name + ".data-"):
@@ -148,7 +169,7 @@ def _check_tensorflow_files(prefix):
 
 
 def _first_bytes(path, of_numbers=False):
-    """First bytes of a file; raises for what is no weights file at all. Numbers may begin like a one-byte mark."""
+    """First bytes of a file; raises if the file cannot hold weights. Numbers may begin like a one-byte mark."""
     with open(path, "rb", opener=ordinary) as file:
         start = file.read(64)
     if not start:

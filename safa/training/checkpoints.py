@@ -83,7 +83,7 @@ class RunCheckpoints:
         """Restore the newest checkpoint that is whole; one that a dying machine damaged is named and passed over.
 
         Returns:
-            progress: Progress, or None where there is no checkpoint.
+            progress: Progress, or None before the first checkpoint.
             path: of the checkpoint, or None.
             notes: lines on what was passed over or put aside.
 

@@ -1,50 +1,69 @@
 """Starting weights of a network: random, VGG16's from ImageNet (paper, section 4), or a checkpoint's."""
 
 import itertools
+import os
 
 import keras
 
 from safa.runtime.errors import UserError, first_line
 from safa.training.checkpoint_files import KERAS, TENSORFLOW, use_checkpoint
 from safa.training.variables import ADAM, STEP, adam_variables
+from safa.training.vgg16_files import KERAS_FILE, SOURCES, read_vgg16
 from safa.training.weights import is_published, load_weights, optimizer_state, skipped_note
 from VGG import VGG16
 
-KERAS_FILE = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
-DOWNLOAD = f"get {KERAS_FILE} where there is internet and name it with --init, or use --init random"
+# Where `keras.applications` downloads it from, and its MD5 digest.
+DOWNLOADS = "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
+HASH = "6d6bbae143d832006294945121d1f1fc"
+DOWNLOAD = f"get one of these where there is internet and name it with --init: {SOURCES}; or use --init random"
 
 
-def initialise(network, init, description):
+def initialise(network, init, description, authors_model=None):
     """Give both branches their starting weights.
 
     Args:
         network: spatial_net.Network, which has random weights.
-        init: "random" makes both backbones alike, as ImageNet's weights do; "imagenet" takes `keras.applications`' VGG16,
-            downloaded once by Keras; else a path: that file, or a checkpoint, all of which is
-            taken. VGG16's weights expect BGR images less the mean, as `VGG.VGG16` makes them.
+        init: "random" makes both backbones alike, as ImageNet's weights do; "imagenet" takes VGG16's, which Keras downloads
+            once, or those that another backbone loads by its method `load_imagenet`; "default" takes the authors' initial model
+            where it is and fits, else ImageNet's; else a path: VGG16's weights (`vgg16_files`), or a checkpoint, all of which
+            is taken.
         description: of the network, for messages.
+        authors_model: where the authors' initial model may be.
 
     Returns:
-        A line on what was skipped, or None.
+        Lines on what was taken, and what was skipped.
 
     Raises:
         UserError: the weights cannot be had or do not fit.
     """
-
-    def start_from(path, kind):
-        if kind == KERAS and not _is_network_weights(path):
-            _assign_vgg16(network, init, _keras_vgg16(init))
-        else:
-            return skipped_note(path, load_weights(network, path, kind, description))
-        return None
-
-    if init == "imagenet":
-        _assign_vgg16(network, init, _keras_vgg16(init))
-    elif init == "random":
+    if init == "random":
         _make_backbones_alike(network)
-    else:
-        return use_checkpoint(init, start_from)
-    return None
+        return []
+    if init not in ("default", "imagenet"):
+        return use_checkpoint(init, lambda path, kind: _start_from(network, path, kind, description))
+    notes = []
+    if init == "default" and authors_model is not None and os.path.exists(f"{authors_model}.index"):
+        try:
+            notes = use_checkpoint(authors_model, lambda path, kind: _start_from(network, path, kind, description))
+            return [f"starting weights: {authors_model}, the authors' (--init imagenet for ImageNet's)", *notes]
+        except UserError as error:
+            notes = [f"{error}. ImageNet's weights are used"]
+    if all(isinstance(backbone, VGG16) for backbone in (network.sat.backbone, network.grd.backbone)):
+        _assign_vgg16(network, "imagenet", _downloaded_vgg16())
+        return notes
+    for backbone in network.sat.backbone, network.grd.backbone:
+        if not hasattr(backbone, "load_imagenet"):
+            raise UserError(f"--init: {backbone.name} has no method load_imagenet for such weights; use random or a checkpoint")
+        backbone.load_imagenet()
+    return notes
+
+
+def _start_from(network, path, kind, description):
+    if kind == TENSORFLOW or kind == KERAS and _is_network_weights(path):
+        skipped = skipped_note(path, load_weights(network, path, kind, description))
+        return [] if skipped is None else [skipped]
+    _assign_vgg16(network, path, read_vgg16(path, kind))
+    return []
 
 
 def continue_published(network, optimizer, path, description):
@@ -89,19 +108,17 @@ def _is_network_weights(path):
 
     try:
         with h5py.File(path) as file:
-            return "layers" in file and "block1_conv1" not in file
+            return "sat" in file and "grd" in file
     except OSError:
         return False  # damaged: Keras says how
 
 
-def _keras_vgg16(init):
+def _downloaded_vgg16():
     try:
-        imagenet = keras.applications.VGG16(include_top=False, weights=init, input_shape=(32, 32, 3))
-    except Exception as error:  # Keras raises bare Exceptions when a download fails, and h5py's for a broken file
-        raise UserError(f"--init {init}: VGG16's ImageNet weights cannot be loaded ({first_line(error)}); {DOWNLOAD}") from None
-    layers = [layer for layer in imagenet.layers if isinstance(layer, keras.layers.Conv2D)]
-    # block1_conv1 is conv1_1
-    return {f"conv{layer.name[5]}_{layer.name[-1]}": (layer.kernel.numpy(), layer.bias.numpy()) for layer in layers}
+        path = keras.utils.get_file(KERAS_FILE, DOWNLOADS + KERAS_FILE, cache_subdir="models", file_hash=HASH)
+    except Exception as error:  # Keras raises bare Exceptions when a download fails
+        raise UserError(f"--init: VGG16's ImageNet weights cannot be downloaded ({first_line(error)}); {DOWNLOAD}") from None
+    return read_vgg16(path, KERAS)
 
 
 def _assign_vgg16(network, init, weights):
@@ -110,7 +127,7 @@ def _assign_vgg16(network, init, weights):
         raise UserError(f"--init {init}: VGG16's weights, for a network with another backbone; use random or a checkpoint")
     for name, layer in itertools.chain.from_iterable(backbone.convolutions.items() for backbone in backbones):
         if name not in weights or len(weights[name]) != 2:
-            raise UserError(f"--init {init}: lacks {name}, kernel and bias; use Keras's file")
+            raise UserError(f"--init {init}: lacks {name}, kernel and bias; use {SOURCES}")
         found, expected = ([tuple(array.shape) for array in arrays] for arrays in (weights[name], (layer.kernel, layer.bias)))
         if found != expected:
             raise UserError(

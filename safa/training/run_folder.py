@@ -23,11 +23,13 @@ class RunPaths:
     Attributes:
         folder: of its checkpoints.
         csv, json: losses and recalls of its epochs, and its test.
+        authors_model: where the authors' initial model may be.
     """
 
     folder: str
     csv: str
     json: str
+    authors_model: str | None = None
 
     @property
     def best(self):
@@ -55,7 +57,7 @@ def run_paths(model_dir, result_dir, dataset_name, network, run=None, seed=0):
     suffix = f"_{run}" * bool(run) + f"_seed_{seed}" * bool(seed)
     result = os.path.join(result_dir, dataset_name, f"{network.network_type}_polar_{network.polar}{suffix}")
     folder = os.path.join(model_dir, dataset_name, network.network_type, f"polar_{network.polar}{suffix}")
-    return RunPaths(folder, f"{result}.csv", f"{result}.json")
+    return RunPaths(folder, f"{result}.csv", f"{result}.json", os.path.join(model_dir, "Initialize", "initial_model.ckpt"))
 
 
 def run_name(path, manifest):
@@ -86,7 +88,7 @@ class RunManifest:
 
 
 def read_manifest(folder):
-    """The RunManifest in a run's folder, or None where there is none.
+    """The RunManifest in a run's folder, or None if it is missing.
 
     Raises:
         UserError: it cannot be understood.

@@ -48,18 +48,19 @@ def learning_rate_schedule(learning_rate, schedule, warmup_steps, steps):
     return learning_rate
 
 
-def batch_loss(config, negative_metres=None):
+def batch_loss(config, negative_metres=None, loss=None):
     """The loss of a whole batch.
 
     Args:
         config: settings.TrainingConfig.
         negative_metres: pairs closer than this are not negatives of each other; None: all other pairs are.
+        loss: made by `parts.LOSSES` (default: that of `config`).
 
     Returns:
         Function of both branches' (B, D) float32 descriptors, (B, 2) float64 easting and northing or None, and (B,) int64
         rows of the references or None, that returns () float32. Queries that share a reference are not negatives of each other.
     """
-    loss = LOSSES[config.loss]
+    loss = loss or LOSSES[config.loss]()
     if config.batch_hard_count:
         loss = functools.partial(loss, batch_hard_count=config.batch_hard_count)
 
@@ -115,6 +116,7 @@ def training_step(network, optimizer, loss, strategy=None, micro_batch=None, cli
             with tf.GradientTape() as tape:
                 descriptors, state = compute(batch, state)
                 share = share_of_loss(*descriptors)
+            _refuse_strangers(tape, network)
             gradients = tape.gradient(share, weights)
         context = tf.distribute.get_replica_context()
         if clip_norm is not None:  # the norm of the whole batch's gradient
@@ -132,6 +134,14 @@ def training_step(network, optimizer, loss, strategy=None, micro_batch=None, cli
         return _of_one_replica(strategy, loss)
 
     return step
+
+
+def _refuse_strangers(tape, network):
+    """Refuse variables that a loss uses and nobody trains; called while a step is traced."""
+    known = {variable.value.ref() for variable in network.variables}
+    strangers = [variable.name for variable in tape.watched_variables() if variable.ref() not in known]
+    if strangers:
+        raise ValueError(f"the loss uses variables that are not trained ({strangers[0]}): make it a Keras layer that has them")
 
 
 def _of_one_replica(strategy, value):

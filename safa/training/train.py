@@ -2,39 +2,33 @@
 
 import contextlib
 import dataclasses
-import os
 import signal
+import typing
 
 import keras
 import numpy as np
 from tqdm import tqdm
 
 from input_data import batches, epoch_order
-from safa import __version__
 from safa.datasets.pair_augmentation import PairAugmentation
 from safa.datasets.pair_images import PairImages
 from safa.datasets.panorama_views import PanoramaView
-from safa.parts import build_network
+from safa.parts import LOSSES, build_network
 from safa.report.recall_line import recall_line, tie_warning
 from safa.retrieval.descriptors import DescriptorExtractor
-from safa.retrieval.evaluation import WINNERS, recalls
-from safa.retrieval.search import search
-from safa.retrieval.task import task_of
 from safa.runtime.distribution import Distribution
 from safa.runtime.errors import Stopped, UserError
-from safa.runtime.files import write_json
 from safa.runtime.interruption import StopVote
-from safa.runtime.provenance import session
 from safa.runtime.worker_pool import available_cores
 from safa.settings import Settings
+from safa.training.beginning import finish, restore_or_begin
 from safa.training.checkpoints import Progress, RunCheckpoints, SaveClock
-from safa.training.initial_weights import continue_published, initialise
 from safa.training.log import Meter, TrainingLog
-from safa.training.run_folder import MANIFEST, RunManifest, RunPaths, data_identity, read_manifest
+from safa.training.run_folder import RunPaths
 from safa.training.session import training_session
 from safa.training.step import adam, batch_loss, learning_rate_schedule, training_step
+from safa.training.validation import validate
 from safa.training.variables import Averages
-from safa.training.weights import write_keras_weights
 from VGG import MEAN_BGR
 
 
@@ -58,7 +52,7 @@ def train(settings, train_pairs, val_pairs, paths):
     with training_session(settings, train_pairs, val_pairs, paths) as (distribution, stop):
         run = build_run(settings, train_pairs, val_pairs, paths, distribution)
         progress = restore_or_begin(run, stop)
-        loss_of_batch = batch_loss(config, train_pairs.dataset.negative_metres)
+        loss_of_batch = batch_loss(config, train_pairs.dataset.negative_metres, run.loss)
         step = training_step(
             run.network, run.optimizer, loss_of_batch, distribution.strategy, options.micro_batch, config.clip_norm
         )
@@ -82,9 +76,10 @@ def train(settings, train_pairs, val_pairs, paths):
                 if logs and run.log is not None:
                     run.log.steps(epoch, number, run.steps, meter.rates(), run.learning_rate, run.adam_steps)
             try:
-                with run.leavable(stop):
-                    result = validate(run, "validation", epoch)
+                result = validate(run, "validation", epoch, stop)
             except Stopped as stopped:
+                if run.averages.are_in:  # a second signal, while they are exchanged
+                    raise
                 raise run.saved_and_stopped(progress, stopped.signal, epoch) from None
             mean_loss = progress.loss_sum / run.steps
             progress = Progress(epoch, best_recall=progress.best_recall)
@@ -110,6 +105,7 @@ class TrainingRun:
     paths: RunPaths
     distribution: Distribution
     network: keras.Model
+    loss: typing.Callable
     optimizer: keras.optimizers.Optimizer
     averages: Averages
     extractor: DescriptorExtractor
@@ -166,8 +162,8 @@ class TrainingRun:
                 f"{where}: the loss is {loss}, so the run is stopped; the checkpoints of the epochs before are kept. "
                 "Use a lower --learning_rate with another --model_dir"
             )
-        if loss == 0:  # no other batch has this loss: the diagonal's is log 2
-            self.say(f"{where}: a batch without negatives, since all its places are too close to each other; its loss is 0")
+        if loss == 0:
+            self.say(f"{where}: the loss of this batch is 0; the paper's is where all places are too close to be negatives")
 
     def saved_and_stopped(self, progress, number, epoch):
         """Save the run in the middle of an epoch; returns the Stopped to raise for signal `number`."""
@@ -185,6 +181,10 @@ def build_run(settings, train_pairs, val_pairs, paths, distribution):
     steps = len(train_pairs) // config.batch_size
     with distribution.strategy.scope():
         network = build_network(network_config, config.keep_prob, config.seed, config.precision)
+        loss = LOSSES[config.loss]()
+        if isinstance(loss, keras.layers.Layer):
+            loss(*2 * [keras.ops.zeros((2, network.sat.dimension))])  # makes its weights
+            network.loss_layer = loss
         warmup_steps = round(config.warmup_epochs * steps)
         rate = learning_rate_schedule(config.learning_rate, config.schedule, warmup_steps, config.epochs * steps)
         optimizer = adam(rate, config.ema)
@@ -197,6 +197,7 @@ def build_run(settings, train_pairs, val_pairs, paths, distribution):
         paths=paths,
         distribution=distribution,
         network=network,
+        loss=loss,
         optimizer=optimizer,
         averages=Averages(network, optimizer),
         extractor=DescriptorExtractor(network, distribution),
@@ -208,90 +209,3 @@ def build_run(settings, train_pairs, val_pairs, paths, distribution):
     for note in distribution.notes:  # on this machine, the chief's or not
         print(note, flush=True)
     return run
-
-
-def restore_or_begin(run, stop):
-    """The Progress of a run that goes on, or that begins with its starting weights and a validation of these."""
-    config, pairs = run.settings.training, run.train_images.pairs
-    run.say(
-        f"{pairs.dataset.name}: {run.settings.network}; {len(pairs):,} pairs for training, "
-        f"{len(run.val_images.pairs):,} for validation; on {run.distribution}, {config.precision}"
-    )
-    progress = _chiefs_progress(run) if run.distribution.is_chief else Progress()
-    progress = run.checkpoints.share(progress)
-    if not progress.steps and progress.best_recall < 0:  # nothing was trained here yet
-        before = "untrained" if config.continue_from is None else "before training"
-        run.say(
-            f"weights: {config.continue_from or config.init}; Adam's step {run.adam_steps}, {progress.epochs} epochs done; "
-            f"dropout keeps {config.keep_prob:g} of the activations"
-        )
-        with run.leavable(stop):
-            result = validate(run, before, epoch=0)
-        if result is not None:
-            run.say(f"{before}: {recall_line(result['pessimistic_recall'])}")
-    if progress.epochs < config.epochs and run.distribution.is_chief:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(run.paths.final)  # of fewer epochs
-    return progress
-
-
-def _chiefs_progress(run):
-    """What `restore_or_begin` does in the chief's process alone: files."""
-    config, paths, data = run.settings.training, run.paths, data_identity(run.train_images.pairs)
-    progress, restored, notes = run.checkpoints.restore()
-    for note in notes:
-        run.say(note)
-    if progress is None:
-        progress = Progress()
-        run.checkpoints.check_space()
-        if config.continue_from is not None:
-            step = continue_published(run.network, run.optimizer, config.continue_from, run.settings.network)
-            progress.epochs = step // run.steps
-        elif (note := initialise(run.network, config.init, run.settings.network)) is not None:
-            run.say(note)
-        run.log.forget()
-    earlier = read_manifest(paths.folder)
-    now = session() | {"devices": str(run.distribution), "options": dataclasses.asdict(run.settings.run)}
-    sessions = [*(earlier.sessions if earlier else []), now]
-    manifest = RunManifest(run.settings.network, config, data, sessions, run.train_images.pairs.dataset.name, __version__)
-    write_json(os.path.join(paths.folder, MANIFEST), manifest)
-    if (kept := run.log.put_foreign_lines_aside()) is not None:
-        run.say(f"{paths.csv}: held the lines of another run, or of one cut off; kept as {kept}")
-    if restored is not None:
-        within = f" and {progress.steps} steps" if progress.steps else ""
-        run.say(f"going on after epoch {progress.epochs} of {config.epochs}{within}, from {restored}")
-    return progress
-
-
-def validate(run, title, epoch):
-    """Recalls on the validation split (`retrieval.evaluation.recalls`); None in processes that are not the chief's."""
-    batch_size, micro_batch = run.settings.training.batch_size, run.settings.run.micro_batch
-    if micro_batch is not None:
-        batch_size = min(batch_size, micro_batch * run.distribution.replicas)
-    with run.averages if run.adam_steps else contextlib.nullcontext():  # they begin with the first step
-        references, queries = run.extractor.pairs(run.val_images, batch_size, title)
-    if not run.distribution.is_chief:
-        return None
-    task, every = task_of(run.val_images.pairs), run.settings.run.figures_every
-    shows = bool(every and epoch) and epoch % every == 0
-    found = search(references, queries, task.truth, task.near, WINNERS * shows)
-    if shows:
-        from safa.report.figures import validation_sheet
-
-        run.log.picture("validation", validation_sheet(run.val_images, task, found), run.adam_steps)
-    return recalls(task, found)
-
-
-def finish(run, progress):
-    """Write the last weights of a run all of whose epochs are finished."""
-    config, paths = run.settings.training, run.paths
-    if progress.epochs > config.epochs or os.path.exists(paths.final):
-        run.say(f"all {config.epochs} epochs were finished before; raise --epochs to continue")
-        return
-    if run.distribution.is_chief:
-        with run.averages:
-            write_keras_weights(paths.final, run.network)
-    run.say(
-        f"finished {config.epochs} epochs; best R@1 {100 * progress.best_recall:.2f}; "
-        f"checkpoints in {paths.folder}, losses and recalls in {paths.csv}"
-    )

@@ -4,11 +4,10 @@ import hashlib
 
 import numpy as np
 
-PARTS = "backbone", "aggregation"  # of a branch, whose weights it learns
 MOMENTS = "momentum", "velocity"  # of Adam, as Keras calls them
 AVERAGE = "average"  # Keras's name of a weight's moving average
 NETWORK, ADAM = "network/", "adam/"  # first part of the keys in our checkpoints
-STEP = f"{ADAM}step"
+STEP, LOSS = f"{ADAM}step", "loss"
 
 
 def network_weights(network):
@@ -18,21 +17,28 @@ def network_weights(network):
     layers that Keras numbers for itself keep apart in every process.
     """
     return {
-        f"{branch.name.removeprefix('branch_')}/{part}/{number:02}_{variable.name}": variable.value
-        for branch in (network.sat, network.grd)
-        for part in PARTS
-        for number, variable in enumerate(getattr(branch, part).trainable_variables)
+        f"{part}/{number:02}_{variable.name}": variable.value
+        for part, layer in _parts(network).items()
+        for number, variable in enumerate(layer.trainable_variables)
     }
 
 
 def network_variables(network):
     """The same of all that a network learns: its weights and, for instance, the means of a BatchNormalization."""
     return network_weights(network) | {
-        f"{branch.name.removeprefix('branch_')}/{part}/state_{number:02}_{variable.name}": variable.value
-        for branch in (network.sat, network.grd)
-        for part in PARTS
-        for number, variable in enumerate(getattr(branch, part).non_trainable_variables)
+        f"{part}/state_{number:02}_{variable.name}": variable.value
+        for part, layer in _parts(network).items()
+        for number, variable in enumerate(layer.non_trainable_variables)
     }
+
+
+def _parts(network):
+    """{name: layer} of all that has weights, in the order of the network's own list."""
+    branches = {"sat": network.sat, "grd": network.grd}
+    parts = {
+        f"{name}/{part}": getattr(branch, part) for name, branch in branches.items() for part in ("backbone", "aggregation")
+    }
+    return parts if network.loss_layer is None else parts | {LOSS: network.loss_layer}
 
 
 def adam_variables(network, optimizer):
@@ -53,8 +59,9 @@ def weights_digest(network):
     """What a network has learned, as 16 hexadecimal digits: descriptors of the same weights can be used again."""
     digest = hashlib.sha256()
     for name, variable in sorted(network_variables(network).items()):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(variable.numpy()))
+        if not name.endswith("_seed_generator_state"):  # of Keras's own dropout: drawn, not learned
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(variable.numpy()))
     return digest.hexdigest()[:16]
 
 
@@ -81,3 +88,9 @@ class Averages:
     def __exit__(self, *_):
         for (weight, _), own in zip(self._pairs, self._own, strict=True):
             weight.assign(own)
+        self._own = None
+
+    @property
+    def are_in(self):
+        """Whether the network has averages, or some of them: weights that nobody may save as its own."""
+        return self._own is not None

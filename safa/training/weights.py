@@ -3,14 +3,16 @@
 import io
 import warnings
 
+import keras
 import numpy as np
 
 from safa.runtime.errors import UserError, first_few, first_line
 from safa.runtime.files import write_whole
+from safa.runtime.hdf5 import refuse_foreign_content
 from safa.training import published_checkpoint
-from safa.training.checkpoint_files import KERAS
+from safa.training.checkpoint_files import KERAS, TENSORFLOW
 from safa.training.tensorflow_files import open_checkpoint
-from safa.training.variables import ADAM, AVERAGE, MOMENTS, NETWORK, STEP, network_variables, network_weights
+from safa.training.variables import ADAM, AVERAGE, LOSS, MOMENTS, NETWORK, STEP, network_variables, network_weights
 
 
 class _KerasFile(io.BytesIO):
@@ -28,8 +30,12 @@ def write_keras_weights(path, network):
     Raises:
         OSError: the file cannot be written.
     """
-    content = _KerasFile()
+    content, loss_layer = _KerasFile(), network.loss_layer
+    network.loss_layer = None  # whoever loads the file has none
     network.save_weights(content)
+    network.loss_layer = loss_layer
+    if not content.getbuffer().nbytes:  # Keras before 3.10 takes the buffer for a name
+        raise UserError(f"{path}: Keras {keras.__version__} writes no weights; pip install -r requirements.txt")
     write_whole(path, content.getbuffer())
 
 
@@ -47,9 +53,12 @@ def load_weights(network, path, kind, description):
     Raises:
         UserError: the file is damaged, holds another network, or weights that are not finite.
     """
+    if kind not in (KERAS, TENSORFLOW):
+        raise UserError(f"{path}: {kind}, of which only VGG16's starting weights are read; use it with --init")
     variables, skipped = network_variables(network), []
     try:
         if kind == KERAS:
+            refuse_foreign_content(path)
             before = network.get_weights()
             with warnings.catch_warnings():  # what does not fit is an error below
                 warnings.simplefilter("ignore")
@@ -102,7 +111,7 @@ def _keys(shapes, network, path, description):
         keys = {name: published.get(name, name) for name in variables}
         others = [key for key, shape in shapes.items() if not published_checkpoint.is_bookkeeping(key, shape)]
     else:
-        others = [key for key in shapes if key.startswith(NETWORK)]
+        others = [key for key in shapes if key.startswith(NETWORK) and not key.startswith(f"{NETWORK}{LOSS}/")]
         if not others:
             raise UserError(
                 f"{path}: a TensorFlow checkpoint, but of something else (it holds {first_few(sorted(shapes))}), or made by a "

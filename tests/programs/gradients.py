@@ -1,14 +1,14 @@
-"""Compares the gradients of a whole batch on one device with those of its parts, and of parts on two devices."""
+"""Compares the gradients of a whole batch on one device with those of micro batches and of two devices."""
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from input_data import Batch
+from safa.parts import build_network
 from safa.runtime.distribution import Distribution
 from safa.settings import NetworkConfig, TrainingConfig
 from safa.training.step import batch_loss, training_step
-from spatial_net import network
 
 two_devices = Distribution(2)
 random = np.random.default_rng(0)
@@ -25,14 +25,14 @@ class OneDevice:
 
 def gradients(distribution, micro_batch, negative_metres, clip_norm=None):
     with distribution.strategy.scope():
-        model = network(NetworkConfig("SAFA_2", 1, 32, 128, 64, 1 / 16), 0.8, seed=1)
+        model = build_network(NetworkConfig("SAFA_2", 1, 32, 128, 64, 1 / 16, "few_blocks"), 0.8, seed=1)
         optimizer = keras.optimizers.SGD(1.0)
         optimizer.build(model.trainable_variables)
     loss = batch_loss(TrainingConfig(), negative_metres)
     step = training_step(model, optimizer, loss, distribution.strategy, micro_batch, clip_norm)
     before = [variable.numpy() for variable in model.trainable_variables]
-    offset, *parts = distribution.spread(sat, grd, utm)
-    loss = step(Batch(parts[0], parts[1], None, parts[2], offset=offset))
+    offset, *shares = distribution.spread(sat, grd, utm)
+    loss = step(Batch(*shares, offset=offset))
     after = [variable.numpy() for variable in model.trainable_variables]
     return float(loss), [old - new for old, new in zip(before, after, strict=True)]
 

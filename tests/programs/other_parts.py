@@ -39,16 +39,42 @@ def mean(branch, number, seed, dtype):
     return keras.layers.GlobalAveragePooling2D(dtype=dtype)
 
 
-def info_nce(sat, grd, negatives=None):
-    """Cross-entropy of each panorama's similarities (van den Oord et al. 2018)."""
+def info_nce():
+    """Cross-entropy of each panorama's similarities (van den Oord et al. 2018), with a learned temperature."""
+    import keras
     from keras import ops
 
-    similarities = 10 * ops.matmul(grd, ops.transpose(sat))
-    return ops.mean(ops.logsumexp(similarities, axis=1) - ops.diagonal(similarities))
+    class InfoNCE(keras.layers.Layer):
+        def build(self, *_):
+            self.scale = self.add_weight((), keras.initializers.Constant(10.0), name="scale")
+
+        def call(self, sat, grd, negatives=None):
+            similarities = self.scale * ops.matmul(grd, ops.transpose(sat))
+            return ops.mean(ops.logsumexp(similarities, axis=1) - ops.diagonal(similarities))
+
+    return InfoNCE()
+
+
+def resnet50(branch, width_multiplier, keep_prob, seed, dtype):
+    """ResNet-50 with its own preprocessing and, where --init asks for them, its ImageNet weights."""
+    import keras
+
+    network = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(None, None, 3))
+    images = keras.Input((None, None, 3))
+    # BGR images less the mean, as Keras's weights expect.
+    maps = network(images - keras.ops.convert_to_tensor((103.939, 116.779, 123.68)))
+    backbone = keras.Model(images, maps, name=f"resnet50_{branch}")
+
+    def load_imagenet():
+        source = keras.applications.ResNet50(include_top=False, weights="imagenet", input_shape=(None, None, 3))
+        network.set_weights(source.get_weights())
+
+    backbone.load_imagenet = load_imagenet
+    return backbone
 
 
 if __name__ == "__main__":
-    parts.BACKBONES["small"] = small
+    parts.BACKBONES |= {"small": small, "resnet50": resnet50}
     parts.AGGREGATIONS["mean"] = mean
     parts.LOSSES["info_nce"] = info_nce
     action = sys.argv.pop(1)
