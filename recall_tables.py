@@ -38,7 +38,7 @@ def flags():
         "--compare",
         nargs=2,
         metavar="FILE.json",
-        help="say whether two results on the same queries differ (paired bootstrap), and nothing else",
+        help="say whether two results on the same queries differ (McNemar's exact test), and nothing else",
     )
     return parser
 
@@ -46,6 +46,8 @@ def flags():
 def main():
     args = flags().parse_args()
     if args.compare is not None:
+        if args.output or args.others or args.authors_curve or args.result_dir != ["Result"]:
+            raise UserError("--compare: says only whether two results differ; leave the other flags out")
         print(compare(*args.compare))
         return
     if args.authors_curve and args.output is None:

@@ -16,7 +16,6 @@ from safa.report.retrieval_panels import query_images, retrieval_panel
 from safa.retrieval.margins import margins
 from safa.retrieval.task import GROUND_TO_AERIAL
 from safa.runtime.files import read_file, read_json
-from safa.runtime.provenance import session
 from safa.training.run_folder import EPOCHS, MANIFEST
 
 PANELS, ATTENTION = 4, 1  # queries that are drawn where no flag says how many
@@ -118,7 +117,7 @@ def _panels(tested, rows):
 
 def _settings(json_path, folder):
     content = read_json(json_path, dict, "test again")
-    test = {name: value for name, value in content.items() if name not in ("ranks", "recall_curve")} | {"session": session()}
+    test = {name: value for name, value in content.items() if name not in ("ranks", "recall_curve")}
     texts = [("test", json.dumps(test, indent=2))]
     if folder is not None:
         texts.append(("training", read_file(os.path.join(folder, MANIFEST)).decode()))
