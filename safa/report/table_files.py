@@ -31,7 +31,7 @@ def write_tables(folder, tables, rows, authors=None, runs=None):
         "curves.pdf": file_bytes(curves, "pdf"),
     }
     if runs:
-        written["training.png"] = training_curves(runs)
+        written["training.png"] = file_bytes(training_curves(runs))
     for name, content in written.items():
         write_whole(os.path.join(folder, name), content)
     return list(written)
