@@ -22,7 +22,7 @@ PANELS, ATTENTION = 4, 1  # queries that are drawn where no flag says how many
 MOST_PANELS, MOST_ATTENTION = 24, 6  # of a page that stays below 10 MB; the folder of figures has all
 UNREADABLE = "ranks", "recall_curve"  # thousands of numbers of a result file
 WORST = 20  # queries that the table names
-FRAMES = "Green frames: hits; red: others; blue: the truth. Captions: rank, similarity, metres off where they are known."
+FRAMES = "✓ and green: hits; ✗ and red: others; blue: the truth. Captions: rank, similarity, metres off where they are known."
 LAYERS = (
     "Parts: each position's part of the similarity with the best match; they add up to it. Weights: those of each embedding. "
     "Red is positive, blue negative."

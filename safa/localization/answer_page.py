@@ -47,9 +47,10 @@ def _all(answers, index, drawn, config):
         place = answer.places[0]
         cells = _cells(place) if answer.known else ["unknown", "", *_cells(place)[2:]]
         rows.append([f"{number}. {_name(answer)}", *cells, *_how_sure(answer)])
-        marks.append(Mark(tuple(index.metres[place.row]), str(number), BEST if answer.known else OTHER))
+        text, colour = (str(number), BEST) if answer.known else (f"{number}?", OTHER)
+        marks.append(Mark(tuple(index.metres[place.row]), text, colour))
     path = None if config.sequence is None else [index.metres[answer.places[0].row] for answer in answers]
-    caption = "Best places by number of the panorama. Green: placed. Red: unknown."
+    caption = "Best places by number of the panorama. Green: placed. Red with ?: unknown."
     picture = Picture(drawn.draw(marks, path), "Map of the tiles with the best place of each panorama", caption)
     note = "" if len(answers) <= MOST_ROWS else f"The first {MOST_ROWS:,} of {len(answers):,}."
     return Section("places", "Places", note, ["panorama", *COLUMNS, *SURE], rows, pictures=[picture])
@@ -89,7 +90,8 @@ def answer_panel(answer, index):
         thumbnail = index.thumbnail(place.row)
         if thumbnail is None:
             thumbnail = np.full((THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3), NOTHING, np.uint8)
-        caption = f"{rank}: {place.similarity:.3f}, {place.heading:.0f}°\n{shortened(place.tile)}"
+        sure = f"{place.similarity:.3f}" if place.probability is None else f"{100 * place.probability:.0f} %"  # their order
+        caption = f"{rank}: {sure}, {place.heading:.0f}°\n{shortened(place.tile)}"
         tiles.append(Shown(thumbnail, caption, BEST if rank == 1 else None))
     return image_rows([[Shown(panorama)], tiles])
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from safa.runtime.errors import shortened
 
-HIT, WRONG, TRUTH, INK, SOFT = "#00803a", "#cd281e", "#285ac8", "#222222", "#5a5a5a"
+HIT, WRONG, TRUTH, INK, SOFT = "#00803a", "#cd281e", "#285ac8", "#222222", "#4a4a4a"
 DPI = 100  # a point is 1.4 pixels
 WIDTH = 1120  # pixels of a picture: the page's text is as wide
 TALLEST = 240  # pixels of an image

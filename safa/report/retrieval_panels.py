@@ -12,14 +12,15 @@ def query_images(tested, row):
 
     Returns:
         title: what the query is.
-        images: list of Shown: the query; the BEST closest references, hits in a green frame, others in a red one; the true
-            reference in a blue frame.
+        images: list of Shown: the query; the BEST closest references, hits with a tick in a green frame, others with a cross
+            in a red one; the true reference in a blue frame.
     """
     task, found, truth = tested.task, tested.found, int(tested.task.truth[row])
     images, rank, hits = [Shown(tested.query(row))], int(found.closer[row]) + 1, tested.hits(row)
     for number, winner in enumerate(found.winners[row, :BEST].tolist()):
         caption = _caption(number + 1, found.similarities[row, number], tested.metres(row, winner))
-        images.append(Shown(tested.reference(winner), caption, HIT if winner in hits else WRONG))
+        mark, frame = ("✓", HIT) if winner in hits else ("✗", WRONG)
+        images.append(Shown(tested.reference(winner), f"{mark} {caption}", frame))
     caption = f"truth, {_caption(rank, found.similarity[row], tested.metres(row, truth))}"
     title = f"{tested.pairs.name} {task.ids[row]}: truth at rank {rank:,} of {found.references:,}"
     return title, [*images, Shown(tested.reference(truth), caption, TRUTH)]
@@ -57,5 +58,6 @@ def contact_sheet(tested, rows):
         sheet.append([])
         for each in images:
             small = fitted(each.image, max(1, round(SHEET_ROW * _ratio(each))), SHEET_ROW)
-            sheet[-1].append(Shown(small, title if each is widest else "", each.frame))
+            mark = each.caption.partition(":")[0]  # "✓ 1" of "✓ 1: 0.812"
+            sheet[-1].append(Shown(small, f"{mark} {title}".strip() if each is widest else mark, each.frame))
     return image_rows(sheet)

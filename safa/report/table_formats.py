@@ -24,7 +24,7 @@ class RecallTable:
     Attributes:
         title: dataset and split, and how many queries and references.
         lines: lists of texts, of COLUMNS or the first of them.
-        notes: where its published recalls were printed: "[1] ...".
+        notes: lines below it: "[1] ..." says where published recalls were printed.
     """
 
     title: str
@@ -45,12 +45,16 @@ def tables_of(rows, with_others=False):
         all_sizes = {row.kind.sizes for row in group}
         for row in group:
             lines += _lines(row, sources, with_sizes=len(all_sizes) > 1)
-        if with_others:
-            lines += [_published(system, published, sources) for system, published in OTHERS.get(dataset, {}).items()]
+        trained_on = {None if row.kind.is_home else row.kind.trained_on for row in group if row.is_comparable and with_others}
+        for place in sorted(trained_on & {place for of, place in OTHERS if of == dataset}, key=str):
+            away = "" if place is None else f", trained on {place}"
+            lines += [_published(f"{system}{away}", each, sources) for system, each in OTHERS[dataset, place].items()]
         counts = sorted({(row.results[0].queries, row.results[0].references) for row in group})
         sizes = [f"{queries:,} queries among {references:,} references" for queries, references in counts]
         sizes += all_sizes if len(all_sizes) == 1 and all_sizes != {""} else []
         notes = [f"[{number}] {source}" for number, source in enumerate(sources, 1)]
+        if with_others and not trained_on:
+            notes.append("published recalls of other systems are left out: they are of another task, or among more references")
         made.append(RecallTable(f"{dataset} {split}: {'; '.join(sizes)}", lines, notes))
     return made
 
@@ -118,10 +122,10 @@ def as_latex(tables):
     for table in tables:
         # tabulate escapes LaTeX's characters, so what is LaTeX comes after it.
         body = re.sub(rf"(?m)^ *{PART}", r"\\quad ", table.formatted("latex_booktabs")).replace("±", r"$\pm$")
-        title = table.title.replace("_", r"\_")  # `result_file.Name` has no others of LaTeX's characters
+        title, *notes = (re.sub(r"([_%&#])", r"\\\1", text) for text in (table.title, *table.notes))
         caption = f"\\caption{{{title}. Recalls in percent.}}"
-        sources = [f"% {note}" for note in table.notes]
-        blocks.append("\n".join(["\\begin{table}", "\\centering", caption, body, *sources, "\\end{table}"]))
+        notes = [rf"\par\footnotesize {note}" for note in notes]
+        blocks.append("\n".join(["\\begin{table}", "\\centering", caption, body, *notes, "\\end{table}"]))
     return "\n\n".join(blocks) + "\n"
 
 
