@@ -8,7 +8,7 @@ from safa.datasets.image_files import ImageError, read_image
 from safa.localization.tile_images import THUMBNAIL_SIDE
 from safa.localization.tile_map import BEST, OTHER, Mark, TileMap
 from safa.report.drawing import TRUTH, Shown, image_rows
-from safa.report.page import HtmlTable, Section, photo, write_page
+from safa.report.page import Picture, Section, write_page
 from safa.runtime.errors import shortened
 
 MOST_PANORAMAS = 20  # that have a section of their own; the table names all
@@ -47,12 +47,13 @@ def _all(answers, index, drawn, config):
         place = answer.places[0]
         cells = _cells(place) if answer.known else ["unknown", "", *_cells(place)[2:]]
         rows.append([f"{number}. {_name(answer)}", *cells, *_how_sure(answer)])
-        marks.append(Mark(tuple(index.metres[place.row]), str(number), BEST if answer.known else OTHER))
+        text, colour = (str(number), BEST) if answer.known else (f"{number}?", OTHER)
+        marks.append(Mark(tuple(index.metres[place.row]), text, colour))
     path = None if config.sequence is None else [index.metres[answer.places[0].row] for answer in answers]
-    caption = "Best places by number of the panorama. Green: placed. Red: unknown."
-    picture = photo(drawn.draw(marks, path), "Map of the tiles with the best place of each panorama", caption)
+    caption = "Best places by number of the panorama. Green: placed. Red with ?: unknown."
+    picture = Picture(drawn.draw(marks, path), "Map of the tiles with the best place of each panorama", caption)
     note = "" if len(answers) <= MOST_ROWS else f"The first {MOST_ROWS:,} of {len(answers):,}."
-    return Section("places", "Places", note, HtmlTable(["panorama", *COLUMNS, *SURE], rows), pictures=[picture])
+    return Section("places", "Places", note, ["panorama", *COLUMNS, *SURE], rows, pictures=[picture])
 
 
 def _one(number, answer, index, drawn):
@@ -68,14 +69,14 @@ def _one(number, answer, index, drawn):
         caption += " Blue T: where it was taken."
     name = _name(answer)
     pictures = [
-        photo(answer_panel(answer, index), f"Panorama {name} and the tiles of its best places"),
-        photo(drawn.draw(marks), f"Map with the best places of {name}", caption),
+        Picture(answer_panel(answer, index), f"Panorama {name} and the tiles of its best places"),
+        Picture(drawn.draw(marks), f"Map with the best places of {name}", caption),
     ]
     note = [] if answer.known else ["Unknown: less sure than the calibration asks for"]
     note += [f"{what} {value}" for what, value in zip(SURE, _how_sure(answer), strict=True) if value]
     columns = ["place", *COLUMNS, "tiles that agree", "tile", "probability"][: len(rows[0])]
     note = "; ".join([*note, f"heading: {answer.panorama.heading_source}"])
-    return Section(f"panorama-{number}", f"{number}. {name}", note, HtmlTable(columns, rows), pictures=pictures)
+    return Section(f"panorama-{number}", f"{number}. {name}", note, columns, rows, pictures=pictures)
 
 
 def answer_panel(answer, index):
@@ -89,7 +90,8 @@ def answer_panel(answer, index):
         thumbnail = index.thumbnail(place.row)
         if thumbnail is None:
             thumbnail = np.full((THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3), NOTHING, np.uint8)
-        caption = f"{rank}: {place.similarity:.3f}, {place.heading:.0f}°\n{shortened(place.tile)}"
+        sure = f"{place.similarity:.3f}" if place.probability is None else f"{100 * place.probability:.0f} %"  # their order
+        caption = f"{rank}: {sure}, {place.heading:.0f}°\n{shortened(place.tile)}"
         tiles.append(Shown(thumbnail, caption, BEST if rank == 1 else None))
     return image_rows([[Shown(panorama)], tiles])
 
