@@ -10,6 +10,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
+from safa.launch.given_data import say
 from safa.localization import index_files
 from safa.localization.approximate import ApproximateSearch, write_approximate
 from safa.localization.coordinates import LocalFrame
@@ -87,33 +88,35 @@ def build_index(folder, source, recipe, config, network, distribution, batch_siz
     busy = f"{shortened(folder)}: another build is writing there; wait for it, or name another folder"
     with locked(os.path.join(folder, LOCK), busy):
         identity = _identity(source, recipe, config)
-        if _is_finished(folder, identity):
-            _clean(folder)
-            return read_index_manifest(folder), True
-        shape, path = (len(source), values), os.path.join(folder, ROWS if config.pca is None else FULL)
-        rows = ResumableRows(shape, config.dtype, path, {"index": identity}, source.paths, REMEDY)
-        if rows.note is not None:
-            print(rows.note, flush=True)
-        _write_places(folder, source)
-        write_keras_weights(os.path.join(folder, index_files.WEIGHTS), network)
-        thumbnails = None if config.no_thumbnails else _thumbnails(folder, rows)
-        images = TileImages(source, recipe.network, recipe.stretch, thumbnails)
-        title = os.path.basename(os.path.abspath(folder))
-        DescriptorExtractor(network, distribution).fill(rows, "sat", images, batch_size, title)
-        manifest = IndexManifest(
-            recipe,
-            tiles=len(source),
-            values=values,
-            kept_values=config.pca or values,
-            source=source.record,
-            identity=identity,
-            spacing=_spacing(source.locations),
-            pca_recall=None if config.pca is None else _project(folder, rows.rows, config.pca),
-            approximate_recall=_sort(folder, rows.rows) if config.approximate else None,
-        )
-        write_json(os.path.join(folder, index_files.MANIFEST), manifest)
-        _clean(folder)
-        return manifest, False
+        was_finished = _is_finished(folder, identity)
+        if not was_finished:
+            shape, path = (len(source), values), os.path.join(folder, ROWS if config.pca is None else FULL)
+            rows = ResumableRows(shape, config.dtype, path, {"index": identity}, source.paths, REMEDY)
+            say(rows.note)
+            names = [name.encode(errors="replace").decode() for name in source.names]
+            write_json(os.path.join(folder, index_files.NAMES), names)
+            _save(os.path.join(folder, index_files.LOCATIONS), np.asarray(source.locations, np.float64))
+            write_keras_weights(os.path.join(folder, index_files.WEIGHTS), network)
+            thumbnails = None if config.no_thumbnails else _thumbnails(folder, rows)
+            images = TileImages(source, recipe.network, recipe.stretch, thumbnails)
+            title = os.path.basename(os.path.abspath(folder))
+            DescriptorExtractor(network, distribution).fill(rows, "sat", images, batch_size, title)
+            manifest = IndexManifest(
+                recipe,
+                tiles=len(source),
+                values=values,
+                kept_values=config.pca or values,
+                source=source.record,
+                identity=identity,
+                spacing=_spacing(source.locations),
+                pca_recall=None if config.pca is None else _project(folder, rows.rows, config.pca),
+                approximate_recall=_sort(folder, rows.rows) if config.approximate else None,
+            )
+            write_json(os.path.join(folder, index_files.MANIFEST), manifest)
+        for name in OWN_FILES - {DESCRIPTORS}:  # what only a stopped build needs
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(folder, name))
+        return read_index_manifest(folder), was_finished
 
 
 def _identity(source, recipe, config):
@@ -145,12 +148,6 @@ def _is_finished(folder, identity):
     return False
 
 
-def _write_places(folder, source):
-    names = [name.encode(errors="replace").decode() for name in source.names]
-    write_json(os.path.join(folder, index_files.NAMES), names)
-    _save(os.path.join(folder, index_files.LOCATIONS), np.asarray(source.locations, np.float64))
-
-
 def _save(path, array):
     with open_whole(path) as file:
         np.save(file, array)
@@ -170,13 +167,13 @@ def _thumbnails(folder, rows):
 
 def _project(folder, full, values):
     """Write the projection of (N, D) descriptors to fewer values, and the projected ones; returns the search's recall."""
-    projection = fit_projection(full, values)
-    _save(os.path.join(folder, index_files.PROJECTION), projection.directions)
+    directions = fit_projection(full, values)
+    _save(os.path.join(folder, index_files.PROJECTION), directions)
     path = os.path.join(folder, DESCRIPTORS)
     kept = np.lib.format.open_memmap(path, "w+", full.dtype, (len(full), values))
     allocate(path)
     for start in tqdm(range(0, len(full), PROJECTED_ROWS), desc="projection", unit="block", leave=False, disable=None):
-        kept[start : start + PROJECTED_ROWS] = projection(full[start : start + PROJECTED_ROWS])
+        kept[start : start + PROJECTED_ROWS] = np.asarray(full[start : start + PROJECTED_ROWS], np.float32) @ directions
     kept.flush()
     return _recall(full, lambda rows, depth: nearest(kept, np.asarray(kept[rows], np.float32), depth)[0])
 
@@ -225,10 +222,3 @@ def _spacing(locations):
         return None
     metres = LocalFrame.around(locations).metres(locations)
     return round(float(np.median(cKDTree(metres).query(metres, 2)[0][:, 1])), 3)
-
-
-def _clean(folder):
-    """Remove what a finished index does not need."""
-    for name in OWN_FILES - {DESCRIPTORS}:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(folder, name))

@@ -58,7 +58,7 @@ def projections(system):
 def problem_of(longitude, latitude):
     """What is wrong with a location in degrees, or None."""
     if not (math.isfinite(longitude) and math.isfinite(latitude)):
-        return "is no location"
+        return "has coordinates that are not finite"
     if abs(latitude) > 90:
         swapped = "; longitude and latitude may be swapped" if abs(longitude) <= 90 else ""
         return f"has latitude {latitude:g}, outside -90 to 90{swapped}"

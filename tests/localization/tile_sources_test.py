@@ -210,7 +210,7 @@ def test_a_zoom_that_is_not_there_is_named(tmp_path):
         ("name,latitude,longitude\na.png,1,2\n", "no column 'path'"),
         ("path,heading\na.png,1\n", "has no coordinates"),
         ("path,easting,northing\na.png,1,2\n", "without a column epsg"),
-        ("path,easting,northing,epsg\na.png,1,2,moon\n", "not an EPSG number"),
+        ("path,easting,northing,epsg\na.png,1,2,moon\n", "not a code like"),
         ("path,easting,northing,epsg\na.png,1,2,999999\n", "EPSG:999999: no reference system"),
         ("path,latitude,longitude\na.png,149.1,-35.3\n", "line 2 has latitude 149.1, .* may be swapped"),
         ("path,latitude,longitude\na.png,-35.3,249\n", "line 2 has longitude 249"),
