@@ -76,9 +76,10 @@ def train(settings, train_pairs, val_pairs, paths):
                 if logs and run.log is not None:
                     run.log.steps(epoch, number, run.steps, meter.rates(), run.learning_rate, run.adam_steps)
             try:
-                with run.leavable(stop):
-                    result = validate(run, "validation", epoch)
+                result = validate(run, "validation", epoch, stop)
             except Stopped as stopped:
+                if run.averages.are_in:  # a second signal, while they are exchanged
+                    raise
                 raise run.saved_and_stopped(progress, stopped.signal, epoch) from None
             mean_loss = progress.loss_sum / run.steps
             progress = Progress(epoch, best_recall=progress.best_recall)
