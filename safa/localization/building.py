@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -16,7 +17,7 @@ from safa.localization.approximate import ApproximateSearch, write_approximate
 from safa.localization.coordinates import LocalFrame
 from safa.localization.index_files import APPROXIMATE, DESCRIPTORS, DTYPES, IndexManifest, read_array, read_index_manifest
 from safa.localization.projection import fit_projection
-from safa.localization.similarities import closest, nearest
+from safa.localization.similarities import closest, similarities
 from safa.localization.tile_images import THUMBNAIL_BYTES, TileImages
 from safa.retrieval.resumable_rows import ResumableRows, read_rows_manifest
 from safa.runtime.command_line import Checked, at_least, setting
@@ -29,6 +30,7 @@ OWN_FILES = {f"{name}.{ending}" for name in (ROWS, FULL) for ending in ("npy", "
 LOCK = ".lock"
 RECALL_SAMPLE = 500  # tiles that the recall of a search is measured with: good to two points
 PROJECTED_ROWS = 4096  # at a time
+RESULT_BYTES = 2**28  # of similarities that are held at a time
 LEAST_TILES = 1000  # for an approximate search: fewer are compared in a millisecond
 OTHER = "other tiles, another network or other settings"
 REMEDY = "free some space, use --dtype float16 or --no_thumbnails, or name another folder"
@@ -173,47 +175,42 @@ def _project(folder, full, values):
     kept = np.lib.format.open_memmap(path, "w+", full.dtype, (len(full), values))
     allocate(path)
     for start in tqdm(range(0, len(full), PROJECTED_ROWS), desc="projection", unit="block", leave=False, disable=None):
-        kept[start : start + PROJECTED_ROWS] = np.asarray(full[start : start + PROJECTED_ROWS], np.float32) @ directions
+        rows = slice(start, start + PROJECTED_ROWS)
+        kept[rows] = np.asarray(full[rows], np.float32) @ directions
     kept.flush()
-    return _recall(full, lambda rows, depth: nearest(kept, np.asarray(kept[rows], np.float32), depth)[0])
+    return _recall(full, kept, functools.partial(similarities, kept))
 
 
 def _sort(folder, full):
     """Write the file of the approximate search; returns its recall, by (N, D) descriptors as the network computed them."""
-    descriptors = np.load(os.path.join(folder, DESCRIPTORS), mmap_mode="r")
+    kept = np.load(os.path.join(folder, DESCRIPTORS), mmap_mode="r")
     path = os.path.join(folder, APPROXIMATE)
-    write_approximate(path, descriptors)
-    approximate = ApproximateSearch(path, descriptors)
-
-    def search(rows, depth):
-        found, _ = approximate.similarities(np.asarray(descriptors[rows, None], np.float32))
-        return closest(found, depth)[0]
-
-    return _recall(full, search)
+    write_approximate(path, kept)
+    return _recall(full, kept, ApproximateSearch(path, kept).similarities)
 
 
-def _recall(full, search):
+def _recall(full, kept, search):
     """How often a search finds a tile's nearest other tile, by the full descriptors, among the 1 and 10 first others.
 
     Args:
-        full: (N, D) descriptors of the network.
-        search: function of rows and a number to the rows that it finds for each of them, the closest first.
+        full, kept: (N, D) descriptors of the network, and (N, K) as the index keeps them.
+        search: as `similarities`, a function of queries.
 
     Returns:
         {"1": share, "10": share} of RECALL_SAMPLE tiles.
     """
-    rows = np.sort(np.random.default_rng(0).permutation(len(full))[:RECALL_SAMPLE])
-    depth = min(11, len(full))
-    truth = _others(rows, nearest(full, np.asarray(full[rows], np.float32), min(2, len(full)))[0])[:, 0]
-    found = _others(rows, search(rows, depth))
-    return {str(k): float(np.mean((found[:, :k] == truth[:, None]).any(axis=1))) for k in (1, 10)}
-
-
-def _others(rows, found):
-    """What was found for each row but itself, (n, K - 1); the last one goes where a row did not find itself."""
-    return np.array(
-        [[other for other in own if other != row][: found.shape[1] - 1] for row, own in zip(rows, found, strict=True)]
-    )
+    sample = np.sort(np.random.default_rng(0).permutation(len(full))[:RECALL_SAMPLE])
+    at_once, hits = max(1, RESULT_BYTES // (6 * len(full))), []
+    for start in range(0, len(sample), at_once):
+        rows = sample[start : start + at_once]
+        exact, _ = similarities(full, np.asarray(full[rows, None], np.float32))
+        found, _ = search(np.asarray(kept[rows, None], np.float32))
+        itself = np.arange(len(rows)), rows
+        exact[itself] = found[itself] = -np.inf
+        first = closest(found, min(10, len(full) - 1))[0]
+        hits.append(first == exact.argmax(axis=1)[:, None])
+    hits = np.concatenate(hits)
+    return {str(k): float(np.mean(hits[:, :k].any(axis=1))) for k in (1, 10)}
 
 
 def _spacing(locations):

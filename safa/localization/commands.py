@@ -301,14 +301,13 @@ def _asked(folder, paths, checkpoint, config):
         raise UserError("--heading and --unknown_heading contradict each other; leave one out")
     named = []  # path, heading, location
     for path in paths:
-        if not path.lower().endswith(".csv"):
+        if path.lower().endswith(".csv"):
+            listed = read_located_files(path, needs_locations=False)
+            headings = [None if np.isnan(heading) else heading for heading in listed.headings.tolist()]
+            locations = [None] * len(headings) if listed.locations is None else map(tuple, listed.locations.tolist())
+            named += zip(listed.paths, headings, locations, strict=True)
+        else:
             named.append((path, None, None))
-            continue
-        listed = read_located_files(path, needs_locations=False)
-        for row, each in enumerate(listed.paths):
-            heading = None if np.isnan(listed.headings[row]) else float(listed.headings[row])
-            location = None if listed.locations is None else tuple(listed.locations[row].tolist())
-            named.append((each, heading, location))
     for path, _, _ in named:
         if not os.path.isfile(path):
             raise UserError(f"{shortened(path)}: no such panorama; name equirectangular images, or CSV lists of them")

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from safa.loading import load_network
 from safa.localization import index_files
 from safa.localization.approximate import ApproximateSearch
-from safa.localization.calibration import fit_calibration, read_calibrations, write_calibration
+from safa.localization.calibration import fit_calibration, read_calibrations
 from safa.localization.coordinates import LocalFrame
 from safa.localization.drive import CANDIDATES, smoothed
 from safa.localization.index_files import read_array, read_index_manifest
@@ -21,6 +21,7 @@ from safa.localization.places import Answer, Place, QueryConfig, distinct_places
 from safa.localization.similarities import closest, similarities
 from safa.localization.tile_images import THUMBNAIL_BYTES, decoded_thumbnail
 from safa.runtime.errors import UserError
+from safa.runtime.files import write_json
 from safa.runtime.worker_pool import available_cores
 from safa.settings import FULL_CIRCLE
 
@@ -109,8 +110,9 @@ class Index:
             [answer.metres_off <= config.radius for answer in answers],
             wrong_share,
         )
-        write_calibration(os.path.join(self.folder, index_files.CALIBRATION), config.view_name, calibration)
-        self._calibrations[config.view_name] = calibration
+        path = os.path.join(self.folder, index_files.CALIBRATION)
+        self._calibrations = read_calibrations(path) | {config.view_name: calibration}
+        write_json(path, self._calibrations)
         return calibration, answers
 
     def calibration(self, config):

@@ -6,6 +6,7 @@ import re
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from safa.datasets.image_files import by_pixels
 from safa.localization.coordinates import mercator_locations, mercator_pixels, mercator_resolution
@@ -71,16 +72,13 @@ class MapTiles(TileSource):
         (right, down), side = self._centres[row].tolist(), self._side
         metres_a_pixel = mercator_resolution(self.locations[row, 1], self._zoom) * 256 / side
         half = max(1, round(self._cut.metres / metres_a_pixel / 2))
-        image = np.zeros((2 * half, 2 * half, 3), np.uint8)
-        left, top = right - half, down - half
+        image, left, top = Image.new("RGB", (2 * half, 2 * half)), right - half, down - half
         for column in range(left // side, (right + half - 1) // side + 1):
             for line in range(top // side, (down + half - 1) // side + 1):
-                path = self._files.get((column, line))
-                if path is None:  # at the edge, by a rounded pixel
-                    continue
-                x, y = column * side - left, line * side - top
-                across, along = slice(max(x, 0), min(x + side, 2 * half)), slice(max(y, 0), min(y + side, 2 * half))
-                image[along, across] = self._read(path)[along.start - y : along.stop - y, across.start - x : across.stop - x]
+                path = self._files.get((column, line))  # None at the edge, by a rounded pixel
+                if path is not None:
+                    image.paste(Image.fromarray(self._read(path)), (column * side - left, line * side - top))
+        image = np.asarray(image)
         pixels = self._cut.pixels
         return cv2.resize(image, (pixels, pixels), interpolation=cv2.INTER_AREA if pixels < 2 * half else cv2.INTER_LINEAR)
 

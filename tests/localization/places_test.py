@@ -13,14 +13,15 @@ from scipy.spatial import cKDTree
 
 from safa.localization.answers import as_csv, as_geojson, as_json
 from safa.localization.approximate import ApproximateSearch, write_approximate
-from safa.localization.calibration import fit_calibration, read_calibrations, write_calibration
+from safa.localization.calibration import fit_calibration, read_calibrations
 from safa.localization.drive import LOST, PER_SIMILARITY, smoothed
 from safa.localization.panorama import Panorama, panorama_of, read_canvas, turned
 from safa.localization.photo_tags import tagged_heading, tagged_location
 from safa.localization.places import Answer, Place, QueryConfig, distinct_places, margin_of
 from safa.localization.projection import fit_projection
-from safa.localization.similarities import nearest, similarities
+from safa.localization.similarities import closest, similarities
 from safa.runtime.errors import UserError
+from safa.runtime.files import write_json
 from VGG import MEAN_BGR
 
 RNG = np.random.default_rng(0)
@@ -45,11 +46,11 @@ def test_similarities_are_the_best_turns_products_whatever_the_blocks(monkeypatc
         np.testing.assert_array_equal(turn, products.argmax(axis=1))
 
 
-def test_nearest_orders_the_closest():
-    descriptors, queries = unit(RNG.standard_normal((200, 8))), unit(RNG.standard_normal((7, 8)))
-    rows, values = nearest(descriptors, queries, 12)
-    np.testing.assert_array_equal(rows, np.argsort(-(queries @ descriptors.T), axis=1)[:, :12])
-    assert (np.diff(values, axis=1) <= 0).all()
+def test_the_closest_come_in_order():
+    found = RNG.standard_normal((7, 200)).astype(np.float32)
+    rows, values = closest(found, 12)
+    np.testing.assert_array_equal(rows, np.argsort(-found, axis=1)[:, :12])
+    np.testing.assert_array_equal(values, np.take_along_axis(found, rows, axis=1))
 
 
 def test_a_projection_loses_nothing_of_descriptors_that_lie_in_few_directions():
@@ -166,11 +167,9 @@ def test_without_right_answers_all_are_unknown():
 def test_calibrations_are_kept_by_their_view(tmp_path):
     path = str(tmp_path / "calibration.json")
     assert read_calibrations(path) == {}
-    first = fit_calibration(*simulated(100, 1)[:3], 0.1)
-    second = fit_calibration(*simulated(100, 2)[:3], 0.1)
-    write_calibration(path, "a", first)
-    write_calibration(path, "b", second)
-    assert read_calibrations(path) == {"a": first, "b": second}
+    calibrations = {name: fit_calibration(*simulated(100, seed)[:3], 0.1) for seed, name in enumerate("ab")}
+    write_json(path, calibrations)
+    assert read_calibrations(path) == calibrations
     for text in ("[1]", '{"a": {"weights": [1, 2]}}', '{"a": 3}', "{", '{"a": {"weights": [1,2,3], "threshold": NaN}}'):
         (tmp_path / "calibration.json").write_text(text)
         with pytest.raises(UserError, match="calibrate again"):
