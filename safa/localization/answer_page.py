@@ -4,6 +4,8 @@ import numpy as np
 
 from safa.datasets.image_files import ImageError, read_image
 from safa.localization.answers import HEADERS, shown_place
+from safa.localization.index import Index
+from safa.localization.places import Answer, QueryConfig
 from safa.localization.tile_images import THUMBNAIL_SIDE
 from safa.localization.tile_map import BEST, OTHER, Mark, TileMap
 from safa.report.drawing import TRUTH, Shown, image_rows
@@ -16,14 +18,8 @@ MOST_ROWS = 500  # of the table
 NOTHING = 200  # grey level of a picture that is missing
 
 
-def write_answer_page(path, index, answers, config):
+def write_answer_page(path: str, index: Index, answers: list[Answer], config: QueryConfig):
     """Write a self-contained page of answers.
-
-    Args:
-        path: of the .html file.
-        index: index.Index.
-        answers: of `Index.query`.
-        config: places.QueryConfig.
 
     Raises:
         UserError: Jinja2 is missing, or the page is too large.
@@ -43,7 +39,7 @@ def _all(answers, index, drawn, config):
     for number, (answer, place) in enumerate(zip(answers[:MOST_ROWS], best, strict=False), start=1):
         name, *texts = shown_place(answer, place)
         rows.append([f"{number}. {name}", *texts])
-        marks.append(Mark(tuple(index.metres[place.row]), str(number), BEST if answer.known else OTHER))
+        marks.append(Mark(index.metres[place.row], str(number), BEST if answer.known else OTHER))
     path = None if config.sequence is None else [index.metres[place.row] for place in best]
     caption = "Best places by number of the panorama. Green: placed. Red: unknown."
     picture = photo(drawn.draw(marks, path), "Map of the tiles with the best place of each panorama", caption)
@@ -56,10 +52,10 @@ def _one(number, answer, index, drawn):
     name, rows, marks = shown_place(answer, answer.places[0])[0], [], []
     for rank, place in enumerate(answer.places, start=1):
         rows.append([str(rank), *shown_place(answer, place)[1:], place.tile])
-        marks.append(Mark(tuple(index.metres[place.row]), str(rank), BEST if rank == 1 else OTHER))
+        marks.append(Mark(index.metres[place.row], str(rank), BEST if rank == 1 else OTHER))
     caption = "Green: the best place. Red: the others."
     if answer.panorama.location is not None:
-        marks.append(Mark(tuple(index.frame.metres([answer.panorama.location])[0]), "T", TRUTH))
+        marks.append(Mark(index.frame.metres([answer.panorama.location])[0], "T", TRUTH))
         caption += " Blue T: where it was taken."
     pictures = [
         photo(answer_panel(answer, index), f"Panorama {name} and the tiles of its best places"),

@@ -15,10 +15,11 @@ from safa.launch.given_data import say
 from safa.localization import index_files
 from safa.localization.approximate import ApproximateSearch, write_approximate
 from safa.localization.coordinates import LocalFrame
-from safa.localization.index_files import APPROXIMATE, DESCRIPTORS, DTYPES, IndexManifest, read_array, read_index_manifest
+from safa.localization.index_files import DESCRIPTORS, DTYPES, DescriptorRecipe, IndexManifest, read_array, read_index_manifest
 from safa.localization.projection import fit_projection
 from safa.localization.similarities import closest, similarities
 from safa.localization.tile_images import THUMBNAIL_BYTES, TileImages
+from safa.localization.tile_source import TileSource
 from safa.retrieval.resumable_rows import ResumableRows, read_rows_manifest
 from safa.runtime.command_line import Checked, at_least, setting
 from safa.runtime.errors import UserError, shortened
@@ -57,13 +58,10 @@ class IndexConfig(Checked):
     no_thumbnails: bool = setting(False, "keep no small picture of each tile (6 kB) for pages")
 
 
-def build_index(folder, source, recipe, config, network, distribution, batch_size):
+def build_index(folder: str, source: TileSource, recipe: DescriptorRecipe, config, network, distribution, batch_size):
     """Build an index, or the rest of one that was stopped; the files do not depend on stops.
 
     Args:
-        folder: of the index.
-        source: tile_source.TileSource.
-        recipe: index_files.DescriptorRecipe.
         config: IndexConfig.
         network: spatial_net.Network, with its weights.
         distribution: runtime.distribution.Distribution that the network was made for.
@@ -184,7 +182,7 @@ def _project(folder, full, values):
 def _sort(folder, full):
     """Write the file of the approximate search; returns its recall, by (N, D) descriptors as the network computed them."""
     kept = np.load(os.path.join(folder, DESCRIPTORS), mmap_mode="r")
-    path = os.path.join(folder, APPROXIMATE)
+    path = os.path.join(folder, index_files.APPROXIMATE)
     write_approximate(path, kept)
     return _recall(full, kept, ApproximateSearch(path, kept).similarities)
 

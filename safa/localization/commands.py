@@ -209,13 +209,7 @@ def _calibrate(args):
 
 
 def _as_trained(config, dataset, checkpoint):
-    """A BuildConfig with a value for everything that flags left to the training.
-
-    Args:
-        config: BuildConfig.
-        dataset: class of datasets.dataset.Dataset that the network was trained on, or None if that is not known.
-        checkpoint: for messages.
-    """
+    """A BuildConfig with a value for all that flags left to the training on a class of Dataset; None: an unknown one."""
     known = (None, None, TILE_PIXELS) if dataset is None else (dataset.tile_metres, dataset.vertical_fov, dataset.tile_size[0])
     for name, size in zip(("tile_metres", "input_vertical_fov", "tile_pixels"), known, strict=True):
         if getattr(config, name) is None:
@@ -240,11 +234,7 @@ def _built_lines(folder, manifest, was_finished):
 
 
 def _size_warning(source, metres):
-    """A warning of tiles that show another ground size than the network expects, or None.
-
-    Raises:
-        UserError: they differ by more than a factor of WRONG_SIZE.
-    """
+    """A warning of tiles that show another ground size than the network expects, or None; UserError beyond WRONG_SIZE."""
     if source.metres is None:
         return None
     ratio = source.metres / metres

@@ -32,10 +32,7 @@ SIMILARITY_BYTES = 2**28  # of the similarities of panoramas with all tiles that
 
 
 class Index:
-    """An index that `localize.py build` made.
-
-    Args:
-        folder: of the index.
+    """An index that `localize.py build` made in a folder.
 
     Attributes:
         manifest: index_files.IndexManifest.
@@ -48,7 +45,7 @@ class Index:
         UserError: the index does not exist, is not finished, or one of its files is damaged.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: str):
         self.folder, self.manifest = folder, read_index_manifest(folder)
         count, kept = self.manifest.tiles, self.manifest.kept_values
         self._descriptors = read_array(folder, index_files.DESCRIPTORS, (count, kept), index_files.DTYPES)

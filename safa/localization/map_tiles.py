@@ -10,7 +10,7 @@ from PIL import Image
 
 from safa.datasets.image_files import by_pixels
 from safa.localization.coordinates import mercator_locations, mercator_pixels, mercator_resolution
-from safa.localization.tile_source import TileSource, grid_locations, read_tile
+from safa.localization.tile_source import Cut, TileSource, grid_locations, read_tile
 from safa.runtime.errors import UserError
 
 ENDINGS = (".png", ".jpg", ".jpeg")
@@ -31,7 +31,6 @@ class MapTiles(TileSource):
 
     Args:
         folder: with zoom/x/y.png or .jpg below it.
-        cut: tile_source.Cut.
         zoom: which one to cut from (default: the deepest).
         tms: rows are counted from the south, as TMS has them, instead of from the north.
 
@@ -39,7 +38,7 @@ class MapTiles(TileSource):
         UserError: the folder holds no such tiles, or lacks this zoom.
     """
 
-    def __init__(self, folder, cut, zoom=None, tms=False):
+    def __init__(self, folder: str, cut: Cut, zoom: int | None, tms: bool):
         zooms = zooms_in(folder)
         zoom = zooms[-1] if zoom is None else zoom
         if zoom not in zooms:

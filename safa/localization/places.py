@@ -141,8 +141,7 @@ def distinct_places(scores, tree, metres, top, merge_metres):
 
     Args:
         scores: (N,) float32; minus infinity of tiles that are not compared.
-        tree: scipy.spatial.cKDTree of `metres`.
-        metres: (N, 2) locations.
+        tree, metres: cKDTree of the (N, 2) locations, and these.
         top: how many places.
         merge_metres: tiles this close to a better one are the same place.
 

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 
 from safa.localization.coordinates import INSTALL, LocalFrame, projections
-from safa.localization.tile_source import TileSource, grid_locations
+from safa.localization.tile_source import Cut, TileSource, grid_locations
 from safa.runtime.errors import UserError, first_line, shortened
 
 ENDINGS = (".tif", ".tiff", ".vrt", ".jp2")
@@ -34,15 +34,11 @@ class RasterTiles(TileSource):
     Rasters no larger than TILE_RATIO tiles are one tile each, and all others are cut on a grid. The top of each tile is true
     north, not the reference system's.
 
-    Args:
-        paths: of the rasters.
-        cut: tile_source.Cut.
-
     Raises:
         UserError: a raster cannot be read, has no georeference, or no 8-bit colours; or no tile lies on imagery.
     """
 
-    def __init__(self, paths, cut):
+    def __init__(self, paths: list[str], cut: Cut):
         self._cut, self._rasters = cut, [_Raster(path) for path in paths]
         if all(max(raster.metres) <= TILE_RATIO * cut.metres for raster in self._rasters):
             self.locations = np.array([raster.centre for raster in self._rasters])
