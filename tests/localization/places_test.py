@@ -177,36 +177,33 @@ def test_calibrations_are_kept_by_their_view(tmp_path):
 # Panoramas
 
 
+def canvas_of(folder, image, input_vertical_fov, **view):
+    cv2.imwrite(str(folder / "p.png"), image)
+    return read_canvas(Panorama(str(folder / "p.png"), 0.0, "given"), QueryConfig(**view), input_vertical_fov)
+
+
 @pytest.mark.parametrize("heading", [0, 45, 90, 180, 300])
 @pytest.mark.parametrize("size", [(112, 616), (308, 616), (500, 1000)])
 def test_a_known_heading_turns_north_into_the_middle(tmp_path, heading, size):
     image = np.zeros((*size, 3), np.uint8)
     north = round(size[1] / 2 - heading / 360 * size[1]) % size[1]
     image[:, [north - 1, north, (north + 1) % size[1]]] = 250
-    cv2.imwrite(str(tmp_path / "p.png"), image)
-    view = QueryConfig(heading=float(heading))
-    panorama = panorama_of(str(tmp_path / "p.png"), view)
-    (image,) = turned(read_canvas(panorama, view, 65.45), [panorama.heading], (112, 616))
+    (image,) = turned(canvas_of(tmp_path, image, 65.45), [heading], (112, 616))
     assert abs(int(image.sum(axis=(0, 2)).argmax()) - 308) <= 3
 
 
 def test_a_sphere_is_cut_to_the_network_s_rows_around_the_horizon(tmp_path):
     image = np.repeat(np.arange(180, dtype=np.uint8)[:, None, None], 360, axis=1) + np.zeros(3, np.uint8)
-    cv2.imwrite(str(tmp_path / "p.png"), image)
-    panorama = Panorama(str(tmp_path / "p.png"), 0.0, "given")
-    canvas = read_canvas(panorama, QueryConfig(), 90.0)
+    canvas = canvas_of(tmp_path, image, 90.0)
     assert canvas.dtype == np.uint8 and abs(canvas[0].mean() - 45) < 2 and abs(canvas[-1].mean() - 134) < 2
-    canvas = read_canvas(panorama, QueryConfig(horizon=0.4), 90.0)
-    assert abs(canvas[0].mean() - 27) < 2
-    canvas = read_canvas(panorama, QueryConfig(vertical_fov=60.0), 90.0)  # it shows too little: the mean colour fills up
-    np.testing.assert_allclose(canvas[0, 0], MEAN_BGR, rtol=1e-6)
-    np.testing.assert_allclose(canvas[-1, 0], MEAN_BGR, rtol=1e-6)
+    assert abs(canvas_of(tmp_path, image, 90.0, horizon=0.4)[0].mean() - 27) < 2
+    canvas = canvas_of(tmp_path, image, 90.0, vertical_fov=60.0)  # it shows too little: the mean colour fills up
+    np.testing.assert_allclose(canvas[[0, -1], 0], [MEAN_BGR, MEAN_BGR], rtol=1e-6)
     assert abs(canvas[56].mean() - 90) < 2
 
 
 def test_a_part_of_the_circle_lies_in_the_middle_and_the_mean_colour_around_it(tmp_path):
-    cv2.imwrite(str(tmp_path / "p.png"), np.full((112, 154, 3), 200, np.uint8))
-    canvas = read_canvas(Panorama(str(tmp_path / "p.png"), 0.0, "given"), QueryConfig(fov=90.0), 65.45)
+    canvas = canvas_of(tmp_path, np.full((112, 154, 3), 200, np.uint8), 65.45, fov=90.0)
     assert (canvas[56, 231:385] == 200).all() and (canvas[56, :230] == np.float32(MEAN_BGR)).all()
     (image,) = turned(canvas, [90], (112, 616))  # its centre looks east: a quarter of the circle to the right
     assert (image[56, 385:539] == 200).all()
@@ -247,7 +244,7 @@ def test_what_is_given_comes_before_a_list_and_a_list_before_tags(tmp_path):
 # Files of answers
 
 
-def test_answers_are_valid_geojson_json_and_csv(tmp_path):
+def test_answers_are_valid_geojson_json_and_csv():
     place = Place(149.123456789, -35.987654321, 0.9, 45.0, 'a "tile", of\nlines', 3, 2)
     answers = [
         Answer(Panorama("p,1.jpg", 45.0, "given"), [place, place], np.inf),
@@ -256,8 +253,8 @@ def test_answers_are_valid_geojson_json_and_csv(tmp_path):
     found = json.loads(as_geojson(answers))
     assert found["type"] == "FeatureCollection" and len(found["features"]) == 3
     for feature in found["features"]:
-        assert feature["type"] == "Feature" and feature["geometry"]["type"] == "Point"
-        assert feature["geometry"]["coordinates"] == [149.12345679, -35.98765432]
+        assert feature["type"] == "Feature"
+        assert feature["geometry"] == {"type": "Point", "coordinates": [149.12345679, -35.98765432]}
     assert found["features"][2]["properties"]["known"] is False
 
     manifest = SimpleNamespace(tiles=10, recipe=SimpleNamespace(weights="abc"))
