@@ -96,7 +96,7 @@ def read_index_manifest(folder):
 def _whole(path):
     try:
         yield
-    except (ValueError, OSError, EOFError) as error:
+    except (msgspec.MsgspecError, ValueError, OSError, EOFError) as error:
         raise UserError(f"{path}: missing, cut off or damaged ({first_line(error)}); {REMEDY}") from None
 
 

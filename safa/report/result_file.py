@@ -138,7 +138,7 @@ def read_result(path, remedy):
         return msgspec.convert(content, StoredResult)
     except OSError as error:
         raise UserError(f"{shortened(path)}: {error.strerror}; {remedy}") from None
-    except ValueError as error:
+    except (msgspec.MsgspecError, ValueError) as error:
         raise UserError(f"{shortened(path)}: not a result of a test ({first_line(error)}); {remedy}") from None
 
 
