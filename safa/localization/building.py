@@ -92,8 +92,6 @@ def build_index(folder, source, recipe, config, network, distribution, batch_siz
             return read_index_manifest(folder), True
         shape, path = (len(source), values), os.path.join(folder, ROWS if config.pca is None else FULL)
         rows = ResumableRows(shape, config.dtype, path, {"index": identity}, source.paths, REMEDY)
-        if rows.note is not None:
-            print(rows.note, flush=True)
         _write_places(folder, source)
         write_keras_weights(os.path.join(folder, index_files.WEIGHTS), network)
         thumbnails = None if config.no_thumbnails else _thumbnails(folder, rows)

@@ -88,7 +88,8 @@ def test_the_true_place_is_found_as_often_as_the_test_script_reports(made, tmp_p
         **NETWORK,
         cwd=tmp_path,
     )
-    recall = json.loads((tmp_path / "R/CVUSA/SAFA_2_polar_1.json").read_text())["recall"]
+    (result,) = (tmp_path / "R/CVUSA").glob("SAFA_2_polar_1_net.weights.h5_*.json")
+    recall = json.loads(result.read_text())["recall"]
     found = rows_of(tmp_path / "places.csv")
     ranks = [int(row["rank"]) for row in found if os.path.basename(row["tile"]) == os.path.basename(row["panorama"])]
     assert len(ranks) == 10
