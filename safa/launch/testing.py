@@ -35,6 +35,7 @@ from safa.training.run_folder import BEST, given_settings, run_name, run_paths
 LAST = "last"  # besides BEST: what --checkpoint takes for the run's own
 DESCRIPTORS = ".descriptors"  # endings of the folders of descriptors and figures beside a result file
 FIGURES = ".figures"
+REMEDY = "free some space, use another --result_dir, or --descriptors memory"  # where descriptors fill the disk
 LOCK = ".lock"  # held by the process that writes in the folder of descriptors
 NOT_IN_NAMES = r"[^\w.+-]"  # of files and rows, beside `result_file.Name`
 
@@ -45,10 +46,10 @@ class TestConfig(Checked):
 
     checkpoint: str | None = setting(
         None,
-        "weights to test. best: of the training run below --model_dir, those of the epoch with the best R@1 on the validation "
-        "split, which is also the split tested on, as usual for these datasets. last: the run's newest. PATH: ours, the "
-        "authors' or Keras's, of this or another dataset, or a folder whose newest are taken; ./last for one of that name "
-        "(default: best where there is a run, else the authors' Trained/model.ckpt in the dataset's folder below --model_dir)",
+        "weights to test. best: of the run below --model_dir, those of the epoch with the best R@1 on the validation split, "
+        "which is also the split tested on, as usual for these datasets. last: the run's newest. PATH: any weights, or a "
+        "folder whose newest are taken; ./last for one of that name (default: best of the run, else the authors' "
+        "Trained/model.ckpt there)",
         metavar="{best,last,PATH}",
     )
     seed: int = setting(0, "seed of the training run that is tested", at_least(int, 0))
@@ -160,9 +161,14 @@ def launch_testing(description, dataset_classes):
         identity = {"weights": loaded.digest, "network": dataclasses.asdict(network), "precision": config.precision}
         folder = base + DESCRIPTORS if config.descriptors == "disk" and distribution.is_chief else None
         with contextlib.nullcontext() if folder is None else own_folder(folder):
-            given = pairs.name, config.batch_size, folder
-            sat = computed_rows(extractor, "sat", images.sat, *given, identity | {"view": ""})
-            grd = computed_rows(extractor, "grd", images.grd, *given, identity | {"view": view.name})
+            computed = []
+            for branch, of_branch, seen in (("sat", images.sat, ""), ("grd", images.grd, view.name)):
+                path_of = None if folder is None else os.path.join(folder, "_".join(filter(None, (branch, seen))))
+                shape, of_view = (len(of_branch.paths), extractor.dimension), identity | {"view": seen}
+                rows = ResumableRows(shape, path=path_of, identity=of_view, sources=of_branch.paths, remedy=REMEDY)
+                extractor.fill(rows, branch, of_branch, config.batch_size, pairs.name)
+                computed.append(rows)
+            sat, grd = computed
             if not distribution.is_chief:
                 return
 
@@ -270,24 +276,3 @@ def own_folder(folder):
     """A context in which this process alone writes in a folder, which is made; another test waits for its end."""
     os.makedirs(folder, exist_ok=True)
     return locked(os.path.join(folder, LOCK), f"{folder}: another test computes these descriptors; waiting for it", wait=True)
-
-
-def computed_rows(extractor, branch, images, title, batch_size, folder, identity):
-    """The descriptors of a branch's images as ResumableRows, which a folder keeps unless it is None."""
-    from safa.retrieval.descriptors import BRANCHES
-
-    count = len(images.paths)
-    rows = ResumableRows(
-        (count, extractor.dimension),
-        path=None if folder is None else os.path.join(folder, "_".join(filter(None, (branch, identity["view"])))),
-        identity=identity,
-        sources=images.paths,
-        remedy="free some space, use another --result_dir, or --descriptors memory",
-    )
-    say(rows.note)
-    if rows.done == count:
-        say(f"{title}: the {BRANCHES[branch]} descriptors were computed before, from the same weights and images")
-    elif rows.done:
-        say(f"{title}: going on after {rows.done:,} {BRANCHES[branch]} descriptors")
-    extractor.fill(rows, branch, images, batch_size, title)
-    return rows

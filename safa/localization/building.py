@@ -11,7 +11,6 @@ import numpy as np
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
-from safa.launch.given_data import say
 from safa.localization import index_files
 from safa.localization.approximate import ApproximateSearch, write_approximate
 from safa.localization.coordinates import LocalFrame
@@ -92,7 +91,6 @@ def build_index(folder: str, source: TileSource, recipe: DescriptorRecipe, confi
         if not was_finished:
             shape, path = (len(source), values), os.path.join(folder, ROWS if config.pca is None else FULL)
             rows = ResumableRows(shape, config.dtype, path, {"index": identity}, source.paths, REMEDY)
-            say(rows.note)
             names = [name.encode(errors="replace").decode() for name in source.names]
             write_json(os.path.join(folder, index_files.NAMES), names)
             _save(os.path.join(folder, index_files.LOCATIONS), np.asarray(source.locations, np.float64))
