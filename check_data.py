@@ -8,15 +8,13 @@ has).
 Exit code 0: nothing wrong; 1: problems, which are listed; 2: the dataset cannot be read at all.
 """
 
-import dataclasses
 import os
 import re
 import sys
 
 from safa.datasets.checked_pair import check_pairs
-from safa.datasets.checks import check_images, check_lists, check_quickly, copies
-from safa.datasets.dataset import PairFiles
-from safa.datasets.file_checks import resolve_case
+from safa.datasets.checks import check_existence, check_images, check_lists, check_quickly, copies, files_of
+from safa.datasets.dataset import AERIAL, POLAR
 from safa.datasets.orientation import orientation
 from safa.datasets.registry import DATASETS
 from safa.launch.given_data import Folders, given_dataset
@@ -53,17 +51,17 @@ def main(argv=None):
     if args.figures is not None:
         os.makedirs(args.figures, exist_ok=True)
     dataset = given_dataset(kind, Folders(args.data_dir, args.prepared_dir, act_data=args.act_data))
-    splits = {split: dataset.pairs(split) for split in dataset.splits}
-    findings, results = check_lists(dataset, splits), {}
+    splits = {split: dataset.pairs(split, AERIAL if dataset.polar_dir is None else POLAR) for split in dataset.splits}
+    findings, results = check_lists(splits), {}
     for split, pairs in splits.items():
-        files = _files(dataset, split)
+        files = files_of(pairs)
         if args.quick:
             findings += check_quickly(split, files)
         else:
             results[split] = check_pairs(pairs, files, args.workers)
-            findings += check_images(pairs, results[split])
+            findings += check_existence(split, files) + check_images(pairs, results[split])
             findings += orientation(split, [result.colours for result in results[split]])
-    findings += copies(results)
+    findings += copies({split: [result.files for result in of_split] for split, of_split in results.items()})
     problems = sum(finding.problem for finding in findings)
     counts = {split: len(pairs) for split, pairs in splits.items()}
     _report(f"{dataset.name} in {dataset.data_dir}", counts, findings, problems)
@@ -77,12 +75,6 @@ def main(argv=None):
             draw_pairs(pairs, range(min(DRAWN, len(pairs))), path)
             print(f"the first pairs of {split}: {path}", flush=True)
     return 1 if problems else 0
-
-
-def _files(dataset, split):
-    """The PairFiles of a split with the names' case as it is on disk."""
-    columns = zip(*map(dataclasses.astuple, dataset.files(split)), strict=True)
-    return [PairFiles(*paths) for paths in zip(*map(resolve_case, columns), strict=True)]
 
 
 def _report(title, counts, findings, problems):

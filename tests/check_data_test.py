@@ -78,7 +78,6 @@ def test_files_that_are_missing_broken_or_odd_are_named(own_towns, check):
         ("unreadable", "panoramas", panoramas[1]),
         ("size", "panoramas", panoramas[3]),
         ("ratio", "panoramas", panoramas[3]),
-        ("outdated", "prepared files", polar[7]),
         ("content", "polar maps", polar[7]),
     ):
         finding = found[name, "train"]

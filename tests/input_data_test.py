@@ -120,13 +120,13 @@ def test_missing_files_are_counted_named_and_can_be_skipped(own_towns):
 
 def test_a_prepared_file_whose_source_is_missing_too_is_not_advised_to_be_prepared(own_towns):
     dataset = CVACT(own_towns / "Data")
-    pairs, files = dataset.pairs("train"), dataset.files("train")
-    for path in (files[0].panorama, files[0].prepared_panorama):
+    pairs = dataset.pairs("train")
+    for path in (pairs.panorama_paths[0], pairs.grd_paths[0]):
         os.unlink(path)
     with pytest.raises(UserError, match=f"1 files are missing, .*; get 1 images from the dataset, .*{pairs.ids[0]}") as error:
         check_files(pairs, (SHAPE, SHAPE))
     assert "data_preparation" not in str(error.value)
-    os.unlink(files[1].polar_map)
+    os.unlink(pairs.sat_paths[1])
     with pytest.raises(UserError, match="get 1 images from the dataset, .*, and run: python data_preparation.py"):
         check_files(pairs, (SHAPE, SHAPE))
 

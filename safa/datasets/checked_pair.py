@@ -3,13 +3,12 @@
 import dataclasses
 import functools
 import hashlib
-import os
 
 import numpy as np
 from tqdm import tqdm
 
-from safa.datasets.dataset import PairFiles
-from safa.datasets.image_files import ImageError, read_image
+from safa.datasets.checks import TITLES
+from safa.datasets.image_files import ImageError, ImageMissing, read_image
 from safa.datasets.orientation import ground_colours
 from safa.datasets.preparation import polar_map
 from safa.runtime.files import read_file
@@ -21,13 +20,13 @@ class CheckedFile:
     """What an image file tells.
 
     Attributes:
-        missing: whether it does not exist.
+        path: of the file.
         error: why it cannot be read, or None.
-        size: (height, width), or None where it cannot be read.
+        size: (height, width), or None where it cannot be read, or does not exist.
         digest: of the file's bytes, or None.
     """
 
-    missing: bool = False
+    path: str
     error: str | None = None
     size: tuple[int, int] | None = None
     digest: bytes | None = None
@@ -38,14 +37,12 @@ class CheckedPair:
     """What the files of one pair tell.
 
     Attributes:
-        paths: PairFiles.
-        files: {field of PairFiles: CheckedFile} of those that the dataset has.
+        files: {"tile", "panorama", ...: CheckedFile}, of the kinds that `checks.files_of` gives.
         origin: how the polar map was made: "published", "unstretched", "other", or None where it cannot be told.
         panorama_agrees: whether the prepared panorama is made from the panorama; None where it cannot be told.
         colours: (2, rows, columns, 3) float32 of the polar map and the panorama, or None.
     """
 
-    paths: PairFiles
     files: dict[str, CheckedFile]
     origin: str | None
     panorama_agrees: bool | None
@@ -53,20 +50,21 @@ class CheckedPair:
 
 
 def check_pairs(pairs, files, workers):
-    """A CheckedPair for each of a split's PairFiles, by some processes."""
+    """A CheckedPair for each of a split's pairs, by some processes; `files`: as of `checks.files_of`."""
     prepare_panorama = next((job.transform for job in pairs.dataset.preparations() if job.transform), None)
     check = functools.partial(check_pair, prepare_panorama)
-    with worker_map(min(workers, -(-len(files) // 16)), chunksize=4) as parallel_map:
-        return list(tqdm(parallel_map(check, files), pairs.name, len(files), leave=False, unit="pair", disable=None))
+    rows = [dict(zip(files, paths, strict=True)) for paths in zip(*files.values(), strict=True)]
+    with worker_map(min(workers, -(-len(rows) // 16)), chunksize=4) as parallel_map:
+        return list(tqdm(parallel_map(check, rows), pairs.name, len(rows), leave=False, unit="pair", disable=None))
 
 
 def check_pair(prepare_panorama, paths):
-    """The CheckedPair of PairFiles; the function of a worker process.
+    """The CheckedPair of files, {kind: path}; the function of a worker process.
 
     `prepare_panorama`: how a panorama is prepared (`preparation.street_view`); None: it is not.
     """
-    read = {kind: _read(path) for kind, path in dataclasses.asdict(paths).items() if path is not None}
-    tile, panorama, polar, prepared = (read.get(field.name, (None, None))[1] for field in dataclasses.fields(paths))
+    read = {kind: _read(path) for kind, path in paths.items()}
+    tile, panorama, polar, prepared = (read.get(kind, (None, None))[1] for kind in TITLES)
     origin = agrees = colours = None
     if tile is not None and tile.shape[0] == tile.shape[1]:
         expected = polar_map(tile)
@@ -81,15 +79,15 @@ def check_pair(prepare_panorama, paths):
         agrees = None if prepared is None else np.array_equal(prepared, panorama)
     if polar is not None and panorama is not None:
         colours = np.stack([ground_colours(polar), ground_colours(panorama)])
-    return CheckedPair(paths, {kind: file for kind, (file, _) in read.items()}, origin, agrees, colours)
+    return CheckedPair({kind: file for kind, (file, _) in read.items()}, origin, agrees, colours)
 
 
 def _read(path):
     """A path's CheckedFile and image; None where it cannot be read."""
-    if not os.path.exists(path):
-        return CheckedFile(missing=True), None
     try:
         image = read_image(path)
+        return CheckedFile(path, None, image.shape[:2], hashlib.blake2b(read_file(path), digest_size=16).digest()), image
+    except ImageMissing:
+        return CheckedFile(path), None
     except ImageError as error:
-        return CheckedFile(error=str(error)), None
-    return CheckedFile(size=image.shape[:2], digest=hashlib.blake2b(read_file(path), digest_size=16).digest()), image
+        return CheckedFile(path, str(error)), None

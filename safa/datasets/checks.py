@@ -6,11 +6,12 @@ import os
 
 import numpy as np
 
+from safa.datasets.dataset import POLAR
+from safa.datasets.file_checks import resolve_case
 from safa.datasets.image_files import by_pixels, same_ratio
 from safa.datasets.positions import HIT_METRES, distances_to_nearest
 from safa.datasets.preparation import PREPARED_SIZE
 
-# The fields of PairFiles.
 TITLES = {"tile": "aerial tiles", "panorama": "panoramas", "polar_map": "polar maps", "prepared_panorama": "prepared panoramas"}
 
 
@@ -40,16 +41,24 @@ def found(check, split, examples, text, problem=True):
     return [Finding(check, split, len(examples), text, problem, tuple(examples))] if len(examples) else []
 
 
-def check_lists(dataset, splits):
+def files_of(pairs):
+    """The files of a split's Q pairs, by kind: {"tile", "panorama", or another of TITLES: Q paths}, as they are on disk."""
+    files = {"tile": [pairs.tile_paths[row] for row in pairs.truth], "panorama": pairs.panorama_paths or pairs.grd_paths}
+    if pairs.reference == POLAR:
+        files["polar_map"] = [pairs.sat_paths[row] for row in pairs.truth]
+    if pairs.panorama_paths:
+        files["prepared_panorama"] = pairs.grd_paths
+    return {kind: resolve_case(paths) for kind, paths in files.items()}
+
+
+def check_lists(splits):
     """Counts, duplicates, and what training and test splits share, as far as the lists tell: list of Finding.
 
-    Args:
-        dataset: datasets.dataset.Dataset.
-        splits: {name: datasets.dataset.Pairs}.
+    `splits`: {name: datasets.dataset.Pairs}.
     """
     findings = []
     for name, pairs in splits.items():
-        published = dataset.published_counts.get(name, len(pairs))
+        published = pairs.dataset.published_counts.get(name, len(pairs))
         if len(pairs) != published:
             text = f"pairs, where the published split has {published:,}"
             findings.append(Finding("count", name, len(pairs), text, problem=False))
@@ -65,11 +74,11 @@ def check_lists(dataset, splits):
 
 def _ids_of_files(pairs):
     """{"panorama" or "tile": {path: ids of the queries whose row names it}}; without tiles where panoramas share them."""
-    of_kind = {"panorama": collections.defaultdict(set)} | ({"tile": collections.defaultdict(set)} if pairs.one_to_one else {})
-    for kind, rows in of_kind.items():
-        paths = pairs.grd_paths if kind == "panorama" else pairs.tile_paths
+    of_kind = {"panorama": pairs.grd_paths} | ({"tile": pairs.tile_paths} if pairs.one_to_one else {})
+    for kind, paths in of_kind.items():
+        of_kind[kind] = collections.defaultdict(set)
         for path, name in zip(map(os.path.normpath, paths), pairs.ids, strict=True):
-            rows[path].add(name)
+            of_kind[kind][path].add(name)
     return of_kind
 
 
@@ -96,17 +105,12 @@ def leakage(splits):
 
 
 def outdated(split, made):
-    """Prepared files that are older than what they are made from.
-
-    Args:
-        split: name of the split.
-        made: (source, prepared file) paths; those that do not exist are another check's.
-    """
+    """Prepared files of a split that are older than what they are made from; `made`: (source, prepared file) paths."""
 
     def is_older(prepared, source):
         try:
             return os.stat(prepared).st_mtime_ns < os.stat(source).st_mtime_ns
-        except OSError:
+        except OSError:  # those that do not exist are another check's
             return False
 
     old = [prepared for source, prepared in made if is_older(prepared, source)]
@@ -115,28 +119,30 @@ def outdated(split, made):
 
 
 def check_quickly(split, files):
-    """What a split's files tell that are not opened; `files`: list of PairFiles."""
-    findings = outdated(split, [(each.tile, each.polar_map) for each in files if each.polar_map])
-    findings += outdated(split, [(each.panorama, each.prepared_panorama) for each in files if each.prepared_panorama])
-    for kind in TITLES:
-        paths = {getattr(each, kind): None for each in files if getattr(each, kind) is not None}
-        findings += _missing(kind, split, [path for path in paths if not os.path.exists(path)], len(paths))
+    """What a split's files tell that are not opened; `files`: as of `files_of`."""
+    findings = []
+    for source, prepared in ("tile", "polar_map"), ("panorama", "prepared_panorama"):
+        if prepared in files:
+            findings += outdated(split, zip(files[source], files[prepared], strict=True))
+    return findings + check_existence(split, files)
+
+
+def check_existence(split, files):
+    """Files that are missing; arguments as of `check_quickly`. Where all polar maps are, none may be wanted."""
+    findings = []
+    for kind, paths in files.items():
+        missing = [path for path in dict.fromkeys(paths) if not os.path.exists(path)]
+        unprepared = kind == "polar_map" and len(missing) == len(set(paths))
+        remedy = " yet: run data_preparation.py, or train and test with --polar 0" if unprepared else ""
+        findings += found("missing", split, missing, f"{TITLES[kind]} do not exist{remedy}", not unprepared)
     return findings
-
-
-def _missing(kind, split, paths, count):
-    """The finding that some of a kind's files are missing. Where all polar maps are, none may be wanted."""
-    if kind == "polar_map" and len(paths) == count:
-        text = "polar maps are not prepared: run data_preparation.py, or train and test with --polar 0"
-        return found("missing", split, paths, text, problem=False)
-    return found("missing", split, paths, f"{TITLES[kind]} do not exist")
 
 
 def copies(results):
     """Aerial tiles and panoramas whose bytes are those of another file, within a split and across both.
 
     Args:
-        results: {name of the split: list of CheckedPair}.
+        results: {name of the split: files of its CheckedPairs}.
     """
     findings = []
     for kind in ("tile", "panorama"):
@@ -144,7 +150,7 @@ def copies(results):
         for split, pairs in results.items():
             same_bytes = of_split[split] = collections.defaultdict(set)
             for pair in pairs:
-                same_bytes[pair.files[kind].digest].add(getattr(pair.paths, kind))
+                same_bytes[pair[kind].digest].add(pair[kind].path)
             same_bytes.pop(None, None)  # of files that cannot be read
             groups = [" = ".join(sorted(same)) for same in same_bytes.values() if len(same) > 1]
             text = f"{title} lie there more than once, under several names: at most one of these pairs can be right"
@@ -167,13 +173,12 @@ def check_images(pairs, results):
     findings, split, dataset = [], pairs.split, pairs.dataset
     sizes = dataset.tile_size, dataset.panorama_size, PREPARED_SIZE, PREPARED_SIZE
     for (kind, title), published in zip(TITLES.items(), sizes, strict=True):
-        files = {getattr(each.paths, kind): each.files[kind] for each in results if kind in each.files}
-        sized = {path: file.size for path, file in files.items() if file.size is not None}
-        usual = max(counts, key=counts.get) if (counts := collections.Counter(sized.values())) else None
-        odd = [f"{path} ({by_pixels(size)})" for path, size in sized.items() if size != usual]
-        distorted = [path for path, size in sized.items() if not same_ratio(size, published)]
-        broken = [file.error for file in files.values() if file.error is not None]
-        findings += _missing(kind, split, [path for path, file in files.items() if file.missing], len(files))
+        files = {file.path: file for file in (each.files[kind] for each in results if kind in each.files)}.values()
+        sized = [file for file in files if file.size is not None]
+        usual = max(counts, key=counts.get) if (counts := collections.Counter(file.size for file in sized)) else None
+        odd = [f"{file.path} ({by_pixels(file.size)})" for file in sized if file.size != usual]
+        distorted = [file.path for file in sized if not same_ratio(file.size, published)]
+        broken = [file.error for file in files if file.error is not None]
         findings += found("unreadable", split, broken, f"{title} cannot be decoded, or in part only")
         ratio = f"{title} have another aspect ratio than the dataset's {by_pixels(published)}"
         findings += found("ratio", split, distorted, ratio)
@@ -183,11 +188,7 @@ def check_images(pairs, results):
         ("unstretched", "stretch", "polar maps are made without the min-max stretch, unlike the paper's"),
         ("other", "content", "polar maps are not what data_preparation.py makes of their tiles"),
     ):
-        findings += found(check, split, [each.paths.polar_map for each in results if each.origin == origin], text)
-    wrong = [each.paths for each in results if each.panorama_agrees is False]
+        findings += found(check, split, [each.files["polar_map"].path for each in results if each.origin == origin], text)
+    wrong = [each.files["prepared_panorama"].path for each in results if each.panorama_agrees is False]
     text = "prepared panoramas are not what data_preparation.py makes of their panoramas"
-    findings += found("content", split, [paths.prepared_panorama for paths in wrong], text)
-    # Times say nothing of a file that was just found to be what its source gives.
-    other = [each.paths for each in results if each.origin == "other"]
-    made = [(paths.tile, paths.polar_map) for paths in other] + [(paths.panorama, paths.prepared_panorama) for paths in wrong]
-    return findings + outdated(split, made)
+    return findings + found("content", split, wrong, text)

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import scipy.io
 
-from safa.datasets.dataset import POLAR, Dataset, PairFiles, Pairs
+from safa.datasets.dataset import POLAR, Dataset, Pairs
 from safa.datasets.positions import HIT_METRES
 from safa.datasets.preparation import PREPARED_SIZE, Preparation, street_view
 from safa.runtime.errors import UserError, first_few, first_line, shortened
@@ -53,12 +53,8 @@ class CVACT(Dataset):
         polar_paths = [os.path.join(self.polar_dir, f"{name}_satView_polish.png") for name in ids]
         grd_paths = [os.path.join(self.prepared_panorama_dir, f"{name}_grdView.png") for name in ids]
         sat_paths = polar_paths if reference == POLAR else tile_paths
-        return Pairs(self, split, reference, ids, sat_paths, grd_paths, tile_paths, utm)
-
-    def files(self, split):
-        pairs = self.pairs(split)
-        panoramas = [os.path.join(self.panorama_dir, f"{name}_grdView.jpg") for name in pairs.ids]
-        return list(map(PairFiles, pairs.tile_paths, panoramas, pairs.sat_paths, pairs.grd_paths))
+        panoramas = [os.path.join(self.panorama_dir, f"{name}_grdView.jpg") for name in ids]
+        return Pairs(self, split, reference, ids, sat_paths, grd_paths, tile_paths, utm, panorama_paths=panoramas)
 
     def preparations(self):
         return [

@@ -11,16 +11,6 @@ POLAR, AERIAL = "polar", "aerial"  # kinds of references: polar maps, and the ae
 
 
 @dataclasses.dataclass(frozen=True)
-class PairFiles:
-    """Paths of the files that belong to a pair; None where a dataset has no polar maps, or panoramas are read as they are."""
-
-    tile: str
-    panorama: str
-    polar_map: str | None = None
-    prepared_panorama: str | None = None
-
-
-@dataclasses.dataclass(frozen=True)
 class Pairs:
     """Queries and references of one split: Q panoramas, each taken at the centre of one of N aerial tiles.
 
@@ -38,6 +28,7 @@ class Pairs:
         utm: (N, 2) float64 easting and northing of the references in metres, or None where the dataset has none.
         truth: (Q,) int64, the row of each query's reference; left out: row i of both is one place.
         acceptable: for each query the rows of further references that count as hits, (n,) int64 each; or None.
+        panorama_paths: Q file paths of the images that `grd_paths` are prepared from; None: they are the dataset's own.
     """
 
     dataset: "Dataset"
@@ -50,6 +41,7 @@ class Pairs:
     utm: np.ndarray | None = None
     truth: np.ndarray | None = None
     acceptable: list[np.ndarray] | None = None
+    panorama_paths: list[str] | None = None
 
     def __post_init__(self):
         if self.truth is None:
@@ -90,6 +82,7 @@ class Pairs:
             utm=None if self.utm is None else self.utm[references],
             truth=row_of[self.truth[queries]],
             acceptable=acceptable,
+            panorama_paths=self.panorama_paths and [self.panorama_paths[row] for row in queries],
         )
 
 
@@ -136,13 +129,6 @@ class Dataset(abc.ABC):
         Raises:
             UserError: the dataset's list is missing or wrong.
         """
-
-    def files(self, split):
-        """The PairFiles of each pair of a split."""
-        pairs = self.pairs(split, AERIAL if self.polar_dir is None else POLAR)
-        polar_maps = [None] * len(pairs.sat_paths) if self.polar_dir is None else pairs.sat_paths
-        rows = zip(pairs.truth, pairs.grd_paths, strict=True)
-        return [PairFiles(pairs.tile_paths[row], panorama, polar_maps[row]) for row, panorama in rows]
 
     def preparations(self):
         """What `data_preparation.py` makes: list of Preparation, polar maps first."""

@@ -13,17 +13,10 @@ from safa.runtime.worker_pool import available_cores
 
 
 def resolve_case(paths):
-    """Paths of files; one that does not exist is replaced by one that differs from it in upper and lower case only.
-
-    Args:
-        paths: sequence of paths (None stays so).
-
-    Returns:
-        List of as many paths; those of files that do not exist at all are unchanged.
-    """
+    """List of paths, where one that does not exist is replaced by one that differs in upper and lower case only, if any."""
     folders, found = {}, []
     for path in paths:
-        if path is not None and not os.path.exists(path):
+        if not os.path.exists(path):
             folder, name = os.path.split(path)
             if folder not in folders:
                 folders[folder] = {each.lower(): each for each in os.listdir(folder)} if os.path.isdir(folder) else {}
@@ -104,8 +97,8 @@ def _unusable(paths, found, shape, published):
 
 def _remedy(pairs, missing):
     """What a user does about missing files; a prepared one can be made only if its source is there."""
-    dataset, files = pairs.dataset, pairs.dataset.files(pairs.split)
-    sources = {each.polar_map: each.tile for each in files} | {each.prepared_panorama: each.panorama for each in files}
+    dataset, sources = pairs.dataset, dict(zip(pairs.sat_paths, pairs.tile_paths, strict=True))
+    sources |= dict(zip(pairs.grd_paths, pairs.panorama_paths or pairs.grd_paths, strict=True))
     absent = [path for path in resolve_case(sources.get(path, path) for path in missing) if not os.path.exists(path)]
     remedies = [f"get {len(absent):,} images from the dataset, the first is {shortened(absent[0])}"] if absent else []
     if len(absent) < len(missing):

@@ -90,7 +90,7 @@ def findings_of(splits):
     dataset, lines = pairs.dataset, []
     if pairs.reference == POLAR and not polar_maps_are_stretched(dataset.polar_dir):
         lines.append(f"{dataset.polar_dir}: polar maps without the min-max stretch, unlike the paper's")
-    findings = check_lists(dataset, splits)
+    findings = check_lists(splits)
     for split, pairs in splits.items():
         if pairs.reference == POLAR:
             findings += outdated(split, list(zip(resolve_case(pairs.tile_paths), pairs.sat_paths, strict=True)))
