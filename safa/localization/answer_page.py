@@ -47,10 +47,10 @@ def _all(answers, index, drawn, config):
         place = answer.places[0]
         cells = _cells(place) if answer.known else ["unknown", "", *_cells(place)[2:]]
         rows.append([f"{number}. {_name(answer)}", *cells, *_how_sure(answer)])
-        text, colour = (str(number), BEST) if answer.known else (f"{number}?", OTHER)
-        marks.append(Mark(tuple(index.metres[place.row]), text, colour))
+        look = (BEST, "o") if answer.known else (OTHER, "s")
+        marks.append(Mark(tuple(index.metres[place.row]), str(number), *look))
     path = None if config.sequence is None else [index.metres[answer.places[0].row] for answer in answers]
-    caption = "Best places by number of the panorama. Green: placed. Red with ?: unknown."
+    caption = "Best places by number of the panorama. Green discs: placed. Red squares: unknown."
     picture = Picture(drawn.draw(marks, path), "Map of the tiles with the best place of each panorama", caption)
     note = "" if len(answers) <= MOST_ROWS else f"The first {MOST_ROWS:,} of {len(answers):,}."
     return Section("places", "Places", note, ["panorama", *COLUMNS, *SURE], rows, pictures=[picture])
