@@ -9,24 +9,24 @@ Exit code 0: nothing wrong; 1: problems, which are listed; 2: the dataset cannot
 """
 
 import dataclasses
-import functools
 import os
+import re
 import sys
 
-from tqdm import tqdm
-
-from safa.datasets.checked_pair import check_pair
+from safa.datasets.checked_pair import check_pairs
 from safa.datasets.checks import check_images, check_lists, check_quickly, copies
 from safa.datasets.dataset import PairFiles
 from safa.datasets.file_checks import resolve_case
 from safa.datasets.orientation import orientation
 from safa.datasets.registry import DATASETS
-from safa.launch.given_data import Folders
-from safa.runtime.command_line import WORKERS, Parser, add_settings, at_least, check_output
+from safa.launch.given_data import Folders, given_dataset
+from safa.runtime.command_line import WORKERS, Parser, add_settings, at_least
 from safa.runtime.errors import NAMED, UserError, reported, shortened
 from safa.runtime.files import write_json
-from safa.runtime.worker_pool import available_cores, worker_map
+from safa.runtime.outputs import Output, check_outputs
+from safa.runtime.worker_pool import available_cores
 
+FINDINGS = re.compile(rb'\{\s*"dataset": "[^"]*",\s*"pairs": ')  # how the file of --json begins
 DRAWN = 12  # pairs of a split that --figures draws
 
 
@@ -34,8 +34,7 @@ def flags():
     """The script's flags."""
     parser = Parser(__doc__)
     parser.add_argument("--dataset", required=True, choices=list(DATASETS), help="what to check")
-    add_settings(parser, Folders, ["data_dir", "prepared_dir"])
-    parser.add_argument("--act_data", metavar="FILE.mat", help="ACT_data.mat (default: the one in the dataset's folder)")
+    add_settings(parser, Folders, ["data_dir", "prepared_dir", "act_data"])
     parser.add_argument("--workers", type=at_least(int, 1), default=available_cores(), help=WORKERS)
     parser.add_argument("--quick", action="store_true", help="only what needs no image to be decoded")
     parser.add_argument(
@@ -50,10 +49,10 @@ def main(argv=None):
     kind = DATASETS[args.dataset]
     if args.act_data and not kind.has_act_data:
         raise UserError(f"--act_data: {kind.name} has none; leave it out")
-    check_output("--json", args.json)
+    check_outputs([Output("--json", args.json, FINDINGS)])
     if args.figures is not None:
         os.makedirs(args.figures, exist_ok=True)
-    dataset = kind(args.data_dir, args.prepared_dir, **({"act_data": args.act_data} if args.act_data else {}))
+    dataset = given_dataset(kind, Folders(args.data_dir, args.prepared_dir, act_data=args.act_data))
     splits = {split: dataset.pairs(split) for split in dataset.splits}
     findings, results = check_lists(dataset, splits), {}
     for split, pairs in splits.items():
@@ -61,7 +60,7 @@ def main(argv=None):
         if args.quick:
             findings += check_quickly(split, files)
         else:
-            results[split] = _check_pairs(dataset, split, files, args.workers)
+            results[split] = check_pairs(pairs, files, args.workers)
             findings += check_images(pairs, results[split])
             findings += orientation(split, [result.colours for result in results[split]])
     findings += copies(results)
@@ -84,15 +83,6 @@ def _files(dataset, split):
     """The PairFiles of a split with the names' case as it is on disk."""
     columns = zip(*map(dataclasses.astuple, dataset.files(split)), strict=True)
     return [PairFiles(*paths) for paths in zip(*map(resolve_case, columns), strict=True)]
-
-
-def _check_pairs(dataset, split, files, workers):
-    """A CheckedPair for each pair."""
-    of_panoramas = [job.transform for job in dataset.preparations() if job.transform]
-    check = functools.partial(check_pair, of_panoramas[0] if of_panoramas else None)
-    with worker_map(min(workers, -(-len(files) // 16)), chunksize=4) as parallel_map:
-        title = f"{dataset.name} {split}"
-        return list(tqdm(parallel_map(check, files), title, len(files), leave=False, unit="pair", disable=None))
 
 
 def _report(title, counts, findings, problems):

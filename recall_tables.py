@@ -38,7 +38,7 @@ def flags():
         "--compare",
         nargs=2,
         metavar="FILE.json",
-        help="say whether two results on the same queries differ (paired bootstrap), and nothing else",
+        help="say whether two results on the same queries differ (McNemar's exact test), and nothing else",
     )
     return parser
 

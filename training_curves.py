@@ -5,9 +5,10 @@ import os
 from safa.report.charts import training_curves
 from safa.report.drawing import file_bytes
 from safa.report.epoch_lines import find_runs, read_lines
-from safa.runtime.command_line import Parser, check_output
+from safa.runtime.command_line import Parser
 from safa.runtime.errors import UserError, first_few, reported
 from safa.runtime.files import write_whole
+from safa.runtime.outputs import PICTURE, Output, check_outputs
 
 
 def flags():
@@ -26,7 +27,7 @@ def flags():
 
 def main():
     args = flags().parse_args()
-    check_output("--output", args.output)
+    check_outputs([Output("--output", args.output, PICTURE)])
     if not args.output.endswith(".png"):
         raise UserError(f"--output {args.output}: a PNG file is written; name it FILE.png")
     runs = {}

@@ -177,9 +177,8 @@ def test_ctrl_c_ends_a_process_that_waits_for_the_others(towns, tmp_path):
     assert waiting.wait(timeout=20) == -signal.SIGINT
 
 
-@pytest.mark.parametrize("number", ["100000", "1" + 30 * "0"])
-def test_more_devices_than_machines_have_are_refused(tmp_path, number):
-    assert "--devices" in complains("test_cvusa.py", devices=number, cwd=tmp_path)
+def test_more_devices_than_machines_have_are_refused(tmp_path):
+    assert "--devices" in complains("test_cvusa.py", devices="1" + 30 * "0", cwd=tmp_path)
 
 
 def test_a_gpu_that_tensorflow_does_not_see_is_named_with_the_remedy(tmp_path, monkeypatch):
@@ -222,10 +221,3 @@ def test_float32_is_float32_unless_tf32_is_asked_for():
     for precision in ("tf32", "float32"):
         Distribution(precision=precision)
         assert tf.config.experimental.tensor_float_32_execution_enabled() == (precision == "tf32")
-
-
-def test_a_cpu_without_bfloat16_ends_training_in_a_line(towns, tmp_path, monkeypatch):
-    os.symlink(towns / "Data", tmp_path / "Data")
-    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
-    assert "computes it in software" in complains("train_cvusa.py", **TINY, precision="bfloat16", cwd=tmp_path)
-    assert os.listdir(tmp_path) == ["Data"]

@@ -31,13 +31,11 @@ RECALL_CSV = "epoch,loss,recall@1,recall@5,recall@10,recall@1%,seconds\n1,0.5,0.
 def write(path, ranks, references=None, **changes):
     """Write a result file whose truths have these ranks, as a test of SAFA_8 with polar maps on CVUSA."""
     references, ranks = references or len(ranks), np.asarray(ranks)
-    hits = {k: ranks < depth for k, depth in reported_k(references).items()}
-    shares = {k: float(np.mean(each)) for k, each in hits.items()}
+    shares = {k: float(np.mean(ranks < depth)) for k, depth in reported_k(references).items()}
     with open(BEFORE_1_0, encoding="utf-8") as file:
         result = {name: value for name, value in json.load(file).items() if name not in ("heading_right", "recall_within_200m")}
     result |= {"dataset": "CVUSA", "trained_on": "CVUSA", "view": "", "network": {"network_type": "SAFA_8", "polar": 1}}
     result |= {"queries": len(ranks), "references": references, "recall": shares, "pessimistic_recall": shares}
-    result |= {"intervals": {"recall": {k: recall_interval(each) for k, each in hits.items()}}}
     result |= {
         "ranks": {"exact": ranks},
         "cost": {"parameters": 29_503_104, "gmac": 42.1, "descriptor": 4096, "milliseconds": 3.0},
@@ -76,7 +74,7 @@ def test_seeds_are_one_row_in_all_formats_beside_the_curves(folder):
     assert f"{np.mean(recalls):.2f} ± {np.std(recalls, ddof=1):.2f}" in row and row.split()[2] == "3"
     assert "29.50" in row and "42.1" in row and "4,096" in row and row.endswith(" 3")
     other = lines.index(next(line for line in lines if line.startswith("VGG_gp, no polar")))
-    low, high = recall_interval(drawn(5, 0.2) == 0)
+    low, high = recall_interval(np.mean(drawn(5, 0.2) == 0), 500)
     assert "95 % interval" in lines[other + 1] and f"{100 * low:.2f}-{100 * high:.2f}" in lines[other + 1]
     latex = (folder / "out/tables.tex").read_text()
     assert "\\toprule" in latex and "VGG\\_gp, no polar" in latex and "$\\pm$" in latex and "\\quad 95 \\%" in latex
@@ -238,6 +236,9 @@ def test_two_results_on_the_same_queries_are_compared(folder):
     for other, expected in ("others", "of other queries"), ("few", "numbers of queries"), ("none", "none.json"):
         with pytest.raises(UserError, match=expected):
             compare(names[0], str(place / f"{other}.json"))
+    assert "leave the other flags out" in complains("recall_tables.py", "--compare", *names, output="out", cwd=folder)
+    write(place / "red\x1b[31m.json", base)
+    assert "\x1b" not in compare(names[0], str(place / "red\x1b[31m.json"))
 
 
 def test_a_result_from_before_version_1_is_read_and_shown():

@@ -189,7 +189,7 @@ def test_no_internet_and_no_weights_file_is_one_line(towns, tmp_path, monkeypatc
         ("train_cvact.py", ["--data_dir", "empty"], "ACT_data.mat: not found"),
         ("test_cvusa.py", [], "no checkpoint"),
         ("test_cvact.py", ["--checkpoint", "nowhere"], "nowhere"),
-        ("test_cvact.py", ["--checkpoint", "last"], "--checkpoint last: no training run"),
+        ("test_cvact.py", ["--checkpoint", "last"], "no training run"),
         ("test_cvact.py", ["--checkpoint", "./last"], "./last: no checkpoint of this name"),
     ],
 )

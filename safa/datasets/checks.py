@@ -41,41 +41,33 @@ def found(check, split, examples, text, problem=True):
 
 
 def check_lists(dataset, splits):
-    """Counts, duplicates, and what training and test splits share, as far as the lists tell.
+    """Counts, duplicates, and what training and test splits share, as far as the lists tell: list of Finding.
 
     Args:
         dataset: datasets.dataset.Dataset.
         splits: {name: datasets.dataset.Pairs}.
-
-    Returns:
-        List of Finding.
     """
     findings = []
     for name, pairs in splits.items():
-        published = dataset.published_counts.get(name)
-        if published is not None and len(pairs) != published:
+        published = dataset.published_counts.get(name, len(pairs))
+        if len(pairs) != published:
             text = f"pairs, where the published split has {published:,}"
             findings.append(Finding("count", name, len(pairs), text, problem=False))
         twice = [each for each, count in collections.Counter(pairs.ids).items() if count > 1]
-        findings += found(
-            "duplicate ids",
-            name,
-            twice,
-            "ids are listed more than once: in training such a pair is its own negative, in testing it fills two ranks",
-        )
-        for kind, rows in _files_of_rows(pairs).items():
-            if pairs.one_to_one or kind == "panorama":  # else tiles may be shared
-                repeated = [path for path, ids in rows.items() if len(ids) > 1]
-                text = f"{TITLES[kind]} stand in more than one row: at most one of these rows can be right"
-                findings += found("duplicate files", name, repeated, text)
+        text = "ids are listed more than once: in training such a pair is its own negative, in testing it fills two ranks"
+        findings += found("duplicate ids", name, twice, text)
+        for kind, rows in _ids_of_files(pairs).items():
+            repeated = [path for path, ids in rows.items() if len(ids) > 1]
+            text = f"{TITLES[kind]} stand in more than one row: at most one of these rows can be right"
+            findings += found("duplicate files", name, repeated, text)
     return findings + leakage(splits)
 
 
-def _files_of_rows(pairs):
-    """{"tile" or "panorama": {path: ids of the queries whose row names it}}."""
-    of_kind = {}
-    for kind, paths in {"tile": [pairs.tile_paths[row] for row in pairs.truth], "panorama": pairs.grd_paths}.items():
-        rows = of_kind[kind] = collections.defaultdict(set)
+def _ids_of_files(pairs):
+    """{"panorama" or "tile": {path: ids of the queries whose row names it}}; without tiles where panoramas share them."""
+    of_kind = {"panorama": collections.defaultdict(set)} | ({"tile": collections.defaultdict(set)} if pairs.one_to_one else {})
+    for kind, rows in of_kind.items():
+        paths = pairs.grd_paths if kind == "panorama" else pairs.tile_paths
         for path, name in zip(map(os.path.normpath, paths), pairs.ids, strict=True):
             rows[path].add(name)
     return of_kind
@@ -89,16 +81,17 @@ def leakage(splits):
     shared = sorted(set(train.ids) & set(val.ids))
     text = "ids are in the training split too: their recall is of places that were trained on"
     findings = found("leakage by id", "val", shared, text)
-    trained_files = _files_of_rows(train)
-    for kind, rows in _files_of_rows(val).items():
-        trained = trained_files[kind]
+    trained_files = _ids_of_files(train)
+    for kind, rows in _ids_of_files(val).items():
+        trained = trained_files.get(kind, {})
         both = [path for path, ids in rows.items() if ids - trained.get(path, ids)]  # the same ids are said above
         text = f"{TITLES[kind]} are in the training split too, under other ids: their recall is of images that were trained on"
         findings += found("leakage by file", "val", both, text)
     if train.utm is not None:
-        near = np.flatnonzero(distances_to_nearest(val.utm[val.truth], train.utm) < HIT_METRES)
+        distances = distances_to_nearest(val.utm[val.truth], train.utm[np.unique(train.truth)])  # tiles without panoramas: no
+        near = [val.ids[row] for row in np.flatnonzero(distances < HIT_METRES)]
         text = f"places are less than {HIT_METRES:g} m from a training place"
-        findings += found("leakage by distance", "val", [val.ids[row] for row in near], text, problem=False)
+        findings += found("leakage by distance", "val", near, text, problem=False)
     return findings
 
 
@@ -123,15 +116,19 @@ def outdated(split, made):
 
 def check_quickly(split, files):
     """What a split's files tell that are not opened; `files`: list of PairFiles."""
-    findings = outdated(split, [(each.tile, each.polar_map) for each in files])
+    findings = outdated(split, [(each.tile, each.polar_map) for each in files if each.polar_map])
     findings += outdated(split, [(each.panorama, each.prepared_panorama) for each in files if each.prepared_panorama])
     for kind in TITLES:
-        paths = [path for path in (getattr(each, kind) for each in files) if path is not None]
-        findings += _missing(kind, split, [path for path in paths if not os.path.exists(path)])
+        paths = {getattr(each, kind): None for each in files if getattr(each, kind) is not None}
+        findings += _missing(kind, split, [path for path in paths if not os.path.exists(path)], len(paths))
     return findings
 
 
-def _missing(kind, split, paths):
+def _missing(kind, split, paths, count):
+    """The finding that some of a kind's files are missing. Where all polar maps are, none may be wanted."""
+    if kind == "polar_map" and len(paths) == count:
+        text = "polar maps are not prepared: run data_preparation.py, or train and test with --polar 0"
+        return found("missing", split, paths, text, problem=False)
     return found("missing", split, paths, f"{TITLES[kind]} do not exist")
 
 
@@ -143,30 +140,21 @@ def copies(results):
     """
     findings = []
     for kind in ("tile", "panorama"):
-        title = TITLES[kind]
-        paths = {split: _paths_of_content(pairs, kind) for split, pairs in results.items()}
-        for split, of_digest in paths.items():
-            groups = [" = ".join(sorted(same)) for same in of_digest.values() if len(same) > 1]
+        title, of_split = TITLES[kind], {}
+        for split, pairs in results.items():
+            same_bytes = of_split[split] = collections.defaultdict(set)
+            for pair in pairs:
+                same_bytes[pair.files[kind].digest].add(getattr(pair.paths, kind))
+            same_bytes.pop(None, None)  # of files that cannot be read
+            groups = [" = ".join(sorted(same)) for same in same_bytes.values() if len(same) > 1]
             text = f"{title} lie there more than once, under several names: at most one of these pairs can be right"
             findings += found("copies", split, groups, text)
-        if {"train", "val"} <= set(paths):
-            shared = [
-                " = ".join(sorted(same | paths["train"][digest]))
-                for digest, same in paths["val"].items()
-                if paths["train"].get(digest, same) != same
-            ]
-            text = f"{title} are copies of images of the training split: their recall is of images that were trained on"
-            findings += found("leakage by content", "val", shared, text)
+        trained = of_split.get("train", {})
+        both = [(same, trained.get(digest, same)) for digest, same in of_split.get("val", {}).items()]
+        shared = [" = ".join(sorted(same | others)) for same, others in both if same != others]
+        text = f"{title} are copies of images of the training split: their recall is of images that were trained on"
+        findings += found("leakage by content", "val", shared, text)
     return findings
-
-
-def _paths_of_content(pairs, kind):
-    """{digest: paths} of one kind of files of CheckedPairs."""
-    paths = collections.defaultdict(set)
-    for file in (getattr(pair, kind) for pair in pairs):
-        if file.digest is not None:
-            paths[file.digest].add(file.path)
-    return paths
 
 
 def check_images(pairs, results):
@@ -179,32 +167,27 @@ def check_images(pairs, results):
     findings, split, dataset = [], pairs.split, pairs.dataset
     sizes = dataset.tile_size, dataset.panorama_size, PREPARED_SIZE, PREPARED_SIZE
     for (kind, title), published in zip(TITLES.items(), sizes, strict=True):
-        files = [file for file in (getattr(result, kind) for result in results) if file is not None]
-        sized = [file for file in files if file.size is not None]
-        counts = collections.Counter(file.size for file in sized)
-        usual = max(counts, key=counts.get, default=None)
-        odd = [f"{file.path} ({by_pixels(file.size)})" for file in sized if file.size != usual]
-        distorted = [file.path for file in sized if not same_ratio(file.size, published)]
-        broken = [file.error for file in files if file.error is not None]
-        findings += _missing(kind, split, [file.path for file in files if file.missing])
+        files = {getattr(each.paths, kind): each.files[kind] for each in results if kind in each.files}
+        sized = {path: file.size for path, file in files.items() if file.size is not None}
+        usual = max(counts, key=counts.get) if (counts := collections.Counter(sized.values())) else None
+        odd = [f"{path} ({by_pixels(size)})" for path, size in sized.items() if size != usual]
+        distorted = [path for path, size in sized.items() if not same_ratio(size, published)]
+        broken = [file.error for file in files.values() if file.error is not None]
+        findings += _missing(kind, split, [path for path, file in files.items() if file.missing], len(files))
         findings += found("unreadable", split, broken, f"{title} cannot be decoded, or in part only")
         ratio = f"{title} have another aspect ratio than the dataset's {by_pixels(published)}"
         findings += found("ratio", split, distorted, ratio)
         if odd:
             findings += found("size", split, odd, f"{title} differ in size from the majority ({by_pixels(usual)})")
-        for mode in sorted({file.mode for file in sized} - {"RGB"}):
-            converted = [file.path for file in sized if file.mode == mode]
-            text = f"{title} have pixels of mode {mode} instead of RGB; they are converted when they are read"
-            findings += found("mode", split, converted, text, problem=False)
     for origin, check, text in (
         ("unstretched", "stretch", "polar maps are made without the min-max stretch, unlike the paper's"),
         ("other", "content", "polar maps are not what data_preparation.py makes of their tiles"),
     ):
-        findings += found(check, split, [each.polar_map.path for each in results if each.origin == origin], text)
-    wrong = [each.prepared_panorama.path for each in results if each.panorama_agrees is False]
+        findings += found(check, split, [each.paths.polar_map for each in results if each.origin == origin], text)
+    wrong = [each.paths for each in results if each.panorama_agrees is False]
     text = "prepared panoramas are not what data_preparation.py makes of their panoramas"
-    findings += found("content", split, wrong, text)
+    findings += found("content", split, [paths.prepared_panorama for paths in wrong], text)
     # Times say nothing of a file that was just found to be what its source gives.
-    unproved = [(each.tile, each.polar_map) for each in results if each.origin in (None, "other")]
-    unproved += [(each.panorama, each.prepared_panorama) for each in results if each.panorama_agrees is False]
-    return findings + outdated(split, [(source.path, made.path) for source, made in unproved])
+    other = [each.paths for each in results if each.origin == "other"]
+    made = [(paths.tile, paths.polar_map) for paths in other] + [(paths.panorama, paths.prepared_panorama) for paths in wrong]
+    return findings + outdated(split, made)

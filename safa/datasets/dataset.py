@@ -12,11 +12,11 @@ POLAR, AERIAL = "polar", "aerial"  # kinds of references: polar maps, and the ae
 
 @dataclasses.dataclass(frozen=True)
 class PairFiles:
-    """Paths of the files that belong to a pair; `prepared_panorama` is None where panoramas are read as they are."""
+    """Paths of the files that belong to a pair; None where a dataset has no polar maps, or panoramas are read as they are."""
 
     tile: str
     panorama: str
-    polar_map: str
+    polar_map: str | None = None
     prepared_panorama: str | None = None
 
 
@@ -74,12 +74,7 @@ class Pairs:
         return PREPARED_SIZE if self.reference == POLAR else self.dataset.tile_size, self.dataset.query_size
 
     def take(self, queries, references=None):
-        """The pairs of some queries.
-
-        Args:
-            queries: their rows.
-            references: rows of the references to keep, those of the queries among them (default: of the queries alone).
-        """
+        """The pairs of some queries, by row, and of these references, which hold the queries' (default: those alone)."""
         if references is None:
             references = self.truth[queries] if self.one_to_one else np.unique(self.truth[queries])
         row_of = np.full(len(self.sat_paths), -1)
@@ -105,9 +100,11 @@ class Dataset(abc.ABC):
         data_dir: folder that holds the dataset's folder.
         prepared_dir: folder for the prepared files (default: `data_dir`).
 
-    `__init__` sets tile_dir and polar_dir, the folders of aerial tiles and polar maps, and prepared_dirs, all folders of
-    prepared files.
+    `__init__` sets tile_dir, the folder of the aerial tiles, and polar_dir, that of their polar maps.
     """
+
+    tile_dir: str
+    polar_dir: str | None = None  # None: the dataset has no polar maps, and is trained and tested with --polar 0
 
     name: str  # of its result folders: "CVACT_test", for instance
     splits: tuple[str, ...]
@@ -142,15 +139,16 @@ class Dataset(abc.ABC):
 
     def files(self, split):
         """The PairFiles of each pair of a split."""
-        pairs = self.pairs(split)
-        return [
-            PairFiles(pairs.tile_paths[row], panorama, pairs.sat_paths[row])
-            for row, panorama in zip(pairs.truth, pairs.grd_paths, strict=True)
-        ]
+        pairs = self.pairs(split, AERIAL if self.polar_dir is None else POLAR)
+        polar_maps = [None] * len(pairs.sat_paths) if self.polar_dir is None else pairs.sat_paths
+        rows = zip(pairs.truth, pairs.grd_paths, strict=True)
+        return [PairFiles(pairs.tile_paths[row], panorama, polar_maps[row]) for row, panorama in rows]
 
     def preparations(self):
         """What `data_preparation.py` makes: list of Preparation, polar maps first."""
-        return [Preparation(f"{self.name} polar maps", self.tile_dir, self.polar_dir, self.tile_size)]
+        if self.polar_dir is None:
+            return []
+        return [Preparation(f"{self.name} polar maps", self.tile_dir, self.polar_dir, self.tile_size, self.remedy())]
 
     def remedy(self):
         """What a user does about a dataset that is not there."""

@@ -15,7 +15,6 @@ from safa.report.retrieval_panels import query_images, retrieval_panel
 from safa.retrieval.margins import margins
 from safa.retrieval.task import GROUND_TO_AERIAL
 from safa.runtime.files import read_file, read_json
-from safa.runtime.provenance import session
 from safa.training.run_folder import EPOCHS, MANIFEST
 
 PANELS, ATTENTION = 4, 1  # queries that are drawn where no flag says how many
@@ -60,7 +59,7 @@ def report_page(config, json_path, row, tested, model):
         picture = _chart(place_map(task.query_utm, tested.ranks), "Map of the test places, coloured by their ranks")
         sections.append(Section("places", "Places", pictures=[picture]))
     test = {name: value for name, value in read_json(json_path, dict, "test again").items() if name not in UNREADABLE}
-    texts = [("test", json.dumps(test | {"session": session()}, indent=2))]
+    texts = [("test", json.dumps(test, indent=2))]
     if folder is not None:
         texts.append(("training", read_file(os.path.join(folder, MANIFEST)).decode()))
     sections.append(Section("settings", "Settings and versions", texts=texts))

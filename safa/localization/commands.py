@@ -18,9 +18,10 @@ from safa.localization.places import QueryConfig
 from safa.localization.tile_source import Cut
 from safa.retrieval.evaluation import HEADING_DEGREES
 from safa.runtime.backend import importing_tensorflow
-from safa.runtime.command_line import Checked, Parser, add_settings, at_least, check_output, parsed, setting
+from safa.runtime.command_line import Checked, Parser, add_settings, at_least, parsed, setting
 from safa.runtime.errors import UserError, shortened
 from safa.runtime.files import write_whole
+from safa.runtime.outputs import ANYTHING, Output, check_outputs
 from safa.settings import RunConfig, TrainingConfig, add_network
 from safa.training.run_folder import given_settings
 
@@ -175,8 +176,7 @@ def _build(args):
 
 def _query(args):
     """Find where panoramas were taken: the best places of an index, with coordinates and how sure they are."""
-    for name in OUTPUTS:
-        check_output(f"--{name}", getattr(args, name))
+    check_outputs([Output(f"--{name}", getattr(args, name), ANYTHING) for name in OUTPUTS])
     config = parsed(QueryConfig, args)
     index, panoramas = _asked(args.index, args.panoramas, args.checkpoint, config)
     answers = index.query(panoramas, **dataclasses.asdict(config))

@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import pathlib
+import re
 import typing
 import zlib
 
@@ -16,6 +17,8 @@ from safa.settings import NetworkConfig
 
 PACKED = "base64 of zlib of little-endian int32"
 RECALLS = ("1", "5", "10", "1%")
+AUTHORS = "authors"  # whose weights, in results
+RESULT = re.compile(rb'\{\s*"(version|dataset)": "')  # how these files begin
 
 Share = typing.Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = typing.Annotated[int, msgspec.Meta(ge=1, le=10**8)]  # of queries, references or values
@@ -49,6 +52,8 @@ class StoredResult:
 
     Attributes:
         recalls: {"recall", "pessimistic_recall", "recall_within_5m", ...: {K: share}}.
+        weights: AUTHORS or the file's name where they are not a run of ours.
+        checkpoint_digest: of `checkpoint_files.checkpoint_digest`.
         ranks: {"exact", ...: (queries,) int64 ranks from 0}, and "first_match": rows of references.
     """
 
@@ -65,18 +70,19 @@ class StoredResult:
     references: Count
     recalls: dict[Name, dict[K, Share]]
     tied_queries: typing.Annotated[int, msgspec.Meta(ge=0, le=10**8)]
-    intervals: dict[Name, dict[K, tuple[Share, Share]]]
     rank: dict[typing.Literal["median", "90%"], Number]
     query_ids: Name
     ranks: dict[Name, str]
     cost: NetworkCost
+    weights: Name | None = None
+    checkpoint_digest: str | None = None
     metres: Metres | None = None
     heading_right: Share | None = None
 
     def __post_init__(self):
         if "recall" not in self.recalls or len(self.rank) != 2:
             raise ValueError("without recall or rank")
-        for values in *self.recalls.values(), *self.intervals.values():
+        for values in self.recalls.values():
             if len(values) != len(RECALLS):
                 raise ValueError(f"recalls without one of {', '.join(RECALLS)}")
         self.ranks = {name: unpack(text, self.queries) for name, text in self.ranks.items() if name != "packed"}
@@ -127,6 +133,8 @@ def read_result(path, remedy):
     try:
         content = read_json(path, dict, remedy)
         content["recalls"] = {name: recall for name, recall in content.items() if is_recall(name)}
+        if "weights" not in content and str(content.get("checkpoint")).endswith("Trained/model.ckpt"):
+            content["weights"] = AUTHORS  # written before results said so
         return msgspec.convert(content, StoredResult)
     except OSError as error:
         raise UserError(f"{shortened(path)}: {error.strerror}; {remedy}") from None

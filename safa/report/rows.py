@@ -8,7 +8,8 @@ import numpy as np
 from recall import one_percent, recall_curve
 from safa.datasets.registry import DATASETS
 from safa.report.published import PUBLISHED
-from safa.report.result_file import RECALLS, StoredResult, read_result
+from safa.report.result_file import AUTHORS, RECALLS, StoredResult, read_result
+from safa.retrieval.confidence import recall_interval
 from safa.retrieval.task import AERIAL_TO_GROUND, GROUND_TO_AERIAL
 from safa.runtime.errors import UserError, shortened
 from safa.settings import NetworkConfig
@@ -31,6 +32,7 @@ class Kind:
     direction: str
     view: str
     sizes: str
+    weights: str | None = None
 
     @property
     def is_home(self):
@@ -48,6 +50,7 @@ class Kind:
             self.network_type,
             "polar" if self.polar else "no polar",
             self.run and f"run {self.run}",
+            self.weights and ("authors' weights" if self.weights == AUTHORS else f"weights {self.weights}"),
             "" if self.is_home else f"trained on {self.trained_on}",
             "aerial to ground" if self.direction == AERIAL_TO_GROUND else "",
             self.view.replace("_", " "),
@@ -60,7 +63,7 @@ class Kind:
         """For sorting: the paper's task first, in the paper's order."""
         known = NETWORKS.index(self.network_type) if self.network_type in NETWORKS else len(NETWORKS)
         away = "" if self.is_home else self.trained_on
-        special = self.direction == AERIAL_TO_GROUND, self.view, away, self.sizes, self.run or ""
+        special = self.direction == AERIAL_TO_GROUND, self.view, away, self.sizes, self.run or "", self.weights or ""
         return self.dataset, self.split, not self.is_papers_task, *special, self.polar, known, self.network_type
 
 
@@ -97,9 +100,10 @@ class Row:
 
     def interval(self, name="recall"):
         """Lower and upper end in percent of R@1, R@5, R@10 and R@1%; none with several seeds."""
-        if len(self.results) > 1 or name not in self.results[0].intervals:
+        if len(self.results) > 1 or name == "pessimistic_recall":
             return []
-        return [tuple(100 * end for end in self.results[0].intervals[name][k]) for k in RECALLS]
+        (result,) = self.results
+        return [tuple(100 * end for end in recall_interval(result.recalls[name][k], result.queries)) for k in RECALLS]
 
     @property
     def differences(self):
@@ -143,7 +147,7 @@ def collect(paths):
 
 def _kind(result):
     """The Kind of a StoredResult."""
-    network, names = result.network, ("dataset", "split", "run", "trained_on", "direction", "view")
+    network, names = result.network, ("dataset", "split", "run", "trained_on", "direction", "view", "weights")
     same = {name: getattr(result, name) for name in names}
     return Kind(**same, network_type=network.network_type, polar=network.polar, sizes=_sizes(network))
 

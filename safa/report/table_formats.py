@@ -67,7 +67,8 @@ def _lines(row, sources, with_sizes):
         title = re.sub(r"(\d)m$", r"\1 m", name.removeprefix("recall_").removesuffix("_recall").replace("_", " "))
         first, more = [PART + title, ""], []
         if name == "recall":
-            first, more = [row.kind.title(with_sizes), str(len(row.results))], _cost_cells(row.costs)
+            seeds = "" if row.kind.weights else str(len(row.results))
+            first, more = [row.kind.title(with_sizes), seeds], _cost_cells(row.costs)
         if name != "pessimistic_recall" or any(result.tied_queries for result in row.results):
             lines.append([*first, *map(_mean, row.percents(name)), *more])
         if interval := row.interval(name):

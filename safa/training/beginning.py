@@ -30,8 +30,7 @@ def restore_or_begin(run, stop):
             f"weights: {config.continue_from or config.init}; Adam's step {run.adam_steps}, {progress.epochs} epochs done; "
             f"dropout keeps {config.keep_prob:g} of the activations"
         )
-        with run.leavable(stop):
-            result = validate(run, before, epoch=0)
+        result = validate(run, before, 0, stop)
         if result is not None:
             run.say(f"{before}: {recall_line(result['pessimistic_recall'])}")
     if progress.epochs < config.epochs and run.distribution.is_chief:

@@ -7,12 +7,13 @@ from safa.retrieval.search import search
 from safa.retrieval.task import task_of
 
 
-def validate(run, title, epoch):
+def validate(run, title, epoch, stop):
     """Recalls on the validation split (`retrieval.evaluation.recalls`); None in processes that are not the chief's."""
     batch_size, micro_batch = run.settings.training.batch_size, run.settings.run.micro_batch
     if micro_batch is not None:
         batch_size = min(batch_size, micro_batch * run.distribution.replicas)
-    with run.averages if run.adam_steps else contextlib.nullcontext():  # they begin with the first step
+    averages = run.averages if run.adam_steps else contextlib.nullcontext()  # they begin with the first step
+    with averages, run.leavable(stop):  # in this order: no signal ends the exchange of weights and averages
         references, queries = run.extractor.pairs(run.val_images, batch_size, title)
     if not run.distribution.is_chief:
         return None

@@ -88,3 +88,9 @@ class Averages:
     def __exit__(self, *_):
         for (weight, _), own in zip(self._pairs, self._own, strict=True):
             weight.assign(own)
+        self._own = None
+
+    @property
+    def are_in(self):
+        """Whether the network has averages, or some of them: weights that nobody may save as its own."""
+        return self._own is not None
