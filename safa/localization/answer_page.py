@@ -39,10 +39,10 @@ def _all(answers, index, drawn, config):
     for number, (answer, place) in enumerate(zip(answers[:MOST_ROWS], best, strict=False), start=1):
         name, *texts = shown_place(answer, place)
         rows.append([f"{number}. {name}", *texts])
-        text, colour = (str(number), BEST) if answer.known else (f"{number}?", OTHER)
-        marks.append(Mark(index.metres[place.row], text, colour))
+        look = (BEST, "o") if answer.known else (OTHER, "s")
+        marks.append(Mark(index.metres[place.row], str(number), *look))
     path = None if config.sequence is None else [index.metres[place.row] for place in best]
-    caption = "Best places by number of the panorama. Green: placed. Red with ?: unknown."
+    caption = "Best places by number of the panorama. Green discs: placed. Red squares: unknown."
     picture = Picture(drawn.draw(marks, path), "Map of the tiles with the best place of each panorama", caption)
     note = "" if len(answers) <= MOST_ROWS else f"The first {MOST_ROWS:,} of {len(answers):,}."
     return Section("places", "Places", note, HEADERS, rows, pictures=[picture])

@@ -20,11 +20,12 @@ BEST, OTHER = HIT, WRONG  # colours of marks
 
 @dataclasses.dataclass(frozen=True)
 class Mark:
-    """A mark on a map: (2,) metres east and north, a short text, a colour."""
+    """A mark on a map: (2,) metres east and north, a short text, a colour, and matplotlib's name of a shape."""
 
     metres: np.ndarray
     text: str
     colour: str
+    shape: str = "o"
 
 
 class TileMap:
@@ -75,7 +76,7 @@ class TileMap:
         circle = {"markersize": 2 * (MARK + 1) * point, "markeredgecolor": "white", "markeredgewidth": 2 * point}
         for depth, mark in enumerate(reversed(marks), start=3):
             place = np.clip(self.pixels(mark.metres)[0], MARK + 2, (width - MARK - 2, height - MARK - 2))
-            axes.plot(*place, "o", color=mark.colour, zorder=depth, **circle)
+            axes.plot(*place, mark.shape, color=mark.colour, zorder=depth, **circle)
             axes.text(*place, mark.text, color="white", fontsize=6.5, ha="center", va="center_baseline", zorder=depth)
         metres = _round_length(width / 4 / self._scale)
         bar, middle = MARGIN + metres * self._scale, height + LINE / 2

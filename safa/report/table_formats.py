@@ -45,15 +45,16 @@ def tables_of(rows, with_others=False):
         all_sizes = {row.kind.sizes for row in group}
         for row in group:
             lines += _lines(row, sources, with_sizes=len(all_sizes) > 1)
-        trained_on = {None if row.kind.is_home else row.kind.trained_on for row in group if row.is_comparable and with_others}
-        for place in sorted(trained_on & {place for of, place in OTHERS if of == dataset}, key=str):
-            away = "" if place is None else f", trained on {place}"
-            lines += [_published(f"{system}{away}", each, sources) for system, each in OTHERS[dataset, place].items()]
+        trained_on = {None if row.kind.is_home else row.kind.trained_on for row in group if row.is_comparable}
+        others = [key for key in OTHERS if with_others and key[0] == dataset and key[1] in trained_on]
+        for key in others:
+            away = "" if key[1] is None else f", trained on {key[1]}"
+            lines += [_published(f"{system}{away}", published, sources) for system, published in OTHERS[key].items()]
         counts = sorted({(row.results[0].queries, row.results[0].references) for row in group})
         sizes = [f"{queries:,} queries among {references:,} references" for queries, references in counts]
         sizes += all_sizes if len(all_sizes) == 1 and all_sizes != {""} else []
         notes = [f"[{number}] {source}" for number, source in enumerate(sources, 1)]
-        if with_others and not trained_on:
+        if with_others and not others:
             notes.append("published recalls of other systems are left out: they are of another task, or among more references")
         made.append(RecallTable(f"{dataset} {split}: {'; '.join(sizes)}", lines, notes))
     return made
