@@ -9,6 +9,7 @@ Exit code 0: nothing wrong; 1: problems, which are listed; 2: the dataset cannot
 """
 
 import os
+import re
 import sys
 
 from safa.datasets.checked_pair import check_pairs
@@ -17,11 +18,13 @@ from safa.datasets.dataset import AERIAL, POLAR
 from safa.datasets.orientation import orientation
 from safa.datasets.registry import DATASETS
 from safa.launch.given_data import Folders, given_dataset
-from safa.runtime.command_line import WORKERS, Parser, add_settings, at_least, check_output
+from safa.runtime.command_line import WORKERS, Parser, add_settings, at_least
 from safa.runtime.errors import NAMED, UserError, reported, shortened
 from safa.runtime.files import write_json
+from safa.runtime.outputs import Output, check_outputs
 from safa.runtime.worker_pool import available_cores
 
+FINDINGS = re.compile(rb'\{\s*"dataset": "[^"]*",\s*"pairs": ')  # how the file of --json begins
 DRAWN = 12  # pairs of a split that --figures draws
 
 
@@ -44,7 +47,7 @@ def main(argv=None):
     kind = DATASETS[args.dataset]
     if args.act_data and not kind.has_act_data:
         raise UserError(f"--act_data: {kind.name} has none; leave it out")
-    check_output("--json", args.json)
+    check_outputs([Output("--json", args.json, FINDINGS)])
     if args.figures is not None:
         os.makedirs(args.figures, exist_ok=True)
     dataset = given_dataset(kind, Folders(args.data_dir, args.prepared_dir, act_data=args.act_data))

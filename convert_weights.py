@@ -10,9 +10,10 @@ import os
 
 from safa import load_network
 from safa.runtime.command_line import Parser
-from safa.runtime.errors import UserError, reported
+from safa.runtime.errors import UserError, first_few, reported, shortened
+from safa.runtime.outputs import ANYTHING, Output, check_outputs
 from safa.settings import add_network
-from safa.training.checkpoint_files import DATA, INDEX, KERAS, find_checkpoint
+from safa.training.checkpoint_files import DATA, INDEX, KERAS, checkpoint_files, find_checkpoint
 from safa.training.run_folder import given_settings
 
 KERAS_ENDING = ".weights.h5"
@@ -38,12 +39,10 @@ def main(argv=None):
             f"which model.ckpt{INDEX} and model.ckpt{DATA} are made"
         )
     written = [args.target] if to_keras else [args.target + INDEX, args.target + DATA]
-    for path in written:
-        if os.path.isdir(path) or os.path.exists(path) and not args.overwrite:
-            raise UserError(f"{path}: exists; choose another TARGET, or replace a file with --overwrite")
-    folder = os.path.dirname(args.target) or "."
-    if not os.path.isdir(folder):
-        raise UserError(f"{folder}: no such folder; make it, or choose another TARGET")
+    if existing := [path for path in written if os.path.isfile(path) and not args.overwrite]:
+        raise UserError(f"{existing[0]}: exists; choose another TARGET, or replace it with --overwrite")
+    path, kind = find_checkpoint(args.source)
+    check_outputs([Output("TARGET", each, ANYTHING) for each in written], checkpoint_files(path))
     loaded = load_network(args.source, given_settings(args))
     if to_keras:
         from safa.training.weights import write_keras_weights
@@ -55,11 +54,10 @@ def main(argv=None):
         from safa.training.published_checkpoint import write
         from safa.training.weights import optimizer_state
 
-        is_keras = find_checkpoint(loaded.path)[1] == KERAS
-        step, moments = (0, None) if is_keras else optimizer_state(loaded.path, loaded.model)
+        step, moments = (0, None) if kind == KERAS else optimizer_state(loaded.path, loaded.model)
         write(args.target, loaded.model, step, moments)
         print(f"Adam's moments and step: {'none in SOURCE, written as not begun' if moments is None else step}")
-    print(f"{args.source} ({loaded.config}) -> {', '.join(written)}")
+    print(f"{shortened(args.source)} ({loaded.config}) -> {first_few(written)}")
 
 
 if __name__ == "__main__":

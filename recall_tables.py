@@ -25,7 +25,7 @@ def flags():
         "--result_dir", nargs="+", default=["Result"], metavar="DIR", help="folders, with all below them (default: Result)"
     )
     parser.add_argument("--output", metavar="DIR", help="folder for tables and curves (default: only print)")
-    parser.add_argument("--others", action="store_true", help="also list the published recalls of other systems")
+    parser.add_argument("--others", action="store_true", help="also list other systems' published recalls, where they compare")
     parser.add_argument(
         "--authors_curve",
         nargs="+",
@@ -38,14 +38,18 @@ def flags():
         "--compare",
         nargs=2,
         metavar="FILE.json",
-        help="say whether two results on the same queries differ (paired bootstrap), and nothing else",
+        help="say whether two results on the same queries differ (McNemar's exact test), and nothing else",
     )
     return parser
 
 
 def main():
-    args = flags().parse_args()
+    parser = flags()
+    args = parser.parse_args()
     if args.compare is not None:
+        for flag in ("result_dir", "output", "others", "authors_curve"):
+            if getattr(args, flag) != parser.get_default(flag):
+                raise UserError(f"--{flag}: has no meaning beside --compare; leave it out")
         print(compare(*args.compare))
         return
     if args.authors_curve and args.output is None:

@@ -29,6 +29,7 @@ from safa.runtime.command_line import Parser, as_flags, at_least, parsed
 from safa.runtime.errors import ROOT, Stopped, UserError, reported
 from safa.runtime.interruption import StopRequest
 from safa.settings import NetworkConfig, RunConfig, Settings, TrainingConfig, network_type_of
+from safa.training.checkpoint_files import checkpoint_digest, find_checkpoint
 from safa.training.run_folder import RunPaths, agree_with_earlier_run, run_paths
 
 TRAINED = {name: kind for name, kind in DATASETS.items() if "train" in kind.splits}
@@ -73,11 +74,15 @@ class TableRow:
     def is_tested(self):
         """Whether there is a result of this run's best checkpoint."""
         try:
-            checkpoint = read_result(self.paths.json, "").checkpoint
-            of_best = os.path.dirname(os.path.abspath(checkpoint)) == os.path.abspath(self.paths.best)
-            return of_best and os.stat(self.paths.json).st_mtime >= os.stat(f"{checkpoint}.index").st_mtime
-        except (UserError, OSError, ValueError):  # the path that it names may be anything
+            best, _ = find_checkpoint(self.paths.best)
+            return read_result(self.paths.json, "").checkpoint_digest == checkpoint_digest(best)
+        except UserError:  # one of them is not there, or damaged
             return False
+
+    @property
+    def steps(self):
+        """Both commands, and whether they are finished."""
+        return (self.train, self.is_trained), (self.test, self.is_tested)
 
 
 def main():
@@ -86,21 +91,20 @@ def main():
         if flag in ("--network_type", "--seed"):
             raise UserError(f"{flag}: set by this script for each row; use --rows, --polar, --seeds")
     kind = TRAINED[args.dataset]
+    for script in f"train_{args.dataset}.py", f"test_{args.dataset}.py":
+        if not os.path.exists(os.path.join(ROOT, script)):
+            known = script.replace(args.dataset, "cvusa")
+            raise UserError(f"{script}: not found; copy {known} under this name and replace CVUSA in it by {kind.__name__}")
     given = training_parser("", kind).parse_args(passed)
     folders = parsed(Folders, given)
-    rows = [
-        table_row(args.dataset, kind, given, passed, *of_row)
-        for of_row in itertools.product(*map(dict.fromkeys, (args.seeds, args.polar, args.rows)))
-    ]
+    of_rows = itertools.product(*map(dict.fromkeys, (args.seeds, args.polar, args.rows)))
+    rows = [table_row(args.dataset, kind, given, passed, *of_row) for of_row in of_rows]
     of_data = ["--dataset", args.dataset, *as_flags(Folders(folders.data_dir, folders.prepared_dir))]
     prepare = ["data_preparation.py", *of_data]
     check = ["check_data.py", *of_data, *as_flags(Folders(act_data=folders.act_data))]
     if args.dry_run:
-        print(*map(shown, (prepare, check)), sep="\n")
-        for row in rows:
-            print(
-                shown(row.train) + row.is_trained * "  # finished", shown(row.test) + row.is_tested * "  # finished", sep="\n"
-            )
+        steps = [(prepare, False), (check, False), *(step for row in rows for step in row.steps)]
+        print(*(shown(command) + "  # finished" * is_finished for command, is_finished in steps), sep="\n")
         return 0
     waiting = [row for row in rows if not (row.is_trained and row.is_tested)]
     with StopRequest() as stop, stop.at_once():
@@ -142,9 +146,9 @@ def provide_data(prepare, check, ignore_problems):
     """Prepare what is missing and check the data; both scripts show their own progress. Raises UserError if one fails."""
     for command in prepare, check:
         print(shown(command), flush=True)
-        code = finish(command)
-        if code and not (code == 1 and command is check and ignore_problems):
-            remedy = "; --ignore_problems goes on nevertheless" if command is check and code == 1 else ""
+        code, is_about_data = finish(command), command is check
+        if code and not (code == 1 and is_about_data and ignore_problems):
+            remedy = "; --ignore_problems goes on nevertheless" if code == 1 and is_about_data else ""
             raise UserError(f"{command[0]} ended with exit code {code}, see above{remedy}")
 
 
@@ -159,23 +163,25 @@ def train_and_test(rows, total):
             left = datetime.timedelta(seconds=(time.monotonic() - begin) / done * (len(rows) - done))
             end = f", ends about {datetime.datetime.now() + left:%a %H:%M}"
         print(f"row {before + done + 1} of {total}{end}: {row.name}, see {row.log}", flush=True)
-        failure = None if row.is_trained else finish_step(row, row.train)
-        failure = failure or (None if row.is_tested else finish_step(row, row.test))
-        if failure:
+        if failure := finish_row(row):
             failures.append(failure)
             print(failure, flush=True)
     return failures
 
 
-def finish_step(row, command):
-    """Train or test a row; returns a line on what failed, or None."""
+def finish_row(row):
+    """Train and test a row; returns a line on what failed, or None."""
     os.makedirs(os.path.dirname(row.log), exist_ok=True)
     with open(row.log, "a+", errors="replace") as log:
-        print(f"$ {shown(command)}", file=log, flush=True)
-        code = finish(command, stdout=log, stderr=log)
-        log.seek(0)
-        last = log.read().strip().splitlines()[-1]
-    return f"{row.name}: {command[0]} ended with exit code {code}: {last} ({row.log})" if code else None
+        for command, is_finished in row.steps:
+            if is_finished:
+                continue
+            print(f"$ {shown(command)}", file=log, flush=True)
+            if code := finish(command, stdout=log, stderr=log):
+                log.seek(0)
+                last = log.read().strip().splitlines()[-1]
+                return f"{row.name}: {command[0]} ended with exit code {code}: {last} ({row.log})"
+    return None
 
 
 def finish(command, **streams):

@@ -50,13 +50,13 @@ def measure(args):
     exact = report_float32(os.path.join(args.folder, "float32.npy"), kept, queries, truth)
     report("exact, float16", 0, path, lambda rows: similarities(kept, rows), queries, truth, exact)
     begin = time.perf_counter()
-    projection = fit_projection(kept, args.pca)
+    directions = fit_projection(kept, args.pca)
     short_path = os.path.join(args.folder, "pca.npy")
     short = np.lib.format.open_memmap(short_path, "w+", np.float16, (args.tiles, args.pca))
     for start in range(0, args.tiles, BLOCK):
-        short[start : start + BLOCK] = projection(kept[start : start + BLOCK])
+        short[start : start + BLOCK] = np.asarray(kept[start : start + BLOCK], np.float32) @ directions
     seconds = time.perf_counter() - begin
-    projected = projection(queries)
+    projected = queries @ directions
     report(f"PCA to {args.pca}, float16", seconds, short_path, lambda rows: similarities(short, rows), projected, truth, exact)
     for name, descriptors, rows in ((f"PCA to {args.pca}, approximate", short, projected), ("approximate", kept, queries)):
         index_path = os.path.join(args.folder, "approximate.faiss")

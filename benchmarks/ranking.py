@@ -10,7 +10,7 @@ import time
 import numpy as np
 
 from safa.datasets.positions import within
-from safa.retrieval.search import search
+from safa.retrieval.search import products_with, search
 
 METRES_APART = 4.0  # mean distance of a place to its neighbour, so some lie within 5 m
 
@@ -54,7 +54,7 @@ class Products:
 
     def __call__(self, rows):
         begin = time.perf_counter()
-        products = rows @ self._references.T
+        products = products_with(self._references, rows)
         self.seconds += time.perf_counter() - begin
         return products
 

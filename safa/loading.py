@@ -3,9 +3,10 @@
 import dataclasses
 import typing
 
+from safa.runtime.backend import importing_tensorflow
 from safa.runtime.errors import UserError
 from safa.settings import NetworkConfig
-from safa.training.checkpoint_files import use_checkpoint
+from safa.training.checkpoint_files import checkpoint_digest, use_checkpoint
 from safa.training.run_folder import RunManifest, checkpoint_manifest
 
 if typing.TYPE_CHECKING:
@@ -23,7 +24,8 @@ class LoadedNetwork:
         config: its NetworkConfig.
         manifest: RunManifest of the training run, or None where the weights are the authors' or Keras's.
         path: of the weights.
-        digest: of the weights, 16 hexadecimal digits.
+        digest: of the weights, 16 hexadecimal digits, whatever file they are in.
+        checkpoint_digest: of this file, `checkpoint_files.checkpoint_digest`.
         note: a line on what the file holds besides, or None.
     """
 
@@ -32,6 +34,7 @@ class LoadedNetwork:
     manifest: RunManifest | None
     path: str
     digest: str
+    checkpoint_digest: str
     note: str | None
 
 
@@ -53,25 +56,27 @@ def load_network(
     Raises:
         UserError: there are no weights there, they are damaged or another network's, or `network` contradicts their manifest.
     """
-    from safa.runtime.backend import importing_tensorflow
-
+    config, manifest = found_network(source, network)  # a mistake is found before TensorFlow is imported
     with importing_tensorflow():
         from safa.parts import build_network
         from safa.runtime.backend import compute_in
         from safa.training.variables import network_variables, weights_digest
         from safa.training.weights import load_weights, skipped_note
 
-    config, manifest = found_network(source, network)
     if distribution is None:
         compute_in(precision)
         model = build_network(config, precision=precision)
     else:
         with distribution.strategy.scope():
             model = build_network(config, precision=precision)
-    path, skipped = use_checkpoint(source, lambda path, kind: (path, load_weights(model, path, kind, config)))
+
+    def load(path, kind):
+        return path, checkpoint_digest(path), load_weights(model, path, kind, config)
+
+    path, of_file, skipped = use_checkpoint(source, load)
     if distribution is not None:
         distribution.share_chiefs_values(list(network_variables(model).values()))
-    return LoadedNetwork(model, config, manifest, path, weights_digest(model), skipped_note(path, skipped))
+    return LoadedNetwork(model, config, manifest, path, weights_digest(model), of_file, skipped_note(path, skipped))
 
 
 def found_network(source, network=None):

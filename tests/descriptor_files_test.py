@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -11,11 +12,11 @@ import pytest
 import scipy.io
 from conftest import TINY, complains, start, succeeds
 
-from safa.launch.testing import own_folder
 from safa.retrieval import resumable_rows, saved_descriptors
 from safa.retrieval.resumable_rows import ResumableRows
 from safa.retrieval.saved_descriptors import save_mat
 from safa.runtime.errors import UserError
+from safa.runtime.files import locked
 
 FLAGS = {"network_type": "SAFA_2", "result_dir": "R", "batch_size": 2}
 RESULT, FOLDER = "R/CVUSA/SAFA_2_polar_1.json", "R/CVUSA/SAFA_2_polar_1.descriptors"
@@ -92,27 +93,14 @@ def with_bytes(change):
     return damage
 
 
-def with_manifest(**changes):
-    def damage(folder):
-        manifest = json.loads((folder / "grd.json").read_text())
-        (folder / "grd.json").write_text(json.dumps(manifest | changes))
-
-    return damage
-
-
-ROW = slice(-16, None)  # the last row's bytes
 flipped_bit = with_bytes(lambda content: content.__setitem__(-30, content[-30] ^ 1))
 DAMAGES = {
     "flipped bit": flipped_bit,
-    "row of zeros": with_bytes(lambda content: content.__setitem__(ROW, bytes(16))),
-    "row of NaN": with_bytes(lambda content: content.__setitem__(ROW, np.full(4, np.nan, np.float32).tobytes())),
+    "row of NaN": with_bytes(lambda content: content.__setitem__(slice(-16, None), np.float32([np.nan] * 4).tobytes())),
     "cut off": with_bytes(lambda content: content.__delitem__(slice(-4, None))),
     "pickled": lambda folder: np.save(folder / "grd.npy", np.array([{}], object), allow_pickle=True),
-    "other shape": lambda folder: np.save(folder / "grd.npy", np.zeros((10, 3), np.float32)),
     "array gone": lambda folder: (folder / "grd.npy").unlink(),
     "a pipe": lambda folder: [(folder / "grd.npy").unlink(), os.mkfifo(folder / "grd.npy")],
-    "too many done": with_manifest(done=11),
-    "no number": with_manifest(done="ten"),
     "deep manifest": lambda folder: (folder / "grd.json").write_text("[" * 100_000),
 }
 
@@ -149,9 +137,11 @@ def test_a_manifest_is_written_while_rows_are_computed(tmp_path, sources, monkey
     assert rows_in(tmp_path, sources).done == 3
 
 
-def test_a_second_test_of_the_same_run_at_the_same_time_keeps_its_descriptors_in_memory(tmp_path):
-    with own_folder(str(tmp_path)) as one, own_folder(str(tmp_path)) as other:
-        assert one == str(tmp_path) and other is None
+def test_a_second_test_of_the_same_run_at_the_same_time_waits_for_the_first(own):
+    with locked(str(own / FOLDER / ".lock"), "another test"):
+        process = start("test_cvusa.py", **flags_in(own), cwd=own)
+        assert any("waiting for it" in line for line in iter(process.stdout.readline, ""))
+    assert process.communicate()[0].count(KNOWN) == 2
 
 
 def test_matlab_files_hold_the_descriptors_as_the_fields_scripts_read_them(tmp_path, monkeypatch):
@@ -197,7 +187,7 @@ def printed_by_test(folder, **flags):
 
 def result_of(folder):
     content = json.loads((folder / RESULT).read_text())
-    return {name: value for name, value in content.items() if name not in ("seconds", "cost")}
+    return {name: value for name, value in content.items() if name not in ("seconds", "cost", "session")}
 
 
 def test_the_same_test_again_computes_nothing_and_says_the_same(own):
@@ -217,7 +207,7 @@ def test_a_flipped_bit_in_kept_descriptors_does_not_change_a_recall(own):
     expected = result_of(own)
     flipped_bit(own / FOLDER)
     output = printed_by_test(own)
-    assert "grd.npy: damaged" in output and f"the satellite {KNOWN}" in output and f"the ground {KNOWN}" not in output
+    assert "grd.npy: damaged" in output and f"satellite {KNOWN}" in output and f"ground {KNOWN}" not in output
     assert result_of(own) == expected
 
 
@@ -243,10 +233,48 @@ def test_what_is_of_other_images_or_weights_is_computed_again(own):
     assert KNOWN not in printed_by_test(own, checkpoint="last")
 
 
-def test_descriptors_for_other_programs_hold_the_same_and_go_where_they_can(trained):
+def test_descriptors_for_other_programs_hold_the_same_and_replace_their_own_kind_only(own, trained):
     found, same = scipy.io.loadmat(trained / "d.mat"), np.load(trained / "d.npz")
     np.testing.assert_array_equal(found["sat_global_descriptor"], same["sat_descriptors"])
-    assert "--save_mat" in complains("test_cvusa.py", **FLAGS, save_mat="missing/d.mat", cwd=trained)
+    for name in "d.mat", "d.npz":
+        shutil.copy(trained / name, own / name)
+    printed_by_test(own, save_mat="d.mat", save_descriptors="d.npz")
+    before = {path: path.read_bytes() for path in own.glob("**/*") if path.is_file() and ".descriptors" not in str(path)}
+    weights = "Model/CVUSA/SAFA_2/polar_1/best/ckpt-1.data-00000-of-00001"
+    for name, expected in ((weights, "reads it"), ("d.npz", "another kind"), (RESULT, "writes this file too")):
+        assert expected in complains("test_cvusa.py", **FLAGS, save_mat=name, cwd=own)
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_a_result_says_what_it_came_from(trained):
+    result = json.loads((trained / RESULT).read_text())
+    assert set(result["session"]) == {"started", "command", "machine", "python", "packages", "git_commit"}
+    assert result["session"]["command"][0] == "test_cvusa.py" and result["session"]["packages"]["keras"]
+    assert result["network"]["network_type"] == "SAFA_2" and not {"network_type", "polar"} & set(result)
+
+
+def test_weights_that_are_not_a_run_have_results_and_rows_of_their_own(own):
+    shutil.copy(own / "Model/CVUSA/SAFA_2/polar_1/final.weights.h5", own / "net.weights.h5")
+    shutil.copytree(own / "Model/CVUSA/SAFA_2/polar_1", own / "Model/CVUSA/SAFA_2/polar_1_named")
+    before = (own / RESULT).read_bytes()
+    network = {name: TINY[name] for name in ("height", "width", "aerial_input_size", "width_multiplier", "backbone")}
+    printed_by_test(own, **network, checkpoint="net.weights.h5")
+    printed_by_test(own, checkpoint="Model/CVUSA/SAFA_2/polar_1_named/best")
+    names = sorted(path.stem for path in (own / "R/CVUSA").glob("*.json"))
+    assert names[:2] == ["SAFA_2_polar_1", "SAFA_2_polar_1_named"] and (own / RESULT).read_bytes() == before
+    assert re.fullmatch(r"SAFA_2_polar_1_net\.weights\.h5_[0-9a-f]{8}", names[2])
+    table = succeeds("recall_tables.py", result_dir="R", cwd=own)
+    assert re.search(r"SAFA_2, polar +1 ", table) and re.search(r"SAFA_2, polar, run named +1 ", table)
+    assert re.search(r"SAFA_2, polar, weights net\.weights\.h5_[0-9a-f]{8} +\d+\.", table)  # no number of seeds
+    flags = {"checkpoint": "net.weights.h5", "seed": 1}
+    assert "--seed" in complains("test_cvusa.py", **FLAGS, **flags, cwd=own)
+
+
+def test_a_result_that_tables_would_refuse_is_one_line(own):
+    manifest = own / "Model/CVUSA/SAFA_2/polar_1/config.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"dataset": "../a:b"}))
+    assert "not a result of a test" in complains("test_cvusa.py", **flags_in(own), cwd=own)
+    assert (own / "R/CVUSA/SAFA_2_polar_1_trained_on_.._a_b.json").exists()
 
 
 def test_a_network_of_one_dataset_is_tested_on_the_other(own):

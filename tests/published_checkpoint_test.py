@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import zipfile
 
 import cv2
@@ -10,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import SMALL, complains, succeeds
+from conftest import ROOT, SMALL, complains, succeeds
 from golden import recipe
 from golden_numbers import GOLDEN
 
@@ -94,7 +96,8 @@ def test_the_authors_checkpoint_gives_their_descriptors_through_the_test_script(
         weights |= recipe.vgg_weights(view) | recipe.spatial_weights(view, 4 * 20, config.aggregation[1])
     save_with_tensorflow_1(tmp_path / "Model/CVUSA/Trained/model.ckpt", weights)
     output = succeeds("test_cvusa.py", save_descriptors="d.npz", cwd=tmp_path)
-    assert os.path.join("Model", "CVUSA", "Trained", "model.ckpt") in output and "89.84" in output
+    assert os.path.join("Model", "CVUSA", "Trained", "model.ckpt") in output and "SAFA_8, polar, authors' weights" in output
+    assert (tmp_path / "Result/CVUSA/SAFA_8_polar_1_authors.json").exists()
     found, golden = np.load(tmp_path / "d.npz"), np.load(GOLDEN / "SAFA_8_polar_1.npz")
     for name in ("sat_descriptors", "grd_descriptors"):
         np.testing.assert_allclose(found[name], golden[name], rtol=0, atol=2e-5)
@@ -253,14 +256,18 @@ def test_every_variable_is_accounted_for(small, config, expected):
     assert all(text in str(error.value) for text in expected), error.value
 
 
-def break_data(prefix):
-    path = prefix.with_name("model.ckpt.data-00000-of-00001")
-    path.write_bytes(path.read_bytes()[:5000])
+def with_file(ending, change):
+    """Damage to one of a checkpoint's two files."""
+
+    def damage(prefix):
+        path = prefix.with_name(f"model.ckpt.{ending}")
+        path.write_bytes(change(path.read_bytes()))
+
+    return damage
 
 
-def break_index(prefix):
-    path = prefix.with_name("model.ckpt.index")
-    path.write_bytes(path.read_bytes()[:-20])
+DATA = "data-00000-of-00001"
+NAN = np.full((3, 3, 6, 13), np.nan, np.float32)  # conv3_1's kernel, one of CONFIG's
 
 
 def swap_index(prefix):
@@ -268,62 +275,64 @@ def swap_index(prefix):
     shutil.copy(prefix.with_name("other.ckpt.index"), prefix.with_name("model.ckpt.index"))
 
 
-def put_nan(prefix):
-    reader = tf.train.load_checkpoint(str(prefix))
-    weights = {
-        name: reader.get_tensor(name)
-        for name in reader.get_variable_to_shape_map()
-        if name.startswith(("VGG", "spatial")) and "/Adam" not in name
-    }
-    weights["VGG_sat/conv3_1/weights"] = weights["VGG_sat/conv3_1/weights"] * np.nan
-    save_with_tensorflow_1(prefix, weights)
-
-
-def put_page(prefix):
-    prefix.with_name("model.ckpt.data-00000-of-00001").write_text("<!DOCTYPE html><title>Sign in</title>")
-
-
-def leave_data_out(prefix):
-    prefix.with_name("model.ckpt.data-00000-of-00001").unlink()
-
-
 @pytest.mark.parametrize(
     "damage, expected",
     [
-        (break_data, "damaged"),
-        (break_index, "cut off"),
+        (with_file(DATA, lambda content: content[:5000]), "damaged"),
+        (with_file("index", lambda content: content[:-20]), "cut off"),
+        (with_file(DATA, lambda content: b"<!DOCTYPE html><title>Sign in</title>"), "HTML"),
         (swap_index, "misshapen"),
-        (put_nan, "sat/backbone/08_kernel"),
-        (put_page, "HTML"),
-        (leave_data_out, "needs both files"),
+        (lambda prefix: rewrite(prefix, {"VGG_sat/conv3_1/weights": NAN}), "sat/backbone/08_kernel"),
+        (lambda prefix: prefix.with_name(f"model.ckpt.{DATA}").unlink(), "needs both files"),
     ],
 )
-def test_a_broken_checkpoint_is_named_through_the_test_script(own_small, towns, damage, expected):
-    os.symlink(towns / "Data", own_small.with_name("Data"))
+def test_a_broken_checkpoint_is_named(own_small, damage, expected):
     damage(own_small)
-    message = complains("test_cvusa.py", *SIZES, network_type="SAFA_2", checkpoint="model.ckpt", cwd=own_small.parent)
-    assert expected in message
+    with pytest.raises(UserError, match=expected):
+        load_weights(build_network(CONFIG), *checkpoint_files.find_checkpoint(str(own_small)), CONFIG)
 
 
-def test_what_is_no_checkpoint_is_named_through_the_test_script(towns, tmp_path):
-    os.symlink(towns / "Data", tmp_path / "Data")
+def test_what_is_no_checkpoint_is_named(tmp_path):
     (tmp_path / "folder").mkdir()
-    (tmp_path / "page.ckpt").write_text("<html>404</html>")
     with zipfile.ZipFile(tmp_path / "Model.zip", "w") as archive:
         archive.writestr("model.ckpt.index", "")
-    (tmp_path / "weights.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
-    (tmp_path / "notes.txt").write_text("weights are elsewhere")
-    (tmp_path / "empty.ckpt").write_bytes(b"")
-    for name, expected in (
-        ("folder", "folder without a checkpoint"),
-        ("page.ckpt", "HTML"),
-        ("Model.zip", "zip"),
-        ("weights.h5", "cannot be read"),
-        ("notes.txt", "neither"),
-        ("empty.ckpt", "empty"),
-        ("missing.ckpt", "no checkpoint of this name"),
+    for name, content, expected in (
+        ("folder", None, "folder without a checkpoint"),
+        ("page.ckpt", b"<html>404</html>", "HTML"),
+        ("Model.zip", None, "zip"),
+        ("notes.txt", b"weights are elsewhere", "neither"),
+        ("empty.ckpt", b"", "empty"),
+        ("missing.ckpt", None, "no checkpoint of this name"),
     ):
-        assert expected in complains("test_cvusa.py", checkpoint=name, cwd=tmp_path)
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=expected):
+            checkpoint_files.find_checkpoint(str(tmp_path / name))
+
+
+def test_a_keras_file_without_weights_is_named_through_the_test_script(towns, tmp_path):
+    os.symlink(towns / "Data", tmp_path / "Data")
+    (tmp_path / "weights.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    assert "cannot be read" in complains("test_cvusa.py", checkpoint="weights.h5", cwd=tmp_path)
+
+
+WITHOUT_TENSORFLOW = """
+import contextlib, runpy, sys
+from safa import load_network
+from safa.runtime.errors import UserError
+sys.argv = ["convert_weights.py", "missing", "a.weights.h5"]
+with contextlib.suppress(SystemExit):
+    runpy.run_path(f"{sys.path[-1]}/convert_weights.py", run_name="__main__")
+with contextlib.suppress(UserError):
+    load_network("missing")
+assert "tensorflow" not in sys.modules
+"""
+
+
+def test_a_wrong_path_is_found_before_tensorflow_is_imported(tmp_path):
+    program = f"import sys\nsys.path.append({ROOT!r})\n{WITHOUT_TENSORFLOW}"
+    ended = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 0 and "missing: no checkpoint of this name" in ended.stderr
 
 
 def test_the_authors_initial_model_is_the_default_where_it_lies_and_fits(small, tmp_path):

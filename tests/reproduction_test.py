@@ -10,7 +10,10 @@ import time
 import pytest
 from conftest import ROOT, SMALL, complains, run, start, succeeds
 
+import reproduce
 from reproduce import TableRow
+from safa.datasets.cvusa import CVUSA
+from safa.runtime.errors import UserError
 from safa.settings import NetworkConfig
 from safa.training.run_folder import run_paths
 
@@ -68,7 +71,8 @@ def test_the_table_has_a_row_for_each_network_and_what_is_finished_is_not_starte
     again = succeeds(COPIES, steps, **flags, cwd=tmp_path)
     assert not calls(tmp_path) and "2 of 2 rows were finished before" in again
     assert again.partition("CVUSA val")[2] == first.partition("CVUSA val")[2]
-    os.utime(tmp_path / "Result/CVUSA/VGG_gp_polar_1_seed_1.json", (0, 0))  # it is older than the weights
+    result = tmp_path / "Result/CVUSA/VGG_gp_polar_1_seed_1.json"
+    result.write_text(re.sub('"checkpoint_digest": "[^"]*"', '"checkpoint_digest": "of others"', result.read_text()))
     succeeds(COPIES, steps, **flags, cwd=tmp_path)
     assert [line.split()[0] for line in calls(tmp_path)] == ["data_preparation", "check_data", "test_cvusa"]
 
@@ -119,15 +123,18 @@ def test_problems_of_the_data_stop_the_table_before_training(steps, tmp_path, mo
     assert run(COPIES, steps, **FLAGS, ignore_problems=True, cwd=tmp_path).returncode == 2
 
 
-def test_a_result_that_names_no_checkpoint_is_tested_again(real, tmp_path, monkeypatch):
+def test_only_a_result_of_these_weights_counts_whatever_the_times_of_files_are(real, tmp_path, monkeypatch):
     monkeypatch.chdir(real)
     paths = run_paths("Model", str(tmp_path), "CVUSA", NetworkConfig("VGG_gp"))
     content = json.loads((real / "Result/CVUSA/VGG_gp_polar_1.json").read_text())
-    given = content["checkpoint"]
     os.makedirs(tmp_path / "CVUSA")
-    for checkpoint, tested in ((given, True), (f"{given}0", False), ("\0", False), ("\ud800", False), (7, False)):
-        (tmp_path / "CVUSA/VGG_gp_polar_1.json").write_text(json.dumps(content | {"checkpoint": checkpoint}))
+    result = tmp_path / "CVUSA/VGG_gp_polar_1.json"
+    for digest, tested in ((content["checkpoint_digest"], True), ("0" * 16, False), (None, False), (7, False)):
+        result.write_text(json.dumps(content | {"checkpoint_digest": digest}))
+        os.utime(result, (0, 0))  # the checkpoint is from the future
         assert TableRow("", paths, 1, [], []).is_tested == tested
+    os.unlink(result)
+    assert not TableRow("", paths, 1, [], []).is_tested
 
 
 def test_a_dry_run_prints_the_commands_and_does_nothing(real, tmp_path):
@@ -141,6 +148,13 @@ def test_a_dry_run_prints_the_commands_and_does_nothing(real, tmp_path):
     ]
     assert not os.listdir(tmp_path)
     assert succeeds("reproduce.py", **FLAGS, dry_run=True, cwd=real).count("  # finished\n") == 2
+
+
+def test_a_registered_dataset_without_scripts_is_one_line(monkeypatch):
+    monkeypatch.setitem(reproduce.TRAINED, "third", CVUSA)
+    monkeypatch.setattr("sys.argv", ["reproduce.py", "--dataset", "third", "--dry_run"])
+    with pytest.raises(UserError, match=r"train_third\.py: not found; copy train_cvusa\.py"):
+        reproduce.main()
 
 
 def test_mistakes_are_found_before_the_first_step(real, tmp_path):

@@ -187,9 +187,9 @@ def test_no_internet_and_no_weights_file_is_one_line(towns, tmp_path, monkeypatc
         ("train_cvusa.py", ["--batch_size", "25"], "24 pairs are less than a batch"),
         ("train_cvusa.py", ["--init", "nothing.h5"], "nothing.h5"),
         ("train_cvact.py", ["--data_dir", "empty"], "ACT_data.mat: not found"),
-        ("test_cvusa.py", [], "no checkpoint"),
+        ("test_cvusa.py", [], "no training run"),
         ("test_cvact.py", ["--checkpoint", "nowhere"], "nowhere"),
-        ("test_cvact.py", ["--checkpoint", "last"], "--checkpoint last: no training run"),
+        ("test_cvact.py", ["--checkpoint", "last"], "no training run"),
         ("test_cvact.py", ["--checkpoint", "./last"], "./last: no checkpoint of this name"),
     ],
 )

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import re
 import time
 
 from safa import __version__
@@ -13,25 +14,30 @@ from safa.launch.given_data import Folders, add_run_folders, checked_pairs, find
 from safa.launch.page import report_page
 from safa.loading import found_network, load_network
 from safa.report.figures import FigureConfig, FigureSource, draw_figures
-from safa.report.result_file import write_result
+from safa.report.result_file import AUTHORS, RESULT, write_result
 from safa.report.result_lines import result_lines
 from safa.report.rows import collect
 from safa.retrieval.evaluation import WINNERS, evaluate
 from safa.retrieval.resumable_rows import ResumableRows
-from safa.retrieval.saved_descriptors import save_mat, save_npz
+from safa.retrieval.saved_descriptors import MAT, NPZ, save_mat, save_npz
 from safa.retrieval.search import search
 from safa.retrieval.task import DIRECTIONS, GROUND_TO_AERIAL, task_of
 from safa.runtime.backend import importing_tensorflow
-from safa.runtime.command_line import Checked, Parser, add_settings, at_least, check_output, parsed, same_setting, setting
-from safa.runtime.errors import UserError, first_few
+from safa.runtime.command_line import Checked, Parser, add_settings, at_least, parsed, same_setting, setting
+from safa.runtime.errors import UserError, first_few, shortened
 from safa.runtime.files import locked
+from safa.runtime.outputs import Output, check_outputs
+from safa.runtime.provenance import session
 from safa.settings import NetworkConfig, RunConfig, TrainingConfig, add_network
-from safa.training.run_folder import BEST, given_settings, run_paths
+from safa.training.checkpoint_files import checkpoint_digest, checkpoint_files, use_checkpoint
+from safa.training.run_folder import BEST, given_settings, run_name, run_paths
 
 LAST = "last"  # besides BEST: what --checkpoint takes for the run's own
 DESCRIPTORS = ".descriptors"  # endings of the folders of descriptors and figures beside a result file
 FIGURES = ".figures"
+REMEDY = "free some space, use another --result_dir, or --descriptors memory"  # where descriptors fill the disk
 LOCK = ".lock"  # held by the process that writes in the folder of descriptors
+NOT_IN_NAMES = r"[^\w.+-]"  # of files and rows, beside `result_file.Name`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,10 +46,10 @@ class TestConfig(Checked):
 
     checkpoint: str | None = setting(
         None,
-        "weights to test. best: of the training run below --model_dir, those of the epoch with the best R@1 on the validation "
-        "split, which is also the split tested on, as usual for these datasets. last: the run's newest. PATH: ours, the "
-        "authors' or Keras's, of this or another dataset, or a folder whose newest are taken; ./last for one of that name "
-        "(default: best where there is a run, else the authors' Trained/model.ckpt in the dataset's folder below --model_dir)",
+        "weights to test. best: of the run below --model_dir, those of the epoch with the best R@1 on the validation split, "
+        "which is also the split tested on, as usual for these datasets. last: the run's newest. PATH: any weights, or a "
+        "folder whose newest are taken; ./last for one of that name (default: best of the run, else the authors' "
+        "Trained/model.ckpt there)",
         metavar="{best,last,PATH}",
     )
     seed: int = setting(0, "seed of the training run that is tested", at_least(int, 0))
@@ -103,14 +109,11 @@ def launch_testing(description, dataset_classes):
     """
     args = testing_parser(description, dataset_classes).parse_args()
     config, folders, view, figures = (parsed(kind, args) for kind in (TestConfig, Folders, PanoramaView, FigureConfig))
-    check_output("--save_descriptors", config.save_descriptors)
-    check_output("--save_mat", config.save_mat)
 
     # The weights: what they are says which images they need.
     trained_for = next(iter(dataset_classes.values())).name
     source = tested_checkpoint(config, folders, trained_for, given_settings(args))
     network, manifest = found_network(source, given_settings(args))
-    trained_on = dataset_in(source) if manifest is None else manifest.dataset
 
     # The data.
     check_view(view, config, network)
@@ -121,13 +124,21 @@ def launch_testing(description, dataset_classes):
     say(*findings_of({args.split: pairs}))
 
     # Where the result goes.
-    seed = config.seed if manifest is None else manifest.training.seed
-    base = run_paths(folders.model_dir, folders.result_dir, dataset.name, network, folders.run, seed).json.removesuffix(".json")
-    base += f"_trained_on_{trained_on}" if trained_on not in (None, trained_for) else ""
-    direction = config.direction if config.direction != GROUND_TO_AERIAL else ""
+    checkpoint = use_checkpoint(source, lambda path, _: path)
+    tested = tested_weights(checkpoint, manifest, folders)
+    paths = run_paths(folders.model_dir, folders.result_dir, dataset.name, network, tested["run"], tested["seed"])
+    abroad = None
+    if tested["trained_on"] not in (None, trained_for):
+        abroad = re.sub(NOT_IN_NAMES, "_", f"trained_on_{tested['trained_on']}")
+    base = "_".join(filter(None, (paths.json.removesuffix(".json"), tested["weights"], abroad)))
+    direction = config.direction if config.direction != GROUND_TO_AERIAL else None
     path = "_".join(filter(None, (base, view.name, direction))) + ".json"
+    outputs = [Output("the result", path, RESULT), Output("--save_mat", config.save_mat, MAT)]
+    outputs.append(Output("--save_descriptors", config.save_descriptors, NPZ))
     os.makedirs(os.path.dirname(path), exist_ok=True)
+    check_outputs(outputs, [*checkpoint_files(checkpoint), *pairs.sat_paths, *pairs.grd_paths])
 
+    started = session()
     with importing_tensorflow():
         from safa.retrieval.cost import network_cost
         from safa.retrieval.descriptors import DescriptorExtractor
@@ -139,7 +150,7 @@ def launch_testing(description, dataset_classes):
     say(*distribution.notes)
     with explain_tensorflow_errors(distribution, "a smaller --batch_size"):
         loaded = load_network(source, network, config.precision, distribution)
-        say(f"checkpoint: {loaded.path}", loaded.note)
+        say(f"checkpoint: {shortened(loaded.path)}", loaded.note)
         cost = network_cost(loaded.model)
 
         # Images to descriptors.
@@ -148,11 +159,16 @@ def launch_testing(description, dataset_classes):
         images = PairImages.of(pairs, (network.sat_shape, network.grd_shape), panoramas)
         extractor = DescriptorExtractor(loaded.model, distribution)
         identity = {"weights": loaded.digest, "network": dataclasses.asdict(network), "precision": config.precision}
-        keeps = config.descriptors == "disk" and distribution.is_chief
-        with own_folder(base + DESCRIPTORS) if keeps else contextlib.nullcontext() as folder:
-            given = pairs.name, config.batch_size, folder
-            sat = computed_rows(extractor, "sat", images.sat, *given, identity | {"view": ""})
-            grd = computed_rows(extractor, "grd", images.grd, *given, identity | {"view": view.name})
+        folder = base + DESCRIPTORS if config.descriptors == "disk" and distribution.is_chief else None
+        with contextlib.nullcontext() if folder is None else own_folder(folder):
+            computed = []
+            for branch, of_branch, seen in (("sat", images.sat, ""), ("grd", images.grd, view.name)):
+                path_of = None if folder is None else os.path.join(folder, "_".join(filter(None, (branch, seen))))
+                shape, of_view = (len(of_branch.paths), extractor.dimension), identity | {"view": seen}
+                rows = ResumableRows(shape, path=path_of, identity=of_view, sources=of_branch.paths, remedy=REMEDY)
+                extractor.fill(rows, branch, of_branch, config.batch_size, pairs.name)
+                computed.append(rows)
+            sat, grd = computed
             if not distribution.is_chief:
                 return
 
@@ -171,34 +187,34 @@ def launch_testing(description, dataset_classes):
                 "version": __version__,
                 "dataset": dataset.name,
                 "split": args.split,
-                "trained_on": trained_on,
-                "network_type": network.network_type,
-                "polar": network.polar,
-                "run": folders.run,
-                "seed": seed,
+                **tested,
                 "network": dataclasses.asdict(network),
                 "direction": config.direction,
                 "view": view.name,
                 "precision": config.precision,
                 "checkpoint": loaded.path,
+                "checkpoint_digest": loaded.checkpoint_digest,
                 **evaluate(task, found, degrees_off),
                 "cost": cost | {"milliseconds": milliseconds},
                 "device": str(distribution),
                 "seconds": {"descriptors": round(ready - begin, 3), "ranks": round(time.perf_counter() - ready, 3)},
+                "session": started,
             }
             write_result(path, result)
 
             # Ranks to tables, files and pictures.
-            (row,), _ = collect([path])
-            print("", *result_lines(row), sep="\n", flush=True)
+            rows, notes = collect([path])
+            if not rows:
+                raise UserError(notes[0])
+            print("", *result_lines(rows[0]), sep="\n", flush=True)
             if config.save_descriptors is not None:
                 save_npz(config.save_descriptors, pairs, sat.rows, grd.rows)
             if config.save_mat is not None:
                 save_mat(config.save_mat, sat.rows, grd.rows)
-            tested = FigureSource(images, task, config.direction, found, references, queries)
+            shown = FigureSource(images, task, config.direction, found, references, queries)
             if figures.report:
-                print(f"page: {report_page(figures, path, row, tested, loaded.model)}", flush=True)
-            draw_figures(figures, path.removesuffix(".json") + FIGURES, tested, loaded.model)
+                print(f"page: {report_page(figures, path, rows[0], shown, loaded.model)}", flush=True)
+            draw_figures(figures, path.removesuffix(".json") + FIGURES, shown, loaded.model)
 
 
 def tested_checkpoint(config, folders, dataset_name, given):
@@ -207,22 +223,42 @@ def tested_checkpoint(config, folders, dataset_name, given):
     `dataset_name`: of the dataset that networks are trained on; `given`: the network's settings that flags name.
     """
     if config.checkpoint not in (None, BEST, LAST):
+        if config.seed:
+            raise UserError("--seed: weights that --checkpoint names by their path need none; leave it out")
         return config.checkpoint
-    asked = NetworkConfig(**given)
+    asked, authors = NetworkConfig(**given), authors_checkpoint(folders, dataset_name)
     paths = run_paths(folders.model_dir, folders.result_dir, dataset_name, asked, folders.run, config.seed)
-    ours = paths.folder if config.checkpoint == LAST else paths.best
+    ours, beside = paths.folder if config.checkpoint == LAST else paths.best, os.path.dirname(paths.folder)
     if os.path.isdir(ours):
         return ours
-    authors = os.path.join(folders.model_dir, dataset_name, "Trained", "model.ckpt")
-    remedy = f"train it (train_{dataset_name.lower()}.py), or name weights with --checkpoint (./{LAST}: a file of that name)"
-    for flag, value in (("checkpoint", config.checkpoint), ("run", folders.run), ("seed", config.seed or None)):
-        if value is not None:
-            beside = os.path.dirname(paths.folder)
-            runs = f" (there are {first_few(sorted(os.listdir(beside)))})" if os.path.isdir(beside) else ""
-            raise UserError(f"--{flag} {value}: no training run of {asked} in {ours}{runs}; {remedy}")
-    if os.path.isdir(os.path.dirname(authors)):
-        return authors
-    raise UserError(f"no checkpoint of {asked}: neither ours in {ours} nor the authors' {authors}; {remedy}")
+    if (config.checkpoint, folders.run, config.seed) == (None, None, 0):
+        if os.path.isdir(os.path.dirname(authors)):
+            return authors
+        ours += f", and no {authors} of the authors'"
+    runs = f" (there are {first_few(sorted(os.listdir(beside)))})" if os.path.isdir(beside) else ""
+    raise UserError(
+        f"no training run of {asked} in {ours}{runs}; train it (train_{dataset_name.lower()}.py), or name weights with "
+        f"--checkpoint (./{LAST}: a file of that name)"
+    )
+
+
+def authors_checkpoint(folders, dataset_name):
+    """Where users unpack the authors' weights of a dataset."""
+    return os.path.join(folders.model_dir, dataset_name, "Trained", "model.ckpt")
+
+
+def tested_weights(path, manifest, folders):
+    """Whose weights a checkpoint holds, as results say it: {"trained_on", "run", "seed", "weights"}.
+
+    "weights" is None for a run of ours; others have results of their own, by their file's name and content.
+    """
+    if manifest is not None:
+        run = folders.run or run_name(path, manifest)
+        return {"trained_on": manifest.dataset, "run": run, "seed": manifest.training.seed, "weights": None}
+    trained_on, weights = dataset_in(path), AUTHORS
+    if trained_on is None or os.path.abspath(path) != os.path.abspath(authors_checkpoint(folders, trained_on)):
+        weights = f"{re.sub(NOT_IN_NAMES, '_', os.path.basename(path))[:60]}_{checkpoint_digest(path)[:8]}"
+    return {"trained_on": trained_on, "run": folders.run, "seed": 0, "weights": weights}
 
 
 def check_view(view, config, network):
@@ -236,34 +272,7 @@ def check_view(view, config, network):
             raise UserError("--search_heading: of several descriptors a query; leave --save_descriptors and --save_mat out")
 
 
-@contextlib.contextmanager
 def own_folder(folder):
-    """A folder that this process has alone, made if it does not exist; None while another process has it."""
+    """A context in which this process alone writes in a folder, which is made; another test waits for its end."""
     os.makedirs(folder, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(locked(os.path.join(folder, LOCK), "another test keeps its descriptors there"))
-        except UserError:
-            folder = None
-        yield folder
-
-
-def computed_rows(extractor, branch, images, title, batch_size, folder, identity):
-    """The descriptors of a branch's images as ResumableRows, which a folder keeps unless it is None."""
-    from safa.retrieval.descriptors import BRANCHES
-
-    count = len(images.paths)
-    rows = ResumableRows(
-        (count, extractor.dimension),
-        path=None if folder is None else os.path.join(folder, "_".join(filter(None, (branch, identity["view"])))),
-        identity=identity,
-        sources=images.paths,
-        remedy="free some space, use another --result_dir, or --descriptors memory",
-    )
-    say(rows.note)
-    if rows.done == count:
-        say(f"{title}: the {BRANCHES[branch]} descriptors were computed before, from the same weights and images")
-    elif rows.done:
-        say(f"{title}: going on after {rows.done:,} {BRANCHES[branch]} descriptors")
-    extractor.fill(rows, branch, images, batch_size, title)
-    return rows
+    return locked(os.path.join(folder, LOCK), f"{folder}: another test computes these descriptors; waiting for it", wait=True)

@@ -44,8 +44,7 @@ class ApproximateSearch:
     """A search for candidates in a file of `write_approximate`.
 
     Args:
-        path: of the file.
-        descriptors: (N, D) that it was made of.
+        descriptors: (N, D) that the file was made of.
 
     Raises:
         UserError: FAISS is missing, or the file is damaged or of other descriptors.

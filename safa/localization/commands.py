@@ -6,6 +6,7 @@ import os
 import numpy as np
 
 from safa.datasets.registry import DATASETS, dataset_in
+from safa.launch.given_data import say
 from safa.loading import found_network, load_network
 from safa.localization.answers import answer_table, as_csv, as_geojson, as_json
 from safa.localization.building import IndexConfig, build_index
@@ -18,9 +19,10 @@ from safa.localization.places import QueryConfig
 from safa.localization.tile_source import Cut
 from safa.retrieval.evaluation import HEADING_DEGREES
 from safa.runtime.backend import importing_tensorflow
-from safa.runtime.command_line import Checked, Parser, add_settings, at_least, check_output, parsed, setting
+from safa.runtime.command_line import Checked, Parser, add_settings, at_least, parsed, setting
 from safa.runtime.errors import UserError, shortened
 from safa.runtime.files import write_whole
+from safa.runtime.outputs import ANYTHING, Output, check_outputs
 from safa.settings import RunConfig, TrainingConfig, add_network
 from safa.training.run_folder import given_settings
 
@@ -30,7 +32,12 @@ OTHER_SIZE = 0.1  # share by which a tile's ground size may differ from training
 WRONG_SIZE = 2.0  # factor that is refused
 NO_THRESHOLD = 'no threshold keeps wrong answers so few, so all are "unknown"'
 WITHIN = (5.0, 10.0, 25.0)  # metres of the known location: shares that are reported
-OUTPUTS = ("json", "geojson", "csv", "html")
+OUTPUTS = {
+    "json": "all places to this JSON file",
+    "geojson": "all places to this GEOJSON file",
+    "csv": "all places to this CSV file",
+    "html": "one self-contained page: panoramas, their places, and a map of the tiles",
+}
 
 _positive = at_least(float, 0.01)
 
@@ -74,18 +81,15 @@ class BuildConfig(Checked):
     batch_size: int = setting(32, "tiles at a time", at_least(int, 1), metavar="TILES")
 
 
-def localization_parser(description):
-    """The flags of localize.py."""
+def launch_localization(description):
+    """Parse the flags of localize.py and do what they ask."""
     parser = Parser(description)
     steps = parser.add_subparsers(dest="step", required=True, metavar="{build,query,calibrate}")
     _add_build(steps.add_parser("build", help="make an index of aerial tiles", description=_build.__doc__))
     query = steps.add_parser("query", help="find where panoramas were taken", description=_query.__doc__)
     _add_query(query)
-    for name in OUTPUTS[:-1]:
-        query.add_argument(f"--{name}", metavar=f"FILE.{name}", help=f"write all places to this {name.upper()} file")
-    query.add_argument(
-        "--html", metavar="FILE.html", help="write one self-contained page: panoramas, their places, and a map of the tiles"
-    )
+    for name, content in OUTPUTS.items():
+        query.add_argument(f"--{name}", metavar=f"FILE.{name}", help=f"write {content}")
     calibrate = steps.add_parser("calibrate", help="learn how sure answers are", description=_calibrate.__doc__)
     _add_query(calibrate, left_out=("top", "merge_metres", "sequence"))
     calibrate.add_argument(
@@ -95,12 +99,7 @@ def localization_parser(description):
         metavar="SHARE",
         help='share of the answers that may be wrong at most; less sure ones are "unknown"',
     )
-    return parser
-
-
-def launch_localization(description):
-    """Parse the flags of localize.py and do what they ask."""
-    args = localization_parser(description).parse_args()
+    args = parser.parse_args()
     {"build": _build, "query": _query, "calibrate": _calibrate}[args.step](args)
 
 
@@ -155,32 +154,31 @@ def _build(args):
     config = _as_trained(parsed(BuildConfig, args), dataset, args.checkpoint)
     cut = Cut(config.tile_metres, config.spacing, config.tile_pixels, args.region)
     source = open_tile_source(args.tiles, cut, config.zoom, config.tms, config.skip_missing)
-    _say(f"{len(source):,} tiles", source.note, _size_warning(source, cut.metres))
+    say(f"{len(source):,} tiles", source.note, _size_warning(source, cut.metres))
     with importing_tensorflow():
         from safa.runtime.backend import explain_tensorflow_errors
         from safa.runtime.distribution import Distribution
     distribution = Distribution(args.devices, args.precision)
     if distribution.has_others:
         raise UserError("TF_CONFIG: an index is built by one process; unset it")
-    _say(*distribution.notes)
+    say(*distribution.notes)
     with explain_tensorflow_errors(distribution, "a smaller --batch_size"):
         loaded = load_network(args.checkpoint, network, args.precision, distribution)
-        _say(f"checkpoint: {loaded.path}, {network}", loaded.note)
+        say(f"checkpoint: {loaded.path}, {network}", loaded.note)
         stretch, metres, fov = not config.no_stretch, config.tile_metres, config.input_vertical_fov
         recipe = DescriptorRecipe(network, loaded.digest, args.precision, trained_on, stretch, metres, fov)
         kept = parsed(IndexConfig, args)
         built, was_finished = build_index(args.index, source, recipe, kept, loaded.model, distribution, config.batch_size)
-    _say(*_built_lines(args.index, built, was_finished))
+    say(*_built_lines(args.index, built, was_finished))
 
 
 def _query(args):
     """Find where panoramas were taken: the best places of an index, with coordinates and how sure they are."""
-    for name in OUTPUTS:
-        check_output(f"--{name}", getattr(args, name))
+    check_outputs([Output(f"--{name}", getattr(args, name), ANYTHING) for name in OUTPUTS])
     config = parsed(QueryConfig, args)
     index, panoramas = _asked(args.index, args.panoramas, args.checkpoint, config)
     answers = index.query(panoramas, **dataclasses.asdict(config))
-    _say(*answer_table(answers), *result_lines(answers), *_confidence_notes(index, config))
+    say(*answer_table(answers), *result_lines(answers), *_confidence_notes(index, config))
     contents = {"json": as_json(answers, index.manifest), "geojson": as_geojson(answers), "csv": as_csv(answers)}
     for name, content in contents.items():
         if getattr(args, name) is not None:
@@ -196,35 +194,22 @@ def _calibrate(args):
     config = parsed(QueryConfig, args)
     index, panoramas = _asked(args.index, args.panoramas, args.checkpoint, config)
     calibration, answers = index.calibrate(panoramas, args.wrong_share, **dataclasses.asdict(config))
-    _say(*result_lines(answers))
-    _say(
+    say(*result_lines(answers))
+    say(
         f"{os.path.join(args.index, CALIBRATION)}: {config.view_name}; {calibration.right:,} of {calibration.answers:,} best "
         f"places are right"
     )
     if calibration.answered:
-        _say(
+        say(
             f'below a confidence of {100 * calibration.threshold:.1f} % answers are "unknown": {calibration.answered:,} of '
             f"{calibration.answers:,} are given, {calibration.wrong:,} of them wrong"
         )
     else:
-        _say(f"--wrong_share {calibration.wrong_share:g}: {NO_THRESHOLD}; calibrate on more panoramas, or allow more")
-
-
-def _say(*lines):
-    """Print those lines that are not None."""
-    for line in lines:
-        if line is not None:
-            print(line, flush=True)
+        say(f"--wrong_share {calibration.wrong_share:g}: {NO_THRESHOLD}; calibrate on more panoramas, or allow more")
 
 
 def _as_trained(config, dataset, checkpoint):
-    """A BuildConfig with a value for everything that flags left to the training.
-
-    Args:
-        config: BuildConfig.
-        dataset: class of datasets.dataset.Dataset that the network was trained on, or None if that is not known.
-        checkpoint: for messages.
-    """
+    """A BuildConfig with a value for all that flags left to the training on a class of Dataset; None: an unknown one."""
     known = (None, None, TILE_PIXELS) if dataset is None else (dataset.tile_metres, dataset.vertical_fov, dataset.tile_size[0])
     for name, size in zip(("tile_metres", "input_vertical_fov", "tile_pixels"), known, strict=True):
         if getattr(config, name) is None:
@@ -249,11 +234,7 @@ def _built_lines(folder, manifest, was_finished):
 
 
 def _size_warning(source, metres):
-    """A warning of tiles that show another ground size than the network expects, or None.
-
-    Raises:
-        UserError: they differ by more than a factor of WRONG_SIZE.
-    """
+    """A warning of tiles that show another ground size than the network expects, or None; UserError beyond WRONG_SIZE."""
     if source.metres is None:
         return None
     ratio = source.metres / metres
@@ -310,18 +291,17 @@ def _asked(folder, paths, checkpoint, config):
         raise UserError("--heading and --unknown_heading contradict each other; leave one out")
     named = []  # path, heading, location
     for path in paths:
-        if not path.lower().endswith(".csv"):
+        if path.lower().endswith(".csv"):
+            listed = read_located_files(path, needs_locations=False)
+            headings = [None if np.isnan(heading) else heading for heading in listed.headings.tolist()]
+            locations = [None] * len(headings) if listed.locations is None else map(tuple, listed.locations.tolist())
+            named += zip(listed.paths, headings, locations, strict=True)
+        else:
             named.append((path, None, None))
-            continue
-        listed = read_located_files(path, needs_locations=False)
-        for row, each in enumerate(listed.paths):
-            heading = None if np.isnan(listed.headings[row]) else float(listed.headings[row])
-            location = None if listed.locations is None else tuple(listed.locations[row].tolist())
-            named.append((each, heading, location))
     for path, _, _ in named:
         if not os.path.isfile(path):
             raise UserError(f"{shortened(path)}: no such panorama; name equirectangular images, or CSV lists of them")
     index = Index(folder)
     if checkpoint is not None:
-        index.check_weights(checkpoint)
+        index.load_ground(checkpoint)
     return index, [panorama_of(path, config, heading, location) for path, heading, location in named]

@@ -40,7 +40,6 @@ def panorama_of(path, config, heading=None, location=None):
     tags; else 0: its centre column looks north, as in the paper's datasets.
 
     Args:
-        path: of the image.
         config: places.QueryConfig.
         heading, location: a list's, or None.
     """
@@ -53,11 +52,10 @@ def panorama_of(path, config, heading=None, location=None):
     return Panorama(path, 0.0, "assumed", location)
 
 
-def read_canvas(panorama, config, input_vertical_fov):
+def read_canvas(panorama: Panorama, config, input_vertical_fov):
     """A panorama as the whole circle that the network expects, its own centre column in the middle.
 
     Args:
-        panorama: Panorama.
         config: places.QueryConfig.
         input_vertical_fov: degrees from top to bottom that the network's panoramas show, around the horizon.
 
@@ -103,8 +101,6 @@ def read_canvas(panorama, config, input_vertical_fov):
 
 def turned(canvas, headings, shape):
     """A canvas turned so that north is in the middle, for each assumed heading of its own centre column.
-
-    Columns turn clockwise, so a column to the right looks more to the east.
 
     Args:
         canvas: (H, W, 3) of `read_canvas`.

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from safa.localization.coordinates import LocalFrame
 from safa.localization.panorama import Panorama
 from safa.runtime.command_line import Checked, at_least, setting
 from safa.settings import FULL_CIRCLE
@@ -107,21 +108,32 @@ class Answer:
     Attributes:
         panorama: the query.
         places: the best first.
-        margin: by how much the best place is more similar than the best tile farther than the radius; infinite where there
-            is none.
+        margin: by how much the best place is more similar than the best tile farther than the radius; infinite if all tiles
+            are closer.
         confidence: probability that the best place is right, of a calibration or a drive; None where neither tells.
         known: False where the confidence is below the calibration's threshold: the answer is "unknown".
-        metres_off: of the best place from the panorama's known location, or None.
-        degrees_off: of its heading from the panorama's true one, 0 to 180, or None where that is not known or was given.
     """
 
     panorama: Panorama
     places: list[Place]
     margin: float
-    confidence: float | None
-    known: bool
-    metres_off: float | None
-    degrees_off: float | None = None
+    confidence: float | None = None
+    known: bool = True
+
+    @property
+    def metres_off(self):
+        """Metres from the best place to the panorama's known location, or None."""
+        if self.panorama.location is None:
+            return None
+        best = self.places[0].longitude, self.places[0].latitude
+        return float(np.hypot(*LocalFrame(*self.panorama.location).metres([best])[0]))
+
+    @property
+    def degrees_off(self):
+        """Degrees, 0 to 180, between the best place's heading and the true one; None where that is not known or was given."""
+        if self.panorama.true_heading is None:
+            return None
+        return abs((self.places[0].heading - self.panorama.true_heading + 180) % FULL_CIRCLE - 180)
 
 
 def distinct_places(scores, tree, metres, top, merge_metres):
@@ -129,8 +141,7 @@ def distinct_places(scores, tree, metres, top, merge_metres):
 
     Args:
         scores: (N,) float32; minus infinity of tiles that are not compared.
-        tree: scipy.spatial.cKDTree of `metres`.
-        metres: (N, 2) locations.
+        tree, metres: cKDTree of the (N, 2) locations, and these.
         top: how many places.
         merge_metres: tiles this close to a better one are the same place.
 
@@ -150,7 +161,7 @@ def distinct_places(scores, tree, metres, top, merge_metres):
 
 
 def margin_of(scores, tree, metres, row, radius):
-    """By how much a row is better than the best one farther than `radius` from it; infinite where there is none."""
+    """By how much a row is better than the best one farther than `radius` from it; infinite if all are closer."""
     far = scores.copy()
     far[tree.query_ball_point(metres[row], radius)] = -np.inf
     return float(scores[row] - far.max(initial=-np.inf))

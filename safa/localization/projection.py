@@ -1,7 +1,5 @@
 """Shorter descriptors: a projection on the directions in which an index's own descriptors are largest (PCA)."""
 
-import dataclasses
-
 import numpy as np
 import scipy.linalg
 
@@ -10,26 +8,12 @@ ROWS_AT_A_TIME = 4096
 SEED = 0
 
 
-@dataclasses.dataclass(frozen=True)
-class Projection:
-    """A linear map of descriptors to fewer values.
-
-    Products of projected descriptors are the products of their parts in the kept directions: the best that so few values
-    can do for the mean square error. They are not centred, since products are what a search compares.
-
-    Attributes:
-        directions: (D, K) float32, orthonormal, the most important first.
-    """
-
-    directions: np.ndarray
-
-    def __call__(self, descriptors):
-        """(N, D) float16 or float32 -> (N, K) float32."""
-        return np.asarray(descriptors, np.float32) @ self.directions
-
-
 def fit_projection(descriptors, values):
-    """The Projection of (N, D) descriptors to `values` values, at most D."""
+    """The directions that keep the most of (N, D) descriptors: (D, `values`) float32, orthonormal, the most important first.
+
+    Products of projected descriptors, `descriptors @ directions`, are the best that so few values can do for the mean square
+    error. Descriptors are not centred, since products are what a search compares.
+    """
     count, dimension = descriptors.shape
     rows = np.sort(np.random.default_rng(SEED).permutation(count)[:MOST_ROWS])
     moments = np.zeros((dimension, dimension))
@@ -40,4 +24,4 @@ def fit_projection(descriptors, values):
     vectors = vectors[:, ::-1]
     # The sign of a direction is arbitrary; its largest value is positive, so that the same descriptors give the same bytes.
     signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(values)])
-    return Projection(np.ascontiguousarray(vectors * signs, np.float32))
+    return np.ascontiguousarray(vectors * signs, np.float32)

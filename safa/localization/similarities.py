@@ -7,7 +7,6 @@ import numpy as np
 from safa.runtime.worker_pool import available_cores
 
 BLOCK_BYTES = 2**24  # of descriptors in float32 that are multiplied at a time: they stay in the processor's cache
-RESULT_BYTES = 2**28  # of similarities that `nearest` holds at a time
 
 
 def similarities(descriptors, queries):
@@ -35,26 +34,6 @@ def similarities(descriptors, queries):
             turn[:, start : start + block] = best
             found[:, start : start + block] = np.take_along_axis(products, best[:, None], axis=1)[:, 0]
     return found, turn
-
-
-def nearest(descriptors, queries, top_k):
-    """The closest descriptors of each query.
-
-    Args:
-        descriptors: as of `similarities`.
-        queries: (Q, D) float32.
-        top_k: K, at most N.
-
-    Returns:
-        (Q, K) int64 rows, the closest first, and (Q, K) float32 similarities.
-    """
-    at_once = max(1, RESULT_BYTES // (6 * len(descriptors)))
-    rows, values = np.empty((len(queries), top_k), np.int64), np.empty((len(queries), top_k), np.float32)
-    for start in range(0, len(queries), at_once):
-        part = slice(start, start + at_once)
-        found, _ = similarities(descriptors, queries[part, None])
-        rows[part], values[part] = closest(found, top_k)
-    return rows, values
 
 
 def closest(found, top_k):

@@ -2,7 +2,8 @@
 
 import base64
 import dataclasses
-import os
+import pathlib
+import re
 import typing
 import zlib
 
@@ -16,6 +17,8 @@ from safa.settings import NetworkConfig
 
 PACKED = "base64 of zlib of little-endian int32"
 RECALLS = ("1", "5", "10", "1%")
+AUTHORS = "authors"  # whose weights, in results
+RESULT = re.compile(rb'\{\s*"(version|dataset)": "')  # how these files begin
 
 Share = typing.Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = typing.Annotated[int, msgspec.Meta(ge=1, le=10**8)]  # of queries, references or values
@@ -49,6 +52,8 @@ class StoredResult:
 
     Attributes:
         recalls: {"recall", "pessimistic_recall", "recall_within_5m", ...: {K: share}}.
+        weights: AUTHORS or the file's name where they are not a run of ours.
+        checkpoint_digest: of `checkpoint_files.checkpoint_digest`.
         ranks: {"exact", ...: (queries,) int64 ranks from 0}, and "first_match": rows of references.
     """
 
@@ -65,18 +70,19 @@ class StoredResult:
     references: Count
     recalls: dict[Name, dict[K, Share]]
     tied_queries: typing.Annotated[int, msgspec.Meta(ge=0, le=10**8)]
-    intervals: dict[Name, dict[K, tuple[Share, Share]]]
     rank: dict[typing.Literal["median", "90%"], Number]
     query_ids: Name
     ranks: dict[Name, str]
     cost: NetworkCost
+    weights: Name | None = None
+    checkpoint_digest: str | None = None
     metres: Metres | None = None
     heading_right: Share | None = None
 
     def __post_init__(self):
         if "recall" not in self.recalls or len(self.rank) != 2:
             raise ValueError("without recall or rank")
-        for values in *self.recalls.values(), *self.intervals.values():
+        for values in self.recalls.values():
             if len(values) != len(RECALLS):
                 raise ValueError(f"recalls without one of {', '.join(RECALLS)}")
         self.ranks = {name: unpack(text, self.queries) for name, text in self.ranks.items() if name != "packed"}
@@ -127,10 +133,12 @@ def read_result(path, remedy):
     try:
         content = read_json(path, dict, remedy)
         content["recalls"] = {name: recall for name, recall in content.items() if is_recall(name)}
+        if "weights" not in content and str(content.get("checkpoint")).endswith("Trained/model.ckpt"):
+            content["weights"] = AUTHORS  # written before results said so
         return msgspec.convert(content, StoredResult)
     except OSError as error:
         raise UserError(f"{shortened(path)}: {error.strerror}; {remedy}") from None
-    except ValueError as error:
+    except (msgspec.MsgspecError, ValueError) as error:
         raise UserError(f"{shortened(path)}: not a result of a test ({first_line(error)}); {remedy}") from None
 
 
@@ -146,12 +154,9 @@ def find_results(folders):
         UserError: a folder does not exist.
     """
     found = []
-    for folder in folders:
-        if not os.path.isdir(folder):
+    for folder in map(pathlib.Path, folders):
+        if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; name the folder of the results with --result_dir")
-        for place, names, files in os.walk(folder):
-            names[:] = sorted(name for name in names if not name.endswith(".descriptors"))
-            found += [
-                os.path.join(place, name) for name in sorted(files) if name.endswith(".json") and not name.startswith(".")
-            ]
+        files = (path for path in sorted(folder.rglob("[!.]*.json")) if not path.is_dir())
+        found += [str(path) for path in files if path.parent.suffix != ".descriptors"]
     return found

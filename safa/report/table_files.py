@@ -1,11 +1,16 @@
 """Tables and curves as files of a folder."""
 
 import os
+import re
 
 from safa.report.charts import recall_figure, training_curves
 from safa.report.drawing import file_bytes
 from safa.report.table_formats import as_csv, as_latex, as_markdown
 from safa.runtime.files import write_whole
+from safa.runtime.outputs import Output, check_outputs
+
+# How the files begin, and end.
+EARLIER = re.compile(rb"\*\*\w|% needs \\usepackage\{booktabs\}|dataset,split,|(\x89PNG|%PDF).*Matplotlib", re.DOTALL)
 
 
 def write_tables(folder, tables, rows, authors=None, runs=None):
@@ -19,6 +24,7 @@ def write_tables(folder, tables, rows, authors=None, runs=None):
         runs: {name: lines} of `epoch_lines.find_runs`, for training.png (default: it is not written).
 
     Raises:
+        UserError: a file of another kind has one of these names.
         OSError: a file cannot be written.
     """
     os.makedirs(folder, exist_ok=True)
@@ -31,7 +37,8 @@ def write_tables(folder, tables, rows, authors=None, runs=None):
         "curves.pdf": file_bytes(curves, "pdf"),
     }
     if runs:
-        written["training.png"] = training_curves(runs)
+        written["training.png"] = file_bytes(training_curves(runs))
+    check_outputs([Output("--output", os.path.join(folder, name), EARLIER) for name in written])
     for name, content in written.items():
         write_whole(os.path.join(folder, name), content)
     return list(written)

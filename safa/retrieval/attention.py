@@ -47,12 +47,9 @@ class BranchMaps:
             by_embedding = others.reshape(len(maps), self.weights.shape[1], -1)
             parts = np.einsum("nhwc,nmc,nmhw->nhw", maps, by_embedding, self.weights, optimize=True)
         else:
-            count, height, width, channels = maps.shape
-            greatest = maps.reshape(count, -1, channels).argmax(axis=1)  # a position a channel
-            parts = np.zeros((count, height * width))
-            for row in range(count):
-                np.add.at(parts[row], greatest[row], sums[row] * others[row])
-            parts = parts.reshape(count, height, width)
+            flat = maps.reshape(len(maps), -1, maps.shape[-1])
+            is_greatest = flat.argmax(axis=1)[:, None] == np.arange(flat.shape[1])[:, None]  # (n, h * w, C): one a channel
+            parts = np.einsum("npc,nc,nc->np", is_greatest, sums, others).reshape(maps.shape[:-1])
         return parts / lengths[:, None, None]
 
 

@@ -1,36 +1,20 @@
-"""How sure recalls are: bootstrap intervals, and whether two runs differ, from ranks alone."""
+"""How sure recalls are: Wilson's intervals, and whether two tests on the same queries differ, from ranks alone."""
 
 import dataclasses
 
 import numpy as np
 from scipy import stats
 
-RESAMPLES = 10_000  # the interval's ends then move by less than a tenth of its width
 LEVEL = 0.95
-SEED = 0
-TAILS = (50 * (1 - LEVEL), 100 - 50 * (1 - LEVEL))  # percentiles
 
 
-def recall_interval(hits):
-    """Bootstrap interval of a recall (Efron 1979, the percentile method).
+def recall_interval(recall, queries):
+    """Wilson's score interval (1927) of a recall, a share of this many queries: (low, high), fractions.
 
-    A resample draws as many queries as there are, with replacement, so its number of hits is binomial: drawing that number
-    is the same as drawing the queries. Where all queries are hits, or none is, every resample is the same and the bootstrap
-    knows no interval; the exact one of Clopper and Pearson stands in.
-
-    Args:
-        hits: (Q,) bool, whether each query's truth is among the K nearest.
-
-    Returns:
-        (low, high), fractions.
+    Near 100 % it covers the truth more often than a bootstrap does.
     """
-    count, found = len(hits), int(np.count_nonzero(hits))
-    if found in (0, count):
-        exact = stats.binomtest(found, count).proportion_ci(LEVEL)
-        return float(exact.low), float(exact.high)
-    resampled = np.random.default_rng(SEED).binomial(count, found / count, RESAMPLES) / count
-    low, high = np.percentile(resampled, TAILS)
-    return float(low), float(high)
+    interval = stats.binomtest(round(recall * queries), queries).proportion_ci(LEVEL, "wilson")
+    return float(interval.low), float(interval.high)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +24,9 @@ class Difference:
     Attributes:
         recalls: of both, fractions.
         difference: the second less the first.
-        low, high: its bootstrap interval.
+        low, high: its interval.
         only_first, only_second: number of queries that only one of them finds.
+        p_value: of McNemar's exact test: how probable it is that two equally good networks differ as much.
     """
 
     recalls: tuple
@@ -50,31 +35,36 @@ class Difference:
     high: float
     only_first: int
     only_second: int
+    p_value: float
 
     @property
     def differs(self):
-        """Whether the interval leaves 0 out."""
-        return self.low > 0 or self.high < 0
+        """Whether chance explains the difference in less than 5 % of all cases."""
+        return self.p_value < 1 - LEVEL
 
 
 def paired_difference(first, second):
-    """Paired bootstrap of two recalls: both runs' answers to a query are drawn together.
+    """The Difference of two recalls; `first` and `second`: (Q,) bool, whether each of two networks finds each query.
 
-    Args:
-        first, second: (Q,) bool, whether each run finds each query.
-
-    Returns:
-        Difference.
+    Its interval is Newcombe's (1998, method 10 without a correction of continuity): Wilson's of both recalls, put together
+    with the correlation of their hits.
 
     Raises:
         ValueError: they are not of as many queries.
     """
     if len(first) != len(second) or not len(first):
         raise ValueError(f"{len(first)} and {len(second)} queries cannot be paired")
-    count = len(first)
-    lost, won = int(np.count_nonzero(first & ~second)), int(np.count_nonzero(second & ~first))
-    shares = np.array([lost, won, count - lost - won]) / count
-    drawn = np.random.default_rng(SEED).multinomial(count, shares, RESAMPLES)
-    low, high = np.percentile((drawn[:, 1] - drawn[:, 0]) / count, TAILS)
     recalls = float(np.mean(first)), float(np.mean(second))
-    return Difference(recalls, (won - lost) / count, float(low), float(high), lost, won)
+    (low_1, high_1), (low_2, high_2) = (recall_interval(recall, len(first)) for recall in recalls)
+    varies = min(recalls) > 0 and max(recalls) < 1
+    correlation = float(np.corrcoef(first, second)[0, 1]) if varies else 0.0
+
+    def distance(one, other):
+        return max(0.0, one**2 - 2 * correlation * one * other + other**2) ** 0.5
+
+    difference = recalls[1] - recalls[0]
+    low = difference - distance(recalls[1] - low_2, high_1 - recalls[0])
+    high = difference + distance(high_2 - recalls[1], recalls[0] - low_1)
+    lost, won = int(np.count_nonzero(first & ~second)), int(np.count_nonzero(second & ~first))
+    p_value = stats.binomtest(won, won + lost).pvalue if won + lost else 1.0
+    return Difference(recalls, difference, low, high, lost, won, float(p_value))

@@ -62,6 +62,11 @@ class DescriptorExtractor:
         """
         count, replicas, is_chief = len(images.paths), self.distribution.replicas, self.distribution.is_chief
         done = self._chiefs(rows.done)
+        if is_chief and rows.note is not None:
+            print(rows.note, flush=True)
+        if is_chief and done:
+            known = f"{done:,} of {count:,} {BRANCHES[branch]} descriptors"
+            print(f"{title}: {known} were computed before, from the same weights and images", flush=True)
         if done == count:
             return
         first, batch_size = done - done % replicas, -(-batch_size // replicas) * replicas

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recall import one_percent, recall_curve, reported_k, reported_recalls
+from recall import one_percent, recall_curve, reported_recalls
 from safa.retrieval.confidence import recall_interval
 
 WINNERS = 16  # closest references of each query that a test asks `search` for: pictures show 5, hardest negatives lie deeper
@@ -54,11 +54,9 @@ def evaluate(task, found, degrees_off=None):
     result = recalls(task, found)
     result["recall_curve"] = recall_curve(found.closer, one_percent(count)).tolist()
     ranks = {"exact": found.closer} | ({} if task.near is None else {task.counted: found.near_closer})
+    counted = ["recall", *(f"recall_{name}" for name in ranks if name != "exact")]
     result["intervals"] = {
-        "recall" if name == "exact" else f"recall_{name}": {
-            k: recall_interval(rank < depth) for k, depth in reported_k(count).items()
-        }
-        for name, rank in ranks.items()
+        name: {k: recall_interval(recall, len(found.closer)) for k, recall in result[name].items()} for name in counted
     }
     nine_tenths = np.percentile(found.closer + 1, 90, method="inverted_cdf")
     result["rank"] = {"median": float(np.median(found.closer + 1)), "90%": float(nine_tenths)}

@@ -71,14 +71,10 @@ class ResumableRows:
         self._path, self._identity, self._paths = path, identity, sources
         self.milliseconds, self.note = None, None
         self._begin()
-        if path is None:
-            self.rows = np.empty(shape, dtype)
-            return
-        self.rows = self._earlier(shape, dtype)
+        self.rows = None if path is None else self._earlier(shape, dtype)
         if self.rows is None:
             self._begin()
-            self.rows = self._new_file(shape, dtype, remedy)
-            self.keep()
+            self.rows = np.empty(shape, dtype) if path is None else self._new_file(shape, dtype, remedy)
 
     def __enter__(self):
         return self

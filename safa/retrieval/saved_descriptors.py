@@ -1,5 +1,7 @@
 """Descriptors in files for other programs: NumPy's and MATLAB's."""
 
+import re
+
 import numpy as np
 import scipy.io
 
@@ -7,6 +9,9 @@ from safa.runtime.errors import UserError
 from safa.runtime.files import open_whole
 
 SAT_NAME, GRD_NAME = "sat_global_descriptor", "grd_global_descriptor"  # the field's scripts look for these
+# How these files begin.
+NPZ = re.compile(rb"PK\x03\x04.{26}ids\.npy", re.DOTALL)
+MAT = re.compile(rb"MATLAB 5\.0 MAT-file.{,500}sat_global_descriptor", re.DOTALL)
 MAT_BYTES = 2**31 - 1  # of an array in a MATLAB file up to version 7; SAFA_8's of CVACT_test have 1.5 GB
 
 

@@ -2,20 +2,19 @@
 
 import concurrent.futures
 import dataclasses
+import functools
 
 import numpy as np
 
 from safa.runtime.worker_pool import available_cores
 
-BLOCK_BYTES = 2**28  # of one block of similarities
+BLOCK_BYTES = 2**27  # of one block of similarities
+PIECE_BYTES = 2**26  # of the references that are multiplied at a time
 CHUNK = 64  # queries whose similarities are compared at a time: they stay in the processor's cache
-PIECE_BYTES = 2**26  # of the descriptors that are multiplied in float64 at a time
-# Relative errors of a dot product. The largest seen at 64 to 8,192 dimensions were 14 * 2**-24 in float32 and 9e-16 in
-# float64, where BLAS sums in another order at the edges of a matrix.
-FLOAT32_ROUNDING = 2.0**-18
-FLOAT64_ROUNDING = 2.0**-48
+# Relative error of a product: BLAS sums in another order at the edges of a matrix. The largest seen at 64 to 8,192 dimensions
+# was 9e-16.
+ROUNDING = 2.0**-48
 TIE = 2.0**-21  # references that differ by less share their distance, but for rounding of the float32 descriptors
-DENSE = 1 / 64  # above this share of close entries, one float64 product is faster than one for each of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +44,7 @@ class SearchResult:
 
 
 def search(references, queries, truth, near=None, top_k=0, multiply=None):
-    """Search every query among all references, in one pass over their products.
-
-    As published, the float32 descriptors are compared by their products in float64. Nearly all comparisons are already
-    decided by a product in float32; only the entries that are closer to the truth than its rounding are computed again.
+    """Search every query among all references, by the products of their float32 descriptors in float64, as published.
 
     Args:
         references: (N, D) float32 descriptors of length 1.
@@ -58,7 +54,7 @@ def search(references, queries, truth, near=None, top_k=0, multiply=None):
         near: for each query the rows of the references that count as hits too, the true one among them
             (`positions.within`); or None.
         top_k: K, how many of the closest references to name; at most N.
-        multiply: function from (n, D) float32 descriptors to their (n, N) float32 products with all references; it may
+        multiply: function from (n, D) float32 descriptors to their (n, N) float64 products with all references; it may
             compute them on a GPU (`device_products`). Default: NumPy's.
 
     Returns:
@@ -73,43 +69,24 @@ def search(references, queries, truth, near=None, top_k=0, multiply=None):
     if truth.shape != (len(queries),) or truth.min() < 0 or truth.max() >= len(references):
         raise ValueError(f"truth of shape {truth.shape} does not name a reference for each of {len(queries)} queries")
     queries = queries.reshape(len(queries), -1, references.shape[1])
-    lengths = _norms(references).max() * _norms(queries).max(axis=1)  # what a product with a query is at most
-    if not np.isfinite(lengths).all():
+    rounding = ROUNDING * _norms(references).max() * _norms(queries).max(axis=1)
+    if not np.isfinite(rounding).all():
         raise ValueError("descriptors are not finite")
-    multiply = multiply or (lambda rows: rows @ references.T)
-    of_turns = _all_products(references, queries, np.arange(len(queries)), truth)
-    true, turn = of_turns.max(axis=1), of_turns.argmax(axis=1)
-    strictly, at_least, near_strictly = np.empty((3, len(queries)), np.int64)
-    top_k = min(top_k, len(references))
-    winners, similarities = np.empty((len(queries), top_k), np.int64), np.empty((len(queries), top_k))
+    multiply = multiply or functools.partial(products_with, references)
+    _, turns, dimension = queries.shape
+    block, chunk = max(1, BLOCK_BYTES // (len(references) * turns * 8)), max(1, CHUNK // turns)
 
-    def count(products, rows):
-        if queries.shape[1] > 1:
-            products = products.max(axis=1)
-        products = products.reshape(-1, len(references))
-        given = products, references, queries[rows], lengths[rows]
-        strictly[rows], at_least[rows] = _counts(*given, true[rows])
-        if near is not None:
-            near_strictly[rows], _ = _counts(*given, _closest_of(*given, near[rows]))
-        if top_k:
-            winners[rows], similarities[rows] = _closest(products, references, queries[rows], top_k)
+    def compare(products, rows):
+        return _compare(products, truth[rows], rounding[rows], near and [near[row] for row in rows], top_k)
 
-    turns, dimension = queries.shape[1:]
-    block = max(1, BLOCK_BYTES // (len(references) * turns * 4))
-    chunk = max(1, CHUNK // turns)
+    parts = []
     with concurrent.futures.ThreadPoolExecutor(available_cores()) as pool:
         for start in range(0, len(queries), block):
-            end = min(start + block, len(queries))
-            products = multiply(queries[start:end].reshape(-1, dimension))  # distances are 2 - 2s: closer is more similar
-            products = products.reshape(end - start, turns, -1)
-            starts = range(start, end, chunk)
-            slices = [slice(begin, min(begin + chunk, end)) for begin in starts]
-            parts = [products[rows.start - start : rows.stop - start] for rows in slices]
-            list(pool.map(count, parts, slices))
-            del products, parts  # before the next block is made
-    near_closer = None if near is None else near_strictly
-    tied = at_least - 1 - strictly
-    return SearchResult(len(references), true, turn, strictly, tied, near_closer, winners, similarities)
+            products = multiply(queries[start : start + block].reshape(-1, dimension)).reshape(-1, turns, len(references))
+            rows, cuts = np.arange(start, start + len(products)), range(chunk, len(products), chunk)
+            parts += pool.map(compare, np.split(products, cuts), np.split(rows, cuts))
+    columns = zip(*parts, strict=True)
+    return SearchResult(len(references), *(None if column[0] is None else np.concatenate(column) for column in columns))
 
 
 def _norms(descriptors):
@@ -117,79 +94,29 @@ def _norms(descriptors):
     return np.sqrt(np.einsum("...d,...d", descriptors, descriptors, dtype=np.float64))
 
 
-def _closest(products, references, queries, top_k):
-    """The `top_k` references of the greatest float32 products, in the order of their float64 products."""
-    rows = np.repeat(np.arange(len(queries)), top_k)
-    chosen = np.sort(np.argpartition(products, -top_k, axis=1)[:, -top_k:], axis=1)
-    exact = _products(references, queries, rows, chosen.ravel()).reshape(chosen.shape)
-    order = np.argsort(-exact, axis=1, kind="stable")
-    return np.take_along_axis(chosen, order, axis=1), np.take_along_axis(exact, order, axis=1)
-
-
-def _counts(products, references, queries, lengths, truth):
-    """For each query, how many references are strictly closer than the truth, and how many at least as close.
-
-    Args:
-        products: (n, N) float32 products of `queries` and `references`, of each query's closest descriptor.
-        references, queries: (N, D) and (n, T, D) float32.
-        lengths: (n,) float64, what the product of two of them can be at most.
-        truth: (n,) float64 similarity of the true reference.
-    """
-    rounding = FLOAT32_ROUNDING * lengths
-    above = products > (truth + rounding).astype(np.float32)[:, None]
-    undecided = products >= (truth - rounding).astype(np.float32)[:, None]
-    undecided ^= above
-    nearly = truth - TIE * np.abs(truth)
-    if np.count_nonzero(undecided) > DENSE * undecided.size:
-        return _counts_of_all(references, queries, truth + FLOAT64_ROUNDING * lengths, nearly)
-    certain = np.count_nonzero(above, axis=1)
-    chosen = np.divmod(np.flatnonzero(undecided), len(references))  # three times as fast as np.nonzero
-    return [certain + some for some in _counts_of_some(references, queries, truth, nearly, *chosen)]
-
-
-def _closest_of(products, references, queries, lengths, near):
-    """Float64 similarity of each query's closest near reference: (n,); arguments as of `_counts`."""
-    counts = np.array([len(rows) for rows in near])
-    rows, columns = np.repeat(np.arange(len(counts)), counts), np.concatenate(near)
-    starts, found = np.cumsum(counts) - counts, products[rows, columns]
-    hopeful = found >= (np.maximum.reduceat(found, starts) - 2 * FLOAT32_ROUNDING * lengths)[rows]
-    exact = np.full(len(rows), -np.inf)
-    exact[hopeful] = _products(references, queries, rows[hopeful], columns[hopeful])
-    return np.maximum.reduceat(exact, starts)
-
-
-def _products(references, queries, rows, columns):
-    """Float64 products of chosen queries' closest descriptors and chosen references: (n,)."""
-    return _all_products(references, queries, rows, columns).max(axis=1)
-
-
-def _all_products(references, queries, rows, columns):
-    """Float64 products of all T descriptors of chosen queries with chosen references, each summed in one order: (n, T)."""
-    turns, dimension = queries.shape[1:]
-    piece = max(1, PIECE_BYTES // (16 * turns * dimension))
-    products = np.empty((len(rows), turns))
-    for start in range(0, len(rows), piece):
-        chosen = slice(start, start + piece)
-        products[chosen] = np.einsum("ntd,nd->nt", queries[rows[chosen]], references[columns[chosen]], dtype=np.float64)
+def products_with(references, rows):
+    """(n, N) float64 products of (n, D) float32 descriptors with all references, which are converted piece by piece."""
+    rows, products = rows.astype(np.float64), np.empty((len(rows), len(references)))
+    piece = max(1, PIECE_BYTES // (8 * references.shape[1]))
+    for start in range(0, len(references), piece):
+        products[:, start : start + piece] = rows @ references[start : start + piece].astype(np.float64).T
     return products
 
 
-def _counts_of_some(references, queries, truth, nearly, rows, columns):
-    """For each query, how many of the chosen references are closer than `truth`, and how many reach `nearly`."""
-    products = _products(references, queries, rows, columns)
-    found = products > truth[rows], products >= nearly[rows]
-    return [np.bincount(rows[each], minlength=len(queries)) for each in found]
-
-
-def _counts_of_all(references, queries, truth, nearly):
-    """The same of all references."""
-    count, turns, dimension = queries.shape
-    queries = queries.reshape(-1, dimension).astype(np.float64)
-    piece = max(1, PIECE_BYTES // (8 * dimension))
-    strictly, at_least = np.zeros((2, count), np.int64)
-    for start in range(0, len(references), piece):
-        products = queries @ references[start : start + piece].astype(np.float64).T
-        products = products.reshape(count, turns, -1).max(axis=1)
-        strictly += np.count_nonzero(products > truth[:, None], axis=1)
-        at_least += np.count_nonzero(products >= nearly[:, None], axis=1)
-    return strictly, at_least
+def _compare(products, truth, rounding, near, top_k):
+    """The columns of a SearchResult, in their order, of n queries by their (n, T, N) similarities with all references."""
+    queries = np.arange(len(products))
+    turn = products[queries, :, truth].argmax(axis=1)
+    products = products.max(axis=1) if products.shape[1] > 1 else products[:, 0]
+    true, near_closer = products[queries, truth], None
+    closer = np.count_nonzero(products > (true + rounding)[:, None], axis=1)  # distances are 2 - 2s: closer is more similar
+    tied = np.count_nonzero(products >= (true - TIE * np.abs(true))[:, None], axis=1) - 1 - closer
+    if near is not None:
+        best = np.array([similarities[rows].max() for similarities, rows in zip(products, near, strict=True)])
+        near_closer = np.count_nonzero(products > (best + rounding)[:, None], axis=1)
+    top_k = min(top_k, products.shape[1])
+    winners = np.sort(np.argpartition(products, -top_k, axis=1)[:, products.shape[1] - top_k :], axis=1)
+    similarities = np.take_along_axis(products, winners, axis=1)
+    order = np.argsort(-similarities, axis=1, kind="stable")
+    winners, similarities = (np.take_along_axis(each, order, axis=1) for each in (winners, similarities))
+    return true, turn, closer, tied, near_closer, winners, similarities

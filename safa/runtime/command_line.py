@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import os
 import re
 import sys
 
@@ -130,11 +129,3 @@ class Checked:
                 raise ValueError(f"{field.name}: {error}") from None
             if not same or choices is not None and value not in choices:
                 raise ValueError(f"{field.name} is {str(value)[:40]!r}")
-
-
-def check_output(flag, path):
-    """Refuse a file to write, named by a flag, that cannot be one; None passes."""
-    if path is None:
-        return
-    if not path or os.path.isdir(path) or not os.path.isdir(os.path.dirname(path) or "."):
-        raise UserError(f"{flag} {path}: is a folder, or its folder does not exist; name a file in an existing folder")

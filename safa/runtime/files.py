@@ -77,7 +77,7 @@ def read_json(path, kind, remedy):
         if unknown := _unknown_names(values, msgspec.to_builtins(result)):
             raise ValueError(f"unknown: {shortened(', '.join(unknown))}")
         return result
-    except (ValueError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise UserError(f"{shortened(path)}: not what this project writes there ({first_line(error)}); {remedy}") from None
 
 

@@ -13,7 +13,10 @@ PACKAGES = ("tensorflow", "keras", "numpy", "opencv-python-headless", "scipy")
 
 
 def session():
-    """One start of a script, for a manifest: {"started", "command", "python", "packages", "git_commit"}."""
+    """One start of a script, for a result or manifest.
+
+    {"started", "command", "machine", "python", "packages", "git_commit"}.
+    """
     packages = {}
     for name in PACKAGES:
         try:
@@ -23,6 +26,7 @@ def session():
     return {
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
+        "machine": f"{platform.platform()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
         "packages": packages,
         "git_commit": git_commit(),

@@ -1,5 +1,6 @@
 """What a path that should be a checkpoint really is, found out from its bytes before TensorFlow starts."""
 
+import hashlib
 import os
 import re
 import zipfile
@@ -93,6 +94,22 @@ def use_checkpoint(path, use):
             if _indices(path) == before:
                 find_checkpoint(path)  # says so where it has gone
                 raise
+
+
+def checkpoint_files(path):
+    """The files of a checkpoint that `find_checkpoint` found."""
+    folder, name = os.path.split(path)
+    names = [other for other in os.listdir(folder or ".") if other in (name, name + INDEX) or other.startswith(name + ".data-")]
+    return [os.path.join(folder, other) for other in names]
+
+
+def checkpoint_digest(path):
+    """Digest of a checkpoint that `find_checkpoint` found: 16 hexadecimal digits, known without TensorFlow.
+
+    Of a TensorFlow checkpoint its index counts, which holds a checksum of every tensor.
+    """
+    index = path + INDEX
+    return hashlib.sha256(read_file(index if os.path.exists(index) else path)).hexdigest()[:16]
 
 
 def run_checkpoints(folder):

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import os
+import re
 
 from safa.runtime.errors import UserError
 from safa.runtime.files import read_json
@@ -57,6 +58,13 @@ def run_paths(model_dir, result_dir, dataset_name, network, run=None, seed=0):
     result = os.path.join(result_dir, dataset_name, f"{network.network_type}_polar_{network.polar}{suffix}")
     folder = os.path.join(model_dir, dataset_name, network.network_type, f"polar_{network.polar}{suffix}")
     return RunPaths(folder, f"{result}.csv", f"{result}.json", os.path.join(model_dir, "Initialize", "initial_model.ckpt"))
+
+
+def run_name(path, manifest):
+    """The name of the run whose folder, by `run_paths`, a checkpoint with this RunManifest lies in; None without a name."""
+    folder, seed = os.path.dirname(os.path.abspath(path)).removesuffix(os.sep + BEST), manifest.training.seed
+    match = re.fullmatch(rf"polar_[01]_([\w.-]+?)(?:{f'_seed_{seed}' * bool(seed)})", os.path.basename(folder))
+    return match and match[1]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,68 @@
+"""What a command may write: nothing that it reads, nothing twice, and over no file but its own earlier output."""
+
+import dataclasses
+import os
+import re
+import stat
+
+from safa.runtime.errors import UserError, shortened
+
+ENDS = 2**14  # bytes at either end of a file, where its kind shows
+ANYTHING = re.compile(b"")
+PICTURE = re.compile(rb"\x89PNG.*Matplotlib", re.DOTALL)  # that we drew: other programs' do not say so
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """A file that a command writes.
+
+    Attributes:
+        flag: that names it, for messages.
+        path: of the file; None where none is asked for.
+        earlier: what the file's beginning matches (followed by its end) if an earlier command of the same kind wrote it.
+    """
+
+    flag: str
+    path: str | None
+    earlier: re.Pattern
+
+
+def check_outputs(outputs, inputs=()):
+    """Refuse outputs by which something would be lost, or which cannot be written.
+
+    Args:
+        outputs: list of all Output of a command.
+        inputs: paths of the files that it reads.
+
+    Raises:
+        UserError: an output is an input, is named twice, lies in no existing folder, or would replace something else than an
+            earlier output of the same kind.
+    """
+    flags = {}
+    for output in outputs:
+        if output.path is None:
+            continue
+        named, folder = f"{output.flag} {shortened(output.path)}", os.path.dirname(output.path) or "."
+        if not output.path or os.path.isdir(output.path) or not os.path.isdir(folder):
+            raise UserError(f"{named}: is a folder, or its folder does not exist; name a file in an existing folder")
+        place = os.path.join(os.path.realpath(folder), os.path.basename(output.path))
+        if place in flags:
+            raise UserError(f"{named}: {flags[place]} writes this file too; name another one")
+        flags[place] = output.flag
+        if not os.path.lexists(output.path):
+            continue
+        status = os.lstat(output.path)
+        if not stat.S_ISREG(status.st_mode):
+            raise UserError(f"{named}: a link, pipe or device in the place of a file; name a file")
+        if any(os.path.exists(path) and os.path.samestat(status, os.stat(path)) for path in inputs):
+            raise UserError(f"{named}: this command reads it; name another file")
+        if status.st_size and not output.earlier.match(_ends(output.path)):
+            raise UserError(f"{named}: a file of another kind, which would be lost; name another one")
+
+
+def _ends(path):
+    """The first and last bytes of a file."""
+    with open(path, "rb") as file:
+        first = file.read(ENDS)
+        file.seek(max(file.tell(), os.path.getsize(path) - ENDS))
+        return first + file.read(ENDS)
