@@ -136,12 +136,12 @@ class Answer:
         return abs((self.places[0].heading - self.panorama.true_heading + 180) % FULL_CIRCLE - 180)
 
 
-def distinct_places(scores, tree, metres, top, merge_metres):
+def distinct_places(scores, tree, top, merge_metres):
     """The best tiles that are not the same place as a better one.
 
     Args:
         scores: (N,) float32; minus infinity of tiles that are not compared.
-        tree, metres: cKDTree of the (N, 2) locations, and these.
+        tree: scipy.spatial.cKDTree of the tiles' (N, 2) metres.
         top: how many places.
         merge_metres: tiles this close to a better one are the same place.
 
@@ -153,15 +153,15 @@ def distinct_places(scores, tree, metres, top, merge_metres):
         row = int(left.argmax())
         if left[row] == -np.inf:
             break
-        near = np.array(tree.query_ball_point(metres[row], merge_metres))
+        near = np.array(tree.query_ball_point(tree.data[row], merge_metres))
         near = near[left[near] > -np.inf]
         places.append((row, near))
         left[near] = -np.inf
     return places
 
 
-def margin_of(scores, tree, metres, row, radius):
+def margin_of(scores, tree, row, radius):
     """By how much a row is better than the best one farther than `radius` from it; infinite if all are closer."""
     far = scores.copy()
-    far[tree.query_ball_point(metres[row], radius)] = -np.inf
+    far[tree.query_ball_point(tree.data[row], radius)] = -np.inf
     return float(scores[row] - far.max(initial=-np.inf))
