@@ -61,11 +61,9 @@ def _one(number, answer, index, drawn):
         photo(answer_panel(answer, index), f"Panorama {name} and the tiles of its best places"),
         photo(drawn.draw(marks), f"Map with the best places of {name}", caption),
     ]
-    note = "" if answer.known else "Unknown: less sure than the calibration asks for; "
-    table = HtmlTable(["place", *HEADERS[1:], "tile"], rows)
-    return Section(
-        f"panorama-{number}", f"{number}. {name}", f"{note}heading: {answer.panorama.heading_source}", table, pictures=pictures
-    )
+    unknown = "" if answer.known else "Unknown: less sure than the calibration asks for; "
+    note, table = f"{unknown}heading: {answer.panorama.heading_source}", HtmlTable(["place", *HEADERS[1:], "tile"], rows)
+    return Section(f"panorama-{number}", f"{number}. {name}", note, table, pictures=pictures)
 
 
 def answer_panel(answer, index):

@@ -139,8 +139,7 @@ def _add_query(parser, left_out=()):
         "northing, epsg)",
     )
     parser.add_argument("--checkpoint", metavar="PATH", help="check that the index was built with these weights")
-    names = [field.name for field in dataclasses.fields(QueryConfig)]
-    add_settings(parser, QueryConfig, only=[name for name in names if name not in left_out])
+    add_settings(parser, QueryConfig, only=[each.name for each in dataclasses.fields(QueryConfig) if each.name not in left_out])
     parser.set_defaults(**{name: getattr(QueryConfig, name) for name in left_out})
 
 
@@ -199,7 +198,9 @@ def _calibrate(args):
 
 def _confidence(calibration):
     """What confidence rests on, and which answers are "unknown"."""
-    rule = f'no threshold keeps the wrong ones below {100 * calibration.wrong_share:g} %, so all are "unknown"'
+    rule = (
+        f'no threshold keeps the wrong ones below {100 * calibration.wrong_share:g} %, so all are "unknown"; use more panoramas'
+    )
     if calibration.answered:
         given = f"{calibration.answered:,} of them are given, {calibration.wrong:,} of these wrong"
         rule = f'below {100 * calibration.threshold:.1f} % it is "unknown": {given}'

@@ -63,14 +63,11 @@ class Index:
         return self.manifest.tiles
 
     def query(self, panoramas, **settings):
-        """Where panoramas were taken.
+        """Where panoramas were taken: a list of Answer, one for each.
 
         Args:
             panoramas: list of paths, or of Panorama (`panorama.panorama_of`).
             settings: of QueryConfig: top=5, unknown_heading=True, heading=90.0, fov=90.0, sequence=10.0, ...
-
-        Returns:
-            List of Answer, one for each panorama.
 
         Raises:
             UserError: an image cannot be read or is not a panorama, or a file of the index is damaged.

@@ -1,8 +1,6 @@
 """What a query asks, and its answer: places, neighbours that agree merged into one."""
 
-import argparse
 import dataclasses
-import math
 
 import numpy as np
 
@@ -15,13 +13,6 @@ SAME_PLACE_METRES = 25.0  # the paper's bound on CVACT: closer pairs are not neg
 TURNS = 36  # of unknown headings: steps of 10 degrees, as fine as DSM counts a heading as right (11.25)
 
 
-def _heading(text):
-    value = float(text)
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text[:40]} is not an angle")
-    return value % FULL_CIRCLE
-
-
 @dataclasses.dataclass(frozen=True)
 class QueryConfig(Checked):
     """What is known of panoramas, and how places are told apart."""
@@ -30,7 +21,7 @@ class QueryConfig(Checked):
     heading: float | None = setting(
         None,
         "where the centre columns look, clockwise from north (default: what a list or the photo's own tags say, else 0)",
-        _heading,
+        at_least(float, -FULL_CIRCLE, FULL_CIRCLE),
         metavar="DEGREES",
     )
     unknown_heading: bool = setting(
@@ -110,7 +101,7 @@ class Answer:
         places: the best first.
         margin: by how much the best place is more similar than the best tile farther than the radius; infinite if all tiles
             are closer.
-        confidence: probability that the best place is right, of a calibration or a drive; None where neither tells.
+        confidence: probability that the best place is right, of a calibration or a drive; None if neither tells.
         known: False where the confidence is below the calibration's threshold: the answer is "unknown".
     """
 
@@ -130,7 +121,7 @@ class Answer:
 
     @property
     def degrees_off(self):
-        """Degrees, 0 to 180, between the best place's heading and the true one; None where that is not known or was given."""
+        """Degrees, 0 to 180, between the best place's heading and the true one; None if that is not known or was given."""
         if self.panorama.true_heading is None:
             return None
         return abs((self.places[0].heading - self.panorama.true_heading + 180) % FULL_CIRCLE - 180)
