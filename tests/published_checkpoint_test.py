@@ -1,6 +1,7 @@
 """The authors' checkpoints load, continue, and convert both ways, and what is none is named."""
 
 import contextlib
+import functools
 import os
 import shutil
 import subprocess
@@ -328,7 +329,7 @@ def test_a_weights_file_that_leads_to_another_file_is_refused(kind, tmp_path):
         read_vgg16(path, checkpoint_files.KERAS)
 
 
-def test_the_authors_initial_model_is_the_default_where_it_lies_and_fits(small, tmp_path):
+def test_the_authors_initial_model_is_the_default_where_it_lies_and_fits(small, tmp_path, monkeypatch):
     prefix, weights = small
     model = build_network(CONFIG)
     taken, skipped = initialise(model, "default", CONFIG, str(prefix))
@@ -336,5 +337,7 @@ def test_the_authors_initial_model_is_the_default_where_it_lies_and_fits(small, 
     kernel = model.sat.backbone.convolutions["conv1_1"].kernel
     np.testing.assert_array_equal(kernel, weights["VGG_sat/conv1_1/weights"])
     other = NetworkConfig("SAFA_1", 1, 32, 128, 64, 0.05)
-    with pytest.raises(UserError, match="--init"):  # it does not fit, and there is no internet here
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # where nobody listens: there is no internet
+    monkeypatch.setattr(keras.utils, "get_file", functools.partial(keras.utils.get_file, cache_dir=str(tmp_path)))
+    with pytest.raises(UserError, match="--init: VGG16's ImageNet weights .* or use --init random"):  # the other does not fit
         initialise(build_network(other), "default", other, str(prefix))

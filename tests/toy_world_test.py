@@ -59,21 +59,15 @@ def scene_with_tower(azimuth, distance=25.0):
 
 
 def files_under(folder):
-    found = {}
-    for where, _, names in os.walk(folder):
-        for name in names:
-            if name.endswith(".partial"):  # of a killed run; it goes a day later
-                continue
-            with open(os.path.join(where, name), "rb") as file:
-                found[os.path.relpath(os.path.join(where, name), folder)] = file.read()
-    return found
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".partial"]  # as a killed run leaves
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 def settings(dataset="cvusa", train=6, test=3, seed=1):
     return toy_world.Settings(dataset, train, test, seed, 128, *((56, 308) if dataset == "cvusa" else (112, 224)))
 
 
-@pytest.mark.parametrize("azimuth", [0, 33, 180, 212.5, 270])
+@pytest.mark.parametrize("azimuth", [0, 33, 212.5])
 @pytest.mark.parametrize("dataset, size, height, width", [("cvusa", 750, 224, 1232), ("cvact", 256, 224, 448)])
 def test_a_landmark_lies_at_the_same_azimuth_in_both_views(azimuth, dataset, size, height, width):
     scene, look = scene_with_tower(azimuth), plain_look()
@@ -81,16 +75,9 @@ def test_a_landmark_lies_at_the_same_azimuth_in_both_views(azimuth, dataset, siz
     polar = polar_map(render_aerial(scene, 0, 0, size, look))
     assert apart(azimuth_of_red(panorama), azimuth) < 0.5
     assert apart(azimuth_of_red(polar), azimuth) < 1
-    assert apart(azimuth_of_red(polar), azimuth_of_red(panorama)) < 1
-
-
-def test_the_tile_is_centred_on_the_place_and_a_metre_is_as_long_at_every_size():
-    look = plain_look()
-    for size in (128, 256, 750, 1200):
-        tile = render_aerial(scene_with_tower(90, 20.0), 0, 0, size, look)
-        rows, columns = np.nonzero((tile[:, :, 2] > 150) & (tile[:, :, 1] < 80))
-        assert abs(rows.mean() - size / 2) < 1 + size / 750
-        assert abs((columns.mean() - size / 2) * TILE / size - 20) < 0.25
+    tile = render_aerial(scene_with_tower(90, 20.0), 0, 0, size, look)
+    rows, columns = np.nonzero((tile[:, :, 2] > 150) & (tile[:, :, 1] < 80))
+    assert abs(rows.mean() - size / 2) < 1 + size / 750 and abs((columns.mean() - size / 2) * TILE / size - 20) < 0.25
 
 
 def test_a_tower_rises_to_its_elevation_and_hides_what_is_behind_it():
@@ -115,11 +102,7 @@ def test_the_same_piece_of_town_is_drawn_alike_from_any_corner():
         # OpenCV clips thick lines at the edge by fixed-point arithmetic, so a few cells may differ.
         assert (inner == getattr(part, name)).mean() > 0.999, name
     assert len(np.unique(part.top)) > 8, "there is no town here"
-
-
-def test_another_seed_is_another_town():
-    one, other = (Town(seed).scene(0, 0, 500, 500) for seed in (1, 2))
-    assert (one.top != other.top).mean() > 0.3
+    assert (part.top != Town(4).scene(0, 0, 400, 300).top).mean() > 0.3, "another seed is another town"
 
 
 def test_cameras_stand_on_roads_in_the_open():
@@ -139,21 +122,6 @@ def test_training_places_are_far_from_test_places(dataset):
     assert len(positions) == len(districts) == 550 and len(np.unique(positions, axis=0)) == 550
     between = np.hypot(*(metres[:400, None] - metres[None, 400:]).transpose(2, 0, 1))
     assert between.min() > 30
-
-
-def test_cvusa_has_its_lists_and_sizes(tmp_path):
-    toy_world.render_dataset(toy_world.Settings("cvusa", 2, 1, 5, 750, 224, 1232), str(tmp_path))
-    root = tmp_path / "CVUSA"
-    assert (root / "splits" / "train-19zl.csv").read_text().splitlines() == [
-        f"bingmap/19/000000{i}.jpg,streetview/panos/000000{i}.jpg,streetview/annotations/000000{i}.png" for i in (1, 2)
-    ]
-    assert (root / "splits" / "val-19zl.csv").read_text() == (
-        "bingmap/19/0000003.jpg,streetview/panos/0000003.jpg,streetview/annotations/0000003.png\n"
-    )
-    for i in (1, 2, 3):
-        assert cv2.imread(str(root / "bingmap" / "19" / f"000000{i}.jpg")).shape == (750, 750, 3)
-        assert cv2.imread(str(root / "streetview" / "panos" / f"000000{i}.jpg")).shape == (224, 1232, 3)
-    assert len(files_under(root)) == 6 + 2 + 1
 
 
 def test_tiles_lie_beside_their_places_by_at_most_the_offset():
@@ -246,9 +214,15 @@ def whole(tmp_path_factory):
 WHOLE = SMALL | {"train": 90, "test": 8}
 
 
-def test_files_do_not_depend_on_the_number_of_workers(tmp_path, whole):
-    succeeds("toy_town", **WHOLE, workers=2, data_dir=".", cwd=tmp_path)
-    assert files_under(tmp_path) == whole and len(whole) == 2 * 98 + 3
+def test_cvusa_has_its_lists_and_sizes(whole):
+    names = [f"{number:07d}" for number in range(1, 99)]
+    rows = [f"bingmap/19/{name}.jpg,streetview/panos/{name}.jpg,streetview/annotations/{name}.png" for name in names]
+    for split, expected in (("train", rows[:90]), ("val", rows[90:])):
+        assert whole[f"CVUSA/splits/{split}-19zl.csv"].decode().splitlines() == expected
+    for row in rows:
+        shapes = [cv2.imdecode(np.frombuffer(whole[f"CVUSA/{path}"], np.uint8), 1).shape for path in row.split(",")[:2]]
+        assert shapes == [(128, 128, 3), (56, 308, 3)]
+    assert len(whole) == 2 * 98 + 3
 
 
 def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(tmp_path, whole):
@@ -263,55 +237,37 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(tmp_path, whol
     finished = -1
     while finished != (finished := len(files_under(tmp_path))):  # its workers notice and end, too
         time.sleep(0.3)
+    assert "seed 1 instead of 3" in complains("toy_town", **WHOLE | {"seed": 3}, data_dir=".", cwd=tmp_path)
     written = {path: os.stat(tmp_path / path).st_mtime_ns for path in whole if (tmp_path / path).exists()}
-    succeeds("toy_town", **WHOLE, workers=1, data_dir=".", cwd=tmp_path)
-    assert files_under(tmp_path) == whole
+    succeeds("toy_town", **WHOLE, workers=2, data_dir=".", cwd=tmp_path)
+    assert files_under(tmp_path) == whole  # of one process
     again = [path for path, then in written.items() if os.stat(tmp_path / path).st_mtime_ns != then]
     assert len(again) <= 4, "finished files were rendered again"
 
 
-def test_settings_are_not_mixed(tmp_path):
-    toy_world.render_dataset(settings(), str(tmp_path))
-    before = files_under(tmp_path)
-    flags = SMALL | {"train": 6, "test": 3, "data_dir": "."}
-    assert "seed 1 instead of 2" in complains("toy_town", **flags, seed=2, cwd=tmp_path)
-    assert files_under(tmp_path) == before
-    toy_world.render_dataset(settings("cvact"), str(tmp_path))  # another dataset has a folder of its own
-
-
-def test_a_foreign_dataset_is_left_alone(tmp_path):
-    (tmp_path / "CVUSA" / "bingmap").mkdir(parents=True)
-    with pytest.raises(UserError, match="--data_dir"):
-        toy_world.render_dataset(settings(), str(tmp_path))
-    assert list(files_under(tmp_path)) == []
-
-
-def test_a_spoilt_note_is_named(tmp_path):
-    toy_world.render_dataset(settings(train=1, test=1), str(tmp_path))
-    (tmp_path / "CVUSA" / toy_world.NOTE).write_text("{")
-    with pytest.raises(UserError, match=toy_world.NOTE):
-        toy_world.render_dataset(settings(train=1, test=1), str(tmp_path))
+def spoilt_note(folder):
+    (folder / "CVUSA").mkdir()
+    (folder / "CVUSA" / toy_world.NOTE).write_text("{")
 
 
 @pytest.mark.parametrize(
-    "arguments, word",
+    "arguments, word, made",
     [
-        (("--test", "0"), "--test"),
-        (("--aerial_size", "0"), "aerial"),
-        (("--panorama_size", "112"), "112"),
-        (("--dataset", "paris"), "paris"),
-        (("--dataset", "cvact", "--panorama_size", "112x616"), "twice"),
-        (("--panorama_size", "112x600"), "5.5 times"),
+        (("--test", "0"), "--test", None),
+        (("--panorama_size", "112"), "112", None),
+        (("--dataset", "cvact", "--panorama_size", "112x616"), "twice", None),
+        (("--panorama_size", "112x600"), "5.5 times", None),
+        ((), "--data_dir", lambda folder: (folder / "CVUSA/bingmap").mkdir(parents=True)),
+        ((), toy_world.NOTE, spoilt_note),
     ],
 )
-def test_bad_values_are_refused(arguments, word, tmp_path, capsys):
+def test_bad_values_and_foreign_folders_are_refused(arguments, word, made, tmp_path, capsys):
+    if made is not None:
+        made(tmp_path)
+    before = files_under(tmp_path)
     with pytest.raises((SystemExit, UserError)) as caught:
         toy_world.main([*arguments, "--data_dir", str(tmp_path)])
-    if caught.type is SystemExit:
-        assert caught.value.code == 2 and word in capsys.readouterr().err
-    else:
-        assert word in str(caught.value)
-    assert os.listdir(tmp_path) == []
+    assert word in f"{caught.value} {capsys.readouterr().err}" and files_under(tmp_path) == before
 
 
 def test_colours_alone_do_not_find_the_place(tmp_path):

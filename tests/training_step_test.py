@@ -55,18 +55,6 @@ def test_bfloat16_is_near_float32_and_keeps_weights_and_descriptors_in_float32()
     assert model.sat.aggregation.layers[-1].compute_dtype == "float32"
 
 
-def test_a_step_counts_itself_and_repeats_with_the_same_seed():
-    losses = []
-    for _ in range(2):
-        model = build_network(SMALL, 0.8, seed=1)
-        optimizer = adam(1e-3)
-        optimizer.build(model.trainable_variables)
-        step = training_step(model, optimizer, batch_loss(TrainingConfig()))
-        losses.append([float(step(Batch(*map(tf.constant, images(4)), offset=tf.constant(0, tf.int64)))) for _ in range(3)])
-        assert int(optimizer.iterations.numpy()) == 3
-    assert losses[0] == losses[1] and len(set(losses[0])) == 3
-
-
 def test_learning_rates_are_constant_or_fall_to_0_after_a_warm_up():
     def rates(*arguments):
         schedule = learning_rate_schedule(1e-5, *arguments)

@@ -36,23 +36,12 @@ def test_near_places_are_no_negatives_but_keep_their_constant():
     assert float(triplet_loss(sat, grd, mask)) == pytest.approx(as_written(sat, grd, mask), rel=1e-5)
 
 
-def test_a_collapsed_network_has_log_2_a_negative():
-    same = np.tile(descriptors(0, 1), (4, 1))
-    assert float(triplet_loss(same, same)) == pytest.approx(np.log(2) * 4 / 3, rel=1e-5)
-
-
 def test_the_loss_and_its_gradient_do_not_overflow():
     sat = tf.constant([[1.0, 0], [-1, 0]]) * 100
     with tf.GradientTape() as tape:
         tape.watch(sat)
         loss = triplet_loss(sat, -sat)
     assert np.isfinite(loss) and np.isfinite(tape.gradient(loss, sat)).all()
-
-
-def test_the_hardest_negatives_of_all_are_all_negatives():
-    sat, grd = descriptors(0), descriptors(1)
-    assert float(triplet_loss(sat, grd, batch_hard_count=5)) == pytest.approx(as_written(sat, grd) * 20 / 25, rel=1e-5)
-    assert float(triplet_loss(sat, grd, batch_hard_count=1)) > float(triplet_loss(sat, grd, batch_hard_count=2))
 
 
 @pytest.mark.parametrize("batch_hard_count", [0, 2])
