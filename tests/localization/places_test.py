@@ -18,7 +18,7 @@ from safa.localization.drive import LOST, PER_SIMILARITY, smoothed
 from safa.localization.panorama import Panorama, panorama_of, read_canvas, turned
 from safa.localization.photo_tags import tagged_heading, tagged_location
 from safa.localization.places import Answer, Place, QueryConfig, distinct_places, margin_of
-from safa.localization.tile_search import ApproximateSearch, closest, fit_projection, similarities, write_approximate
+from safa.localization.tile_search import ApproximateSearch, fit_projection, similarities, write_approximate
 from safa.runtime.errors import UserError
 from safa.runtime.files import write_json
 from VGG import MEAN_BGR
@@ -28,9 +28,6 @@ RNG = np.random.default_rng(0)
 
 def unit(rows):
     return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
-
-
-# Search
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -43,13 +40,6 @@ def test_similarities_are_the_best_turns_products_whatever_the_blocks(monkeypatc
         found, turn = similarities(descriptors, queries)
         np.testing.assert_allclose(found, products.max(axis=1), atol=1e-6)
         np.testing.assert_array_equal(turn, products.argmax(axis=1))
-
-
-def test_the_closest_come_in_order():
-    found = RNG.standard_normal((7, 200)).astype(np.float32)
-    rows, values = closest(found, 12)
-    np.testing.assert_array_equal(rows, np.argsort(-found, axis=1)[:, :12])
-    np.testing.assert_array_equal(values, np.take_along_axis(found, rows, axis=1))
 
 
 def test_a_projection_loses_nothing_of_descriptors_that_lie_in_few_directions():
@@ -77,9 +67,6 @@ def test_an_approximate_search_finds_the_neighbours_of_clustered_descriptors_and
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(UserError, match="pip install faiss-cpu"):
         write_approximate(path, descriptors)
-
-
-# Places
 
 
 def test_places_closer_than_the_merging_distance_are_one():
@@ -111,19 +98,6 @@ def test_a_drive_is_smoothed_as_if_all_paths_were_weighed():
     for step in range(4):
         expected = [sum(weight for path, weight in weights.items() if path[step] == place) / total for place in range(3)]
         np.testing.assert_allclose(posterior[step], expected, atol=1e-9)
-
-
-def test_a_drive_corrects_a_panorama_that_looks_like_another_place():
-    metres = np.stack([np.arange(50) * 10.0, np.zeros(50)], axis=1)
-    similar = np.full((8, 50), 0.2)
-    similar[np.arange(8), 10 + np.arange(8)] = 0.8
-    similar[4] = 0.2
-    similar[4, [14, 45]] = 0.7, 0.8  # alone, the fifth panorama would be thirty tiles away
-    posterior = smoothed([np.arange(50)] * 8, list(similar), metres, 10, 10)
-    assert [int(own.argmax()) for own in posterior] == list(range(10, 18))
-
-
-# Calibration
 
 
 def simulated(count, seed):
@@ -165,13 +139,10 @@ def test_calibrations_are_kept_by_their_view(tmp_path):
     calibrations = {name: fit_calibration(*simulated(100, seed)[:3], 0.1) for seed, name in enumerate("ab")}
     write_json(path, calibrations)
     assert read_calibrations(path) == calibrations
-    for text in ("[1]", '{"a": {"weights": [1, 2]}}', '{"a": 3}', "{", '{"a": {"weights": [1,2,3], "threshold": NaN}}'):
+    for text in '{"a": {"weights": [1, 2]}}', '{"a": {"weights": [1,2,3], "threshold": NaN}}', "{":
         (tmp_path / "calibration.json").write_text(text)
         with pytest.raises(UserError, match="calibrate again"):
             read_calibrations(path)
-
-
-# Panoramas
 
 
 def canvas_of(folder, image, input_vertical_fov, **view):
@@ -179,8 +150,8 @@ def canvas_of(folder, image, input_vertical_fov, **view):
     return read_canvas(Panorama(str(folder / "p.png"), 0.0, "given"), QueryConfig(**view), input_vertical_fov)
 
 
-@pytest.mark.parametrize("heading", [0, 45, 90, 180, 300])
-@pytest.mark.parametrize("size", [(112, 616), (308, 616), (500, 1000)])
+@pytest.mark.parametrize("heading", [0, 45, 300])
+@pytest.mark.parametrize("size", [(112, 616), (500, 1000)])
 def test_a_known_heading_turns_north_into_the_middle(tmp_path, heading, size):
     image = np.zeros((*size, 3), np.uint8)
     north = round(size[1] / 2 - heading / 360 * size[1]) % size[1]
@@ -236,9 +207,6 @@ def test_what_is_given_comes_before_a_list_and_a_list_before_tags(tmp_path):
     assert panorama_of(path, QueryConfig()).heading_source == "photo"
     assert panorama_of(path, QueryConfig(unknown_heading=True), heading=7.0).heading is None
     assert panorama_of(tagged(tmp_path / "b.jpg"), QueryConfig()).heading_source == "assumed"
-
-
-# Files of answers
 
 
 def test_answers_are_valid_geojson_json_and_csv():
