@@ -16,9 +16,7 @@ import time
 
 import numpy as np
 
-from safa.localization.approximate import ApproximateSearch, write_approximate
-from safa.localization.projection import fit_projection
-from safa.localization.similarities import closest, similarities
+from safa.localization.tile_search import ApproximateSearch, closest, fit_projection, similarities, write_approximate
 
 CLUSTER, SPREAD, NOISE = 20, 0.5, 1.0  # tiles that are neighbours, and their and the queries' distance in units of the length
 RANK = 600  # directions in which most of the descriptors lie

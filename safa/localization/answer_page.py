@@ -62,8 +62,8 @@ def _one(number, answer, index, drawn):
         Picture(answer_panel(answer, index), f"Panorama {name} and the tiles of its best places"),
         Picture(drawn.draw(marks), f"Map with the best places of {name}", caption),
     ]
-    note = "" if answer.known else "Unknown: less sure than the calibration asks for; "
-    note += f"heading: {answer.panorama.heading_source}"
+    unknown = "" if answer.known else "Unknown: less sure than the calibration asks for; "
+    note = f"{unknown}heading: {answer.panorama.heading_source}"
     columns = ["place", *HEADERS[1:], "tile"]
     return Section(f"panorama-{number}", f"{number}. {name}", note, columns, rows, pictures=pictures)
 

@@ -12,12 +12,10 @@ from scipy.spatial import cKDTree
 from tqdm import tqdm
 
 from safa.localization import index_files
-from safa.localization.approximate import ApproximateSearch, write_approximate
 from safa.localization.coordinates import LocalFrame
 from safa.localization.index_files import DESCRIPTORS, DTYPES, DescriptorRecipe, IndexManifest, read_array, read_index_manifest
-from safa.localization.projection import fit_projection
-from safa.localization.similarities import closest, similarities
 from safa.localization.tile_images import THUMBNAIL_BYTES, TileImages
+from safa.localization.tile_search import ApproximateSearch, closest, fit_projection, similarities, write_approximate
 from safa.localization.tile_source import TileSource
 from safa.retrieval.resumable_rows import ResumableRows, read_rows_manifest
 from safa.runtime.command_line import Checked, at_least, setting

@@ -30,7 +30,6 @@ SPACING = 16  # tiles are cut this many times as dense as they are large: networ
 TILE_PIXELS = 750
 OTHER_SIZE = 0.1  # share by which a tile's ground size may differ from training's without a warning
 WRONG_SIZE = 2.0  # factor that is refused
-NO_THRESHOLD = 'no threshold keeps wrong answers so few, so all are "unknown"'
 WITHIN = (5.0, 10.0, 25.0)  # metres of the known location: shares that are reported
 OUTPUTS = {
     "json": "all places to this JSON file",
@@ -141,8 +140,7 @@ def _add_query(parser, left_out=()):
         "northing, epsg)",
     )
     parser.add_argument("--checkpoint", metavar="PATH", help="check that the index was built with these weights")
-    names = [field.name for field in dataclasses.fields(QueryConfig)]
-    add_settings(parser, QueryConfig, only=[name for name in names if name not in left_out])
+    add_settings(parser, QueryConfig, only=[each.name for each in dataclasses.fields(QueryConfig) if each.name not in left_out])
     parser.set_defaults(**{name: getattr(QueryConfig, name) for name in left_out})
 
 
@@ -194,18 +192,19 @@ def _calibrate(args):
     config = parsed(QueryConfig, args)
     index, panoramas = _asked(args.index, args.panoramas, args.checkpoint, config)
     calibration, answers = index.calibrate(panoramas, args.wrong_share, **dataclasses.asdict(config))
-    say(*result_lines(answers))
-    say(
-        f"{os.path.join(args.index, CALIBRATION)}: {config.view_name}; {calibration.right:,} of {calibration.answers:,} best "
-        f"places are right"
+    of = f"{calibration.right:,} of {calibration.answers:,} best places are right"
+    say(*result_lines(answers), f"{os.path.join(args.index, CALIBRATION)}: {config.view_name}; {of}", _confidence(calibration))
+
+
+def _confidence(calibration):
+    """What confidence rests on, and which answers are "unknown"."""
+    rule = (
+        f'no threshold keeps the wrong ones below {100 * calibration.wrong_share:g} %, so all are "unknown"; use more panoramas'
     )
     if calibration.answered:
-        say(
-            f'below a confidence of {100 * calibration.threshold:.1f} % answers are "unknown": {calibration.answered:,} of '
-            f"{calibration.answers:,} are given, {calibration.wrong:,} of them wrong"
-        )
-    else:
-        say(f"--wrong_share {calibration.wrong_share:g}: {NO_THRESHOLD}; calibrate on more panoramas, or allow more")
+        given = f"{calibration.answered:,} of them are given, {calibration.wrong:,} of these wrong"
+        rule = f'below {100 * calibration.threshold:.1f} % it is "unknown": {given}'
+    return f"confidence: of {calibration.answers:,} calibrated answers; {rule}"
 
 
 def _as_trained(config, dataset, checkpoint):
@@ -264,9 +263,7 @@ def _confidence_notes(index, config):
             f"({config.view_name})"
         )
     else:
-        calibration = index.calibration(config)
-        unknown = f'below {100 * calibration.threshold:.1f} % it is "unknown"' if calibration.answered else NO_THRESHOLD
-        yield f"confidence: of {calibration.answers:,} calibrated answers; {unknown}"
+        yield _confidence(index.calibration(config))
 
 
 def result_lines(answers):

@@ -20,17 +20,9 @@ def _pyproj():
 
 
 def wgs84_of(first, second, epsg):
-    """Locations of a reference system as longitudes and latitudes.
+    """Eastings and northings, (N,) each, of an EPSG reference system -> (N, 2) float64 longitude and latitude in degrees.
 
-    Args:
-        first, second: (N,) float64 eastings and northings; longitudes and latitudes where the system has degrees.
-        epsg: its number.
-
-    Returns:
-        (N, 2) float64 longitude and latitude in degrees, not finite where the system does not reach.
-
-    Raises:
-        UserError: the number names no reference system, or pyproj is missing.
+    They are not finite where the system does not reach. A UserError says that the number is not a system's.
     """
     pyproj = _pyproj()
     try:

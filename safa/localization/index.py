@@ -11,15 +11,14 @@ from tqdm import tqdm
 
 from safa.loading import load_network
 from safa.localization import index_files
-from safa.localization.approximate import ApproximateSearch
 from safa.localization.calibration import fit_calibration, read_calibrations
 from safa.localization.coordinates import LocalFrame
 from safa.localization.drive import CANDIDATES, smoothed
 from safa.localization.index_files import read_array, read_index_manifest
 from safa.localization.panorama import Panorama, panorama_of, read_canvas, turned
 from safa.localization.places import Answer, Place, QueryConfig, distinct_places, margin_of
-from safa.localization.similarities import closest, similarities
 from safa.localization.tile_images import THUMBNAIL_BYTES, decoded_thumbnail
+from safa.localization.tile_search import ApproximateSearch, closest, similarities
 from safa.runtime.errors import UserError
 from safa.runtime.files import write_json
 from safa.runtime.worker_pool import available_cores
@@ -64,14 +63,11 @@ class Index:
         return self.manifest.tiles
 
     def query(self, panoramas, **settings):
-        """Where panoramas were taken.
+        """Where panoramas were taken: a list of Answer, one for each.
 
         Args:
             panoramas: list of paths, or of Panorama (`panorama.panorama_of`).
             settings: of QueryConfig: top=5, unknown_heading=True, heading=90.0, fov=90.0, sequence=10.0, ...
-
-        Returns:
-            List of Answer, one for each panorama.
 
         Raises:
             UserError: an image cannot be read or is not a panorama, or a file of the index is damaged.
@@ -185,13 +181,13 @@ class Index:
                 progress.update(len(part))
 
     def _answer(self, panorama, found, headings, config):
-        merged = distinct_places(found, self.tree, self.metres, config.top + 1, config.merge_metres)
+        merged = distinct_places(found, self.tree, config.top + 1, config.merge_metres)
         rivals = [float(found[row]) for row, _ in merged[1:]] + [-np.inf]
         places = [
             self._place(row, found[row], headings[row], int(np.count_nonzero(found[near] > rival)))
             for (row, near), rival in zip(merged, rivals, strict=True)
         ][: config.top]
-        margin = margin_of(found, self.tree, self.metres, places[0].row, config.radius)
+        margin = margin_of(found, self.tree, places[0].row, config.radius)
         calibration = self.calibration(config)
         confidence = None if calibration is None else calibration.confidence(margin, places[0].similarity)
         known = calibration is None or confidence >= calibration.threshold
@@ -207,14 +203,14 @@ class Index:
         for panorama, found, headings in self._similarities(panoramas, config):
             rows, values = closest(found[None], min(CANDIDATES, len(self)))
             places = [self._place(row, found[row], headings[row]) for row in rows[0][values[0] > -np.inf]]
-            alone.append(Answer(panorama, places, margin_of(found, self.tree, self.metres, places[0].row, config.radius)))
+            alone.append(Answer(panorama, places, margin_of(found, self.tree, places[0].row, config.radius)))
         rows = [[place.row for place in answer.places] for answer in alone]
         values = [[place.similarity for place in answer.places] for answer in alone]
         posteriors = smoothed(rows, values, self.metres, config.sequence, self.manifest.spacing or 0.0)
         answers = []
         for answer, own, posterior in zip(alone, rows, posteriors, strict=True):
-            metres, places = self.metres[own], []
-            for best, near in distinct_places(posterior, cKDTree(metres), metres, config.top, config.merge_metres):
+            places = []
+            for best, near in distinct_places(posterior, cKDTree(self.metres[own]), config.top, config.merge_metres):
                 agree, probability = int(np.count_nonzero(posterior[near] > AGREES)), float(posterior[near].sum())
                 places.append(dataclasses.replace(answer.places[best], tiles=agree, probability=probability))
             places.sort(key=lambda place: -place.probability)

@@ -29,9 +29,7 @@ class DescriptorRecipe:
     """How an index's descriptors are computed, and what their network expects.
 
     Attributes:
-        network: what it is.
         weights: digest of its weights (`training.weights.weights_digest`).
-        precision: of its convolutions.
         trained_on: name of the dataset, or None.
         stretch: whether polar maps are min-max stretched.
         tile_metres: ground size of a tile that the network expects.
@@ -52,14 +50,13 @@ class IndexManifest:
     """What an index holds.
 
     Attributes:
-        recipe: of its descriptors.
         tiles: N, number of tiles.
         values: D, of a descriptor as the network computes it; kept_values: K, as the index keeps it.
         source: of the tiles, `tile_source.TileSource.record`.
         identity: digest of all that the index depends on, except the content of the tiles' files.
         spacing: median metres from a tile's centre to the nearest other one; None of a single tile.
         pca_recall, approximate_recall: {"1", "10"}: how often the search finds a tile's nearest other tile among the K
-            first, or None where the search is exact.
+            first, or None if the search is exact.
         format: another number is an index that this version cannot read.
     """
 

@@ -22,9 +22,9 @@ class LocatedFiles:
 
     Attributes:
         paths: N files; those that the list names relative to its own folder are complete here.
-        locations: (N, 2) float64 longitude and latitude (WGS 84), or None where the list has none.
+        locations: (N, 2) float64 longitude and latitude (WGS 84), or None if the list lacks them.
         headings: (N,) float64 degrees clockwise from north, NaN where they are not known.
-        metres: (N,) float64 ground size of each tile; None where the list has none.
+        metres: (N,) float64 ground size of each tile; None if the list lacks it.
     """
 
     paths: list[str]
@@ -33,18 +33,11 @@ class LocatedFiles:
     metres: np.ndarray | None
 
 
-def read_located_files(path, needs_locations):
-    """Read a CSV list with a header.
+def read_located_files(path: str, needs_locations: bool) -> LocatedFiles:
+    """The LocatedFiles of a CSV list with a header, which may have to have locations.
 
     Columns, in any order: path; latitude and longitude in degrees (WGS 84), or easting, northing and epsg; heading, degrees
     clockwise from north; tile_metres, the ground size of a tile. Other columns are skipped.
-
-    Args:
-        path: of the list.
-        needs_locations: whether it must have locations.
-
-    Returns:
-        LocatedFiles.
 
     Raises:
         UserError: it cannot be read, lacks a column, or a row lacks a number or a location on Earth.

@@ -2,7 +2,7 @@
 
 import functools
 import os
-import re
+import pathlib
 
 import cv2
 import numpy as np
@@ -84,15 +84,12 @@ class MapTiles(TileSource):
 
 def _files(folder, zoom, tms):
     """{(column, row): path} of the map tiles of a zoom; rows counted from the north."""
-    files = {}
-    for column in os.scandir(folder):
-        if not (column.name.isdecimal() and column.is_dir()):
-            continue
-        for entry in os.scandir(column.path):
-            name = re.fullmatch(r"(\d{1,9})(\.\w+)", entry.name)
-            if name and name[2].lower() in ENDINGS and max(int(name[1]), int(column.name)) < 2**zoom:
-                row = int(name[1])
-                files[int(column.name), 2**zoom - 1 - row if tms else row] = entry.path
+    files, count = {}, 2**zoom
+    for path in pathlib.Path(folder).glob("*/*"):
+        names = path.parent.name, path.stem
+        if path.suffix.lower() in ENDINGS and all(name.isdecimal() and int(name) < count for name in names):
+            column, row = map(int, names)
+            files[column, count - 1 - row if tms else row] = str(path)
     if not files:
         raise UserError(f"{folder}: holds no map tiles (x/y{', x/y'.join(ENDINGS)}); name a folder of zoom/x/y tiles")
     return files

@@ -19,8 +19,7 @@ class Panorama:
     """A query.
 
     Attributes:
-        path: of the image.
-        heading: degrees clockwise from north of its centre column, or None where it is unknown.
+        heading: degrees clockwise from north of its centre column, or None if it is unknown.
         heading_source: where that is known from: "given", "list", "photo", "assumed", "unknown".
         location: longitude and latitude where it is known to be taken, or None.
         true_heading: the heading of a list or tag that a search with unknown heading does not use, to compare with; or None.
@@ -48,7 +47,7 @@ def panorama_of(path, config, heading=None, location=None):
         return Panorama(path, None, "unknown", location, tagged_heading(path) if heading is None else heading)
     for found, source in ((config.heading, "given"), (heading, "list"), (tagged_heading(path), "photo")):
         if found is not None:
-            return Panorama(path, found, source, location)
+            return Panorama(path, found % FULL_CIRCLE, source, location)
     return Panorama(path, 0.0, "assumed", location)
 
 

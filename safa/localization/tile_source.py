@@ -46,7 +46,7 @@ class TileSource(abc.ABC):
     Attributes:
         names: N strings.
         locations: (N, 2) float64 longitude and latitude of the centres.
-        metres: (N,) float64 ground size of each tile, or None where the source does not say.
+        metres: (N,) float64 ground size of each tile, or None if the source does not say.
         paths: N files, each the one that a row is read from, for messages and to notice changes.
         record: what the tiles are, as JSON keeps it.
         note: what is to be said of them, or None.
@@ -59,7 +59,7 @@ class TileSource(abc.ABC):
 
     @abc.abstractmethod
     def tile(self, row):
-        """The tile of a row: (S, S, 3) uint8, BGR. Raises UserError where it cannot be read."""
+        """The tile of a row: (S, S, 3) uint8, BGR. Raises UserError if it cannot be read."""
 
 
 def read_tile(path, size=None):

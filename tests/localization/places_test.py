@@ -13,14 +13,12 @@ from scipy.spatial import cKDTree
 from scipy.special import expit
 
 from safa.localization.answers import as_csv, as_geojson, as_json
-from safa.localization.approximate import ApproximateSearch, write_approximate
 from safa.localization.calibration import fit_calibration, read_calibrations
 from safa.localization.drive import LOST, PER_SIMILARITY, smoothed
 from safa.localization.panorama import Panorama, panorama_of, read_canvas, turned
 from safa.localization.photo_tags import tagged_heading, tagged_location
 from safa.localization.places import Answer, Place, QueryConfig, distinct_places, margin_of
-from safa.localization.projection import fit_projection
-from safa.localization.similarities import closest, similarities
+from safa.localization.tile_search import ApproximateSearch, closest, fit_projection, similarities, write_approximate
 from safa.runtime.errors import UserError
 from safa.runtime.files import write_json
 from VGG import MEAN_BGR
@@ -41,7 +39,7 @@ def test_similarities_are_the_best_turns_products_whatever_the_blocks(monkeypatc
     descriptors, queries = unit(RNG.standard_normal((101, 16))).astype(dtype), unit(RNG.standard_normal((5, turns, 16)))
     products = np.einsum("qtd,nd->qtn", queries, descriptors.astype(np.float32))
     for block_bytes in (4 * 16 * 10, 2**26):
-        monkeypatch.setattr("safa.localization.similarities.BLOCK_BYTES", block_bytes)
+        monkeypatch.setattr("safa.localization.tile_search.BLOCK_BYTES", block_bytes)
         found, turn = similarities(descriptors, queries)
         np.testing.assert_allclose(found, products.max(axis=1), atol=1e-6)
         np.testing.assert_array_equal(turn, products.argmax(axis=1))
@@ -85,15 +83,14 @@ def test_an_approximate_search_finds_the_neighbours_of_clustered_descriptors_and
 
 
 def test_places_closer_than_the_merging_distance_are_one():
-    metres = np.array([(0, 0), (10, 0), (20, 0), (100, 0), (110, 0), (500, 0)], float)
+    tree = cKDTree([(0, 0), (10, 0), (20, 0), (100, 0), (110, 0), (500, 0)])
     scores = np.array([0.8, 0.9, 0.7, 0.85, 0.1, 0.6], np.float32)
-    tree = cKDTree(metres)
-    places = distinct_places(scores, tree, metres, 5, 15)
+    places = distinct_places(scores, tree, 5, 15)
     assert [row for row, _ in places] == [1, 3, 5]
     assert sorted(places[0][1].tolist()) == [0, 1, 2]
-    assert [row for row, _ in distinct_places(scores, tree, metres, 5, 0)] == [1, 3, 0, 2, 5]
-    assert margin_of(scores, tree, metres, 1, 25) == pytest.approx(0.05)
-    assert margin_of(scores, tree, metres, 1, 1000) == np.inf
+    assert [row for row, _ in distinct_places(scores, tree, 5, 0)] == [1, 3, 0, 2, 5]
+    assert margin_of(scores, tree, 1, 25) == pytest.approx(0.05)
+    assert margin_of(scores, tree, 1, 1000) == np.inf
 
 
 def test_a_drive_is_smoothed_as_if_all_paths_were_weighed():
