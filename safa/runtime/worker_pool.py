@@ -49,6 +49,11 @@ def worker_map(workers, chunksize=1):
 
     try:
         yield parallel_map
+    except KeyboardInterrupt:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # at a second one, workers would end in tracebacks
+        pool.shutdown(cancel_futures=True)
+        signal.signal(signal.SIGINT, before)
+        raise
     except concurrent.futures.process.BrokenProcessPool:
         raise UserError(
             "a worker process was killed, perhaps for want of memory; run the same command again, with fewer --workers"
