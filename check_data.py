@@ -8,26 +8,21 @@ has).
 Exit code 0: nothing wrong; 1: problems, which are listed; 2: the dataset cannot be read at all.
 """
 
-import dataclasses
-import functools
 import os
 import re
 import sys
 
-from tqdm import tqdm
-
-from safa.datasets.checked_pair import check_pair
-from safa.datasets.checks import check_images, check_lists, check_quickly, copies
-from safa.datasets.dataset import PairFiles
-from safa.datasets.file_checks import resolve_case
+from safa.datasets.checked_pair import check_pairs
+from safa.datasets.checks import check_existence, check_images, check_lists, check_quickly, copies, files_of
+from safa.datasets.dataset import AERIAL, POLAR
 from safa.datasets.orientation import orientation
 from safa.datasets.registry import DATASETS
-from safa.launch.given_data import Folders
+from safa.launch.given_data import Folders, given_dataset
 from safa.runtime.command_line import WORKERS, Parser, add_settings, at_least
 from safa.runtime.errors import NAMED, UserError, reported, shortened
 from safa.runtime.files import write_json
 from safa.runtime.outputs import Output, check_outputs
-from safa.runtime.worker_pool import available_cores, worker_map
+from safa.runtime.worker_pool import available_cores
 
 FINDINGS = re.compile(rb'\{\s*"dataset": "[^"]*",\s*"pairs": ')  # how the file of --json begins
 DRAWN = 12  # pairs of a split that --figures draws
@@ -37,8 +32,7 @@ def flags():
     """The script's flags."""
     parser = Parser(__doc__)
     parser.add_argument("--dataset", required=True, choices=list(DATASETS), help="what to check")
-    add_settings(parser, Folders, ["data_dir", "prepared_dir"])
-    parser.add_argument("--act_data", metavar="FILE.mat", help="ACT_data.mat (default: the one in the dataset's folder)")
+    add_settings(parser, Folders, ["data_dir", "prepared_dir", "act_data"])
     parser.add_argument("--workers", type=at_least(int, 1), default=available_cores(), help=WORKERS)
     parser.add_argument("--quick", action="store_true", help="only what needs no image to be decoded")
     parser.add_argument(
@@ -56,18 +50,18 @@ def main(argv=None):
     check_outputs([Output("--json", args.json, FINDINGS)])
     if args.figures is not None:
         os.makedirs(args.figures, exist_ok=True)
-    dataset = kind(args.data_dir, args.prepared_dir, **({"act_data": args.act_data} if args.act_data else {}))
-    splits = {split: dataset.pairs(split) for split in dataset.splits}
-    findings, results = check_lists(dataset, splits), {}
+    dataset = given_dataset(kind, Folders(args.data_dir, args.prepared_dir, act_data=args.act_data))
+    splits = {split: dataset.pairs(split, AERIAL if dataset.polar_dir is None else POLAR) for split in dataset.splits}
+    findings, results = check_lists(splits), {}
     for split, pairs in splits.items():
-        files = _files(dataset, split)
+        files = files_of(pairs)
         if args.quick:
             findings += check_quickly(split, files)
         else:
-            results[split] = _check_pairs(dataset, split, files, args.workers)
-            findings += check_images(pairs, results[split])
+            results[split] = check_pairs(pairs, files, args.workers)
+            findings += check_existence(split, files) + check_images(pairs, results[split])
             findings += orientation(split, [result.colours for result in results[split]])
-    findings += copies(results)
+    findings += copies({split: [result.files for result in of_split] for split, of_split in results.items()})
     problems = sum(finding.problem for finding in findings)
     counts = {split: len(pairs) for split, pairs in splits.items()}
     _report(f"{dataset.name} in {dataset.data_dir}", counts, findings, problems)
@@ -81,21 +75,6 @@ def main(argv=None):
             draw_pairs(pairs, range(min(DRAWN, len(pairs))), path)
             print(f"the first pairs of {split}: {path}", flush=True)
     return 1 if problems else 0
-
-
-def _files(dataset, split):
-    """The PairFiles of a split with the names' case as it is on disk."""
-    columns = zip(*map(dataclasses.astuple, dataset.files(split)), strict=True)
-    return [PairFiles(*paths) for paths in zip(*map(resolve_case, columns), strict=True)]
-
-
-def _check_pairs(dataset, split, files, workers):
-    """A CheckedPair for each pair."""
-    of_panoramas = [job.transform for job in dataset.preparations() if job.transform]
-    check = functools.partial(check_pair, of_panoramas[0] if of_panoramas else None)
-    with worker_map(min(workers, -(-len(files) // 16)), chunksize=4) as parallel_map:
-        title = f"{dataset.name} {split}"
-        return list(tqdm(parallel_map(check, files), title, len(files), leave=False, unit="pair", disable=None))
 
 
 def _report(title, counts, findings, problems):

@@ -37,8 +37,9 @@ def main(argv=None):
     if args.dataset == "all":
         datasets = [dataset for dataset in datasets if os.path.isdir(dataset.tile_dir)]
     if not datasets:
-        folders = ", ".join(kind(args.data_dir).tile_dir for kind in kinds)
-        raise UserError(f"{args.data_dir}: no dataset in it (looked for {folders}); see README, 'Data'")
+        absent = [kind(args.data_dir) for kind in kinds]
+        folders = ", ".join(dataset.tile_dir for dataset in absent)
+        raise UserError(f"{args.data_dir}: no dataset in it (looked for {folders}); {absent[0].remedy()}")
     plans = []
     for job in (job for dataset in datasets for job in dataset.preparations()):  # all mistakes before the first file
         plans.append(plan_preparation(job))

@@ -25,7 +25,7 @@ def flags():
         "--result_dir", nargs="+", default=["Result"], metavar="DIR", help="folders, with all below them (default: Result)"
     )
     parser.add_argument("--output", metavar="DIR", help="folder for tables and curves (default: only print)")
-    parser.add_argument("--others", action="store_true", help="also list the published recalls of other systems")
+    parser.add_argument("--others", action="store_true", help="also list other systems' published recalls, where they compare")
     parser.add_argument(
         "--authors_curve",
         nargs="+",
@@ -44,10 +44,12 @@ def flags():
 
 
 def main():
-    args = flags().parse_args()
+    parser = flags()
+    args = parser.parse_args()
     if args.compare is not None:
-        if args.output or args.others or args.authors_curve or args.result_dir != ["Result"]:
-            raise UserError("--compare: says only whether two results differ; leave the other flags out")
+        for flag in ("result_dir", "output", "others", "authors_curve"):
+            if getattr(args, flag) != parser.get_default(flag):
+                raise UserError(f"--{flag}: has no meaning beside --compare; leave it out")
         print(compare(*args.compare))
         return
     if args.authors_curve and args.output is None:

@@ -3,6 +3,7 @@
 import os
 
 from safa.report.charts import training_curves
+from safa.report.drawing import file_bytes
 from safa.report.epoch_lines import find_runs, read_lines
 from safa.runtime.command_line import Parser
 from safa.runtime.errors import UserError, first_few, reported
@@ -34,15 +35,11 @@ def main():
         found = find_runs([path]) if os.path.isdir(path) else {path.removesuffix(".csv"): read_lines(path)}
         if not all(found.values()) or not found:
             raise UserError(f"{path}: no epochs of a training run; name a file or folder that train_*.py wrote to")
-        runs |= found
-    write_whole(args.output, training_curves(_without_common_folder(runs)))
-    print(f"{args.output}: {first_few(list(runs))}")
-
-
-def _without_common_folder(runs):
-    """The same with names that tell the runs apart."""
-    common = os.path.commonpath([os.path.dirname(os.path.abspath(name)) for name in runs])
-    return {os.path.relpath(os.path.abspath(name), common): lines for name, lines in runs.items()}
+        runs |= {os.path.abspath(name): lines for name, lines in found.items()}
+    common = os.path.commonpath([os.path.dirname(name) for name in runs])
+    named = {os.path.relpath(name, common): lines for name, lines in runs.items()}
+    write_whole(args.output, file_bytes(training_curves(named)))
+    print(f"{args.output}: {first_few(list(named))}")
 
 
 if __name__ == "__main__":

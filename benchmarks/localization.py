@@ -16,9 +16,7 @@ import time
 
 import numpy as np
 
-from safa.localization.approximate import ApproximateSearch, write_approximate
-from safa.localization.projection import fit_projection
-from safa.localization.similarities import closest, similarities
+from safa.localization.tile_search import ApproximateSearch, closest, fit_projection, similarities, write_approximate
 
 CLUSTER, SPREAD, NOISE = 20, 0.5, 1.0  # tiles that are neighbours, and their and the queries' distance in units of the length
 RANK = 600  # directions in which most of the descriptors lie
@@ -50,13 +48,13 @@ def measure(args):
     exact = report_float32(os.path.join(args.folder, "float32.npy"), kept, queries, truth)
     report("exact, float16", 0, path, lambda rows: similarities(kept, rows), queries, truth, exact)
     begin = time.perf_counter()
-    projection = fit_projection(kept, args.pca)
+    directions = fit_projection(kept, args.pca)
     short_path = os.path.join(args.folder, "pca.npy")
     short = np.lib.format.open_memmap(short_path, "w+", np.float16, (args.tiles, args.pca))
     for start in range(0, args.tiles, BLOCK):
-        short[start : start + BLOCK] = projection(kept[start : start + BLOCK])
+        short[start : start + BLOCK] = np.asarray(kept[start : start + BLOCK], np.float32) @ directions
     seconds = time.perf_counter() - begin
-    projected = projection(queries)
+    projected = queries @ directions
     report(f"PCA to {args.pca}, float16", seconds, short_path, lambda rows: similarities(short, rows), projected, truth, exact)
     for name, descriptors, rows in ((f"PCA to {args.pca}, approximate", short, projected), ("approximate", kept, queries)):
         index_path = os.path.join(args.folder, "approximate.faiss")

@@ -19,7 +19,7 @@ from safa.localization.panorama import panorama_of
 from safa.localization.places import QueryConfig
 from safa.localization.tile_map import BEST, Mark, TileMap
 from safa.report.charts import training_curves
-from safa.report.drawing import Shown, bgr_pixels, image_rows
+from safa.report.drawing import Shown, bgr_pixels, file_bytes, image_rows
 from safa.report.epoch_lines import read_lines
 from safa.runtime.files import write_whole
 from toy_town.district import DRIVE_METRES
@@ -49,7 +49,7 @@ def main(folder):
         name = next(name for name in names if name.startswith(prefix))
         _write(target, cv2.imread(os.path.join(f"{results}.figures", name)))
     curves, content = training_curves({"SAFA_8, polar": read_lines(f"{results}.csv")}), io.BytesIO()
-    Image.open(io.BytesIO(curves)).convert("RGB").quantize(COLOURS).save(content, "PNG", optimize=True)
+    Image.open(io.BytesIO(file_bytes(curves))).convert("RGB").quantize(COLOURS).save(content, "PNG", optimize=True)
     write_whole(os.path.join(DOCS, "training.png"), content.getvalue())
 
 

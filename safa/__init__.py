@@ -1,8 +1,19 @@
 """What the project's scripts share: files to pairs to descriptors to recalls, and the training of a network."""
 
+import importlib.util
 import os
+import sys
 
 __version__ = "1.0.0"
+
+# Every script imports this first, so what is missing is said in a line. An old Python must be able to read this file.
+REQUIRED = "tensorflow keras numpy cv2 simplejpeg PIL scipy h5py tqdm matplotlib jinja2 msgspec tabulate".split()
+MISSING = [name for name in REQUIRED if importlib.util.find_spec(name) is None]
+if sys.version_info < (3, 10):  # noqa: UP036
+    MISSING = ["Python 3.10 to 3.13"]
+if MISSING:
+    print(f"{sys.executable} lacks {', '.join(MISSING)}; run make, or: pip install -r requirements.txt", file=sys.stderr)
+    sys.exit(2)
 
 # Set before TensorFlow or Keras is imported. A user's own values stay, but for the backend: checkpoints are TensorFlow's.
 os.environ["KERAS_BACKEND"] = "tensorflow"

@@ -1,5 +1,6 @@
 """check_data.py finds what was done to a dataset, and nothing in one that is whole."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -7,16 +8,17 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-import scipy.io
 from conftest import complains, run
 
 import check_data
 import data_preparation
-from safa.datasets import orientation
-from safa.datasets.cvact import CVACT
+from safa.datasets import checks, orientation
 from safa.datasets.cvusa import CVUSA
-from safa.launch.given_data import findings_of
+from safa.datasets.registry import DATASETS
+from safa.launch.given_data import Folders, checked_pairs, findings_of
 from safa.report.pair_sheet import draw_pairs
+from safa.runtime.errors import UserError
+from safa.settings import NetworkConfig
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +64,6 @@ def test_files_that_are_missing_broken_or_odd_are_named(own_towns, check):
     with open(panoramas[1], "wb") as file:
         file.write(cut[: len(cut) // 2] + cut[-2:])
     cv2.imwrite(panoramas[3], np.zeros((50, 60, 3), np.uint8))
-    cv2.imwrite(polar[5], cv2.cvtColor(cv2.imread(polar[5]), cv2.COLOR_BGR2BGRA))
     cv2.imwrite(polar[7], 255 - cv2.imread(polar[7]))
     for number in (6, 7):  # that are older than their tiles; number 6 still is what its tile gives
         os.utime(polar[number], (1, 1))
@@ -75,13 +76,11 @@ def test_files_that_are_missing_broken_or_odd_are_named(own_towns, check):
         ("unreadable", "panoramas", panoramas[1]),
         ("size", "panoramas", panoramas[3]),
         ("ratio", "panoramas", panoramas[3]),
-        ("outdated", "prepared files", polar[7]),
         ("content", "polar maps", polar[7]),
     ):
         finding = found[name, "train"]
         assert finding["count"] == 1 and text in finding["text"], name
         assert os.path.basename(path) in finding["examples"][0], name
-    assert "polar maps have pixels of mode RGBA" in found["mode", "train"]["text"] and not found["mode", "train"]["problem"]
 
 
 def test_another_stretch_is_noticed(own_towns, check):
@@ -97,19 +96,6 @@ def test_duplicates_and_leaks_are_counted(own_towns, check):
     (splits / "train-19zl.csv").write_text("\n".join([*train, train[0], train[1], val[0]]))
     code, found = check(own_towns, "cvusa", "--quick")
     assert code == 1 and found["duplicate ids", "train"]["count"] == 2 and found["leakage by id", "val"]["count"] == 1
-
-
-def test_places_of_both_splits_that_are_less_than_5_metres_apart_are_counted(own_towns, check):
-    path = own_towns / "Data/ANU_data_small/ACT_data.mat"
-    content = scipy.io.loadmat(path)
-    splits = {struct: {field: content[struct][field][0, 0]} for struct, field in CVACT.indices.values()}
-    train, val = (rows.ravel() - 1 for fields in splits.values() for rows in fields.values())
-    content["utm"][val[:3]] = content["utm"][train[:3]] + [3, 3]
-    scipy.io.savemat(path, {name: content[name] for name in ("panoIds", "utm")} | splits)
-    code, found = check(own_towns, "cvact", "--quick")
-    near = found["leakage by distance", "val"]
-    assert code == 0 and near["count"] >= 3
-    assert set(CVACT(str(own_towns / "Data")).pairs("val").ids[:3]) <= set(near["examples"])
 
 
 def test_images_that_serve_two_pairs_are_problems(own_towns, check):
@@ -184,3 +170,42 @@ def test_the_first_pairs_of_each_split_are_drawn(towns, tmp_path, check):
     draw_pairs(pairs, range(10), str(tmp_path / "val.png"))
     assert (tmp_path / "look/pairs_val.png").read_bytes() == (tmp_path / "val.png").read_bytes()
     assert cv2.imread(str(tmp_path / "look/pairs_train.png")) is not None
+
+
+def test_tiles_that_splits_share_by_design_are_no_leaks_and_nearness_is_to_places_with_a_panorama(towns):
+    """Both splits list the same tiles, 100 m apart; each tile has the panorama of one split."""
+    train, val = (CVUSA(str(towns / "Data")).pairs(name) for name in ("train", "val"))
+    tiles, utm = train.tile_paths[:20], np.stack([100.0 * np.arange(20), np.zeros(20)], axis=1)
+    splits = {
+        name: dataclasses.replace(
+            pairs.take(np.arange(10)), sat_paths=tiles, tile_paths=tiles, utm=utm, truth=2 * np.arange(10) + odd
+        )
+        for odd, (name, pairs) in enumerate({"train": train, "val": val}.items())
+    }
+    assert checks.leakage(splits) == []
+    moved = dataclasses.replace(splits["val"], truth=np.append(splits["val"].truth[:9], 18))
+    (near,) = checks.leakage(splits | {"val": moved})
+    assert near.check == "leakage by distance" and near.examples == (val.ids[9],)
+
+
+class WithoutPolarMaps(CVUSA):
+    """A dataset that is registered and nothing more."""
+
+    name = "Without"
+
+    def __init__(self, data_dir="Data", prepared_dir=None):
+        super().__init__(data_dir, prepared_dir)
+        self.polar_dir = None
+
+
+def test_a_registered_dataset_without_polar_maps_is_checked_and_prepared(own_towns, check, monkeypatch):
+    monkeypatch.setitem(DATASETS, "without", WithoutPolarMaps)
+    code, found = check(own_towns, "without")
+    assert code == 0 and ("missing", "train") not in found
+    assert data_preparation.main(["--dataset", "without", "--data_dir", str(own_towns / "Data")]) == 0
+    dataset = WithoutPolarMaps(str(own_towns / "Data"))
+    with pytest.raises(UserError, match="--polar 1: Without has no polar maps; use --polar 0"):
+        checked_pairs(dataset, "train", NetworkConfig(), Folders())
+    shutil.rmtree(own_towns / "Data/CVUSA/polarmap")
+    code, found = check(own_towns, "cvusa", "--quick")
+    assert code == 0 and found["missing", "train"]["count"] == 24 and "--polar 0" in found["missing", "train"]["text"]

@@ -1,6 +1,5 @@
 """Data as users have it: other folders, other separators, two runs at once, a full disk, images kept in memory."""
 
-import csv
 import os
 import shutil
 
@@ -80,16 +79,6 @@ def test_upper_case_extensions_are_found(own_towns):
         assert len(pairs) == 24 and images.sat.read(0).any() and images.grd.read(0).any()
 
 
-def test_two_runs_preparing_one_folder_both_finish(own_towns):
-    polar = own_towns / "Data/CVUSA/polarmap"
-    expected = contents(polar)
-    shutil.rmtree(polar)
-    runs = [start("data_preparation.py", dataset="cvusa", workers=1, cwd=own_towns) for _ in range(2)]
-    outputs = [process.communicate(timeout=120) for process in runs]
-    assert [process.returncode for process in runs] == [0, 0], outputs
-    assert contents(polar) == expected
-
-
 def test_a_disk_that_fills_up_leaves_whole_files_and_one_line(own_towns):
     polar = own_towns / "Data/CVUSA/polarmap"
     expected = contents(polar)
@@ -117,20 +106,6 @@ def test_images_kept_in_memory_give_the_same_batches_and_are_decoded_once(towns,
             assert np.array_equal(one.sat, other.sat) and np.array_equal(one.grd, other.grd)
     monkeypatch.setattr(pair_images, "read_input", None)  # nothing is decoded again
     assert len(list(batches(cached, order, 5))) == 5
-
-
-def test_training_from_memory_is_the_same_training(towns, tmp_path):
-    results = []
-    for cache in ("none", "memory"):
-        folder = tmp_path / cache
-        folder.mkdir()
-        os.symlink(towns / "Data", folder / "Data")
-        flags = TINY | {"network_type": "SAFA_1", "epochs": 2, "deterministic": True, "cache": cache}
-        succeeds("train_cvact.py", **flags, cwd=folder)
-        with open(folder / "Result/CVACT/SAFA_1_polar_1.csv", newline="") as file:
-            losses = [row[:-1] for row in csv.reader(file)]
-        results.append((losses, (folder / "Model/CVACT/SAFA_1/polar_1/final.weights.h5").read_bytes()))
-    assert results[0] == results[1]
 
 
 def test_an_empty_folder_name_is_refused(tmp_path):

@@ -1,5 +1,6 @@
 """Pictures say what the numbers say."""
 
+import dataclasses
 import json
 import os
 import re
@@ -8,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from browser import needs_browser, opened
-from conftest import TINY, complains, run, succeeds
+from conftest import ROOT, TINY, complains, run, succeeds
 
 from polar_transform import polar_transform, tile_of_polar
 from safa.datasets.cvact import CVACT
@@ -20,11 +21,11 @@ from safa.parts import build_network
 from safa.report import figures
 from safa.report.attention_panels import attention_panel, spread_over
 from safa.report.charts import place_map
-from safa.report.drawing import GAP, HIT, TRUTH, WIDTH, WRONG, Shown, bgr_pixels, file_bytes, image_rows
+from safa.report.drawing import GAP, HIT, SOFT, TRUTH, WIDTH, WRONG, Shown, bgr_pixels, file_bytes, image_rows
 from safa.report.figures import FigureConfig, FigureSource
-from safa.report.page import HtmlTable, Section, write_page
+from safa.report.page import Section, write_page
 from safa.report.pair_sheet import draw_pairs
-from safa.report.retrieval_panels import BEST, contact_sheet, retrieval_panel
+from safa.report.retrieval_panels import BEST, contact_sheet, query_images, retrieval_panel
 from safa.retrieval.attention import branch_maps
 from safa.retrieval.margins import margins
 from safa.retrieval.search import search
@@ -115,12 +116,11 @@ def test_figures_are_written_one_at_a_time_in_the_place_of_earlier_ones(tmp_path
 
 
 def test_wrong_places_stand_out_on_the_map_of_places():
-    content = place_map(np.array([[5e5, 6e6], [5e5 + 300, 6e6 + 200]]), np.array([0, 99]))
-    picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    picture = bgr_pixels(place_map(np.array([[5e5, 6e6], [5e5 + 300, 6e6 + 200]]), np.array([0, 99])))
     places = picture[: picture.shape[0] * 3 // 4].reshape(-1, 3).astype(int)  # without the bar of colours
     for colour in ((68, 1, 84), (157, 217, 59)):  # of the worst rank, of the best
         assert (np.abs(places[:, ::-1] - colour).max(axis=1) < 12).sum() > 10, colour
-    assert place_map(np.zeros((1, 2)), np.zeros(1, int)).startswith(b"\x89PNG")
+    assert bgr_pixels(place_map(np.zeros((1, 2)), np.zeros(1, int))).size
 
 
 def test_a_run_without_pictures_loads_no_library_of_pictures(trained, tmp_path):  # as those of `trained`
@@ -249,6 +249,37 @@ def source(own_towns):
     return FigureSource(images, task_of(pairs), "ground_to_aerial", None)
 
 
+def test_hits_and_others_differ_by_more_than_colour(source, monkeypatch):
+    task, same = source.task, np.ones((len(source.task.ids), 1), np.float32)
+    task = dataclasses.replace(task, near=[np.array([row, (row + 1) % len(same)]) for row in range(len(same))], counted="near")
+    found = dataclasses.replace(search(same, same, task.truth, task.near, top_k=3), winners=np.tile([3, 4, 5], (len(same), 1)))
+    tested = dataclasses.replace(source, task=task, found=found)
+    _, (query, *best, truth) = query_images(tested, 3)
+    marks = [(each.caption[:3], each.frame) for each in best]
+    assert marks == [("✓ 1", HIT), ("✓ 2", HIT), ("✗ 3", WRONG)] and truth.caption.startswith("truth")
+    drawn = []
+    monkeypatch.setattr("safa.report.retrieval_panels.image_rows", drawn.extend)
+    contact_sheet(tested, [3])
+    assert [each.caption for each in drawn[0]][1:] == ["✓ 1", "✓ 2", "✗ 3", "truth, 1"]
+
+
+def contrast(*colours):
+    """Of two colours "#rrggbb", as WCAG 2 defines it."""
+    values = np.array([[int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)] for colour in colours])
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    dark, light = sorted(linear @ (0.2126, 0.7152, 0.0722))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_text_stands_out_from_what_is_behind_it():
+    for colour in SOFT, HIT, WRONG, TRUTH:  # captions on white; white numbers on the marks of a map
+        assert contrast(colour, "#ffffff") >= 4.5, colour
+    with open(os.path.join(ROOT, "safa/report/page.html"), encoding="utf-8") as file:
+        schemes = re.findall(r"--soft: #(\w+); --paper: #(\w+)", file.read())
+    light, dark = ([f"#{each if len(each) == 6 else ''.join(2 * digit for digit in each)}" for each in one] for one in schemes)
+    assert min(contrast(*light), contrast(*dark)) >= 4.5
+
+
 def test_a_turned_query_is_shown_as_the_network_sees_it(source):
     pairs = source.pairs
     whole = cv2.imread(pairs.grd_paths[3])
@@ -340,7 +371,7 @@ def test_a_page_shows_a_few_of_many_queries_and_says_so():
 def test_hostile_names_stay_text_on_a_page(tmp_path):
     bad = "<script>alert(1)</script>\"'&"
     path = str(tmp_path / "a.html")
-    write_page(path, bad, bad, [Section("a", bad, bad, HtmlTable([bad], [[bad]]), [bad], (), [(bad, bad)])])
+    write_page(path, bad, bad, [Section("a", bad, bad, [bad], [[bad]], [bad], (), [(bad, bad)])])
     text = (tmp_path / "a.html").read_text()
     assert "<script" not in text and text.count("&lt;script&gt;") == 12
 

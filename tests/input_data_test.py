@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+import shutil
+import tarfile
 import threading
 
 import cv2
@@ -9,10 +11,11 @@ import numpy as np
 import pytest
 import scipy.io
 
+import data_preparation
 from input_data import batches, epoch_order
 from safa.datasets.cvact import CVACT
 from safa.datasets.cvusa import CVUSA
-from safa.datasets.dataset import AERIAL, POLAR
+from safa.datasets.dataset import AERIAL
 from safa.datasets.file_checks import check_files
 from safa.datasets.image_files import ImageError, image_size, read_image
 from safa.datasets.pair_images import PairImages
@@ -115,6 +118,64 @@ def test_missing_files_are_counted_named_and_can_be_skipped(own_towns):
     assert rest.ids == pairs.ids[8:] and "16 pairs remain" in note
 
 
+def test_a_prepared_file_whose_source_is_missing_too_is_not_advised_to_be_prepared(own_towns):
+    dataset = CVACT(own_towns / "Data")
+    pairs = dataset.pairs("train")
+    for path in (pairs.panorama_paths[0], pairs.grd_paths[0]):
+        os.unlink(path)
+    with pytest.raises(UserError, match=f"1 files are missing, .*; get 1 images from the dataset, .*{pairs.ids[0]}") as error:
+        check_files(pairs, (SHAPE, SHAPE))
+    assert "data_preparation" not in str(error.value)
+    os.unlink(pairs.sat_paths[1])
+    with pytest.raises(UserError, match="get 1 images from the dataset, .*, and run: python data_preparation.py"):
+        check_files(pairs, (SHAPE, SHAPE))
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "Data",
+        "Data/OriNet_CVACT/CVACT_orientations",
+        "OriNet_CVACT/CVACT_orientations",
+        "script/OriNet_CVACT/CVACT_orientations",
+    ],
+)
+def test_act_data_is_found_where_it_comes_to_lie(own_towns, folder):
+    expected = CVACT(own_towns / "Data").pairs("train").ids
+    (own_towns / folder).mkdir(parents=True, exist_ok=True)
+    (own_towns / "Data/ANU_data_small/ACT_data.mat").rename(own_towns / folder / "ACT_data.mat")
+    assert CVACT(own_towns / "Data").pairs("train").ids == expected
+    (own_towns / folder / "ACT_data.mat").unlink()
+    with pytest.raises(
+        UserError, match="ANU_data_small/ACT_data.mat: not found .nor .*Data/ACT_data.mat, .*OriNet.*--act_data"
+    ):
+        CVACT(own_towns / "Data").pairs("train")
+
+
+def test_cvusa_as_it_is_handed_out_is_recognised(own_towns):
+    """Each message says the next move, until the pairs are read."""
+    data = own_towns / "Data"
+    expected = CVUSA(data).pairs("train").ids
+    (data / "CVUSA/splits").rename(data / "splits")
+    (data / "CVUSA").rename(data / "CVPR_subset")
+    for script in (
+        lambda: CVUSA(data).pairs("train"),
+        lambda: data_preparation.main(["--data_dir", str(data), "--dataset", "cvusa"]),
+    ):
+        with pytest.raises(UserError, match="rename '.*Data/CVPR_subset' to '.*Data/CVUSA'"):
+            script()
+    (data / "CVPR_subset").rename(data / "CVUSA")
+    with pytest.raises(UserError, match="move '.*Data/splits' to '.*Data/CVUSA'"):
+        CVUSA(data).pairs("train")
+    with tarfile.open(data / "CVUSA/splits.tar.gz", "w:gz") as archive:
+        archive.add(data / "splits", "splits")
+    shutil.rmtree(data / "splits")
+    with pytest.raises(UserError, match="unpack '.*Data/CVUSA/splits.tar.gz' in '.*Data/CVUSA'"):
+        CVUSA(data).pairs("train")
+    shutil.unpack_archive(data / "CVUSA/splits.tar.gz", data / "CVUSA")
+    assert CVUSA(data).pairs("train").ids == expected
+
+
 @pytest.mark.parametrize(
     "row",
     [
@@ -147,61 +208,29 @@ def test_a_path_that_goes_up_and_down_inside_the_folder_is_read(own_towns):
     assert after.sat_paths == before.sat_paths and after.ids == before.ids
 
 
-def test_names_are_shortened_in_messages(own_towns):
-    dataset = CVUSA(own_towns / "Data")
-    pairs = dataset.pairs("train")
-    long = [f"{own_towns}/{number}{length * 'x'}\n.jpg" for number, length in enumerate((5000, 100, 240))]
-    (own_towns / os.path.basename(long[2])).write_bytes(b"damaged")
-    for paths in (long, long[1:2]):
-        with pytest.raises(UserError) as error:
-            check_files(dataclasses.replace(pairs.take(range(len(paths))), sat_paths=paths), ((32, 128), (32, 128)))
-        assert str(error.value).isprintable() and len(str(error.value)) < 1200
-        assert f"{len(paths) if len(paths) < 3 else 2:,} " in str(error.value)
-
-
 def resized(path, height, width):
     cv2.imwrite(path, cv2.resize(cv2.imread(path), (width, height), interpolation=cv2.INTER_AREA))
 
 
-def test_panoramas_of_another_aspect_ratio_are_counted_and_refused(own_towns):
-    dataset = CVUSA(own_towns / "Data")
-    pairs = dataset.pairs("train")
+def test_images_of_another_aspect_ratio_are_counted_and_refused(own_towns):
+    pairs = CVUSA(own_towns / "Data").pairs("train")
     for path, size in zip(pairs.grd_paths, ((224, 1232), (60, 330), (90, 495), (91, 500), (50, 274)), strict=False):
         resized(path, *size)  # as whole pixels allow
     assert check_files(pairs, ((32, 128), (32, 128)))[0].ids == pairs.ids
     resized(pairs.grd_paths[7], 112, 600)
-    resized(pairs.grd_paths[9], 308, 616)  # not cut to the part around the horizon
-    with pytest.raises(UserError, match="2 of 24 panoramas have another aspect ratio than .* 224x1232") as error:
-        check_files(pairs, ((32, 128), (32, 128)))
-    assert "0000008.jpg (112x600), " in str(error.value) and "0000010.jpg (308x616); replace" in str(error.value)
+    resized(pairs.sat_paths[9], 112, 500)
+    tile = CVACT(own_towns / "Data").pairs("train", AERIAL)
+    resized(tile.sat_paths[3], 112, 120)
+    resized(tile.grd_paths[5], 112, 224)  # as if it had never been prepared
+    for split, shape, published in ((pairs, (32, 128), "112x616"), (tile, (64, 64), "1200x1200")):
+        with pytest.raises(UserError, match=f"2 of 48 images .* not the aspect ratio of the dataset's {published}"):
+            check_files(split, (shape, (32, 128)))
 
 
-@pytest.mark.parametrize("polar, size", [(1, (112, 600)), (0, (112, 120))])
-def test_maps_and_tiles_of_another_aspect_ratio_are_refused(own_towns, polar, size):
-    dataset = CVACT(own_towns / "Data")
-    pairs = dataset.pairs("train", POLAR if polar else AERIAL)
-    resized(pairs.sat_paths[3], *size)
-    shape = (32, 128) if polar else (64, 64)
-    with pytest.raises(UserError, match="1 of 24 aerial images have another aspect ratio"):
-        check_files(pairs, (shape, (32, 128)))
-    resized(dataset.pairs("val").grd_paths[0], 112, 224)  # as if it had never been prepared
-    with pytest.raises(UserError, match="1 of 10 panoramas have another aspect ratio than the dataset's 112x616"):
-        check_files(dataset.pairs("val", POLAR if polar else AERIAL), (shape, (32, 128)))
-
-
-def test_a_network_larger_than_all_images_is_told_so_instead_of_the_images(towns, own_towns):
-    for dataset, polar, shapes, remedy in (
-        (CVUSA(towns / "Data"), 1, [(113, 616)] * 2, "112x616 pixels at most; use --height 112 --width 616 or"),
-        (CVACT(towns / "Data"), 0, [(64, 64), (80, 700)], "112x616 pixels at most; use --height 80 --width 616 or"),
-        (CVACT(towns / "Data"), 0, [(256, 256), SHAPE], "128x128 pixels at most; use --aerial_input_size 128 or less"),
-    ):
-        with pytest.raises(UserError, match=remedy) as error:
-            check_files(dataset.pairs("train", POLAR if polar else AERIAL), shapes)
-        assert "replace" not in str(error.value)
-    dataset = CVUSA(own_towns / "Data")
-    pairs = dataset.pairs("train")
+def test_images_smaller_than_the_networks_input_are_refused(own_towns):
+    pairs = CVUSA(own_towns / "Data").pairs("train")
     resized(pairs.sat_paths[3], 56, 308)
-    with pytest.raises(UserError, match="0000004.png: 56x308 pixels, smaller than .* replace"):
+    with pytest.raises(UserError, match=r"1 of 48 .*0000004.png: 56x308 pixels, smaller than .* 112x616 \(--height"):
         check_files(pairs, (SHAPE, SHAPE))
 
 

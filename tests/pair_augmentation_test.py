@@ -8,7 +8,7 @@ from input_data import batches
 from polar_transform import polar_transform
 from safa.datasets.cvusa import CVUSA
 from safa.datasets.image_files import read_input
-from safa.datasets.pair_augmentation import AugmentedPairs, PairAugmentation
+from safa.datasets.pair_augmentation import AugmentedPairs
 from safa.datasets.pair_images import PairImages
 
 SHAPES = ((32, 128), (32, 128))
@@ -38,7 +38,7 @@ def test_a_tile_is_changed_as_its_polar_map(pairs, quarters, flip):
 
 def test_both_images_of_a_pair_are_changed_alike_and_stay_whole(pairs):
     plain = read(pairs, 16)
-    augmented = PairAugmentation(True, True, True).drawn(pairs, 0, 1)
+    augmented = AugmentedPairs.drawn(pairs, True, True, 0, 1)
     changed = read(pairs, 16, augmented)
     changes = []
     for slot in range(16):
@@ -59,14 +59,14 @@ def test_both_images_of_a_pair_are_changed_alike_and_stay_whole(pairs):
 
 def test_draws_follow_from_seed_and_epoch(pairs):
     def sat(seed, epoch, rotate=True, flip=True):
-        augmented = PairAugmentation(rotate, flip, True).drawn(pairs, seed, epoch)
+        augmented = AugmentedPairs.drawn(pairs, rotate, flip, seed, epoch)
         return read(pairs, 8, augmented).sat
 
     first = sat(0, 1)
     np.testing.assert_array_equal(first, sat(0, 1))
     assert not np.array_equal(first, sat(0, 2)) and not np.array_equal(first, sat(1, 1))
     assert not np.array_equal(sat(0, 1, flip=False), sat(0, 1, rotate=False))
-    assert PairAugmentation(False, False, True).drawn(pairs, 0, 1) is None
+    assert AugmentedPairs.drawn(pairs, False, False, 0, 1) is None
 
 
 def test_queries_of_one_tile_share_its_change():

@@ -9,8 +9,6 @@ from safa.datasets.cvusa import CVUSA
 from safa.datasets.image_files import read_input
 from safa.datasets.pair_images import PairImages
 from safa.datasets.panorama_views import PanoramaView, kept_columns
-from safa.parts import build_network
-from safa.settings import NetworkConfig
 from VGG import MEAN_BGR
 
 WIDTH = 128
@@ -66,15 +64,6 @@ def test_the_turns_of_a_query_cover_the_circle_and_one_of_them_is_near_its_headi
     off = view.test_panoramas(len(pairs), WIDTH, MEAN_BGR).degrees_off(WIDTH).reshape(8, -1)
     assert np.allclose(off[0], [-360 / WIDTH * shift for shift in dsm_shifts(len(pairs), WIDTH)])
     assert (np.abs((off + 180) % 360 - 180).min(axis=0) <= 22.5).all()
-
-
-def test_a_turned_image_gives_the_descriptor_of_the_image_rolled_by_hand(pairs):
-    model = build_network(NetworkConfig("SAFA_2", height=32, width=WIDTH, width_multiplier=0.05), seed=0)
-    whole, turned = read(pairs, PanoramaView()), read(pairs, PanoramaView(unknown_heading=True))
-    rolled = np.stack(
-        [np.roll(image, shift, axis=1) for image, shift in zip(whole, dsm_shifts(len(pairs), WIDTH), strict=True)]
-    )
-    np.testing.assert_array_equal(model.grd(turned), model.grd(rolled))
 
 
 def test_the_whole_circle_with_known_heading_is_the_papers_path(pairs):

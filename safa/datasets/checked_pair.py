@@ -1,16 +1,18 @@
 """What the files of one pair tell: whether they can be read, what they are, whether prepared ones are what they should be."""
 
 import dataclasses
+import functools
 import hashlib
-import os
 
 import numpy as np
-import PIL.Image
+from tqdm import tqdm
 
-from safa.datasets.image_files import ImageError, read_image
+from safa.datasets.checks import TITLES
+from safa.datasets.image_files import ImageError, ImageMissing, read_image
 from safa.datasets.orientation import ground_colours
 from safa.datasets.preparation import polar_map
 from safa.runtime.files import read_file
+from safa.runtime.worker_pool import worker_map
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,18 +21,14 @@ class CheckedFile:
 
     Attributes:
         path: of the file.
-        missing: whether it does not exist.
         error: why it cannot be read, or None.
-        size: (height, width), or None where it cannot be read.
-        mode: Pillow's name of its pixels: "RGB", "L" (grey-scale), "CMYK", for instance; None where it cannot be read.
+        size: (height, width), or None where it cannot be read, or does not exist.
         digest: of the file's bytes, or None.
     """
 
     path: str
-    missing: bool = False
     error: str | None = None
     size: tuple[int, int] | None = None
-    mode: str | None = None
     digest: bytes | None = None
 
 
@@ -39,36 +37,34 @@ class CheckedPair:
     """What the files of one pair tell.
 
     Attributes:
-        tile, panorama, polar_map: CheckedFile.
-        prepared_panorama: CheckedFile, or None where panoramas are read as they are.
+        files: {"tile", "panorama", ...: CheckedFile}, of the kinds that `checks.files_of` gives.
         origin: how the polar map was made: "published", "unstretched", "other", or None where it cannot be told.
         panorama_agrees: whether the prepared panorama is made from the panorama; None where it cannot be told.
         colours: (2, rows, columns, 3) float32 of the polar map and the panorama, or None.
     """
 
-    tile: CheckedFile
-    panorama: CheckedFile
-    polar_map: CheckedFile
-    prepared_panorama: CheckedFile | None
+    files: dict[str, CheckedFile]
     origin: str | None
     panorama_agrees: bool | None
     colours: np.ndarray | None
 
 
-def check_pair(prepare_panorama, files):
-    """All that the files of one pair tell; the function of a worker process.
+def check_pairs(pairs, files, workers):
+    """A CheckedPair for each of a split's pairs, by some processes; `files`: as of `checks.files_of`."""
+    prepare_panorama = next((job.transform for job in pairs.dataset.preparations() if job.transform), None)
+    check = functools.partial(check_pair, prepare_panorama)
+    rows = [dict(zip(files, paths, strict=True)) for paths in zip(*files.values(), strict=True)]
+    with worker_map(min(workers, -(-len(rows) // 16)), chunksize=4) as parallel_map:
+        return list(tqdm(parallel_map(check, rows), pairs.name, len(rows), leave=False, unit="pair", disable=None))
 
-    Args:
-        prepare_panorama: how a panorama is prepared (`preparation.street_view`); None: it is not.
-        files: dataset.PairFiles.
 
-    Returns:
-        CheckedPair.
+def check_pair(prepare_panorama, paths):
+    """The CheckedPair of files, {kind: path}; the function of a worker process.
+
+    `prepare_panorama`: how a panorama is prepared (`preparation.street_view`); None: it is not.
     """
-    tile_file, tile = _read(files.tile)
-    panorama_file, panorama = _read(files.panorama)
-    polar_file, polar = _read(files.polar_map)
-    prepared_file, prepared = (None, None) if files.prepared_panorama is None else _read(files.prepared_panorama)
+    read = {kind: _read(path) for kind, path in paths.items()}
+    tile, panorama, polar, prepared = (read.get(kind, (None, None))[1] for kind in TITLES)
     origin = agrees = colours = None
     if tile is not None and tile.shape[0] == tile.shape[1]:
         expected = polar_map(tile)
@@ -83,17 +79,15 @@ def check_pair(prepare_panorama, files):
         agrees = None if prepared is None else np.array_equal(prepared, panorama)
     if polar is not None and panorama is not None:
         colours = np.stack([ground_colours(polar), ground_colours(panorama)])
-    return CheckedPair(tile_file, panorama_file, polar_file, prepared_file, origin, agrees, colours)
+    return CheckedPair({kind: file for kind, (file, _) in read.items()}, origin, agrees, colours)
 
 
 def _read(path):
     """A path's CheckedFile and image; None where it cannot be read."""
-    if not os.path.exists(path):
-        return CheckedFile(path, missing=True), None
     try:
         image = read_image(path)
+        return CheckedFile(path, None, image.shape[:2], hashlib.blake2b(read_file(path), digest_size=16).digest()), image
+    except ImageMissing:
+        return CheckedFile(path), None
     except ImageError as error:
-        return CheckedFile(path, error=str(error)), None
-    digest = hashlib.blake2b(read_file(path), digest_size=16).digest()
-    with PIL.Image.open(path) as header:
-        return CheckedFile(path, size=image.shape[:2], mode=header.mode, digest=digest), image
+        return CheckedFile(path, str(error)), None

@@ -5,13 +5,16 @@ import os
 import numpy as np
 import scipy.io
 
-from safa.datasets.dataset import POLAR, Dataset, PairFiles, Pairs
+from safa.datasets.dataset import POLAR, Dataset, Pairs
 from safa.datasets.positions import HIT_METRES
 from safa.datasets.preparation import PREPARED_SIZE, Preparation, street_view
 from safa.runtime.errors import UserError, first_few, first_line, shortened
 from safa.runtime.files import ordinary
 
 NEGATIVE_METRES = 25.0  # the authors' code: pairs closer than this are not negatives of each other
+MAT = "ACT_data.mat"
+# It comes with code and not with the images: where the authors' repository has it, beside or below the data.
+AUTHORS_FOLDERS = [os.path.join(above, "OriNet_CVACT", "CVACT_orientations") for above in ("", "..", "../script")]
 MOST_METRES = 1e8  # of a coordinate: ten times UTM's greatest northing; its square is far from float64's limits
 
 
@@ -33,60 +36,62 @@ class CVACT(Dataset):
     indices = {"train": ("trainSet", "trainInd"), "val": ("valSet", "valInd")}  # struct and field in ACT_data.mat
 
     def __init__(self, data_dir="Data", prepared_dir=None, act_data=None):
-        """As of `Dataset`; `act_data` names ACT_data.mat where it does not lie in the dataset's folder."""
+        """As of `Dataset`; `act_data` names ACT_data.mat, which is looked for in several folders otherwise."""
         super().__init__(data_dir, prepared_dir)
-        self.mat = act_data or os.path.join(data_dir, self.released, "ACT_data.mat")
+        folders = dict.fromkeys((self.released, "ANU_data_small", "", *AUTHORS_FOLDERS))
+        self.mats = [act_data] if act_data else [os.path.normpath(os.path.join(data_dir, each, MAT)) for each in folders]
+        self.mat = next(filter(os.path.exists, self.mats), self.mats[0])
         self.tile_dir = os.path.join(data_dir, self.released, "satview_polish")
         self.panorama_dir = os.path.join(data_dir, self.released, "streetview")
         self.polar_dir = os.path.join(self.prepared_dir, self.name, "polarmap")
         self.prepared_panorama_dir = os.path.join(self.prepared_dir, self.name, "streetview")
-        self.prepared_dirs = [self.polar_dir, self.prepared_panorama_dir]
 
     def pairs(self, split, reference=POLAR):
-        """The pairs of a split in the order of its index vector.
-
-        Args:
-            split: "train" or "val".
-            reference: dataset.POLAR or AERIAL.
-
-        Returns:
-            Pairs with UTM coordinates.
-
-        Raises:
-            UserError: ACT_data.mat is missing, cannot be read, lacks what the split needs, or holds invalid coordinates or
-                ids that cannot be file names.
-        """
+        """As of `Dataset`, in the order of the split's index vector, with UTM coordinates."""
         ids, utm = self._read_list(split)
         tile_paths = [os.path.join(self.tile_dir, f"{name}_satView_polish.jpg") for name in ids]
         polar_paths = [os.path.join(self.polar_dir, f"{name}_satView_polish.png") for name in ids]
         grd_paths = [os.path.join(self.prepared_panorama_dir, f"{name}_grdView.png") for name in ids]
         sat_paths = polar_paths if reference == POLAR else tile_paths
-        return Pairs(self, split, reference, ids, sat_paths, grd_paths, tile_paths, utm)
-
-    def files(self, split):
-        pairs = self.pairs(split)
-        panoramas = [os.path.join(self.panorama_dir, f"{name}_grdView.jpg") for name in pairs.ids]
-        return list(map(PairFiles, pairs.tile_paths, panoramas, pairs.sat_paths, pairs.grd_paths))
+        panoramas = [os.path.join(self.panorama_dir, f"{name}_grdView.jpg") for name in ids]
+        return Pairs(self, split, reference, ids, sat_paths, grd_paths, tile_paths, utm, panorama_paths=panoramas)
 
     def preparations(self):
         return [
             *super().preparations(),
             Preparation(
-                f"{self.name} street views", self.panorama_dir, self.prepared_panorama_dir, self.panorama_size, street_view
+                f"{self.name} street views",
+                self.panorama_dir,
+                self.prepared_panorama_dir,
+                self.panorama_size,
+                self.remedy(),
+                street_view,
             ),
         ]
+
+    def _places(self):
+        """For the message that ACT_data.mat is missing: where else it was looked for, and what to do."""
+        if not os.path.isdir(self.tile_dir):
+            return f"; {self.remedy()}"
+        others = f" (nor {', '.join(self.mats[1:])})" if self.mats[1:] else ""
+        return (
+            f"{others}; it comes with the authors' code, not with the images: copy it there from script/OriNet_CVACT/"
+            "CVACT_orientations/ of github.com/YujiaoShi/cross_view_localization_SAFA, or name it with --act_data"
+        )
 
     def _read_list(self, split):
         """A split's ids and their (N, 2) float64 UTM coordinates, checked."""
         struct, field = self.indices[split]
         try:
-            read = _read_mat_7_3 if _is_mat_7_3(self.mat) else _read_mat
-            ids, utm, numbers = read(self.mat, struct, field)
+            with open(self.mat, "rb", opener=ordinary) as file:
+                content = scipy.io.loadmat(file, variable_names=["panoIds", "utm", struct])
+            ids = [np.asarray(cell).item().strip() for cell in content["panoIds"].ravel()]  # a matrix's rows, or cells
+            utm, numbers = np.float64(content["utm"]), np.float64(content[struct][field][0, 0]).ravel()
         except FileNotFoundError:
-            raise UserError(f"{self.mat}: not found; {self.remedy()}") from None
+            raise UserError(f"{self.mat}: not found{self._places()}") from None
         except UserError:
             raise
-        except Exception as error:  # whatever broken bytes lead the parsers to
+        except Exception as error:  # whatever broken bytes lead the parser to
             wrong = f"lacks panoIds, utm or {struct}.{field}, or is damaged ({first_line(error)})"
         else:
             wrong = _find_mistake(ids, utm, numbers, f"{struct}.{field}")
@@ -120,40 +125,3 @@ class CVACTTest(CVACT):
     toy_town = None
     released = "ANU_data_test"
     indices = {"test": ("valSetAll", "valInd")}
-
-
-def _is_mat_7_3(path):
-    with open(path, "rb", opener=ordinary) as file:
-        return file.read(10) == b"MATLAB 7.3"
-
-
-def _read_mat(path, struct, field):
-    """panoIds (list of str), utm ((N, 2) float64), struct.field ((n,) float64) of a MATLAB file up to version 7."""
-
-    def text(cell):
-        while isinstance(cell, np.ndarray) and cell.size == 1:
-            cell = cell.item()
-        if not isinstance(cell, str):
-            raise TypeError("a panoId is not a text")
-        return cell.strip()
-
-    content = scipy.io.loadmat(path, variable_names=["panoIds", "utm", struct])
-    ids = [text(each) for each in content["panoIds"].ravel()]  # rows of a character matrix, or a cell array's cells
-    return ids, np.asarray(content["utm"], np.float64), np.asarray(content[struct][field][0, 0], np.float64).ravel()
-
-
-def _read_mat_7_3(path, struct, field):
-    """The same of version 7.3, which is HDF5, with all arrays transposed and texts as character codes."""
-    import h5py
-
-    def text(codes):
-        return bytes(np.asarray(codes, "<u2").ravel()).decode("utf-16-le").strip()
-
-    with h5py.File(path) as file:
-        names = file["panoIds"][()]
-        ids = (
-            [text(file[name][()]) for name in names.ravel()]
-            if names.dtype == object  # a cell array
-            else [text(codes) for codes in names.T]
-        )
-        return (ids, np.asarray(file["utm"][()], np.float64).T, np.asarray(file[struct][field][()], np.float64).ravel())

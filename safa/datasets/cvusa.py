@@ -28,21 +28,25 @@ class CVUSA(Dataset):
         self.root = os.path.join(data_dir, "CVUSA")
         self.tile_dir = os.path.join(self.root, "bingmap", "19")
         self.polar_dir = os.path.join(self.prepared_dir, "CVUSA", "polarmap", "19")
-        self.prepared_dirs = [self.polar_dir]
+
+    def remedy(self):
+        """As of `Dataset`. CVUSA is handed out as a folder CVPR_subset, its lists sometimes apart or packed."""
+        subset, nested = (os.path.join(folder, "CVPR_subset") for folder in (self.data_dir, self.root))
+        if os.path.isdir(subset) and not os.path.isdir(self.root):
+            return f"rename '{subset}' to '{self.root}'"
+        if os.path.isdir(nested):
+            return f"move what '{nested}' holds to '{self.root}'"
+        splits, apart = (os.path.join(folder, "splits") for folder in (self.root, self.data_dir))
+        if os.path.isdir(self.tile_dir) and not os.path.isdir(splits):
+            for path in splits, apart:
+                if os.path.exists(f"{path}.tar.gz"):
+                    return f"unpack '{path}.tar.gz' in '{self.root}'"
+                if os.path.isdir(path):
+                    return f"move '{path}' to '{self.root}'"
+        return super().remedy()
 
     def pairs(self, split, reference=POLAR):
-        """The pairs that a split's CSV file lists, in its order.
-
-        Args:
-            split: "train" or "val" (the paper's test set).
-            reference: dataset.POLAR or AERIAL.
-
-        Returns:
-            Pairs, without UTM coordinates.
-
-        Raises:
-            UserError: the CSV file is missing, empty, or has rows that do not parse or leave the dataset's folder.
-        """
+        """As of `Dataset`, in the order of the split's CSV file, without coordinates; "val" is the paper's test set."""
         path = os.path.join(self.root, "splits", f"{split}-19zl.csv")
         polar_root = os.path.join(self.prepared_dir, "CVUSA", "polarmap")
         ids, tile_paths, polar_paths, grd_paths, wrong = [], [], [], [], []
@@ -77,11 +81,6 @@ class CVUSA(Dataset):
 def _names(row):
     """Tile and panorama that a row of a list names, below the dataset's folder; None if they do not lie there."""
     # Lists that went through Windows may have its separators.
-    aerial, ground = ([field.strip().replace("\\", "/") for field in row[:2]] + [""])[:2]
-    if ".." in aerial + ground:
-        aerial, ground = posixpath.normpath(aerial), posixpath.normpath(ground)
-    if not aerial.startswith(AERIAL_PREFIX) or aerial.endswith("/"):
-        return None
-    if not ground or ground.startswith(("/", "../")) or "\0" in aerial + ground:
-        return None
-    return aerial, ground
+    aerial, ground = (posixpath.normpath(field.strip().replace("\\", "/")) for field in [*row, ""][:2])
+    inside = aerial.startswith(AERIAL_PREFIX) and not ground.startswith(("/", "."))  # "." is an empty field
+    return (aerial, ground) if inside and "\0" not in aerial + ground else None

@@ -11,16 +11,6 @@ POLAR, AERIAL = "polar", "aerial"  # kinds of references: polar maps, and the ae
 
 
 @dataclasses.dataclass(frozen=True)
-class PairFiles:
-    """Paths of the files that belong to a pair; `prepared_panorama` is None where panoramas are read as they are."""
-
-    tile: str
-    panorama: str
-    polar_map: str
-    prepared_panorama: str | None = None
-
-
-@dataclasses.dataclass(frozen=True)
 class Pairs:
     """Queries and references of one split: Q panoramas, each taken at the centre of one of N aerial tiles.
 
@@ -38,6 +28,7 @@ class Pairs:
         utm: (N, 2) float64 easting and northing of the references in metres, or None where the dataset has none.
         truth: (Q,) int64, the row of each query's reference; left out: row i of both is one place.
         acceptable: for each query the rows of further references that count as hits, (n,) int64 each; or None.
+        panorama_paths: Q file paths of the images that `grd_paths` are prepared from; None: they are the dataset's own.
     """
 
     dataset: "Dataset"
@@ -50,6 +41,7 @@ class Pairs:
     utm: np.ndarray | None = None
     truth: np.ndarray | None = None
     acceptable: list[np.ndarray] | None = None
+    panorama_paths: list[str] | None = None
 
     def __post_init__(self):
         if self.truth is None:
@@ -74,12 +66,7 @@ class Pairs:
         return PREPARED_SIZE if self.reference == POLAR else self.dataset.tile_size, self.dataset.query_size
 
     def take(self, queries, references=None):
-        """The pairs of some queries.
-
-        Args:
-            queries: their rows.
-            references: rows of the references to keep, those of the queries among them (default: of the queries alone).
-        """
+        """The pairs of some queries, by row, and of these references, which hold the queries' (default: those alone)."""
         if references is None:
             references = self.truth[queries] if self.one_to_one else np.unique(self.truth[queries])
         row_of = np.full(len(self.sat_paths), -1)
@@ -95,6 +82,7 @@ class Pairs:
             utm=None if self.utm is None else self.utm[references],
             truth=row_of[self.truth[queries]],
             acceptable=acceptable,
+            panorama_paths=self.panorama_paths and [self.panorama_paths[row] for row in queries],
         )
 
 
@@ -105,9 +93,11 @@ class Dataset(abc.ABC):
         data_dir: folder that holds the dataset's folder.
         prepared_dir: folder for the prepared files (default: `data_dir`).
 
-    `__init__` sets tile_dir and polar_dir, the folders of aerial tiles and polar maps, and prepared_dirs, all folders of
-    prepared files.
+    `__init__` sets tile_dir, the folder of the aerial tiles, and polar_dir, that of their polar maps.
     """
+
+    tile_dir: str
+    polar_dir: str | None = None  # None: the dataset has no polar maps, and is trained and tested with --polar 0
 
     name: str  # of its result folders: "CVACT_test", for instance
     splits: tuple[str, ...]
@@ -140,17 +130,11 @@ class Dataset(abc.ABC):
             UserError: the dataset's list is missing or wrong.
         """
 
-    def files(self, split):
-        """The PairFiles of each pair of a split."""
-        pairs = self.pairs(split)
-        return [
-            PairFiles(pairs.tile_paths[row], panorama, pairs.sat_paths[row])
-            for row, panorama in zip(pairs.truth, pairs.grd_paths, strict=True)
-        ]
-
     def preparations(self):
         """What `data_preparation.py` makes: list of Preparation, polar maps first."""
-        return [Preparation(f"{self.name} polar maps", self.tile_dir, self.polar_dir, self.tile_size)]
+        if self.polar_dir is None:
+            return []
+        return [Preparation(f"{self.name} polar maps", self.tile_dir, self.polar_dir, self.tile_size, self.remedy())]
 
     def remedy(self):
         """What a user does about a dataset that is not there."""

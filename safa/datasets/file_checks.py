@@ -11,25 +11,12 @@ from safa.datasets.image_files import ImageError, ImageMissing, by_pixels, image
 from safa.runtime.errors import UserError, first_few, shortened
 from safa.runtime.worker_pool import available_cores
 
-AERIAL_IMAGES = "aerial images"  # polar maps or tiles
-REPLACE = (
-    "replace them by the dataset's own (prepared files: delete them and run data_preparation.py), or delete "
-    "them and use --skip_missing"
-)
-
 
 def resolve_case(paths):
-    """Paths of files; one that does not exist is replaced by one that differs from it in upper and lower case only.
-
-    Args:
-        paths: sequence of paths (None stays so).
-
-    Returns:
-        List of as many paths; those of files that do not exist at all are unchanged.
-    """
+    """List of paths, where one that does not exist is replaced by one that differs in upper and lower case only, if any."""
     folders, found = {}, []
     for path in paths:
-        if path is not None and not os.path.exists(path):
+        if not os.path.exists(path):
             folder, name = os.path.split(path)
             if folder not in folders:
                 folders[folder] = {each.lower(): each for each in os.listdir(folder)} if os.path.isdir(folder) else {}
@@ -56,12 +43,12 @@ def check_files(pairs, shapes, skip_missing=False):
     pairs = dataclasses.replace(pairs, sat_paths=resolve_case(pairs.sat_paths), grd_paths=resolve_case(pairs.grd_paths))
     paths, count = pairs.sat_paths + pairs.grd_paths, len(pairs.sat_paths)
     found = _sizes(pairs.name, paths)
-    sat, grd = (paths[:count], found[:count]), (paths[count:], found[count:])
-    broken = _unusable(pairs.name, AERIAL_IMAGES, *sat, shapes[0], pairs.sizes[0])
-    broken += _unusable(pairs.name, "panoramas", *grd, shapes[1], pairs.sizes[1])
+    broken = _unusable(paths[:count], found[:count], shapes[0], pairs.sizes[0])
+    broken += _unusable(paths[count:], found[count:], shapes[1], pairs.sizes[1])
     if broken:
         raise UserError(
-            f"{pairs.name}: {len(broken):,} of {len(paths):,} images cannot be used: {first_few(broken)}; {REPLACE}"
+            f"{pairs.name}: {len(broken):,} of {len(paths):,} images cannot be used: {first_few(broken)}; replace them by the "
+            "dataset's own (prepared files: delete them and run data_preparation.py), or delete them and use --skip_missing"
         )
     missing = np.array([isinstance(each, ImageMissing) for each in found])
     if not missing.any():
@@ -76,7 +63,7 @@ def check_files(pairs, shapes, skip_missing=False):
         return complete, f"{counts}; skipped, {len(complete):,} pairs remain"
     names = [path for path, is_missing in zip(paths, missing, strict=True) if is_missing]
     alternative = f", or use --skip_missing to continue with {len(complete):,} pairs" if len(complete) else ""
-    raise UserError(f"{counts}: {first_few(names)}; {_remedy(pairs.dataset, names[0])}{alternative}")
+    raise UserError(f"{counts}: {first_few(names)}; {_remedy(pairs, names)}{alternative}")
 
 
 def _sizes(title, paths):
@@ -93,39 +80,29 @@ def _sizes(title, paths):
         return list(tqdm(sizes, f"checking {title}", len(paths), leave=False, unit="file", disable=None))
 
 
-def _unusable(title, kind, paths, found, shape, published):
-    """Lines on images of a kind that are broken or too small.
-
-    Raises:
-        UserError: images that the network would see distorted; or all are too small, which no other image would change.
-    """
-    sizes = [(path, size) for path, size in zip(paths, found, strict=True) if isinstance(size, tuple)]
-    other = [f"{shortened(path)} ({by_pixels(size)})" for path, size in sizes if not same_ratio(size, published)]
-    if other:
-        raise UserError(
-            f"{title}: {len(other):,} of {len(sizes):,} {kind} have another aspect ratio than the dataset's "
-            f"{by_pixels(published)}: {first_few(other)}; {REPLACE}"
-        )
-    small = [(path, size) for path, size in sizes if size[0] < shape[0] or size[1] < shape[1]]
-    if small and len(small) == len(sizes):
-        height, width = (max(side) for side in zip(*(size for _, size in sizes), strict=True))
-        flags = f"--height {min(height, shape[0])} --width {min(width, shape[1])}"
-        if kind == AERIAL_IMAGES and height == width:
-            flags = f"--aerial_input_size {height}"
-        raise UserError(
-            f"{title}: the network's input {by_pixels(shape)} is larger than all {kind}, which have "
-            f"{by_pixels((height, width))} pixels at most; use {flags} or less"
-        )
-    errors = [str(each) for each in found if isinstance(each, ImageError) and not isinstance(each, ImageMissing)]
-    return errors + [
-        f"{shortened(path)}: {by_pixels(size)} pixels, smaller than the network's input {by_pixels(shape)}"
-        for path, size in small
-    ]
+def _unusable(paths, found, shape, published):
+    """Lines on images that are broken, too small, or that the network would see distorted."""
+    lines = []
+    for path, size in zip(paths, found, strict=True):
+        if isinstance(size, ImageError):
+            lines += [] if isinstance(size, ImageMissing) else [str(size)]
+        elif not same_ratio(size, published):
+            ratio = f"not the aspect ratio of the dataset's {by_pixels(published)}"
+            lines.append(f"{shortened(path)}: {by_pixels(size)} pixels, {ratio}")
+        elif size[0] < shape[0] or size[1] < shape[1]:
+            smaller = f"smaller than the network's input {by_pixels(shape)} (--height, --width, --aerial_input_size)"
+            lines.append(f"{shortened(path)}: {by_pixels(size)} pixels, {smaller}")
+    return lines
 
 
-def _remedy(dataset, path):
-    """What a user does about a missing file."""
-    if not path.startswith(tuple(dataset.prepared_dirs)):
-        return "get them from the dataset"
-    elsewhere = f" --prepared_dir {dataset.prepared_dir}" if dataset.prepared_dir != dataset.data_dir else ""
-    return f"run: python data_preparation.py --dataset {dataset.name.lower()} --data_dir {dataset.data_dir}{elsewhere}"
+def _remedy(pairs, missing):
+    """What a user does about missing files; a prepared one can be made only if its source is there."""
+    dataset, sources = pairs.dataset, dict(zip(pairs.sat_paths, pairs.tile_paths, strict=True))
+    sources |= dict(zip(pairs.grd_paths, pairs.panorama_paths or pairs.grd_paths, strict=True))
+    absent = [path for path in resolve_case(sources.get(path, path) for path in missing) if not os.path.exists(path)]
+    remedies = [f"get {len(absent):,} images from the dataset, the first is {shortened(absent[0])}"] if absent else []
+    if len(absent) < len(missing):
+        elsewhere = f" --prepared_dir {dataset.prepared_dir}" if dataset.prepared_dir != dataset.data_dir else ""
+        flags = f"--dataset {dataset.name.lower()} --data_dir {dataset.data_dir}{elsewhere}"
+        remedies.append(f"run: python data_preparation.py {flags}")
+    return ", and ".join(remedies)

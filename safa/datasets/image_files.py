@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import re
 import struct
 
 import cv2
@@ -15,6 +16,8 @@ from safa.runtime.files import ordinary, write_whole
 
 JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"IEND\xaeB`\x82"
+MARKER = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")  # FF 00 and FF D0 to FF D7 belong to a scan
+METADATA = re.compile(rb"[\xe0-\xed\xef\xfe]|\xee(?!..Adobe)", re.DOTALL)
 EDGE_BYTES = 4096  # of a file's beginning and end, which hold its size and its end marker, but for long headers
 # A small file can claim any size, and decoding takes three bytes a pixel. Street View's largest panoramas, 6656x13312,
 # have fewer.
@@ -37,16 +40,18 @@ def name_image(path):
         yield
     except FileNotFoundError as error:
         raise ImageMissing(f"{shortened(path)}: {error.strerror}") from None
-    except OSError as error:
-        raise ImageError(f"{shortened(path)}: {error.strerror or error}") from None
     except UserError as error:  # of `ordinary`
         raise ImageError(str(error)) from None
-    except _Unusable as error:
-        raise ImageError(f"{shortened(path)}: {error}") from None
-    except (MemoryError, cv2.error) as error:
-        if isinstance(error, cv2.error) and error.code != cv2.Error.StsNoMem:
+    except (OSError, _Unusable) as error:
+        raise ImageError(f"{shortened(path)}: {getattr(error, 'strerror', None) or error}") from None
+    except Exception as error:
+        if not _lacks_memory(error):
             raise
         raise ImageError(f"{shortened(path)}: too little memory for it") from None
+
+
+def _lacks_memory(error):
+    return isinstance(error, MemoryError) or "memory" in str(error) or getattr(error, "code", 0) == cv2.Error.StsNoMem
 
 
 class _Unusable(Exception):
@@ -68,26 +73,18 @@ def read_image(path, size=None):
             nor PNG, not of this size, or too large. OpenCV left to itself fills the missing part of a JPEG with grey
             and says nothing.
     """
-    with name_image(path), _open_image(path) as file:
+    with _open_image(path) as file:
         content = file.read()
-        found = _size(content, content)
-        if size is not None and found != tuple(size):
-            raise _Unusable(f"{by_pixels(found)} pixels instead of {by_pixels(size)}")
-        image = _decoded(content)
-        if image is None:
-            raise _Unusable("not an image that can be decoded")
-        return image
+        try:
+            return _decoded(content, size)
+        except _Unusable:
+            if not content.startswith(JPEG_START):
+                raise
+            return _decoded(_tidied(content), size)
 
 
 def read_input(path, shape):
-    """An image as the network takes it.
-
-    Args:
-        path: image file.
-        shape: (height, width) of the network's input; an image of another size is resized by area.
-
-    Returns:
-        (height, width, 3) uint8, BGR.
+    """An image as the network takes it: (*shape, 3) uint8, BGR, resized by area if its size is another.
 
     Raises:
         UserError: the image cannot be read, or there is too little memory for it.
@@ -103,24 +100,20 @@ def read_input(path, shape):
 
 
 def image_size(path):
-    """Height and width in pixels from the header of a JPEG or PNG file that is also whole at its end.
+    """(height, width) from the header of a JPEG or PNG file that is also whole at its end; errors as of `read_image`.
 
-    Reads a few kilobytes: tens of thousands of files are checked before a long run begins.
-
-    Returns:
-        (height, width).
-
-    Raises:
-        ImageError: as for `read_image`, as far as the header and the end of the file tell.
+    Reads a few kilobytes: tens of thousands of files are checked before a long run begins. Only a file that is unusual in
+    its first or last ones is decoded.
     """
-    with name_image(path), _open_image(path) as file:
+    with _open_image(path) as file:
         content = file.read(EDGE_BYTES)
         file.seek(max(0, os.fstat(file.fileno()).st_size - EDGE_BYTES))
+        end = file.read()
+    # Entropy-coded data never holds FF D9, so an end marker after the last scan's start means a whole file.
+    if PNG_END in end or end.rfind(JPEG_END) > end.rfind(JPEG_SCAN):
         with contextlib.suppress(_Unusable):
-            return _size(content, file.read())
-        file.seek(0)  # a long header, or padding after the end: look at all of it
-        content = file.read()
-        return _size(content, content)
+            return _header_size(content)
+    return read_image(path).shape[:2]
 
 
 def by_pixels(size):
@@ -133,34 +126,30 @@ def same_ratio(size, other):
     return abs(size[0] * other[1] - size[1] * other[0]) < max(other)
 
 
+@contextlib.contextmanager
 def _open_image(path):
-    try:
-        file = open(path, "rb", opener=ordinary)
-    except ValueError as error:  # a null byte in the path
-        raise _Unusable(error) from None
-    length = os.fstat(file.fileno()).st_size
-    if length > MOST_BYTES:
-        file.close()
-        raise _Unusable(f"{length:,} bytes, more than an image may have ({MOST_BYTES:,})")
-    return file
+    with name_image(path):
+        try:
+            file = open(path, "rb", opener=ordinary)
+        except ValueError as error:  # a null byte in the path
+            raise _Unusable(error) from None
+        with file:
+            if (length := os.fstat(file.fileno()).st_size) > MOST_BYTES:
+                raise _Unusable(f"{length:,} bytes, more than an image may have ({MOST_BYTES:,})")
+            yield file
 
 
-def _size(content, end):
-    """(height, width) that a JPEG or PNG claims which begins with `content` and ends with `end`; refuses all others."""
+def _header_size(content):
+    """(height, width) that the beginning of a JPEG or PNG claims; refuses all others."""
     if content.startswith(JPEG_START):
         with _decoder_errors():  # the decoder's own view of the header, wherever it finds one
             size = simplejpeg.decode_jpeg_header(content)[:2]
-        # Entropy-coded data never holds FF D9, so an end marker after the last scan's start means a whole file.
-        whole = end.rfind(JPEG_END) > end.rfind(JPEG_SCAN)
     elif content.startswith(PNG_START) and len(content) >= 24:
         size = struct.unpack_from(">II", content, 16)[::-1]
-        whole = PNG_END in end
     else:
         raise _Unusable("neither a JPEG nor a PNG image" if content else "empty file")
     if size[0] * size[1] > MOST_PIXELS:
         raise _Unusable(f"{by_pixels(size)} pixels, more than an image may have ({MOST_PIXELS:,})")
-    if not whole:
-        raise _Unusable(f"truncated after {len(content):,} bytes")
     return size
 
 
@@ -169,12 +158,15 @@ def _decoder_errors():
     try:
         yield
     except Exception as error:  # whatever broken bytes lead a decoder to
-        if isinstance(error, MemoryError) or "memory" in str(error) or getattr(error, "code", 0) == cv2.Error.StsNoMem:
-            raise MemoryError from None
+        if _lacks_memory(error):
+            raise
         raise _Unusable(f"damaged; only a part of it can be decoded ({first_line(error)})") from None
 
 
-def _decoded(content):
+def _decoded(content, size):
+    found = _header_size(content)
+    if size is not None and found != tuple(size):
+        raise _Unusable(f"{by_pixels(found)} pixels instead of {by_pixels(size)}")
     with _decoder_errors():
         if content.startswith(JPEG_START):
             four_colours = simplejpeg.decode_jpeg_header(content)[2] in ("CMYK", "YCCK")
@@ -184,19 +176,42 @@ def _decoded(content):
                 return image
         else:
             PngImageFile(io.BytesIO(content)).verify()  # all checksums; OpenCV only prints what libpng says of them
-        return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
+        raise _Unusable("not an image that can be decoded")
+    return image
+
+
+def _tidied(content):
+    """A JPEG without what costs no pixel but makes the decoder warn, as cameras write it; refuses one without its own end.
+
+    Left out are bytes between segments and after the end, metadata (but for Adobe's, which names the colours), and zeros
+    after a scan; a sequential scan gets the parameters that all of them have. Whether every row is there, the decoder says.
+    """
+    kept, at, sequential = [JPEG_START], 2, False
+    while found := MARKER.search(content, at):
+        start = found.end()
+        code, at = content[start - 1], start + int.from_bytes(content[start : start + 2], "big")
+        segment = content[start:at]
+        if code == JPEG_END[1]:
+            return b"".join([*kept, JPEG_END])
+        if code == JPEG_SCAN[1]:
+            following = MARKER.search(content, at)
+            scan = content[at : following.start() if following else None]
+            if scan.endswith(b"\0\0"):
+                scan = scan.rstrip(b"\0")
+                scan += b"\0" * scan.endswith(b"\xff")  # which stands for the byte FF
+            kept += JPEG_SCAN, segment[:-3] + b"\0\x3f\0" if sequential else segment, scan
+        elif not METADATA.match(content, start - 1):
+            sequential |= code in (0xC0, 0xC1)
+            kept.append(bytes([0xFF, code]) + segment)
+    raise _Unusable(f"truncated after {len(content):,} bytes")
 
 
 def write_image(path, image, options=()):
-    """Write an image; `path` is only ever absent or whole: encode, write beside it, rename.
+    """Write an image, (height, width, 3) uint8, BGR, in the format of the file's extension: the file whole or not at all.
 
-    Args:
-        path: the file; its extension chooses the format. Its folder must exist.
-        image: (height, width, 3) uint8, BGR.
-        options: OpenCV's encoder options: `(cv2.IMWRITE_PNG_COMPRESSION, 1)`, for instance.
-
-    Raises:
-        OSError: the disk is full or the folder cannot be written; nothing is left behind.
+    `options`: OpenCV's encoder options, `(cv2.IMWRITE_PNG_COMPRESSION, 1)` for instance.
     """
     encoded, content = cv2.imencode(os.path.splitext(path)[1], image, list(options))
     if not encoded:

@@ -10,25 +10,6 @@ from safa.datasets.pair_augmentation import AugmentedPairs
 from safa.datasets.panorama_views import TurnedPanoramas
 
 
-class ImageCache:
-    """Decoded images in memory: each is kept when it was read once, so later epochs decode none.
-
-    Args:
-        count: N, number of images.
-        shape: (height, width) of each.
-    """
-
-    def __init__(self, count, shape):
-        self._images, self._known = np.empty((count, *shape, 3), np.uint8), np.zeros(count, bool)
-
-    def get(self, row, read):
-        """The image of a row; `read` is called for one that is not known yet."""
-        if not self._known[row]:
-            self._images[row] = read()
-            self._known[row] = True
-        return self._images[row]
-
-
 @dataclasses.dataclass(frozen=True)
 class BranchImages:
     """The images of one branch: `input_data.Images`.
@@ -36,14 +17,14 @@ class BranchImages:
     Attributes:
         paths: N files.
         shape: (height, width) of the network's input; images of another size are resized by area.
-        cache: ImageCache of these files, or None.
+        cache: N images that were read before, (height, width, 3) uint8, None where one was not; or None: none is kept.
         augmented: function of a row and its image that changes it, or None.
         turned: TurnedPanoramas of N rows, which come last, or None.
     """
 
     paths: list[str]
     shape: tuple[int, int]
-    cache: ImageCache | None = None
+    cache: list[np.ndarray | None] | None = None
     augmented: object = None
     turned: TurnedPanoramas | None = None
 
@@ -54,11 +35,11 @@ class BranchImages:
 
     def read(self, row):
         """The image of a row: (*shape, 3) `dtype`, BGR. Raises UserError where it cannot be read."""
-
-        def decode():
-            return read_input(self.paths[row], self.shape)
-
-        image = decode() if self.cache is None else self.cache.get(row, decode)
+        image = self.cache and self.cache[row]
+        if image is None:
+            image = read_input(self.paths[row], self.shape)
+            if self.cache is not None:
+                self.cache[row] = image
         if self.augmented is not None:
             image = self.augmented(row, image)
         return image if self.turned is None else self.turned(row, image)
@@ -87,7 +68,7 @@ class PairImages:
         """
         turns = 1 if panoramas is None else len(panoramas) // len(pairs)
         sat, grd = (
-            BranchImages(paths, shape, ImageCache(len(paths), shape) if cached else None)
+            BranchImages(paths, shape, [None] * len(paths) if cached else None)
             for paths, shape in zip((pairs.sat_paths, pairs.grd_paths * turns), shapes, strict=True)
         )
         return cls(pairs, sat, dataclasses.replace(grd, turned=panoramas))

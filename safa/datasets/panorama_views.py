@@ -1,6 +1,7 @@
 """Panoramas of unknown heading and limited field of view, as later papers test them (DSM, Shi et al., CVPR 2020)."""
 
 import dataclasses
+import typing
 
 import numpy as np
 
@@ -46,53 +47,52 @@ class PanoramaView(Checked):
         return "_".join(parts)
 
     def test_panoramas(self, count, width, fill):
-        """The TurnedPanoramas of a test's queries, the rows of each turn after those of the turn before.
+        """The TurnedPanoramas of a test's queries, the rows of each turn after those of the turn before; None: as they are.
 
         Args:
             count: Q, number of queries.
             width: of the panoramas at the network's input.
             fill: (3,) BGR of the columns that are not seen: the mean that the network takes off.
-
-        Returns:
-            TurnedPanoramas of T * Q rows; None for the paper's.
         """
+        return self._panoramas(np.random.RandomState(TEST_SEED), count, width, fill)
+
+    def training_panoramas(self, count, width, fill, seed, epoch):
+        """The same of an epoch of training: equal for the same seed and epoch."""
+        return self._panoramas(np.random.RandomState([seed, epoch]), count, width, fill)
+
+    def _panoramas(self, random, count, width, fill):
         if self.is_papers:
             return None
-        shifts = self._drawn(np.random.RandomState(TEST_SEED), count, width)
+        shifts = np.zeros(count, np.int64)
+        if self.unknown_heading:  # DSM: int(u * width * 360 / 360), u uniform in [0, 1), one draw each
+            shifts = (random.rand(count) * width).astype(np.int64)
         turns = np.round(np.arange(self.search_heading) * width / self.search_heading).astype(np.int64)
         return TurnedPanoramas(np.tile(shifts, len(turns)), self.fov, fill, np.repeat(turns, count))
 
-    def training_panoramas(self, count, width, fill, seed, epoch):
-        """The TurnedPanoramas of an epoch of training, the same for the same seed and epoch; None for the paper's.
 
-        Arguments as of `test_panoramas`.
-        """
-        if self.is_papers:
-            return None
-        shifts = self._drawn(np.random.RandomState([seed, epoch]), count, width)
-        return TurnedPanoramas(shifts, self.fov, fill, np.zeros_like(shifts))
-
-    def _drawn(self, random, count, width):
-        """(count,) int64 shifts in columns: int(u * width * 360 / 360), u uniform in [0, 1), one draw each (DSM)."""
-        return (random.rand(count) * width).astype(np.int64) if self.unknown_heading else np.zeros(count, np.int64)
-
-
+@dataclasses.dataclass(frozen=True)
 class TurnedPanoramas:
     """Turns and cuts the panoramas of rows.
 
     Column j of a query is column (j - shift) mod W of the panorama. Its first fov/360 W columns are kept; the others have the
     mean colour, which is 0 in the network. Then the query is turned back by an assumed shift.
 
-    Args:
-        shifts: (N,) columns.
+    Attributes:
+        shifts: (N,) int64 columns.
         fov: degrees that are kept.
         fill: (3,) the mean colour, BGR.
-        assumed: (N,) columns that a query is turned back by.
+        assumed: (N,) int64 columns that a query is turned back by.
     """
 
-    def __init__(self, shifts, fov, fill, assumed):
-        self.shifts, self.fov, self.fill, self.assumed = shifts, fov, fill, assumed
-        self.dtype = np.uint8 if fov == FULL_CIRCLE else np.float32  # the mean colour is no whole number
+    shifts: np.ndarray
+    fov: int
+    fill: typing.Sequence[float]
+    assumed: np.ndarray
+
+    @property
+    def dtype(self):
+        """Of the queries: float32 where columns are filled, as the mean colour has fractions."""
+        return np.uint8 if self.fov == FULL_CIRCLE else np.float32
 
     def __len__(self):
         return len(self.shifts)
@@ -107,7 +107,7 @@ class TurnedPanoramas:
     def scaled(self, factor):
         """The same of panoramas that are `factor` times as wide."""
         shifts, assumed = (np.rint(factor * columns).astype(np.int64) for columns in (self.shifts, self.assumed))
-        return TurnedPanoramas(shifts, self.fov, self.fill, assumed)
+        return dataclasses.replace(self, shifts=shifts, assumed=assumed)
 
     def degrees_off(self, width):
         """(N,) float64: by how many degrees the assumed shift of each row differs from its true one."""

@@ -1,4 +1,4 @@
-"""Places by their positions in metres."""
+"""Places by their coordinates in metres: (N, 2) float64 easting and northing."""
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -7,16 +7,7 @@ HIT_METRES = 5.0  # CVACT_test: a match this close to the truth counts too
 
 
 def within(utm, metres, of=None):
-    """The places that lie within a distance of each place.
-
-    Args:
-        utm: (N, 2) float64 easting and northing in metres.
-        metres: the distance.
-        of: (Q, 2) positions around which to look (default: `utm`).
-
-    Returns:
-        List of Q integer arrays of rows of `utm`; by default each has the place's own row among them.
-    """
+    """For each of `of` (default: `utm`) the rows of all `utm` within a distance: list of integer arrays."""
     tree, centre = _tree(utm)
     return [np.array(rows, np.int64) for rows in tree.query_ball_point((utm if of is None else of) - centre, metres)]
 
@@ -28,7 +19,7 @@ def count_within(utm, metres, of):
 
 
 def distances_to_nearest(utm, others):
-    """Distance in metres from each place to the nearest of others: (N, 2) and (M, 2) float64 -> (N,) float64."""
+    """Distance in metres from each of N places to the nearest of others: (N,) float64."""
     tree, centre = _tree(others)
     return tree.query(utm - centre)[0]
 

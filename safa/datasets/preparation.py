@@ -16,7 +16,7 @@ from tqdm import tqdm
 from polar_transform import HEIGHT, WIDTH, min_max_stretch, polar_transform, to_uint8
 from safa.datasets.image_files import ImageError, by_pixels, image_size, name_image, read_image, write_image
 from safa.runtime.errors import UserError, shortened
-from safa.runtime.files import check_space, locked, read_json, write_json
+from safa.runtime.files import locked, read_json, write_json
 from safa.runtime.worker_pool import worker_map
 
 PREPARED_SIZE = HEIGHT, WIDTH
@@ -27,7 +27,7 @@ LOCK = ".lock"  # held by the process that prepares a folder
 PNG = (cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY)
 # What a file system answers where a file's own name is in the way; the other files can be prepared.
 NAME_ERRORS = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY}
-LEAST_BYTES = 50_000  # of a prepared file; tiles of towns and fields need 100 to 160 kB
+EXTENSIONS = ".jpg", ".jpeg", ".png"  # of the names, in upper or lower case, of images that are prepared
 
 
 def polar_map(tile, stretch=True):
@@ -64,6 +64,7 @@ class Preparation:
         title: for messages: "CVUSA polar maps", for instance.
         source_dir, target_dir: folders of the images and of the prepared files.
         published_size: (height, width) of the dataset's images.
+        remedy: what a user does if they are missing.
         transform: (H, W, 3) uint8 -> (112, 616, 3) uint8; None: `polar_map`, with the run's stretch.
     """
 
@@ -71,6 +72,7 @@ class Preparation:
     source_dir: str
     target_dir: str
     published_size: tuple
+    remedy: str
     transform: typing.Callable[[np.ndarray], np.ndarray] | None = None
 
 
@@ -105,17 +107,16 @@ def plan_preparation(job):
     """List the images of a Preparation's folder and find their common size: a PreparationPlan.
 
     Raises:
-        UserError: no folder, no images in it, two images with one name, or too little space.
+        UserError: no folder, no images in it, two images with one name, or images of an impossible shape.
     """
-    source_dir, target_dir, published_size = job.source_dir, job.target_dir, job.published_size
-    remedy = "put the dataset's images there or name another --data_dir (README, 'Data')"
+    source_dir, published_size, remedy = job.source_dir, job.published_size, job.remedy
     try:
         names = sorted(os.listdir(source_dir))
     except OSError as error:
         raise UserError(f"{source_dir}: {error.strerror}; {remedy}") from None
-    names = [name for name in names if name.lower().endswith((".jpg", ".jpeg", ".png")) and not name.startswith(".")]
+    names = [name for name in names if name.lower().endswith(EXTENSIONS) and not name.startswith(".")]
     if not names:
-        raise UserError(f"{source_dir}: no JPEG or PNG images in it; {remedy}")
+        raise UserError(f"{source_dir}: no images in it whose names end in {', '.join(EXTENSIONS)}; {remedy}")
     files = {name: os.path.splitext(name)[0] + ".png" for name in names}
     twice = [name for name, count in collections.Counter(files.values()).items() if count > 1]
     if twice:
@@ -127,17 +128,13 @@ def plan_preparation(job):
     for name in names[:: -(-len(names) // 100)]:
         with contextlib.suppress(ImageError):
             sizes[image_size(os.path.join(source_dir, name))] += 1
-    size = max(sizes, key=lambda size: (sizes[size], size), default=published_size)
-    height, width = size
+    height, width = size = max(sizes, key=lambda size: (sizes[size], size), default=published_size)
     square = published_size[0] == published_size[1]
     if width != (height if square else 2 * height) or height < 4:
         raise UserError(
             f"{source_dir}: most images have {by_pixels(size)} pixels, which is not "
             f"{'square' if square else 'twice as wide as high'}; the dataset's have {by_pixels(published_size)}"
         )
-    existing = sum(os.path.exists(os.path.join(target_dir, name)) for name in files.values())
-    todo = len(files) - existing
-    check_space(target_dir, todo * LEAST_BYTES, f"{todo:,} files", "free some space or use another --data_dir")
     return PreparationPlan(job, files, size)
 
 
@@ -156,38 +153,21 @@ def prepare(plan, stretch, workers, overwrite):
     Raises:
         UserError: the folder holds polar maps of the other kind.
     """
-    folder = plan.job.target_dir
-    os.makedirs(folder, exist_ok=True)
-    with locked(os.path.join(folder, LOCK), f"{folder}: another run is preparing there; waiting for it", wait=True):
-        if plan.job.transform:
-            return _prepare_files(plan, plan.job.transform, workers, overwrite)
-        _keep_manifest(folder, stretch, overwrite)
-        prepared = _prepare_files(plan, functools.partial(polar_map, stretch=stretch), workers, overwrite)
-        if polar_maps_are_stretched(folder) != stretch:  # file systems of a network may not tell others of the lock
-            raise UserError(
-                f"{folder}: another run began to make polar maps {_made(not stretch)} there meanwhile, so "
-                "both kinds are mixed; run one of the two again with --overwrite"
-            )
-        return prepared
-
-
-def _prepare_files(plan, transform, workers, overwrite):
-    job, files = plan.job, plan.files
-    paths = [(os.path.join(job.source_dir, source), os.path.join(job.target_dir, target)) for source, target in files.items()]
-    todo = [each for each in paths if overwrite or not _finished(each[1])]
-    begin = time.perf_counter()
-    with worker_map(min(workers, -(-len(todo) // 16)) or 1, chunksize=4) as parallel_map:  # starting takes time
-        results = tqdm(
-            parallel_map(functools.partial(_prepare_file, transform, plan.size), todo),
-            job.title,
-            total=len(files),
-            initial=len(files) - len(todo),
-            unit="image",
-            disable=None,
-        )
-        failures = [failure for failure in results if failure]
-    seconds, done, there = time.perf_counter() - begin, len(todo) - len(failures), len(files) - len(todo)
-    return f"{done:,} prepared in {seconds:.1f} s, {there:,} were there already, {len(failures):,} failed", failures
+    job, transform = plan.job, plan.job.transform
+    os.makedirs(job.target_dir, exist_ok=True)
+    with locked(os.path.join(job.target_dir, LOCK), f"{job.target_dir}: another run is preparing there; waiting", wait=True):
+        if transform is None:
+            _keep_manifest(job.target_dir, stretch, overwrite)
+            transform = functools.partial(polar_map, stretch=stretch)
+        paths = [(os.path.join(job.source_dir, one), os.path.join(job.target_dir, other)) for one, other in plan.files.items()]
+        todo = [each for each in paths if overwrite or not _finished(each[1])]
+        begin, finished = time.perf_counter(), len(paths) - len(todo)
+        with worker_map(min(workers, -(-len(todo) // 16)) or 1, chunksize=4) as parallel_map:  # starting takes time
+            results = parallel_map(functools.partial(_prepare_file, transform, plan.size), todo)
+            bar = tqdm(results, job.title, len(paths), initial=finished, unit="image", disable=None)
+            failures = [failure for failure in bar if failure]
+    seconds, done = time.perf_counter() - begin, len(todo) - len(failures)
+    return f"{done:,} prepared in {seconds:.1f} s, {finished:,} were there already, {len(failures):,} failed", failures
 
 
 def _prepare_file(transform, size, paths):
@@ -219,20 +199,17 @@ def _keep_manifest(folder, stretch, overwrite):
     before = polar_maps_are_stretched(folder)
     if finished and before != stretch:
         if not overwrite:
+            made, other = "with the min-max stretch", "without the min-max stretch (--no_stretch)"
+            made, other, change = (made, other, "leave out") if before else (other, made, "add")
             raise UserError(
-                f"{folder}: holds {len(finished):,} polar maps {_made(before)}, which must not be mixed with maps "
-                f"{_made(stretch)}; {'leave out' if before else 'add'} --no_stretch to go on with those, or add "
-                "--overwrite to make all of them again"
+                f"{folder}: holds {len(finished):,} polar maps {made}, which must not be mixed with maps {other}; "
+                f"{change} --no_stretch to go on with those, or add --overwrite to make all of them again"
             )
         for name in finished:  # a run that is stopped leaves one kind only
             os.unlink(os.path.join(folder, name))
     path = os.path.join(folder, MANIFEST)
     if before != stretch or not os.path.exists(path):
         write_json(path, PreparationManifest(stretch))
-
-
-def _made(stretch):
-    return "with the min-max stretch" if stretch else "without the min-max stretch (--no_stretch)"
 
 
 def polar_maps_are_stretched(folder):

@@ -10,6 +10,7 @@ from safa.datasets.file_checks import check_files, resolve_case
 from safa.datasets.preparation import polar_maps_are_stretched
 from safa.runtime.cluster import is_chief
 from safa.runtime.command_line import Checked, add_settings, setting
+from safa.runtime.errors import UserError
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 
@@ -39,7 +40,9 @@ class Folders(Checked):
     )
     model_dir: str = setting("Model", "folder of the trained networks", _folder_name, metavar="DIR")
     result_dir: str = setting("Result", "folder of the results", _folder_name, metavar="DIR")
-    act_data: str | None = setting(None, "ACT_data.mat (default: the one in the dataset's folder)", metavar="FILE.mat")
+    act_data: str | None = setting(
+        None, "ACT_data.mat (default: looked for in the dataset's folder, --data_dir, and OriNet_CVACT/)", metavar="FILE.mat"
+    )
     skip_missing: bool = setting(False, "leave out pairs whose files do not exist")
     run: str | None = setting(
         None,
@@ -73,6 +76,8 @@ def given_dataset(dataset_class, folders):
 
 def checked_pairs(dataset, split, network, folders):
     """The Pairs of a split whose files are there and have the right sizes, for a NetworkConfig and settings.Folders."""
+    if network.reference == POLAR and dataset.polar_dir is None:
+        raise UserError(f"--polar 1: {dataset.name} has no polar maps; use --polar 0")
     shapes = network.sat_shape, network.grd_shape
     pairs, note = check_files(dataset.pairs(split, network.reference), shapes, folders.skip_missing)
     say(note)
@@ -85,7 +90,7 @@ def findings_of(splits):
     dataset, lines = pairs.dataset, []
     if pairs.reference == POLAR and not polar_maps_are_stretched(dataset.polar_dir):
         lines.append(f"{dataset.polar_dir}: polar maps without the min-max stretch, unlike the paper's")
-    findings = check_lists(dataset, splits)
+    findings = check_lists(splits)
     for split, pairs in splits.items():
         if pairs.reference == POLAR:
             findings += outdated(split, list(zip(resolve_case(pairs.tile_paths), pairs.sat_paths, strict=True)))

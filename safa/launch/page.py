@@ -7,10 +7,9 @@ import numpy as np
 
 from safa.report.attention_panels import attention_panel
 from safa.report.charts import SIZE, place_map, recall_figure, similarity_histogram, training_curves
-from safa.report.drawing import file_bytes
 from safa.report.epoch_lines import read_lines
 from safa.report.figures import WITH_ATTENTION
-from safa.report.page import HtmlTable, Section, chart, photo, write_page
+from safa.report.page import Picture, Section, write_page
 from safa.report.result_lines import COLUMNS, recall_cells, tested_line
 from safa.report.retrieval_panels import query_images, retrieval_panel
 from safa.retrieval.margins import margins
@@ -20,8 +19,9 @@ from safa.training.run_folder import EPOCHS, MANIFEST
 
 PANELS, ATTENTION = 4, 1  # queries that are drawn where no flag says how many
 MOST_PANELS, MOST_ATTENTION = 24, 6  # of a page that stays below 10 MB; the folder of figures has all
+UNREADABLE = "ranks", "recall_curve"  # thousands of numbers of a result file
 WORST = 20  # queries that the table names
-FRAMES = "Green frames: hits; red: others; blue: the truth. Captions: rank, similarity, metres off where they are known."
+FRAMES = "✓ and green: hits; ✗ and red: others; blue: the truth. Captions: rank, similarity, metres off where they are known."
 LAYERS = (
     "Parts: each position's part of the similarity with the best match; they add up to it. Weights: those of each embedding. "
     "Red is positive, blue negative."
@@ -38,28 +38,31 @@ def report_page(config, json_path, row, tested, model):
         tested: report.figures.FigureSource.
         model: keras.Model with the tested weights.
     """
-    (result,), network = row.results, row.results[0].network
+    (result,), network, task = row.results, row.results[0].network, tested.task
     own = os.path.dirname(os.path.abspath(result.checkpoint))  # or the one above: what training wrote
     folder = next((each for each in (own, os.path.dirname(own)) if os.path.isfile(os.path.join(each, MANIFEST))), None)
     cells, below = recall_cells(row)
     rows, note = shown_queries(config, tested, config.figures or PANELS, MOST_PANELS)
     sections = [
-        Section("recall", "Recall", table=HtmlTable(COLUMNS, cells), lines=below),
-        _curves(row, folder, tested),
+        Section("recall", "Recall", "", COLUMNS, cells, below),
+        Section("curves", "Curves", pictures=list(_curves(row, folder, tested))),
         Section("queries", "Queries", f"{note} {FRAMES * bool(rows)}", pictures=_panels(tested, rows)),
         _worst(tested),
     ]
     if tested.direction == GROUND_TO_AERIAL and network.aggregation[0] in WITH_ATTENTION and tested.queries.ndim == 2:
         rows, note = shown_queries(config, tested, config.attention or ATTENTION, MOST_ATTENTION)
         alt = "Attention of query {} and its best match"
-        pictures = [photo(attention_panel(tested, row, model), alt.format(tested.task.ids[row])) for row in rows]
-        sections.append(
-            Section("attention", "What the descriptors rest on", f"{note} {LAYERS * bool(rows)}", pictures=pictures)
-        )
-    if tested.task.query_utm is not None:
-        picture = chart(place_map(tested.task.query_utm, tested.ranks), "Map of the test places, coloured by their ranks")
+        pictures = [Picture(attention_panel(tested, row, model), alt.format(task.ids[row])) for row in rows]
+        title = "What the descriptors rest on"
+        sections.append(Section("attention", title, f"{note} {LAYERS * bool(rows)}", pictures=pictures))
+    if task.query_utm is not None:
+        picture = _chart(place_map(task.query_utm, tested.ranks), "Map of the test places, coloured by their ranks")
         sections.append(Section("places", "Places", pictures=[picture]))
-    sections.append(_settings(json_path, folder))
+    test = {name: value for name, value in read_json(json_path, dict, "test again").items() if name not in UNREADABLE}
+    texts = [("test", json.dumps(test, indent=2))]
+    if folder is not None:
+        texts.append(("training", read_file(os.path.join(folder, MANIFEST)).decode()))
+    sections.append(Section("settings", "Settings and versions", texts=texts))
     title = f"{tested.pairs.name}: {network.network_type}, {'polar maps' if network.polar else 'aerial tiles'}"
     path = json_path.removesuffix(".json") + ".html"
     write_page(path, title, tested_line(row), sections)
@@ -67,16 +70,7 @@ def report_page(config, json_path, row, tested, model):
 
 
 def shown_queries(config, tested, count, most):
-    """The queries that a section shows.
-
-    Args:
-        config, tested: as of `report_page`.
-        count: how many are drawn.
-        most: how many of them are shown.
-
-    Returns:
-        Their rows, and a line on how they were chosen.
-    """
+    """Rows of at most `most` of the `count` queries that a section shows, and a line on how they were chosen."""
     rows = config.chosen(tested.task, tested.ranks, count)
     if not rows:
         return rows, "No query is wrong."
@@ -84,17 +78,17 @@ def shown_queries(config, tested, count, most):
     return rows[:most], what if len(rows) <= most else f"{what} The first {most} of {len(rows):,}."
 
 
+def _chart(figure, alt, caption=""):
+    return Picture(figure, alt, caption, "chart")
+
+
 def _curves(row, folder, tested):
     caption = f"{len(tested.ranks):,} queries; the hardest negative is the closest reference that is no hit."
     histogram = similarity_histogram(*margins(tested.task, tested.found))
-    pictures = [
-        chart(file_bytes(recall_figure([row], {}, SIZE)), "Curve of recall@K of this test"),
-        chart(histogram, "Histogram of similarities with the truth and the hardest negative", caption),
-    ]
+    yield _chart(recall_figure([row], {}, SIZE), "Curve of recall@K of this test")
+    yield _chart(histogram, "Histogram of similarities with the truth and the hardest negative", caption)
     if folder is not None and (epochs := read_lines(os.path.join(folder, EPOCHS))):
-        curves = training_curves({"training": epochs}, columns=1)
-        pictures.append(chart(curves, "Curves of loss and recall over the epochs of training"))
-    return Section("curves", "Curves", pictures=pictures)
+        yield _chart(training_curves({"": epochs}, columns=1), "Curves of loss and recall over the epochs of training")
 
 
 def _worst(tested):
@@ -106,19 +100,13 @@ def _worst(tested):
         columns.append("metres off")
         for row, line in zip(wrong, cells, strict=True):
             line.append(f"{tested.metres(row, tested.found.winners[row, 0]):,.1f}")
-    return Section("worst", "Worst queries", "", HtmlTable(columns, cells), pictures=_panels(tested, wrong[:PANELS]))
+    return Section("worst", "Worst queries", "", columns, cells, pictures=_panels(tested, wrong[:PANELS]))
 
 
 def _panels(tested, rows):
     """A Picture of each query."""
-    alts = [f"Query {tested.task.ids[row]} and its best references; a hit is at rank {tested.ranks[row] + 1:,}" for row in rows]
-    return [photo(retrieval_panel(*query_images(tested, row)), alt) for row, alt in zip(rows, alts, strict=True)]
-
-
-def _settings(json_path, folder):
-    content = read_json(json_path, dict, "test again")
-    test = {name: value for name, value in content.items() if name not in ("ranks", "recall_curve")}
-    texts = [("test", json.dumps(test, indent=2))]
-    if folder is not None:
-        texts.append(("training", read_file(os.path.join(folder, MANIFEST)).decode()))
-    return Section("settings", "Settings and versions", texts=texts)
+    alt = "Query {} and its best references; a hit is at rank {:,}"
+    return [
+        Picture(retrieval_panel(*query_images(tested, row)), alt.format(tested.task.ids[row], tested.ranks[row] + 1))
+        for row in rows
+    ]

@@ -1,32 +1,25 @@
 """One page that shows where panoramas were taken: panoramas, candidates, and a map of the tiles."""
 
-import math
-
 import numpy as np
 
 from safa.datasets.image_files import ImageError, read_image
+from safa.localization.answers import HEADERS, shown_place
+from safa.localization.index import Index
+from safa.localization.places import Answer, QueryConfig
 from safa.localization.tile_images import THUMBNAIL_SIDE
 from safa.localization.tile_map import BEST, OTHER, Mark, TileMap
 from safa.report.drawing import TRUTH, Shown, image_rows
-from safa.report.page import HtmlTable, Section, photo, write_page
+from safa.report.page import Picture, Section, write_page
 from safa.runtime.errors import shortened
 
 MOST_PANORAMAS = 20  # that have a section of their own; the table names all
 MOST_TILES = 8  # of places beside each other; the table names all
 MOST_ROWS = 500  # of the table
 NOTHING = 200  # grey level of a picture that is missing
-COLUMNS = ("latitude", "longitude", "heading", "similarity")
-SURE = ("margin", "confidence", "off")
 
 
-def write_answer_page(path, index, answers, config):
+def write_answer_page(path: str, index: Index, answers: list[Answer], config: QueryConfig):
     """Write a self-contained page of answers.
-
-    Args:
-        path: of the .html file.
-        index: index.Index.
-        answers: of `Index.query`.
-        config: places.QueryConfig.
 
     Raises:
         UserError: Jinja2 is missing, or the page is too large.
@@ -42,40 +35,37 @@ def write_answer_page(path, index, answers, config):
 
 def _all(answers, index, drawn, config):
     """The section of all panoramas: a table, and a map with their best places."""
-    rows, marks = [], []
-    for number, answer in enumerate(answers[:MOST_ROWS], start=1):
-        place = answer.places[0]
-        cells = _cells(place) if answer.known else ["unknown", "", *_cells(place)[2:]]
-        rows.append([f"{number}. {_name(answer)}", *cells, *_how_sure(answer)])
-        marks.append(Mark(tuple(index.metres[place.row]), str(number), BEST if answer.known else OTHER))
-    path = None if config.sequence is None else [index.metres[answer.places[0].row] for answer in answers]
-    caption = "Best places by number of the panorama. Green: placed. Red: unknown."
-    picture = photo(drawn.draw(marks, path), "Map of the tiles with the best place of each panorama", caption)
+    rows, marks, best = [], [], [answer.places[0] for answer in answers]
+    for number, (answer, place) in enumerate(zip(answers[:MOST_ROWS], best, strict=False), start=1):
+        name, *texts = shown_place(answer, place)
+        rows.append([f"{number}. {name}", *texts])
+        look = (BEST, "o") if answer.known else (OTHER, "s")
+        marks.append(Mark(index.metres[place.row], str(number), *look))
+    path = None if config.sequence is None else [index.metres[place.row] for place in best]
+    caption = "Best places by number of the panorama. Green discs: placed. Red squares: unknown."
+    picture = Picture(drawn.draw(marks, path), "Map of the tiles with the best place of each panorama", caption)
     note = "" if len(answers) <= MOST_ROWS else f"The first {MOST_ROWS:,} of {len(answers):,}."
-    return Section("places", "Places", note, HtmlTable(["panorama", *COLUMNS, *SURE], rows), pictures=[picture])
+    return Section("places", "Places", note, HEADERS, rows, pictures=[picture])
 
 
 def _one(number, answer, index, drawn):
     """The section of a panorama: itself, its candidates, and where they are."""
-    rows, marks = [], []
+    name, rows, marks = shown_place(answer, answer.places[0])[0], [], []
     for rank, place in enumerate(answer.places, start=1):
-        probability = [] if place.probability is None else [f"{100 * place.probability:.0f} %"]
-        rows.append([str(rank), *_cells(place), str(place.tiles), place.tile, *probability])
-        marks.append(Mark(tuple(index.metres[place.row]), str(rank), BEST if rank == 1 else OTHER))
+        rows.append([str(rank), *shown_place(answer, place)[1:], place.tile])
+        marks.append(Mark(index.metres[place.row], str(rank), BEST if rank == 1 else OTHER))
     caption = "Green: the best place. Red: the others."
     if answer.panorama.location is not None:
-        marks.append(Mark(tuple(index.frame.metres([answer.panorama.location])[0]), "T", TRUTH))
+        marks.append(Mark(index.frame.metres([answer.panorama.location])[0], "T", TRUTH))
         caption += " Blue T: where it was taken."
-    name = _name(answer)
     pictures = [
-        photo(answer_panel(answer, index), f"Panorama {name} and the tiles of its best places"),
-        photo(drawn.draw(marks), f"Map with the best places of {name}", caption),
+        Picture(answer_panel(answer, index), f"Panorama {name} and the tiles of its best places"),
+        Picture(drawn.draw(marks), f"Map with the best places of {name}", caption),
     ]
-    note = [] if answer.known else ["Unknown: less sure than the calibration asks for"]
-    note += [f"{what} {value}" for what, value in zip(SURE, _how_sure(answer), strict=True) if value]
-    columns = ["place", *COLUMNS, "tiles that agree", "tile", "probability"][: len(rows[0])]
-    note = "; ".join([*note, f"heading: {answer.panorama.heading_source}"])
-    return Section(f"panorama-{number}", f"{number}. {name}", note, HtmlTable(columns, rows), pictures=pictures)
+    unknown = "" if answer.known else "Unknown: less sure than the calibration asks for; "
+    note = f"{unknown}heading: {answer.panorama.heading_source}"
+    columns = ["place", *HEADERS[1:], "tile"]
+    return Section(f"panorama-{number}", f"{number}. {name}", note, columns, rows, pictures=pictures)
 
 
 def answer_panel(answer, index):
@@ -89,23 +79,7 @@ def answer_panel(answer, index):
         thumbnail = index.thumbnail(place.row)
         if thumbnail is None:
             thumbnail = np.full((THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3), NOTHING, np.uint8)
-        caption = f"{rank}: {place.similarity:.3f}, {place.heading:.0f}°\n{shortened(place.tile)}"
+        sure = f"{place.similarity:.3f}" if place.probability is None else f"{100 * place.probability:.0f} %"  # their order
+        caption = f"{rank}: {sure}, {place.heading:.0f}°\n{shortened(place.tile)}"
         tiles.append(Shown(thumbnail, caption, BEST if rank == 1 else None))
     return image_rows([[Shown(panorama)], tiles])
-
-
-def _cells(place):
-    return [f"{place.latitude:.7f}", f"{place.longitude:.7f}", f"{place.heading:.0f}°", f"{place.similarity:.4f}"]
-
-
-def _how_sure(answer):
-    """Texts of SURE; "" where there is no value."""
-    return [
-        f"{answer.margin:.4f}" if math.isfinite(answer.margin) else "",
-        "" if answer.confidence is None else f"{100 * answer.confidence:.0f} %",
-        "" if answer.metres_off is None else f"{answer.metres_off:.1f} m",
-    ]
-
-
-def _name(answer):
-    return answer.panorama.path.replace("\\", "/").rpartition("/")[2]

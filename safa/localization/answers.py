@@ -10,6 +10,7 @@ from tabulate import tabulate
 
 from safa.runtime.errors import shortened
 
+HEADERS = ("panorama", "latitude", "longitude", "similarity", "heading", "tiles", "margin", "confidence", "metres off")
 DEGREE_DIGITS = 8  # of longitudes and latitudes: a millimetre
 OF_ANSWER = ("panorama", "known", "margin", "confidence", "metres_off")
 OF_PLACE = ("rank", "latitude", "longitude", "similarity", "heading", "tile", "tiles", "probability")
@@ -17,22 +18,33 @@ OF_PLACE = ("rank", "latitude", "longitude", "similarity", "heading", "tile", "t
 
 def answer_table(answers):
     """Lines of a table for the terminal: the best place of each panorama, and the other ones below it."""
-    headers = ["panorama", "latitude", "longitude", "similarity", "heading", "tiles", "margin", "confidence", "metres off"]
-    rows = []
-    for row in answer_rows(answers):
-        best = row["rank"] == 1
-        name = shortened(os.path.basename(row["panorama"]), 28) if best else ""
-        sure = row["confidence"] if best else row["probability"]
-        sure = [] if sure is None else [f"{100 * sure:.0f} %"]
-        sure = " ".join(sure if row["known"] or not best else ["unknown:", *sure])
-        found = [row[header] for header in headers[1:7]]
-        rows.append([name, *found, sure, row["metres_off"]])
-    digits = ("", ".7f", ".7f", ".4f", ".1f", "", ".4f", "", ".1f")
-    return tabulate(rows, headers, "plain", floatfmt=digits, disable_numparse=[0, 7]).splitlines()
+    rows = [shown_place(answer, place) for answer in answers for place in answer.places]
+    for row in rows:
+        row[0] = shortened(row[0], 28)
+    sides = ["left", *["right"] * 6, "left", "right"]
+    return tabulate(rows, HEADERS, "plain", disable_numparse=True, colalign=sides).splitlines()
+
+
+def shown_place(answer, place):
+    """The texts of a place of an answer under HEADERS; what is said of the whole answer stands beside the best place."""
+    is_best = place is answer.places[0]
+    sure = answer.confidence if is_best else place.probability
+    sure = "" if sure is None else f"{100 * sure:.0f} %"
+    return [
+        os.path.basename(answer.panorama.path) if is_best else "",
+        f"{place.latitude:.7f}",
+        f"{place.longitude:.7f}",
+        f"{place.similarity:.4f}",
+        f"{place.heading:.1f}",
+        str(place.tiles),
+        f"{answer.margin:.4f}" if is_best and math.isfinite(answer.margin) else "",
+        sure if answer.known or not is_best else f"unknown: {sure}",
+        f"{answer.metres_off:.1f}" if is_best and answer.metres_off is not None else "",
+    ]
 
 
 def answer_rows(answers):
-    """A dict of the columns of OF_ANSWER and OF_PLACE for each place of each answer; None where there is no value."""
+    """A dict of the columns of OF_ANSWER and OF_PLACE for each place of each answer; None for an unknown value."""
     for answer in answers:
         for rank, place in enumerate(answer.places, start=1):
             yield {

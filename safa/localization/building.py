@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -11,12 +12,11 @@ from scipy.spatial import cKDTree
 from tqdm import tqdm
 
 from safa.localization import index_files
-from safa.localization.approximate import ApproximateSearch, write_approximate
 from safa.localization.coordinates import LocalFrame
-from safa.localization.index_files import APPROXIMATE, DESCRIPTORS, DTYPES, IndexManifest, read_array, read_index_manifest
-from safa.localization.projection import fit_projection
-from safa.localization.similarities import closest, nearest
+from safa.localization.index_files import DESCRIPTORS, DTYPES, DescriptorRecipe, IndexManifest, read_array, read_index_manifest
 from safa.localization.tile_images import THUMBNAIL_BYTES, TileImages
+from safa.localization.tile_search import ApproximateSearch, closest, fit_projection, similarities, write_approximate
+from safa.localization.tile_source import TileSource
 from safa.retrieval.resumable_rows import ResumableRows, read_rows_manifest
 from safa.runtime.command_line import Checked, at_least, setting
 from safa.runtime.errors import UserError, shortened
@@ -28,6 +28,7 @@ OWN_FILES = {f"{name}.{ending}" for name in (ROWS, FULL) for ending in ("npy", "
 LOCK = ".lock"
 RECALL_SAMPLE = 500  # tiles that the recall of a search is measured with: good to two points
 PROJECTED_ROWS = 4096  # at a time
+RESULT_BYTES = 2**28  # of similarities that are held at a time
 LEAST_TILES = 1000  # for an approximate search: fewer are compared in a millisecond
 OTHER = "other tiles, another network or other settings"
 REMEDY = "free some space, use --dtype float16 or --no_thumbnails, or name another folder"
@@ -54,13 +55,10 @@ class IndexConfig(Checked):
     no_thumbnails: bool = setting(False, "keep no small picture of each tile (6 kB) for pages")
 
 
-def build_index(folder, source, recipe, config, network, distribution, batch_size):
+def build_index(folder: str, source: TileSource, recipe: DescriptorRecipe, config, network, distribution, batch_size):
     """Build an index, or the rest of one that was stopped; the files do not depend on stops.
 
     Args:
-        folder: of the index.
-        source: tile_source.TileSource.
-        recipe: index_files.DescriptorRecipe.
         config: IndexConfig.
         network: spatial_net.Network, with its weights.
         distribution: runtime.distribution.Distribution that the network was made for.
@@ -87,31 +85,34 @@ def build_index(folder, source, recipe, config, network, distribution, batch_siz
     busy = f"{shortened(folder)}: another build is writing there; wait for it, or name another folder"
     with locked(os.path.join(folder, LOCK), busy):
         identity = _identity(source, recipe, config)
-        if _is_finished(folder, identity):
-            _clean(folder)
-            return read_index_manifest(folder), True
-        shape, path = (len(source), values), os.path.join(folder, ROWS if config.pca is None else FULL)
-        rows = ResumableRows(shape, config.dtype, path, {"index": identity}, source.paths, REMEDY)
-        _write_places(folder, source)
-        write_keras_weights(os.path.join(folder, index_files.WEIGHTS), network)
-        thumbnails = None if config.no_thumbnails else _thumbnails(folder, rows)
-        images = TileImages(source, recipe.network, recipe.stretch, thumbnails)
-        title = os.path.basename(os.path.abspath(folder))
-        DescriptorExtractor(network, distribution).fill(rows, "sat", images, batch_size, title)
-        manifest = IndexManifest(
-            recipe,
-            tiles=len(source),
-            values=values,
-            kept_values=config.pca or values,
-            source=source.record,
-            identity=identity,
-            spacing=_spacing(source.locations),
-            pca_recall=None if config.pca is None else _project(folder, rows.rows, config.pca),
-            approximate_recall=_sort(folder, rows.rows) if config.approximate else None,
-        )
-        write_json(os.path.join(folder, index_files.MANIFEST), manifest)
-        _clean(folder)
-        return manifest, False
+        was_finished = _is_finished(folder, identity)
+        if not was_finished:
+            shape, path = (len(source), values), os.path.join(folder, ROWS if config.pca is None else FULL)
+            rows = ResumableRows(shape, config.dtype, path, {"index": identity}, source.paths, REMEDY)
+            names = [name.encode(errors="replace").decode() for name in source.names]
+            write_json(os.path.join(folder, index_files.NAMES), names)
+            _save(os.path.join(folder, index_files.LOCATIONS), np.asarray(source.locations, np.float64))
+            write_keras_weights(os.path.join(folder, index_files.WEIGHTS), network)
+            thumbnails = None if config.no_thumbnails else _thumbnails(folder, rows)
+            images = TileImages(source, recipe.network, recipe.stretch, thumbnails)
+            title = os.path.basename(os.path.abspath(folder))
+            DescriptorExtractor(network, distribution).fill(rows, "sat", images, batch_size, title)
+            manifest = IndexManifest(
+                recipe,
+                tiles=len(source),
+                values=values,
+                kept_values=config.pca or values,
+                source=source.record,
+                identity=identity,
+                spacing=_spacing(source.locations),
+                pca_recall=None if config.pca is None else _project(folder, rows.rows, config.pca),
+                approximate_recall=_sort(folder, rows.rows) if config.approximate else None,
+            )
+            write_json(os.path.join(folder, index_files.MANIFEST), manifest)
+        for name in OWN_FILES - {DESCRIPTORS}:  # what only a stopped build needs
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(folder, name))
+        return read_index_manifest(folder), was_finished
 
 
 def _identity(source, recipe, config):
@@ -143,12 +144,6 @@ def _is_finished(folder, identity):
     return False
 
 
-def _write_places(folder, source):
-    names = [name.encode(errors="replace").decode() for name in source.names]
-    write_json(os.path.join(folder, index_files.NAMES), names)
-    _save(os.path.join(folder, index_files.LOCATIONS), np.asarray(source.locations, np.float64))
-
-
 def _save(path, array):
     with open_whole(path) as file:
         np.save(file, array)
@@ -168,53 +163,48 @@ def _thumbnails(folder, rows):
 
 def _project(folder, full, values):
     """Write the projection of (N, D) descriptors to fewer values, and the projected ones; returns the search's recall."""
-    projection = fit_projection(full, values)
-    _save(os.path.join(folder, index_files.PROJECTION), projection.directions)
+    directions = fit_projection(full, values)
+    _save(os.path.join(folder, index_files.PROJECTION), directions)
     path = os.path.join(folder, DESCRIPTORS)
     kept = np.lib.format.open_memmap(path, "w+", full.dtype, (len(full), values))
     allocate(path)
     for start in tqdm(range(0, len(full), PROJECTED_ROWS), desc="projection", unit="block", leave=False, disable=None):
-        kept[start : start + PROJECTED_ROWS] = projection(full[start : start + PROJECTED_ROWS])
+        rows = slice(start, start + PROJECTED_ROWS)
+        kept[rows] = np.asarray(full[rows], np.float32) @ directions
     kept.flush()
-    return _recall(full, lambda rows, depth: nearest(kept, np.asarray(kept[rows], np.float32), depth)[0])
+    return _recall(full, kept, functools.partial(similarities, kept))
 
 
 def _sort(folder, full):
     """Write the file of the approximate search; returns its recall, by (N, D) descriptors as the network computed them."""
-    descriptors = np.load(os.path.join(folder, DESCRIPTORS), mmap_mode="r")
-    path = os.path.join(folder, APPROXIMATE)
-    write_approximate(path, descriptors)
-    approximate = ApproximateSearch(path, descriptors)
-
-    def search(rows, depth):
-        found, _ = approximate.similarities(np.asarray(descriptors[rows, None], np.float32))
-        return closest(found, depth)[0]
-
-    return _recall(full, search)
+    kept = np.load(os.path.join(folder, DESCRIPTORS), mmap_mode="r")
+    path = os.path.join(folder, index_files.APPROXIMATE)
+    write_approximate(path, kept)
+    return _recall(full, kept, ApproximateSearch(path, kept).similarities)
 
 
-def _recall(full, search):
+def _recall(full, kept, search):
     """How often a search finds a tile's nearest other tile, by the full descriptors, among the 1 and 10 first others.
 
     Args:
-        full: (N, D) descriptors of the network.
-        search: function of rows and a number to the rows that it finds for each of them, the closest first.
+        full, kept: (N, D) descriptors of the network, and (N, K) as the index keeps them.
+        search: as `similarities`, a function of queries.
 
     Returns:
         {"1": share, "10": share} of RECALL_SAMPLE tiles.
     """
-    rows = np.sort(np.random.default_rng(0).permutation(len(full))[:RECALL_SAMPLE])
-    depth = min(11, len(full))
-    truth = _others(rows, nearest(full, np.asarray(full[rows], np.float32), min(2, len(full)))[0])[:, 0]
-    found = _others(rows, search(rows, depth))
-    return {str(k): float(np.mean((found[:, :k] == truth[:, None]).any(axis=1))) for k in (1, 10)}
-
-
-def _others(rows, found):
-    """What was found for each row but itself, (n, K - 1); the last one goes where a row did not find itself."""
-    return np.array(
-        [[other for other in own if other != row][: found.shape[1] - 1] for row, own in zip(rows, found, strict=True)]
-    )
+    sample = np.sort(np.random.default_rng(0).permutation(len(full))[:RECALL_SAMPLE])
+    at_once, hits = max(1, RESULT_BYTES // (6 * len(full))), []
+    for start in range(0, len(sample), at_once):
+        rows = sample[start : start + at_once]
+        exact, _ = similarities(full, np.asarray(full[rows, None], np.float32))
+        found, _ = search(np.asarray(kept[rows, None], np.float32))
+        itself = np.arange(len(rows)), rows
+        exact[itself] = found[itself] = -np.inf
+        first = closest(found, min(10, len(full) - 1))[0]
+        hits.append(first == exact.argmax(axis=1)[:, None])
+    hits = np.concatenate(hits)
+    return {str(k): float(np.mean(hits[:, :k].any(axis=1))) for k in (1, 10)}
 
 
 def _spacing(locations):
@@ -223,10 +213,3 @@ def _spacing(locations):
         return None
     metres = LocalFrame.around(locations).metres(locations)
     return round(float(np.median(cKDTree(metres).query(metres, 2)[0][:, 1])), 3)
-
-
-def _clean(folder):
-    """Remove what a finished index does not need."""
-    for name in OWN_FILES - {DESCRIPTORS}:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(folder, name))

@@ -7,7 +7,7 @@ import scipy.optimize
 from scipy.special import expit
 
 from safa.runtime.errors import UserError
-from safa.runtime.files import read_json, write_json
+from safa.runtime.files import read_json
 
 LEAST_ANSWERS = 20  # that a calibration needs: a share of 5 % is one of twenty
 # Standard deviation of the prior of the three weights, for similarities and margins in units of 0.1: wide, but the weights
@@ -100,8 +100,3 @@ def read_calibrations(path):
         return read_json(path, dict[str, Calibration], "delete it, and run localize.py calibrate again")
     except FileNotFoundError:
         return {}
-
-
-def write_calibration(path, name, calibration):
-    """Add a Calibration to a file, in the place of an earlier one of the same name."""
-    write_json(path, read_calibrations(path) | {name: calibration})

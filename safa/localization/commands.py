@@ -6,6 +6,7 @@ import os
 import numpy as np
 
 from safa.datasets.registry import DATASETS, dataset_in
+from safa.launch.given_data import say
 from safa.loading import found_network, load_network
 from safa.localization.answers import answer_table, as_csv, as_geojson, as_json
 from safa.localization.building import IndexConfig, build_index
@@ -29,9 +30,13 @@ SPACING = 16  # tiles are cut this many times as dense as they are large: networ
 TILE_PIXELS = 750
 OTHER_SIZE = 0.1  # share by which a tile's ground size may differ from training's without a warning
 WRONG_SIZE = 2.0  # factor that is refused
-NO_THRESHOLD = 'no threshold keeps wrong answers so few, so all are "unknown"'
 WITHIN = (5.0, 10.0, 25.0)  # metres of the known location: shares that are reported
-OUTPUTS = ("json", "geojson", "csv", "html")
+OUTPUTS = {
+    "json": "all places to this JSON file",
+    "geojson": "all places to this GEOJSON file",
+    "csv": "all places to this CSV file",
+    "html": "one self-contained page: panoramas, their places, and a map of the tiles",
+}
 
 _positive = at_least(float, 0.01)
 
@@ -75,18 +80,15 @@ class BuildConfig(Checked):
     batch_size: int = setting(32, "tiles at a time", at_least(int, 1), metavar="TILES")
 
 
-def localization_parser(description):
-    """The flags of localize.py."""
+def launch_localization(description):
+    """Parse the flags of localize.py and do what they ask."""
     parser = Parser(description)
     steps = parser.add_subparsers(dest="step", required=True, metavar="{build,query,calibrate}")
     _add_build(steps.add_parser("build", help="make an index of aerial tiles", description=_build.__doc__))
     query = steps.add_parser("query", help="find where panoramas were taken", description=_query.__doc__)
     _add_query(query)
-    for name in OUTPUTS[:-1]:
-        query.add_argument(f"--{name}", metavar=f"FILE.{name}", help=f"write all places to this {name.upper()} file")
-    query.add_argument(
-        "--html", metavar="FILE.html", help="write one self-contained page: panoramas, their places, and a map of the tiles"
-    )
+    for name, content in OUTPUTS.items():
+        query.add_argument(f"--{name}", metavar=f"FILE.{name}", help=f"write {content}")
     calibrate = steps.add_parser("calibrate", help="learn how sure answers are", description=_calibrate.__doc__)
     _add_query(calibrate, left_out=("top", "merge_metres", "sequence"))
     calibrate.add_argument(
@@ -96,12 +98,7 @@ def localization_parser(description):
         metavar="SHARE",
         help='share of the answers that may be wrong at most; less sure ones are "unknown"',
     )
-    return parser
-
-
-def launch_localization(description):
-    """Parse the flags of localize.py and do what they ask."""
-    args = localization_parser(description).parse_args()
+    args = parser.parse_args()
     {"build": _build, "query": _query, "calibrate": _calibrate}[args.step](args)
 
 
@@ -143,8 +140,7 @@ def _add_query(parser, left_out=()):
         "northing, epsg)",
     )
     parser.add_argument("--checkpoint", metavar="PATH", help="check that the index was built with these weights")
-    names = [field.name for field in dataclasses.fields(QueryConfig)]
-    add_settings(parser, QueryConfig, only=[name for name in names if name not in left_out])
+    add_settings(parser, QueryConfig, only=[each.name for each in dataclasses.fields(QueryConfig) if each.name not in left_out])
     parser.set_defaults(**{name: getattr(QueryConfig, name) for name in left_out})
 
 
@@ -156,22 +152,22 @@ def _build(args):
     config = _as_trained(parsed(BuildConfig, args), dataset, args.checkpoint)
     cut = Cut(config.tile_metres, config.spacing, config.tile_pixels, args.region)
     source = open_tile_source(args.tiles, cut, config.zoom, config.tms, config.skip_missing)
-    _say(f"{len(source):,} tiles", source.note, _size_warning(source, cut.metres))
+    say(f"{len(source):,} tiles", source.note, _size_warning(source, cut.metres))
     with importing_tensorflow():
         from safa.runtime.backend import explain_tensorflow_errors
         from safa.runtime.distribution import Distribution
     distribution = Distribution(args.devices, args.precision)
     if distribution.has_others:
         raise UserError("TF_CONFIG: an index is built by one process; unset it")
-    _say(*distribution.notes)
+    say(*distribution.notes)
     with explain_tensorflow_errors(distribution, "a smaller --batch_size"):
         loaded = load_network(args.checkpoint, network, args.precision, distribution)
-        _say(f"checkpoint: {loaded.path}, {network}", loaded.note)
+        say(f"checkpoint: {loaded.path}, {network}", loaded.note)
         stretch, metres, fov = not config.no_stretch, config.tile_metres, config.input_vertical_fov
         recipe = DescriptorRecipe(network, loaded.digest, args.precision, trained_on, stretch, metres, fov)
         kept = parsed(IndexConfig, args)
         built, was_finished = build_index(args.index, source, recipe, kept, loaded.model, distribution, config.batch_size)
-    _say(*_built_lines(args.index, built, was_finished))
+    say(*_built_lines(args.index, built, was_finished))
 
 
 def _query(args):
@@ -180,7 +176,7 @@ def _query(args):
     config = parsed(QueryConfig, args)
     index, panoramas = _asked(args.index, args.panoramas, args.checkpoint, config)
     answers = index.query(panoramas, **dataclasses.asdict(config))
-    _say(*answer_table(answers), *result_lines(answers), *_confidence_notes(index, config))
+    say(*answer_table(answers), *result_lines(answers), *_confidence_notes(index, config))
     contents = {"json": as_json(answers, index.manifest), "geojson": as_geojson(answers), "csv": as_csv(answers)}
     for name, content in contents.items():
         if getattr(args, name) is not None:
@@ -196,35 +192,23 @@ def _calibrate(args):
     config = parsed(QueryConfig, args)
     index, panoramas = _asked(args.index, args.panoramas, args.checkpoint, config)
     calibration, answers = index.calibrate(panoramas, args.wrong_share, **dataclasses.asdict(config))
-    _say(*result_lines(answers))
-    _say(
-        f"{os.path.join(args.index, CALIBRATION)}: {config.view_name}; {calibration.right:,} of {calibration.answers:,} best "
-        f"places are right"
+    of = f"{calibration.right:,} of {calibration.answers:,} best places are right"
+    say(*result_lines(answers), f"{os.path.join(args.index, CALIBRATION)}: {config.view_name}; {of}", _confidence(calibration))
+
+
+def _confidence(calibration):
+    """What confidence rests on, and which answers are "unknown"."""
+    rule = (
+        f'no threshold keeps the wrong ones below {100 * calibration.wrong_share:g} %, so all are "unknown"; use more panoramas'
     )
     if calibration.answered:
-        _say(
-            f'below a confidence of {100 * calibration.threshold:.1f} % answers are "unknown": {calibration.answered:,} of '
-            f"{calibration.answers:,} are given, {calibration.wrong:,} of them wrong"
-        )
-    else:
-        _say(f"--wrong_share {calibration.wrong_share:g}: {NO_THRESHOLD}; calibrate on more panoramas, or allow more")
-
-
-def _say(*lines):
-    """Print those lines that are not None."""
-    for line in lines:
-        if line is not None:
-            print(line, flush=True)
+        given = f"{calibration.answered:,} of them are given, {calibration.wrong:,} of these wrong"
+        rule = f'below {100 * calibration.threshold:.1f} % it is "unknown": {given}'
+    return f"confidence: of {calibration.answers:,} calibrated answers; {rule}"
 
 
 def _as_trained(config, dataset, checkpoint):
-    """A BuildConfig with a value for everything that flags left to the training.
-
-    Args:
-        config: BuildConfig.
-        dataset: class of datasets.dataset.Dataset that the network was trained on, or None if that is not known.
-        checkpoint: for messages.
-    """
+    """A BuildConfig with a value for all that flags left to the training on a class of Dataset; None: an unknown one."""
     known = (None, None, TILE_PIXELS) if dataset is None else (dataset.tile_metres, dataset.vertical_fov, dataset.tile_size[0])
     for name, size in zip(("tile_metres", "input_vertical_fov", "tile_pixels"), known, strict=True):
         if getattr(config, name) is None:
@@ -249,11 +233,7 @@ def _built_lines(folder, manifest, was_finished):
 
 
 def _size_warning(source, metres):
-    """A warning of tiles that show another ground size than the network expects, or None.
-
-    Raises:
-        UserError: they differ by more than a factor of WRONG_SIZE.
-    """
+    """A warning of tiles that show another ground size than the network expects, or None; UserError beyond WRONG_SIZE."""
     if source.metres is None:
         return None
     ratio = source.metres / metres
@@ -283,9 +263,7 @@ def _confidence_notes(index, config):
             f"({config.view_name})"
         )
     else:
-        calibration = index.calibration(config)
-        unknown = f'below {100 * calibration.threshold:.1f} % it is "unknown"' if calibration.answered else NO_THRESHOLD
-        yield f"confidence: of {calibration.answers:,} calibrated answers; {unknown}"
+        yield _confidence(index.calibration(config))
 
 
 def result_lines(answers):
@@ -310,18 +288,17 @@ def _asked(folder, paths, checkpoint, config):
         raise UserError("--heading and --unknown_heading contradict each other; leave one out")
     named = []  # path, heading, location
     for path in paths:
-        if not path.lower().endswith(".csv"):
+        if path.lower().endswith(".csv"):
+            listed = read_located_files(path, needs_locations=False)
+            headings = [None if np.isnan(heading) else heading for heading in listed.headings.tolist()]
+            locations = [None] * len(headings) if listed.locations is None else map(tuple, listed.locations.tolist())
+            named += zip(listed.paths, headings, locations, strict=True)
+        else:
             named.append((path, None, None))
-            continue
-        listed = read_located_files(path, needs_locations=False)
-        for row, each in enumerate(listed.paths):
-            heading = None if np.isnan(listed.headings[row]) else float(listed.headings[row])
-            location = None if listed.locations is None else tuple(listed.locations[row].tolist())
-            named.append((each, heading, location))
     for path, _, _ in named:
         if not os.path.isfile(path):
             raise UserError(f"{shortened(path)}: no such panorama; name equirectangular images, or CSV lists of them")
     index = Index(folder)
     if checkpoint is not None:
-        index.check_weights(checkpoint)
+        index.load_ground(checkpoint)
     return index, [panorama_of(path, config, heading, location) for path, heading, location in named]

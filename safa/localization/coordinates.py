@@ -20,17 +20,9 @@ def _pyproj():
 
 
 def wgs84_of(first, second, epsg):
-    """Locations of a reference system as longitudes and latitudes.
+    """Eastings and northings, (N,) each, of an EPSG reference system -> (N, 2) float64 longitude and latitude in degrees.
 
-    Args:
-        first, second: (N,) float64 eastings and northings; longitudes and latitudes where the system has degrees.
-        epsg: its number.
-
-    Returns:
-        (N, 2) float64 longitude and latitude in degrees, not finite where the system does not reach.
-
-    Raises:
-        UserError: the number names no reference system, or pyproj is missing.
+    They are not finite where the system does not reach. A UserError says that the number is not a system's.
     """
     pyproj = _pyproj()
     try:
@@ -41,13 +33,8 @@ def wgs84_of(first, second, epsg):
 
 
 def projections(system):
-    """Two functions of (n, 2) float64 points: from longitude and latitude to a reference system, and back.
-
-    Args:
-        system: as pyproj takes it: its EPSG number, or its WKT.
-    """
-    pyproj = _pyproj()
-    there = pyproj.Transformer.from_crs(WGS84, system, always_xy=True)
+    """Functions of (n, 2) float64 points: from longitude and latitude to a reference system (EPSG number or WKT), and back."""
+    there = _pyproj().Transformer.from_crs(WGS84, system, always_xy=True)
 
     def function(direction):
         return lambda points: np.stack(there.transform(*np.asarray(points, np.float64).T, direction=direction), axis=1)
@@ -58,7 +45,7 @@ def projections(system):
 def problem_of(longitude, latitude):
     """What is wrong with a location in degrees, or None."""
     if not (math.isfinite(longitude) and math.isfinite(latitude)):
-        return "is no location"
+        return "has coordinates that are not finite"
     if abs(latitude) > 90:
         swapped = "; longitude and latitude may be swapped" if abs(longitude) <= 90 else ""
         return f"has latitude {latitude:g}, outside -90 to 90{swapped}"
@@ -68,27 +55,23 @@ def problem_of(longitude, latitude):
 
 
 class LocalFrame:
-    """Metres east and north of a centre, in the azimuthal equidistant projection on WGS 84's ellipsoid.
+    """Metres east and north of a centre in degrees, in the azimuthal equidistant projection on WGS 84's ellipsoid.
 
     Directions and distances from the centre are exact. Between two other places, distances are good to 0.01 % within 150 km of
     the centre and to 0.4 % within 1,000 km.
-
-    Args:
-        longitude, latitude: of the centre, degrees.
     """
 
     def __init__(self, longitude, latitude):
-        pyproj = _pyproj()
         self.proj4 = f"+proj=aeqd +lat_0={latitude:.12f} +lon_0={longitude:.12f} +datum=WGS84 +units=m"
-        self._projection = pyproj.Proj(self.proj4)
+        self._projection = _pyproj().Proj(self.proj4)
 
     @classmethod
     def around(cls, locations):
         """The frame around the middle of (N, 2) longitudes and latitudes, also across the 180th meridian."""
         longitudes, latitudes = np.radians(np.asarray(locations, np.float64)).T
-        middle = [(np.cos(latitudes) * part).mean() for part in (np.cos(longitudes), np.sin(longitudes))]
-        height = np.sin(latitudes).mean()
-        return cls(math.degrees(math.atan2(middle[1], middle[0])), math.degrees(math.atan2(height, math.hypot(*middle))))
+        x, y, z = np.cos(latitudes) * np.cos(longitudes), np.cos(latitudes) * np.sin(longitudes), np.sin(latitudes)
+        x, y, z = x.mean(), y.mean(), z.mean()
+        return cls(math.degrees(math.atan2(y, x)), math.degrees(math.atan2(z, math.hypot(x, y))))
 
     def metres(self, locations):
         """(N, 2) longitude and latitude -> (N, 2) float64 metres east and north."""

@@ -17,8 +17,7 @@ def smoothed(candidates, similarities, metres, spacing, tolerance):
     farther apart than that are unlikely, nearer ones are not held against a car that waits or turns.
 
     Args:
-        candidates: T arrays of rows, (C,) each.
-        similarities: T arrays, theirs.
+        candidates, similarities: T lists of C rows, and theirs.
         metres: (N, 2) locations of all tiles.
         spacing: metres between panoramas, roughly.
         tolerance: metres between neighbouring tiles.

@@ -11,17 +11,16 @@ from tqdm import tqdm
 
 from safa.loading import load_network
 from safa.localization import index_files
-from safa.localization.approximate import ApproximateSearch
-from safa.localization.calibration import fit_calibration, read_calibrations, write_calibration
+from safa.localization.calibration import fit_calibration, read_calibrations
 from safa.localization.coordinates import LocalFrame
 from safa.localization.drive import CANDIDATES, smoothed
-from safa.localization.index_files import read_index_manifest
+from safa.localization.index_files import read_array, read_index_manifest
 from safa.localization.panorama import Panorama, panorama_of, read_canvas, turned
 from safa.localization.places import Answer, Place, QueryConfig, distinct_places, margin_of
-from safa.localization.projection import Projection
-from safa.localization.similarities import closest, similarities
-from safa.localization.tile_images import decoded_thumbnail
+from safa.localization.tile_images import THUMBNAIL_BYTES, decoded_thumbnail
+from safa.localization.tile_search import ApproximateSearch, closest, similarities
 from safa.runtime.errors import UserError
+from safa.runtime.files import write_json
 from safa.runtime.worker_pool import available_cores
 from safa.settings import FULL_CIRCLE
 
@@ -31,28 +30,8 @@ AGREES = 0.01  # posterior probability from which a tile of a drive agrees with 
 SIMILARITY_BYTES = 2**28  # of the similarities of panoramas with all tiles that are held at a time
 
 
-@dataclasses.dataclass(frozen=True)
-class _Stop:
-    """A panorama of a drive, and its candidates.
-
-    Attributes:
-        panorama: panorama.Panorama.
-        rows, similarities, headings: (C,) of the candidates, the most similar first.
-        margin: as of `places.Answer`.
-    """
-
-    panorama: Panorama
-    rows: np.ndarray
-    similarities: np.ndarray
-    headings: np.ndarray
-    margin: float
-
-
 class Index:
-    """An index that `localize.py build` made.
-
-    Args:
-        folder: of the index.
+    """An index that `localize.py build` made in a folder.
 
     Attributes:
         manifest: index_files.IndexManifest.
@@ -62,19 +41,19 @@ class Index:
         names: N strings.
 
     Raises:
-        UserError: there is no index, it is not finished, or one of its files is damaged.
+        UserError: the index does not exist, is not finished, or one of its files is damaged.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: str):
         self.folder, self.manifest = folder, read_index_manifest(folder)
         count, kept = self.manifest.tiles, self.manifest.kept_values
-        self._descriptors = index_files.read_array(folder, index_files.DESCRIPTORS, (count, kept), index_files.DTYPES)
+        self._descriptors = read_array(folder, index_files.DESCRIPTORS, (count, kept), index_files.DTYPES)
         self.locations, self.names = index_files.read_locations(folder, count), index_files.read_names(folder, count)
-        self._thumbnails = index_files.read_thumbnails(folder, count)
-        self._projection = None
+        self._thumbnails = self._directions = None
+        if os.path.lexists(os.path.join(folder, index_files.THUMBNAILS)):
+            self._thumbnails = read_array(folder, index_files.THUMBNAILS, (count, THUMBNAIL_BYTES), ("uint8",))
         if self.manifest.pca_recall is not None:
-            shape = self.manifest.values, kept
-            self._projection = Projection(index_files.read_array(folder, index_files.PROJECTION, shape, ("float32",)))
+            self._directions = read_array(folder, index_files.PROJECTION, (self.manifest.values, kept), ("float32",))
         self._calibrations = read_calibrations(os.path.join(folder, index_files.CALIBRATION))
         self.frame = LocalFrame.around(self.locations)
         self.metres = self.frame.metres(self.locations)
@@ -84,14 +63,11 @@ class Index:
         return self.manifest.tiles
 
     def query(self, panoramas, **settings):
-        """Where panoramas were taken.
+        """Where panoramas were taken: a list of Answer, one for each.
 
         Args:
             panoramas: list of paths, or of Panorama (`panorama.panorama_of`).
             settings: of QueryConfig: top=5, unknown_heading=True, heading=90.0, fov=90.0, sequence=10.0, ...
-
-        Returns:
-            List of Answer, one for each panorama.
 
         Raises:
             UserError: an image cannot be read or is not a panorama, or a file of the index is damaged.
@@ -100,7 +76,7 @@ class Index:
         panoramas = [each if isinstance(each, Panorama) else panorama_of(each, config) for each in panoramas]
         if config.sequence is None or not panoramas:
             return [self._answer(*each, config) for each in self._similarities(panoramas, config)]
-        return self._drive([self._stop(*each, config) for each in self._similarities(panoramas, config)], config)
+        return self._drive(panoramas, config)
 
     def calibrate(self, panoramas, wrong_share=0.05, **settings):
         """Learn how sure answers are from panoramas of known locations, and keep it in the index.
@@ -127,24 +103,17 @@ class Index:
             [answer.metres_off <= config.radius for answer in answers],
             wrong_share,
         )
-        write_calibration(os.path.join(self.folder, index_files.CALIBRATION), config.view_name, calibration)
-        self._calibrations[config.view_name] = calibration
+        path = os.path.join(self.folder, index_files.CALIBRATION)
+        self._calibrations = read_calibrations(path) | {config.view_name: calibration}
+        write_json(path, self._calibrations)
         return calibration, answers
 
     def calibration(self, config):
         """The Calibration for queries of a QueryConfig, or None."""
         return self._calibrations.get(config.view_name)
 
-    def compute_descriptors(self, panoramas, config):
-        """Descriptors of panoramas at all headings that are tried.
-
-        Args:
-            panoramas: list of Panorama.
-            config: QueryConfig.
-
-        Returns:
-            (Q, T, K) float32, as the index keeps descriptors, and T headings for each of the panoramas.
-        """
+    def _compute_descriptors(self, panoramas, config):
+        """Descriptors of panoramas at all headings that are tried: (Q, T, K) float32; and T headings for each of them."""
         recipe = self.manifest.recipe
         unknown = [FULL_CIRCLE * turn / config.turns for turn in range(config.turns)]
         headings = [unknown if panorama.heading is None else [panorama.heading] for panorama in panoramas]
@@ -157,7 +126,7 @@ class Index:
             images = np.concatenate(list(pool.map(read, range(len(panoramas)))))
         found = [self._ground(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
         found = np.concatenate(found).reshape(len(panoramas), len(headings[0]), -1)
-        found = found if self._projection is None else self._projection(found)
+        found = found if self._directions is None else found @ self._directions
         finite = np.isfinite(found).all(axis=(1, 2))
         if not finite.all():
             path = panoramas[int(finite.argmin())].path
@@ -165,20 +134,12 @@ class Index:
         return found, headings
 
     def thumbnail(self, row):
-        """A small picture of a tile, (128, 128, 3) uint8 BGR; None where the index has none."""
+        """A small picture of a tile, (128, 128, 3) uint8 BGR; None if the index keeps no pictures."""
         return None if self._thumbnails is None else decoded_thumbnail(self._thumbnails[row])
-
-    def check_weights(self, path):
-        """Refuse a checkpoint of other weights than the index's.
-
-        Raises:
-            UserError: they are others, or cannot be read as weights of the index's network.
-        """
-        self._load(path)
 
     @functools.cached_property
     def _ground(self):
-        return self._load(os.path.join(self.folder, index_files.WEIGHTS))
+        return self.load_ground(os.path.join(self.folder, index_files.WEIGHTS))
 
     @functools.cached_property
     def _approximate(self):
@@ -186,8 +147,12 @@ class Index:
             raise UserError(f"--approximate: {self.folder} was built without it; leave it out, or build with --approximate")
         return ApproximateSearch(os.path.join(self.folder, index_files.APPROXIMATE), self._descriptors)
 
-    def _load(self, path):
-        """The ground branch of the index's network, with weights that must be the index's: (B, H, W, 3) -> (B, D)."""
+    def load_ground(self, path):
+        """The ground branch of the index's network, a function from (B, H, W, 3) images to (B, D) float32 descriptors.
+
+        Raises:
+            UserError: the weights in `path` are not the index's, or cannot be read as weights of its network.
+        """
         recipe = self.manifest.recipe
         loaded = load_network(path, recipe.network, recipe.precision)
         if loaded.digest != recipe.weights:
@@ -210,58 +175,44 @@ class Index:
         with tqdm(total=len(panoramas), desc="panoramas", leave=False, disable=None) as progress:
             for start in range(0, len(panoramas), at_once):
                 part = panoramas[start : start + at_once]
-                descriptors, headings = self.compute_descriptors(part, config)
+                descriptors, headings = self._compute_descriptors(part, config)
                 for panorama, found, turn, tried in zip(part, *search(descriptors), headings, strict=True):
                     yield panorama, found, np.array(tried)[turn]
                 progress.update(len(part))
 
     def _answer(self, panorama, found, headings, config):
-        merged = distinct_places(found, self.tree, self.metres, config.top + 1, config.merge_metres)
+        merged = distinct_places(found, self.tree, config.top + 1, config.merge_metres)
         rivals = [float(found[row]) for row, _ in merged[1:]] + [-np.inf]
         places = [
             self._place(row, found[row], headings[row], int(np.count_nonzero(found[near] > rival)))
             for (row, near), rival in zip(merged, rivals, strict=True)
         ][: config.top]
-        margin = margin_of(found, self.tree, self.metres, places[0].row, config.radius)
+        margin = margin_of(found, self.tree, places[0].row, config.radius)
         calibration = self.calibration(config)
         confidence = None if calibration is None else calibration.confidence(margin, places[0].similarity)
         known = calibration is None or confidence >= calibration.threshold
-        return Answer(panorama, places, margin, confidence, known, *_errors(panorama, places[0]))
+        return Answer(panorama, places, margin, confidence, known)
 
-    def _place(self, row, similarity, heading, tiles):
+    def _place(self, row, similarity, heading, tiles=1):
         longitude, latitude = self.locations[row].tolist()
         return Place(longitude, latitude, float(similarity), float(heading), self.names[row], int(row), tiles)
 
-    def _stop(self, panorama, found, headings, config):
-        """A panorama of a drive with the tiles that it may have been taken in."""
-        rows, values = closest(found[None], min(CANDIDATES, len(self)))
-        rows = rows[0][values[0] > -np.inf]
-        margin = margin_of(found, self.tree, self.metres, int(found.argmax()), config.radius)
-        return _Stop(panorama, rows, found[rows], headings[rows], margin)
-
-    def _drive(self, stops, config):
+    def _drive(self, panoramas, config):
         """The answers of a drive's panoramas, from all of them together."""
-        rows, values = [stop.rows for stop in stops], [stop.similarities for stop in stops]
+        alone = []
+        for panorama, found, headings in self._similarities(panoramas, config):
+            rows, values = closest(found[None], min(CANDIDATES, len(self)))
+            places = [self._place(row, found[row], headings[row]) for row in rows[0][values[0] > -np.inf]]
+            alone.append(Answer(panorama, places, margin_of(found, self.tree, places[0].row, config.radius)))
+        rows = [[place.row for place in answer.places] for answer in alone]
+        values = [[place.similarity for place in answer.places] for answer in alone]
         posteriors = smoothed(rows, values, self.metres, config.sequence, self.manifest.spacing or 0.0)
         answers = []
-        for stop, posterior in zip(stops, posteriors, strict=True):
-            metres = self.metres[stop.rows]
+        for answer, own, posterior in zip(alone, rows, posteriors, strict=True):
             places = []
-            for best, near in distinct_places(posterior, cKDTree(metres), metres, config.top, config.merge_metres):
-                agree = int(np.count_nonzero(posterior[near] > AGREES))
-                place = self._place(stop.rows[best], stop.similarities[best], stop.headings[best], agree)
-                places.append(dataclasses.replace(place, probability=float(posterior[near].sum())))
+            for best, near in distinct_places(posterior, cKDTree(self.metres[own]), config.top, config.merge_metres):
+                agree, probability = int(np.count_nonzero(posterior[near] > AGREES)), float(posterior[near].sum())
+                places.append(dataclasses.replace(answer.places[best], tiles=agree, probability=probability))
             places.sort(key=lambda place: -place.probability)
-            errors = _errors(stop.panorama, places[0])
-            answers.append(Answer(stop.panorama, places, stop.margin, places[0].probability, True, *errors))
+            answers.append(dataclasses.replace(answer, places=places, confidence=places[0].probability))
         return answers
-
-
-def _errors(panorama, place):
-    """Metres and degrees that a Place is off from what is known of a Panorama, or None."""
-    metres = degrees = None
-    if panorama.location is not None:
-        metres = float(np.hypot(*LocalFrame(*panorama.location).metres([(place.longitude, place.latitude)])[0]))
-    if panorama.true_heading is not None:
-        degrees = abs((place.heading - panorama.true_heading + 180) % FULL_CIRCLE - 180)
-    return metres, degrees

@@ -1,5 +1,6 @@
 """The files of an index, and the manifest that says what they hold."""
 
+import contextlib
 import dataclasses
 import os
 from typing import Annotated, Literal
@@ -8,7 +9,6 @@ import msgspec
 import numpy as np
 
 from safa.localization.coordinates import problem_of
-from safa.localization.tile_images import THUMBNAIL_BYTES
 from safa.runtime.errors import UserError, first_line, shortened
 from safa.runtime.files import ordinary, read_file, read_json
 from safa.settings import NetworkConfig
@@ -29,9 +29,7 @@ class DescriptorRecipe:
     """How an index's descriptors are computed, and what their network expects.
 
     Attributes:
-        network: what it is.
         weights: digest of its weights (`training.weights.weights_digest`).
-        precision: of its convolutions.
         trained_on: name of the dataset, or None.
         stretch: whether polar maps are min-max stretched.
         tile_metres: ground size of a tile that the network expects.
@@ -52,14 +50,13 @@ class IndexManifest:
     """What an index holds.
 
     Attributes:
-        recipe: of its descriptors.
         tiles: N, number of tiles.
         values: D, of a descriptor as the network computes it; kept_values: K, as the index keeps it.
         source: of the tiles, `tile_source.TileSource.record`.
         identity: digest of all that the index depends on, except the content of the tiles' files.
         spacing: median metres from a tile's centre to the nearest other one; None of a single tile.
         pca_recall, approximate_recall: {"1", "10"}: how often the search finds a tile's nearest other tile among the K
-            first, or None where the search is exact.
+            first, or None if the search is exact.
         format: another number is an index that this version cannot read.
     """
 
@@ -79,7 +76,7 @@ def read_index_manifest(folder):
     """The IndexManifest of a folder.
 
     Raises:
-        UserError: there is no index, it is not finished, or its manifest cannot be understood.
+        UserError: the index does not exist, is not finished, or its manifest cannot be understood.
     """
     if not os.path.isdir(folder):
         raise UserError(f"{shortened(folder)}: no index; build one: localize.py build {shortened(folder)} --tiles ...")
@@ -90,6 +87,14 @@ def read_index_manifest(folder):
             f"{shortened(folder)}: holds no finished index (no {MANIFEST}); run localize.py build to its end, or name another "
             "folder"
         ) from None
+
+
+@contextlib.contextmanager
+def _whole(path):
+    try:
+        yield
+    except (msgspec.MsgspecError, ValueError, OSError, EOFError) as error:
+        raise UserError(f"{path}: missing, cut off or damaged ({first_line(error)}); {REMEDY}") from None
 
 
 def read_array(folder, name, shape, dtypes):
@@ -104,39 +109,27 @@ def read_array(folder, name, shape, dtypes):
         UserError: it is missing, cut off, or another one.
     """
     path = os.path.join(folder, name)
-    try:
+    with _whole(path):
         open(path, "rb", opener=ordinary).close()
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         if array.shape != shape or array.dtype.name not in dtypes:
             raise ValueError(f"{array.dtype.name} of shape {array.shape} instead of {' or '.join(dtypes)} of {shape}")
         return array
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"{path}: missing, cut off or damaged ({first_line(error)}); {REMEDY}") from None
 
 
 def read_locations(folder, count):
     """(N, 2) float64 longitude and latitude of the tiles."""
     locations = np.array(read_array(folder, LOCATIONS, (count, 2), ("float64",)))
-    for longitude, latitude in (locations.min(axis=0).tolist(), locations.max(axis=0).tolist()):
-        if problem_of(longitude, latitude):
-            raise UserError(f"{os.path.join(folder, LOCATIONS)}: holds no locations on Earth; the index is damaged: {REMEDY}")
+    if problem_of(*locations.min(axis=0).tolist()) or problem_of(*locations.max(axis=0).tolist()):
+        raise UserError(f"{os.path.join(folder, LOCATIONS)}: holds locations that are not on Earth; it is damaged: {REMEDY}")
     return locations
 
 
 def read_names(folder, count):
     """The names of the tiles, N strings."""
     path = os.path.join(folder, NAMES)
-    try:
+    with _whole(path):
         names = msgspec.json.decode(read_file(path), type=list[str])
         if len(names) != count:
             raise ValueError(f"{len(names):,} names instead of {count:,}")
         return names
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path}: missing, cut off or damaged ({first_line(error)}); {REMEDY}") from None
-
-
-def read_thumbnails(folder, count):
-    """(N, THUMBNAIL_BYTES) uint8 of `tile_images.encoded_thumbnail`, mapped into memory; None where the index has none."""
-    if not os.path.lexists(os.path.join(folder, THUMBNAILS)):
-        return None
-    return read_array(folder, THUMBNAILS, (count, THUMBNAIL_BYTES), ("uint8",))

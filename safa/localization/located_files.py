@@ -22,9 +22,9 @@ class LocatedFiles:
 
     Attributes:
         paths: N files; those that the list names relative to its own folder are complete here.
-        locations: (N, 2) float64 longitude and latitude (WGS 84), or None where the list has none.
+        locations: (N, 2) float64 longitude and latitude (WGS 84), or None if the list lacks them.
         headings: (N,) float64 degrees clockwise from north, NaN where they are not known.
-        metres: (N,) float64 ground size of each tile; None where the list has none.
+        metres: (N,) float64 ground size of each tile; None if the list lacks it.
     """
 
     paths: list[str]
@@ -33,18 +33,11 @@ class LocatedFiles:
     metres: np.ndarray | None
 
 
-def read_located_files(path, needs_locations):
-    """Read a CSV list with a header.
+def read_located_files(path: str, needs_locations: bool) -> LocatedFiles:
+    """The LocatedFiles of a CSV list with a header, which may have to have locations.
 
     Columns, in any order: path; latitude and longitude in degrees (WGS 84), or easting, northing and epsg; heading, degrees
     clockwise from north; tile_metres, the ground size of a tile. Other columns are skipped.
-
-    Args:
-        path: of the list.
-        needs_locations: whether it must have locations.
-
-    Returns:
-        LocatedFiles.
 
     Raises:
         UserError: it cannot be read, lacks a column, or a row lacks a number or a location on Earth.
@@ -63,7 +56,7 @@ def read_located_files(path, needs_locations):
         raise UserError(f"{path}: easting and northing without a column epsg, the number of their reference system; add it")
     paths = [os.path.join(os.path.dirname(path), row["path"]) for row in rows.values()]
     locations = None if kind is None else _locations(path, rows, kind)
-    headings = _numbers(path, rows, "heading", blank=math.nan) if "heading" in names else np.full(len(rows), math.nan)
+    headings = _numbers(path, rows, "heading") if "heading" in names else np.full(len(rows), math.nan)
     metres = _numbers(path, rows, "tile_metres") if "tile_metres" in names else None
     if metres is not None and metres.min() <= 0:
         raise UserError(f"{path}, line {list(rows)[metres.argmin()]}: tile_metres is not more than 0; correct it")
@@ -77,31 +70,29 @@ def _rows(path):
             reader = csv.reader(file, strict=True)
             header, rows = [name.strip().lower() for name in next(reader, [])], {}
             for cells in reader:
-                if not any(cell.strip() for cell in cells):
-                    continue
-                if len(cells) != len(header):
-                    raise UserError(
-                        f"{path}, line {reader.line_num}: {len(cells)} values under {len(header)} columns; correct this line"
-                    )
-                rows[reader.line_num] = dict(zip(header, map(str.strip, cells), strict=True))
+                rows[reader.line_num] = [cell.strip() for cell in cells]
     except OSError as error:
         raise UserError(f"{shortened(path)}: {error.strerror}; name a CSV list of images") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: not a CSV list in UTF-8 ({first_line(error)}); save it as one") from None
+    rows = {line: cells for line, cells in rows.items() if any(cells)}
+    for line, cells in rows.items():
+        if len(cells) != len(header):
+            raise UserError(f"{path}, line {line}: {len(cells)} values under {len(header)} columns; correct this line")
     if len(set(header)) < len(header):
         raise UserError(f"{path}: two columns have one name; rename one of them")
     if not rows:
         raise UserError(f"{path}: has no rows; add a line for each image")
-    return rows
+    return {line: dict(zip(header, cells, strict=True)) for line, cells in rows.items()}
 
 
-def _numbers(path, rows, name, blank=None):
-    """The numbers of a column, (N,) float64; `blank` stands for empty cells."""
+def _numbers(path, rows, name):
+    """The numbers of a column, (N,) float64; NaN for empty cells of headings."""
     values = []
     for line, row in rows.items():
         text = row[name]
         try:
-            value = float(text) if text or blank is None else blank
+            value = float(text) if text or name != "heading" else math.nan
             if text and not math.isfinite(value):
                 raise ValueError
         except ValueError:
@@ -114,7 +105,13 @@ def _locations(path, rows, kind):
     first, second = (_numbers(path, rows, name) for name in kind)
     locations = np.stack([first, second], axis=1)
     if kind is PROJECTED:
-        systems = np.array([_epsg(path, row["epsg"], line) for line, row in rows.items()])
+        texts = [row["epsg"].upper().removeprefix("EPSG:") for row in rows.values()]
+        for line, text in zip(rows, texts, strict=True):
+            if not (text.isascii() and text.isdecimal() and len(text) < 8):
+                raise UserError(
+                    f"{path}, line {line}: epsg {shortened(text)!r} is not a code like {WGS84} or 28355; correct it"
+                )
+        systems = np.array(texts, int)
         for epsg in np.unique(systems):
             chosen = systems == epsg
             locations[chosen] = wgs84_of(first[chosen], second[chosen], int(epsg))
@@ -124,10 +121,3 @@ def _locations(path, rows, kind):
     if wrong:
         raise UserError(f"{path}: {len(wrong):,} rows without a location on Earth: {first_few(wrong)}; correct them")
     return locations
-
-
-def _epsg(path, text, line):
-    text = text.upper().removeprefix("EPSG:")
-    if not (text.isascii() and text.isdecimal() and len(text) < 8):
-        raise UserError(f"{path}, line {line}: epsg {shortened(text)!r} is not an EPSG number like {WGS84}; correct it")
-    return int(text)

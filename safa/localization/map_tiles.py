@@ -2,14 +2,15 @@
 
 import functools
 import os
-import re
+import pathlib
 
 import cv2
 import numpy as np
+from PIL import Image
 
-from safa.datasets.image_files import ImageError, by_pixels, image_size, read_image
+from safa.datasets.image_files import by_pixels
 from safa.localization.coordinates import mercator_locations, mercator_pixels, mercator_resolution
-from safa.localization.tile_source import TileSource, grid_locations
+from safa.localization.tile_source import Cut, TileSource, grid_locations, read_tile
 from safa.runtime.errors import UserError
 
 ENDINGS = (".png", ".jpg", ".jpeg")
@@ -17,9 +18,10 @@ DEEPEST = 24  # zoom; a pixel has less than a centimetre then
 DECODED = 256  # map tiles that are kept, 50 MB: neighbouring cuts share them
 
 
-def has_zoom_folders(folder):
-    """Whether a folder holds folders that are called like zooms."""
-    return any(entry.name.isdecimal() and entry.is_dir() for entry in os.scandir(folder))
+def zooms_in(folder):
+    """The zooms whose folders a folder holds, in order."""
+    names = [entry.name for entry in os.scandir(folder) if entry.name.isdecimal() and entry.is_dir()]
+    return sorted(int(name) for name in names if int(name) <= DEEPEST)
 
 
 class MapTiles(TileSource):
@@ -29,26 +31,21 @@ class MapTiles(TileSource):
 
     Args:
         folder: with zoom/x/y.png or .jpg below it.
-        cut: tile_source.Cut.
         zoom: which one to cut from (default: the deepest).
         tms: rows are counted from the south, as TMS has them, instead of from the north.
 
     Raises:
-        UserError: there are no such tiles, or none of this zoom.
+        UserError: the folder holds no such tiles, or lacks this zoom.
     """
 
-    def __init__(self, folder, cut, zoom=None, tms=False):
-        zooms = sorted(int(entry.name) for entry in os.scandir(folder) if entry.name.isdecimal() and int(entry.name) <= DEEPEST)
-        if zoom is None and zooms:
-            zoom = zooms[-1]
+    def __init__(self, folder: str, cut: Cut, zoom: int | None, tms: bool):
+        zooms = zooms_in(folder)
+        zoom = zooms[-1] if zoom is None else zoom
         if zoom not in zooms:
-            raise UserError(f"--zoom {zoom}: {folder} has {', '.join(map(str, zooms)) or 'none up to 24'}; choose one of these")
-        self.zoom, self._files = zoom, _files(os.path.join(folder, str(zoom)), zoom, tms)
+            raise UserError(f"--zoom {zoom}: {folder} has {', '.join(map(str, zooms))}; choose one of these")
+        self._zoom, self._files = zoom, _files(os.path.join(folder, str(zoom)), zoom, tms)
         first = next(iter(self._files.values()))
-        try:
-            size = image_size(first)
-        except ImageError as error:
-            raise UserError(f"{error}; replace the file") from None
+        size = read_tile(first).shape[:2]
         if size[0] != size[1]:
             raise UserError(f"{first}: {by_pixels(size)} pixels, and map tiles are square; name a folder of map tiles")
         self._side, self._cut = size[0], cut
@@ -64,48 +61,35 @@ class MapTiles(TileSource):
         self.record = {"kind": "map tiles", "paths": [os.path.abspath(folder)], "zoom": zoom, "tms": tms, "pixels": cut.pixels}
         metres_a_pixel = mercator_resolution(float(np.median(self.locations[:, 1])), zoom) * 256 / self._side
         self.note = f"map tiles of zoom {zoom}: {metres_a_pixel:.3f} m a pixel, cut to {cut.metres:g} m and {cut.pixels} pixels"
-        self._read = functools.lru_cache(DECODED)(self._read_tile)
+        self._read = functools.lru_cache(DECODED)(functools.partial(read_tile, size=size))
 
     def _covered(self, locations):
-        squares = np.floor(mercator_pixels(locations, self.zoom, 1)).astype(np.int64)
-        known = {square: square in self._files for square in set(map(tuple, squares.tolist()))}
-        return np.array([known[square] for square in map(tuple, squares.tolist())], bool)
+        squares = np.floor(mercator_pixels(locations, self._zoom, 1)).astype(np.int64)
+        return np.array([tuple(square) in self._files for square in squares.tolist()], bool)
 
     def tile(self, row):
         (right, down), side = self._centres[row].tolist(), self._side
-        metres_a_pixel = mercator_resolution(self.locations[row, 1], self.zoom) * 256 / side
+        metres_a_pixel = mercator_resolution(self.locations[row, 1], self._zoom) * 256 / side
         half = max(1, round(self._cut.metres / metres_a_pixel / 2))
-        image = np.zeros((2 * half, 2 * half, 3), np.uint8)
-        left, top = right - half, down - half
+        image, left, top = Image.new("RGB", (2 * half, 2 * half)), right - half, down - half
         for column in range(left // side, (right + half - 1) // side + 1):
             for line in range(top // side, (down + half - 1) // side + 1):
-                path = self._files.get((column, line))
-                if path is None:  # at the edge, by a rounded pixel
-                    continue
-                x, y = column * side - left, line * side - top
-                across, along = slice(max(x, 0), min(x + side, 2 * half)), slice(max(y, 0), min(y + side, 2 * half))
-                image[along, across] = self._read(path)[along.start - y : along.stop - y, across.start - x : across.stop - x]
+                path = self._files.get((column, line))  # None at the edge, by a rounded pixel
+                if path is not None:
+                    image.paste(Image.fromarray(self._read(path)), (column * side - left, line * side - top))
+        image = np.asarray(image)
         pixels = self._cut.pixels
         return cv2.resize(image, (pixels, pixels), interpolation=cv2.INTER_AREA if pixels < 2 * half else cv2.INTER_LINEAR)
-
-    def _read_tile(self, path):
-        try:
-            return read_image(path, (self._side, self._side))
-        except ImageError as error:
-            raise UserError(f"{error}; replace the file, and run the same command again") from None
 
 
 def _files(folder, zoom, tms):
     """{(column, row): path} of the map tiles of a zoom; rows counted from the north."""
-    files = {}
-    for column in os.scandir(folder):
-        if not (column.name.isdecimal() and column.is_dir()):
-            continue
-        for entry in os.scandir(column.path):
-            name = re.fullmatch(r"(\d{1,9})(\.\w+)", entry.name)
-            if name and name[2].lower() in ENDINGS and max(int(name[1]), int(column.name)) < 2**zoom:
-                row = int(name[1])
-                files[int(column.name), 2**zoom - 1 - row if tms else row] = entry.path
+    files, count = {}, 2**zoom
+    for path in pathlib.Path(folder).glob("*/*"):
+        names = path.parent.name, path.stem
+        if path.suffix.lower() in ENDINGS and all(name.isdecimal() and int(name) < count for name in names):
+            column, row = map(int, names)
+            files[column, count - 1 - row if tms else row] = str(path)
     if not files:
         raise UserError(f"{folder}: holds no map tiles (x/y{', x/y'.join(ENDINGS)}); name a folder of zoom/x/y tiles")
     return files

@@ -1,11 +1,17 @@
 """Where an index's tiles come from: a list, rasters, or a folder of map tiles."""
 
+import concurrent.futures
 import os
 
-from safa.localization.listed_tiles import ListedTiles
-from safa.localization.map_tiles import MapTiles, has_zoom_folders
+import numpy as np
+
+from safa.datasets.image_files import ImageError, ImageMissing, by_pixels, image_size
+from safa.localization.located_files import read_located_files
+from safa.localization.map_tiles import MapTiles, zooms_in
 from safa.localization.rasters import ENDINGS, RasterTiles
-from safa.runtime.errors import UserError
+from safa.localization.tile_source import TileSource, read_tile
+from safa.runtime.errors import UserError, first_few
+from safa.runtime.worker_pool import available_cores
 
 
 def open_tile_source(paths, cut, zoom=None, tms=False, skip_missing=False):
@@ -27,7 +33,7 @@ def open_tile_source(paths, cut, zoom=None, tms=False, skip_missing=False):
         if not os.path.exists(path):
             raise UserError(f"--tiles {path}: does not exist; name a CSV list, rasters, or a folder of either kind of tiles")
     if len(paths) == 1 and os.path.isdir(first):
-        if has_zoom_folders(first):
+        if zooms_in(first):
             return MapTiles(first, cut, zoom, tms)
         paths = sorted(entry.path for entry in os.scandir(first) if entry.name.lower().endswith(ENDINGS))
         if not paths:
@@ -36,3 +42,45 @@ def open_tile_source(paths, cut, zoom=None, tms=False, skip_missing=False):
                 "another folder, or a CSV list"
             )
     return RasterTiles(paths, cut)
+
+
+class ListedTiles(TileSource):
+    """The tiles of a CSV list, in its order; arguments as of `open_tile_source`.
+
+    Raises:
+        UserError: the list is wrong, or files are missing, broken or not square.
+    """
+
+    def __init__(self, path, skip_missing):
+        listed = read_located_files(path, needs_locations=True)
+        with concurrent.futures.ThreadPoolExecutor(4 * available_cores()) as pool:
+            problems = list(pool.map(_problem, listed.paths))
+        missing = [isinstance(problem, ImageMissing) for problem in problems]
+        wrong = [each for each, is_missing in zip(problems, missing, strict=True) if each and not (skip_missing and is_missing)]
+        if wrong:
+            skip = ", or use --skip_missing to leave missing ones out" if any(missing) else ""
+            raise UserError(
+                f"{path}: {len(wrong):,} of {len(problems):,} tiles cannot be used: {first_few(wrong)}; replace them{skip}"
+            )
+        if all(missing):
+            raise UserError(f"{path}: none of its {len(problems):,} files exists; check the paths, which start in its folder")
+        kept = np.flatnonzero(np.invert(missing))
+        self.paths = [listed.paths[row] for row in kept]
+        self.locations = listed.locations[kept]
+        self.metres = None if listed.metres is None else listed.metres[kept]
+        self.names = [os.path.relpath(each, os.path.dirname(path) or ".") for each in self.paths]
+        if any(missing):
+            self.note = f"{sum(missing):,} tiles of the list do not exist and are left out"
+        self.record = {"kind": "list", "paths": [os.path.abspath(path)]}
+
+    def tile(self, row):
+        return read_tile(self.paths[row])
+
+
+def _problem(path):
+    """What is wrong with a tile as far as its header tells: an ImageError, or None."""
+    try:
+        size = image_size(path)
+    except ImageError as error:
+        return error
+    return None if size[0] == size[1] else ImageError(f"{path}: {by_pixels(size)} pixels are not square")

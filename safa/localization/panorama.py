@@ -19,8 +19,7 @@ class Panorama:
     """A query.
 
     Attributes:
-        path: of the image.
-        heading: degrees clockwise from north of its centre column, or None where it is unknown.
+        heading: degrees clockwise from north of its centre column, or None if it is unknown.
         heading_source: where that is known from: "given", "list", "photo", "assumed", "unknown".
         location: longitude and latitude where it is known to be taken, or None.
         true_heading: the heading of a list or tag that a search with unknown heading does not use, to compare with; or None.
@@ -40,7 +39,6 @@ def panorama_of(path, config, heading=None, location=None):
     tags; else 0: its centre column looks north, as in the paper's datasets.
 
     Args:
-        path: of the image.
         config: places.QueryConfig.
         heading, location: a list's, or None.
     """
@@ -49,15 +47,14 @@ def panorama_of(path, config, heading=None, location=None):
         return Panorama(path, None, "unknown", location, tagged_heading(path) if heading is None else heading)
     for found, source in ((config.heading, "given"), (heading, "list"), (tagged_heading(path), "photo")):
         if found is not None:
-            return Panorama(path, found, source, location)
+            return Panorama(path, found % FULL_CIRCLE, source, location)
     return Panorama(path, 0.0, "assumed", location)
 
 
-def read_canvas(panorama, config, input_vertical_fov):
+def read_canvas(panorama: Panorama, config, input_vertical_fov):
     """A panorama as the whole circle that the network expects, its own centre column in the middle.
 
     Args:
-        panorama: Panorama.
         config: places.QueryConfig.
         input_vertical_fov: degrees from top to bottom that the network's panoramas show, around the horizon.
 
@@ -103,8 +100,6 @@ def read_canvas(panorama, config, input_vertical_fov):
 
 def turned(canvas, headings, shape):
     """A canvas turned so that north is in the middle, for each assumed heading of its own centre column.
-
-    Columns turn clockwise, so a column to the right looks more to the east.
 
     Args:
         canvas: (H, W, 3) of `read_canvas`.

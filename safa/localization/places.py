@@ -1,24 +1,16 @@
 """What a query asks, and its answer: places, neighbours that agree merged into one."""
 
-import argparse
 import dataclasses
-import math
 
 import numpy as np
 
+from safa.localization.coordinates import LocalFrame
 from safa.localization.panorama import Panorama
 from safa.runtime.command_line import Checked, at_least, setting
 from safa.settings import FULL_CIRCLE
 
 SAME_PLACE_METRES = 25.0  # the paper's bound on CVACT: closer pairs are not negatives of each other
 TURNS = 36  # of unknown headings: steps of 10 degrees, as fine as DSM counts a heading as right (11.25)
-
-
-def _heading(text):
-    value = float(text)
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text[:40]} is not an angle")
-    return value % FULL_CIRCLE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +21,7 @@ class QueryConfig(Checked):
     heading: float | None = setting(
         None,
         "where the centre columns look, clockwise from north (default: what a list or the photo's own tags say, else 0)",
-        _heading,
+        at_least(float, -FULL_CIRCLE, FULL_CIRCLE),
         metavar="DEGREES",
     )
     unknown_heading: bool = setting(
@@ -107,30 +99,40 @@ class Answer:
     Attributes:
         panorama: the query.
         places: the best first.
-        margin: by how much the best place is more similar than the best tile farther than the radius; infinite where there
-            is none.
-        confidence: probability that the best place is right, of a calibration or a drive; None where neither tells.
+        margin: by how much the best place is more similar than the best tile farther than the radius; infinite if all tiles
+            are closer.
+        confidence: probability that the best place is right, of a calibration or a drive; None if neither tells.
         known: False where the confidence is below the calibration's threshold: the answer is "unknown".
-        metres_off: of the best place from the panorama's known location, or None.
-        degrees_off: of its heading from the panorama's true one, 0 to 180, or None where that is not known or was given.
     """
 
     panorama: Panorama
     places: list[Place]
     margin: float
-    confidence: float | None
-    known: bool
-    metres_off: float | None
-    degrees_off: float | None = None
+    confidence: float | None = None
+    known: bool = True
+
+    @property
+    def metres_off(self):
+        """Metres from the best place to the panorama's known location, or None."""
+        if self.panorama.location is None:
+            return None
+        best = self.places[0].longitude, self.places[0].latitude
+        return float(np.hypot(*LocalFrame(*self.panorama.location).metres([best])[0]))
+
+    @property
+    def degrees_off(self):
+        """Degrees, 0 to 180, between the best place's heading and the true one; None if that is not known or was given."""
+        if self.panorama.true_heading is None:
+            return None
+        return abs((self.places[0].heading - self.panorama.true_heading + 180) % FULL_CIRCLE - 180)
 
 
-def distinct_places(scores, tree, metres, top, merge_metres):
+def distinct_places(scores, tree, top, merge_metres):
     """The best tiles that are not the same place as a better one.
 
     Args:
         scores: (N,) float32; minus infinity of tiles that are not compared.
-        tree: scipy.spatial.cKDTree of `metres`.
-        metres: (N, 2) locations.
+        tree: scipy.spatial.cKDTree of the tiles' (N, 2) metres.
         top: how many places.
         merge_metres: tiles this close to a better one are the same place.
 
@@ -142,15 +144,15 @@ def distinct_places(scores, tree, metres, top, merge_metres):
         row = int(left.argmax())
         if left[row] == -np.inf:
             break
-        near = np.array(tree.query_ball_point(metres[row], merge_metres))
+        near = np.array(tree.query_ball_point(tree.data[row], merge_metres))
         near = near[left[near] > -np.inf]
         places.append((row, near))
         left[near] = -np.inf
     return places
 
 
-def margin_of(scores, tree, metres, row, radius):
-    """By how much a row is better than the best one farther than `radius` from it; infinite where there is none."""
+def margin_of(scores, tree, row, radius):
+    """By how much a row is better than the best one farther than `radius` from it; infinite if all are closer."""
     far = scores.copy()
-    far[tree.query_ball_point(metres[row], radius)] = -np.inf
+    far[tree.query_ball_point(tree.data[row], radius)] = -np.inf
     return float(scores[row] - far.max(initial=-np.inf))

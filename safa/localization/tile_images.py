@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 
 from safa.datasets.preparation import polar_map
+from safa.localization.tile_source import TileSource
+from safa.settings import NetworkConfig
 
 THUMBNAIL_SIDE = 128  # pixels
 THUMBNAIL_BYTES = 6144  # of a thumbnail's place in its file, so that it is found without a list
@@ -14,25 +16,18 @@ class TileImages:
     """The images of an index's tiles, as `input_data.image_batches` reads them.
 
     Args:
-        source: tile_source.TileSource.
-        network: settings.NetworkConfig.
         stretch: whether polar maps are min-max stretched, as the paper's.
         thumbnails: (N, THUMBNAIL_BYTES) uint8 that takes a thumbnail of each tile that is read, or None.
-
-    Attributes:
-        paths: N files, for messages.
-        shape: (height, width) of the network's input.
-        dtype: of the images.
     """
 
     dtype = np.uint8
 
-    def __init__(self, source, network, stretch, thumbnails=None):
+    def __init__(self, source: TileSource, network: NetworkConfig, stretch: bool, thumbnails: np.ndarray | None = None):
         self.paths, self.shape = source.paths, network.sat_shape
         self._source, self._network, self._stretch, self._thumbnails = source, network, stretch, thumbnails
 
     def read(self, row):
-        """The image of a row: (*shape, 3) uint8, BGR. Raises UserError where the tile cannot be read."""
+        """The image of a row: (*shape, 3) uint8, BGR. Raises UserError if the tile cannot be read."""
         tile = self._source.tile(row)
         if self._thumbnails is not None:
             self._thumbnails[row] = encoded_thumbnail(tile)
@@ -55,5 +50,5 @@ def encoded_thumbnail(tile):
 
 
 def decoded_thumbnail(place):
-    """The tile of such a place: (THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3) uint8, BGR; None where there is none."""
+    """The tile of such a place: (THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3) uint8, BGR; None if it is missing."""
     return cv2.imdecode(np.asarray(place), cv2.IMREAD_COLOR) if place.any() else None

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 
+from safa.localization.index import Index
 from safa.report.drawing import HIT, INK, LINE, SOFT, WRONG, new_figure, pixel_axes, put_image, write_line
 
 SIDE = 760  # pixels of the longer side of a map
@@ -19,44 +20,38 @@ BEST, OTHER = HIT, WRONG  # colours of marks
 
 @dataclasses.dataclass(frozen=True)
 class Mark:
-    """A mark on a map: metres east and north, a short text, a colour."""
+    """A mark on a map: (2,) metres east and north, a short text, a colour, and matplotlib's name of a shape."""
 
-    metres: tuple[float, float]
+    metres: np.ndarray
     text: str
     colour: str
+    shape: str = "o"
 
 
 class TileMap:
-    """A map of all tiles of an index, north up: small pictures of them if the index has some, else dots.
+    """A map of all tiles of an index, north up: small pictures of them if the index has some, else dots."""
 
-    Args:
-        index: index.Index.
-
-    Attributes:
-        scale: pixels a metre.
-    """
-
-    def __init__(self, index):
+    def __init__(self, index: Index):
         low, high = index.metres.min(axis=0), index.metres.max(axis=0)
         extent = max(float((high - low).max()), index.manifest.recipe.tile_metres)
-        self.scale = (SIDE - 2 * MARGIN) / extent
-        size = np.ceil(np.maximum(high - low, extent / 3) * self.scale) + 2 * MARGIN
-        self._corner = (low + high) / 2 + size / 2 / self.scale * (-1, 1)  # north-west
+        self._scale = (SIDE - 2 * MARGIN) / extent
+        size = np.ceil(np.maximum(high - low, extent / 3) * self._scale) + 2 * MARGIN
+        self._corner = (low + high) / 2 + size / 2 / self._scale * (-1, 1)  # north-west
         width, height = size.astype(int)
-        grid = self._corner + _points(width // STEP, height // STEP) * (STEP / self.scale) * (1, -1)
+        grid = self._corner + _points(width // STEP, height // STEP) * (STEP / self._scale) * (1, -1)
         rows = np.unique(index.tree.query(grid)[1])
         self._dots = self.pixels(index.metres[rows if index.thumbnail(0) is None else []])
         self._ground = self._drawn_ground(index, rows, width, height)
 
     def pixels(self, metres):
         """(n, 2) metres east and north -> (n, 2) pixels right and down."""
-        return (np.asarray(metres).reshape(-1, 2) - self._corner) * (self.scale, -self.scale)
+        return (np.asarray(metres).reshape(-1, 2) - self._corner) * (self._scale, -self._scale)
 
     def _drawn_ground(self, index, rows, width, height):
         """What the tiles of some rows show: (H, W, 3) uint8, BGR; of overlapping tiles the one whose centre is nearest."""
         picture = np.full((height * width, 3), BACKGROUND, np.uint8)
         pixels, centres = _points(width, height), self.pixels(index.metres[rows])
-        side = max(STEP, index.manifest.recipe.tile_metres * self.scale)
+        side = max(STEP, index.manifest.recipe.tile_metres * self._scale)
         nearest = cKDTree(centres).query(pixels, p=np.inf, distance_upper_bound=side / 2)[1]
         order = np.argsort(nearest)
         for number, chosen in enumerate(np.split(order, np.searchsorted(nearest[order], np.arange(1, len(rows) + 1)))[:-1]):
@@ -68,16 +63,8 @@ class TileMap:
                 picture[chosen] = thumbnail[down, right]
         return picture.reshape(height, width, 3)
 
-    def draw(self, marks, path=None):
-        """The map with marks.
-
-        Args:
-            marks: list of Mark; the first ones lie on top. One outside the map lies at its edge.
-            path: (n, 2) metres of a line below the marks, or None.
-
-        Returns:
-            matplotlib Figure.
-        """
+    def draw(self, marks: list[Mark], path: np.ndarray | None = None):
+        """A Figure of the map with marks, the first on top, those outside at its edge, and a line along (n, 2) metres below."""
         height, width = self._ground.shape[:2]
         figure = new_figure(width, height + LINE)
         axes, point = pixel_axes(figure), 72 / figure.dpi  # points of a pixel
@@ -89,10 +76,10 @@ class TileMap:
         circle = {"markersize": 2 * (MARK + 1) * point, "markeredgecolor": "white", "markeredgewidth": 2 * point}
         for depth, mark in enumerate(reversed(marks), start=3):
             place = np.clip(self.pixels(mark.metres)[0], MARK + 2, (width - MARK - 2, height - MARK - 2))
-            axes.plot(*place, "o", color=mark.colour, zorder=depth, **circle)
+            axes.plot(*place, mark.shape, color=mark.colour, zorder=depth, **circle)
             axes.text(*place, mark.text, color="white", fontsize=6.5, ha="center", va="center_baseline", zorder=depth)
-        metres = _round_length(width / 4 / self.scale)
-        bar, middle = MARGIN + metres * self.scale, height + LINE / 2
+        metres = _round_length(width / 4 / self._scale)
+        bar, middle = MARGIN + metres * self._scale, height + LINE / 2
         axes.plot([MARGIN, bar], [middle, middle], color=INK, linewidth=4 * point, solid_capstyle="butt")
         length = f"{metres:g} m" if metres < 1000 else f"{metres / 1000:g} km"
         write_line(axes, f"{length}, north is up", bar + 8, height, width - bar, SOFT)

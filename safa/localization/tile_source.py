@@ -5,6 +5,7 @@ import dataclasses
 
 import numpy as np
 
+from safa.datasets.image_files import ImageError, read_image
 from safa.localization.coordinates import LocalFrame
 from safa.runtime.errors import UserError
 
@@ -45,7 +46,7 @@ class TileSource(abc.ABC):
     Attributes:
         names: N strings.
         locations: (N, 2) float64 longitude and latitude of the centres.
-        metres: (N,) float64 ground size of each tile, or None where the source does not say.
+        metres: (N,) float64 ground size of each tile, or None if the source does not say.
         paths: N files, each the one that a row is read from, for messages and to notice changes.
         record: what the tiles are, as JSON keeps it.
         note: what is to be said of them, or None.
@@ -58,7 +59,15 @@ class TileSource(abc.ABC):
 
     @abc.abstractmethod
     def tile(self, row):
-        """The tile of a row: (S, S, 3) uint8, BGR. Raises UserError where it cannot be read."""
+        """The tile of a row: (S, S, 3) uint8, BGR. Raises UserError if it cannot be read."""
+
+
+def read_tile(path, size=None):
+    """`read_image`, and an error that says how to go on."""
+    try:
+        return read_image(path, size)
+    except ImageError as error:
+        raise UserError(f"{error}; replace the file, and run the same command again") from None
 
 
 def grid_locations(bounds, cut, covered, where):
@@ -76,7 +85,14 @@ def grid_locations(bounds, cut, covered, where):
     Raises:
         UserError: no tile fits, or there are too many.
     """
-    west, south, east, north = bounds if cut.region is None else _overlap(bounds, cut.region, where)
+    region = cut.region or bounds
+    west, south = np.maximum(bounds[:2], region[:2]).tolist()
+    east, north = np.minimum(bounds[2:], region[2:]).tolist()
+    if west >= east or south >= north:
+        raise UserError(
+            f"{where}: its imagery (west, south, east, north {', '.join(f'{edge:.5f}' for edge in bounds)}) lies outside "
+            f"--region {' '.join(f'{edge:g}' for edge in region)}; choose another one"
+        )
     frame = LocalFrame((west + east) / 2, (south + north) / 2)
     # The box is bent in metres: the grid covers the corners and the middles of its sides.
     longitudes, latitudes = np.meshgrid([west, (west + east) / 2, east], [south, (south + north) / 2, north])
@@ -104,14 +120,3 @@ def grid_locations(bounds, cut, covered, where):
             "check the region, --tile_metres and --spacing"
         )
     return found
-
-
-def _overlap(bounds, region, where):
-    west, south = max(bounds[0], region[0]), max(bounds[1], region[1])
-    east, north = min(bounds[2], region[2]), min(bounds[3], region[3])
-    if west >= east or south >= north:
-        raise UserError(
-            f"{where}: its imagery (west, south, east, north {', '.join(f'{edge:.5f}' for edge in bounds)}) has nothing of "
-            f"--region {' '.join(f'{edge:g}' for edge in region)}; choose another one"
-        )
-    return west, south, east, north

@@ -46,8 +46,7 @@ def attention_panel(tested, row, network):
         layers.append([Shown(picture, caption) for picture in pictures])
     count = LAYERS_A_ROW[len(columns)]
     rows = [sum(layers[start : start + count], []) for start in range(0, len(layers), count)]
-    near = () if task.near is None else task.near[row]
-    right = "the truth" if match == task.truth[row] else "another hit" if match in near else "another place"
+    right = "the truth" if match == task.truth[row] else "another hit" if match in tested.hits(row) else "another place"
     similarity = tested.found.similarities[row, 0]
     return image_rows(rows, f"{tested.pairs.name} {task.ids[row]}: best match is {right}, similarity {similarity:.3f}", TALLEST)
 

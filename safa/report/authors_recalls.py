@@ -25,17 +25,15 @@ def read_recalls(path):
         with open(path, "rb", opener=ordinary) as file:
             content = file.read(MOST_BYTES)
         if path.endswith(".mat"):
-            arrays = [value for name, value in scipy.io.loadmat(io.BytesIO(content)).items() if not name.startswith("_")]
-            (numbers,) = (array for array in arrays if np.issubdtype(array.dtype, np.number) and array.size > 1)
+            arrays = (value for name, value in scipy.io.loadmat(io.BytesIO(content)).items() if not name.startswith("_"))
+            (numbers,) = (array for array in arrays if array.dtype.kind in "fiu" and array.size > 1)
         elif path.endswith(".npy"):
             numbers = np.load(io.BytesIO(content), allow_pickle=False)
         else:
             numbers = content.decode().replace(",", " ").split()
         recalls = np.ravel(np.asarray(numbers, np.float64))
-        if not recalls.size or not np.isfinite(recalls).all() or recalls.min() < 0 or recalls.max() > 100:
-            raise ValueError("numbers between 0 and 100, or fractions, are expected")
-        if (np.diff(recalls) < 0).any():
-            raise ValueError("recall@1, @2, ... never fall")
+        if not (recalls.size and (np.diff(recalls, prepend=0, append=100) >= 0).all()):  # NaN is not
+            raise ValueError("numbers between 0 and 100, or fractions, that never fall are expected")
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; name a file of recalls") from None
     except UserError:

@@ -6,51 +6,49 @@ import itertools
 import numpy as np
 
 from recall import REPORTED
-from safa.report.drawing import file_bytes
+from safa.report.drawing import new_figure
+from safa.runtime.errors import shortened
 
 DPI = 150
-SIZE = 4.8, 3.4  # inches: the text has 10 pixels on a phone
+SIZE = 720, 510  # pixels: the text has 10 on a phone
 MOST_BINS, BIN = 60, 8  # of a histogram, and queries a bin where these are few
+MOST_OF_NAME = 60  # characters
 MOST_NAMED = 12  # runs that a legend names; one alone needs none
 FEW_EPOCHS = 20  # a line through fewer points shows them
 FEW_COLOURS = 10  # of matplotlib's first palette; the second has twice as many
 
 
 def training_curves(runs, columns=2):
-    """Loss and recall over the epochs of one or several runs.
+    """Loss and recall over the epochs of runs, as a matplotlib Figure.
 
     Args:
         runs: {name: lines of `epoch_lines.read_lines`}.
         columns: 2, beside one another; 1, above one another.
-
-    Returns:
-        Bytes of a PNG file.
     """
-    figure = _figure(columns * SIZE[0], SIZE[1] * 2 / columns)
+    figure = _figure(columns * SIZE[0], SIZE[1] * 2 // columns)
     loss, recall = figure.subplots(2 // columns, columns)
     for name, lines in runs.items():
         epochs, losses, first, fifth = np.array(lines, np.float64).reshape(len(lines), -1).T[:4]
         marker = "." if len(epochs) < FEW_EPOCHS else None
-        loss.plot(epochs, losses, marker=marker, label=name)
-        recall.plot(epochs, 100 * first, marker=marker, label=name)
+        loss.plot(epochs, losses, marker=marker, label=shortened(name, MOST_OF_NAME).replace("$", r"\$"))
+        recall.plot(epochs, 100 * first, marker=marker)
         recall.plot(epochs, 100 * fifth, ls="--", color=recall.lines[-1].get_color())
     loss.set(title="loss of training", xlabel="epoch", ylabel="loss")
     recall.set(title="recall on the validation split", xlabel="epoch", ylabel="percent; line: R@1, dashed: R@5", ylim=(0, 101))
     for axes in loss, recall:
-        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-        axes.grid(alpha=0.3)
-        if 1 < len(runs) <= MOST_NAMED:
-            axes.legend(fontsize="small")
-    return file_bytes(figure)
+        _whole_numbers(axes)
+    if 1 < len(runs) <= MOST_NAMED:
+        loss.legend(fontsize="small")
+    return figure
 
 
-def recall_figure(rows, authors, size=(6.4, 4.8)):
+def recall_figure(rows, authors, size=(960, 720)):
     """Recall@K from 1 to 1 % of the references as a matplotlib Figure, a panel for each dataset and split.
 
     Args:
         rows: of `rows.collect`.
         authors: {dataset: (n,) recall@1, @2, ... in percent} of the authors' own files.
-        size: of a panel, in inches.
+        size: of a panel, in pixels.
     """
     import matplotlib
 
@@ -72,8 +70,7 @@ def recall_figure(rows, authors, size=(6.4, 4.8)):
             axes.plot(range(1, len(authors[dataset]) + 1), authors[dataset], "k:", label="authors' file")
         axes.set(title=f"{dataset} {split}", xlabel="K", ylabel="recall@K in percent", ylim=(0, 101))
         axes.set_xlim(0.5, max(len(authors.get(dataset, ())), 10, *(len(row.curve) for row in group)) + 0.5)
-        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-        axes.grid(alpha=0.3)
+        _whole_numbers(axes)
         axes.legend(fontsize="small", loc="lower right")
     return figure
 
@@ -84,21 +81,20 @@ def _without_polar(row):
 
 
 def similarity_histogram(positive, negative):
-    """Similarities of queries with their truth and with their hardest negative; bytes of a PNG file."""
+    """Similarities of queries with their truth and with their hardest negative, as a matplotlib Figure."""
     figure = _figure(*SIZE)
     axes = figure.subplots()
     negative = negative[np.isfinite(negative)]
-    values = np.concatenate([positive, negative])
-    bins = np.linspace(values.min(), max(values.max(), values.min() + 1e-6), min(MOST_BINS, len(values) // BIN + 8))
-    axes.hist(positive, bins, alpha=0.6, color="tab:green", label="truth")
-    axes.hist(negative, bins, alpha=0.6, color="tab:red", label="hardest negative")
+    bins = min(MOST_BINS, (len(positive) + len(negative)) // BIN + 8)
+    look = {"histtype": "stepfilled", "alpha": 0.6, "color": ["tab:blue", "tab:orange"]}
+    axes.hist([positive, negative], bins, label=["truth", "hardest negative"], **look)
     axes.set(title="similarity with the query", xlabel="similarity", ylabel="queries")
     axes.legend()
-    return file_bytes(figure)
+    return figure
 
 
 def place_map(utm, ranks):
-    """Test places in metres, coloured by rank: (Q, 2) eastings and northings, (Q,) ranks from 0; bytes of a PNG file."""
+    """Test places in metres, coloured by rank: (Q, 2) eastings and northings, (Q,) ranks from 0."""
     import matplotlib
     from matplotlib.colors import ListedColormap, LogNorm
 
@@ -110,10 +106,14 @@ def place_map(utm, ranks):
     shown = axes.scatter(east, north, c=ranks[order] + 1, s=9, cmap=colours, norm=LogNorm(1, highest))
     figure.colorbar(shown, ax=axes, location="bottom", shrink=0.8, label="rank of the first hit", format="{x:,.0f}")
     axes.set(title="test places", xlabel="metres east", ylabel="metres north", aspect="equal")
-    return file_bytes(figure)
+    return figure
 
 
-def _figure(*inches):
-    from matplotlib.figure import Figure
+def _figure(width, height):
+    return new_figure(width, height, DPI, "constrained")
 
-    return Figure(figsize=inches, dpi=DPI, layout="constrained")
+
+def _whole_numbers(axes):
+    """A grid, and epochs or K below it."""
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    axes.grid(alpha=0.3)

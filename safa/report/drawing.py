@@ -3,16 +3,15 @@
 Rows of images, each with a caption above and perhaps a frame:
 
     figure = image_rows([[Shown(panorama, "query")], [Shown(tile, "1: 0.812", HIT), ...]], "CVUSA val 0000030")
-    write_whole(path, file_bytes(figure))  # or bgr_pixels(figure), for `page.photo`
+    write_whole(path, file_bytes(figure))  # or a `page.Picture` of it
 
-Axes of your own, a map for instance: `figure = new_figure(width, height)` in pixels, then `figure.add_axes(...)` and whatever
-matplotlib draws, and the same ends. A name from a file goes through `errors.shortened` before it becomes a text; then
-`file_bytes` and `bgr_pixels` draw it as it is, whatever characters it has.
+A map, for instance: `axes = pixel_axes(new_figure(width, height))`, and whatever matplotlib draws on them.
 """
 
 import contextlib
 import dataclasses
 import io
+import logging
 import warnings
 
 import cv2
@@ -20,13 +19,14 @@ import numpy as np
 
 from safa.runtime.errors import shortened
 
-HIT, WRONG, TRUTH, INK, SOFT = "#008c3c", "#cd281e", "#285ac8", "#222222", "#5a5a5a"
+HIT, WRONG, TRUTH, INK, SOFT = "#00803a", "#cd281e", "#285ac8", "#222222", "#4a4a4a"
 DPI = 100  # a point is 1.4 pixels
 WIDTH = 1120  # pixels of a picture: the page's text is as wide
 TALLEST = 240  # pixels of an image
 GAP, LINE = 12, 20  # pixels between images, and of a line of text
 FRAME = 4  # points
 TEXT = 9.5  # points
+SAVED = {"png": {"pil_kwargs": {"compress_level": 4}}, "jpeg": {"pil_kwargs": {"quality": 85}}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,11 +44,12 @@ class Shown:
     frame: str | None = None
 
 
-def new_figure(width, height):
-    """A matplotlib Figure of so many pixels."""
+def new_figure(width, height, dpi=DPI, layout=None):
+    """A matplotlib Figure of so many pixels; `layout`: as matplotlib calls it."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # of its caches and fonts
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+    return Figure((width / dpi, height / dpi), dpi, layout=layout)
 
 
 def pixel_axes(figure):
@@ -60,31 +61,24 @@ def pixel_axes(figure):
 
 
 def image_rows(rows, title="", tallest=TALLEST):
-    """A matplotlib Figure of rows of images; those of a row have one height, at most `tallest` pixels, and fill the width.
-
-    Args:
-        rows: lists of Shown, at least one each.
-        title: a line above them.
-    """
-    ratios = [[each.image.shape[1] / each.image.shape[0] for each in row] for row in rows]
-    heights = [min(tallest, round((WIDTH - GAP * (len(row) + 1)) / sum(row))) for row in ratios]
-    widths = [[max(1, round(height * ratio)) for ratio in row] for row, height in zip(ratios, heights, strict=True)]
-    lines = [max(len(each.caption.splitlines()) for each in row) for row in rows]
-    whole = max(sum(row) + GAP * (len(row) + 1) for row in widths)
-    figure = new_figure(whole, sum(heights) + LINE * (sum(lines) + bool(title)) + GAP * (len(rows) + 1))
-    axes, top = pixel_axes(figure), GAP
-    if title:
-        write_line(axes, title, GAP, top, whole - 2 * GAP, INK)
-        top += LINE
-    for row, row_widths, height, count in zip(rows, widths, heights, lines, strict=True):
-        left = GAP
-        for each, width in zip(row, row_widths, strict=True):
-            for number, line in enumerate(each.caption.splitlines()):
-                write_line(axes, line, left, top + number * LINE, width)
-            put_image(axes, each.image, left, top + count * LINE, width, height, each.frame)
+    """A matplotlib Figure of rows of Shown; those of a row have one height, at most `tallest` pixels, and fill the width."""
+    placed, whole, top = [], 0, GAP + LINE * bool(title)
+    for row in rows:
+        ratios = [each.image.shape[1] / each.image.shape[0] for each in row]
+        height = min(tallest, round((WIDTH - GAP * (len(row) + 1)) / sum(ratios)))
+        above, left = LINE * max(len(each.caption.splitlines()) for each in row), GAP
+        for each, ratio in zip(row, ratios, strict=True):
+            width = max(1, round(height * ratio))
+            placed.append((each, left, top, above, width, height))
             left += width + GAP
-        top += count * LINE + height + GAP
-    return figure
+        whole, top = max(whole, left), top + above + height + GAP
+    axes = pixel_axes(new_figure(whole, top))
+    write_line(axes, title, GAP, GAP, whole - 2 * GAP, INK)
+    for each, left, top, above, width, height in placed:
+        for number, line in enumerate(each.caption.splitlines()):
+            write_line(axes, line, left, top + number * LINE, width)
+        put_image(axes, each.image, left, top + above, width, height, each.frame)
+    return axes.figure
 
 
 def put_image(axes, image, left, top, width, height, frame=None):
@@ -99,13 +93,13 @@ def put_image(axes, image, left, top, width, height, frame=None):
 
 def write_line(axes, text, left, top, width, colour=SOFT):
     """Write a line of text on pixel axes, cut off after `width` pixels."""
-    drawn = axes.text(
-        left, top + LINE / 2, shortened(text), color=colour, fontsize=TEXT, va="center_baseline", parse_math=False
-    )
-    with _any_characters():
-        while (found := drawn.get_window_extent().width) > width and drawn.get_text():
-            kept = drawn.get_text().removesuffix("…")
-            drawn.set_text(kept[: min(len(kept) - 1, int(len(kept) * width / found))].rstrip() + "…" * (len(kept) > 1))
+    text = shortened(text)
+    place = {"va": "center_baseline", "parse_math": False}
+    drawn = axes.text(left, top + LINE / 2, text, color=colour, fontsize=TEXT, **place)
+    with _without_warnings():
+        while (found := drawn.get_window_extent().width) > width and text:
+            text = text[: min(len(text) - 1, int(len(text) * width / found))].rstrip()
+            drawn.set_text(text and text + "…")
 
 
 def fitted(image, width, height):
@@ -115,29 +109,21 @@ def fitted(image, width, height):
 
 
 def file_bytes(figure, kind="png"):
-    """The file of a matplotlib Figure, a PNG or another kind that matplotlib writes."""
+    """The file of a matplotlib Figure: "png", "jpeg" or another kind that matplotlib writes."""
     content = io.BytesIO()
-    with _any_characters(figure):
-        figure.savefig(content, format=kind, **({"pil_kwargs": {"compress_level": 4}} if kind == "png" else {}))
+    with _without_warnings():
+        figure.savefig(content, format=kind, **SAVED.get(kind, {}))
     return content.getvalue()
 
 
 def bgr_pixels(figure):
     """A matplotlib Figure as (H, W, 3) uint8, BGR."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = FigureCanvasAgg(figure)
-    with _any_characters(figure):
-        canvas.draw()
-    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., 2::-1])
+    return cv2.imdecode(np.frombuffer(file_bytes(figure), np.uint8), cv2.IMREAD_COLOR)
 
 
 @contextlib.contextmanager
-def _any_characters(figure=None):
-    """A context in which a "$" of a name is no formula, and characters that the font lacks are boxes without a warning."""
-    if figure is not None and any(axes.axison for axes in figure.axes):  # pixel axes have `write_line`, and slow ticks
-        for text in figure.findobj(lambda artist: hasattr(artist, "set_parse_math")):
-            text.set_parse_math(False)
+def _without_warnings():
+    """A context for drawing: characters that the font lacks are boxes, and what has no room is drawn small."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        warnings.simplefilter("ignore", UserWarning)
         yield

@@ -1,8 +1,10 @@
 """The CSV file of a run's epochs: a line each, with loss and recalls."""
 
+import contextlib
 import itertools
 import math
 import os
+import pathlib
 
 from safa.runtime.errors import UserError
 from safa.runtime.files import read_file, write_whole
@@ -35,16 +37,10 @@ def _is_epoch(line):
 def find_runs(folders):
     """The epochs of all runs below folders of results: {path without its ending: lines}; other CSV files are left out."""
     runs = {}
-    for folder in folders:
-        for place, names, files in os.walk(folder):
-            names.sort()
-            for path in (os.path.join(place, name) for name in sorted(files) if name.endswith(".csv")):
-                try:
-                    lines = read_lines(path)
-                except (UserError, OSError):
-                    continue
-                if lines:
-                    runs[path.removesuffix(".csv")] = lines
+    for path in (path for folder in folders for path in sorted(pathlib.Path(folder).rglob("*.csv"))):
+        with contextlib.suppress(UserError, OSError):
+            if lines := read_lines(str(path)):
+                runs[str(path.with_suffix(""))] = lines
     return runs
 
 

@@ -1,6 +1,5 @@
 """Figures of a test: which are drawn, from what, and their files."""
 
-import argparse
 import dataclasses
 import os
 import re
@@ -28,12 +27,6 @@ SHEET, SIMILARITIES = "contact_sheet.png", "similarities.png"
 WITH_ATTENTION = "SAFA_M", "VGG_gp"  # aggregations whose descriptors are sums over positions
 
 
-def _ids(text):
-    if not all(name.strip() for name in text.split(",")):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of ids with a comma between any two")
-    return text
-
-
 @dataclasses.dataclass(frozen=True)
 class FigureConfig(Checked):
     """Which figures a test writes to a folder beside its result file."""
@@ -59,17 +52,11 @@ class FigureConfig(Checked):
     )
     only_wrong: bool = setting(False, "draw only queries whose best reference is no hit")
     queries: str | None = setting(
-        None, "draw these queries (default: drawn at random, the same ones in every test)", _ids, metavar="ID,ID"
+        None, "draw these queries (default: drawn at random, the same ones in every test)", metavar="ID,ID"
     )
 
     def check(self, task, direction, network, view):
-        """Refuse what contradicts the test.
-
-        Args:
-            task: retrieval.task.Task.
-            direction: of the task.
-            network: settings.NetworkConfig.
-            view: datasets.panorama_views.PanoramaView.
+        """Refuse what contradicts a test's Task, its direction, NetworkConfig and PanoramaView.
 
         Raises:
             UserError: with the flag.
@@ -88,15 +75,12 @@ class FigureConfig(Checked):
                 raise UserError(f"--attention: {network.network_type} has no position weights and no maximum; leave it out")
 
     def chosen(self, task, ranks, count):
-        """Rows of the queries to draw.
+        """Rows of the queries to draw: those of `queries` in their order, else drawn at random, always the same, and sorted.
 
         Args:
             task: retrieval.task.Task.
             ranks: (Q,) ranks from 0 of the best hit; None where all queries may be drawn.
-            count: how many are drawn at random, always the same, where `queries` names none.
-
-        Returns:
-            Sorted rows, or those of `queries` in their order.
+            count: how many are drawn at random.
 
         Raises:
             UserError: there is no query of a name.
@@ -113,13 +97,12 @@ class FigureConfig(Checked):
 
 @dataclasses.dataclass(frozen=True)
 class FigureSource:
-    """What figures are drawn from.
+    """What figures are drawn from; all pictures are (H, W, 3) uint8, BGR.
 
     Attributes:
-        images: datasets.pair_images.PairImages, as the network reads them.
-        task: retrieval.task.Task.
+        images: as the network reads them.
         direction: of the task.
-        found: retrieval.search.SearchResult of all queries.
+        found: of all queries.
         references, queries: (N, D) and (Q, D) or (Q, T, D) float32 descriptors, for figures of attention.
     """
 
@@ -140,8 +123,12 @@ class FigureSource:
         """(Q,) int64 ranks from 0 of the best hit."""
         return self.found.closer if self.task.near is None else self.found.near_closer
 
+    def hits(self, row):
+        """The set of rows of references that are hits of a query."""
+        return {int(self.task.truth[row]), *([] if self.task.near is None else self.task.near[row].tolist())}
+
     def query(self, row):
-        """The picture of a query: (H, W, 3) uint8, BGR."""
+        """The picture of a query, turned and cut as the network sees it."""
         if self.direction != GROUND_TO_AERIAL:
             return self._aerial(self.task.queries[row])
         panorama, turned = _picture(self.pairs.grd_paths[row]), self.images.grd.turned
@@ -150,7 +137,7 @@ class FigureSource:
         return np.rint(turned.scaled(panorama.shape[1] / self.images.grd.shape[1])(row, panorama)).astype(np.uint8)
 
     def reference(self, row):
-        """The picture of a reference: (H, W, 3) uint8, BGR."""
+        """The picture of a reference."""
         return self._aerial(row) if self.direction == GROUND_TO_AERIAL else _picture(self.pairs.grd_paths[row])
 
     def tile(self, row):
@@ -180,7 +167,7 @@ def _picture(path):
 
 
 def draw_figures(config, folder, tested, network):
-    """Write the figures that a FigureConfig asks for, and say where.
+    """Write the figures that a FigureConfig asks for, and say where; those of an earlier test go.
 
     Args:
         config: FigureConfig.
@@ -191,22 +178,31 @@ def draw_figures(config, folder, tested, network):
     if config.only_wrong and not tested.ranks.any():
         print("no query is wrong: nothing to draw", flush=True)
         return
-    task, paths = tested.task, []
-    if config.figures:
-        rows = config.chosen(task, tested.ranks, config.figures)
-        paths += _write(folder, "", task, rows, lambda row: retrieval_panel(*query_images(tested, row)))
-        charts = {
-            SHEET: file_bytes(contact_sheet(tested, rows[:MOST_ON_SHEET])),
-            SIMILARITIES: similarity_histogram(*margins(task, tested.found)),
-        }
-        for name, content in charts.items():
-            paths.append(os.path.join(folder, name))
-            write_whole(paths[-1], content)
-    if config.attention:
-        rows = config.chosen(task, tested.ranks, config.attention)
-        paths += _write(folder, "attention_", task, rows, lambda row: attention_panel(tested, row, network))
-    if paths:
-        print(f"{len(paths)} figures in {folder}", flush=True)
+    kinds = (
+        ("", config.figures, lambda row: retrieval_panel(*query_images(tested, row))),
+        ("attention_", config.attention, lambda row: attention_panel(tested, row, network)),
+    )
+    count = 0
+    for prefix, asked, draw in kinds:
+        if not asked:
+            continue
+        os.makedirs(folder, exist_ok=True)
+        remove_abandoned(folder)
+        for name in os.listdir(folder):
+            if re.fullmatch(rf"{prefix}\d{{3,}}_.*\.png", name):
+                os.unlink(os.path.join(folder, name))
+        rows = config.chosen(tested.task, tested.ranks, asked)
+        for number, row in enumerate(tqdm(rows, "figures", leave=False, unit="figure", disable=None), 1):
+            name = re.sub(r"[^A-Za-z0-9_-]", "_", tested.task.ids[row])[:80]
+            write_whole(os.path.join(folder, f"{prefix}{number:03}_{name}.png"), file_bytes(draw(row)))
+        count += len(rows)
+        if not prefix:
+            write_whole(os.path.join(folder, SHEET), file_bytes(contact_sheet(tested, rows[:MOST_ON_SHEET])))
+            histogram = similarity_histogram(*margins(tested.task, tested.found))
+            write_whole(os.path.join(folder, SIMILARITIES), file_bytes(histogram))
+            count += 2
+    if count:
+        print(f"{count} figures in {folder}", flush=True)
 
 
 def validation_sheet(images, task, found):
@@ -219,18 +215,3 @@ def validation_sheet(images, task, found):
     """
     tested = FigureSource(images, task, GROUND_TO_AERIAL, found)
     return bgr_pixels(contact_sheet(tested, FigureConfig().chosen(task, None, SHOWN_QUERIES)))
-
-
-def _write(folder, prefix, task, rows, draw):
-    """Write the panels that a function draws of rows, one at a time; those of an earlier test go. Returns their paths."""
-    os.makedirs(folder, exist_ok=True)
-    remove_abandoned(folder)
-    for name in os.listdir(folder):
-        if re.fullmatch(rf"{prefix}\d{{3,}}_.*\.png", name):
-            os.unlink(os.path.join(folder, name))
-    paths = []
-    for number, row in enumerate(tqdm(rows, "figures", leave=False, unit="figure", disable=None), 1):
-        name = re.sub(r"[^A-Za-z0-9_-]", "_", task.ids[row])[:80]
-        paths.append(os.path.join(folder, f"{prefix}{number:03}_{name}.png"))
-        write_whole(paths[-1], file_bytes(draw(row)))
-    return paths

@@ -1,22 +1,25 @@
-"""Recalls that were published, each with its source: a number without one is not here."""
+"""Recalls that were published, each with a source that a reader can open: a number without one is not here."""
 
 import dataclasses
 
-SAFA = "Shi, Liu, Yu, Li: Spatial-Aware Feature Aggregation for Cross-View Image Based Geo-Localization, NeurIPS 2019"
-LATER = "as later papers quote it (their tables on CVUSA, CVACT_val and CVACT_test)"
-UNIVERSITY = "University1652-Baseline, State-of-the-art list"
-CAUSAL = "CVGL: Causal Learning and Geometric Topology"
-LEADERBOARD = "a public leaderboard's R@1"
+SAFA = (
+    "Shi, Liu, Yu, Li: Spatial-Aware Feature Aggregation for Image Based Cross-View Geo-Localization, NeurIPS 2019, "
+    "https://papers.nips.cc/paper/9199-spatial-aware-feature-aggregation-for-image-based-cross-view-geo-localization"
+)
+GEODTR = (
+    "as quoted by Zhang, Li, Sultani, Zhou, Wshah: Cross-view Geo-localization via Learning Disentangled Geometric Layout "
+    "Correspondence, AAAI 2023, https://arxiv.org/abs/2212.04074"
+)
+UNIVERSITY = (
+    "University1652-Baseline, State-of-the-art list, "
+    "https://github.com/layumi/University1652-Baseline/tree/master/State-of-the-art"
+)
+CLGT = "Ouyang, Zhu: CVGL: Causal Learning and Geometric Topology, NeurIPS 2025, https://arxiv.org/abs/2603.12551"
 
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """A published row.
-
-    Attributes:
-        recalls: percent, R@1, R@5, R@10, R@1%; None where it was not printed.
-        source: where it was printed.
-    """
+    """A published row: R@1, R@5, R@10, R@1% in percent, None where it was not printed; and where it was printed."""
 
     recalls: tuple
     source: str
@@ -26,35 +29,49 @@ class Published:
 PUBLISHED = {
     ("CVUSA", "SAFA_8", 1): Published((89.84, 96.93, 98.14, 99.64), SAFA),
     ("CVACT", "SAFA_8", 1): Published((81.03, 92.80, 94.84, 98.17), SAFA),
-    ("CVUSA", "SAFA_8", 0): Published((81.15, 94.23, 96.85, 99.49), LATER),
-    ("CVACT", "SAFA_8", 0): Published((78.28, 91.60, 93.79, 98.15), LATER),
-    ("CVACT_test", "SAFA_8", 1): Published((55.50, 79.94, 85.08, 94.49), LATER),
+    ("CVUSA", "SAFA_8", 0): Published((81.15, 94.23, 96.85, 99.49), GEODTR),
+    ("CVACT", "SAFA_8", 0): Published((78.28, 91.60, 93.79, 98.15), GEODTR),
+    ("CVACT_test", "SAFA_8", 1): Published((55.50, 79.94, 85.08, 94.49), GEODTR),
 }
 
-# Other systems by dataset, worst first.
+# Other systems by dataset and what they were trained on (None: the same), worst first.
 OTHERS = {
-    "CVUSA": {
-        "CVM-Net": Published((18.80, None, None, None), LEADERBOARD),
-        "OriCNN": Published((27.15, None, None, None), LEADERBOARD),
-        "CVFT": Published((61.43, None, None, None), LEADERBOARD),
-        "DSM": Published((91.96, 97.50, 98.54, 99.67), UNIVERSITY),
-        "SAFA + LPN": Published((92.83, 98.00, 98.85, 99.78), UNIVERSITY),
-        "TransGeo": Published((94.08, None, None, None), LEADERBOARD),
-        "GeoDTR": Published((95.43, None, None, None), LEADERBOARD),
+    ("CVUSA", None): {
+        "CVM-Net": Published((18.80, 44.42, 57.47, 91.54), UNIVERSITY),
+        "OriCNN": Published((27.15, 54.66, 67.54, 93.91), UNIVERSITY),
+        "CVFT": Published((61.43, 84.69, 90.49, 99.02), UNIVERSITY),
+        "polar DSM": Published((91.96, 97.50, 98.54, 99.67), UNIVERSITY),
+        "polar SAFA + LPN": Published((92.83, 98.00, 98.85, 99.78), UNIVERSITY),
+        "GeoDTR": Published((93.76, 98.47, 99.22, 99.85), UNIVERSITY),
+        "polar L2LTR": Published((94.05, 98.27, 98.99, 99.67), UNIVERSITY),
+        "TransGeo": Published((94.08, 98.36, 99.04, 99.77), UNIVERSITY),
+        "polar GeoDTR": Published((95.43, 98.86, 99.34, 99.86), UNIVERSITY),
         "Sample4Geo": Published((98.68, 99.68, 99.78, 99.87), UNIVERSITY),
+        "CLGT": Published((98.85, 99.71, 99.81, 99.86), f"{CLGT}, table 2"),
     },
-    "CVACT": {
-        "CVM-Net": Published((20.15, None, None, None), LEADERBOARD),
-        "OriCNN": Published((46.96, None, None, None), LEADERBOARD),
-        "CVFT": Published((61.05, None, None, None), LEADERBOARD),
-        "DSM": Published((82.49, 92.44, 93.99, 97.32), UNIVERSITY),
-        "SAFA + LPN": Published((83.66, 94.14, 95.92, 98.41), UNIVERSITY),
-        "TransGeo": Published((84.95, None, None, None), LEADERBOARD),
-        "GeoDTR": Published((86.21, None, None, None), LEADERBOARD),
-        "Sample4Geo": Published((90.81, None, None, None), LEADERBOARD),
-        "polar L2LTR, trained on CVUSA": Published((52.58, None, None, None), f"{CAUSAL}, table 6"),
-        "polar GeoDTR, trained on CVUSA": Published((53.16, None, None, None), f"{CAUSAL}, table 6"),
-        "Sample4Geo, trained on CVUSA": Published((56.62, None, None, None), f"{CAUSAL}, table 6"),
+    ("CVACT", None): {
+        "CVM-Net": Published((20.15, 45.00, 56.87, 87.57), UNIVERSITY),
+        "OriCNN": Published((46.96, 68.28, 75.48, 92.04), UNIVERSITY),
+        "CVFT": Published((61.05, 81.33, 86.52, 95.93), UNIVERSITY),
+        "polar DSM": Published((82.49, 92.44, 93.99, 97.32), UNIVERSITY),
+        "polar SAFA + LPN": Published((83.66, 94.14, 95.92, 98.41), UNIVERSITY),
+        "polar L2LTR": Published((84.89, 94.59, 95.96, 98.37), UNIVERSITY),
+        "TransGeo": Published((84.95, 94.14, 95.78, 98.37), UNIVERSITY),
+        "GeoDTR": Published((85.43, 94.81, 96.11, 98.26), UNIVERSITY),
+        "polar GeoDTR": Published((86.21, 95.44, 96.72, 98.77), UNIVERSITY),
+        "Sample4Geo": Published((90.81, 96.74, 97.48, 98.77), UNIVERSITY),
+        "CLGT": Published((91.97, 96.95, 97.72, 98.77), f"{CLGT}, table 2"),
     },
-    "CVACT_test": {"Sample4Geo": Published((71.51, 92.42, 94.45, 98.70), f"{CAUSAL}, table 2")},
+    ("CVACT", "CVUSA"): {
+        "polar L2LTR": Published((52.58, 75.81, None, 93.51), f"{CLGT}, table 6"),
+        "polar GeoDTR": Published((53.16, 75.62, None, 93.80), f"{CLGT}, table 6"),
+        "Sample4Geo": Published((56.62, 77.79, 87.02, 94.69), f"{CLGT}, table 6"),
+    },
+    ("CVACT_test", None): {
+        "polar GeoDTR": Published((64.52, 88.59, 91.96, 98.74), f"{CLGT}, table 2"),
+        "GeoDTR+": Published((67.75, 90.15, 92.73, 98.53), f"{CLGT}, table 2"),
+        "EP-BEV": Published((71.41, 92.38, 94.37, 98.77), f"{CLGT}, table 2"),
+        "Sample4Geo": Published((71.51, 92.42, 94.45, 98.70), f"{CLGT}, table 2"),
+        "CLGT": Published((73.22, 93.50, 95.23, 98.79), f"{CLGT}, table 2"),
+    },
 }

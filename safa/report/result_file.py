@@ -2,7 +2,7 @@
 
 import base64
 import dataclasses
-import os
+import pathlib
 import re
 import typing
 import zlib
@@ -138,7 +138,7 @@ def read_result(path, remedy):
         return msgspec.convert(content, StoredResult)
     except OSError as error:
         raise UserError(f"{shortened(path)}: {error.strerror}; {remedy}") from None
-    except ValueError as error:
+    except (msgspec.MsgspecError, ValueError) as error:
         raise UserError(f"{shortened(path)}: not a result of a test ({first_line(error)}); {remedy}") from None
 
 
@@ -154,12 +154,9 @@ def find_results(folders):
         UserError: a folder does not exist.
     """
     found = []
-    for folder in folders:
-        if not os.path.isdir(folder):
+    for folder in map(pathlib.Path, folders):
+        if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; name the folder of the results with --result_dir")
-        for place, names, files in os.walk(folder):
-            names[:] = sorted(name for name in names if not name.endswith(".descriptors"))
-            found += [
-                os.path.join(place, name) for name in sorted(files) if name.endswith(".json") and not name.startswith(".")
-            ]
+        files = (path for path in sorted(folder.rglob("[!.]*.json")) if not path.is_dir())
+        found += [str(path) for path in files if path.parent.suffix != ".descriptors"]
     return found

@@ -31,7 +31,7 @@ def recall_cells(row):
     cells[0][0] = "recall"
     rank, cost = result.rank, result.cost
     below = [
-        *table.marked_sources,
+        *table.notes,
         f"R@1% of {result.references} references is recall@1" if result.references < 100 else "",
         tie_warning(result.tied_queries, result.queries),
         f"rank of the truth: median {rank['median']:g}, nine tenths of the queries up to {rank['90%']:g} (1 is the best)",

@@ -1,9 +1,5 @@
 """Panels of single queries: the query, its best references, and the true one."""
 
-import dataclasses
-
-import numpy as np
-
 from safa.report.drawing import HIT, TRUTH, WRONG, Shown, fitted, image_rows
 
 BEST = 5  # references of a panel besides the true one
@@ -16,15 +12,15 @@ def query_images(tested, row):
 
     Returns:
         title: what the query is.
-        images: list of Shown: the query; the BEST closest references, hits in a green frame, others in a red one; the true
-            reference in a blue frame.
+        images: list of Shown: the query; the BEST closest references, hits with a tick in a green frame, others with a cross
+            in a red one; the true reference in a blue frame.
     """
     task, found, truth = tested.task, tested.found, int(tested.task.truth[row])
-    hits = {truth} if task.near is None else set(task.near[row].tolist())
-    images, rank = [Shown(tested.query(row))], int(found.closer[row]) + 1
+    images, rank, hits = [Shown(tested.query(row))], int(found.closer[row]) + 1, tested.hits(row)
     for number, winner in enumerate(found.winners[row, :BEST].tolist()):
         caption = _caption(number + 1, found.similarities[row, number], tested.metres(row, winner))
-        images.append(Shown(tested.reference(winner), caption, HIT if winner in hits else WRONG))
+        mark, frame = ("✓", HIT) if winner in hits else ("✗", WRONG)
+        images.append(Shown(tested.reference(winner), f"{mark} {caption}", frame))
     caption = f"truth, {_caption(rank, found.similarity[row], tested.metres(row, truth))}"
     title = f"{tested.pairs.name} {task.ids[row]}: truth at rank {rank:,} of {found.references:,}"
     return title, [*images, Shown(tested.reference(truth), caption, TRUTH)]
@@ -37,9 +33,9 @@ def _caption(rank, similarity, metres):
 def retrieval_panel(title, images):
     """The matplotlib Figure of a query; arguments as `query_images` returns them."""
     query, *best, truth = images
-    if not _is_wide(truth):
+    if _ratio(truth) <= WIDE:
         return image_rows([[query], [*best, truth]], title)
-    if _is_wide(query):
+    if _ratio(query) > WIDE:
         return image_rows([[query], *_by_two([*best, truth])], title)
     return image_rows([[query, truth], best[:1], *_by_two(best[1:])], title)
 
@@ -48,8 +44,8 @@ def _by_two(images):
     return [images[start : start + 2] for start in range(0, len(images), 2)]
 
 
-def _is_wide(shown):
-    return shown.image.shape[1] > WIDE * shown.image.shape[0]
+def _ratio(shown):
+    return shown.image.shape[1] / shown.image.shape[0]
 
 
 def contact_sheet(tested, rows):
@@ -57,12 +53,11 @@ def contact_sheet(tested, rows):
     sheet = []
     for row in rows:
         title, (query, *best, truth) = query_images(tested, row)
-        images = [query, *(best[:1] if _is_wide(truth) else best), truth]
-        widths = [max(1, round(SHEET_ROW * each.image.shape[1] / each.image.shape[0])) for each in images]
-        small = [
-            Shown(fitted(each.image, width, SHEET_ROW), "", each.frame) for each, width in zip(images, widths, strict=True)
-        ]
-        widest = int(np.argmax(widths))
-        small[widest] = dataclasses.replace(small[widest], caption=title)
-        sheet.append(small)
+        images = [query, *(best[:1] if _ratio(truth) > WIDE else best), truth]
+        widest = max(images, key=_ratio)
+        sheet.append([])
+        for each in images:
+            small = fitted(each.image, max(1, round(SHEET_ROW * _ratio(each))), SHEET_ROW)
+            mark = each.caption.partition(":")[0]  # "✓ 1" of "✓ 1: 0.812"
+            sheet[-1].append(Shown(small, f"{mark} {title}".strip() if each is widest else mark, each.frame))
     return image_rows(sheet)

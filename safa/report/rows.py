@@ -3,10 +3,12 @@
 import dataclasses
 import statistics
 
+import numpy as np
+
 from recall import one_percent, recall_curve
 from safa.datasets.registry import DATASETS
-from safa.report.published import PUBLISHED, Published
-from safa.report.result_file import AUTHORS, RECALLS, read_result
+from safa.report.published import PUBLISHED
+from safa.report.result_file import AUTHORS, RECALLS, StoredResult, read_result
 from safa.retrieval.confidence import recall_interval
 from safa.retrieval.task import AERIAL_TO_GROUND, GROUND_TO_AERIAL
 from safa.runtime.errors import UserError, shortened
@@ -39,8 +41,8 @@ class Kind:
 
     @property
     def is_papers_task(self):
-        """Whether the paper tests this: its sizes, its direction, whole panoramas, trained on the same dataset."""
-        return self.is_home and self.direction == GROUND_TO_AERIAL and not self.view and not self.sizes
+        """Whether the paper tests this way: its sizes, its direction, whole panoramas."""
+        return self.direction == GROUND_TO_AERIAL and not self.view and not self.sizes
 
     def title(self, with_sizes=True):
         """Of the row: "SAFA_8, polar", and what is special."""
@@ -67,17 +69,23 @@ class Kind:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A row of a table: one network on one task, trained with one or more seeds.
-
-    Attributes:
-        kind: Kind.
-        results: list of result_file.StoredResult, one for each seed.
-        published: report.published.Published of the same network and task among as many references, or None.
-    """
+    """A row of a table: one network on one task; the results are of one seed each."""
 
     kind: Kind
-    results: list
-    published: Published | None = None
+    results: list[StoredResult]
+
+    @property
+    def is_comparable(self):
+        """Whether published recalls compare with it: the paper's task among as many references."""
+        dataset = DATASETS.get(self.kind.dataset.lower())
+        count = dataset and dataset.published_counts.get(self.kind.split)
+        return self.kind.is_papers_task and all(result.references == count for result in self.results)
+
+    @property
+    def published(self):
+        """report.published.Published of the same network and task, or None."""
+        key = self.kind.dataset, self.kind.network_type, self.kind.polar
+        return PUBLISHED.get(key) if self.is_comparable and self.kind.is_home else None
 
     @property
     def recalls(self):
@@ -87,11 +95,8 @@ class Row:
 
     def percents(self, name="recall"):
         """The mean over the seeds and its standard deviation or None, in percent, of R@1, R@5, R@10 and R@1%."""
-        found = []
-        for k in RECALLS:
-            values = [100 * result.recalls[name][k] for result in self.results]
-            found.append((statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None))
-        return found
+        values = ([100 * result.recalls[name][k] for result in self.results] for k in RECALLS)
+        return [(statistics.fmean(each), statistics.stdev(each) if len(each) > 1 else None) for each in values]
 
     def interval(self, name="recall"):
         """Lower and upper end in percent of R@1, R@5, R@10 and R@1%; none with several seeds."""
@@ -115,22 +120,16 @@ class Row:
     @property
     def curve(self):
         """recall@1, @2, ... in percent, the mean over the seeds: up to 1 % of the references, and at least CURVE of them."""
-        curves = []
-        for result in self.results:
-            depth = min(result.references, max(CURVE, one_percent(result.references)))
-            curves.append(recall_curve(result.ranks["exact"], depth).tolist())
-        return [100 * statistics.fmean(values) for values in zip(*curves, strict=False)]
+        depth = min(result.references for result in self.results)
+        depth = min(depth, max(CURVE, one_percent(depth)))
+        return 100 * np.mean([recall_curve(result.ranks["exact"], depth) for result in self.results], axis=0)
 
 
 def collect(paths):
-    """Rows of all result files, and lines on those that are left out.
+    """Rows of all result files, in the order of the paper's tables, and lines "PATH: why; left out".
 
     Args:
         paths: of `result_file.find_results`.
-
-    Returns:
-        rows: list of Row, in the order of the paper's tables.
-        notes: "PATH: why; left out".
     """
     kinds, notes = {}, []
     for path in paths:
@@ -142,15 +141,8 @@ def collect(paths):
         kind = _kind(result)
         if kinds.setdefault(kind, {}).setdefault(result.seed, result) is not result:
             notes.append(f"{shortened(path)}: a second result of {kind.title()}, seed {result.seed}; left out")
-    rows = []
-    for kind in sorted(kinds, key=lambda kind: kind.order):
-        results = [result for _, result in sorted(kinds[kind].items())]
-        dataset = DATASETS.get(kind.dataset.lower())
-        count = dataset and dataset.published_counts.get(kind.split)
-        comparable = kind.is_papers_task and all(result.references == count for result in results)
-        published = PUBLISHED.get((kind.dataset, kind.network_type, kind.polar)) if comparable else None
-        rows.append(Row(kind, results, published))
-    return rows, notes
+    rows = [Row(kind, [of_seed[seed] for seed in sorted(of_seed)]) for kind, of_seed in kinds.items()]
+    return sorted(rows, key=lambda row: row.kind.order), notes
 
 
 def _kind(result):
@@ -162,8 +154,8 @@ def _kind(result):
 
 def _sizes(network):
     """The sizes of a network that are not the paper's, or ""."""
-    if network.is_papers:
-        return ""
-    parts = [f"{network.height}x{network.width}", f"aerial tiles {network.aerial_input_size}x{network.aerial_input_size}"]
+    side = network.aerial_input_size
+    parts = [f"{network.height}x{network.width}", f"aerial tiles {side}x{side}"]
     parts += [f"width multiplier {network.width_multiplier:g}"]
-    return ", ".join(parts + ([] if network.backbone == NetworkConfig.backbone else [network.backbone]))
+    parts += [] if network.backbone == NetworkConfig.backbone else [network.backbone]
+    return "" if network.is_papers else ", ".join(parts)

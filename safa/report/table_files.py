@@ -37,7 +37,7 @@ def write_tables(folder, tables, rows, authors=None, runs=None):
         "curves.pdf": file_bytes(curves, "pdf"),
     }
     if runs:
-        written["training.png"] = training_curves(runs)
+        written["training.png"] = file_bytes(training_curves(runs))
     check_outputs([Output("--output", os.path.join(folder, name), EARLIER) for name in written])
     for name, content in written.items():
         write_whole(os.path.join(folder, name), content)

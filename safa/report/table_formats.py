@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from safa.report.published import OTHERS
 from safa.report.result_file import RECALLS
-from safa.report.rows import COSTS, Kind
+from safa.report.rows import COSTS
 from safa.retrieval.evaluation import HEADING_DEGREES
 
 COLUMNS = ("", "seeds", *(f"R@{k}" for k in RECALLS), "M param.", "GMAC", "values", "ms")
@@ -24,44 +24,39 @@ class RecallTable:
     Attributes:
         title: dataset and split, and how many queries and references.
         lines: lists of texts, of COLUMNS or the first of them.
-        sources: of the published recalls, in words; their lines say "[1]" for the first.
+        notes: lines below it: "[1] ..." says where published recalls were printed.
     """
 
     title: str
     lines: list
-    sources: list
+    notes: list
 
     def formatted(self, kind, lines=None):
         """The lines as tabulate's table of that kind."""
         align = ["left", *["right"] * (len(COLUMNS) - 1)]
         return tabulate(lines or self.lines, COLUMNS, kind, disable_numparse=True, colalign=align)
 
-    @property
-    def marked_sources(self):
-        """Lines: "[1] the first source"."""
-        return [f"[{number}] {source}" for number, source in enumerate(self.sources, 1)]
-
 
 def tables_of(rows, with_others=False):
-    """A RecallTable for each dataset and split.
-
-    Args:
-        rows: of `rows.collect`.
-        with_others: whether the published recalls of other systems follow.
-    """
+    """A RecallTable for each dataset and split of `rows.collect`; with the published recalls of other systems, if asked."""
     made = []
-    for (dataset, split), group in itertools.groupby(rows, key=lambda row: (row.kind.dataset, row.kind.split)):
-        group = list(group)
-        lines, sources = [], []
+    for (dataset, split), found in itertools.groupby(rows, key=lambda row: (row.kind.dataset, row.kind.split)):
+        group, lines, sources = list(found), [], []
         all_sizes = {row.kind.sizes for row in group}
         for row in group:
             lines += _lines(row, sources, with_sizes=len(all_sizes) > 1)
-        if with_others:
-            lines += [_published(system, published, sources) for system, published in OTHERS.get(dataset, {}).items()]
+        trained_on = {None if row.kind.is_home else row.kind.trained_on for row in group if row.is_comparable}
+        others = [key for key in OTHERS if with_others and key[0] == dataset and key[1] in trained_on]
+        for key in others:
+            away = "" if key[1] is None else f", trained on {key[1]}"
+            lines += [_published(f"{system}{away}", published, sources) for system, published in OTHERS[key].items()]
         counts = sorted({(row.results[0].queries, row.results[0].references) for row in group})
         sizes = [f"{queries:,} queries among {references:,} references" for queries, references in counts]
         sizes += all_sizes if len(all_sizes) == 1 and all_sizes != {""} else []
-        made.append(RecallTable(f"{dataset} {split}: {'; '.join(sizes)}", lines, sources))
+        notes = [f"[{number}] {source}" for number, source in enumerate(sources, 1)]
+        if with_others and not others:
+            notes.append("published recalls of other systems are left out: they are of another task, or among more references")
+        made.append(RecallTable(f"{dataset} {split}: {'; '.join(sizes)}", lines, notes))
     return made
 
 
@@ -111,7 +106,7 @@ def _cost_cells(costs):
 
 def as_text(tables):
     """Tables for a terminal."""
-    return "\n\n".join("\n".join([table.title, table.formatted("simple"), *table.marked_sources]) for table in tables)
+    return "\n\n".join("\n".join([table.title, table.formatted("simple"), *table.notes]) for table in tables)
 
 
 def as_markdown(tables):
@@ -119,9 +114,8 @@ def as_markdown(tables):
     blocks = []
     for table in tables:
         lines = [[first.replace("|", "\\|"), *others] for first, *others in table.lines]
-        blocks += [f"**{table.title}** (recalls in percent)", table.formatted("pipe", lines)]
-        blocks += ["  \n".join(table.marked_sources)] if table.sources else []
-    return "\n\n".join(blocks) + "\n"
+        blocks += [f"**{table.title}** (recalls in percent)", table.formatted("pipe", lines), "  \n".join(table.notes)]
+    return "\n\n".join(filter(None, blocks)) + "\n"
 
 
 def as_latex(tables):
@@ -130,27 +124,31 @@ def as_latex(tables):
     for table in tables:
         # tabulate escapes LaTeX's characters, so what is LaTeX comes after it.
         body = re.sub(rf"(?m)^ *{PART}", r"\\quad ", table.formatted("latex_booktabs")).replace("±", r"$\pm$")
-        title = table.title.replace("_", r"\_")  # `result_file.Name` has no others of LaTeX's characters
+        title, *notes = (re.sub(r"([_%&#])", r"\\\1", text) for text in (table.title, *table.notes))
         caption = f"\\caption{{{title}. Recalls in percent.}}"
-        sources = [f"% {source}" for source in table.marked_sources]
-        blocks.append("\n".join(["\\begin{table}", "\\centering", caption, body, *sources, "\\end{table}"]))
+        notes = [rf"\par\footnotesize {note}" for note in notes]
+        blocks.append("\n".join(["\\begin{table}", "\\centering", caption, body, *notes, "\\end{table}"]))
     return "\n\n".join(blocks) + "\n"
 
 
 def as_csv(rows):
     """All rows as one CSV table, a line each, recalls in percent."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    kinds = [field.name for field in dataclasses.fields(Kind)]
-    numbers = [f"{name}@{k}" for name in ("recall", "deviation", "low", "high", "published", "difference") for k in RECALLS]
-    writer.writerow([*kinds, "seeds", "queries", *numbers, *COSTS])
-    unknown = [None] * len(RECALLS)
+    text, lines = io.StringIO(), []
     for row in rows:
-        means, deviations = zip(*row.percents(), strict=True)
-        low, high = zip(*(row.interval() or zip(unknown, unknown, strict=True)), strict=True)
-        published = unknown if row.published is None else row.published.recalls
-        recalls = [*means, *deviations, *low, *high, *published, *(row.differences or unknown)]
-        seeds = " ".join(str(result.seed) for result in row.results)
-        cells = [seeds, row.results[0].queries, *map(_percent, recalls), *row.costs.values()]
-        writer.writerow([*dataclasses.astuple(row.kind), *cells])
+        means, ends = row.percents(), row.interval() or [(None, None)] * len(RECALLS)
+        published = row.published.recalls if row.published else [None] * len(RECALLS)
+        recalls = {
+            "recall": [mean for mean, _ in means],
+            "deviation": [deviation for _, deviation in means],
+            "low": [low for low, _ in ends],
+            "high": [high for _, high in ends],
+            "published": published,
+            "difference": row.differences or [None] * len(RECALLS),
+        }
+        cells = {f"{name}@{k}": _percent(each) for name, four in recalls.items() for k, each in zip(RECALLS, four, strict=True)}
+        seeds = {"seeds": " ".join(str(result.seed) for result in row.results), "queries": row.results[0].queries}
+        lines.append(dataclasses.asdict(row.kind) | seeds | cells | row.costs)
+    writer = csv.DictWriter(text, lines[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
     return text.getvalue()

@@ -26,8 +26,8 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args=None, namespace=None):
         for argument in sys.argv[1:] if args is None else args:
-            if re.search("[\ud800-\udfff]", argument):
-                raise UserError(f"{argument!r}: not UTF-8; rename this file or folder")
+            if re.search("[\x00-\x1f\x7f-\x9f\ud800-\udfff]", argument):
+                raise UserError(f"{argument!r}: holds control characters, or is not UTF-8; rename this file or folder")
         return super().parse_args(args, namespace)
 
     def error(self, message):
@@ -55,9 +55,7 @@ def setting(default, meaning, parse=str, *, choices=None, metavar=None, paper=No
     Args:
         default: the field's default. False makes a flag without a value.
         meaning: for the help, without default and paper's value.
-        parse: function from a flag's text to the value; it raises what argparse expects.
-        choices: the values that are allowed, if only some are.
-        metavar: for the help.
+        parse, choices, metavar: as of argparse's `add_argument`, where `parse` is called type.
         paper: the paper's value, as text.
     """
     texts = {"meaning": meaning, "parse": parse, "choices": choices, "metavar": metavar, "paper": paper}

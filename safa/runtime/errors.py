@@ -6,15 +6,13 @@ import os
 import re
 import signal
 import sys
-
-if sys.version_info < (3, 10):  # noqa: UP036  # a user's Python, in a line
-    print(f"Python {sys.version.split()[0]} is too old; TensorFlow needs 3.10 to 3.13", file=sys.stderr)
-    sys.exit(2)
+import warnings
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # of the project
 NAMED = 5  # how many of the wrong files or rows a message names
 NO_SPACE = "free some space (or quota) and run the same command again; finished files are kept"
 IN_THE_WAY = "a file or folder of this name stands in the way; move it, or choose another path"
+FAILED = "the disk or its connection failed; check it and run the same command again"
 NOT_ALLOWED = "check the permissions, or choose another folder"
 REMEDIES = {
     errno.ENOSPC: NO_SPACE,
@@ -22,6 +20,8 @@ REMEDIES = {
     errno.EACCES: NOT_ALLOWED,
     errno.EPERM: NOT_ALLOWED,
     errno.EROFS: NOT_ALLOWED,
+    errno.EIO: FAILED,
+    errno.ESTALE: FAILED,
     errno.EEXIST: IN_THE_WAY,
     errno.ENOTDIR: IN_THE_WAY,
     errno.EISDIR: IN_THE_WAY,
@@ -50,32 +50,41 @@ def reported():
     """Run a script's main function: exit code 2 and a line for a `UserError` or a file that fails, 130 for Ctrl-C
     (143 for SIGTERM where a script answers that), 141 where nobody reads the output any more (`... | head -1`).
 
-    Anything else is a bug and keeps its traceback.
+    Anything else is a bug and keeps its traceback. Warnings of libraries are for programmers (python -W default shows them).
     """
-    script = _script_name()
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
     try:
         try:
             yield
-        except SystemExit:
-            _flush()
-            raise
-        _flush()
+        finally:
+            if sys.stdout is not None and not sys.stdout.closed:  # closed by the shell: >&-
+                sys.stdout.flush()
     except BrokenPipeError:
         # What is left to be written, at Python's end too, goes nowhere.
         for stream in sys.stdout, sys.stderr:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except UserError as error:
-        sys.exit(_end(f"{script}: error: {error}", 2))
+        _end(f"error: {error}", 2)
     except Stopped as stopped:
-        sys.exit(_end(f"{script}: {stopped}", 128 + stopped.signal))
+        _end(str(stopped), 128 + stopped.signal)
     except KeyboardInterrupt:
-        sys.exit(_end(f"{script}: interrupted; what was finished is kept, the same command goes on from there", 130))
+        _end("interrupted; what was finished is kept, the same command goes on from there", 130)
     except OSError as error:
         if error.filename is None and error.errno not in REMEDIES:
             raise
         remedy = REMEDIES.get(error.errno, "check this path, or choose another one")
-        sys.exit(_end(f"{script}: error: {error.filename or 'output'}: {os.strerror(error.errno)}; {remedy}", 2))
+        _end(f"error: {error.filename or 'a file'}: {os.strerror(error.errno)}; {remedy}", 2)
+
+
+def _end(line, code):
+    """End the script, whose name comes first, with a line that moves no terminal's cursor, whatever it quotes."""
+    folder, script = os.path.split(sys.argv[0])
+    if script == "__main__.py":  # python -m toy_town
+        script = os.path.basename(folder)
+    print(f"{script}: {printable(line)}", file=sys.stderr)
+    sys.exit(code)
 
 
 def first_line(error):
@@ -84,27 +93,17 @@ def first_line(error):
     return re.sub(r"^\{\{.*?\}\} ?", "", lines[0])[:300]  # without the name of TensorFlow's operation
 
 
+def printable(text):
+    """A text with its control characters written as escapes."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
 def shortened(text, most=200):
     """Shorten a name that a file or a user gave until it can be quoted: no control characters, its middle left out."""
-    text = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(text))
+    text = printable(str(text))
     return text if len(text) <= most else f"{text[: most // 2]}[...]{text[-(most // 2) :]}"
 
 
 def first_few(things):
     """The first NAMED of some files or rows, for a message."""
     return ", ".join(shortened(each, 300) for each in things[:NAMED]) + (", ..." if len(things) > NAMED else "")
-
-
-def _flush():
-    if sys.stdout is not None:  # closed by the shell: >&-
-        sys.stdout.flush()
-
-
-def _end(line, code):
-    print(line, file=sys.stderr)
-    return code
-
-
-def _script_name():
-    folder, name = os.path.split(sys.argv[0])
-    return os.path.basename(folder) if name == "__main__.py" else name  # python -m toy_town

@@ -40,10 +40,20 @@ def ordinary(path, flags):
     raise UserError(f"{shortened(path)}: a folder, pipe or device in the place of a file; move it away")
 
 
-def read_file(path):
-    """The bytes of an ordinary file; errors as of `ordinary`."""
-    with open(path, "rb", opener=ordinary) as file:
-        return file.read()
+@contextlib.contextmanager
+def naming(path):
+    """What fails inside without a file's name, as reading and writing do, gets this one."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = path
+        raise
+
+
+def read_file(path, most=-1):
+    """The bytes of an ordinary file, or so many of them; errors as of `ordinary`."""
+    with naming(path), open(path, "rb", opener=ordinary) as file:
+        return file.read(most)
 
 
 def read_json(path, kind, remedy):
@@ -54,16 +64,12 @@ def read_json(path, kind, remedy):
         kind: its type, a dataclass for instance. The content must have its fields' types, and no other fields.
         remedy: what the user can do, for the message.
 
-    Returns:
-        An object of that type.
-
     Raises:
         FileNotFoundError: there is no such file.
         UserError: it is not an ordinary file, or holds something else.
     """
     try:
-        with open(path, "rb", opener=ordinary) as file:
-            content = file.read(JSON_BYTES + 1)
+        content = read_file(path, JSON_BYTES + 1)
         if len(content) > JSON_BYTES:
             raise ValueError(f"more than {JSON_BYTES:,} bytes")
         values = msgspec.json.decode(content)
@@ -71,7 +77,7 @@ def read_json(path, kind, remedy):
         if unknown := _unknown_names(values, msgspec.to_builtins(result)):
             raise ValueError(f"unknown: {shortened(', '.join(unknown))}")
         return result
-    except (ValueError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise UserError(f"{shortened(path)}: not what this project writes there ({first_line(error)}); {remedy}") from None
 
 
@@ -105,31 +111,23 @@ def open_whole(path, durable=True):
     """
     partial = partial_path(path)
     try:
-        with open(partial, "wb") as file:
-            yield file
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException as error:
+        with naming(path):
+            with open(partial, "wb") as file:
+                yield file
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.replace(partial, path)
+    except BaseException:
         if os.path.exists(partial):
             os.unlink(partial)
-        if isinstance(error, OSError):
-            error.filename = path  # a write that fails for lack of space does not name its file
         raise
 
 
 def check_space(folder, needed, what, remedy):
-    """Refuse to begin what will not fit on a disk.
+    """Refuse to begin what will not fit on the disk of a folder, which need not exist yet.
 
-    Args:
-        folder: for the files; the nearest one above it that exists is asked.
-        needed: bytes.
-        what: needs them, for the message.
-        remedy: what the user can do.
-
-    Raises:
-        UserError: says how much is needed and how much is free.
+    `needed`: bytes; `what`: needs them; `remedy`: what the user can do.
     """
     existing = os.path.abspath(folder)
     while not os.path.exists(existing):
@@ -140,18 +138,10 @@ def check_space(folder, needed, what, remedy):
 
 
 def allocate(path):
-    """Take the space of a new file that is mapped into memory: a full disk is an error here, and ends the process later.
-
-    Raises:
-        OSError: there is too little space.
-    """
+    """Take the space of a new file that is mapped into memory: a full disk is an OSError here, and ends the process later."""
     if hasattr(os, "posix_fallocate"):
-        with open(path, "r+b") as file:
-            try:
-                os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
-            except OSError as error:
-                error.filename = path
-                raise
+        with naming(path), open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
 
 
 def partial_path(path):
@@ -194,8 +184,6 @@ def locked(path, message, wait=False):
     except OSError as error:
         if error.errno not in READ_ONLY:
             raise
-        file = None
-    if file is None:
         yield  # who only finds that everything is finished needs no lock
         return
     with file:

@@ -8,6 +8,7 @@ import multiprocessing.connection
 import os
 import signal
 import threading
+import warnings
 
 import cv2
 
@@ -62,6 +63,7 @@ def worker_map(workers, chunksize=1):
 
 
 def _begin_worker():
+    warnings.simplefilter("ignore")  # as `errors.reported`
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)  # the processes use every core already

@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from input_data import batches, epoch_order
-from safa.datasets.pair_augmentation import PairAugmentation
+from safa.datasets.pair_augmentation import AugmentedPairs
 from safa.datasets.pair_images import PairImages
 from safa.datasets.panorama_views import PanoramaView
 from safa.parts import LOSSES, build_network
@@ -143,10 +143,10 @@ class TrainingRun:
     def batches(self, epoch, done):
         """The batches of an epoch after the first `done`, spread over the devices."""
         config, pairs, width = self.settings.training, self.train_images.pairs, self.settings.network.width
-        augmentation = PairAugmentation(config.rotate_pairs, config.flip_pairs, bool(self.settings.network.polar))
+        augmented = AugmentedPairs.drawn(pairs, config.rotate_pairs, config.flip_pairs, config.seed, epoch)
         view = PanoramaView(config.train_fov, config.random_heading)
         panoramas = view.training_panoramas(len(pairs), width, MEAN_BGR, config.seed, epoch)
-        images = self.train_images.changed(augmentation.drawn(pairs, config.seed, epoch), panoramas)
+        images = self.train_images.changed(augmented, panoramas)
         order = epoch_order(len(pairs), epoch, config.seed)[done * config.batch_size : self.steps * config.batch_size]
         rows = self.distribution.local_rows(order, config.batch_size)
         local_size = self.distribution.local_batch_size(config.batch_size)

@@ -19,24 +19,18 @@ NETWORK = {"network_type": "SAFA_2", **SIZES}
 BUILD = {"checkpoint": "net.weights.h5", "tile_metres": 80, "input_vertical_fov": 65.45, "batch_size": 3, **NETWORK}
 EPSG, EAST, NORTH, STEP = 32755, 693000.0, 6090000.0, 40.0  # a row of places
 TILES = 34
+TILE, PANORAMA = "Data/CVUSA/bingmap/19/{:07d}.jpg", "Data/CVUSA/streetview/panos/{:07d}.jpg"
 
 
-def write_lists(folder):
-    """tiles.csv of all tiles of the toy CVUSA, and panoramas.csv of its test places."""
-    root = folder / "Data" / "CVUSA"
-    tiles, panoramas = ["path,easting,northing,epsg"], ["path,easting,northing,epsg"]
-    for number in range(TILES):
-        place = f"{EAST + STEP * number},{NORTH},{EPSG}"
-        tiles.append(f"{root}/bingmap/19/{number + 1:07d}.jpg,{place}")
-        if number >= 24:
-            panoramas.append(f"{root}/streetview/panos/{number + 1:07d}.jpg,{place}")
-    for name, lines in (("tiles", tiles), ("panoramas", panoramas)):
-        (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
+def write_list(path, images, step=STEP):
+    """A CSV list of images, each with the number of its place, along the row of places."""
+    lines = [f"{image},{EAST + step * number},{NORTH},{EPSG}" for image, number in images]
+    path.write_text("\n".join(["path,easting,northing,epsg", *lines]) + "\n")
 
 
 @pytest.fixture(scope="module")
 def made(towns, tmp_path_factory):
-    """A folder with a network, lists, and an index of all tiles. Not to be changed."""
+    """A folder with a network, lists of all tiles and of the test places' panoramas, and an index. Not to be changed."""
     from safa import parts
     from safa.settings import NetworkConfig
     from safa.training.weights import write_keras_weights
@@ -47,7 +41,8 @@ def made(towns, tmp_path_factory):
     os.symlink(towns / "Data", folder / "Data")
     for name, seed in (("net", 1), ("other", 2)):
         write_keras_weights(str(folder / f"{name}.weights.h5"), parts.build_network(NetworkConfig(**NETWORK), seed=seed))
-    write_lists(folder)
+    write_list(folder / "tiles.csv", [(folder / TILE.format(n + 1), n) for n in range(TILES)])
+    write_list(folder / "panoramas.csv", [(folder / PANORAMA.format(n + 1), n) for n in range(24, TILES)])
     succeeds("localize.py", "build", "index", tiles="tiles.csv", dtype="float32", **BUILD, cwd=folder)
     return folder
 
@@ -74,20 +69,12 @@ def files_of(folder):
 
 def test_the_true_place_is_found_as_often_as_the_test_script_reports(made, tmp_path):
     """Among the same references: the ten test tiles."""
-    lines = (made / "tiles.csv").read_text().splitlines()
-    (tmp_path / "ten.csv").write_text("\n".join([lines[0], *lines[25:]]) + "\n")
+    write_list(tmp_path / "ten.csv", [(made / TILE.format(n + 1), n) for n in range(24, TILES)])
     shutil.copy(made / "net.weights.h5", tmp_path)
     succeeds("localize.py", "build", "ten", tiles="ten.csv", dtype="float32", **BUILD, cwd=tmp_path)
     succeeds("localize.py", "query", "ten", made / "panoramas.csv", top=10, merge_metres=0, csv="places.csv", cwd=tmp_path)
-    succeeds(
-        "test_cvusa.py",
-        data_dir=made / "Data",
-        result_dir="R",
-        checkpoint="net.weights.h5",
-        descriptors="memory",
-        **NETWORK,
-        cwd=tmp_path,
-    )
+    flags = {"data_dir": made / "Data", "result_dir": "R", "checkpoint": "net.weights.h5", "descriptors": "memory", **NETWORK}
+    succeeds("test_cvusa.py", **flags, cwd=tmp_path)
     (result,) = (tmp_path / "R/CVUSA").glob("SAFA_2_polar_1_net.weights.h5_*.json")
     recall = json.loads(result.read_text())["recall"]
     found = rows_of(tmp_path / "places.csv")
@@ -98,10 +85,8 @@ def test_the_true_place_is_found_as_often_as_the_test_script_reports(made, tmp_p
 
 
 def test_coordinates_survive_from_the_list_to_geojson(made, tmp_path):
-    table = succeeds(
-        "localize.py", "query", made / "index", made / "panoramas.csv", top=3, geojson="places.geojson", cwd=tmp_path
-    )
-    assert "within 25 m" in table
+    flags = {"top": 3, "geojson": "places.geojson"}
+    assert "within 25 m" in succeeds("localize.py", "query", made / "index", made / "panoramas.csv", **flags, cwd=tmp_path)
     found = json.loads((tmp_path / "places.geojson").read_text())["features"]
     assert len(found) == 30
     transformer = pyproj.Transformer.from_crs(4326, EPSG, always_xy=True)
@@ -111,16 +96,26 @@ def test_coordinates_survive_from_the_list_to_geojson(made, tmp_path):
         assert np.hypot(easting - EAST - STEP * number, northing - NORTH) < 0.01
 
 
-def test_a_killed_build_goes_on_and_ends_in_the_same_bytes(made, tmp_path):
+@pytest.fixture
+def stoppable(made, tmp_path):
+    """A folder of tiles that may change, the flags of a build of 24 of them, and a function that runs it for some batches."""
     tiles = tmp_path / "tiles"
     shutil.copytree(made / "Data/CVUSA/bingmap/19", tiles)
-    lines = ["path,easting,northing,epsg", *(f"{tiles}/{n + 1:07d}.jpg,{EAST + n},{NORTH},{EPSG}" for n in range(24))]
-    (tmp_path / "tiles.csv").write_text("\n".join(lines))
+    write_list(tmp_path / "tiles.csv", [(tiles / f"{n + 1:07d}.jpg", n) for n in range(24)], step=1)
     flags = {"tiles": "tiles.csv", **BUILD, "checkpoint": made / "net.weights.h5", "pca": 8}
-    words = ["build", "killed", *(str(word) for pair in flags.items() for word in (f"--{pair[0]}", pair[1]))]
-    process = start("tests/programs/killed_build.py", 4, *words, cwd=tmp_path)
-    _, stderr = process.communicate()
-    assert process.returncode == -signal.SIGKILL, stderr
+
+    def build(batches, name):
+        words = ["build", name, *(str(word) for pair in flags.items() for word in (f"--{pair[0]}", pair[1]))]
+        process = start("tests/programs/killed_build.py", batches, *words, cwd=tmp_path)
+        return process.communicate()[1], process.returncode
+
+    return tiles, flags, build
+
+
+def test_a_killed_build_goes_on_and_ends_in_the_same_bytes(made, stoppable, tmp_path):
+    tiles, flags, build = stoppable
+    stderr, code = build(4, "killed")
+    assert code == -signal.SIGKILL, stderr
     assert json.loads((tmp_path / "killed" / "full.json").read_text())["done"] == 12
     shutil.copytree(tmp_path / "killed", tmp_path / "changed")
     assert "no finished index" in complains("localize.py", "query", "killed", made / "panoramas.csv", cwd=tmp_path)
@@ -139,15 +134,25 @@ def test_a_killed_build_goes_on_and_ends_in_the_same_bytes(made, tmp_path):
     assert files_of(tmp_path / "changed") == files_of(tmp_path / "new") != files_of(tmp_path / "whole")
 
 
+def test_a_tile_that_could_not_be_read_and_was_replaced_costs_no_finished_rows(stoppable, tmp_path):
+    tiles, flags, build = stoppable
+    broken = tiles / "0000014.jpg"
+    content = broken.read_bytes()
+    broken.write_bytes(content[: len(content) // 2] + content[-2:])
+    said = complains("localize.py", "build", "index", **flags, cwd=tmp_path)
+    assert "0000014.jpg" in said and "replace the file, and run the same command again" in said
+    broken.write_bytes(content)
+    stderr, code = build(4, "index")  # of eight batches: the four from the broken tile's on
+    assert code == 0, stderr
+
+
 def test_the_library_answers_as_the_script_does(made, tmp_path):
     from safa.localization import Index
 
-    panorama = str(made / "Data/CVUSA/streetview/panos/0000030.jpg")
-    succeeds(
-        "localize.py", "query", made / "index", panorama, top=3, unknown_heading=True, turns=8, json="a.json", cwd=tmp_path
-    )
+    panorama, flags = str(made / PANORAMA.format(30)), {"top": 3, "unknown_heading": True, "turns": 8}
+    succeeds("localize.py", "query", made / "index", panorama, **flags, json="a.json", cwd=tmp_path)
     (expected,) = json.loads((tmp_path / "a.json").read_text())["answers"]
-    (answer,) = Index(str(made / "index")).query([panorama], top=3, unknown_heading=True, turns=8)
+    (answer,) = Index(str(made / "index")).query([panorama], **flags)
     assert [place.tile for place in answer.places] == [place["tile"] for place in expected["places"]]
     np.testing.assert_allclose([place.heading for place in answer.places], [place["heading"] for place in expected["places"]])
 
@@ -157,21 +162,18 @@ def test_a_turned_panorama_is_found_where_it_was_with_its_heading(made, tmp_path
 
     from safa.localization import Index
 
-    index = Index(str(made / "index"))
-    path = str(made / "Data/CVUSA/streetview/panos/0000030.jpg")
-    image = cv2.imread(path)
-    cv2.imwrite(str(tmp_path / "turned.png"), np.roll(image, -154, axis=1))  # its centre looks a quarter to the right: east
+    index, path, turned = Index(str(made / "index")), str(made / PANORAMA.format(30)), str(tmp_path / "turned.png")
+    cv2.imwrite(turned, np.roll(cv2.imread(path), -154, axis=1))  # its centre looks a quarter to the right: east
     (straight,) = index.query([path])
-    (known,) = index.query([str(tmp_path / "turned.png")], heading=90.0)
+    (known,) = index.query([turned], heading=90.0)
     assert known.places[0].similarity == pytest.approx(straight.places[0].similarity, abs=1e-5)
-    (unknown,) = index.query([str(tmp_path / "turned.png")], unknown_heading=True, turns=4, merge_metres=0.0, top=34)
+    (unknown,) = index.query([turned], unknown_heading=True, turns=4, merge_metres=0.0, top=34)
     same = next(place for place in unknown.places if place.row == straight.places[0].row)
     assert same.similarity >= straight.places[0].similarity - 1e-5
 
 
-def test_answers_are_calibrated_and_less_sure_ones_are_unknown(own, made):
-    rows = [f"{made}/Data/CVUSA/streetview/panos/{n + 1:07d}.jpg,{EAST + STEP * n},{NORTH},{EPSG}" for n in range(34)]
-    (own / "known.csv").write_text("\n".join(["path,easting,northing,epsg", *rows]))
+def test_answers_are_calibrated_and_less_sure_ones_are_unknown(own):
+    write_list(own / "known.csv", [(own / PANORAMA.format(n + 1), n) for n in range(TILES)])
     said = succeeds("localize.py", "calibrate", "index", "known.csv", wrong_share=0.2, cwd=own)
     assert "of 34 best places are right" in said
     asked = succeeds("localize.py", "query", "index", "panoramas.csv", json="a.json", cwd=own)
@@ -180,22 +182,21 @@ def test_answers_are_calibrated_and_less_sure_ones_are_unknown(own, made):
     threshold = next(iter(json.loads((own / "index/calibration.json").read_text()).values()))["threshold"]
     assert all(answer["known"] == (answer["confidence"] >= threshold) for answer in answers)
     assert "turns it into a confidence" in succeeds("localize.py", "query", "index", "panoramas.csv", fov=90, cwd=own)
-    few = complains("localize.py", "calibrate", "index", "panoramas.csv", cwd=own)
-    assert "10 panoramas are too few" in few
+    assert "10 panoramas are too few" in complains("localize.py", "calibrate", "index", "panoramas.csv", cwd=own)
+    panoramas = [PANORAMA.format(1)] * 20
+    assert "no known location" in complains("localize.py", "calibrate", "index", *panoramas, cwd=own)
 
 
 @pytest.fixture(scope="module")
 def page(made):
     """A page of a drive of ten panoramas, some of them called as no file should be."""
-    names = {"0000025.jpg": "<script>alert(1)</script>.jpg", "0000026.jpg": 'a "b" & ünï.jpg'}
-    lines = ["path,easting,northing,epsg"]
-    for number in range(24, 34):
-        source = f"{number + 1:07d}.jpg"
-        name = names.get(source, source).replace("/", "∕")
-        shutil.copy(made / "Data/CVUSA/streetview/panos" / source, made / name)
-        quoted = name.replace('"', '""')
-        lines.append(f'"{quoted}",{EAST + STEP * number},{NORTH},{EPSG}')
-    (made / "named.csv").write_text("\n".join(lines) + "\n")
+    names = {25: "<script>alert(1)∕<script>.jpg", 26: 'a "b" & ünï.jpg'}
+    lines = []
+    for number in range(25, TILES + 1):
+        name = names.get(number, f"{number}.jpg")
+        shutil.copy(made / PANORAMA.format(number), made / name)
+        lines.append(('"' + name.replace('"', '""') + '"', number - 1))
+    write_list(made / "named.csv", lines)
     succeeds("localize.py", "query", "index", "named.csv", sequence=40, top=3, html="page.html", csv="page.csv", cwd=made)
     return made / "page.html"
 
@@ -248,11 +249,10 @@ def test_tiles_without_their_files_are_named_or_left_out(own):
 
 
 def test_another_ground_size_is_said(own):
-    lines = (own / "tiles.csv").read_text().splitlines()
-    (own / "tiles.csv").write_text("\n".join([lines[0] + ",tile_metres", *(f"{line},90" for line in lines[1:])]))
+    header, *lines = (own / "tiles.csv").read_text().splitlines()
+    (own / "tiles.csv").write_text("\n".join([f"{header},tile_metres", *(f"{line},90" for line in lines)]))
     flags = BUILD | {"tiles": "tiles.csv"}
-    said = succeeds("localize.py", "build", "new", **flags, cwd=own)
-    assert "warning: 34 tiles show another ground size" in said
+    assert "warning: 34 tiles show another ground size" in succeeds("localize.py", "build", "new", **flags, cwd=own)
     flags |= {"tile_metres": 40}
     assert "0000001.jpg 90.0 m of ground" in complains("localize.py", "build", "other", **flags, cwd=own)
 
@@ -301,28 +301,23 @@ def test_a_damaged_index_is_named_with_its_file(own, change, said):
 
     change(own / "index")
     with pytest.raises(UserError, match=said):
-        Index(str(own / "index")).query([str(own / "Data/CVUSA/streetview/panos/0000030.jpg")])
+        Index(str(own / "index")).query([str(own / PANORAMA.format(30))])
 
 
 @pytest.mark.parametrize(
-    ("asked", "flags", "said"),
+    ("index", "asked", "flags", "said"),
     [
-        ("panoramas.csv", {"checkpoint": "other.weights.h5"}, "other weights than those that index was built with"),
-        ("panoramas.csv", {"approximate": True}, "--approximate: index was built without it"),
-        ("panoramas.csv", {"heading": 3, "unknown_heading": True}, "contradict"),
-        ("panoramas.csv", {"json": "nowhere/a.json"}, "--json nowhere/a.json"),
-        ("panoramas.csv", {"html": "index"}, "--html index: is a folder"),
-        ("panoramas.csv", {"fov": 400}, "--fov"),
-        ("Data/CVUSA/bingmap/19/0000001.jpg", {}, "are not a panorama of --fov 360"),
-        ("net.weights.h5", {}, "neither a JPEG nor a PNG"),
-        ("gone.jpg", {}, "no such panorama"),
+        ("index", "panoramas.csv", {"checkpoint": "other.weights.h5"}, "other weights than those that index was built with"),
+        ("index", "panoramas.csv", {"approximate": True}, "--approximate: index was built without it"),
+        ("index", "panoramas.csv", {"heading": 3, "unknown_heading": True}, "contradict"),
+        ("index", "panoramas.csv", {"json": "nowhere/a.json"}, "--json nowhere/a.json"),
+        ("index", "panoramas.csv", {"html": "index"}, "--html index: is a folder"),
+        ("index", "panoramas.csv", {"fov": 400}, "--fov"),
+        ("index", TILE.format(1), {}, "are not a panorama of --fov 360"),
+        ("index", "net.weights.h5", {}, "neither a JPEG nor a PNG"),
+        ("index", "gone.jpg", {}, "no such panorama"),
+        ("gone", "panoramas.csv", {}, "no index; build one"),
     ],
 )
-def test_mistakes_of_query_are_one_line_each(own, asked, flags, said):
-    assert said in complains("localize.py", "query", "index", asked, **flags, cwd=own)
-
-
-def test_what_is_no_index_or_no_known_place_is_named(own):
-    panorama = "Data/CVUSA/streetview/panos/0000001.jpg"
-    assert "no index; build one" in complains("localize.py", "query", "gone", panorama, cwd=own)
-    assert "no known location" in complains("localize.py", "calibrate", "index", *[panorama] * 20, cwd=own)
+def test_mistakes_of_query_are_one_line_each(own, index, asked, flags, said):
+    assert said in complains("localize.py", "query", index, asked, **flags, cwd=own)

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.spatial import cKDTree
+from scipy.special import expit
 
 from safa.localization.answers import as_csv, as_geojson, as_json
-from safa.localization.approximate import ApproximateSearch, write_approximate
-from safa.localization.calibration import fit_calibration, read_calibrations, write_calibration
+from safa.localization.calibration import fit_calibration, read_calibrations
 from safa.localization.drive import LOST, PER_SIMILARITY, smoothed
 from safa.localization.panorama import Panorama, panorama_of, read_canvas, turned
 from safa.localization.photo_tags import tagged_heading, tagged_location
 from safa.localization.places import Answer, Place, QueryConfig, distinct_places, margin_of
-from safa.localization.projection import fit_projection
-from safa.localization.similarities import nearest, similarities
+from safa.localization.tile_search import ApproximateSearch, closest, fit_projection, similarities, write_approximate
 from safa.runtime.errors import UserError
+from safa.runtime.files import write_json
 from VGG import MEAN_BGR
 
 RNG = np.random.default_rng(0)
@@ -39,23 +39,23 @@ def test_similarities_are_the_best_turns_products_whatever_the_blocks(monkeypatc
     descriptors, queries = unit(RNG.standard_normal((101, 16))).astype(dtype), unit(RNG.standard_normal((5, turns, 16)))
     products = np.einsum("qtd,nd->qtn", queries, descriptors.astype(np.float32))
     for block_bytes in (4 * 16 * 10, 2**26):
-        monkeypatch.setattr("safa.localization.similarities.BLOCK_BYTES", block_bytes)
+        monkeypatch.setattr("safa.localization.tile_search.BLOCK_BYTES", block_bytes)
         found, turn = similarities(descriptors, queries)
         np.testing.assert_allclose(found, products.max(axis=1), atol=1e-6)
         np.testing.assert_array_equal(turn, products.argmax(axis=1))
 
 
-def test_nearest_orders_the_closest():
-    descriptors, queries = unit(RNG.standard_normal((200, 8))), unit(RNG.standard_normal((7, 8)))
-    rows, values = nearest(descriptors, queries, 12)
-    np.testing.assert_array_equal(rows, np.argsort(-(queries @ descriptors.T), axis=1)[:, :12])
-    assert (np.diff(values, axis=1) <= 0).all()
+def test_the_closest_come_in_order():
+    found = RNG.standard_normal((7, 200)).astype(np.float32)
+    rows, values = closest(found, 12)
+    np.testing.assert_array_equal(rows, np.argsort(-found, axis=1)[:, :12])
+    np.testing.assert_array_equal(values, np.take_along_axis(found, rows, axis=1))
 
 
 def test_a_projection_loses_nothing_of_descriptors_that_lie_in_few_directions():
     descriptors = unit(RNG.standard_normal((300, 5)) @ RNG.standard_normal((5, 32)))
-    projection = fit_projection(descriptors, 5)
-    np.testing.assert_allclose(projection(descriptors) @ projection(descriptors).T, descriptors @ descriptors.T, atol=1e-5)
+    projected = descriptors @ fit_projection(descriptors, 5)
+    np.testing.assert_allclose(projected @ projected.T, descriptors @ descriptors.T, atol=1e-5)
 
 
 def test_an_approximate_search_finds_the_neighbours_of_clustered_descriptors_and_compares_them_exactly(tmp_path, monkeypatch):
@@ -83,15 +83,14 @@ def test_an_approximate_search_finds_the_neighbours_of_clustered_descriptors_and
 
 
 def test_places_closer_than_the_merging_distance_are_one():
-    metres = np.array([(0, 0), (10, 0), (20, 0), (100, 0), (110, 0), (500, 0)], float)
+    tree = cKDTree([(0, 0), (10, 0), (20, 0), (100, 0), (110, 0), (500, 0)])
     scores = np.array([0.8, 0.9, 0.7, 0.85, 0.1, 0.6], np.float32)
-    tree = cKDTree(metres)
-    places = distinct_places(scores, tree, metres, 5, 15)
+    places = distinct_places(scores, tree, 5, 15)
     assert [row for row, _ in places] == [1, 3, 5]
     assert sorted(places[0][1].tolist()) == [0, 1, 2]
-    assert [row for row, _ in distinct_places(scores, tree, metres, 5, 0)] == [1, 3, 0, 2, 5]
-    assert margin_of(scores, tree, metres, 1, 25) == pytest.approx(0.05)
-    assert margin_of(scores, tree, metres, 1, 1000) == np.inf
+    assert [row for row, _ in distinct_places(scores, tree, 5, 0)] == [1, 3, 0, 2, 5]
+    assert margin_of(scores, tree, 1, 25) == pytest.approx(0.05)
+    assert margin_of(scores, tree, 1, 1000) == np.inf
 
 
 def test_a_drive_is_smoothed_as_if_all_paths_were_weighed():
@@ -131,7 +130,7 @@ def simulated(count, seed):
     """Answers that are right with a known probability of their margin and similarity."""
     rng = np.random.default_rng(seed)
     margins, similar = rng.exponential(0.08, count), rng.uniform(0.4, 0.95, count)
-    chance = 1 / (1 + np.exp(-(40 * margins + 4 * similar - 4)))
+    chance = expit(40 * margins + 4 * similar - 4)
     return margins, similar, rng.random(count) < chance, chance
 
 
@@ -143,7 +142,7 @@ def test_confidence_is_the_probability_of_being_right():
     assert np.abs(confidence - chance).max() < 0.08
 
 
-def test_a_threshold_keeps_the_share_of_wrong_answers():
+def test_a_threshold_keeps_the_share_of_wrong_answers_or_all_are_unknown():
     shares = []
     for seed in range(40):
         margins, similar, right, _ = simulated(300, seed)
@@ -154,11 +153,8 @@ def test_a_threshold_keeps_the_share_of_wrong_answers():
         assert any(given)
         shares.append(1 - np.mean(right[given]))
     assert 0.06 < np.mean(shares) < 0.12
-
-
-def test_without_right_answers_all_are_unknown():
-    calibration = fit_calibration(np.full(30, 0.1), np.full(30, 0.5), np.zeros(30, bool), 0.05)
-    assert not calibration.answered and calibration.confidence(1, 1) < calibration.threshold
+    hopeless = fit_calibration(np.full(30, 0.1), np.full(30, 0.5), np.zeros(30, bool), 0.05)
+    assert not hopeless.answered and hopeless.confidence(1, 1) < hopeless.threshold
     with pytest.raises(UserError, match="too few"):
         fit_calibration([0.1], [0.5], [True], 0.05)
 
@@ -166,11 +162,9 @@ def test_without_right_answers_all_are_unknown():
 def test_calibrations_are_kept_by_their_view(tmp_path):
     path = str(tmp_path / "calibration.json")
     assert read_calibrations(path) == {}
-    first = fit_calibration(*simulated(100, 1)[:3], 0.1)
-    second = fit_calibration(*simulated(100, 2)[:3], 0.1)
-    write_calibration(path, "a", first)
-    write_calibration(path, "b", second)
-    assert read_calibrations(path) == {"a": first, "b": second}
+    calibrations = {name: fit_calibration(*simulated(100, seed)[:3], 0.1) for seed, name in enumerate("ab")}
+    write_json(path, calibrations)
+    assert read_calibrations(path) == calibrations
     for text in ("[1]", '{"a": {"weights": [1, 2]}}', '{"a": 3}', "{", '{"a": {"weights": [1,2,3], "threshold": NaN}}'):
         (tmp_path / "calibration.json").write_text(text)
         with pytest.raises(UserError, match="calibrate again"):
@@ -180,45 +174,33 @@ def test_calibrations_are_kept_by_their_view(tmp_path):
 # Panoramas
 
 
-def painted(path, height, width, heading):
-    """A panorama whose brightest column looks north when its centre column looks to `heading`."""
-    image = np.full((height, width, 3), 50, np.uint8)
-    north = round(width / 2 - heading / 360 * width) % width
-    image[:, [north - 1, north, (north + 1) % width]] = 250
-    cv2.imwrite(str(path), image)
-    return str(path)
-
-
-def brightest(canvas):
-    return int(canvas.astype(float).sum(axis=(0, 2)).argmax())
+def canvas_of(folder, image, input_vertical_fov, **view):
+    cv2.imwrite(str(folder / "p.png"), image)
+    return read_canvas(Panorama(str(folder / "p.png"), 0.0, "given"), QueryConfig(**view), input_vertical_fov)
 
 
 @pytest.mark.parametrize("heading", [0, 45, 90, 180, 300])
 @pytest.mark.parametrize("size", [(112, 616), (308, 616), (500, 1000)])
 def test_a_known_heading_turns_north_into_the_middle(tmp_path, heading, size):
-    view = QueryConfig(heading=float(heading))
-    panorama = panorama_of(painted(tmp_path / "p.png", *size, heading), view)
-    (image,) = turned(read_canvas(panorama, view, 65.45), [panorama.heading], (112, 616))
-    assert abs(brightest(image) - 308) <= 3
+    image = np.zeros((*size, 3), np.uint8)
+    north = round(size[1] / 2 - heading / 360 * size[1]) % size[1]
+    image[:, [north - 1, north, (north + 1) % size[1]]] = 250
+    (image,) = turned(canvas_of(tmp_path, image, 65.45), [heading], (112, 616))
+    assert abs(int(image.sum(axis=(0, 2)).argmax()) - 308) <= 3
 
 
 def test_a_sphere_is_cut_to_the_network_s_rows_around_the_horizon(tmp_path):
     image = np.repeat(np.arange(180, dtype=np.uint8)[:, None, None], 360, axis=1) + np.zeros(3, np.uint8)
-    cv2.imwrite(str(tmp_path / "p.png"), image)
-    panorama = Panorama(str(tmp_path / "p.png"), 0.0, "given")
-    canvas = read_canvas(panorama, QueryConfig(), 90.0)
+    canvas = canvas_of(tmp_path, image, 90.0)
     assert canvas.dtype == np.uint8 and abs(canvas[0].mean() - 45) < 2 and abs(canvas[-1].mean() - 134) < 2
-    canvas = read_canvas(panorama, QueryConfig(horizon=0.4), 90.0)
-    assert abs(canvas[0].mean() - 27) < 2
-    canvas = read_canvas(panorama, QueryConfig(vertical_fov=60.0), 90.0)  # it shows too little: the mean colour fills up
-    np.testing.assert_allclose(canvas[0, 0], MEAN_BGR, rtol=1e-6)
-    np.testing.assert_allclose(canvas[-1, 0], MEAN_BGR, rtol=1e-6)
+    assert abs(canvas_of(tmp_path, image, 90.0, horizon=0.4)[0].mean() - 27) < 2
+    canvas = canvas_of(tmp_path, image, 90.0, vertical_fov=60.0)  # it shows too little: the mean colour fills up
+    np.testing.assert_allclose(canvas[[0, -1], 0], [MEAN_BGR, MEAN_BGR], rtol=1e-6)
     assert abs(canvas[56].mean() - 90) < 2
 
 
 def test_a_part_of_the_circle_lies_in_the_middle_and_the_mean_colour_around_it(tmp_path):
-    cv2.imwrite(str(tmp_path / "p.png"), np.full((112, 154, 3), 200, np.uint8))
-    canvas = read_canvas(Panorama(str(tmp_path / "p.png"), 0.0, "given"), QueryConfig(fov=90.0), 65.45)
+    canvas = canvas_of(tmp_path, np.full((112, 154, 3), 200, np.uint8), 65.45, fov=90.0)
     assert (canvas[56, 231:385] == 200).all() and (canvas[56, :230] == np.float32(MEAN_BGR)).all()
     (image,) = turned(canvas, [90], (112, 616))  # its centre looks east: a quarter of the circle to the right
     assert (image[56, 385:539] == 200).all()
@@ -259,20 +241,20 @@ def test_what_is_given_comes_before_a_list_and_a_list_before_tags(tmp_path):
 # Files of answers
 
 
-def test_answers_are_valid_geojson_json_and_csv(tmp_path):
+def test_answers_are_valid_geojson_json_and_csv():
     place = Place(149.123456789, -35.987654321, 0.9, 45.0, 'a "tile", of\nlines', 3, 2)
     answers = [
-        Answer(Panorama("p,1.jpg", 45.0, "given"), [place, place], np.inf, None, True, None),
-        Answer(Panorama("p2.jpg", None, "unknown", (149.1, -35.9)), [place], 0.1, 0.5, False, 12.5),
+        Answer(Panorama("p,1.jpg", 45.0, "given"), [place, place], np.inf),
+        Answer(Panorama("p2.jpg", None, "unknown", (149.123456789, -35.9877)), [place], 0.1, 0.5, False),
     ]
     found = json.loads(as_geojson(answers))
     assert found["type"] == "FeatureCollection" and len(found["features"]) == 3
     for feature in found["features"]:
-        assert feature["type"] == "Feature" and feature["geometry"]["type"] == "Point"
-        assert feature["geometry"]["coordinates"] == [149.12345679, -35.98765432]
+        assert feature["type"] == "Feature"
+        assert feature["geometry"] == {"type": "Point", "coordinates": [149.12345679, -35.98765432]}
     assert found["features"][2]["properties"]["known"] is False
 
     manifest = SimpleNamespace(tiles=10, recipe=SimpleNamespace(weights="abc"))
     answers_json = json.loads(as_json(answers, manifest))["answers"]
-    assert answers_json[0]["margin"] is None and answers_json[1]["metres_off"] == 12.5
+    assert answers_json[0]["margin"] is None and answers_json[1]["metres_off"] == pytest.approx(5.068, abs=0.001)
     assert len(as_csv(answers).splitlines()) == 7  # a header, and three rows of a tile's name of two lines

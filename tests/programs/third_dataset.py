@@ -28,7 +28,6 @@ class Third(Dataset):
         super().__init__(data_dir, prepared_dir)
         self.tile_dir = os.path.join(self.data_dir, "CVUSA", "bingmap", "19")
         self.polar_dir = os.path.join(self.prepared_dir, "CVUSA", "polarmap", "19")
-        self.prepared_dirs = [self.polar_dir]
 
     def pairs(self, split, reference=POLAR):
         with open(os.path.join(self.data_dir, "pairs.json"), encoding="utf-8") as file:

@@ -1,0 +1,141 @@
+"""How panoramas are compared with an index's descriptors: all of them, shorter ones (PCA), or candidates (FAISS)."""
+
+import concurrent.futures
+
+import numpy as np
+import scipy.linalg
+
+from safa.runtime.errors import UserError, first_line
+from safa.runtime.files import open_whole
+from safa.runtime.worker_pool import available_cores
+
+BLOCK_BYTES = 2**24  # of descriptors in float32 that are multiplied at a time: they stay in the processor's cache
+PROJECTION_ROWS = 50_000  # that the directions are fitted on; more change them little
+FITTED_AT_A_TIME, SORTED_AT_A_TIME = 4096, 16_384  # rows
+ROWS_A_LIST = 1000  # descriptors in one of the lists that FAISS sorts them into, on average
+TRAINING_ROWS = 40  # per list: FAISS recommends at least 39
+PROBES = 32  # lists that a query is compared with
+DEPTH = 500  # candidates of each query and turn that are compared exactly
+SEED = 0
+
+
+def similarities(descriptors, queries):
+    """The similarity of each query's best turn with every descriptor, in one pass over them.
+
+    Args:
+        descriptors: (N, D) float16 or float32, may be mapped into memory.
+        queries: (Q, T, D) float32, T turns of each query.
+
+    Returns:
+        (Q, N) float32 similarities, and (Q, N) int16, the turn that each belongs to.
+    """
+    count, (number, turns, dimension) = len(descriptors), queries.shape
+    rows = queries.reshape(-1, dimension)
+    found, turn = np.empty((number, count), np.float32), np.zeros((number, count), np.int16)
+    block = max(1, BLOCK_BYTES // (4 * dimension))
+    starts = range(0, count, block)
+    # One block is multiplied while the next ones are read and converted.
+    with concurrent.futures.ThreadPoolExecutor(available_cores()) as pool:
+        ahead = [pool.submit(_float32, descriptors, start, block) for start in starts[:2]]
+        for start in starts:
+            ahead.append(pool.submit(_float32, descriptors, start + 2 * block, block))  # empty after the last one
+            products = (rows @ ahead.pop(0).result().T).reshape(number, turns, -1)
+            best = products.argmax(axis=1)
+            turn[:, start : start + block] = best
+            found[:, start : start + block] = np.take_along_axis(products, best[:, None], axis=1)[:, 0]
+    return found, turn
+
+
+def closest(found, top_k):
+    """The greatest of each row, in order: (Q, N) -> (Q, K) int64 columns and (Q, K) values."""
+    count = found.shape[1]
+    chosen = np.argpartition(found, count - top_k, axis=1)[:, count - top_k :] if top_k < count else np.arange(count)
+    chosen = np.sort(np.broadcast_to(chosen, (len(found), top_k)), axis=1)
+    values = np.take_along_axis(found, chosen, axis=1)
+    order = np.argsort(-values, axis=1, kind="stable")
+    return np.take_along_axis(chosen, order, axis=1), np.take_along_axis(values, order, axis=1)
+
+
+def _float32(descriptors, start, block):
+    return np.asarray(descriptors[start : start + block], np.float32)
+
+
+def fit_projection(descriptors, values):
+    """The directions that keep the most of (N, D) descriptors: (D, `values`) float32, orthonormal, the most important first.
+
+    Products of projected descriptors, `descriptors @ directions`, are the best that so few values can do for the mean square
+    error. Descriptors are not centred, since products are what a search compares.
+    """
+    count, dimension = descriptors.shape
+    rows = np.sort(np.random.default_rng(SEED).permutation(count)[:PROJECTION_ROWS])
+    moments = np.zeros((dimension, dimension))
+    for start in range(0, len(rows), FITTED_AT_A_TIME):
+        part = np.asarray(descriptors[rows[start : start + FITTED_AT_A_TIME]], np.float32)
+        moments += part.T @ part
+    _, vectors = scipy.linalg.eigh(moments, subset_by_index=(dimension - values, dimension - 1))
+    vectors = vectors[:, ::-1]
+    # The sign of a direction is arbitrary; its largest value is positive, so that the same descriptors give the same bytes.
+    signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(values)])
+    return np.ascontiguousarray(vectors * signs, np.float32)
+
+
+def _faiss():
+    try:
+        import faiss
+    except ImportError:
+        raise UserError("--approximate: needs the package faiss-cpu; pip install faiss-cpu") from None
+    return faiss
+
+
+def write_approximate(path, descriptors):
+    """Build a FAISS index of (N, D) descriptors and write it: lists of 8-bit codes, the lists' centres found by k-means.
+
+    Raises:
+        UserError: FAISS is missing.
+        OSError: the file cannot be written.
+    """
+    faiss = _faiss()
+    count, dimension = descriptors.shape
+    lists = max(1, count // ROWS_A_LIST)
+    found = faiss.index_factory(dimension, f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
+    rows = np.sort(np.random.default_rng(SEED).permutation(count)[: max(1000, TRAINING_ROWS * lists)])
+    found.train(np.asarray(descriptors[rows], np.float32))
+    for start in range(0, count, SORTED_AT_A_TIME):
+        found.add(np.asarray(descriptors[start : start + SORTED_AT_A_TIME], np.float32))
+    with open_whole(path) as file:
+        faiss.write_index(found, faiss.PyCallbackIOWriter(file.write))
+
+
+class ApproximateSearch:
+    """A search for candidates in a file of `write_approximate`.
+
+    Args:
+        descriptors: (N, D) that the file was made of.
+
+    Raises:
+        UserError: FAISS is missing, or the file is damaged or of other descriptors.
+    """
+
+    def __init__(self, path, descriptors):
+        faiss = _faiss()
+        try:
+            self._index = faiss.read_index(path)
+        except RuntimeError as error:
+            raise UserError(f"{path}: cannot be read ({first_line(error)}); delete the index and build it again") from None
+        if (self._index.ntotal, self._index.d) != descriptors.shape:
+            raise UserError(f"{path}: is of other descriptors; delete the index and build it again")
+        self._index.nprobe = PROBES
+        self._descriptors = descriptors
+
+    def similarities(self, queries):
+        """As `similarities`, exact, but of candidates only; all others are minus infinity."""
+        number, turns, dimension = queries.shape
+        shape = number, len(self._descriptors)
+        found, turn = np.full(shape, -np.inf, np.float32), np.zeros(shape, np.int16)
+        _, candidates = self._index.search(queries.reshape(-1, dimension), min(DEPTH, shape[1]))
+        for row, own in enumerate(candidates.reshape(number, -1)):
+            chosen = np.unique(own[own >= 0])
+            products = queries[row] @ np.asarray(self._descriptors[chosen], np.float32).T
+            turn[row, chosen] = products.argmax(axis=0)
+            found[row, chosen] = products.max(axis=0)
+        return found, turn
