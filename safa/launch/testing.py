@@ -24,7 +24,7 @@ from safa.retrieval.search import search
 from safa.retrieval.task import DIRECTIONS, GROUND_TO_AERIAL, task_of
 from safa.runtime.backend import importing_tensorflow
 from safa.runtime.command_line import Checked, Parser, add_settings, at_least, parsed, same_setting, setting
-from safa.runtime.errors import UserError, first_few, shortened
+from safa.runtime.errors import UserError, first_few
 from safa.runtime.files import locked
 from safa.runtime.outputs import Output, check_outputs
 from safa.runtime.provenance import session
@@ -149,7 +149,7 @@ def launch_testing(description, dataset_classes):
     say(*distribution.notes)
     with explain_tensorflow_errors(distribution, "a smaller --batch_size"):
         loaded = load_network(source, network, config.precision, distribution)
-        say(f"checkpoint: {shortened(loaded.path)}", loaded.note)
+        say(f"checkpoint: {loaded.path}", loaded.note)
         cost = network_cost(loaded.model)
 
         # Images to descriptors.
