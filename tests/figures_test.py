@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import types
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ from safa.datasets.cvusa import CVUSA
 from safa.datasets.pair_images import PairImages
 from safa.datasets.panorama_views import PanoramaView
 from safa.launch.page import shown_queries
+from safa.localization.answer_page import answer_panel
 from safa.parts import build_network
 from safa.report import figures
 from safa.report.attention_panels import attention_panel, spread_over
@@ -250,6 +252,15 @@ def test_hits_and_others_differ_by_more_than_colour(source, monkeypatch):
     monkeypatch.setattr("safa.report.retrieval_panels.image_rows", drawn.extend)
     contact_sheet(tested, [3])
     assert [each.caption for each in drawn[0]][1:] == ["✓ 1", "✓ 2", "✗ 3", "truth, 1"]
+
+
+def test_captions_of_a_drive_show_what_the_order_follows(monkeypatch):
+    drawn, index = [], types.SimpleNamespace(thumbnail=lambda row: None)
+    monkeypatch.setattr("safa.localization.answer_page.image_rows", drawn.extend)
+    for probabilities, first in ((0.6, 0.3), "1: 60 %, 0°"), ((None, None), "1: 0.500, 0°"):
+        places = [types.SimpleNamespace(row=0, similarity=0.5, heading=0, tile="a", probability=each) for each in probabilities]
+        answer_panel(types.SimpleNamespace(panorama=types.SimpleNamespace(path="none.jpg"), places=places), index)
+        assert drawn[-1][0].caption == f"{first}\na"
 
 
 def contrast(*colours):
