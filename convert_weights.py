@@ -13,7 +13,7 @@ from safa.runtime.command_line import Parser
 from safa.runtime.errors import UserError, first_few, reported, shortened
 from safa.runtime.outputs import ANYTHING, Output, check_outputs
 from safa.settings import add_network
-from safa.training.checkpoint_files import DATA, INDEX, KERAS, checkpoint_files, find_checkpoint
+from safa.training.checkpoint_files import DATA, INDEX, KERAS, find_checkpoint
 from safa.training.run_folder import given_settings
 
 KERAS_ENDING = ".weights.h5"
@@ -42,7 +42,7 @@ def main(argv=None):
     if existing := [path for path in written if os.path.isfile(path) and not args.overwrite]:
         raise UserError(f"{existing[0]}: exists; choose another TARGET, or replace it with --overwrite")
     path, kind = find_checkpoint(args.source)
-    check_outputs([Output("TARGET", each, ANYTHING) for each in written], checkpoint_files(path))
+    check_outputs([Output("TARGET", each, ANYTHING) for each in written], [path, path + INDEX, path + DATA])
     loaded = load_network(args.source, given_settings(args))
     if to_keras:
         from safa.training.weights import write_keras_weights

@@ -44,6 +44,8 @@ def main(argv=None):
     for job in (job for dataset in datasets for job in dataset.preparations()):  # all mistakes before the first file
         plans.append(plan_preparation(job))
         print(plans[-1], flush=True)
+    if not plans:
+        print("these datasets have nothing to prepare")
     failures = []
     for plan in plans:
         line, failed = prepare(plan, not args.no_stretch, args.workers, args.overwrite)

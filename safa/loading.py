@@ -82,14 +82,12 @@ def load_network(
 def found_network(source, network=None):
     """The NetworkConfig of weights, and their RunManifest or None; arguments and errors as of `load_network`."""
 
-    def found(path, _):
-        manifest = checkpoint_manifest(path)
-        given = dataclasses.asdict(network) if isinstance(network, NetworkConfig) else network or {}
-        if manifest is None:
-            return NetworkConfig(**given), None
-        for name, value in given.items():
-            if (trained := getattr(manifest.network, name)) != value:
-                raise UserError(f"{path}: a checkpoint of {manifest.network}; use --{name} {trained} instead of {value}")
-        return manifest.network, manifest
-
-    return use_checkpoint(source, found)
+    path = use_checkpoint(source, lambda path, _: path)
+    given = dataclasses.asdict(network) if isinstance(network, NetworkConfig) else network or {}
+    manifest = checkpoint_manifest(path)
+    if manifest is None:
+        return NetworkConfig(**given), None
+    for name, value in given.items():
+        if (trained := getattr(manifest.network, name)) != value:
+            raise UserError(f"{path}: a checkpoint of {manifest.network}; use --{name} {trained} instead of {value}")
+    return manifest.network, manifest

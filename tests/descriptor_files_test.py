@@ -270,11 +270,12 @@ def test_weights_that_are_not_a_run_have_results_and_rows_of_their_own(own):
     assert "--seed" in complains("test_cvusa.py", **FLAGS, **flags, cwd=own)
 
 
-def test_a_result_that_tables_would_refuse_is_one_line(own):
+def test_a_result_that_cannot_be_read_back_is_one_line(own):
     manifest = own / "Model/CVUSA/SAFA_2/polar_1/config.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"dataset": "../a:b"}))
-    assert "not a result of a test" in complains("test_cvusa.py", **flags_in(own), cwd=own)
-    assert (own / "R/CVUSA/SAFA_2_polar_1_trained_on_.._a_b.json").exists()
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"dataset": "../a"}))
+    assert "config.json: not what this project writes" in complains("test_cvusa.py", **flags_in(own), cwd=own)
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"dataset": "a" * 201}))
+    assert "not a result of a test" in complains("test_cvusa.py", **flags_in(own), run="r", checkpoint=manifest.parent, cwd=own)
 
 
 def test_a_network_of_one_dataset_is_tested_on_the_other(own):

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import types
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ from safa.datasets.cvusa import CVUSA
 from safa.datasets.pair_images import PairImages
 from safa.datasets.panorama_views import PanoramaView
 from safa.launch.page import shown_queries
+from safa.localization.answer_page import answer_panel
 from safa.parts import build_network
 from safa.report import figures
 from safa.report.attention_panels import attention_panel, spread_over
@@ -106,11 +108,12 @@ def test_figures_are_written_one_at_a_time_in_the_place_of_earlier_ones(tmp_path
 
     monkeypatch.setattr(figures, "query_images", query_images)
     monkeypatch.setattr("safa.report.retrieval_panels.query_images", query_images)
+    monkeypatch.setattr(figures, "attention_panel", lambda *given: retrieval_panel(*shown_query((8, 44), (8, 8), [])))
     monkeypatch.setattr(figures, "MOST_ON_SHEET", 3)
     task, descriptors = Task([str(row) for row in range(9)], np.arange(9), np.arange(9)), np.eye(9, dtype=np.float32)
     tested = FigureSource(None, task, "ground_to_aerial", search(descriptors, descriptors, task.truth, top_k=BEST))
-    figures.draw_figures(FigureConfig(figures=5, queries="0,1,2,3,4"), str(tmp_path), tested, None)
-    names = {f"{number:03}_{number - 1}.png" for number in range(1, 6)}
+    figures.draw_figures(FigureConfig(figures=5, attention=5, queries="0,1,2,3,4"), str(tmp_path), tested, None)
+    names = {f"{prefix}{number:03}_{number - 1}.png" for number in range(1, 6) for prefix in ("", "attention_")}
     assert {path.name for path in tmp_path.iterdir()} == names | {"contact_sheet.png", "similarities.png", "mine.png"}
     assert cv2.imread(str(tmp_path / "contact_sheet.png")).shape == bgr_pixels(contact_sheet(None, [5] * 3)).shape
 
@@ -192,25 +195,13 @@ def test_the_hardest_negative_is_the_closest_reference_that_is_no_hit():
         assert negative[row] == pytest.approx(np.delete(similarity[row], near[row]).max(), abs=1e-6)
 
 
-def test_figures_of_a_test_show_the_queries_that_are_asked_for(trained, tmp_path):
-    given = {"network_type": "SAFA_2", "result_dir": tmp_path}
-    plain = succeeds("test_cvact.py", **given, cwd=trained)
-    output = succeeds("test_cvact.py", **given, figures=3, attention=1, cwd=trained)
-    assert plain.split("network:")[0].split("percent")[1] == output.split("network:")[0].split("percent")[1]
-    names = sorted(path.name for path in (tmp_path / "CVACT/SAFA_2_polar_1.figures").iterdir())
-    assert len(names) == 6 and {"contact_sheet.png", "similarities.png"} <= set(names)
-    assert sum(name.startswith("attention_001_") for name in names) == 1
-    succeeds("test_cvact.py", **given | {"result_dir": tmp_path / "other"}, figures=3, cwd=trained)
-    one, other = (folder / "CVACT/SAFA_2_polar_1.figures" for folder in (tmp_path, tmp_path / "other"))
-    again = {path.name for path in other.iterdir()}
-    assert again == {name for name in names if not name.startswith("attention")}  # the draw is always the same
-    assert all((one / name).read_bytes() == (other / name).read_bytes() for name in again)
-
-
-def test_frames_say_which_of_the_named_queries_references_are_hits(trained, tmp_path):
-    given = {"network_type": "SAFA_2", "result_dir": tmp_path, "figures": 10, "cwd": trained}
+def test_figures_of_a_test_say_which_of_the_named_queries_references_are_hits(trained, tmp_path):
+    given = {"network_type": "SAFA_2", "result_dir": tmp_path, "cwd": trained}
+    plain = succeeds("test_cvact.py", **given)
     order = CVACT(str(trained / "Data")).pairs("val").ids[::-1]
-    succeeds("test_cvact.py", **given, queries=", ".join(order), save_descriptors=tmp_path / "d.npz")
+    flags = {"figures": 10, "queries": ", ".join(order), "save_descriptors": tmp_path / "d.npz"}
+    output = succeeds("test_cvact.py", **given, **flags)
+    assert plain.split("network:")[0].split("percent")[1] == output.split("network:")[0].split("percent")[1]
     names = [f"{number:03}_{name}" for number, name in enumerate(order, 1)]
     folder = tmp_path / "CVACT/SAFA_2_polar_1.figures"
     assert {path.stem for path in folder.iterdir()} == {*names, "contact_sheet", "similarities"}
@@ -221,7 +212,7 @@ def test_frames_say_which_of_the_named_queries_references_are_hits(trained, tmp_
         assert frames(cv2.imread(str(folder / f"{name}.png"))) == [*expected, TRUTH]
         seen |= set(expected)
     assert seen == {HIT, WRONG}
-    assert "--queries" in complains("test_cvact.py", **given, queries="0000030,,")
+    assert "--queries" in complains("test_cvact.py", **given, figures=1, queries="0000030,,")
 
 
 @pytest.mark.parametrize(
@@ -261,6 +252,15 @@ def test_hits_and_others_differ_by_more_than_colour(source, monkeypatch):
     monkeypatch.setattr("safa.report.retrieval_panels.image_rows", drawn.extend)
     contact_sheet(tested, [3])
     assert [each.caption for each in drawn[0]][1:] == ["✓ 1", "✓ 2", "✗ 3", "truth, 1"]
+
+
+def test_captions_of_a_drive_show_what_the_order_follows(monkeypatch):
+    drawn, index = [], types.SimpleNamespace(thumbnail=lambda row: None)
+    monkeypatch.setattr("safa.localization.answer_page.image_rows", drawn.extend)
+    for probabilities, first in ((0.6, 0.3), "1: 60 %, 0°"), ((None, None), "1: 0.500, 0°"):
+        places = [types.SimpleNamespace(row=0, similarity=0.5, heading=0, tile="a", probability=each) for each in probabilities]
+        answer_panel(types.SimpleNamespace(panorama=types.SimpleNamespace(path="none.jpg"), places=places), index)
+        assert drawn[-1][0].caption == f"{first}\na"
 
 
 def contrast(*colours):
@@ -365,6 +365,8 @@ def test_a_page_shows_a_few_of_many_queries_and_says_so():
     rows, note = shown_queries(FigureConfig(only_wrong=True), tested, 40, 24)
     assert len(rows) == 24 and all(row % 2 for row in rows) and "wrong" in note and "24 of 40" in note
     assert shown_queries(FigureConfig(queries="7, 3"), tested, 1, 24) == ([7, 3], "Named.")
+    rows, _ = shown_queries(FigureConfig(), tested, 3, 24)
+    assert rows == sorted(rows) == shown_queries(FigureConfig(), right, 3, 24)[0]  # the draw is always the same
     assert shown_queries(FigureConfig(only_wrong=True), right, 4, 24) == ([], "No query is wrong.")
 
 

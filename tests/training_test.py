@@ -59,7 +59,6 @@ def test_the_test_script_reports_what_the_descriptors_say(trained, tmp_path):
     closer = search(saved["sat_descriptors"], saved["grd_descriptors"], np.arange(10)).closer
     assert result["recall"] == reported_recalls(closer, 10)
     assert result | {"dataset": "CVUSA", "split": "val", "queries": 10, "references": 10} == result
-    assert result["network"] | {"network_type": "SAFA_2", "polar": 1} == result["network"]
     assert len(result["recall_curve"]) == 1 and set(result["seconds"]) == {"descriptors", "ranks"}
     assert f"{100 * result['recall']['1']:.2f}" in output and "R@1% of 10 references is recall@1" in output
     best = max(float(row["recall@1"]) for row in lines(trained / "Result/CVUSA/SAFA_2_polar_1.csv"))

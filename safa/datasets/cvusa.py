@@ -6,7 +6,7 @@ import posixpath
 
 from safa.datasets.dataset import POLAR, Dataset, Pairs
 from safa.runtime.errors import UserError, first_few
-from safa.runtime.files import ordinary
+from safa.runtime.files import naming, ordinary
 
 AERIAL_PREFIX = "bingmap/"  # of all tiles in the lists
 
@@ -51,7 +51,7 @@ class CVUSA(Dataset):
         polar_root = os.path.join(self.prepared_dir, "CVUSA", "polarmap")
         ids, tile_paths, polar_paths, grd_paths, wrong = [], [], [], [], []
         try:
-            with open(path, encoding="utf-8-sig", newline="", opener=ordinary) as file:
+            with naming(path), open(path, encoding="utf-8-sig", newline="", opener=ordinary) as file:
                 for number, row in enumerate(csv.reader(file), 1):
                     if not any(map(str.strip, row)):
                         continue

@@ -93,12 +93,10 @@ class Dataset(abc.ABC):
         data_dir: folder that holds the dataset's folder.
         prepared_dir: folder for the prepared files (default: `data_dir`).
 
-    `__init__` sets tile_dir, the folder of the aerial tiles, and polar_dir, that of their polar maps.
     """
 
-    tile_dir: str
-    polar_dir: str | None = None  # None: the dataset has no polar maps, and is trained and tested with --polar 0
-
+    tile_dir: str  # of the aerial tiles; `__init__` sets it
+    polar_dir: str | None = None  # of their polar maps; None: the dataset has none, and needs --polar 0
     name: str  # of its result folders: "CVACT_test", for instance
     splits: tuple[str, ...]
     published_counts: dict[str, int] = {}  # pairs of each split as published
@@ -117,18 +115,7 @@ class Dataset(abc.ABC):
 
     @abc.abstractmethod
     def pairs(self, split, reference=POLAR):
-        """The pairs of a split.
-
-        Args:
-            split: one of `splits`.
-            reference: POLAR or AERIAL.
-
-        Returns:
-            Pairs.
-
-        Raises:
-            UserError: the dataset's list is missing or wrong.
-        """
+        """The Pairs of one of `splits`, with POLAR or AERIAL references. Raises UserError if its list is missing or wrong."""
 
     def preparations(self):
         """What `data_preparation.py` makes: list of Preparation, polar maps first."""

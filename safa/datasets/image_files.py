@@ -102,17 +102,19 @@ def read_input(path, shape):
 def image_size(path):
     """(height, width) from the header of a JPEG or PNG file that is also whole at its end; errors as of `read_image`.
 
-    Reads a few kilobytes: tens of thousands of files are checked before a long run begins. Only a file that is unusual in
-    its first or last ones is decoded.
+    Reads a few kilobytes: tens of thousands of files are checked before a long run begins. A file with a long header is read
+    whole, and one with other bytes after its end is decoded.
     """
     with _open_image(path) as file:
-        content = file.read(EDGE_BYTES)
+        is_jpeg = file.read(2) == JPEG_START
         file.seek(max(0, os.fstat(file.fileno()).st_size - EDGE_BYTES))
         end = file.read()
-    # Entropy-coded data never holds FF D9, so an end marker after the last scan's start means a whole file.
-    if PNG_END in end or end.rfind(JPEG_END) > end.rfind(JPEG_SCAN):
-        with contextlib.suppress(_Unusable):
-            return _header_size(content)
+        # Entropy-coded data never holds FF D9, so an end marker after the last scan's start means a whole file.
+        whole = end.rfind(JPEG_END) > end.rfind(JPEG_SCAN) if is_jpeg else PNG_END in end
+        for length in (EDGE_BYTES, MOST_BYTES) if whole else ():
+            file.seek(0)
+            with contextlib.suppress(_Unusable):
+                return _header_size(file.read(length))
     return read_image(path).shape[:2]
 
 

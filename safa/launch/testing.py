@@ -24,12 +24,12 @@ from safa.retrieval.search import search
 from safa.retrieval.task import DIRECTIONS, GROUND_TO_AERIAL, task_of
 from safa.runtime.backend import importing_tensorflow
 from safa.runtime.command_line import Checked, Parser, add_settings, at_least, parsed, same_setting, setting
-from safa.runtime.errors import UserError, first_few, shortened
+from safa.runtime.errors import UserError, first_few
 from safa.runtime.files import locked
 from safa.runtime.outputs import Output, check_outputs
 from safa.runtime.provenance import session
 from safa.settings import NetworkConfig, RunConfig, TrainingConfig, add_network
-from safa.training.checkpoint_files import checkpoint_digest, checkpoint_files, use_checkpoint
+from safa.training.checkpoint_files import DATA, INDEX, checkpoint_digest, use_checkpoint
 from safa.training.run_folder import BEST, given_settings, run_name, run_paths
 
 LAST = "last"  # besides BEST: what --checkpoint takes for the run's own
@@ -127,16 +127,15 @@ def launch_testing(description, dataset_classes):
     checkpoint = use_checkpoint(source, lambda path, _: path)
     tested = tested_weights(checkpoint, manifest, folders)
     paths = run_paths(folders.model_dir, folders.result_dir, dataset.name, network, tested["run"], tested["seed"])
-    abroad = None
-    if tested["trained_on"] not in (None, trained_for):
-        abroad = re.sub(NOT_IN_NAMES, "_", f"trained_on_{tested['trained_on']}")
+    abroad = f"trained_on_{tested['trained_on']}" if tested["trained_on"] not in (None, trained_for) else None
     base = "_".join(filter(None, (paths.json.removesuffix(".json"), tested["weights"], abroad)))
     direction = config.direction if config.direction != GROUND_TO_AERIAL else None
     path = "_".join(filter(None, (base, view.name, direction))) + ".json"
-    outputs = [Output("the result", path, RESULT), Output("--save_mat", config.save_mat, MAT)]
-    outputs.append(Output("--save_descriptors", config.save_descriptors, NPZ))
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    check_outputs(outputs, [*checkpoint_files(checkpoint), *pairs.sat_paths, *pairs.grd_paths])
+    files = {"the result": (path, RESULT), "--save_mat": (config.save_mat, MAT)}
+    files["--save_descriptors"] = config.save_descriptors, NPZ
+    inputs = [*(checkpoint + ending for ending in ("", INDEX, DATA)), *pairs.sat_paths, *pairs.grd_paths]
+    check_outputs([Output(flag, *file) for flag, file in files.items()], inputs)
 
     started = session()
     with importing_tensorflow():
@@ -150,7 +149,7 @@ def launch_testing(description, dataset_classes):
     say(*distribution.notes)
     with explain_tensorflow_errors(distribution, "a smaller --batch_size"):
         loaded = load_network(source, network, config.precision, distribution)
-        say(f"checkpoint: {shortened(loaded.path)}", loaded.note)
+        say(f"checkpoint: {loaded.path}", loaded.note)
         cost = network_cost(loaded.model)
 
         # Images to descriptors.

@@ -25,7 +25,6 @@ from safa.runtime.files import allocate, check_space, locked, open_whole, write_
 ROWS = DESCRIPTORS.removesuffix(".npy")
 FULL = "full"  # the network's descriptors while they are projected, FULL.npy
 OWN_FILES = {f"{name}.{ending}" for name in (ROWS, FULL) for ending in ("npy", "json")}  # of a build that was stopped
-LOCK = ".lock"
 RECALL_SAMPLE = 500  # tiles that the recall of a search is measured with: good to two points
 PROJECTED_ROWS = 4096  # at a time
 RESULT_BYTES = 2**28  # of similarities that are held at a time
@@ -83,7 +82,7 @@ def build_index(folder: str, source: TileSource, recipe: DescriptorRecipe, confi
         raise UserError(f"--approximate: {len(source):,} tiles are compared exactly in a millisecond; leave it out")
     os.makedirs(folder, exist_ok=True)
     busy = f"{shortened(folder)}: another build is writing there; wait for it, or name another folder"
-    with locked(os.path.join(folder, LOCK), busy):
+    with locked(os.path.join(folder, ".lock"), busy):
         identity = _identity(source, recipe, config)
         was_finished = _is_finished(folder, identity)
         if not was_finished:

@@ -198,9 +198,7 @@ def _calibrate(args):
 
 def _confidence(calibration):
     """What confidence rests on, and which answers are "unknown"."""
-    rule = (
-        f'no threshold keeps the wrong ones below {100 * calibration.wrong_share:g} %, so all are "unknown"; use more panoramas'
-    )
+    rule = 'no threshold keeps --wrong_share, so all are "unknown"; calibrate on more panoramas, or allow more'
     if calibration.answered:
         given = f"{calibration.answered:,} of them are given, {calibration.wrong:,} of these wrong"
         rule = f'below {100 * calibration.threshold:.1f} % it is "unknown": {given}'

@@ -1,5 +1,6 @@
 """Locations on the Earth (WGS 84), locations of other reference systems, and metres around a place."""
 
+import importlib
 import math
 
 import numpy as np
@@ -11,12 +12,12 @@ WGS84 = 4326  # EPSG code
 INSTALL = "pip install -r requirements-localize.txt"
 
 
-def _pyproj():
+def needed(name, user="localize.py", install=INSTALL):
+    """A package that not everybody has; a UserError says who needs it and what installs it."""
     try:
-        import pyproj
+        return importlib.import_module(name)
     except ImportError:
-        raise UserError(f"localize.py needs the package pyproj; {INSTALL}") from None
-    return pyproj
+        raise UserError(f"{user} needs the package {name}; {install}") from None
 
 
 def wgs84_of(first, second, epsg):
@@ -24,17 +25,16 @@ def wgs84_of(first, second, epsg):
 
     They are not finite where the system does not reach. A UserError says that the number is not a system's.
     """
-    pyproj = _pyproj()
     try:
         _, to_wgs84 = projections(epsg)
-    except pyproj.exceptions.ProjError as error:
+    except needed("pyproj").exceptions.ProjError as error:
         raise UserError(f"EPSG:{epsg}: no reference system for locations ({first_line(error)}); use another number") from None
     return to_wgs84(np.stack([first, second], axis=-1))
 
 
 def projections(system):
     """Functions of (n, 2) float64 points: from longitude and latitude to a reference system (EPSG number or WKT), and back."""
-    there = _pyproj().Transformer.from_crs(WGS84, system, always_xy=True)
+    there = needed("pyproj").Transformer.from_crs(WGS84, system, always_xy=True)
 
     def function(direction):
         return lambda points: np.stack(there.transform(*np.asarray(points, np.float64).T, direction=direction), axis=1)
@@ -63,7 +63,7 @@ class LocalFrame:
 
     def __init__(self, longitude, latitude):
         self.proj4 = f"+proj=aeqd +lat_0={latitude:.12f} +lon_0={longitude:.12f} +datum=WGS84 +units=m"
-        self._projection = _pyproj().Proj(self.proj4)
+        self._projection = needed("pyproj").Proj(self.proj4)
 
     @classmethod
     def around(cls, locations):

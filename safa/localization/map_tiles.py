@@ -28,11 +28,7 @@ class MapTiles(TileSource):
     """North-up tiles, cut out of Web Mercator map tiles on a grid.
 
     A cut's ground size is exact at its own latitude. Its centre lies between pixels, so its location is exact too.
-
-    Args:
-        folder: with zoom/x/y.png or .jpg below it.
-        zoom: which one to cut from (default: the deepest).
-        tms: rows are counted from the south, as TMS has them, instead of from the north.
+    Arguments are those of `open_tiles.open_tile_source`.
 
     Raises:
         UserError: the folder holds no such tiles, or lacks this zoom.

@@ -20,7 +20,8 @@ def open_tile_source(paths, cut, zoom=None, tms=False, skip_missing=False):
     Args:
         paths: a CSV list; GeoTIFF or other georeferenced rasters, or a folder of them; or a folder of Web Mercator tiles.
         cut: Cut, for imagery that is not in tiles already.
-        zoom, tms: of a folder of Web Mercator tiles (`map_tiles.MapTiles`).
+        zoom: of the Web Mercator tiles to cut from (default: the deepest).
+        tms: their rows are counted from the south, as TMS has them, instead of from the north.
         skip_missing: leave out tiles of a list whose files do not exist.
 
     Raises:

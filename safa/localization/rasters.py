@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 
-from safa.localization.coordinates import INSTALL, LocalFrame, projections
+from safa.localization.coordinates import LocalFrame, needed, projections
 from safa.localization.tile_source import Cut, TileSource, grid_locations
 from safa.runtime.errors import UserError, first_line, shortened
 
@@ -18,13 +18,11 @@ MASK_SIDE = 2048  # pixels of the mask that tells where a raster has imagery
 
 
 def _rasterio():
-    try:
-        import rasterio
-        import rasterio.errors
-        import rasterio.vrt
-        import rasterio.warp
-    except ImportError:
-        raise UserError(f"--tiles: rasters need the package rasterio; {INSTALL}") from None
+    needed("rasterio", "--tiles: this imagery")
+    import rasterio.errors
+    import rasterio.vrt
+    import rasterio.warp
+
     return rasterio
 
 
@@ -116,10 +114,7 @@ class _Raster:
     def _check(self, file):
         problem = None
         if file.crs is None or file.transform.is_identity:
-            problem = (
-                "has no georeference; add one (gdal_translate -a_srs -a_ullr), or list the images in a CSV file with their "
-                "locations"
-            )
+            problem = "has no georeference; add one (gdal_translate -a_srs -a_ullr), or list the images in a CSV file"
         elif any(kind != "uint8" for kind in file.dtypes[:3]):
             problem = f"{file.dtypes[0]} values, and tiles have 8 bits a colour; convert it (gdal_translate -ot Byte -scale)"
         elif "palette" in [interpretation.name for interpretation in file.colorinterp]:

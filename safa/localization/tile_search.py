@@ -5,6 +5,7 @@ import concurrent.futures
 import numpy as np
 import scipy.linalg
 
+from safa.localization.coordinates import needed
 from safa.runtime.errors import UserError, first_line
 from safa.runtime.files import open_whole
 from safa.runtime.worker_pool import available_cores
@@ -17,6 +18,7 @@ TRAINING_ROWS = 40  # per list: FAISS recommends at least 39
 PROBES = 32  # lists that a query is compared with
 DEPTH = 500  # candidates of each query and turn that are compared exactly
 SEED = 0
+FAISS = ("faiss", "--approximate", "pip install faiss-cpu")
 
 
 def similarities(descriptors, queries):
@@ -79,14 +81,6 @@ def fit_projection(descriptors, values):
     return np.ascontiguousarray(vectors * signs, np.float32)
 
 
-def _faiss():
-    try:
-        import faiss
-    except ImportError:
-        raise UserError("--approximate: needs the package faiss-cpu; pip install faiss-cpu") from None
-    return faiss
-
-
 def write_approximate(path, descriptors):
     """Build a FAISS index of (N, D) descriptors and write it: lists of 8-bit codes, the lists' centres found by k-means.
 
@@ -94,7 +88,7 @@ def write_approximate(path, descriptors):
         UserError: FAISS is missing.
         OSError: the file cannot be written.
     """
-    faiss = _faiss()
+    faiss = needed(*FAISS)
     count, dimension = descriptors.shape
     lists = max(1, count // ROWS_A_LIST)
     found = faiss.index_factory(dimension, f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
@@ -117,7 +111,7 @@ class ApproximateSearch:
     """
 
     def __init__(self, path, descriptors):
-        faiss = _faiss()
+        faiss = needed(*FAISS)
         try:
             self._index = faiss.read_index(path)
         except RuntimeError as error:

@@ -35,9 +35,7 @@ class Cut:
     def __post_init__(self):
         west, south, east, north = self.region or (-180, -90, 180, 90)
         if not (-180 <= west < east <= 180 and -90 <= south < north <= 90):
-            raise UserError(
-                "--region: not WEST SOUTH EAST NORTH in degrees, with west below east and south below north; correct it"
-            )
+            raise UserError("--region: WEST SOUTH EAST NORTH are degrees, west below east and south below north; correct it")
 
 
 class TileSource(abc.ABC):

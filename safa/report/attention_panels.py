@@ -38,7 +38,8 @@ def attention_panel(tested, row, network):
         tile = tested.tile(match)
         if tile is None:
             tile, _ = tile_of_polar(polar, 2 * len(polar))
-        columns.insert(0, ("tile", tile, [on_tile(tile, each) for each in values]))
+        on_tile = [tile_of_polar(each, len(tile)) for each in values]
+        columns.insert(0, ("tile", tile, [np.where(reached, warped, 0) for warped, reached in on_tile]))  # 0 in the corners
     layers = [[Shown(picture, caption) for caption, picture, _ in columns]]
     for number, of_layer in enumerate(zip(*(values for *_, values in columns), strict=True)):
         caption = f"weights {number}" if number else "parts"
@@ -59,12 +60,6 @@ def spread_over(values, shape):
     stride = 2 ** math.ceil(math.log2(shape[0] / values.shape[0]) - 1e-9)
     size = values.shape[1] * stride, values.shape[0] * stride
     return cv2.resize(values.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)[: shape[0], : shape[1]]
-
-
-def on_tile(tile, values):
-    """The values over a polar map's pixels on its north-up tile: (H, W) float32 -> (S, S) float32; corners are 0."""
-    warped, reached = tile_of_polar(values, tile.shape[0])
-    return np.where(reached, warped, 0).astype(np.float32)
 
 
 def coloured(image, values):

@@ -1,21 +1,22 @@
 """Charts of runs and results: loss and recall over epochs, recall@K, similarities, and places on the ground."""
 
 import dataclasses
+import functools
 import itertools
 
 import numpy as np
 
-from recall import REPORTED
+from recall import reported_k
 from safa.report.drawing import new_figure
 from safa.runtime.errors import shortened
 
-DPI = 150
 SIZE = 720, 510  # pixels: the text has 10 on a phone
 MOST_BINS, BIN = 60, 8  # of a histogram, and queries a bin where these are few
 MOST_OF_NAME = 60  # characters
 MOST_NAMED = 12  # runs that a legend names; one alone needs none
 FEW_EPOCHS = 20  # a line through fewer points shows them
 FEW_COLOURS = 10  # of matplotlib's first palette; the second has twice as many
+_figure = functools.partial(new_figure, dpi=150, layout="constrained")
 
 
 def training_curves(runs, columns=2):
@@ -55,17 +56,18 @@ def recall_figure(rows, authors, size=(960, 720)):
     groups = [(key, list(group)) for key, group in itertools.groupby(rows, key=lambda row: (row.kind.dataset, row.kind.split))]
     figure = _figure(size[0] * len(groups), size[1])
     for axes, ((dataset, split), group) in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups, strict=True):
-        unlike = list(dict.fromkeys(_without_polar(row) for row in group))
+        likes = [dataclasses.replace(row.kind, polar=0) for row in group]  # both kinds of references have one colour
+        unlike = list(dict.fromkeys(likes))
         colours = matplotlib.colormaps["tab20" if len(unlike) > FEW_COLOURS else "tab10"].colors
         with_sizes = len({row.kind.sizes for row in group}) > 1
-        for row in group:
+        for row, like in zip(group, likes, strict=True):
             curve, title = row.curve, row.kind.title(with_sizes)
-            colour = colours[unlike.index(_without_polar(row)) % len(colours)]
+            colour = colours[unlike.index(like) % len(colours)]
             look = {"linestyle": "-" if row.kind.polar else "--", "marker": "o" if len(curve) == 1 else None}
             axes.plot(range(1, len(curve) + 1), curve, color=colour, label=title, **look)
             if row.published is not None:
-                depths = *REPORTED, max(1, row.results[0].references // 100)
-                axes.plot(depths, row.published.recalls, "x", color=colour, label=f"{title}, published")
+                depths = reported_k(row.results[0].references).values()
+                axes.plot(list(depths), row.published.recalls, "x", color=colour, label=f"{title}, published")
         if dataset in authors:
             axes.plot(range(1, len(authors[dataset]) + 1), authors[dataset], "k:", label="authors' file")
         axes.set(title=f"{dataset} {split}", xlabel="K", ylabel="recall@K in percent", ylim=(0, 101))
@@ -73,11 +75,6 @@ def recall_figure(rows, authors, size=(960, 720)):
         _whole_numbers(axes)
         axes.legend(fontsize="small", loc="lower right")
     return figure
-
-
-def _without_polar(row):
-    """What a row is of but for its references: both kinds have one colour."""
-    return dataclasses.replace(row.kind, polar=0)
 
 
 def similarity_histogram(positive, negative):
@@ -107,10 +104,6 @@ def place_map(utm, ranks):
     figure.colorbar(shown, ax=axes, location="bottom", shrink=0.8, label="rank of the first hit", format="{x:,.0f}")
     axes.set(title="test places", xlabel="metres east", ylabel="metres north", aspect="equal")
     return figure
-
-
-def _figure(width, height):
-    return new_figure(width, height, DPI, "constrained")
 
 
 def _whole_numbers(axes):

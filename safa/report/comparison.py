@@ -5,7 +5,7 @@ from tabulate import tabulate
 from recall import reported_k
 from safa.report.result_file import read_result
 from safa.retrieval.confidence import LEVEL, paired_difference
-from safa.runtime.errors import UserError, shortened
+from safa.runtime.errors import UserError
 
 SAME = {"dataset": "datasets", "direction": "directions", "query_ids": "queries"}
 SAME |= {"queries": "numbers of queries", "references": "references"}
@@ -18,10 +18,9 @@ def compare(first_path, second_path):
         UserError: a file is not a result, or the two are of other queries.
     """
     first, second = (read_result(path, "name the result file of a test") for path in (first_path, second_path))
-    one_name, other_name = shortened(first_path), shortened(second_path)
     for name, text in SAME.items():
         if (one := getattr(first, name)) != (two := getattr(second, name)):
-            raise UserError(f"{one_name} and {other_name}: of other {text} ({one} and {two}); name two results on the same")
+            raise UserError(f"{first_path} and {second_path}: of other {text} ({one} and {two}); name two results on the same")
     lines = []
     for name in (name for name in first.ranks if name in second.ranks and name != "first_match"):
         prefix = "" if name == "exact" else f"{name.replace('_', ' ')} "
@@ -42,4 +41,4 @@ def compare(first_path, second_path):
     columns = ["", "A", "B", "B - A", "interval", "p", "only A", "only B", ""]
     table = tabulate(lines, columns, disable_numparse=True, colalign=["left", *["right"] * (len(columns) - 1)])
     about = f"{first.queries:,} queries; percent; intervals at {LEVEL:.0%} (Newcombe's, paired); p: McNemar's exact test"
-    return f"A: {one_name}\nB: {other_name}\n{about}\n{table}"
+    return f"A: {first_path}\nB: {second_path}\n{about}\n{table}"

@@ -16,13 +16,12 @@ KEEP_SECONDS = 20.0  # between manifests: the most that a killed command compute
 
 @dataclasses.dataclass(frozen=True)
 class RowsManifest:
-    """What the file of rows beside it holds.
+    """What a file of rows holds.
 
     Attributes:
         identity: what the rows depend on besides their sources: weights, network, precision.
         done: number of rows that are finished, from the first on.
-        sources: digest of path, size and time of change of these rows' source files.
-        content: digest of these rows' bytes.
+        sources, content: digests of their source files' paths, sizes and times, and of their bytes.
         milliseconds: that computing a row took, or None where it was not measured.
     """
 
@@ -42,12 +41,11 @@ def read_rows_manifest(path):
 
 
 class ResumableRows:
-    """N rows of D numbers that are computed in their order.
+    """N rows of D numbers that are computed in their order; as a context it keeps those that are finished, whatever its end.
 
     With a path they lie in PATH.npy, and PATH.json, a RowsManifest, says what they are of. Rows that an earlier command
-    finished there are taken over if identity, shape, dtype and their source files are the same, and the file still holds
-    what was written to it; otherwise all are computed again. No other process may use the same path meanwhile. As a context
-    it writes the manifest at the end, whatever the end is.
+    finished there are taken over if identity, shape, dtype and sources are the same and the file holds what was written to it;
+    otherwise all are computed again. No other process may use the same path meanwhile.
 
     Args:
         shape: (N, D).
@@ -125,13 +123,15 @@ class ResumableRows:
             if rows.shape != shape or rows.dtype != dtype or not 0 <= manifest.done <= len(rows):
                 raise ValueError("not the file that its manifest is of")
             sources, content = self._digests(rows, manifest.done)
-            if sources == manifest.sources and content != manifest.content:
+            if sources != manifest.sources:
+                return None
+            if content != manifest.content:
                 raise ValueError("its content has changed")
-        except Exception as error:  # whatever broken bytes lead the readers to
-            damaged = f"{shortened(array)}: damaged since it was written ({first_line(error)}); {AGAIN}"
-            self.note = str(error) if isinstance(error, UserError) else damaged
+        except UserError as error:
+            self.note = str(error)
             return None
-        if sources != manifest.sources:
+        except Exception as error:  # whatever broken bytes lead the readers to
+            self.note = f"{shortened(array)}: damaged since it was written ({first_line(error)}); {AGAIN}"
             return None
         self.done, self.milliseconds = manifest.done, manifest.milliseconds
         return rows

@@ -11,8 +11,8 @@ from safa.runtime.worker_pool import available_cores
 BLOCK_BYTES = 2**27  # of one block of similarities
 PIECE_BYTES = 2**26  # of the references that are multiplied at a time
 CHUNK = 64  # queries whose similarities are compared at a time: they stay in the processor's cache
-# Relative error of a product: BLAS sums in another order at the edges of a matrix. The largest seen at 64 to 8,192 dimensions
-# was 9e-16.
+# Error of a product of descriptors of length 1: BLAS sums in another order at the edges of a matrix. The largest seen at 64 to
+# 8,192 dimensions was 9e-16.
 ROUNDING = 2.0**-48
 TIE = 2.0**-21  # references that differ by less share their distance, but for rounding of the float32 descriptors
 
@@ -68,16 +68,15 @@ def search(references, queries, truth, near=None, top_k=0, multiply=None):
     truth = np.asarray(truth)
     if truth.shape != (len(queries),) or truth.min() < 0 or truth.max() >= len(references):
         raise ValueError(f"truth of shape {truth.shape} does not name a reference for each of {len(queries)} queries")
-    queries = queries.reshape(len(queries), -1, references.shape[1])
-    rounding = ROUNDING * _norms(references).max() * _norms(queries).max(axis=1)
-    if not np.isfinite(rounding).all():
+    if not np.isfinite(references.sum() + queries.sum()):
         raise ValueError("descriptors are not finite")
+    queries = queries.reshape(len(queries), -1, references.shape[1])
     multiply = multiply or functools.partial(products_with, references)
     _, turns, dimension = queries.shape
     block, chunk = max(1, BLOCK_BYTES // (len(references) * turns * 8)), max(1, CHUNK // turns)
 
     def compare(products, rows):
-        return _compare(products, truth[rows], rounding[rows], near and [near[row] for row in rows], top_k)
+        return _compare(products, truth[rows], near and [near[row] for row in rows], top_k)
 
     parts = []
     with concurrent.futures.ThreadPoolExecutor(available_cores()) as pool:
@@ -89,11 +88,6 @@ def search(references, queries, truth, near=None, top_k=0, multiply=None):
     return SearchResult(len(references), *(None if column[0] is None else np.concatenate(column) for column in columns))
 
 
-def _norms(descriptors):
-    """Norms along the last axis, summed in float64."""
-    return np.sqrt(np.einsum("...d,...d", descriptors, descriptors, dtype=np.float64))
-
-
 def products_with(references, rows):
     """(n, N) float64 products of (n, D) float32 descriptors with all references, which are converted piece by piece."""
     rows, products = rows.astype(np.float64), np.empty((len(rows), len(references)))
@@ -103,17 +97,17 @@ def products_with(references, rows):
     return products
 
 
-def _compare(products, truth, rounding, near, top_k):
+def _compare(products, truth, near, top_k):
     """The columns of a SearchResult, in their order, of n queries by their (n, T, N) similarities with all references."""
     queries = np.arange(len(products))
     turn = products[queries, :, truth].argmax(axis=1)
     products = products.max(axis=1) if products.shape[1] > 1 else products[:, 0]
     true, near_closer = products[queries, truth], None
-    closer = np.count_nonzero(products > (true + rounding)[:, None], axis=1)  # distances are 2 - 2s: closer is more similar
+    closer = np.count_nonzero(products > (true + ROUNDING)[:, None], axis=1)  # distances are 2 - 2s: closer is more similar
     tied = np.count_nonzero(products >= (true - TIE * np.abs(true))[:, None], axis=1) - 1 - closer
     if near is not None:
         best = np.array([similarities[rows].max() for similarities, rows in zip(products, near, strict=True)])
-        near_closer = np.count_nonzero(products > (best + rounding)[:, None], axis=1)
+        near_closer = np.count_nonzero(products > (best + ROUNDING)[:, None], axis=1)
     top_k = min(top_k, products.shape[1])
     winners = np.sort(np.argpartition(products, -top_k, axis=1)[:, products.shape[1] - top_k :], axis=1)
     similarities = np.take_along_axis(products, winners, axis=1)

@@ -56,18 +56,15 @@ def task_of(pairs, direction=GROUND_TO_AERIAL, radius=None):
         UserError: a radius, and the dataset lacks coordinates or has far too many places within it.
     """
     if direction == GROUND_TO_AERIAL:
-        queries, truth, acceptable = np.arange(len(pairs)), pairs.truth, pairs.acceptable
-        reference_rows = np.arange(len(pairs.sat_paths))
-        query_rows = pairs.truth
-        ids = pairs.ids
+        queries, truth, ids = np.arange(len(pairs)), pairs.truth, pairs.ids
+        query_tiles, reference_tiles, acceptable = pairs.truth, np.arange(len(pairs.sat_paths)), pairs.acceptable
         if acceptable is not None:
             acceptable = [np.append(rows, true) for rows, true in zip(acceptable, truth, strict=True)]
     else:
         queries, truth = np.unique(pairs.truth, return_index=True)
-        reference_rows, query_rows = pairs.truth, queries
-        ids = [pairs.ids[row] for row in truth]
+        query_tiles, reference_tiles, ids = queries, pairs.truth, [pairs.ids[row] for row in truth]
         acceptable = None if pairs.one_to_one else _panoramas_of(pairs, queries)
-    place = None if pairs.utm is None else (pairs.utm[query_rows], pairs.utm[reference_rows])
+    place = None if pairs.utm is None else (pairs.utm[query_tiles], pairs.utm[reference_tiles])
     radius = pairs.dataset.hit_metres if radius is None else radius
     if radius is None:
         return Task(ids, queries, truth, acceptable, acceptable and "acceptable", *(place or (None, None)))

@@ -50,7 +50,7 @@ def worker_map(workers, chunksize=1):
     try:
         yield parallel_map
     except KeyboardInterrupt:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would only disturb the end
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # at a second one, workers would end in tracebacks
         pool.shutdown(cancel_futures=True)
         signal.signal(signal.SIGINT, before)
         raise

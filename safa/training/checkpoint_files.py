@@ -96,13 +96,6 @@ def use_checkpoint(path, use):
                 raise
 
 
-def checkpoint_files(path):
-    """The files of a checkpoint that `find_checkpoint` found."""
-    folder, name = os.path.split(path)
-    names = [other for other in os.listdir(folder or ".") if other in (name, name + INDEX) or other.startswith(name + ".data-")]
-    return [os.path.join(folder, other) for other in names]
-
-
 def checkpoint_digest(path):
     """Digest of a checkpoint that `find_checkpoint` found: 16 hexadecimal digits, known without TensorFlow.
 

@@ -4,6 +4,9 @@ import dataclasses
 import hashlib
 import os
 import re
+import typing
+
+import msgspec
 
 from safa.runtime.errors import UserError
 from safa.runtime.files import read_json
@@ -83,7 +86,7 @@ class RunManifest:
     training: TrainingConfig
     data: dict
     sessions: list[dict]
-    dataset: str
+    dataset: typing.Annotated[str, msgspec.Meta(pattern=r"\A[\w .+-]+\Z")]  # a part of file names
     version: str
 
 
