@@ -47,7 +47,3 @@ def test_links_on_the_pages_lead_to_files():
         links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8"))
         gone = [link for link in links if not link.startswith("https://") and not (page.parent / link).exists()]
         assert not gone, (page.name, gone)
-
-
-def test_the_readme_is_read_in_one_go():
-    assert len(pathlib.Path(ROOT, "README.md").read_text(encoding="utf-8").splitlines()) <= 200

@@ -185,24 +185,6 @@ def test_cvact_opens_as_the_real_one_does(tmp_path):
         assert cv2.imread(str(root / "streetview" / f"{name}_grdView.jpg")).shape == (112, 224, 3)
 
 
-def test_neighbours_tiles_are_shifted_as_their_coordinates_say():
-    wanted = settings("cvact", 60, 1)
-    positions, _ = toy_world.place_positions(wanted)
-    apart = np.hypot(*((positions[:, None] - positions[None]) * CELL).transpose(2, 0, 1))
-    one, other = np.argwhere((apart > 2) & (apart < 5))[0]
-    low = positions.min(axis=0) - 650
-    scene = Town(1).scene(*low.tolist(), *(positions.max(axis=0) - low + 651).tolist())
-    look = plain_look()
-    first, second = (
-        cv2.cvtColor(render_aerial(scene, *positions[i].tolist(), 600, look), cv2.COLOR_BGR2GRAY) for i in (one, other)
-    )
-    (dx, dy), certainty = cv2.phaseCorrelate(
-        second.astype(np.float64), first.astype(np.float64), cv2.createHanningWindow((600, 600), cv2.CV_64F)
-    )
-    east, north = (positions[other] - positions[one]) * CELL * (1, -1)
-    assert np.allclose((dx, -dy), np.array([east, north]) * 600 / TILE, atol=0.5)
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """What one uninterrupted process writes for `WHOLE`."""
