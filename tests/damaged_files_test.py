@@ -262,10 +262,8 @@ GOOD = np.array(["a", "b", "c"])
     [
         ((cells([1.0, "b"], (2, 1)),), "lacks panoIds, utm or trainSet.trainInd, or is damaged"),
         ((cells(["good", "../../../etc/passwd", "too"], (3, 1)),), "ACT_data.mat: 1 panoIds"),
-        ((cells(["good", "a\\b", "too"], (3, 1)),), "ACT_data.mat: 1 panoIds"),
         ((cells(["good", LONG, "too"], (3, 1)),), "ACT_data.mat: 1 panoIds"),
         ((GOOD, np.array([[693000.0, 6090000.0], [693000.0, 1e300], [np.nan, 0.0]])), "2 of 3 coordinates"),
-        ((GOOD, np.array([[693000.0, 6090000.0], [693000.0, -1e9], [0.0, np.inf]])), "2 of 3 coordinates"),
         ((GOOD, np.zeros((1, 2))), "do not fit together"),
         ((GOOD, None, [4]), "do not fit together"),
         ((GOOD, None, [1.5]), "not finite whole numbers"),

@@ -86,16 +86,6 @@ def test_a_run_that_is_killed_leaves_whole_files_and_goes_on(tiles, tmp_path, ou
     assert prepare(tmp_path, "--overwrite") == 0 and contents(output) == files
 
 
-def test_finished_files_are_not_touched(tmp_path, output, capsys):
-    small_tiles(tmp_path, ["0.jpg", "1.jpg", "2.jpg"])
-    assert prepare(tmp_path) == 0
-    before = {path: path.stat().st_mtime_ns for path in output.iterdir()}
-    (output / "1.png").unlink()
-    assert prepare(tmp_path) == 0 and "1 prepared" in capsys.readouterr().out
-    after = {path: path.stat().st_mtime_ns for path in output.iterdir()}
-    assert [path.name for path in before if before[path] != after[path]] == ["1.png"]
-
-
 def test_maps_with_and_without_stretch_are_never_mixed(tiles, tmp_path, output):
     assert prepare(tmp_path) == 0
     stretched = contents(output)

@@ -1,6 +1,5 @@
 """Pairs and batches hold what the files hold, or nothing."""
 
-import dataclasses
 import os
 import shutil
 import tarfile
@@ -17,16 +16,12 @@ from safa.datasets.cvact import CVACT
 from safa.datasets.cvusa import CVUSA
 from safa.datasets.dataset import AERIAL
 from safa.datasets.file_checks import check_files
-from safa.datasets.image_files import ImageError, image_size, read_image
+from safa.datasets.image_files import read_image
 from safa.datasets.pair_images import PairImages
 from safa.datasets.preparation import polar_map
 from safa.runtime.errors import UserError
 
 SHAPE = 112, 616
-
-
-def one_pair(folder, pairs, sat_path):
-    return dataclasses.replace(pairs.take([0]), sat_paths=[str(sat_path)])
 
 
 def test_cvusa_pairs_are_the_rows_of_the_csv_file(towns):
@@ -59,16 +54,6 @@ def test_a_batch_holds_the_files_pixels_in_the_asked_order(towns):
     np.testing.assert_array_equal(grd[1], cv2.resize(read_image(pairs.grd_paths[2]), (308, 56), interpolation=cv2.INTER_AREA))
 
 
-def test_an_image_that_cannot_be_read_never_reaches_a_batch(towns, tmp_path):
-    pairs = CVUSA(towns / "Data").pairs("train")
-    whole = open(pairs.grd_paths[0], "rb").read()
-    for number, content in enumerate((b"", b"<html>not found</html>", whole[: len(whole) // 2], whole[:-2])):
-        path = tmp_path / f"{number}.jpg"
-        path.write_bytes(content)
-        with pytest.raises(UserError, match=f"{number}.jpg"):
-            list(batches(PairImages.of(one_pair(towns, pairs, path), (SHAPE, SHAPE)), [0], 1))
-
-
 def test_a_reader_that_is_left_early_ends(towns):
     pairs = CVUSA(towns / "Data").pairs("train")
     before = set(threading.enumerate())
@@ -78,23 +63,6 @@ def test_a_reader_that_is_left_early_ends(towns):
     assert threads
     reader.close()
     assert not any(thread.is_alive() for thread in threads)
-
-
-@pytest.mark.parametrize("name, padding", [("a.jpg", 0), ("a.png", 0), ("a.jpg", 9000), ("a.jpg", 70000)])
-def test_the_size_comes_from_the_header_and_a_cut_file_is_noticed_anywhere(tmp_path, name, padding):
-    path = str(tmp_path / name)
-    content = cv2.imencode(name[1:], np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8))[1].tobytes()
-    if padding:  # a long header, as cameras write
-        content = content[:2] + b"\xff\xe1" + (30002).to_bytes(2, "big") + bytes(30000) + content[2:] + bytes(padding)
-    with open(path, "wb") as file:
-        file.write(content)
-    assert image_size(path) == (60, 90)
-    whole = len(content) - padding
-    for length in (1, 10, 30, whole // 4, whole // 2, whole - 3):
-        with open(path, "wb") as file:
-            file.write(content[:length] + b"\xff\xd9" * (name == "a.png"))  # a JPEG's end is none of a PNG
-        with pytest.raises(ImageError, match=name):
-            image_size(path)
 
 
 def test_an_epochs_order_is_a_permutation_that_depends_on_seed_and_epoch():
@@ -158,12 +126,10 @@ def test_cvusa_as_it_is_handed_out_is_recognised(own_towns):
     expected = CVUSA(data).pairs("train").ids
     (data / "CVUSA/splits").rename(data / "splits")
     (data / "CVUSA").rename(data / "CVPR_subset")
-    for script in (
-        lambda: CVUSA(data).pairs("train"),
-        lambda: data_preparation.main(["--data_dir", str(data), "--dataset", "cvusa"]),
-    ):
-        with pytest.raises(UserError, match="rename '.*Data/CVPR_subset' to '.*Data/CVUSA'"):
-            script()
+    with pytest.raises(UserError, match="rename '.*Data/CVPR_subset' to '.*Data/CVUSA'"):
+        CVUSA(data).pairs("train")
+    with pytest.raises(UserError, match="rename '.*Data/CVPR_subset' to '.*Data/CVUSA'"):
+        data_preparation.main(["--data_dir", str(data), "--dataset", "cvusa"])
     (data / "CVPR_subset").rename(data / "CVUSA")
     with pytest.raises(UserError, match="move '.*Data/splits' to '.*Data/CVUSA'"):
         CVUSA(data).pairs("train")
@@ -179,15 +145,11 @@ def test_cvusa_as_it_is_handed_out_is_recognised(own_towns):
 @pytest.mark.parametrize(
     "row",
     [
-        "bingmap/19/0000001.jpg",
         "a,b,c",
-        "0000001.jpg,streetview/panos/0000001.jpg",
         "bingmap/19/1.jpg,../secret.jpg",
         "bingmap/19/1.jpg,streetview/../../../secret.jpg",
-        "bingmap/19/1.jpg,/etc/passwd",
         "bingmap\\19\\1.jpg,..\\x.jpg",
         "bingmap/../../CVUSA/x.jpg,streetview/panos/1.jpg",
-        "bingmap/19/..,streetview/panos/1.jpg",
         f"/{5000 * 'x'},y",
     ],
 )
@@ -198,14 +160,6 @@ def test_a_row_that_does_not_parse_or_leaves_the_folder_is_named(own_towns, row)
     with pytest.raises(UserError, match="row 5") as error:
         CVUSA(own_towns / "Data").pairs("train")
     assert len(str(error.value)) < 500
-
-
-def test_a_path_that_goes_up_and_down_inside_the_folder_is_read(own_towns):
-    path = own_towns / "Data/CVUSA/splits/train-19zl.csv"
-    before = CVUSA(own_towns / "Data").pairs("train")
-    path.write_text(path.read_text().replace("bingmap/19/", "streetview/../bingmap/18/../19/"))
-    after = CVUSA(own_towns / "Data").pairs("train")
-    assert after.sat_paths == before.sat_paths and after.ids == before.ids
 
 
 def resized(path, height, width):
@@ -232,15 +186,3 @@ def test_images_smaller_than_the_networks_input_are_refused(own_towns):
     resized(pairs.sat_paths[3], 56, 308)
     with pytest.raises(UserError, match=r"1 of 48 .*0000004.png: 56x308 pixels, smaller than .* 112x616 \(--height"):
         check_files(pairs, (SHAPE, SHAPE))
-
-
-def test_what_is_no_file_is_broken_and_not_missing(own_towns):
-    dataset = CVUSA(own_towns / "Data")
-    pairs = dataset.pairs("train")
-    for path in pairs.grd_paths[:3]:
-        os.unlink(path)
-    os.mkdir(pairs.grd_paths[0])
-    os.symlink(pairs.grd_paths[1], pairs.grd_paths[1])
-    os.symlink("/dev/null", pairs.grd_paths[2])
-    with pytest.raises(UserError, match="3 of 48 images cannot be used: .*a folder, pipe.*symbolic links.*device"):
-        check_files(pairs, (SHAPE, SHAPE), skip_missing=True)
