@@ -9,7 +9,7 @@ import signal
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import start
+from conftest import ROOT, run
 
 import convert_weights
 from safa.parts import build_network
@@ -214,10 +214,10 @@ def test_a_full_disk_ends_a_conversion_with_one_line_and_the_target_stays(model,
     (tmp_path / "run/ckpt-1.index").rename(tmp_path / "c.index")
     (tmp_path / "run/ckpt-1.data-00000-of-00001").rename(tmp_path / "c.data-00000-of-00001")
     before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
-    process = start("tests/programs/conversions_on_a_full_disk.py", *FLAGS, cwd=tmp_path)
-    output, errors = process.communicate(timeout=100)
-    assert process.returncode == 0 and output.split() == ["2", "2"], errors  # and no crash at its end
-    lines = errors.splitlines()
-    assert len(lines) == 2 and "a.weights.h5: " in lines[0] and "b.ckpt: " in lines[1]
+    script = os.path.join(ROOT, "convert_weights.py")
+    for target in ("a.weights.h5", "b.ckpt"):
+        process = run("tests/programs/small_files.py", 20_000, script, "c", target, "--overwrite", *FLAGS, cwd=tmp_path)
+        assert process.returncode == 2, process.stderr  # and no crash at its end
+        assert process.stderr.count("\n") == 1 and f"{target}: " in process.stderr
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
     assert {path.name for path in tmp_path.iterdir()} == {"run", *(path.name for path in before)}

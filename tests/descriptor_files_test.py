@@ -12,7 +12,7 @@ import pytest
 import scipy.io
 from conftest import TINY, complains, start, succeeds
 
-from safa.retrieval import resumable_rows, saved_descriptors
+from safa.retrieval import saved_descriptors
 from safa.retrieval.resumable_rows import ResumableRows
 from safa.retrieval.saved_descriptors import save_mat
 from safa.runtime.errors import UserError
@@ -57,12 +57,6 @@ def test_rows_go_on_where_a_stopped_command_ended(tmp_path, sources):
         rows.write(4, np.concatenate([np.zeros((2, 4)), EXPECTED[6:]]))  # what is finished stays
     np.testing.assert_array_equal(rows.rows, EXPECTED)
     assert rows_in(tmp_path, sources).done == 10
-
-
-def test_rows_in_memory_need_no_files(tmp_path):
-    with ResumableRows((10, 4)) as rows:
-        rows.write(0, EXPECTED)
-    np.testing.assert_array_equal(rows.rows, EXPECTED)
 
 
 def test_half_precision_rows_are_taken_over_as_they_were_written(tmp_path, sources):
@@ -125,16 +119,6 @@ def test_descriptors_that_do_not_fit_on_the_disk_are_one_line_before_they_are_co
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 100))
     with pytest.raises(UserError, match="--descriptors memory"):
         rows_in(tmp_path, [], remedy="use --descriptors memory")
-
-
-def test_a_manifest_is_written_while_rows_are_computed(tmp_path, sources, monkeypatch):
-    rows = rows_in(tmp_path, sources)
-    rows.write(0, EXPECTED[:3])
-    assert rows_in(tmp_path, sources).done == 0  # 20 seconds have not passed
-    monkeypatch.setattr(resumable_rows, "KEEP_SECONDS", 0.0)
-    rows = rows_in(tmp_path, sources)
-    rows.write(0, EXPECTED[:3])
-    assert rows_in(tmp_path, sources).done == 3
 
 
 def test_a_second_test_of_the_same_run_at_the_same_time_waits_for_the_first(own):

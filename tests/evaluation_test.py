@@ -1,7 +1,5 @@
 """What is reported of a search: turns, devices, intervals, metres, directions."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from golden_numbers import GOLDEN
@@ -183,10 +181,3 @@ def test_packed_ranks_come_back_and_others_are_refused():
     ):
         with pytest.raises(ValueError):
             unpack(text, count)
-
-
-def test_the_same_queries_have_the_same_digest():
-    task = task_of(places(10))
-    assert task.digest == task_of(places(10)).digest
-    others = dataclasses.replace(places(10), ids=[f"x{row}" for row in range(10)])
-    assert task.digest != task_of(others).digest

@@ -20,9 +20,7 @@ from safa.datasets.panorama_views import PanoramaView
 from safa.launch.page import shown_queries
 from safa.localization.answer_page import answer_panel
 from safa.parts import build_network
-from safa.report import figures
-from safa.report.attention_panels import attention_panel, spread_over
-from safa.report.charts import place_map
+from safa.report.attention_panels import spread_over
 from safa.report.drawing import GAP, HIT, SOFT, TRUTH, WIDTH, WRONG, Shown, bgr_pixels, file_bytes, image_rows
 from safa.report.figures import FigureConfig, FigureSource
 from safa.report.page import Section, write_page
@@ -79,14 +77,6 @@ def test_frames_are_green_for_hits_red_for_others_and_blue_for_the_truth(monkeyp
     assert sheet.shape[0] < panel.shape[0] and frames(sheet) == frames(panel)
 
 
-@pytest.mark.parametrize("query_shape, rows", [((112, 616), 3), ((100, 100), 4)])
-def test_panoramas_and_polar_maps_among_the_references_are_drawn_large(query_shape, rows):
-    panel = bgr_pixels(retrieval_panel(*shown_query(query_shape, (112, 616), (False, True, False, False, False))))
-    grey = (panel == 128).all(axis=2).sum(axis=1) > 0.5 * WIDTH
-    assert np.count_nonzero(np.diff(grey.astype(int)) == 1) == rows and grey.sum() > rows * 90
-    assert frames(panel) == ([WRONG, TRUTH] if rows == 3 else [WRONG, WRONG])
-
-
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("text", ["a\tb\0", "\udcff", "\u65e5\u672c", "a $\\frac{$ b", "x" * 10_000])
 def test_any_text_is_drawn_and_stays_above_its_image(text):
@@ -98,51 +88,11 @@ def test_any_text_is_drawn_and_stays_above_its_image(text):
     assert file_bytes(image_rows([[Shown(np.zeros((8, 8, 3), np.uint8), text)]], text)).startswith(b"\x89PNG")
 
 
-def test_figures_are_written_one_at_a_time_in_the_place_of_earlier_ones(tmp_path, monkeypatch):
-    (tmp_path / "007_earlier.png").write_bytes(b"of an earlier test")
-    (tmp_path / "mine.png").write_bytes(b"")
-
-    def query_images(tested, row):
-        assert len(list(tmp_path.glob("0*.png"))) in (row, 5)
-        return shown_query((8, 44), (8, 8), [False])
-
-    monkeypatch.setattr(figures, "query_images", query_images)
-    monkeypatch.setattr("safa.report.retrieval_panels.query_images", query_images)
-    monkeypatch.setattr(figures, "attention_panel", lambda *given: retrieval_panel(*shown_query((8, 44), (8, 8), [])))
-    monkeypatch.setattr(figures, "MOST_ON_SHEET", 3)
-    task, descriptors = Task([str(row) for row in range(9)], np.arange(9), np.arange(9)), np.eye(9, dtype=np.float32)
-    tested = FigureSource(None, task, "ground_to_aerial", search(descriptors, descriptors, task.truth, top_k=BEST))
-    figures.draw_figures(FigureConfig(figures=5, attention=5, queries="0,1,2,3,4"), str(tmp_path), tested, None)
-    names = {f"{prefix}{number:03}_{number - 1}.png" for number in range(1, 6) for prefix in ("", "attention_")}
-    assert {path.name for path in tmp_path.iterdir()} == names | {"contact_sheet.png", "similarities.png", "mine.png"}
-    assert cv2.imread(str(tmp_path / "contact_sheet.png")).shape == bgr_pixels(contact_sheet(None, [5] * 3)).shape
-
-
-def test_wrong_places_stand_out_on_the_map_of_places():
-    picture = bgr_pixels(place_map(np.array([[5e5, 6e6], [5e5 + 300, 6e6 + 200]]), np.array([0, 99])))
-    places = picture[: picture.shape[0] * 3 // 4].reshape(-1, 3).astype(int)  # without the bar of colours
-    for colour in ((68, 1, 84), (157, 217, 59)):  # of the worst rank, of the best
-        assert (np.abs(places[:, ::-1] - colour).max(axis=1) < 12).sum() > 10, colour
-    assert bgr_pixels(place_map(np.zeros((1, 2)), np.zeros(1, int))).size
-
-
 def test_a_run_without_pictures_loads_no_library_of_pictures(trained, tmp_path):  # as those of `trained`
     given = {"network_type": "SAFA_2", "result_dir": tmp_path, "cwd": trained}
     assert "recall" in succeeds(WITHOUT_PICTURES, "test_cvact.py", **given)
     process = run(WITHOUT_PICTURES, "test_cvact.py", figures=1, **given)
     assert "AssertionError: " in process.stderr  # the program does find them
-
-
-def test_a_sector_that_is_painted_on_the_polar_map_lies_in_that_direction_on_the_tile():
-    for middle, seen, unseen in (
-        (308, np.s_[20:90, 100], (np.s_[110:, 100], np.s_[100, 20:90])),  # north
-        (462, np.s_[100, 110:180], (np.s_[100, :90],)),  # east
-    ):
-        polar = np.zeros((112, 616), np.float32)
-        polar[:, middle - 20 : middle + 20] = 1
-        tile, reached = tile_of_polar(polar, 200)
-        assert tile[seen].min() > 0.99 and all(tile[each].max() < 0.01 for each in unseen)
-        assert not reached[0, 0] and not reached[-1, -1] and reached[100, 2]
 
 
 def test_the_warp_back_undoes_the_polar_transform():
@@ -305,23 +255,6 @@ def test_a_polar_map_is_drawn_where_its_tile_is_missing_or_broken(source):
     os.unlink(pairs.sat_paths[0])
     with pytest.raises(UserError, match="cannot be drawn"):
         source.reference(0)
-
-
-@pytest.mark.parametrize("polar, rows, columns", [(1, 4, 3), (0, 2, 4)])
-def test_attention_fills_rows_with_picture_parts_and_weights(towns, polar, rows, columns, monkeypatch):
-    config = NetworkConfig("SAFA_2", polar, height=32, width=128, aerial_input_size=64, width_multiplier=0.05)
-    pairs = CVUSA(str(towns / "Data")).pairs("val", config.reference)
-    images, task, model = PairImages.of(pairs, (config.sat_shape, config.grd_shape)), task_of(pairs), build_network(config)
-    branches = (model.sat, images.sat), (model.grd, images.grd)
-    sat, grd = (np.asarray(branch(np.stack(list(map(each.read, range(10)))))) for branch, each in branches)
-    tested = FigureSource(images, task, "ground_to_aerial", search(sat, grd, task.truth, top_k=BEST), sat, grd)
-    drawn = []
-    monkeypatch.setattr("safa.report.attention_panels.image_rows", lambda rows, *others: drawn.extend(rows))
-    attention_panel(tested, 4, model)
-    assert [len(row) for row in drawn] == [columns] * rows
-    captions = [each.caption for row in drawn for each in row]
-    assert captions.count("parts") == captions.count("weights 2") == (3 if polar else 2)
-    assert all(each.image.dtype == np.uint8 and each.image.ndim == 3 for row in drawn for each in row)
 
 
 def test_figures_that_cannot_be_written_are_one_line_after_the_numbers(trained, tmp_path):

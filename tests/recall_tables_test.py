@@ -102,12 +102,9 @@ def test_files_that_are_not_results_are_named_and_left_out(folder):
     changes = {
         "recall above 1": {"recall": content["recall"] | {"1": 1.5}},
         "a recall less": {"recall": {"1": 0.5, "5": 0.5, "10": 0.5}},
-        "no queries": {"queries": 0},
         "beyond": {"references": 100},
         "negative": {"ranks": {"exact": pack(np.full(500, -1))}},
-        "no ranks": {"ranks": {}},
         "escape": {"dataset": "\x1b[2J"},
-        "cost of text": {"cost": content["cost"] | {"gmac": "many"}},
         "recall's escape": {"recall_\x1b[2J": content["recall"]},
         "formula": {"run": "$\\frac{$"},
         "sideways": {"direction": "sideways"},

@@ -250,21 +250,3 @@ def test_bad_values_and_foreign_folders_are_refused(arguments, word, made, tmp_p
     with pytest.raises((SystemExit, UserError)) as caught:
         toy_world.main([*arguments, "--data_dir", str(tmp_path)])
     assert word in f"{caught.value} {capsys.readouterr().err}" and files_under(tmp_path) == before
-
-
-def test_colours_alone_do_not_find_the_place(tmp_path):
-    count = 40
-    toy_world.render_dataset(toy_world.Settings("cvusa", 1, count, 8, 256, 112, 616), str(tmp_path))
-
-    def histograms(folder):
-        names = sorted(os.listdir(tmp_path / "CVUSA" / folder))[1:]
-        found = [
-            cv2.calcHist([cv2.imread(str(tmp_path / "CVUSA" / folder / name))], [0, 1, 2], None, [6] * 3, [0, 256] * 3)
-            for name in names
-        ]
-        found = np.sqrt(np.array(found).reshape(len(names), -1))
-        return found / np.linalg.norm(found, axis=1, keepdims=True)
-
-    likeness = histograms("streetview/panos") @ histograms("bingmap/19").T
-    assert likeness.shape == (count, count)
-    assert (likeness.argmax(axis=1) == np.arange(count)).mean() < 0.3
