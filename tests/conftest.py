@@ -1,5 +1,6 @@
 """Small datasets and the scripts as a user runs them."""
 
+import csv
 import fcntl
 import multiprocessing
 import os
@@ -78,19 +79,6 @@ def start(script, *arguments, cwd, environment=None, **flags):
     return ForkedScript(path_of(script), command(*arguments, **flags), cwd, environment or os.environ)
 
 
-def start_anew(script, *arguments, cwd, **flags):
-    """The same in a process that has imported nothing yet."""
-    return subprocess.Popen(
-        [*command_of(script), *command(*arguments, **flags)],
-        cwd=cwd,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": ROOT},
-    )
-
-
 def run(script, *arguments, cwd, **flags):
     """Run a script to its end, with flags by name (`command`): something with returncode, stdout and stderr."""
     process = start(script, *arguments, cwd=cwd, **flags)
@@ -112,6 +100,21 @@ def complains(script, *arguments, cwd, code=2, **flags):
     lines = process.stderr.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith(f"{os.path.basename(script)}: error: "), process.stderr
     return lines[0]
+
+
+def rows_of(path):
+    """The rows of a CSV file, as dicts."""
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def tensors_of(run_folder):
+    """What a run's newest checkpoint holds, {name: array}."""
+    import tensorflow as tf
+
+    reader = tf.train.load_checkpoint(str(run_folder))
+    names = [name for name in reader.get_variable_to_shape_map() if "GRAPH" not in name and "save_counter" not in name]
+    return {name: reader.get_tensor(name) for name in names}
 
 
 @pytest.fixture(scope="session")

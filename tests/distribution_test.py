@@ -1,7 +1,6 @@
 """However a batch is spread, over devices, processes or parts, it trains the same network."""
 
 import contextlib
-import csv
 import json
 import os
 import shutil
@@ -12,7 +11,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT, SHALLOW, TINY, complains, start, succeeds
+from conftest import ROOT, SHALLOW, TINY, complains, rows_of, start, succeeds, tensors_of
 
 from safa.datasets.cvact import CVACT
 from safa.runtime import backend
@@ -56,13 +55,13 @@ def losses(folder):
 
 
 def weights(folder):
-    reader = tf.train.load_checkpoint(str(folder / f"Model/{DATASET}/SAFA_2/polar_1"))
-    return {key: reader.get_tensor(key) for key in reader.get_variable_to_shape_map() if key.startswith("network/")}
+    tensors = tensors_of(folder / f"Model/{DATASET}/SAFA_2/polar_1")
+    return {name: tensor for name, tensor in tensors.items() if name.startswith("network/")}
 
 
 def recalls(folder):
-    with open(folder / f"Result/{DATASET}/SAFA_2_polar_1.csv", newline="") as file:
-        return [[row[name] for name in row if name.startswith("recall")] for row in csv.DictReader(file)]
+    rows = rows_of(folder / f"Result/{DATASET}/SAFA_2_polar_1.csv")
+    return [[row[name] for name in row if name.startswith("recall")] for row in rows]
 
 
 def assert_same_training(folder, expected):

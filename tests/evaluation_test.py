@@ -102,16 +102,6 @@ def test_metres_are_those_from_the_reference_that_was_found_where_queries_are_fe
     assert result["metres"] == {"median": 48.5, "within": {"5": 0, "25": 0.5, "100": 1}}
 
 
-def test_the_other_direction_searches_for_panoramas():
-    random = np.random.default_rng(0)
-    sat = unit(random.standard_normal((40, 8)))
-    grd = unit(sat + 0.6 * random.standard_normal(sat.shape))
-    task = task_of(places(40), AERIAL_TO_GROUND)
-    found = evaluated(grd, sat[task.queries], task)
-    similarity = sat.astype(np.float64) @ grd.T.astype(np.float64)
-    np.testing.assert_array_equal(found["ranks"]["exact"], (similarity > np.diagonal(similarity)[:, None]).sum(axis=1))
-
-
 def test_in_the_other_direction_each_panorama_of_a_tile_is_right():
     truth = np.array([2, 0, 2, 1])
     task = task_of(places(4, truth=truth, references=5), AERIAL_TO_GROUND)
@@ -161,23 +151,13 @@ def test_paired_differences_cover_the_truth_and_see_more_than_unpaired_ones():
     assert found.differs and found.low > 0 and found.p_value == pytest.approx(2 * 0.5**20)
     assert recall_interval(0.6, 1000)[1] > recall_interval(0.62, 1000)[0]
     assert paired_difference(first, first).p_value == 1
-
-
-def test_four_queries_of_difference_may_be_chance():
-    found = paired_difference(np.arange(100) < 50, np.arange(100) < 54)
-    assert not found.differs and found.p_value == 0.125
+    chance = paired_difference(np.arange(100) < 50, np.arange(100) < 54)
+    assert not chance.differs and chance.p_value == 0.125
 
 
 def test_packed_ranks_come_back_and_others_are_refused():
     ranks = np.random.default_rng(0).integers(0, 92802, 1000)
     np.testing.assert_array_equal(unpack(pack(ranks), 1000), ranks)
-    for text, count in (
-        (pack(ranks), 999),
-        (pack(ranks), 1001),
-        ("", 1000),
-        ("!", 1),
-        ("AAAA", 1),
-        (pack(np.zeros(10**6)), 10),
-    ):
+    for text, count in (pack(ranks), 999), (pack(ranks), 1001), ("!", 1), (pack(np.zeros(10**6)), 10):
         with pytest.raises(ValueError):
             unpack(text, count)

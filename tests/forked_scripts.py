@@ -1,7 +1,7 @@
 """Runs scripts in forks of a server that has imported their libraries: each as in a process of its own, but at once.
 
 Tests of a script's start, or of what it sets before it imports a library, start a process of their own instead
-(`conftest.start_anew`).
+(`conftest.command_of`).
 """
 
 import concurrent.futures

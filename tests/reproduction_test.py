@@ -140,8 +140,6 @@ def test_a_registered_dataset_without_scripts_is_one_line(monkeypatch):
 def test_mistakes_are_found_before_the_first_step(real, tmp_path):
     for flags, expected in (
         ({"rows": "SAFA_8,SAFA_x"}, "SAFA_x"),
-        ({"seeds": -1}, "--seeds"),
-        ({"epochs": 0}, "--epochs"),
         ({"warmup_epochs": 9}, "--warmup_epochs"),
         ({"network_type": "SAFA_8"}, "--rows"),
         ({"no_such_flag": True}, "--no_such_flag"),

@@ -1,12 +1,11 @@
 """What is said to be one new file is one new file: a dataset, a backbone, an aggregation, a loss."""
 
-import csv
 import json
 import os
 
 import numpy as np
 import pytest
-from conftest import TINY, complains, succeeds
+from conftest import TINY, complains, rows_of, succeeds, tensors_of
 
 from recall import reported_recalls
 from safa.retrieval.search import search
@@ -15,13 +14,6 @@ PARTS = "tests/programs/other_parts.py"
 DATASET = "tests/programs/third_dataset.py"
 NETWORK = {"network_type": "mean", "backbone": "small", "width_multiplier": 0.1, "height": 32, "width": 128}
 TRAINING = {"loss": "info_nce", "init": "random", "learning_rate": 1e-3, "batch_size": 8}
-
-
-def tensors(folder):
-    import tensorflow as tf
-
-    reader = tf.train.load_checkpoint(str(folder))
-    return {key: reader.get_tensor(key) for key in reader.get_variable_to_shape_map() if key.startswith(("network", "adam"))}
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +27,9 @@ def with_other_parts(towns, tmp_path_factory):
 
 def test_other_parts_learn_and_are_tested_with_what_they_learned(with_other_parts, tmp_path):
     folder = with_other_parts
-    with open(folder / "Result/CVUSA/mean_polar_1.csv", newline="") as file:
-        one, two = csv.DictReader(file)
+    one, two = rows_of(folder / "Result/CVUSA/mean_polar_1.csv")
     assert float(two["loss"]) < float(one["loss"])
-    learned = tensors(folder / "Model/CVUSA/mean/polar_1")
+    learned = tensors_of(folder / "Model/CVUSA/mean/polar_1")
     means = [value for key, value in learned.items() if "moving_mean" in key]
     assert len(means) == 2 and all(np.abs(mean).max() > 0.01 for mean in means)
     assert any("seed_generator" in key for key in learned)  # of Keras's dropout
@@ -52,7 +43,7 @@ def test_other_parts_continue_with_the_same_bits(with_other_parts, tmp_path):
     os.symlink(with_other_parts / "Data", tmp_path / "Data")
     for epochs in (1, 2):
         succeeds(PARTS, "train", **NETWORK, **TRAINING, epochs=epochs, cwd=tmp_path)
-    expected, found = (tensors(folder / "Model/CVUSA/mean/polar_1") for folder in (with_other_parts, tmp_path))
+    expected, found = (tensors_of(folder / "Model/CVUSA/mean/polar_1") for folder in (with_other_parts, tmp_path))
     assert expected.keys() == found.keys() and all(np.array_equal(expected[key], found[key]) for key in expected)
 
 
@@ -60,7 +51,7 @@ def test_other_parts_are_spread_over_devices_and_micro_batches(with_other_parts,
     os.symlink(with_other_parts / "Data", tmp_path / "Data")
     succeeds(PARTS, "train", **NETWORK, **TRAINING, devices=2, micro_batch=2, epochs=2, cwd=tmp_path)
     # Each part is normalised by its own statistics, as usual, and has its own dropout, so losses are not the same.
-    expected, found = (tensors(folder / "Model/CVUSA/mean/polar_1") for folder in (with_other_parts, tmp_path))
+    expected, found = (tensors_of(folder / "Model/CVUSA/mean/polar_1") for folder in (with_other_parts, tmp_path))
     for key in expected:
         if "moving_mean" in key:
             np.testing.assert_allclose(found[key], expected[key], atol=0.3 * np.abs(expected[key]).max())

@@ -1,7 +1,6 @@
 """The toy town: its two views agree about where things are, and its files are those of CVUSA and CVACT."""
 
 import csv
-import dataclasses
 import os
 import signal
 import time
@@ -122,16 +121,6 @@ def test_training_places_are_far_from_test_places(dataset):
     assert len(positions) == len(districts) == 550 and len(np.unique(positions, axis=0)) == 550
     between = np.hypot(*(metres[:400, None] - metres[None, 400:]).transpose(2, 0, 1))
     assert between.min() > 30
-
-
-def test_tiles_lie_beside_their_places_by_at_most_the_offset():
-    centred, beside = (dataclasses.replace(settings("cvusa", 40, 10), offset=offset) for offset in (0.0, 4.0))
-    assert "offset" not in centred.note and beside.note["offset"] == 4.0
-    cells = np.array([toy_world._offset(beside, number) for number in range(500)])
-    metres = np.hypot(*cells.T) * CELL
-    assert metres.max() < 4.1 and 2.4 < metres.mean() < 2.9  # two thirds of the radius: anywhere in the circle
-    assert np.abs(cells.mean(axis=0)).max() * CELL < 0.3
-    assert toy_world._offset(centred, 3) == (0, 0)
 
 
 def test_a_district_s_panoramas_lie_where_its_lists_say(tmp_path):

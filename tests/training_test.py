@@ -1,7 +1,6 @@
 """Training and testing as a user runs them: whole runs, killed runs, and mistakes."""
 
 import argparse
-import csv
 import json
 import os
 import shutil
@@ -10,17 +9,11 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
-import tensorflow as tf
-from conftest import TINY, complains, succeeds
+from conftest import TINY, complains, rows_of, succeeds, tensors_of
 
 from recall import reported_recalls
 from safa.launch.given_data import Folders
 from safa.retrieval.search import search
-
-
-def lines(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")
@@ -33,18 +26,18 @@ def trained(towns, tmp_path_factory):
 
 
 def test_every_epoch_leaves_a_line_and_a_checkpoint(trained):
-    rows = lines(trained / "Result/CVUSA/SAFA_2_polar_1.csv")
+    rows = rows_of(trained / "Result/CVUSA/SAFA_2_polar_1.csv")
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
     assert list(rows[0]) == ["epoch", "loss", "recall@1", "recall@5", "recall@10", "recall@1%", "seconds"]
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"]) and float(rows[0]["recall@10"]) == 1
     run_folder = trained / "Model/CVUSA/SAFA_2/polar_1"
     assert sorted(path.name for path in run_folder.glob("*.index")) == [f"ckpt-{n}.index" for n in (2, 3, 4)]
-    kept, reader = [], tf.train.load_checkpoint(str(run_folder))
+    kept = []
     with h5py.File(run_folder / "final.weights.h5") as file:
         file.visititems(lambda _, each: kept.append(each[()]) if isinstance(each, h5py.Dataset) else None)
-    for name in reader.get_variable_to_shape_map():
+    for name, tensor in tensors_of(run_folder).items():
         if name.startswith("network/") and "seed_generator" not in name:
-            assert any(np.array_equal(reader.get_tensor(name), each) for each in kept), name
+            assert any(np.array_equal(tensor, each) for each in kept), name
     records = {max(float(row["recall@1"]) for row in rows[: n + 1]) for n in range(4)}  # each is saved as the best
     assert [path.name for path in (run_folder / "best").glob("*.index")] == [f"ckpt-{len(records)}.index"]
 
@@ -61,7 +54,7 @@ def test_the_test_script_reports_what_the_descriptors_say(trained, tmp_path):
     assert result | {"dataset": "CVUSA", "split": "val", "queries": 10, "references": 10} == result
     assert len(result["recall_curve"]) == 1 and set(result["seconds"]) == {"descriptors", "ranks"}
     assert f"{100 * result['recall']['1']:.2f}" in output and "R@1% of 10 references is recall@1" in output
-    best = max(float(row["recall@1"]) for row in lines(trained / "Result/CVUSA/SAFA_2_polar_1.csv"))
+    best = max(float(row["recall@1"]) for row in rows_of(trained / "Result/CVUSA/SAFA_2_polar_1.csv"))
     assert result["recall"]["1"] == pytest.approx(best)
     assert os.path.dirname(result["checkpoint"]) == "Model/CVUSA/SAFA_2/polar_1/best"
     flags |= {"checkpoint": result["checkpoint"], "batch_size": 3, "save_descriptors": tmp_path / "other.npz"}
@@ -83,7 +76,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_a_lost_list_of_checkpoints_lose
     flags = TINY | {"network_type": "SAFA_2", "epochs": 4}
     output = succeeds("train_cvusa.py", **flags, cwd=folder)
     assert "ckpt-4: cannot be read" in output and "going on after epoch 3" in output
-    assert len(lines(folder / "Result/CVUSA/SAFA_2_polar_1.csv")) == 4
+    assert len(rows_of(folder / "Result/CVUSA/SAFA_2_polar_1.csv")) == 4
     (run_folder / "checkpoint").write_text("")
     (run_folder / "best/checkpoint").unlink()
     assert "all 4 epochs were finished before" in succeeds("train_cvusa.py", **flags, cwd=folder)
@@ -132,7 +125,7 @@ def test_batches_without_negatives_do_not_stop_a_run(own_towns):
     )
     output = succeeds("train_cvact.py", **TINY, network_type="SAFA_1", epochs=2, batch_hard_count=2, cwd=own_towns)
     assert "the loss of this batch is 0" in output and "finished 2 epochs" in output
-    assert [float(row["loss"]) for row in lines(own_towns / "Result/CVACT/SAFA_1_polar_1.csv")] == [0, 0]
+    assert [float(row["loss"]) for row in rows_of(own_towns / "Result/CVACT/SAFA_1_polar_1.csv")] == [0, 0]
 
 
 def test_a_collapsed_network_does_not_look_perfect(own):

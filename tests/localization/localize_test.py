@@ -1,6 +1,5 @@
 """localize.py as a user runs it: build, query, calibrate, and their mistakes."""
 
-import csv
 import json
 import os
 import shutil
@@ -10,7 +9,7 @@ import numpy as np
 import pyproj
 import pytest
 from browser import needs_browser, opened
-from conftest import TINY, complains, start, succeeds
+from conftest import TINY, complains, rows_of, start, succeeds
 
 from safa.runtime.errors import UserError
 
@@ -55,11 +54,6 @@ def own(made, tmp_path):
     shutil.copytree(made / "index", tmp_path / "index")
     os.symlink(made / "Data", tmp_path / "Data")
     return tmp_path
-
-
-def rows_of(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def files_of(folder):
@@ -246,9 +240,7 @@ def test_tiles_that_are_missing_or_of_another_ground_size_are_named(own):
     [
         ("index", {}, "holds an index of other tiles"),
         (".", {}, "not of an index"),
-        ("new", {"checkpoint": "gone"}, "no checkpoint"),
         ("new", {"pca": 64}, "--pca 64: not less than"),
-        ("new", {"approximate": True}, "compared exactly"),
         ("new", {"tile_metres": None}, "--tile_metres: net.weights.h5 does not say"),
         ("new", {"width": 256}, "cannot be read as weights"),
     ],
@@ -292,10 +284,7 @@ def test_a_damaged_index_is_named_with_its_file(own, change, said):
         ("index", "panoramas.csv", {"approximate": True}, "--approximate: index was built without it"),
         ("index", "panoramas.csv", {"heading": 3, "unknown_heading": True}, "contradict"),
         ("index", "panoramas.csv", {"json": "nowhere/a.json"}, "--json nowhere/a.json"),
-        ("index", "panoramas.csv", {"html": "index"}, "--html index: is a folder"),
-        ("index", "panoramas.csv", {"fov": 400}, "--fov"),
         ("index", TILE.format(1), {}, "are not a panorama of --fov 360"),
-        ("index", "net.weights.h5", {}, "neither a JPEG nor a PNG"),
         ("index", "gone.jpg", {}, "no such panorama"),
         ("gone", "panoramas.csv", {}, "no index; build one"),
     ],
