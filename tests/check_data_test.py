@@ -148,9 +148,7 @@ def street_colours(count, turn=0, likeness=1.0, seed=0):
     "count, turn, likeness, expected",
     [
         (40, 0, 1.0, "ahead and behind"),
-        (40, 32, 1.0, "ahead and behind"),
         (100, 16, 1.0, "turned by 90 degrees or 270 degrees"),
-        (100, 48, 1.0, "turned by 90 degrees or 270 degrees"),
         (100, 32, -0.5, "turned by 180 degrees"),
     ],
 )

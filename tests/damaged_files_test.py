@@ -27,6 +27,7 @@ from toy_town import dataset as toy_world
 PHOTO = cv2.resize(np.random.default_rng(0).integers(0, 256, (20, 40, 3), np.uint8), (320, 160), interpolation=cv2.INTER_CUBIC)
 WHOLE = cv2.imencode(".jpg", PHOTO, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
 TABLE, SCAN = WHOLE.index(b"\xff\xdb"), WHOLE.index(b"\xff\xda")
+PREVIEWED = WHOLE[:2] + b"\xff\xe1" + (2 + len(WHOLE)).to_bytes(2, "big") + WHOLE + WHOLE[2:]  # a preview in the header
 
 
 def cmyk():
@@ -84,12 +85,7 @@ def test_a_jpeg_that_lost_its_end_is_refused_wherever_it_was_cut(tmp_path):
     [
         *(WHOLE + np.random.default_rng(seed).bytes(9000) for seed in range(40)),  # cameras append previews and measurements
         WHOLE + WHOLE[: len(WHOLE) // 2],
-        WHOLE[:2]
-        + b"\xff\xe1"
-        + (2 + len(WHOLE)).to_bytes(2, "big")
-        + WHOLE
-        + WHOLE[2:]
-        + bytes(9000),  # a preview in the header
+        PREVIEWED + bytes(9000),
         WHOLE[:-2] + bytes(20) + WHOLE[-2:],
         WHOLE[:TABLE] + b"abc" + WHOLE[TABLE:],
         WHOLE[: SCAN + 11] + b"\1\0\0" + WHOLE[SCAN + 14 :],

@@ -59,13 +59,6 @@ def test_rows_go_on_where_a_stopped_command_ended(tmp_path, sources):
     assert rows_in(tmp_path, sources).done == 10
 
 
-def test_half_precision_rows_are_taken_over_as_they_were_written(tmp_path, sources):
-    filled(tmp_path, sources, dtype="float16")
-    rows = rows_in(tmp_path, sources, dtype="float16")
-    assert rows.done == 10 and np.array_equal(rows.rows, EXPECTED.astype(np.float16))
-    assert rows_in(tmp_path, sources).done == 0  # another dtype
-
-
 def test_a_source_that_was_replaced_matters_to_the_rows_finished_from_it(tmp_path, sources):
     assert filled(tmp_path, sources, weights="b").done == 10
     assert filled(tmp_path, sources, done=5).note is None  # rows of other weights are no damage

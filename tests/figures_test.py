@@ -20,7 +20,6 @@ from safa.datasets.panorama_views import PanoramaView
 from safa.launch.page import shown_queries
 from safa.localization.answer_page import answer_panel
 from safa.parts import build_network
-from safa.report.attention_panels import spread_over
 from safa.report.drawing import GAP, HIT, SOFT, TRUTH, WIDTH, WRONG, Shown, bgr_pixels, file_bytes, image_rows
 from safa.report.figures import FigureConfig, FigureSource
 from safa.report.page import Section, write_page
@@ -121,16 +120,6 @@ def test_the_parts_of_a_match_add_up_to_its_similarity(network_type, polar):
         np.testing.assert_allclose(parts.sum(axis=(1, 2)), similarity, atol=1e-5)
         if network_type != "VGG_gp":
             assert maps.weights.shape == (4, config.aggregation[1], *maps.maps.shape[1:3])
-
-
-def test_a_position_lies_over_the_pixels_that_its_poolings_join():
-    values = np.zeros((4, 20))
-    values[1, 3] = 1
-    spread = spread_over(values, (112, 616))
-    assert spread.shape == (112, 616)
-    row, column = np.unravel_index(spread.argmax(), spread.shape)
-    assert abs(row - 47.5) <= 1 and abs(column - 111.5) <= 1  # the middle of pixels 32 to 63 and 96 to 127
-    assert spread_over(np.zeros((7, 39)), (112, 616)).shape == (112, 616)
 
 
 def test_the_hardest_negative_is_the_closest_reference_that_is_no_hit():

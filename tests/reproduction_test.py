@@ -1,13 +1,12 @@
 """A whole table with one command: stopped anywhere it goes on, and one row's failure is not the others'."""
 
-import csv
 import os
 import re
 import signal
 import time
 
 import pytest
-from conftest import ROOT, TINY, complains, run, start, succeeds
+from conftest import ROOT, TINY, complains, rows_of, run, start, succeeds
 
 import reproduce
 from safa.datasets.cvusa import CVUSA
@@ -37,9 +36,8 @@ def steps(real, tmp_path, monkeypatch):
     return tmp_path / "steps"
 
 
-def rows_of_table(folder):
-    with open(folder / "Result/CVUSA/tables/tables.csv", newline="") as file:
-        return [row[2] for row in csv.reader(file)][1:]
+def networks_of_table(folder):
+    return [row["network_type"] for row in rows_of(folder / "Result/CVUSA/tables/tables.csv")]
 
 
 def calls(folder):
@@ -50,7 +48,7 @@ def calls(folder):
 
 
 def test_one_command_prepares_checks_trains_tests_and_writes_the_table(real):
-    assert rows_of_table(real) == ["VGG_gp"]
+    assert networks_of_table(real) == ["VGG_gp"]
     for name in ("tables.md", "tables.tex", "curves.png", "curves.pdf", "training.png"):
         assert (real / "Result/CVUSA/tables" / name).stat().st_size > 300
     log = (real / "Result/CVUSA/logs/VGG_gp_polar_1.log").read_text()
@@ -97,7 +95,7 @@ def test_a_signal_ends_the_step_that_runs_then_the_table_which_goes_on_from_ther
     monkeypatch.delenv("WAITS")
     calls(tmp_path)
     succeeds(COPIES, steps, **flags, cwd=tmp_path)
-    assert rows_of_table(tmp_path) == ["VGG_gp", "SAFA_1", "SAFA_2"] and "VGG_gp" not in "".join(calls(tmp_path))
+    assert networks_of_table(tmp_path) == ["VGG_gp", "SAFA_1", "SAFA_2"] and "VGG_gp" not in "".join(calls(tmp_path))
 
 
 def test_a_row_that_fails_leaves_the_others_alone(steps, tmp_path, monkeypatch):
@@ -107,7 +105,7 @@ def test_a_row_that_fails_leaves_the_others_alone(steps, tmp_path, monkeypatch):
     assert process.stderr == (
         "VGG_gp polar 1 seed 0: train_cvusa.py ended with exit code 1: and a reason (Result/CVUSA/logs/VGG_gp_polar_1.log)\n"
     )
-    assert rows_of_table(tmp_path) == ["SAFA_1"]
+    assert networks_of_table(tmp_path) == ["SAFA_1"]
 
 
 def test_problems_of_the_data_stop_the_table_before_training(steps, tmp_path, monkeypatch):
