@@ -6,13 +6,13 @@ import signal
 import time
 
 import pytest
-from conftest import ROOT, TINY, complains, rows_of, run, start, succeeds
+from conftest import ROOT, SMALL, complains, rows_of, run, start, succeeds
 
 import reproduce
 from safa.datasets.cvusa import CVUSA
 from safa.runtime.errors import UserError
 
-FLAGS = TINY | {"dataset": "cvusa", "rows": "VGG_gp", "polar": 1, "epochs": 1}
+FLAGS = SMALL | {"dataset": "cvusa", "rows": "VGG_gp", "polar": 1, "epochs": 1}
 COPIES = "tests/programs/table_of_copies.py"
 STEPS = "data_preparation.py", "check_data.py", "train_cvusa.py", "test_cvusa.py"
 
@@ -117,7 +117,7 @@ def test_problems_of_the_data_stop_the_table_before_training(steps, tmp_path, mo
 
 def test_a_dry_run_prints_the_commands_and_does_nothing(real, tmp_path):
     flags = FLAGS | {"dataset": "cvact", "seeds": 1, "act_data": "a b.mat", "devices": 1, "dry_run": True}
-    network = " ".join(f"--{name} {value}" for name, value in TINY.items())
+    network = " ".join(f"--{name} {value}" for name, value in SMALL.items())
     assert succeeds("reproduce.py", **flags, cwd=tmp_path).splitlines() == [
         "python data_preparation.py --dataset cvact",
         "python check_data.py --dataset cvact --act_data 'a b.mat'",

@@ -147,12 +147,9 @@ def test_cvact_opens_as_the_real_one_does(tmp_path):
     names, utm = mat["panoIds"], mat["utm"]
     assert names.shape == (90,) and all(len(name) == 22 for name in names) and len(set(names)) == 90
     assert utm.shape == (90, 2) and utm.dtype == np.float64 and (np.abs(utm - (693000, 6090000)) < 5000).all()
-    for key, field, first, last in (
-        ("trainSet", "trainInd", 1, 60),
-        ("valSet", "valInd", 61, 90),
-        ("valSetAll", "valInd", 61, 90),
-    ):
-        assert mat[key][field][0][0].tolist() == [[number] for number in range(first, last + 1)]
+    for key, field, rows in (("trainSet", "trainInd", range(1, 61)), ("valSet", "valInd", range(61, 91))):
+        assert mat[key][field][0][0].tolist() == [[row] for row in rows]
+    np.testing.assert_array_equal(mat["valSetAll"]["valInd"][0][0], mat["valSet"]["valInd"][0][0])
     for part in (utm[:60], utm[60:]):
         apart = np.hypot(*(part[:, None] - part[None]).transpose(2, 0, 1))[np.triu_indices(len(part), 1)]
         assert (apart < 5).sum() >= 2 and (apart < 25).sum() >= 20 and apart.min() > 1

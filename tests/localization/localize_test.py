@@ -104,8 +104,7 @@ def stoppable(made, tmp_path):
     flags = {"tiles": "tiles.csv", **BUILD, "checkpoint": made / "net.weights.h5", "pca": 8}
 
     def build(batches, name):
-        words = ["build", name, *(str(word) for pair in flags.items() for word in (f"--{pair[0]}", pair[1]))]
-        process = start("tests/programs/killed_build.py", batches, *words, cwd=tmp_path)
+        process = start("tests/programs/killed_build.py", batches, "build", name, **flags, cwd=tmp_path)
         return process.communicate()[1], process.returncode
 
     return tiles, flags, build
