@@ -93,7 +93,7 @@ def test_other_settings_other_data_and_a_second_run_in_the_folder_are_refused(un
     os.unlink(tmp_path / "Model")
     shutil.copytree(uninterrupted / "Model", tmp_path / "Model")
     settings = tmp_path / "Model/CVACT/SAFA_1/polar_1/config.json"
-    settings.write_text(settings.read_text().replace('"train_pairs": 24', '"train_pairs": 30'))
-    assert "train_pairs 30, and now 24" in complains(SCRIPT, **FLAGS, cwd=tmp_path)
     with locked(RunPaths(str(settings.parent), "", "").lock, ""):
         assert "another run is training there" in complains(SCRIPT, **FLAGS, cwd=tmp_path)
+    settings.write_text(settings.read_text().replace('"train_pairs": 24', '"train_pairs": 30'))
+    assert "train_pairs 30, and now 24" in complains(SCRIPT, **FLAGS, cwd=tmp_path)
