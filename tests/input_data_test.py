@@ -92,7 +92,7 @@ def test_the_size_comes_from_the_header_and_a_cut_file_is_noticed_anywhere(tmp_p
     whole = len(content) - padding
     for length in (1, 10, 30, whole // 4, whole // 2, whole - 3):
         with open(path, "wb") as file:
-            file.write(content[:length] + b"\xff\xd9" * (name == "a.png"))  # a JPEG's end is none of a PNG
+            file.write(content[:length] + b"\xff\xd9" * (name == "a.png"))  # a JPEG's end is not a PNG's
         with pytest.raises(ImageError, match=name):
             image_size(path)
 
