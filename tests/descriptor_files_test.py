@@ -59,12 +59,6 @@ def test_rows_go_on_where_a_stopped_command_ended(tmp_path, sources):
     assert rows_in(tmp_path, sources).done == 10
 
 
-def test_rows_in_memory_need_no_files(tmp_path):
-    with ResumableRows((10, 4)) as rows:
-        rows.write(0, EXPECTED)
-    np.testing.assert_array_equal(rows.rows, EXPECTED)
-
-
 def test_half_precision_rows_are_taken_over_as_they_were_written(tmp_path, sources):
     filled(tmp_path, sources, dtype="float16")
     rows = rows_in(tmp_path, sources, dtype="float16")
@@ -113,12 +107,6 @@ def test_what_is_damaged_is_computed_again_with_a_line_that_says_so(tmp_path, so
     assert rows.done == 0 and "grd." in rows.note and "\n" not in rows.note
     filled(tmp_path, sources)
     assert rows_in(tmp_path, sources).done == 10
-
-
-def test_a_folder_in_the_place_of_the_rows_is_one_line(tmp_path, sources):
-    (tmp_path / "grd.npy").mkdir()
-    with pytest.raises(OSError, match="grd.npy"):  # in a script a line
-        rows_in(tmp_path, sources)
 
 
 def test_descriptors_that_do_not_fit_on_the_disk_are_one_line_before_they_are_computed(tmp_path, monkeypatch):
