@@ -72,7 +72,7 @@ def test_the_whole_circle_with_known_heading_is_the_papers_path(pairs):
     assert PanoramaView(360, False, 1).is_papers and PanoramaView().name == ""
     expected = [read_input(path, SHAPES[1]) for path in pairs.grd_paths]
     np.testing.assert_array_equal(read(pairs, PanoramaView()), expected)
-    for panoramas in PanoramaView(360, False, 2).test_panoramas(len(pairs), WIDTH, MEAN_BGR), None:  # the first turn is none
+    for panoramas in PanoramaView(360, False, 2).test_panoramas(len(pairs), WIDTH, MEAN_BGR), None:  # the first turn is 0°
         images = PairImages.of(pairs, SHAPES, panoramas).grd
         np.testing.assert_array_equal([images.read(row) for row in range(len(pairs))], expected)
 

@@ -114,7 +114,7 @@ def test_the_same_piece_of_town_is_drawn_alike_from_any_corner():
         inner = getattr(whole, name)[200:500, 300:700]
         # OpenCV clips thick lines at the edge by fixed-point arithmetic, so a few cells may differ.
         assert (inner == getattr(part, name)).mean() > 0.999, name
-    assert len(np.unique(part.top)) > 8, "there is no town here"
+    assert len(np.unique(part.top)) > 8, "this part of the town is empty"
 
 
 def test_another_seed_is_another_town():
