@@ -53,7 +53,7 @@ localize-demo: $(VENV)/installed-localize
 localize-picture: localize-demo
 	$(RUN) -m docs.pictures localisation demo/localize
 
-# The paper's table in miniature, and its controls: about 80 minutes on two cores; a stopped one goes on.
+# The paper's table in miniature, and its controls: two to three hours on two cores; a stopped one continues.
 MINIATURE = --model_dir miniature/Model --result_dir miniature/Result
 CONTROL = --network_type SAFA_8 --polar 1 $(MINIATURE)
 

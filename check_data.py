@@ -31,10 +31,10 @@ DRAWN = 12  # pairs of a split that --figures draws
 def flags():
     """The script's flags."""
     parser = Parser(__doc__)
-    parser.add_argument("--dataset", required=True, choices=list(DATASETS), help="what to check")
+    parser.add_argument("--dataset", required=True, choices=list(DATASETS), help="dataset to check")
     add_settings(parser, Folders, ["data_dir", "prepared_dir", "act_data"])
     parser.add_argument("--workers", type=at_least(int, 1), default=available_cores(), help=WORKERS)
-    parser.add_argument("--quick", action="store_true", help="only what needs no image to be decoded")
+    parser.add_argument("--quick", action="store_true", help="run only the checks that decode nothing")
     parser.add_argument(
         "--figures", metavar="DIR", help=f"also draw the first {DRAWN} pairs of each split, to pairs_<split>.png in this folder"
     )

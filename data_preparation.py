@@ -19,7 +19,7 @@ def flags():
     """The script's flags."""
     parser = Parser(__doc__)
     parser.add_argument(
-        "--dataset", default="all", choices=[*DATASETS, "all"], help="what to prepare; all: every dataset that is there"
+        "--dataset", default="all", choices=[*DATASETS, "all"], help="dataset to prepare; all: every one that is there"
     )
     add_settings(parser, Folders, ["data_dir", "prepared_dir"])
     parser.add_argument("--workers", type=at_least(int, 1), default=available_cores(), help=WORKERS)

@@ -38,7 +38,7 @@ TRAINED = {name: kind for name, kind in DATASETS.items() if "train" in kind.spli
 def flags():
     """The script's flags; those of the training script come on top."""
     parser = Parser(__doc__)
-    parser.add_argument("--dataset", required=True, choices=list(TRAINED), help="whose table")
+    parser.add_argument("--dataset", required=True, choices=list(TRAINED), help="dataset of the table")
     rows = {"default": list(NETWORKS), "help": f"network types (default: {','.join(NETWORKS)}, the paper's)"}
     parser.add_argument("--rows", type=lambda text: list(map(network_type_of, text.split(","))), metavar="ROW,ROW", **rows)
     several = {"nargs": "+", "help": "the rows with each of these"}

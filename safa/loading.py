@@ -54,7 +54,7 @@ def load_network(
         distribution: where it computes (default: TensorFlow's own device).
 
     Raises:
-        UserError: there are no weights there, they are damaged or another network's, or `network` contradicts their manifest.
+        UserError: the source holds no weights, they are damaged or another network's, or `network` contradicts their manifest.
     """
     config, manifest = found_network(source, network)  # a mistake is found before TensorFlow is imported
     with importing_tensorflow():

@@ -101,12 +101,6 @@ def test_what_is_damaged_is_computed_again_with_a_line_that_says_so(tmp_path, so
     assert rows_in(tmp_path, sources).done == 10
 
 
-def test_a_folder_in_the_place_of_the_rows_is_one_line(tmp_path, sources):
-    (tmp_path / "grd.npy").mkdir()
-    with pytest.raises(OSError, match="grd.npy"):  # in a script a line
-        rows_in(tmp_path, sources)
-
-
 def test_descriptors_that_do_not_fit_on_the_disk_are_one_line_before_they_are_computed(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 100))
     with pytest.raises(UserError, match="--descriptors memory"):

@@ -30,7 +30,7 @@ FLAGS = SHALLOW | {
     "log_every": 1,
     "skip_missing": True,
 }
-SCRIPT, DATASET = "train_cvact.py", "CVACT"  # whose pairs that lie close are no negatives; both losses: programs/gradients.py
+SCRIPT, DATASET = "train_cvact.py", "CVACT"  # whose close pairs are not negatives; both losses: programs/gradients.py
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The authors' checkpoints load, continue, and convert both ways, and what is none is named."""
+"""The authors' checkpoints load, continue, and convert both ways; other files are refused by name."""
 
 import contextlib
 import functools

@@ -61,7 +61,7 @@ def test_imagenet_weights_and_hard_negatives_are_refused_where_they_do_not_fit(w
     os.symlink(with_other_parts / "Data", tmp_path / "Data")
     training = TRAINING | {"batch_hard_count": 2}
     assert "--loss soft_margin_triplet" in complains(PARTS, "train", **NETWORK, **training, cwd=tmp_path)
-    assert "is none of VGG16" in complains("train_cvusa.py", backbone="small", cwd=tmp_path)
+    assert "is not one of VGG16" in complains("train_cvusa.py", backbone="small", cwd=tmp_path)
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ def test_the_same_piece_of_town_is_drawn_alike_from_any_corner():
         inner = getattr(whole, name)[200:500, 300:700]
         # OpenCV clips thick lines at the edge by fixed-point arithmetic, so a few cells may differ.
         assert (inner == getattr(part, name)).mean() > 0.999, name
-    assert len(np.unique(part.top)) > 8, "there is no town here"
+    assert len(np.unique(part.top)) > 8, "this part of the town is empty"
     assert (part.top != Town(4).scene(0, 0, 400, 300).top).mean() > 0.3, "another seed is another town"
 
 

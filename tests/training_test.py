@@ -178,7 +178,7 @@ def test_runs_with_names_and_seeds_lie_beside_each_other(trained, tmp_path):
     names = [f"SAFA_2_polar_1_low_seed_2.{kind}" for kind in ("csv", "descriptors", "json")]
     assert sorted(os.listdir(tmp_path / "Result/CVUSA")) == names
     message = complains("test_cvusa.py", network_type="SAFA_2", seed=3, run="low", cwd=tmp_path)
-    assert "polar_1_low_seed_2" in message
+    assert "polar_1_low_seed_3" in message and "there are polar_1_low_seed_2" in message
     for name in ("", "../up", "a/b", "-x", "x" * 61):
         with pytest.raises(argparse.ArgumentTypeError):
             Folders.__dataclass_fields__["run"].metadata["parse"](name)

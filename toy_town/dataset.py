@@ -51,11 +51,6 @@ class Settings:
     renderer: int = RENDERER
     offset: float = 0.0  # metres
 
-    @property
-    def note(self):
-        """As kept beside the dataset; those of earlier versions have no offset."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if name != "offset" or value}
-
 
 NOTE = "toy_world.json"
 SIZES = {"cvusa": (750, 224, 1232), "cvact": (1200, 832, 1664)}  # tile, panorama's height and width; pixels
@@ -164,7 +159,7 @@ def render_dataset(settings, data_dir, workers=1, progress=None):
 def _claim(folder, settings):
     """Leave a note of the settings in a new folder, and refuse one that holds something else."""
     note = os.path.join(folder, NOTE)
-    wanted = settings.note
+    wanted = dataclasses.asdict(settings)
     if os.path.exists(note):
         try:
             with open(note, "rb", opener=ordinary) as file:

@@ -37,7 +37,7 @@ class Finding:
 
 
 def found(check, split, examples, text, problem=True):
-    """A list with the Finding of these examples, or an empty one where there are none."""
+    """A list with the Finding of these examples; empty without examples."""
     return [Finding(check, split, len(examples), text, problem, tuple(examples))] if len(examples) else []
 
 

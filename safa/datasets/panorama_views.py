@@ -17,18 +17,18 @@ class PanoramaView(Checked):
 
     fov: int = setting(
         FULL_CIRCLE,
-        "field of view of the queries: a panorama's first columns are kept, the others get the mean colour (later papers: "
+        "field of view of the queries: a panorama's first columns stay, the others become the mean colour (later papers: "
         "360, 180, 90, 70)",
         at_least(int, 1, FULL_CIRCLE),
         metavar="DEGREES",
         paper="360",
     )
     unknown_heading: bool = setting(
-        False, "turn each query by a random angle, with the draws of DSM (CVPR 2020), which later papers test on"
+        False, "turn each query by a random angle, the same as DSM's (CVPR 2020), which later papers test on"
     )
     search_heading: int = setting(
         1,
-        "describe each query at N turns, evenly spread over the circle; the best match of them counts. 1: as it is",
+        "number of turns, evenly spread over the circle, at which each query is matched; the best counts. 1: as it is",
         at_least(int, 1, 360),
         metavar="N",
         paper="1",

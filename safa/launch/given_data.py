@@ -25,7 +25,7 @@ def _folder_name(text):
 def _run_name(text):
     if not RUN_NAME.fullmatch(text):
         raise argparse.ArgumentTypeError(
-            f"{text[:40]!r} is no name of letters, digits, '.', '_' and '-' (up to 60, and a letter or digit first)"
+            f"{text[:40]!r}: a name has up to 60 letters, digits, '.', '_' and '-', a letter or digit first"
         )
     return text
 

@@ -83,7 +83,7 @@ def _chart(figure, alt, caption=""):
 
 
 def _curves(row, folder, tested):
-    caption = f"{len(tested.ranks):,} queries; the hardest negative is the closest reference that is no hit."
+    caption = f"{len(tested.ranks):,} queries; the hardest negative is the closest wrong reference."
     histogram = similarity_histogram(*margins(tested.task, tested.found))
     yield _chart(recall_figure([row], {}, SIZE), "Curve of recall@K of this test")
     yield _chart(histogram, "Histogram of similarities with the truth and the hardest negative", caption)

@@ -53,12 +53,12 @@ class TestConfig(Checked):
         metavar="{best,last,PATH}",
     )
     seed: int = setting(0, "seed of the training run that is tested", at_least(int, 0))
-    batch_size: int = setting(32, "images at a time; does not change the result", at_least(int, 1), metavar="IMAGES")
+    batch_size: int = setting(32, "images computed at a time; does not change the result", at_least(int, 1), metavar="IMAGES")
     devices: int | None = same_setting(RunConfig, "devices")
     precision: str = same_setting(TrainingConfig, "precision")
     direction: str = setting(
         GROUND_TO_AERIAL,
-        "panoramas are searched for among aerial images, or the other way round; each direction has a result file of its own",
+        "direction of the search: panoramas among aerial images, or the other way round; each has a result file of its own",
         choices=DIRECTIONS,
         paper="ground_to_aerial",
     )

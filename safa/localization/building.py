@@ -42,7 +42,7 @@ class IndexConfig(Checked):
     )
     pca: int | None = setting(
         None,
-        "keep this many values of a descriptor, in the directions that matter most for these tiles (default: all)",
+        "values kept of a descriptor, in the directions that matter most for these tiles (default: all)",
         at_least(int, 1),
         metavar="VALUES",
     )
@@ -51,7 +51,7 @@ class IndexConfig(Checked):
         "also sort the tiles for an approximate search, whose candidates are compared exactly (needs faiss-cpu); worth it for "
         "millions of tiles",
     )
-    no_thumbnails: bool = setting(False, "keep no small picture of each tile (6 kB) for pages")
+    no_thumbnails: bool = setting(False, "leave out the small picture of each tile (6 kB), which pages show")
 
 
 def build_index(folder: str, source: TileSource, recipe: DescriptorRecipe, config, network, distribution, batch_size):

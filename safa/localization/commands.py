@@ -77,7 +77,7 @@ class BuildConfig(Checked):
         at_least(float, 1, 180),
         metavar="DEGREES",
     )
-    batch_size: int = setting(32, "tiles at a time", at_least(int, 1), metavar="TILES")
+    batch_size: int = setting(32, "tiles computed at a time", at_least(int, 1), metavar="TILES")
 
 
 def launch_localization(description):

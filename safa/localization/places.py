@@ -17,10 +17,10 @@ TURNS = 36  # of unknown headings: steps of 10 degrees, as fine as DSM counts a 
 class QueryConfig(Checked):
     """What is known of panoramas, and how places are told apart."""
 
-    top: int = setting(5, "places of an answer", at_least(int, 1, 100), metavar="K")
+    top: int = setting(5, "number of places in an answer", at_least(int, 1, 100), metavar="K")
     heading: float | None = setting(
         None,
-        "where the centre columns look, clockwise from north (default: what a list or the photo's own tags say, else 0)",
+        "heading of the centre columns, clockwise from north (default: as a list or the photo's tags say, else 0)",
         at_least(float, -FULL_CIRCLE, FULL_CIRCLE),
         metavar="DEGREES",
     )
@@ -30,7 +30,7 @@ class QueryConfig(Checked):
     turns: int = setting(TURNS, "headings that are tried with --unknown_heading", at_least(int, 2, 360), metavar="N")
     fov: float = setting(
         float(FULL_CIRCLE),
-        "horizontal field of view; what is not seen has the mean colour",
+        "horizontal field of view; the rest of the circle gets the mean colour",
         at_least(float, 1, FULL_CIRCLE),
         metavar="DEGREES",
         paper="360",
@@ -42,21 +42,20 @@ class QueryConfig(Checked):
         metavar="DEGREES",
     )
     horizon: float = setting(
-        0.5, "where the horizon lies: 0 is a panorama's top, 1 its bottom", at_least(float, 0, 1), metavar="FRACTION"
+        0.5, "height of the horizon in a panorama: 0 is the top, 1 the bottom", at_least(float, 0, 1), metavar="FRACTION"
     )
     merge_metres: float = setting(
-        SAME_PLACE_METRES, "tiles this close to a better one are the same answer", at_least(float, 0), metavar="METRES"
+        SAME_PLACE_METRES, "distance within which tiles belong to one answer", at_least(float, 0), metavar="METRES"
     )
     radius: float = setting(
         SAME_PLACE_METRES,
-        "an answer this close to the truth is right; the margin is to the best tile farther than this",
+        "distance from the truth within which an answer is right; the margin is to the best tile farther away",
         at_least(float, 0),
         metavar="METRES",
     )
     sequence: float | None = setting(
         None,
-        "the panoramas are a drive, in order, with this many metres between them, roughly; smooth over them (default: each "
-        "panorama for itself)",
+        "metres, roughly, between panoramas that are a drive, in order, to smooth over them (default: each panorama alone)",
         at_least(float, 0),
         metavar="METRES",
     )

@@ -5,7 +5,7 @@ from tabulate import tabulate
 from recall import reported_k
 from safa.report.result_file import read_result
 from safa.retrieval.confidence import LEVEL, paired_difference
-from safa.runtime.errors import UserError
+from safa.runtime.errors import UserError, printable
 
 SAME = {"dataset": "datasets", "direction": "directions", "query_ids": "queries"}
 SAME |= {"queries": "numbers of queries", "references": "references"}
@@ -41,4 +41,4 @@ def compare(first_path, second_path):
     columns = ["", "A", "B", "B - A", "interval", "p", "only A", "only B", ""]
     table = tabulate(lines, columns, disable_numparse=True, colalign=["left", *["right"] * (len(columns) - 1)])
     about = f"{first.queries:,} queries; percent; intervals at {LEVEL:.0%} (Newcombe's, paired); p: McNemar's exact test"
-    return f"A: {first_path}\nB: {second_path}\n{about}\n{table}"
+    return f"A: {printable(first_path)}\nB: {printable(second_path)}\n{about}\n{table}"

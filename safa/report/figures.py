@@ -50,7 +50,7 @@ class FigureConfig(Checked):
         "write one page that shows the test, beside the result file: recalls, curves, figures (as many as --figures and "
         "--attention say, else a few), the worst queries, settings and versions",
     )
-    only_wrong: bool = setting(False, "draw only queries whose best reference is no hit")
+    only_wrong: bool = setting(False, "draw only queries whose best reference is wrong")
     queries: str | None = setting(
         None, "draw these queries (default: drawn at random, the same ones in every test)", metavar="ID,ID"
     )
@@ -83,7 +83,7 @@ class FigureConfig(Checked):
             count: how many are drawn at random.
 
         Raises:
-            UserError: there is no query of a name.
+            UserError: a name does not belong to any query.
         """
         if self.queries:
             names = [name.strip() for name in self.queries.split(",")]

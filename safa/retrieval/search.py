@@ -61,7 +61,7 @@ def search(references, queries, truth, near=None, top_k=0, multiply=None):
         SearchResult.
 
     Raises:
-        ValueError: shapes do not fit, there are no rows, or a descriptor is not finite.
+        ValueError: shapes do not fit, an array is empty, or a descriptor is not finite.
     """
     if references.ndim != 2 or queries.ndim not in (2, 3) or references.shape[1] != queries.shape[-1] or not queries.size:
         raise ValueError(f"references of shape {references.shape} and queries of shape {queries.shape} cannot be compared")

@@ -87,7 +87,7 @@ class Distribution:
 
         Returns:
             offset: (), int64 a replica: the slot of the whole batch that the replica's share begins with.
-            A share of each array, a replica; None where there is none.
+            A share of each array, a replica; None for None.
         """
         each = len(arrays[0]) // len(self._own)
 

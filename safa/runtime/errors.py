@@ -33,7 +33,7 @@ class UserError(Exception):
 
 
 class Stopped(BaseException):
-    """A signal ended the run. No Exception, as KeyboardInterrupt is none: libraries would catch it.
+    """A signal ended the run. Like KeyboardInterrupt it is not an Exception, which libraries would catch.
 
     Attributes:
         signal: its number.

@@ -65,7 +65,7 @@ def read_json(path, kind, remedy):
         remedy: what the user can do, for the message.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         UserError: it is not an ordinary file, or holds something else.
     """
     try:

@@ -34,7 +34,7 @@ def session():
 
 
 def git_commit():
-    """The project's commit, with "-dirty" after it if files differ from it; None where there is no repository."""
+    """The project's commit, with "-dirty" after it if files differ from it; None outside a repository."""
     command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
     try:
         return subprocess.check_output(command, cwd=ROOT, stderr=subprocess.DEVNULL, text=True, timeout=10).strip()
