@@ -27,18 +27,17 @@ def test_folders_with_spaces_other_letters_and_links_that_must_not_be_written_to
     shutil.copytree(towns / "Data", data, ignore=shutil.ignore_patterns("polarmap", "CVACT"))
     os.symlink(data, tmp_path / "link")
     before = contents(data)
-    for path in [data, *data.rglob("*")]:
-        if path.is_dir():
-            path.chmod(0o555)
+    folders = [path for path in (data, *data.rglob("*")) if path.is_dir()]
+    for folder in folders:
+        folder.chmod(0o555)
     try:
-        succeeds("data_preparation.py", dataset="all", data_dir="link", prepared_dir="my prepared files", cwd=tmp_path)
-        folders = {"data_dir": "link", "prepared_dir": "my prepared files"}
-        succeeds("train_cvact.py", **TINY, **folders, network_type="SAFA_1", epochs=1, cwd=tmp_path)
-        succeeds("test_cvact.py", network_type="SAFA_1", data_dir="link", prepared_dir="my prepared files", cwd=tmp_path)
+        given = {"data_dir": "link", "prepared_dir": "my prepared files", "cwd": tmp_path}
+        succeeds("data_preparation.py", dataset="all", **given)
+        succeeds("train_cvact.py", **TINY, network_type="SAFA_1", epochs=1, **given)
+        succeeds("test_cvact.py", network_type="SAFA_1", **given)
     finally:
-        for path in [data, *data.rglob("*")]:
-            if path.is_dir():
-                path.chmod(0o755)
+        for folder in folders:
+            folder.chmod(0o755)
     assert contents(data) == before
     assert contents(tmp_path / "my prepared files/CVUSA/polarmap") == contents(towns / "Data/CVUSA/polarmap")
 

@@ -166,7 +166,7 @@ def resized(path, height, width):
     cv2.imwrite(path, cv2.resize(cv2.imread(path), (width, height), interpolation=cv2.INTER_AREA))
 
 
-def test_images_of_another_aspect_ratio_are_counted_and_refused(own_towns):
+def test_images_of_another_aspect_ratio_and_smaller_ones_are_counted_and_refused(own_towns):
     pairs = CVUSA(own_towns / "Data").pairs("train")
     for path, size in zip(pairs.grd_paths, ((224, 1232), (60, 330), (90, 495), (91, 500), (50, 274)), strict=False):
         resized(path, *size)  # as whole pixels allow
@@ -176,13 +176,10 @@ def test_images_of_another_aspect_ratio_are_counted_and_refused(own_towns):
     tile = CVACT(own_towns / "Data").pairs("train", AERIAL)
     resized(tile.sat_paths[3], 112, 120)
     resized(tile.grd_paths[5], 112, 224)  # as if it had never been prepared
+    tiny = CVUSA(own_towns / "Data").pairs("val")
+    resized(tiny.sat_paths[3], 56, 308)
+    with pytest.raises(UserError, match=r"1 of 20 .*0000028.png: 56x308 pixels, smaller than .* 112x616 \(--height"):
+        check_files(tiny, (SHAPE, SHAPE))
     for split, shape, published in ((pairs, (32, 128), "112x616"), (tile, (64, 64), "1200x1200")):
         with pytest.raises(UserError, match=f"2 of 48 images .* not the aspect ratio of the dataset's {published}"):
             check_files(split, (shape, (32, 128)))
-
-
-def test_images_smaller_than_the_networks_input_are_refused(own_towns):
-    pairs = CVUSA(own_towns / "Data").pairs("train")
-    resized(pairs.sat_paths[3], 56, 308)
-    with pytest.raises(UserError, match=r"1 of 48 .*0000004.png: 56x308 pixels, smaller than .* 112x616 \(--height"):
-        check_files(pairs, (SHAPE, SHAPE))
