@@ -146,6 +146,7 @@ def test_a_collapsed_network_does_not_look_perfect(own):
         ("train_cvusa.py", ["--batch_hard_count", "40"], "--batch_size"),
         ("train_cvusa.py", ["--batch_size", "25"], "24 pairs are less than a batch"),
         ("train_cvusa.py", ["--init", "nothing.h5"], "nothing.h5"),
+        ("train_cvusa.py", ["--start_epoch", "3"], "the same command continues"),
         ("train_cvact.py", ["--data_dir", "empty"], "ACT_data.mat: not found"),
         ("test_cvact.py", ["--checkpoint", "last"], "no training run"),
         ("test_cvact.py", ["--checkpoint", "./last"], "./last: no checkpoint of this name"),

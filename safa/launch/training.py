@@ -3,6 +3,8 @@
 TensorFlow is imported last: a mistake is reported within a second.
 """
 
+import argparse
+
 from safa.datasets.panorama_views import kept_columns
 from safa.launch.given_data import Folders, add_run_folders, checked_pairs, findings_of, given_dataset, say
 from safa.runtime.backend import importing_tensorflow
@@ -19,7 +21,12 @@ def training_parser(description, dataset_class):
     add_run_folders(parser, dataset_class.has_act_data)
     add_network(parser)
     add_training(parser)
+    parser.add_argument("--start_epoch", type=_needless, help=argparse.SUPPRESS)  # of the authors' scripts
     return parser
+
+
+def _needless(text):
+    raise argparse.ArgumentTypeError("the same command continues from the last saved step; leave it out")
 
 
 def launch_training(description, dataset_class):
