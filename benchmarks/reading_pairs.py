@@ -12,11 +12,11 @@ import time
 
 import cv2
 import numpy as np
-from safa.datasets.image_cache import make_caches
 
 from input_data import batches
 from safa.datasets.cvusa import CVUSA
 from safa.datasets.dataset import POLAR, Pairs
+from safa.datasets.pair_images import PairImages
 from safa.datasets.preparation import PNG
 from safa.runtime.worker_pool import available_cores
 
@@ -25,7 +25,7 @@ GFLOP_PAIR = 254  # of a training step
 GPUS = {"8 TFLOP/s": 8e12, "60 TFLOP/s": 60e12, "400 TFLOP/s": 400e12}
 
 
-def images(folder, count):
+def made_pairs(folder, count):
     """Files of `count` pairs, as large as natural ones."""
     random = np.random.default_rng(0)
     paths = {"sat": [], "grd": []}
@@ -47,13 +47,13 @@ def images(folder, count):
     return Pairs(CVUSA(folder), "train", POLAR, ids, paths["sat"], paths["grd"], paths["sat"])
 
 
-def rate(pairs, threads, caches=(None, None)):
+def rate(images, threads):
     """Pairs/s of an epoch."""
     begin = time.perf_counter()
-    order = np.random.default_rng(0).permutation(len(pairs))
-    for _ in batches(pairs, order, 32, (SHAPE, SHAPE), threads, caches):
+    order = np.random.default_rng(0).permutation(len(images.pairs))
+    for _ in batches(images, order, 32, threads):
         pass
-    return len(pairs) / (time.perf_counter() - begin)
+    return len(order) / (time.perf_counter() - begin)
 
 
 def main():
@@ -68,23 +68,22 @@ def main():
         + ", ".join(f"{flop / GFLOP_PAIR / 1e9:,.0f} on a GPU of {name}" for name, flop in GPUS.items())
     )
     with tempfile.TemporaryDirectory() as folder:
-        pairs = images(folder, args.pairs)
-        rate(pairs, 1)
-        one = max(rate(pairs, 1) for _ in range(3))
+        pairs = made_pairs(folder, args.pairs)
+        read, kept = (PairImages.of(pairs, (SHAPE, SHAPE), cached=cached) for cached in (False, True))
+        rate(read, 1)
+        one = max(rate(read, 1) for _ in range(3))
         for threads in sorted({1, cores}):
-            name, value = f"no cache, {threads} threads", max(rate(pairs, threads) for _ in range(3))
+            name, value = f"no cache, {threads} threads", max(rate(read, threads) for _ in range(3))
             print(
                 f"{name}: {value:,.0f} pairs/s ({value / one:.2f} times one thread); cores to feed them: "
                 + ", ".join(f"{flop / GFLOP_PAIR / 1e9 / one:.1f}" for flop in GPUS.values())
             )
-        for name in ("memory", "disk"):
-            (caches,) = make_caches(name, [pairs], (SHAPE, SHAPE), print)
-            rate(pairs, cores, caches)
-            value = max(rate(pairs, cores, caches) for _ in range(3))
-            print(
-                f"--cache {name}, from the second epoch, {cores} threads: {value:,.0f} pairs/s "
-                f"({value / one:.1f} times one thread without)"
-            )
+        rate(kept, cores)
+        value = max(rate(kept, cores) for _ in range(3))
+        print(
+            f"--cache memory, from the second epoch, {cores} threads: {value:,.0f} pairs/s "
+            f"({value / one:.1f} times one thread without)"
+        )
         os.makedirs(os.path.join(folder, "CVUSA", "splits"))
         with open(os.path.join(folder, "CVUSA", "splits", "train-19zl.csv"), "w") as file:
             for row in range(args.rows):

@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import importlib
 import json
 import pathlib
 import subprocess
@@ -118,6 +119,11 @@ def test_no_script_imports_tensorflow_before_its_flags_are_parsed():
 
 def test_the_training_script_imports_what_its_flags_need():
     assert after_help("train_cvusa.py")[0] <= 25
+
+
+def test_benchmarks_and_pages_import_what_there_is():
+    for path in [*ROOT.glob("benchmarks/*.py"), *ROOT.glob("docs/*.py")]:
+        importlib.import_module(f"{path.parent.name}.{path.stem}")
 
 
 def lines(paths):
