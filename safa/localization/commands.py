@@ -47,8 +47,7 @@ class BuildConfig(Checked):
 
     tile_metres: float | None = setting(
         None,
-        "ground size of a tile that the network was trained on (default: the training dataset's: CVUSA 175, CVACT 146; a toy "
-        "town's are 80)",
+        "ground size of the tiles of the network's training (default: its dataset's: CVUSA 175, CVACT 146, toy towns 80)",
         _positive,
         metavar="METRES",
     )
@@ -242,13 +241,12 @@ def _size_warning(source, metres):
             f"--tiles: {shown} of ground, and the network expects {metres:g} m; cut the tiles again, or name what it was "
             "trained on with --tile_metres"
         )
-    count = np.count_nonzero(np.abs(ratio - 1) > OTHER_SIZE)
-    if not count:
-        return None
-    return (
-        f"warning: {count:,} tiles show another ground size than the {metres:g} m that the network was trained on, {shown}; "
-        "expect fewer right answers"
-    )
+    if count := np.count_nonzero(np.abs(ratio - 1) > OTHER_SIZE):
+        return (
+            f"warning: {count:,} tiles show another ground size than the {metres:g} m of the network's training, {shown}; "
+            "expect fewer right answers"
+        )
+    return None
 
 
 def _confidence_notes(index, config):
