@@ -161,6 +161,14 @@ def test_a_size_that_cannot_be_true_is_refused_before_anything_is_decoded(tmp_pa
         read_image(str(path))
 
 
+def test_a_subsampling_that_the_decoder_does_not_know_is_named_and_not_called_damage(tmp_path):
+    content, path = bytearray(cv2.imencode(".jpg", PHOTO)[1]), tmp_path / "a.jpg"
+    content[content.find(b"\xff\xc0") + 11] = 0x42  # 4:1:0
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match="a.jpg: a rare colour subsampling"):
+        read_image(str(path))
+
+
 @pytest.mark.parametrize("extension", [".bmp", ".tiff", ".webp", ".ppm"])
 def test_other_formats_are_refused_whatever_their_name_says(tmp_path, extension):
     path = tmp_path / "a.jpg"

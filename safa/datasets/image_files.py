@@ -162,6 +162,8 @@ def _decoder_errors():
     except Exception as error:  # whatever broken bytes lead a decoder to
         if _lacks_memory(error):
             raise
+        if "subsampling" in str(error) or isinstance(error, LookupError):  # simplejpeg has a list of those it knows
+            raise _Unusable("a rare colour subsampling, which is not supported; save it again with 4:2:0 or 4:4:4") from None
         raise _Unusable(f"damaged; only a part of it can be decoded ({first_line(error)})") from None
 
 
