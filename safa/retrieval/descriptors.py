@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from input_data import image_batches
 from safa.retrieval.resumable_rows import ResumableRows
+from safa.runtime.cluster import say
 from safa.runtime.distribution import gather_rows
 from safa.runtime.errors import UserError
 
@@ -62,11 +63,10 @@ class DescriptorExtractor:
         """
         count, replicas, is_chief = len(images.paths), self.distribution.replicas, self.distribution.is_chief
         done = self._chiefs(rows.done)
-        if is_chief and rows.note is not None:
-            print(rows.note, flush=True)
-        if is_chief and done:
+        say(rows.note)
+        if done:
             known = f"{done:,} of {count:,} {BRANCHES[branch]} descriptors"
-            print(f"{title}: {known} were computed before, from the same weights and images", flush=True)
+            say(f"{title}: {known} were computed before, from the same weights and images")
         if done == count:
             return
         first, batch_size = done - done % replicas, -(-batch_size // replicas) * replicas
@@ -101,7 +101,5 @@ class DescriptorExtractor:
     def _check_finite(self, found, paths, branch):
         wrong = np.flatnonzero(~np.isfinite(found).all(axis=1))
         if wrong.size:
-            raise UserError(
-                f"{paths[wrong[0]]}: its {BRANCHES[branch]} descriptor is not finite; the network has diverged: use an "
-                "earlier checkpoint"
-            )
+            what = f"{paths[wrong[0]]}: its {BRANCHES[branch]} descriptor is not finite"
+            raise UserError(f"{what}; the network has diverged: use an earlier checkpoint")

@@ -2,13 +2,14 @@
 
 import dataclasses
 import hashlib
+import math
 import os
 import time
 
 import numpy as np
 
 from safa.runtime.errors import UserError, first_line, shortened
-from safa.runtime.files import allocate, check_space, ordinary, read_json, write_json
+from safa.runtime.files import check_space, naming, ordinary, read_json, write_json
 
 AGAIN = "its rows are computed again"
 KEEP_SECONDS = 20.0  # between manifests: the most that a killed command computes again
@@ -38,6 +39,20 @@ def read_rows_manifest(path):
         return read_json(f"{path}.json", RowsManifest, AGAIN)
     except FileNotFoundError:
         return None
+
+
+def new_array_file(path, shape, dtype, what, remedy):
+    """An array in a new .npy file, mapped into memory. Its space is taken now: a full disk would end the process later.
+
+    Raises:
+        UserError: the disk has too little space for `what`; `remedy`: what the user can do.
+    """
+    check_space(os.path.dirname(path), math.prod(shape) * np.dtype(dtype).itemsize, what, remedy)
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    if hasattr(os, "posix_fallocate"):
+        with naming(path), open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
+    return array
 
 
 class ResumableRows:
@@ -137,11 +152,7 @@ class ResumableRows:
         return rows
 
     def _new_file(self, shape, dtype, remedy):
-        array = f"{self._path}.npy"
-        for path in f"{self._path}.json", array:
+        for path in f"{self._path}.json", f"{self._path}.npy":
             if os.path.lexists(path):
                 os.unlink(path)
-        check_space(os.path.dirname(array), shape[0] * shape[1] * np.dtype(dtype).itemsize, "descriptors", remedy)
-        rows = np.lib.format.open_memmap(array, "w+", dtype, shape)
-        allocate(array)
-        return rows
+        return new_array_file(path, shape, dtype, "descriptors", remedy)

@@ -127,10 +127,7 @@ class Distribution:
         digest = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
         digests = self.traced(gather_rows)(self._from_function(lambda _: tf.constant([digest], tf.int64)))
         if len(np.unique(digests)) > 1:
-            raise UserError(
-                "the processes of the run were started with different settings, or see different data; "
-                "give all of them the same"
-            )
+            raise UserError("the processes of the run have different settings or different data; give all of them the same")
 
     def share_chiefs_values(self, variables):
         """Give variables of all processes the chief's values."""
@@ -154,7 +151,7 @@ class Distribution:
                 return tf.distribute.MultiWorkerMirroredStrategy(resolver)
             except (tf.errors.OpError, ValueError, RuntimeError) as error:
                 raise UserError(
-                    f"the run's other processes: {first_line(error)}; check the addresses, and that all of them were started"
+                    f"the run's other processes: {first_line(error)}; check that all run at these addresses"
                 ) from None
             finally:
                 for number, handler in handlers.items():

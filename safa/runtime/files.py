@@ -137,13 +137,6 @@ def check_space(folder, needed, what, remedy):
         raise UserError(f"{folder}: {what} need {needed / 1e9:.3g} GB and {free / 1e9:.3g} GB are free; {remedy}")
 
 
-def allocate(path):
-    """Take the space of a new file that is mapped into memory: a full disk is an OSError here, and ends the process later."""
-    if hasattr(os, "posix_fallocate"):
-        with naming(path), open(path, "r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
-
-
 def partial_path(path):
     """A new name beside `path`, for a file or folder that is renamed to `path` when it is whole. No other call gives it."""
     folder, name = os.path.split(path)

@@ -16,6 +16,7 @@ from safa.datasets.panorama_views import PanoramaView
 from safa.parts import LOSSES, build_network
 from safa.report.recall_line import recall_line, tie_warning
 from safa.retrieval.descriptors import DescriptorExtractor
+from safa.runtime.cluster import say
 from safa.runtime.distribution import Distribution
 from safa.runtime.errors import Stopped, UserError
 from safa.runtime.interruption import StopVote
@@ -87,7 +88,7 @@ def train(settings, train_pairs, val_pairs, paths):
                 # A run that is killed between these repeats the epoch, and writes the same line and checkpoint again.
                 run.log.epoch(epoch, mean_loss, result["recall"], *meter.epoch_rates(), run.adam_steps)
                 if (warning := tie_warning(result["tied_queries"], result["queries"])) is not None:
-                    run.say(f"{warning}; pessimistic: {recall_line(result['pessimistic_recall'])}")
+                    say(f"{warning}; pessimistic: {recall_line(result['pessimistic_recall'])}")
                 recall = result["pessimistic_recall"]["1"]  # so a collapsed network is never the best
                 is_best = recall > progress.best_recall
                 progress.best_recall = max(recall, progress.best_recall)
@@ -129,11 +130,6 @@ class TrainingRun:
         """Of the next step."""
         return float(keras.ops.convert_to_numpy(self.optimizer.learning_rate))
 
-    def say(self, line):
-        """Print a line, in the chief's process."""
-        if self.distribution.is_chief:
-            print(line, flush=True)
-
     def progress_bar(self, epoch, done):
         """A bar of an epoch's pairs, in the chief's process."""
         quiet = None if self.distribution.is_chief else True
@@ -158,12 +154,9 @@ class TrainingRun:
         """Refuse to go on with a loss that is not finite."""
         where = f"epoch {epoch}, step {number} of {self.steps}"
         if not np.isfinite(loss):
-            raise UserError(
-                f"{where}: the loss is {loss}, so the run is stopped; the checkpoints of the epochs before are kept. "
-                "Use a lower --learning_rate with another --model_dir"
-            )
+            raise UserError(f"{where}: the loss is {loss}. Use a lower --learning_rate with another --model_dir")
         if loss == 0:
-            self.say(f"{where}: the loss of this batch is 0; the paper's is where all places are too close to be negatives")
+            say(f"{where}: the loss of this batch is 0; the paper's is where all places are too close to be negatives")
 
     def saved_and_stopped(self, progress, number, epoch):
         """Save the run in the middle of an epoch; returns the Stopped to raise for signal `number`."""
