@@ -3,8 +3,10 @@
 from safa.runtime.errors import UserError, shortened
 
 
-def refuse_foreign_content(path):
+def refuse_foreign_content(path, content=None):
     """Refuse an HDF5 file whose datasets or links lead to other files (CVE-2026-1669, for instance).
+
+    `content`: of the file, where it is read from memory.
 
     Raises:
         UserError: with the name of the first.
@@ -24,5 +26,5 @@ def refuse_foreign_content(path):
             if isinstance(item, h5py.Group) and address not in seen:
                 walk(item, seen | {address})
 
-    with h5py.File(path) as file:
+    with h5py.File(content or path) as file:
         walk(file, set())

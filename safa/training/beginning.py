@@ -1,19 +1,58 @@
-"""How a run begins, restored or with its starting weights, and how it ends."""
+"""How a run begins – what can refuse it, then restored or with its starting weights – and how it ends."""
 
 import contextlib
 import dataclasses
 import os
 
+import keras
+import tensorflow as tf
+
 from safa import __version__
+from safa.report.epoch_lines import read_lines
 from safa.report.recall_line import recall_line
+from safa.runtime.backend import explain_tensorflow_errors
 from safa.runtime.cluster import say
-from safa.runtime.files import write_json
+from safa.runtime.distribution import Distribution
+from safa.runtime.errors import UserError
+from safa.runtime.files import locked, write_json
+from safa.runtime.interruption import StopRequest
 from safa.runtime.provenance import session
 from safa.training.checkpoints import Progress
 from safa.training.initial_weights import continue_published, initialise
 from safa.training.run_folder import MANIFEST, RunManifest, data_identity, read_manifest
 from safa.training.validation import validate
 from safa.training.weights import write_keras_weights
+
+
+@contextlib.contextmanager
+def training_session(settings, train_pairs, val_pairs, paths):
+    """A context with the Distribution and the StopRequest of a run: all that can refuse it; arguments as of `train`."""
+    read_lines(paths.csv)  # refuses what is not one, before anything is written
+    config, options = settings.training, settings.run
+    if options.deterministic:
+        tf.config.experimental.enable_op_determinism()
+        keras.utils.set_random_seed(config.seed)
+    distribution = Distribution(options.devices, config.precision)
+    _check_shares(config.batch_size, distribution.replicas, options.micro_batch)
+    with contextlib.ExitStack() as stack:
+        if distribution.is_chief:
+            os.makedirs(paths.folder, exist_ok=True)
+            busy = "another run is training there at the moment; wait for it, or use another --run or --model_dir"
+            stack.enter_context(locked(paths.lock, f"{paths.folder}: {busy}"))
+        full = "a smaller --micro_batch" if options.micro_batch else "--micro_batch, which needs less for the same result"
+        stack.enter_context(explain_tensorflow_errors(distribution, full))
+        identities = [data_identity(pairs) for pairs in (train_pairs, val_pairs)]
+        distribution.agree(repr((settings.network, config, options.micro_batch, options.deterministic, *identities)))
+        yield distribution, stack.enter_context(StopRequest())
+
+
+def _check_shares(batch_size, replicas, micro_batch):
+    if batch_size % replicas:
+        remedy = f"use a multiple of {replicas}, or fewer --devices"
+        raise UserError(f"--batch_size {batch_size}: cannot be shared evenly by {replicas} devices; {remedy}")
+    share = batch_size // replicas
+    if micro_batch is not None and share % micro_batch:
+        raise UserError(f"--micro_batch {micro_batch}: does not divide a device's {share} pairs of a batch; use a divisor")
 
 
 def restore_or_begin(run, stop):

@@ -66,9 +66,7 @@ def _kind_of_archive(path):
     if names and all(name.endswith(".npy") for name in names):
         return NUMPY
     if any(name.endswith("data.pkl") for name in names):
-        raise UserError(
-            f"{path}: a PyTorch file, whose VGG16 takes other images (RGB, scaled to 1); use Keras's file or vgg16_weights.npz"
-        )
+        raise UserError(f"{path}: a PyTorch file, whose VGG16 takes other images; use Keras's file or vgg16_weights.npz")
     raise UserError(f"{path}: a zip archive, not weights; unpack it and name the checkpoint inside")
 
 
@@ -135,10 +133,7 @@ def _indices(path):
 def _newest(folder):
     found = [name.removesuffix(INDEX) for name in _indices(folder)]
     if not found:
-        raise UserError(
-            f"{folder}: a folder without a checkpoint in it (no file *{INDEX}); name a checkpoint, for instance "
-            f"{os.path.join(folder, 'model.ckpt')}, or train first"
-        )
+        raise UserError(f"{folder}: a folder without a checkpoint in it (no file *{INDEX}); name a checkpoint, or train first")
 
     def number(name):
         digits = name.rpartition("-")[2]
@@ -150,9 +145,7 @@ def _newest(folder):
 def _check_tensorflow_files(prefix):
     _first_bytes(prefix + INDEX)
     if not read_file(prefix + INDEX).endswith(INDEX_END):
-        raise UserError(
-            f"{prefix}{INDEX}: not the index of a TensorFlow checkpoint, or cut off; copy or download the file again"
-        )
+        raise UserError(f"{prefix}{INDEX}: not a TensorFlow checkpoint's index, or cut off; copy or download the file again")
     folder, name = os.path.split(prefix)
     parts = [other for other in os.listdir(folder or ".") if other.startswith(name + ".data-")]
     if not parts:

@@ -9,7 +9,7 @@ from safa.runtime.errors import UserError, first_line
 from safa.training.checkpoint_files import KERAS, TENSORFLOW, use_checkpoint
 from safa.training.variables import ADAM, STEP, adam_variables
 from safa.training.vgg16_files import KERAS_FILE, SOURCES, read_vgg16
-from safa.training.weights import is_published, load_weights, optimizer_state, skipped_note
+from safa.training.weights import load_weights, optimizer_state
 from VGG import VGG16
 
 # Where `keras.applications` downloads it from, and its MD5 digest.
@@ -36,8 +36,11 @@ def initialise(network, init, description, authors_model=None):
     Raises:
         UserError: the weights cannot be had or do not fit.
     """
+    backbones = network.sat.backbone, network.grd.backbone
     if init == "random":
-        _make_backbones_alike(network)
+        # Else the descriptors of both branches have nothing in common, and some seeds need half an epoch to change that.
+        for sat, grd in zip(*(backbone.trainable_variables for backbone in backbones), strict=True):
+            grd.assign(sat)
         return []
     if init not in ("default", "imagenet"):
         return use_checkpoint(init, lambda path, kind: _start_from(network, path, kind, description))
@@ -48,10 +51,10 @@ def initialise(network, init, description, authors_model=None):
             return [f"starting weights: {authors_model}, the authors' (--init imagenet for ImageNet's)", *notes]
         except UserError as error:
             notes = [f"{error}. ImageNet's weights are used"]
-    if all(isinstance(backbone, VGG16) for backbone in (network.sat.backbone, network.grd.backbone)):
+    if all(isinstance(backbone, VGG16) for backbone in backbones):
         _assign_vgg16(network, "imagenet", _downloaded_vgg16())
         return notes
-    for backbone in network.sat.backbone, network.grd.backbone:
+    for backbone in backbones:
         if not hasattr(backbone, "load_imagenet"):
             raise UserError(f"--init: {backbone.name} has no method load_imagenet for such weights; use random or a checkpoint")
         backbone.load_imagenet()
@@ -60,47 +63,30 @@ def initialise(network, init, description, authors_model=None):
 
 def _start_from(network, path, kind, description):
     if kind == TENSORFLOW or kind == KERAS and _is_network_weights(path):
-        skipped = skipped_note(path, load_weights(network, path, kind, description))
-        return [] if skipped is None else [skipped]
+        return list(filter(None, [load_weights(network, path, kind, description)]))
     _assign_vgg16(network, path, read_vgg16(path, kind))
     return []
 
 
 def continue_published(network, optimizer, path, description):
-    """Take over weights, Adam's moments and step from a published training checkpoint.
-
-    Returns:
-        Number of steps that were taken.
+    """Take over weights, Adam's moments and step from a published training checkpoint; returns the number of steps taken.
 
     Raises:
         UserError: the checkpoint does not fit, or holds no training state.
     """
 
     def take_over(path, kind):
-        load_weights(network, path, kind, description)
-        if kind != TENSORFLOW or not is_published(path):
-            raise UserError(f"{path}: not a checkpoint of the authors' code; use it with --init instead")
-        return path, *optimizer_state(path, network)
+        is_published = load_weights(network, path, kind, description) is not None
+        return optimizer_state(path, network) if is_published else (0, None)
 
-    path, step, moments = use_checkpoint(path, take_over)
+    step, moments = use_checkpoint(path, take_over)
     if moments is None:
-        raise UserError(f"{path}: the checkpoint holds no training state; use it with --init instead")
+        raise UserError(f"{path}: holds no training state of the authors' code; use it with --init instead")
     kept = adam_variables(network, optimizer)
     kept[STEP].assign(step)
     for (name, moment), value in moments.items():
         kept[f"{ADAM}{name}/{moment}"].assign(value)
     return step
-
-
-def _make_backbones_alike(network):
-    """Give the ground branch's backbone the weights of the satellite branch's.
-
-    Else both images of a place begin with descriptors that have nothing in common, and some seeds need half an epoch of a toy
-    town until the branches agree on anything.
-    """
-    sat, grd = network.sat.backbone, network.grd.backbone
-    for own, other in zip(grd.trainable_variables, sat.trainable_variables, strict=True):
-        own.assign(other)
 
 
 def _is_network_weights(path):
@@ -130,9 +116,7 @@ def _assign_vgg16(network, init, weights):
             raise UserError(f"--init {init}: lacks {name}, kernel and bias; use {SOURCES}")
         found, expected = ([tuple(array.shape) for array in arrays] for arrays in (weights[name], (layer.kernel, layer.bias)))
         if found != expected:
-            raise UserError(
-                f"--init {init}: {name} has shapes {found}, and in this network {expected}; ImageNet weights need "
-                "--width_multiplier 1"
-            )
+            what = f"{name} has shapes {found}, and in this network {expected}"
+            raise UserError(f"--init {init}: {what}; ImageNet's weights need --width_multiplier 1")
         layer.kernel.assign(weights[name][0])
         layer.bias.assign(weights[name][1])

@@ -22,11 +22,10 @@ from safa.runtime.errors import Stopped, UserError
 from safa.runtime.interruption import StopVote
 from safa.runtime.worker_pool import available_cores
 from safa.settings import Settings
-from safa.training.beginning import finish, restore_or_begin
+from safa.training.beginning import finish, restore_or_begin, training_session
 from safa.training.checkpoints import Progress, RunCheckpoints, SaveClock
 from safa.training.log import Meter, TrainingLog
 from safa.training.run_folder import RunPaths
-from safa.training.session import training_session
 from safa.training.step import adam, batch_loss, learning_rate_schedule, training_step
 from safa.training.validation import validate
 from safa.training.variables import Averages

@@ -72,25 +72,23 @@ class Averages:
 
     Args:
         network, optimizer: as of `adam_variables`.
+
+    Attributes:
+        are_in: whether the network has averages, or some of them: weights that nobody may save as its own.
     """
 
     def __init__(self, network, optimizer):
-        kept = adam_variables(network, optimizer)
-        names = {name: f"{ADAM}{name}/{AVERAGE}" for name in network_weights(network)}
-        self._pairs = [(each, kept[names[name]]) for name, each in network_weights(network).items() if names[name] in kept]
-        self._own = None
+        kept, weights = adam_variables(network, optimizer), network_weights(network).items()
+        averages = {name: kept.get(f"{ADAM}{name}/{AVERAGE}") for name, _ in weights}
+        self._pairs = [(weight, averages[name]) for name, weight in weights if averages[name] is not None]
+        self._own, self.are_in = [], False
 
     def __enter__(self):
-        self._own = [weight.numpy() for weight, _ in self._pairs]
+        self._own, self.are_in = [weight.numpy() for weight, _ in self._pairs], True
         for weight, average in self._pairs:
             weight.assign(average)
 
     def __exit__(self, *_):
         for (weight, _), own in zip(self._pairs, self._own, strict=True):
             weight.assign(own)
-        self._own = None
-
-    @property
-    def are_in(self):
-        """Whether the network has averages, or some of them: weights that nobody may save as its own."""
-        return self._own is not None
+        self._own, self.are_in = [], False

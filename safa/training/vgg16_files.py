@@ -35,38 +35,32 @@ def read_vgg16(path, kind):
                 weights = {name: (arrays[f"{name}_W"], arrays[f"{name}_b"]) for name in NAMES}
         elif kind == KERAS_MODEL:
             with zipfile.ZipFile(path) as archive:
-                content = io.BytesIO(archive.read("model.weights.h5"))
-            refuse_foreign_content(content)
-            weights = _of_keras(content)
+                weights = _of_keras(path, io.BytesIO(archive.read("model.weights.h5")))
         else:
-            refuse_foreign_content(path)
-            weights = _of_keras(path)
-    except UserError as error:
-        raise UserError(f"{path}: {error}".replace(f"{path}: {path}", path)) from None
+            weights = _of_keras(path, path)
+    except UserError:
+        raise
     except Exception as error:  # the readers raise many kinds for broken bytes
         raise UserError(f"{path}: not VGG16's weights, or damaged ({first_line(repr(error))}); use {SOURCES}") from None
     return weights | {"conv1_1": _for_bgr(*weights["conv1_1"])}
 
 
-def _of_keras(path):
-    """The 3x3 convolutions of an HDF5 file in the order of their names, in which numbers count as such."""
-    kernels, biases = [], []
+def _of_keras(path, content):
+    """The 3x3 convolutions of an HDF5 file, in the order of their names, in which numbers count as such."""
+    found = {}
 
     def collect(name, item):
         if isinstance(item, h5py.Dataset) and item.ndim in (1, 4) and "optimizer" not in name:
-            (kernels if item.ndim == 4 else biases).append((_order(name), item[()]))
+            order = (int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name))
+            found[(item.ndim, *order)] = item[()]
 
-    with h5py.File(path) as file:
+    refuse_foreign_content(path, content)
+    with h5py.File(content) as file:
         file.visititems(collect)
-    kernels = [array for _, array in sorted(kernels, key=lambda pair: pair[0])]
-    biases = [array for _, array in sorted(biases, key=lambda pair: pair[0])]
+    biases, kernels = ([found[key] for key in sorted(found) if key[0] == ndim] for ndim in (1, 4))
     if len(kernels) != len(NAMES):
         raise ValueError(f"{len(kernels)} convolutions instead of {len(NAMES)}")
     return dict(zip(NAMES, zip(kernels, biases, strict=False), strict=True))
-
-
-def _order(name):
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def _for_bgr(kernel, bias):
