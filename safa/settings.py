@@ -40,21 +40,6 @@ def network_type_of(text):
     return text
 
 
-def _names(registry):
-    return f"{{{','.join(registry)}}}"
-
-
-def _registered(registry):
-    def parse(text):
-        if text not in registry:
-            raise argparse.ArgumentTypeError(
-                f"{text[:40]!r} is not one of {', '.join(registry)}; a new one is a line in safa/parts.py"
-            )
-        return text
-
-    return parse
-
-
 def save_interval(text):
     """What --save_every means: ("minutes", 10.0) for "10min", ("steps", 500) for "500"; argparse expects the error."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(|m|min|minutes?|steps?)", text)
@@ -77,7 +62,7 @@ class NetworkConfig(Checked):
         "SAFA_8",
         "aggregation. SAFA_M: M spatial-aware embeddings; VGG_gp: global max-pooling, the paper's baseline",
         network_type_of,
-        metavar=_names(name.replace("_M", "_8") for name in AGGREGATIONS),
+        metavar=f"{{{','.join(AGGREGATIONS).replace('_M', '_8')}}}",
         paper="SAFA_1, 2, 4, 8 and VGG_gp",
     )
     polar: int = setting(
@@ -89,9 +74,7 @@ class NetworkConfig(Checked):
     width_multiplier: float = setting(
         1.0, "factor on the backbone's number of channels", at_least(float, 1 / 64, 4), metavar="FACTOR", paper="1"
     )
-    backbone: str = setting(
-        "VGG16", "network from images to feature maps", _registered(BACKBONES), metavar=_names(BACKBONES), paper="VGG16"
-    )
+    backbone: str = setting("VGG16", "network from images to feature maps", choices=BACKBONES, paper="VGG16")
 
     @property
     def aggregation(self):
@@ -208,11 +191,7 @@ class TrainingConfig(Checked):
     )
     flip_pairs: bool = setting(False, "mirror both images of half of the training pairs, a new half every epoch")
     loss: str = setting(
-        "soft_margin_triplet",
-        "loss: function of a batch's descriptors",
-        _registered(LOSSES),
-        metavar=_names(LOSSES),
-        paper="soft_margin_triplet",
+        "soft_margin_triplet", "loss: function of a batch's descriptors", choices=LOSSES, paper="soft_margin_triplet"
     )
 
 

@@ -12,7 +12,7 @@ from safa.report.figures import WITH_ATTENTION
 from safa.report.page import Picture, Section, write_page
 from safa.report.result_lines import COLUMNS, recall_cells, tested_line
 from safa.report.retrieval_panels import query_images, retrieval_panel
-from safa.retrieval.margins import margins
+from safa.retrieval.evaluation import margins
 from safa.retrieval.task import GROUND_TO_AERIAL
 from safa.runtime.files import read_file, read_json
 from safa.training.run_folder import EPOCHS, MANIFEST

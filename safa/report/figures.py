@@ -13,7 +13,7 @@ from safa.report.attention_panels import attention_panel
 from safa.report.charts import similarity_histogram
 from safa.report.drawing import bgr_pixels, file_bytes
 from safa.report.retrieval_panels import contact_sheet, query_images, retrieval_panel
-from safa.retrieval.margins import margins
+from safa.retrieval.evaluation import margins
 from safa.retrieval.search import SearchResult
 from safa.retrieval.task import GROUND_TO_AERIAL, Task
 from safa.runtime.command_line import Checked, at_least, setting
