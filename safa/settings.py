@@ -20,24 +20,20 @@ def split_network_type(network_type):
     """The aggregation that a network type names, and its number: "SAFA_8" -> ("SAFA_M", 8), "VGG_gp" -> ("VGG_gp", None).
 
     Raises:
-        ValueError: it names none.
+        argparse.ArgumentTypeError: it names none.
     """
     match = re.fullmatch(r"(.+)_([1-9][0-9]{0,2})", network_type)
     if match and f"{match[1]}_M" in AGGREGATIONS:
         return f"{match[1]}_M", int(match[2])
     if network_type not in AGGREGATIONS or network_type.endswith("_M"):
-        raise ValueError(f"{network_type!r} is not a network type")
+        known = [name if not name.endswith("_M") else f"{name[:-1]}1, ... {name[:-1]}8, ..." for name in AGGREGATIONS]
+        raise argparse.ArgumentTypeError(f"{network_type[:40]!r} is not one of {', '.join(known)}")
     return network_type, None
 
 
 def network_type_of(text):
-    """A network type from a flag; argparse expects the error."""
-    try:
-        split_network_type(text)
-    except ValueError:
-        known = [name if not name.endswith("_M") else f"{name[:-1]}1, ... {name[:-1]}8, ..." for name in AGGREGATIONS]
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not one of {', '.join(known)}") from None
-    return text
+    """A network type from a flag; errors as of `split_network_type`."""
+    return split_network_type(text) and text
 
 
 def save_interval(text):
@@ -47,11 +43,6 @@ def save_interval(text):
     if not match or not float(match[1]) or unit == "steps" and not match[1].isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number of minutes like 10min nor of steps like 500")
     return unit, float(match[1]) if unit == "minutes" else int(match[1])
-
-
-def _save_every(text):
-    save_interval(text)
-    return text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,7 +206,7 @@ class RunConfig(Checked):
     save_every: str = setting(
         "10min",
         "minutes (10min) or steps (500) between checkpoints; every epoch ends with one as well",
-        _save_every,
+        lambda text: save_interval(text) and text,
         metavar="{Nmin,N}",
     )
     cache: str = setting(

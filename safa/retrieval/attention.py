@@ -5,8 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 
-from safa.runtime.errors import UserError
-from spatial_net import NORM_EPSILON, SpatialAwareEmbedding
+from spatial_net import NORM_EPSILON
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,24 +53,13 @@ class BranchMaps:
 
 
 def branch_maps(branch, images):
-    """The BranchMaps of images.
-
-    Args:
-        branch: spatial_net.Branch.
-        images: (n, H, W, 3), BGR, 0..255.
-
-    Raises:
-        UserError: the branch's aggregation is another one.
-    """
-    maps = branch.backbone(keras.ops.cast(images, "float32"), training=False)
-    if isinstance(branch.aggregation, keras.layers.GlobalMaxPooling2D):
-        return BranchMaps(keras.ops.convert_to_numpy(keras.ops.cast(maps, "float32")), None)
-    spatial = branch.aggregation.layers[-1] if isinstance(branch.aggregation, keras.Sequential) else None
-    if not isinstance(spatial, SpatialAwareEmbedding):
-        raise UserError("--attention: only networks of spatial-aware embeddings and VGG_gp have it; leave it out")
-    for layer in branch.aggregation.layers[:-1]:
-        maps = layer(maps)
-    maps = keras.ops.cast(maps, "float32")
-    weights = keras.ops.convert_to_numpy(spatial.position_weights(maps))
-    maps = keras.ops.convert_to_numpy(maps)
-    return BranchMaps(maps, weights.transpose(0, 2, 1).reshape(len(maps), -1, *maps.shape[1:3]))
+    """The BranchMaps of (n, H, W, 3) images, BGR, 0..255, by a spatial_net.Branch of SAFA_M or VGG_gp."""
+    maps, weights = branch.backbone(keras.ops.cast(images, "float32"), training=False), None
+    if isinstance(branch.aggregation, keras.Sequential):
+        *pools, spatial = branch.aggregation.layers
+        for pool in pools:
+            maps = pool(maps)
+        maps = keras.ops.cast(maps, "float32")
+        weights = keras.ops.convert_to_numpy(spatial.position_weights(maps)).transpose(0, 2, 1)
+        weights = weights.reshape(len(maps), -1, *maps.shape[1:3])
+    return BranchMaps(keras.ops.convert_to_numpy(keras.ops.cast(maps, "float32")), weights)

@@ -1,5 +1,6 @@
 """Rows of descriptors in memory or in a file, where a command that was stopped goes on after those that it finished."""
 
+import contextlib
 import dataclasses
 import hashlib
 import math
@@ -84,10 +85,13 @@ class ResumableRows:
         self._path, self._identity, self._paths = path, identity, sources
         self.milliseconds, self.note = None, None
         self._begin()
-        self.rows = None if path is None else self._earlier(shape, dtype)
+        self.rows = np.empty(shape, dtype) if path is None else self._earlier(shape, dtype)
         if self.rows is None:
             self._begin()
-            self.rows = np.empty(shape, dtype) if path is None else self._new_file(shape, dtype, remedy)
+            for each in f"{path}.json", f"{path}.npy":
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(each)
+            self.rows = new_array_file(f"{path}.npy", shape, dtype, "descriptors", remedy)
 
     def __enter__(self):
         return self
@@ -150,9 +154,3 @@ class ResumableRows:
             return None
         self.done, self.milliseconds = manifest.done, manifest.milliseconds
         return rows
-
-    def _new_file(self, shape, dtype, remedy):
-        for path in f"{self._path}.json", f"{self._path}.npy":
-            if os.path.lexists(path):
-                os.unlink(path)
-        return new_array_file(path, shape, dtype, "descriptors", remedy)

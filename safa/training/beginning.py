@@ -20,7 +20,6 @@ from safa.runtime.provenance import session
 from safa.training.checkpoints import Progress
 from safa.training.initial_weights import continue_published, initialise
 from safa.training.run_folder import MANIFEST, RunManifest, data_identity, read_manifest
-from safa.training.validation import validate
 from safa.training.weights import write_keras_weights
 
 
@@ -70,7 +69,7 @@ def restore_or_begin(run, stop):
             f"weights: {config.continue_from or config.init}; Adam's step {run.adam_steps}, {progress.epochs} epochs done; "
             f"dropout keeps {config.keep_prob:g} of the activations"
         )
-        result = validate(run, before, 0, stop)
+        result = run.validate(before, 0, stop)
         if result is not None:
             say(f"{before}: {recall_line(result['pessimistic_recall'])}")
     if progress.epochs < config.epochs and run.distribution.is_chief:

@@ -16,6 +16,9 @@ from safa.datasets.panorama_views import PanoramaView
 from safa.parts import LOSSES, build_network
 from safa.report.recall_line import recall_line, tie_warning
 from safa.retrieval.descriptors import DescriptorExtractor
+from safa.retrieval.evaluation import WINNERS, recalls
+from safa.retrieval.search import search
+from safa.retrieval.task import task_of
 from safa.runtime.cluster import say
 from safa.runtime.distribution import Distribution
 from safa.runtime.errors import Stopped, UserError
@@ -27,7 +30,6 @@ from safa.training.checkpoints import Progress, RunCheckpoints, SaveClock
 from safa.training.log import Meter, TrainingLog
 from safa.training.run_folder import RunPaths
 from safa.training.step import adam, batch_loss, learning_rate_schedule, training_step
-from safa.training.validation import validate
 from safa.training.variables import Averages
 from VGG import MEAN_BGR
 
@@ -76,7 +78,7 @@ def train(settings, train_pairs, val_pairs, paths):
                 if logs and run.log is not None:
                     run.log.steps(epoch, number, run.steps, meter.rates(), run.learning_rate, run.adam_steps)
             try:
-                result = validate(run, "validation", epoch, stop)
+                result = run.validate("validation", epoch, stop)
             except Stopped as stopped:
                 if run.averages.are_in:  # a second signal, while they are exchanged
                     raise
@@ -162,9 +164,25 @@ class TrainingRun:
         self.checkpoints.save(progress)
         return Stopped(number, f"epoch {epoch} is saved up to step {progress.steps} of {self.steps}")
 
-    def leavable(self, stop):
-        """A context that a signal ends at once; with other processes, which wait for this one, only a step can."""
-        return contextlib.nullcontext() if self.distribution.has_others else stop.at_once()
+    def validate(self, title, epoch, stop):
+        """Recalls on the validation split (`retrieval.evaluation.recalls`); None in processes that are not the chief's."""
+        batch_size, micro_batch = self.settings.training.batch_size, self.settings.run.micro_batch
+        if micro_batch is not None:
+            batch_size = min(batch_size, micro_batch * self.distribution.replicas)
+        averages = self.averages if self.adam_steps else contextlib.nullcontext()  # they begin with the first step
+        # A signal ends it at once, but for other processes, which wait for this one; and never the exchange of weights.
+        with averages, contextlib.nullcontext() if self.distribution.has_others else stop.at_once():
+            references, queries = self.extractor.pairs(self.val_images, batch_size, title)
+        if not self.distribution.is_chief:
+            return None
+        task, every = task_of(self.val_images.pairs), self.settings.run.figures_every
+        shows = bool(every and epoch) and epoch % every == 0
+        found = search(references, queries, task.truth, task.near, WINNERS * shows)
+        if shows:
+            from safa.report.figures import validation_sheet
+
+            self.log.picture("validation", validation_sheet(self.val_images, task, found), self.adam_steps)
+        return recalls(task, found)
 
 
 def build_run(settings, train_pairs, val_pairs, paths, distribution):

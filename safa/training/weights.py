@@ -123,15 +123,7 @@ def _keys(shapes, network, path, description):
 def optimizer_state(path, network):
     """Adam's step and moments from a TensorFlow checkpoint of a training run, ours or the authors'.
 
-    Args:
-        path: prefix of its files.
-        network: spatial_net.Network, whose weights it holds.
-
-    Returns:
-        step, {(our name of a weight, "momentum" or "velocity"): array}; 0 and None where the file holds weights only.
-
-    Raises:
-        UserError: see `published_checkpoint.optimizer_state`.
+    Returns and raises as `published_checkpoint.optimizer_state`; `path`: prefix of its files.
     """
     with open_checkpoint(path) as reader:
         shapes = reader.get_variable_to_shape_map()
@@ -139,7 +131,5 @@ def optimizer_state(path, network):
             return published_checkpoint.optimizer_state(path, reader, network)
         if STEP not in shapes:
             return 0, None
-        names = [(name, moment) for name in network_weights(network) for moment in MOMENTS]
-        return int(reader.get_tensor(STEP)), {
-            (name, moment): reader.get_tensor(f"{ADAM}{name}/{moment}") for name, moment in names
-        }
+        keys = {(name, moment): f"{ADAM}{name}/{moment}" for name in network_weights(network) for moment in MOMENTS}
+        return int(reader.get_tensor(STEP)), {moments: reader.get_tensor(key) for moments, key in keys.items()}
