@@ -8,7 +8,7 @@ from safa.runtime.backend import importing_tensorflow
 from safa.runtime.errors import UserError
 from safa.settings import NetworkConfig
 from safa.training.checkpoint_files import checkpoint_digest, use_checkpoint
-from safa.training.run_folder import RunManifest, checkpoint_manifest
+from safa.training.run_folder import RunManifest, folder_of, read_manifest
 
 if typing.TYPE_CHECKING:
     from safa.runtime.distribution import Distribution
@@ -82,9 +82,9 @@ def found_network(source, network=None):
     """The NetworkConfig of weights, and their RunManifest or None; arguments and errors as of `load_network`."""
     path = use_checkpoint(source, lambda path, _: path)
     given = dataclasses.asdict(network) if isinstance(network, NetworkConfig) else network or {}
-    manifest = checkpoint_manifest(path)
-    if manifest is None:
+    if (folder := folder_of(path)) is None:
         return NetworkConfig(**given), None
+    manifest = read_manifest(folder)
     for name, value in given.items():
         if (trained := getattr(manifest.network, name)) != value:
             raise UserError(f"{path}: a checkpoint of {manifest.network}; use --{name} {trained} instead of {value}")

@@ -93,12 +93,9 @@ class NetworkConfig(Checked):
         return self == NetworkConfig(self.network_type, self.polar)
 
     def __str__(self):
-        (sat_height, sat_width), backbone = self.sat_shape, "" if self.backbone == "VGG16" else f", {self.backbone}"
-        sizes = (
-            f", satellite {sat_height}x{sat_width}, ground {self.height}x{self.width}, "
-            f"width multiplier {self.width_multiplier:g}{backbone}"
-        )
-        return f"{self.network_type}, polar {self.polar}{'' if self.is_papers else sizes}"
+        (height, width), backbone = self.sat_shape, "" if self.backbone == "VGG16" else f", {self.backbone}"
+        sizes = f", satellite {height}x{width}, ground {self.height}x{self.width}, width multiplier {self.width_multiplier:g}"
+        return f"{self.network_type}, polar {self.polar}{'' if self.is_papers else sizes + backbone}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,8 +111,7 @@ class TrainingConfig(Checked):
     )
     keep_prob: float = setting(
         0.8,
-        "share of activations that dropout keeps after each convolution of blocks 4 and 5; from random weights, 1 learns "
-        "faster",
+        "share of activations that dropout keeps after convolutions of blocks 4 and 5; 1 learns faster from random weights",
         at_least(float, 0.01, 1),
         paper="0.8",
     )
@@ -138,8 +134,7 @@ class TrainingConfig(Checked):
     )
     precision: str = setting(
         "float32",
-        "precision of the convolutions; the rest is float32. tf32: NVIDIA GPUs since Ampere round the "
-        "convolutions' inputs to TensorFloat-32, other devices compute in float32",
+        "precision of the convolutions. tf32: NVIDIA GPUs since Ampere round their inputs, other devices compute in float32",
         choices=("float32", "tf32", "bfloat16"),
         paper="float32",
     )
@@ -161,8 +156,7 @@ class TrainingConfig(Checked):
     )
     ema: float = setting(
         0.0,
-        "decay of a moving average of the weights, such as 0.99; the averages are validated, saved as the "
-        "best and tested. 0: no average",
+        "decay of a moving average of the weights, 0.99 for instance, which is validated and tested. 0: no average",
         at_least(float, 0, 0.99999),
         metavar="DECAY",
         paper="0",

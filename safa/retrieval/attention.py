@@ -20,14 +20,6 @@ class BranchMaps:
     maps: np.ndarray
     weights: np.ndarray | None
 
-    @property
-    def sums(self):
-        """(n, D) float64: the descriptors before they are scaled to length 1."""
-        maps = self.maps.astype(np.float64)
-        if self.weights is None:
-            return maps.max(axis=(1, 2))
-        return np.einsum("nhwc,nmhw->nmc", maps, self.weights).reshape(len(maps), -1)
-
     def contributions(self, others):
         """Each position's part of the similarity with a descriptor of the other branch.
 
@@ -40,15 +32,16 @@ class BranchMaps:
         Returns:
             (n, h, w) float64.
         """
-        maps, sums = self.maps.astype(np.float64), self.sums
-        lengths = np.sqrt(np.maximum((sums**2).sum(axis=1), NORM_EPSILON))
-        if self.weights is not None:
-            by_embedding = others.reshape(len(maps), self.weights.shape[1], -1)
-            parts = np.einsum("nhwc,nmc,nmhw->nhw", maps, by_embedding, self.weights, optimize=True)
+        maps = self.maps.astype(np.float64)
+        if self.weights is not None:  # sums: the descriptors before they are scaled to length 1
+            sums = np.einsum("nhwc,nmhw->nmc", maps, self.weights)
+            parts = np.einsum("nhwc,nmc,nmhw->nhw", maps, others.reshape(sums.shape), self.weights, optimize=True)
         else:
+            sums = maps.max(axis=(1, 2))
             flat = maps.reshape(len(maps), -1, maps.shape[-1])
             is_greatest = flat.argmax(axis=1)[:, None] == np.arange(flat.shape[1])[:, None]  # (n, h * w, C): one a channel
             parts = np.einsum("npc,nc,nc->np", is_greatest, sums, others).reshape(maps.shape[:-1])
+        lengths = np.sqrt(np.maximum((sums.reshape(len(maps), -1) ** 2).sum(axis=1), NORM_EPSILON))
         return parts / lengths[:, None, None]
 
 

@@ -67,17 +67,15 @@ class Distribution:
             batch_size: of all replicas together, a multiple of their number; the last batch may have fewer.
 
         Returns:
-            (N * local share,) rows, in batches of `local_batch_size(batch_size)`.
+            rows: (N * local share,).
+            size: of a batch of them.
         """
         parts = []
         for start in range(0, len(order), batch_size):
             batch = np.asarray(order[start : start + batch_size])
             parts.append(batch.reshape(self.replicas, -1)[self._own].reshape(-1))
-        return np.concatenate([order[:0], *parts])  # a run that was stopped after an epoch's last step has none left
-
-    def local_batch_size(self, batch_size):
-        """Pairs of a batch that this process reads."""
-        return batch_size // self.replicas * len(self._own)
+        rows = np.concatenate([order[:0], *parts])  # a run that was stopped after an epoch's last step has none left
+        return rows, batch_size // self.replicas * len(self._own)
 
     def spread(self, *arrays):
         """Give each of this process's replicas its share of a batch, as `strategy.run` takes it.

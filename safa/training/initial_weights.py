@@ -23,10 +23,8 @@ def initialise(network, init, description, authors_model=None):
 
     Args:
         network: spatial_net.Network, which has random weights.
-        init: "random" makes both backbones alike, as ImageNet's weights do; "imagenet" takes VGG16's, which Keras downloads
-            once, or those that another backbone loads by its method `load_imagenet`; "default" takes the authors' initial model
-            where it is and fits, else ImageNet's; else a path: VGG16's weights (`vgg16_files`), or a checkpoint, all of which
-            is taken.
+        init: of TrainingConfig. "random" makes both backbones alike, as ImageNet's weights do; with "imagenet", a backbone that
+            is not VGG16 loads its own by its method `load_imagenet`.
         description: of the network, for messages.
         authors_model: where the authors' initial model may be.
 

@@ -129,7 +129,7 @@ def given_settings(args):
     return {name: value for name, value in given.items() if value is not None}
 
 
-def checkpoint_manifest(path):
-    """The RunManifest beside a checkpoint's files or above them, or None."""
-    folder = os.path.dirname(os.path.abspath(path))
-    return read_manifest(folder) or read_manifest(os.path.dirname(folder))
+def folder_of(checkpoint):
+    """The folder of the run that a checkpoint, by its path, is of: with a manifest, beside its files or above; or None."""
+    own = os.path.dirname(os.path.abspath(checkpoint))
+    return next((each for each in (own, os.path.dirname(own)) if os.path.exists(os.path.join(each, MANIFEST))), None)

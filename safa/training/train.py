@@ -145,8 +145,7 @@ class TrainingRun:
         panoramas = view.training_panoramas(len(pairs), width, MEAN_BGR, config.seed, epoch)
         images = self.train_images.changed(augmented, panoramas)
         order = epoch_order(len(pairs), epoch, config.seed)[done * config.batch_size : self.steps * config.batch_size]
-        rows = self.distribution.local_rows(order, config.batch_size)
-        local_size = self.distribution.local_batch_size(config.batch_size)
+        rows, local_size = self.distribution.local_rows(order, config.batch_size)
         for batch in batches(images, rows, local_size, available_cores()):
             offset, *shares = self.distribution.spread(*batch[:-1])
             yield batch.__class__(*shares, offset)

@@ -102,19 +102,13 @@ def _keys(shapes, network, path, description):
         averages = {name: f"{ADAM}{name}/{AVERAGE}" for name in variables}  # what a run that keeps them validates
         keys = {name: averages[name] if averages[name] in shapes else NETWORK + name for name in variables}
         others = set(others) - {NETWORK + name for name in variables}
-    lacking = [name for name, key in keys.items() if key not in shapes]
-    misshapen = [
-        f"{name} {shapes[key]} instead of {list(variables[name].shape)}"
-        for name, key in keys.items()
-        if key in shapes and shapes[key] != list(variables[name].shape)
-    ]
-    unexpected = sorted(set(others) - set(keys.values()))
-    if lacking or misshapen or unexpected:
-        counts = [
-            f"{len(names)} {what} ({first_few(names)})"
-            for what, names in (("missing", lacking), ("misshapen", misshapen), ("unexpected", unexpected))
-            if names
-        ]
+    found = {name: (shapes.get(key), list(variables[name].shape)) for name, key in keys.items()}
+    wrong = {
+        "missing": [name for name, (shape, _) in found.items() if shape is None],
+        "misshapen": [f"{name} {shape} instead of {own}" for name, (shape, own) in found.items() if shape not in (None, own)],
+        "unexpected": sorted(set(others) - set(keys.values())),
+    }
+    if counts := [f"{len(names)} {what} ({first_few(names)})" for what, names in wrong.items() if names]:
         remedy = "name its network with --network_type, --polar, --backbone and the sizes, or use another checkpoint"
         raise UserError(f"{path}: not a checkpoint of {description}: {', '.join(counts)}; {remedy}")
     return keys
