@@ -170,9 +170,7 @@ class TrainingConfig(Checked):
     )
     random_heading: bool = setting(False, "turn each training panorama by a random angle, a new one every epoch")
     rotate_pairs: bool = setting(
-        False,
-        "turn both images of each training pair by the same random angle, a new one every epoch; aerial tiles (--polar "
-        "0) by quarter turns",
+        False, "turn both images of each training pair by a random angle, a new one every epoch; aerial tiles by quarter turns"
     )
     flip_pairs: bool = setting(False, "mirror both images of half of the training pairs, a new half every epoch")
     loss: str = setting(
@@ -236,9 +234,3 @@ def add_network(parser, from_checkpoint=False):
     names = [field.name for field in dataclasses.fields(NetworkConfig)]
     unset = dict.fromkeys(names, FROM_CHECKPOINT) if from_checkpoint else None
     add_settings(parser.add_argument_group("network"), NetworkConfig, unset=unset)
-
-
-def add_training(parser):
-    """Add the flags of `TrainingConfig` and `RunConfig`."""
-    add_settings(parser.add_argument_group("training"), TrainingConfig)
-    add_settings(parser.add_argument_group("run", "may change when a stopped run continues"), RunConfig)

@@ -44,8 +44,7 @@ class Folders(Checked):
     skip_missing: bool = setting(False, "leave out pairs whose files do not exist")
     run: str | None = setting(
         None,
-        "name of the run, for seeds and variants beside each other: its folder and result files end in _NAME (default: no "
-        "name)",
+        "name of the run, for variants beside each other: its folder and result files end in _NAME (default: no name)",
         _run_name,
         metavar="NAME",
     )

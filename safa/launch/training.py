@@ -8,9 +8,9 @@ import argparse
 from safa.datasets.panorama_views import kept_columns
 from safa.launch.given_data import Folders, add_run_folders, checked_pairs, findings_of, given_dataset, say
 from safa.runtime.backend import importing_tensorflow
-from safa.runtime.command_line import Parser, parsed
+from safa.runtime.command_line import Parser, add_settings, parsed
 from safa.runtime.errors import UserError
-from safa.settings import NetworkConfig, RunConfig, Settings, TrainingConfig, add_network, add_training
+from safa.settings import NetworkConfig, RunConfig, Settings, TrainingConfig, add_network
 from safa.training.checkpoint_files import find_checkpoint
 from safa.training.run_folder import agree_with_earlier_run, data_identity, run_paths
 
@@ -20,7 +20,8 @@ def training_parser(description, dataset_class):
     parser = Parser(description)
     add_run_folders(parser, dataset_class.has_act_data)
     add_network(parser)
-    add_training(parser)
+    add_settings(parser.add_argument_group("training"), TrainingConfig)
+    add_settings(parser.add_argument_group("run", "may change when a stopped run continues"), RunConfig)
     parser.add_argument("--start_epoch", type=_needless, help=argparse.SUPPRESS)  # of the authors' scripts
     return parser
 

@@ -33,8 +33,7 @@ class FigureConfig(Checked):
 
     figures: int | None = setting(
         None,
-        "draw N queries with their five best references and the true one, a contact sheet of all, and a histogram of "
-        "similarities (default: none)",
+        "draw N queries with best references and the true one, a contact sheet, a histogram of similarities (default: none)",
         at_least(int, 1),
         metavar="N",
     )

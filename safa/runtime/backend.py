@@ -56,10 +56,8 @@ def unused_gpu_warning():
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     if hidden or tensorflow.config.list_physical_devices("GPU") or not any(map(glob.glob, NVIDIA_DRIVER)):
         return None
-    return (
-        "this machine has an NVIDIA GPU that TensorFlow does not see, so the CPU is used, many times slower; run: "
-        "pip install -r requirements-gpu.txt (with CUDA_VISIBLE_DEVICES=-1 the CPU is used without this line)"
-    )
+    what = "this machine has an NVIDIA GPU that TensorFlow does not see, so the CPU is used, many times slower"
+    return f"{what}; run: pip install -r requirements-gpu.txt (CUDA_VISIBLE_DEVICES=-1 chooses the CPU without this line)"
 
 
 def cpu_has_bfloat16():

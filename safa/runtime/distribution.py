@@ -89,12 +89,9 @@ class Distribution:
         """
         each = len(arrays[0]) // len(self._own)
 
-        def share(array, number):
-            start = (number - self._own[0]) * each
-            return tf.convert_to_tensor(array[start : start + each])
-
         def shares(array):
-            return self._from_function(lambda context: share(array, context.replica_id_in_sync_group))
+            own = dict(zip(self._own, np.split(array, len(self._own)), strict=True))
+            return self._from_function(lambda context: tf.convert_to_tensor(own[context.replica_id_in_sync_group]))
 
         offset = self._from_function(lambda context: tf.constant(context.replica_id_in_sync_group * each, tf.int64))
         return offset, *(None if array is None else shares(array) for array in arrays)

@@ -65,10 +65,8 @@ def restore_or_begin(run, stop):
     progress = run.checkpoints.share(progress)
     if not progress.steps and progress.best_recall < 0:  # nothing was trained here yet
         before = "untrained" if config.continue_from is None else "before training"
-        say(
-            f"weights: {config.continue_from or config.init}; Adam's step {run.adam_steps}, {progress.epochs} epochs done; "
-            f"dropout keeps {config.keep_prob:g} of the activations"
-        )
+        done = f"Adam's step {run.adam_steps}, {progress.epochs} epochs done"
+        say(f"weights: {config.continue_from or config.init}; {done}; dropout keeps {config.keep_prob:g} of the activations")
         result = run.validate(before, 0, stop)
         if result is not None:
             say(f"{before}: {recall_line(result['pessimistic_recall'])}")

@@ -8,9 +8,8 @@ import numpy as np
 
 from safa.runtime.errors import UserError, first_few, first_line
 from safa.runtime.files import write_whole
-from safa.runtime.hdf5 import refuse_foreign_content
 from safa.training import published_checkpoint
-from safa.training.checkpoint_files import KERAS, TENSORFLOW
+from safa.training.checkpoint_files import KERAS, TENSORFLOW, refuse_foreign_content
 from safa.training.tensorflow_files import open_checkpoint
 from safa.training.variables import ADAM, AVERAGE, LOSS, MOMENTS, NETWORK, STEP, network_variables, network_weights
 
