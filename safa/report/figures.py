@@ -99,7 +99,7 @@ class FigureSource:
     """What figures are drawn from; all pictures are (H, W, 3) uint8, BGR.
 
     Attributes:
-        images: as the network reads them.
+        images: as the network reads them, of `pairs`, datasets.dataset.Pairs.
         direction: of the task.
         found: of all queries.
         references, queries: (N, D) and (Q, D) or (Q, T, D) float32 descriptors, for figures of attention.
@@ -112,10 +112,7 @@ class FigureSource:
     references: np.ndarray | None = None
     queries: np.ndarray | None = None
 
-    @property
-    def pairs(self):
-        """datasets.dataset.Pairs."""
-        return self.images.pairs
+    pairs = property(lambda self: self.images.pairs)
 
     @property
     def ranks(self):

@@ -98,9 +98,9 @@ def checkpoint_digest(path):
 
 
 def run_checkpoints(folder):
-    """The numbers of a run's checkpoints, ascending, by the names of their files; some may lack one of their files."""
-    matches = [RUN_FILE.fullmatch(name) for name in os.listdir(folder)]
-    return sorted({int(match[1]) for match in matches if match})
+    """A run's checkpoints by the names of their files, of which some may be missing: {number: prefix}, ascending."""
+    numbers = {int(match[1]) for match in map(RUN_FILE.fullmatch, os.listdir(folder)) if match}
+    return {number: os.path.join(folder, f"ckpt-{number}") for number in sorted(numbers)}
 
 
 def remove_checkpoint(prefix):
@@ -113,11 +113,9 @@ def remove_checkpoint(prefix):
 
 def remove_leftovers(folder):
     """Remove the newest checkpoint's data if a kill left it without its index, in a folder where no other run is training."""
-    *others, newest = run_checkpoints(folder) or [None]
-    if newest is not None and all(os.path.exists(os.path.join(folder, f"ckpt-{number}{INDEX}")) for number in others):
-        prefix = os.path.join(folder, f"ckpt-{newest}")
-        if not os.path.exists(prefix + INDEX):
-            remove_checkpoint(prefix)
+    prefixes = list(run_checkpoints(folder).values())
+    if prefixes and [prefix for prefix in prefixes if not os.path.exists(prefix + INDEX)] == prefixes[-1:]:
+        remove_checkpoint(prefixes[-1])
 
 
 def refuse_foreign_content(path, content=None):

@@ -90,8 +90,7 @@ class RunCheckpoints:
             UserError: there are checkpoints, and none can be read; a run never begins among them.
         """
         notes = []
-        for number in reversed(run_checkpoints(self._folder)):
-            prefix = _prefix(self._folder, number)
+        for prefix in reversed(run_checkpoints(self._folder).values()):
             try:
                 find_checkpoint(prefix)
                 with open_checkpoint(prefix) as reader:
@@ -133,14 +132,14 @@ class RunCheckpoints:
         self._write(tensors | numbers, self._folder, CHECKPOINTS_KEPT)
 
     def _write(self, tensors, folder, kept):
-        numbers = run_checkpoints(folder)
-        # A number of its own: a checkpoint that is written over could be lost.
-        numbers.append(1 + max(numbers, default=0))
-        write_checkpoint(_prefix(folder, numbers[-1]), tensors)
-        for number in numbers[:-kept]:
-            remove_checkpoint(_prefix(folder, number))
+        earlier = run_checkpoints(folder)
+        name = f"ckpt-{1 + max(earlier, default=0)}"  # of its own: a checkpoint that is written over could be lost
+        prefix = os.path.join(folder, name)
+        write_checkpoint(prefix, tensors)
+        for each in [*earlier.values(), prefix][:-kept]:
+            remove_checkpoint(each)
         # For tf.train.latest_checkpoint and the like; this project reads the folder itself.
-        write_whole(os.path.join(folder, "checkpoint"), f'model_checkpoint_path: "ckpt-{numbers[-1]}"\n'.encode())
+        write_whole(os.path.join(folder, "checkpoint"), f'model_checkpoint_path: "{name}"\n'.encode())
 
 
 class SaveClock:
@@ -159,7 +158,3 @@ class SaveClock:
     def saved(self):
         """Count from now on."""
         self._since = time.monotonic()
-
-
-def _prefix(folder, number):
-    return os.path.join(folder, f"ckpt-{number}")
