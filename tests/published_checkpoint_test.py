@@ -22,10 +22,9 @@ from safa.parts import build_network
 from safa.runtime.errors import UserError
 from safa.settings import NetworkConfig
 from safa.training import checkpoint_files, published_checkpoint
-from safa.training.initial_weights import continue_published, initialise
+from safa.training.initial_weights import continue_published, initialise, read_vgg16
 from safa.training.step import adam
 from safa.training.variables import adam_variables, network_weights
-from safa.training.vgg16_files import read_vgg16
 from safa.training.weights import load_weights
 
 SIZES = ["--height", "32", "--width", "128", "--aerial_input_size", "64", "--width_multiplier", "0.05"]

@@ -61,7 +61,7 @@ def test_imagenet_weights_and_hard_negatives_are_refused_where_they_do_not_fit(w
     os.symlink(with_other_parts / "Data", tmp_path / "Data")
     training = TRAINING | {"batch_hard_count": 2}
     assert "--loss soft_margin_triplet" in complains(PARTS, "train", **NETWORK, **training, cwd=tmp_path)
-    assert "is not one of VGG16" in complains("train_cvusa.py", backbone="small", cwd=tmp_path)
+    assert "invalid choice: 'small'" in complains("train_cvusa.py", backbone="small", cwd=tmp_path)
 
 
 @pytest.fixture
@@ -98,6 +98,6 @@ def test_a_tile_that_is_missing_takes_its_panoramas_along_and_no_other(third):
     listed = json.loads(path.read_text())
     listed["train"]["tiles"][3] = "9999999"
     path.write_text(json.dumps(listed))
-    assert "2 of 24 pairs are incomplete" in complains(DATASET, "train", **TINY, network_type="SAFA_1", cwd=third)
+    assert "which 2 of 24 pairs need" in complains(DATASET, "train", **TINY, network_type="SAFA_1", cwd=third)
     output = succeeds(DATASET, "train", **TINY, network_type="SAFA_1", epochs=1, skip_missing=True, cwd=third)
     assert "22 pairs remain" in output and "22 pairs for training" in output

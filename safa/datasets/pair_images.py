@@ -79,14 +79,6 @@ class PairImages:
         sat = dataclasses.replace(self.sat, augmented=of_sat)
         return PairImages(self.pairs, sat, dataclasses.replace(self.grd, augmented=of_grd, turned=panoramas))
 
-    @property
-    def truth(self):
-        return self.pairs.truth
-
-    @property
-    def utm(self):
-        return self.pairs.utm
-
-    @property
-    def one_to_one(self):
-        return self.pairs.one_to_one
+    truth = property(lambda self: self.pairs.truth)
+    utm = property(lambda self: self.pairs.utm)
+    one_to_one = property(lambda self: self.pairs.one_to_one)

@@ -120,10 +120,8 @@ def plan_preparation(job):
     files = {name: os.path.splitext(name)[0] + ".png" for name in names}
     twice = [name for name, count in collections.Counter(files.values()).items() if count > 1]
     if twice:
-        raise UserError(
-            f"{source_dir}: {len(twice):,} prepared files would have two sources, the first "
-            f"{shortened(twice[0])}; leave one of them there"
-        )
+        what = f"{len(twice):,} prepared files would have two sources, the first {shortened(twice[0])}"
+        raise UserError(f"{source_dir}: {what}; leave one of them there")
     sizes = collections.Counter()
     for name in names[:: -(-len(names) // 100)]:
         with contextlib.suppress(ImageError):
@@ -131,10 +129,8 @@ def plan_preparation(job):
     height, width = size = max(sizes, key=lambda size: (sizes[size], size), default=published_size)
     square = published_size[0] == published_size[1]
     if width != (height if square else 2 * height) or height < 4:
-        raise UserError(
-            f"{source_dir}: most images have {by_pixels(size)} pixels, which is not "
-            f"{'square' if square else 'twice as wide as high'}; the dataset's have {by_pixels(published_size)}"
-        )
+        what = f"most images have {by_pixels(size)} pixels, not {'square' if square else 'twice as wide as high'}"
+        raise UserError(f"{source_dir}: {what}; the dataset's have {by_pixels(published_size)}")
     return PreparationPlan(job, files, size)
 
 
@@ -199,12 +195,9 @@ def _keep_manifest(folder, stretch, overwrite):
     before = polar_maps_are_stretched(folder)
     if finished and before != stretch:
         if not overwrite:
-            made, other = "with the min-max stretch", "without the min-max stretch (--no_stretch)"
-            made, other, change = (made, other, "leave out") if before else (other, made, "add")
-            raise UserError(
-                f"{folder}: holds {len(finished):,} polar maps {made}, which must not be mixed with maps {other}; "
-                f"{change} --no_stretch to go on with those, or add --overwrite to make all of them again"
-            )
+            made, change = ("with", "leave out") if before else ("without", "add")
+            what = f"{folder}: holds {len(finished):,} polar maps {made} the min-max stretch, and all must be alike"
+            raise UserError(f"{what}; {change} --no_stretch to go on with those, or add --overwrite to make all of them again")
         for name in finished:  # a run that is stopped leaves one kind only
             os.unlink(os.path.join(folder, name))
     path = os.path.join(folder, MANIFEST)

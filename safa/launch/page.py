@@ -12,10 +12,10 @@ from safa.report.figures import WITH_ATTENTION
 from safa.report.page import Picture, Section, write_page
 from safa.report.result_lines import COLUMNS, recall_cells, tested_line
 from safa.report.retrieval_panels import query_images, retrieval_panel
-from safa.retrieval.margins import margins
+from safa.retrieval.evaluation import margins
 from safa.retrieval.task import GROUND_TO_AERIAL
 from safa.runtime.files import read_file, read_json
-from safa.training.run_folder import EPOCHS, MANIFEST
+from safa.training.run_folder import EPOCHS, MANIFEST, folder_of
 
 PANELS, ATTENTION = 4, 1  # queries that are drawn where no flag says how many
 MOST_PANELS, MOST_ATTENTION = 24, 6  # of a page that stays below 10 MB; the folder of figures has all
@@ -39,8 +39,7 @@ def report_page(config, json_path, row, tested, model):
         model: keras.Model with the tested weights.
     """
     (result,), network, task = row.results, row.results[0].network, tested.task
-    own = os.path.dirname(os.path.abspath(result.checkpoint))  # or the one above: what training wrote
-    folder = next((each for each in (own, os.path.dirname(own)) if os.path.isfile(os.path.join(each, MANIFEST))), None)
+    folder = folder_of(result.checkpoint)
     cells, below = recall_cells(row)
     rows, note = shown_queries(config, tested, config.figures or PANELS, MOST_PANELS)
     sections = [

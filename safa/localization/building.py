@@ -17,10 +17,10 @@ from safa.localization.index_files import DESCRIPTORS, DTYPES, DescriptorRecipe,
 from safa.localization.tile_images import THUMBNAIL_BYTES, TileImages
 from safa.localization.tile_search import ApproximateSearch, closest, fit_projection, similarities, write_approximate
 from safa.localization.tile_source import TileSource
-from safa.retrieval.resumable_rows import ResumableRows, read_rows_manifest
+from safa.retrieval.resumable_rows import ResumableRows, new_array_file, read_rows_manifest
 from safa.runtime.command_line import Checked, at_least, setting
 from safa.runtime.errors import UserError, shortened
-from safa.runtime.files import allocate, check_space, locked, open_whole, write_json
+from safa.runtime.files import locked, open_whole, write_json
 
 ROWS = DESCRIPTORS.removesuffix(".npy")
 FULL = "full"  # the network's descriptors while they are projected, FULL.npy
@@ -154,19 +154,15 @@ def _thumbnails(folder, rows):
     if rows.done:
         read_array(folder, index_files.THUMBNAILS, shape, ("uint8",))
         return np.load(path, mmap_mode="r+")
-    check_space(folder, shape[0] * shape[1], "thumbnails", REMEDY)
-    thumbnails = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
-    allocate(path)
-    return thumbnails
+    return new_array_file(path, shape, np.uint8, "thumbnails", REMEDY)
 
 
 def _project(folder, full, values):
     """Write the projection of (N, D) descriptors to fewer values, and the projected ones; returns the search's recall."""
     directions = fit_projection(full, values)
     _save(os.path.join(folder, index_files.PROJECTION), directions)
-    path = os.path.join(folder, DESCRIPTORS)
-    kept = np.lib.format.open_memmap(path, "w+", full.dtype, (len(full), values))
-    allocate(path)
+    shape = len(full), values
+    kept = new_array_file(os.path.join(folder, DESCRIPTORS), shape, full.dtype, "projected descriptors", REMEDY)
     for start in tqdm(range(0, len(full), PROJECTED_ROWS), desc="projection", unit="block", leave=False, disable=None):
         rows = slice(start, start + PROJECTED_ROWS)
         kept[rows] = np.asarray(full[rows], np.float32) @ directions

@@ -13,7 +13,7 @@ from safa.report.attention_panels import attention_panel
 from safa.report.charts import similarity_histogram
 from safa.report.drawing import bgr_pixels, file_bytes
 from safa.report.retrieval_panels import contact_sheet, query_images, retrieval_panel
-from safa.retrieval.margins import margins
+from safa.retrieval.evaluation import margins
 from safa.retrieval.search import SearchResult
 from safa.retrieval.task import GROUND_TO_AERIAL, Task
 from safa.runtime.command_line import Checked, at_least, setting
@@ -33,8 +33,7 @@ class FigureConfig(Checked):
 
     figures: int | None = setting(
         None,
-        "draw N queries with their five best references and the true one, a contact sheet of all, and a histogram of "
-        "similarities (default: none)",
+        "draw N queries with best references and the true one, a contact sheet, a histogram of similarities (default: none)",
         at_least(int, 1),
         metavar="N",
     )
@@ -100,7 +99,7 @@ class FigureSource:
     """What figures are drawn from; all pictures are (H, W, 3) uint8, BGR.
 
     Attributes:
-        images: as the network reads them.
+        images: as the network reads them, of `pairs`, datasets.dataset.Pairs.
         direction: of the task.
         found: of all queries.
         references, queries: (N, D) and (Q, D) or (Q, T, D) float32 descriptors, for figures of attention.
@@ -113,10 +112,7 @@ class FigureSource:
     references: np.ndarray | None = None
     queries: np.ndarray | None = None
 
-    @property
-    def pairs(self):
-        """datasets.dataset.Pairs."""
-        return self.images.pairs
+    pairs = property(lambda self: self.images.pairs)
 
     @property
     def ranks(self):

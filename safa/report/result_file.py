@@ -17,6 +17,7 @@ from safa.settings import NetworkConfig
 
 PACKED = "base64 of zlib of little-endian int32"
 RECALLS = ("1", "5", "10", "1%")
+RECALL = re.compile(r"(pessimistic_)?recall(?!_curve).*")  # names of what holds RECALLS
 AUTHORS = "authors"  # whose weights, in results
 RESULT = re.compile(rb'\{\s*"(version|dataset)": "')  # how these files begin
 
@@ -132,7 +133,7 @@ def read_result(path, remedy):
     """
     try:
         content = read_json(path, dict, remedy)
-        content["recalls"] = {name: recall for name, recall in content.items() if is_recall(name)}
+        content["recalls"] = {name: recall for name, recall in content.items() if RECALL.fullmatch(name)}
         if "weights" not in content and str(content.get("checkpoint")).endswith("Trained/model.ckpt"):
             content["weights"] = AUTHORS  # written before results said so
         return msgspec.convert(content, StoredResult)
@@ -140,11 +141,6 @@ def read_result(path, remedy):
         raise UserError(f"{shortened(path)}: {error.strerror}; {remedy}") from None
     except (msgspec.MsgspecError, ValueError) as error:
         raise UserError(f"{shortened(path)}: not a result of a test ({first_line(error)}); {remedy}") from None
-
-
-def is_recall(name):
-    """Whether an entry of a result holds the four recalls that papers report."""
-    return name == "pessimistic_recall" or name.startswith("recall") and name != "recall_curve"
 
 
 def find_results(folders):

@@ -33,9 +33,7 @@ def save_mat(path, references, queries):
         OSError: the file cannot be written.
     """
     if (most := max(references.nbytes, queries.nbytes)) > MAT_BYTES:
-        raise UserError(
-            f"--save_mat {path}: {most / 1e9:.1f} GB of descriptors, and a MATLAB file holds 2.1 GB an array; use "
-            "--save_descriptors FILE.npz"
-        )
+        what = f"{most / 1e9:.1f} GB of descriptors, and a MATLAB file holds 2.1 GB an array"
+        raise UserError(f"--save_mat {path}: {what}; use --save_descriptors FILE.npz")
     with open_whole(path) as file:
         scipy.io.savemat(file, {SAT_NAME: references, GRD_NAME: queries})

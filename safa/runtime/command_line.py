@@ -40,9 +40,8 @@ def at_least(kind, low, high=None):
     def parse(text):
         value = kind(text)
         if not low <= value <= (float("inf") if high is None else high) or value == float("inf"):
-            raise argparse.ArgumentTypeError(
-                f"{text[:40]} is not {f'at least {low}' if high is None else f'between {low} and {high}'}"
-            )
+            bounds = f"at least {low}" if high is None else f"between {low} and {high}"
+            raise argparse.ArgumentTypeError(f"{text[:40]} is not {bounds}")
         return value
 
     parse.__name__ = kind.__name__  # argparse's messages say "invalid int value"

@@ -55,9 +55,7 @@ def worker_map(workers, chunksize=1):
         signal.signal(signal.SIGINT, before)
         raise
     except concurrent.futures.process.BrokenProcessPool:
-        raise UserError(
-            "a worker process was killed, perhaps for want of memory; run the same command again, with fewer --workers"
-        ) from None
+        raise UserError("a worker process was killed, perhaps for want of memory; try again with fewer --workers") from None
     finally:
         pool.shutdown(cancel_futures=True)
 

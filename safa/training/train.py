@@ -16,18 +16,20 @@ from safa.datasets.panorama_views import PanoramaView
 from safa.parts import LOSSES, build_network
 from safa.report.recall_line import recall_line, tie_warning
 from safa.retrieval.descriptors import DescriptorExtractor
+from safa.retrieval.evaluation import WINNERS, recalls
+from safa.retrieval.search import search
+from safa.retrieval.task import task_of
+from safa.runtime.cluster import say
 from safa.runtime.distribution import Distribution
 from safa.runtime.errors import Stopped, UserError
 from safa.runtime.interruption import StopVote
 from safa.runtime.worker_pool import available_cores
 from safa.settings import Settings
-from safa.training.beginning import finish, restore_or_begin
+from safa.training.beginning import finish, restore_or_begin, training_session
 from safa.training.checkpoints import Progress, RunCheckpoints, SaveClock
 from safa.training.log import Meter, TrainingLog
 from safa.training.run_folder import RunPaths
-from safa.training.session import training_session
 from safa.training.step import adam, batch_loss, learning_rate_schedule, training_step
-from safa.training.validation import validate
 from safa.training.variables import Averages
 from VGG import MEAN_BGR
 
@@ -76,7 +78,7 @@ def train(settings, train_pairs, val_pairs, paths):
                 if logs and run.log is not None:
                     run.log.steps(epoch, number, run.steps, meter.rates(), run.learning_rate, run.adam_steps)
             try:
-                result = validate(run, "validation", epoch, stop)
+                result = run.validate("validation", epoch, stop)
             except Stopped as stopped:
                 if run.averages.are_in:  # a second signal, while they are exchanged
                     raise
@@ -87,7 +89,7 @@ def train(settings, train_pairs, val_pairs, paths):
                 # A run that is killed between these repeats the epoch, and writes the same line and checkpoint again.
                 run.log.epoch(epoch, mean_loss, result["recall"], *meter.epoch_rates(), run.adam_steps)
                 if (warning := tie_warning(result["tied_queries"], result["queries"])) is not None:
-                    run.say(f"{warning}; pessimistic: {recall_line(result['pessimistic_recall'])}")
+                    say(f"{warning}; pessimistic: {recall_line(result['pessimistic_recall'])}")
                 recall = result["pessimistic_recall"]["1"]  # so a collapsed network is never the best
                 is_best = recall > progress.best_recall
                 progress.best_recall = max(recall, progress.best_recall)
@@ -129,11 +131,6 @@ class TrainingRun:
         """Of the next step."""
         return float(keras.ops.convert_to_numpy(self.optimizer.learning_rate))
 
-    def say(self, line):
-        """Print a line, in the chief's process."""
-        if self.distribution.is_chief:
-            print(line, flush=True)
-
     def progress_bar(self, epoch, done):
         """A bar of an epoch's pairs, in the chief's process."""
         quiet = None if self.distribution.is_chief else True
@@ -148,8 +145,7 @@ class TrainingRun:
         panoramas = view.training_panoramas(len(pairs), width, MEAN_BGR, config.seed, epoch)
         images = self.train_images.changed(augmented, panoramas)
         order = epoch_order(len(pairs), epoch, config.seed)[done * config.batch_size : self.steps * config.batch_size]
-        rows = self.distribution.local_rows(order, config.batch_size)
-        local_size = self.distribution.local_batch_size(config.batch_size)
+        rows, local_size = self.distribution.local_rows(order, config.batch_size)
         for batch in batches(images, rows, local_size, available_cores()):
             offset, *shares = self.distribution.spread(*batch[:-1])
             yield batch.__class__(*shares, offset)
@@ -158,21 +154,34 @@ class TrainingRun:
         """Refuse to go on with a loss that is not finite."""
         where = f"epoch {epoch}, step {number} of {self.steps}"
         if not np.isfinite(loss):
-            raise UserError(
-                f"{where}: the loss is {loss}, so the run is stopped; the checkpoints of the epochs before are kept. "
-                "Use a lower --learning_rate with another --model_dir"
-            )
+            raise UserError(f"{where}: the loss is {loss}. Use a lower --learning_rate with another --model_dir")
         if loss == 0:
-            self.say(f"{where}: the loss of this batch is 0; the paper's is where all places are too close to be negatives")
+            say(f"{where}: the loss of this batch is 0; the paper's is where all places are too close to be negatives")
 
     def saved_and_stopped(self, progress, number, epoch):
         """Save the run in the middle of an epoch; returns the Stopped to raise for signal `number`."""
         self.checkpoints.save(progress)
         return Stopped(number, f"epoch {epoch} is saved up to step {progress.steps} of {self.steps}")
 
-    def leavable(self, stop):
-        """A context that a signal ends at once; with other processes, which wait for this one, only a step can."""
-        return contextlib.nullcontext() if self.distribution.has_others else stop.at_once()
+    def validate(self, title, epoch, stop):
+        """Recalls on the validation split (`retrieval.evaluation.recalls`); None in processes that are not the chief's."""
+        batch_size, micro_batch = self.settings.training.batch_size, self.settings.run.micro_batch
+        if micro_batch is not None:
+            batch_size = min(batch_size, micro_batch * self.distribution.replicas)
+        averages = self.averages if self.adam_steps else contextlib.nullcontext()  # they begin with the first step
+        # A signal ends it at once, but for other processes, which wait for this one; and never the exchange of weights.
+        with averages, contextlib.nullcontext() if self.distribution.has_others else stop.at_once():
+            references, queries = self.extractor.pairs(self.val_images, batch_size, title)
+        if not self.distribution.is_chief:
+            return None
+        task, every = task_of(self.val_images.pairs), self.settings.run.figures_every
+        shows = bool(every and epoch) and epoch % every == 0
+        found = search(references, queries, task.truth, task.near, WINNERS * shows)
+        if shows:
+            from safa.report.figures import validation_sheet
+
+            self.log.picture("validation", validation_sheet(self.val_images, task, found), self.adam_steps)
+        return recalls(task, found)
 
 
 def build_run(settings, train_pairs, val_pairs, paths, distribution):
