@@ -4,10 +4,12 @@ import csv
 import fcntl
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from forked_scripts import ForkedScript
@@ -61,8 +63,8 @@ def command(*arguments, **flags):
 
 
 def path_of(script):
-    """The path of a script of the project's top level or of tests/programs; a package's name stays as it is."""
-    return os.path.join(ROOT, script) if script.endswith(".py") else script
+    """The path of a script of the project's top level or of tests/programs; a package's name or a function stays as it is."""
+    return os.path.join(ROOT, script) if str(script).endswith(".py") else script
 
 
 # Where the tests run in the background, Ctrl-C is ignored, also by what they start. A handler here gives children the default.
@@ -74,9 +76,12 @@ def command_of(script):
     return [sys.executable, path_of(script)] if script.endswith(".py") else [sys.executable, "-m", script]
 
 
-def start(script, *arguments, cwd, environment=None, **flags):
-    """Start a script of the project's top level, of tests/programs, or the package `toy_town`."""
-    return ForkedScript(path_of(script), command(*arguments, **flags), cwd, environment or os.environ)
+def start(script, *arguments, cwd, environment=None, before=None, **flags):
+    """Start a script of the project's top level, of tests/programs, the package `toy_town`, or a function.
+
+    `before`: a function that the process calls first.
+    """
+    return ForkedScript(path_of(script), command(*arguments, **flags), cwd, environment or os.environ, before)
 
 
 def run(script, *arguments, cwd, **flags):
@@ -100,6 +105,34 @@ def complains(script, *arguments, cwd, code=2, **flags):
     lines = process.stderr.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith(f"{os.path.basename(script)}: error: "), process.stderr
     return lines[0]
+
+
+def wait_until(happened, process, seconds=120):
+    """Wait for something that a process does, until it ends or the time is over."""
+    deadline = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < deadline and not happened():
+        time.sleep(0.002)
+
+
+def no_file_grows_beyond(size):
+    """Writing in this process fails in the middle of longer files, as on a full disk."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def contents(folder, *left_out):
+    """{path below a folder: bytes} of its files."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in left_out)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def events_of(run_folder):
+    """A run's events, as TensorBoard reads them."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run_folder / "tensorboard"), {"tensors": 0})
+    events.Reload()
+    return events
 
 
 def rows_of(path):
@@ -134,6 +167,13 @@ def towns(tmp_path_factory):
             succeeds("data_preparation.py", dataset="all", workers=1, cwd=making)
             os.rename(making, folder)
     return folder
+
+
+@pytest.fixture
+def here(towns, tmp_path):
+    """An empty folder but for a link to the `Data` of `towns`."""
+    os.symlink(towns / "Data", tmp_path / "Data")
+    return tmp_path
 
 
 @pytest.fixture

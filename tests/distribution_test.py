@@ -7,17 +7,23 @@ import shutil
 import signal
 import socket
 import time
+from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT, SHALLOW, TINY, complains, rows_of, start, succeeds, tensors_of
+from conftest import ROOT, SHALLOW, TINY, complains, events_of, rows_of, start, succeeds, tensors_of
 
+from input_data import Batch
 from safa.datasets.cvact import CVACT
+from safa.parts import build_network
 from safa.runtime import backend
 from safa.runtime.cluster import processes
 from safa.runtime.distribution import Distribution
 from safa.runtime.errors import UserError
+from safa.settings import NetworkConfig, TrainingConfig
+from safa.training.step import batch_loss, training_step
 
 # 12 steps with dropout at the paper's rate. Narrower networks and higher rates amplify rounding: where it turns a ReLU
 # or the choice of a pooling, Adam takes another step of full size.
@@ -30,7 +36,7 @@ FLAGS = SHALLOW | {
     "log_every": 1,
     "skip_missing": True,
 }
-SCRIPT, DATASET = "train_cvact.py", "CVACT"  # whose close pairs are not negatives; both losses: programs/gradients.py
+SCRIPT, RUN = "train_cvact.py", "Model/CVACT/SAFA_2/polar_1"  # CVACT's close pairs are not negatives
 
 
 @pytest.fixture(scope="module")
@@ -45,22 +51,17 @@ def alone(towns, tmp_path_factory):
 
 def losses(folder):
     """The loss of every step, from TensorBoard's files."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from tensorboard.util import tensor_util
-
-    events = EventAccumulator(str(folder / f"Model/{DATASET}/SAFA_2/polar_1/tensorboard"), {"tensors": 0})
-    events.Reload()
+    events = events_of(folder / RUN)
     assert {"steps/learning rate", "steps/pairs/s", "steps/input wait", "epochs/recall@1%"} <= set(events.Tags()["tensors"])
-    return np.array([tensor_util.make_ndarray(event.tensor_proto) for event in events.Tensors("steps/loss")])
+    return np.array([tf.make_ndarray(event.tensor_proto) for event in events.Tensors("steps/loss")])
 
 
 def weights(folder):
-    tensors = tensors_of(folder / f"Model/{DATASET}/SAFA_2/polar_1")
-    return {name: tensor for name, tensor in tensors.items() if name.startswith("network/")}
+    return {name: tensor for name, tensor in tensors_of(folder / RUN).items() if name.startswith("network/")}
 
 
 def recalls(folder):
-    rows = rows_of(folder / f"Result/{DATASET}/SAFA_2_polar_1.csv")
+    rows = rows_of(folder / "Result/CVACT/SAFA_2_polar_1.csv")
     return [[row[name] for name in row if name.startswith("recall")] for row in rows]
 
 
@@ -142,10 +143,43 @@ def test_processes_that_were_started_differently_are_refused(towns, tmp_path):
         assert process.returncode == 2 and "different settings" in error, error
 
 
+def compare_gradients():
+    """The gradients of a whole batch on one device are those of micro batches and of two devices."""
+    one_device, two_devices = SimpleNamespace(strategy=tf.distribute.get_strategy()), Distribution(2)
+    one_device.spread = lambda *arrays: (tf.constant(0, tf.int64), *map(tf.constant, arrays))
+    random = np.random.default_rng(0)
+    sat, grd = random.integers(0, 256, (2, 8, 32, 128, 3), np.uint8)
+    utm = 6e6 + random.random((8, 2)) * 60
+
+    def gradients(distribution, micro_batch, negative_metres, clip_norm=None):
+        with distribution.strategy.scope():
+            model = build_network(NetworkConfig("SAFA_2", 1, 32, 128, 64, 1 / 16, "few_blocks"), 0.8, seed=1)
+            optimizer = keras.optimizers.SGD(1.0)
+            optimizer.build(model.trainable_variables)
+        loss = batch_loss(TrainingConfig(), negative_metres)
+        step = training_step(model, optimizer, loss, distribution.strategy, micro_batch, clip_norm)
+        before = [variable.numpy() for variable in model.trainable_variables]
+        offset, *shares = distribution.spread(sat, grd, utm)
+        loss = step(Batch(*shares, offset=offset))
+        return float(loss), [old - new.numpy() for old, new in zip(before, model.trainable_variables, strict=True)]
+
+    def norm(of_gradients):
+        return np.sqrt(sum(np.square(each, dtype=np.float64).sum() for each in of_gradients))
+
+    for metres, ways in ((None, [(two_devices, 2)]), (25.0, [(one_device, 2), (two_devices, None)])):
+        loss, expected = gradients(one_device, None, metres)
+        for distribution, micro_batch in ways:
+            other, found = gradients(distribution, micro_batch, metres)
+            assert abs(loss - other) < 1e-6, (loss, other)
+            for one, two in zip(expected, found, strict=True):
+                assert np.abs(one).max() > 0
+                np.testing.assert_allclose(one, two, rtol=0, atol=1e-4 * np.abs(one).max() + 1e-7)
+    _, clipped = gradients(two_devices, None, 25.0, norm(expected) / 2)
+    assert abs(norm(clipped) - norm(expected) / 2) < 1e-3 * norm(expected)
+
+
 def test_parts_and_devices_give_the_gradients_of_the_whole_batch():
-    process = start("tests/programs/gradients.py", cwd=ROOT)
-    _, errors = process.communicate(timeout=200)
-    assert process.returncode == 0, errors
+    succeeds(compare_gradients, cwd=ROOT)  # in a process of its own, where the CPU has not yet been used as one device
 
 
 WORKER = '{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": %s}}'
@@ -160,14 +194,13 @@ def test_what_tf_config_must_not_be(monkeypatch, config):
     assert len(str(error.value)) < 500
 
 
-def test_devices_and_batches_that_do_not_fit_are_one_line(towns, tmp_path):
-    os.symlink(towns / "Data", tmp_path / "Data")
-    for flags, expected in (
-        ({"devices": 3}, "--batch_size 8"),
-        ({"micro_batch": 3}, "--micro_batch 3"),
-        ({"devices": "1" + 30 * "0"}, "--devices"),
+def test_devices_and_batches_that_do_not_fit_are_one_line(here):
+    for flag, value, expected in (
+        ("devices", 3, "--batch_size 8"),
+        ("micro_batch", 3, "--micro_batch 3"),
+        ("devices", 10**30, "--devices"),
     ):
-        assert expected in complains("train_cvusa.py", **TINY, **flags, cwd=tmp_path)
+        assert expected in complains("train_cvusa.py", **TINY, **{flag: value}, cwd=here)
 
 
 def test_ctrl_c_ends_a_process_that_waits_for_the_others(towns, tmp_path):
@@ -189,16 +222,10 @@ def test_a_gpu_that_tensorflow_does_not_see_is_named_with_the_remedy(tmp_path, m
     assert not Distribution().notes
 
 
-@pytest.mark.parametrize(
-    "flags, has",
-    [
-        ("flags\t\t: fpu avx2 fma", False),
-        ("flags\t\t: avx512f avx512_bf16", True),
-        ("Features\t: fp asimd bf16", True),
-        ("Features\t: fp asimd", False),
-        ("nothing known", True),
-    ],
-)
+OLD, NEW = ("flags\t\t: fpu avx2 fma", "Features\t: fp asimd"), ("flags\t\t: avx512f avx512_bf16", "Features\t: fp asimd bf16")
+
+
+@pytest.mark.parametrize("flags, has", [*((each, False) for each in OLD), *((each, True) for each in (*NEW, "nothing known"))])
 def test_bfloat16_is_refused_on_a_cpu_that_computes_it_in_software(flags, has, tmp_path, monkeypatch):
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{flags}\n")
     monkeypatch.setattr(backend, "CPU_INFORMATION", str(tmp_path / "cpuinfo"))

@@ -19,9 +19,9 @@ CONTEXT.set_forkserver_preload(["cv2", "keras", "tensorflow", "scipy.io", "scipy
 class ForkedScript:
     """A script that runs: what tests use of `subprocess.Popen`. Arguments as of `become`."""
 
-    def __init__(self, path, arguments, cwd, environment):
+    def __init__(self, path, arguments, cwd, environment, before=None):
         (out, theirs_out), (err, theirs_err) = CONTEXT.Pipe(duplex=False), CONTEXT.Pipe(duplex=False)
-        arguments = path, arguments, str(cwd), dict(environment), theirs_out, theirs_err
+        arguments = path, arguments, str(cwd), dict(environment), before, theirs_out, theirs_err
         self._process = CONTEXT.Process(target=become, args=arguments)
         self._process.start()
         self.pid, self.stdout, self.stderr = self._process.pid, *(open(os.dup(end.fileno())) for end in (out, err))
@@ -56,8 +56,11 @@ class ForkedScript:
         self.send_signal(signal.SIGKILL)
 
 
-def become(path, arguments, cwd, environment, stdout, stderr):
-    """Run a script in this process, a fork: a file that ends in .py, or the name of a package."""
+def become(path, arguments, cwd, environment, before, stdout, stderr):
+    """Run a script in this process, a fork: a file that ends in .py, the name of a package, or a function.
+
+    `before`, a function of a module, is called first.
+    """
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
@@ -65,12 +68,16 @@ def become(path, arguments, cwd, environment, stdout, stderr):
         os.dup2(end.fileno(), number)
         end.close()
     sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", buffering=1, closefd=False, errors="backslashreplace")
-    sys.argv = [path, *arguments]
+    sys.argv = [str(path), *arguments]
     from safa import parts
     from tests.programs import other_parts
 
     parts.BACKBONES |= {"tiny": other_parts.small, "few_blocks": other_parts.few_blocks}  # conftest.TINY, conftest.SHALLOW
-    if path.endswith(".py"):
+    if before is not None:
+        before()
+    if callable(path):
+        path(*arguments)
+    elif path.endswith(".py"):
         runpy.run_path(path, run_name="__main__")
     else:
         runpy.run_module(path, run_name="__main__", alter_sys=True)

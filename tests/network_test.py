@@ -10,7 +10,7 @@ from golden_numbers import GOLDEN, NETWORKS
 from input_data import Batch
 from safa.parts import build_network
 from safa.retrieval.cost import network_cost
-from safa.settings import OUTPUT_STRIDE, NetworkConfig, TrainingConfig
+from safa.settings import NetworkConfig, TrainingConfig
 from safa.training.published_checkpoint import published_names
 from safa.training.step import adam, batch_loss, training_step
 from safa.training.variables import adam_variables, network_weights
@@ -24,12 +24,7 @@ def golden(request):
     """A network's name, the network with the golden weights, its inputs, and the published code's numbers."""
     config = NetworkConfig(*NETWORKS[request.param])
     model = build_network(config, keep_prob=1.0)
-    weights, published = {}, published_names(model)
-    for view, shape in (("sat", config.sat_shape), ("grd", config.grd_shape)):
-        weights |= recipe.vgg_weights(view)
-        if config.aggregation[1]:
-            positions = -(-shape[0] // OUTPUT_STRIDE) * -(-shape[1] // OUTPUT_STRIDE)
-            weights |= recipe.spatial_weights(view, positions, config.aggregation[1])
+    weights, published = recipe.weights(config), published_names(model)
     assert set(published.values()) == set(weights)
     for name, variable in network_weights(model).items():
         variable.assign(weights[published[name]])
@@ -39,26 +34,30 @@ def golden(request):
 
 def test_descriptors_losses_gradients_and_adam_steps_are_the_published_codes(golden):
     name, model, images, numbers = golden
-    sat, grd = model(list(images), training=False)
+    kept = [tf.Variable(tf.zeros((4, model.sat.dimension)), trainable=False) for _ in range(2)]
+
+    def loss(sat, grd, negatives):
+        for variable, descriptors in zip(kept, (sat, grd), strict=True):
+            variable.assign(descriptors)
+        return triplet_loss(sat, grd, negatives)
+
+    optimizer = adam(1e-5)
+    optimizer.build(model.trainable_variables)
+    step = training_step(model, optimizer, batch_loss(TrainingConfig(), loss=loss))
+    batch = Batch(*images, offset=tf.constant(0, tf.int64))
+    trace = [float(step(batch))]
+    assert trace[0] == pytest.approx(float(numbers["loss"]), abs=2e-6)
+    sat, grd = kept
     for branch, found in (("sat", sat), ("grd", grd)):
         np.testing.assert_allclose(found, numbers[f"{branch}_descriptors"], rtol=0, atol=2e-6)
         np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
     negatives = far_apart(recipe.utm_positions(4), 25.0)
-    for loss, found in (
-        ("loss_batch_hard_2", triplet_loss(sat, grd, batch_hard_count=2)),
-        ("loss_cvact", triplet_loss(sat, grd, negatives)),
-    ):
-        assert float(found) == pytest.approx(float(numbers[loss]), abs=2e-6)
+    assert float(triplet_loss(sat, grd, batch_hard_count=2)) == pytest.approx(float(numbers["loss_batch_hard_2"]), abs=2e-6)
+    assert float(triplet_loss(sat, grd, negatives)) == pytest.approx(float(numbers["loss_cvact"]), abs=2e-6)
 
-    optimizer = adam(1e-5)
-    optimizer.build(model.trainable_variables)
-    step = training_step(model, optimizer, batch_loss(TrainingConfig()))
-    batch = Batch(*images, offset=tf.constant(0, tf.int64))
-    trace = [float(step(batch))]
-    assert trace[0] == pytest.approx(float(numbers["loss"]), abs=2e-6)
-    kept, published = adam_variables(model, optimizer), published_names(model)
+    moments, published = adam_variables(model, optimizer), published_names(model)
     # The first momentum is a tenth of the gradient.
-    norms = {published[own]: 10 * float(tf.norm(kept[f"adam/{own}/momentum"])) for own in published}
+    norms = {published[own]: 10 * float(tf.norm(moments[f"adam/{own}/momentum"])) for own in published}
     assert sorted(norms) == sorted(numbers["gradient_names"])
     np.testing.assert_allclose([norms[own] for own in numbers["gradient_names"]], numbers["gradient_norms"], rtol=0.005)
     if name != "SAFA_8_polar_1":

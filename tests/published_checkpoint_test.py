@@ -82,7 +82,6 @@ def own_small(small, tmp_path):
 
 
 def test_the_authors_checkpoint_gives_their_descriptors_through_the_test_script(tmp_path):
-    config = NetworkConfig()
     root = tmp_path / "Data/CVUSA"
     for folder, view in (("polarmap/19", "sat"), ("streetview/panos", "grd")):
         (root / folder).mkdir(parents=True)
@@ -92,10 +91,7 @@ def test_the_authors_checkpoint_gives_their_descriptors_through_the_test_script(
     rows = [f"bingmap/19/{number}.jpg,streetview/panos/{number}.png,unused\n" for number in range(4)]
     (root / "splits/val-19zl.csv").write_text("".join(rows))
     (tmp_path / "Model/CVUSA/Trained").mkdir(parents=True)
-    weights = {}
-    for view in ("sat", "grd"):
-        weights |= recipe.vgg_weights(view) | recipe.spatial_weights(view, 4 * 20, config.aggregation[1])
-    save_with_tensorflow_1(tmp_path / "Model/CVUSA/Trained/model.ckpt", weights, scope=None)
+    save_with_tensorflow_1(tmp_path / "Model/CVUSA/Trained/model.ckpt", recipe.weights(NetworkConfig()), scope=None)
     output = succeeds("test_cvusa.py", save_descriptors="d.npz", cwd=tmp_path)
     assert os.path.join("Model", "CVUSA", "Trained", "model.ckpt") in output and "SAFA_8, polar, authors' weights" in output
     assert (tmp_path / "Result/CVUSA/SAFA_8_polar_1_authors.json").exists()
