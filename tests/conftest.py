@@ -4,7 +4,6 @@ import csv
 import fcntl
 import multiprocessing
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -63,8 +62,8 @@ def command(*arguments, **flags):
 
 
 def path_of(script):
-    """The path of a script of the project's top level or of tests/programs; a package's name or a function stays as it is."""
-    return os.path.join(ROOT, script) if str(script).endswith(".py") else script
+    """The path of a script of the project's top level or of tests/programs; a package's name stays as it is."""
+    return os.path.join(ROOT, script) if script.endswith(".py") else script
 
 
 # Where the tests run in the background, Ctrl-C is ignored, also by what they start. A handler here gives children the default.
@@ -77,10 +76,7 @@ def command_of(script):
 
 
 def start(script, *arguments, cwd, environment=None, before=None, **flags):
-    """Start a script of the project's top level, of tests/programs, the package `toy_town`, or a function.
-
-    `before`: a function that the process calls first.
-    """
+    """Start a script of the top level, of tests/programs, or the package `toy_town`; its process calls `before` first."""
     return ForkedScript(path_of(script), command(*arguments, **flags), cwd, environment or os.environ, before)
 
 
@@ -112,12 +108,6 @@ def wait_until(happened, process, seconds=120):
     deadline = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < deadline and not happened():
         time.sleep(0.002)
-
-
-def no_file_grows_beyond(size):
-    """Writing in this process fails in the middle of longer files, as on a full disk."""
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 def contents(folder, *left_out):

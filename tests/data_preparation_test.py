@@ -12,7 +12,7 @@ import time
 import cv2
 import numpy as np
 import pytest
-from conftest import complains, start, succeeds
+from conftest import complains, contents, start, succeeds, wait_until
 from golden import recipe
 from golden_numbers import GOLDEN
 
@@ -20,10 +20,6 @@ import data_preparation
 from safa.datasets.preparation import street_view
 from safa.runtime.errors import UserError
 from safa.runtime.files import locked, open_whole, partial_path, remove_abandoned
-
-
-def contents(folder):
-    return {name: (folder / name).read_bytes() for name in sorted(os.listdir(folder)) if name != ".lock"}
 
 
 def prepare(folder, *arguments):
@@ -61,8 +57,8 @@ def test_prepared_files_hold_the_published_pixels_for_any_number_of_workers(tile
     succeeds("data_preparation.py", dataset="cvusa", workers=2, cwd=tmp_path)
     polar = cv2.imread(str(output / "0000000.png"), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(polar, np.load(GOLDEN / "polar_transform.npz")["polar_750"])
-    prepared = contents(output)
-    assert prepare(tmp_path, "--overwrite") == 0 and contents(output) == prepared and len(prepared) == 21
+    prepared = contents(output, ".lock")
+    assert prepare(tmp_path, "--overwrite") == 0 and contents(output, ".lock") == prepared and len(prepared) == 21
 
 
 def test_a_run_that_is_killed_leaves_whole_files_and_goes_on(tiles, tmp_path, output):
@@ -71,8 +67,7 @@ def test_a_run_that_is_killed_leaves_whole_files_and_goes_on(tiles, tmp_path, ou
     moments = random.Random(0)
     for finished in (1, 30):
         process = start("data_preparation.py", dataset="cvusa", cwd=tmp_path)
-        while process.poll() is None and len(list(output.glob("*.png"))) < finished:
-            time.sleep(0.001)
+        wait_until(lambda enough=finished: len(list(output.glob("*.png"))) >= enough, process)
         time.sleep(moments.random() / 50)
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -80,18 +75,18 @@ def test_a_run_that_is_killed_leaves_whole_files_and_goes_on(tiles, tmp_path, ou
         assert all(cv2.imread(str(path)) is not None for path in output.glob("*.png"))
     (output / "0000003.png").write_bytes(b"")  # a machine without power may leave a name without content
     succeeds("data_preparation.py", dataset="cvusa", cwd=tmp_path)
-    files = contents(output)
+    files = contents(output, ".lock")
     assert len(files) == 61 and not any(name.endswith(".partial") for name in files)
-    assert prepare(tmp_path, "--overwrite") == 0 and contents(output) == files
+    assert prepare(tmp_path, "--overwrite") == 0 and contents(output, ".lock") == files
 
 
 def test_maps_with_and_without_stretch_are_never_mixed(tiles, tmp_path, output):
     assert prepare(tmp_path) == 0
-    stretched = contents(output)
+    stretched = contents(output, ".lock")
     assert json.loads((output / "preparation.json").read_text()) == {"stretch": True}
     with pytest.raises(UserError, match="--overwrite"):
         prepare(tmp_path, "--no_stretch")
-    assert contents(output) == stretched
+    assert contents(output, ".lock") == stretched
     assert prepare(tmp_path, "--no_stretch", "--overwrite") == 0
     assert json.loads((output / "preparation.json").read_text()) == {"stretch": False}
     rows = cv2.imread(str(output / "0000000.png"))[[0, 37, 74, 111]]
@@ -103,37 +98,30 @@ def test_maps_with_and_without_stretch_are_never_mixed(tiles, tmp_path, output):
 
 def test_street_views_are_rows_208_to_623_resized_by_area():
     panorama = np.random.default_rng(0).integers(0, 256, (832, 1664, 3), np.uint8)
-    np.testing.assert_array_equal(
-        street_view(panorama), cv2.resize(panorama[208:624], (616, 112), interpolation=cv2.INTER_AREA)
-    )
+    expected = cv2.resize(panorama[208:624], (616, 112), interpolation=cv2.INTER_AREA)
+    np.testing.assert_array_equal(street_view(panorama), expected)
 
 
 def test_without_a_dataset_all_that_are_there_are_prepared_also_from_tiles_of_another_size(towns, tmp_path, capsys):
     assert prepare(towns, "--prepared_dir", str(tmp_path)) == 0
     assert "(the dataset's have 1200x1200)" in capsys.readouterr().out
     for folder in ("CVUSA/polarmap/19", "CVACT/polarmap", "CVACT/streetview"):
-        assert contents(tmp_path / folder) == contents(towns / "Data" / folder)
+        assert contents(tmp_path / folder, ".lock") == contents(towns / "Data" / folder, ".lock")
     assert not (tmp_path / "CVACT_test").exists()
 
 
-@pytest.mark.parametrize(
-    "arguments, expected",
-    [
-        (["--dataset", "cvusa"], "Data/CVUSA/bingmap/19"),
-        (["--dataset", "cvact", "--data_dir", "nowhere"], "nowhere/ANU_data_small/satview_polish"),
-        ([], "no dataset in it"),
-        (["--dataset", "vigor"], "'vigor'"),
-        (["--dataset", "cvusa", "--worker", "2"], "--worker 2"),
-    ],
-)
-def test_mistakes_are_named(tmp_path, monkeypatch, arguments, expected):
+def test_mistakes_are_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=expected):
-        data_preparation.main(arguments)
+    for words, expected in (
+        ("--dataset cvusa", "Data/CVUSA/bingmap/19"),
+        ("--dataset cvact --data_dir nowhere", "nowhere/ANU_data_small/satview_polish"),
+        ("", "no dataset in it"),
+        ("--dataset vigour", "'vigour'"),
+        ("--dataset cvusa --worker 2", "--worker 2"),
+    ):
+        with pytest.raises(UserError, match=expected):
+            data_preparation.main(words.split())
     assert not os.listdir(tmp_path)
-
-
-def test_an_empty_folder_is_one_line(tmp_path):
     (tmp_path / "Data/CVUSA/bingmap/19").mkdir(parents=True)
     assert "names end in .jpg, .jpeg, .png;" in complains("data_preparation.py", dataset="cvusa", cwd=tmp_path)
 
@@ -151,18 +139,17 @@ def test_what_is_no_image_or_has_an_impossible_name_ends_only_its_own_preparatio
     (output / "taken.png").mkdir(parents=True)
     assert prepare(tmp_path) == 1
     complaints = capsys.readouterr().err
-    for text in (
-        "folder.jpg: a folder, pipe or device",
-        "device.jpg: a folder, pipe or device",
-        "bomb.jpg: 65500x65500 pixels",
-        "taken.png: Is a directory",
-        "cut.jpg: truncated",
-        "empty.jpg: empty",
-        "pixel.png: 1x1 pixels instead of 64x64",
-        "oblong.png: 64x60 pixels",
-        "8 images could not be prepared",
-    ):
-        assert text in complaints
+    for name, expected in {
+        **dict.fromkeys(("folder.jpg", "device.jpg"), "a folder, pipe or device"),
+        "bomb.jpg": "65500x65500 pixels",
+        "taken.png": "Is a directory",
+        "cut.jpg": "truncated",
+        "empty.jpg": "empty",
+        "pixel.png": "1x1 pixels instead of 64x64",
+        "oblong.png": "64x60 pixels",
+    }.items():
+        assert f"{name}: {expected}" in complaints
+    assert "8 images could not be prepared" in complaints
     whole = {f"{name}.png" for name in ("0", "z", "taken", 240 * "n", 83 * "字")}
     assert {path.name for path in output.glob("*.png")} == whole
     assert not list(output.glob("*.partial"))
@@ -170,8 +157,7 @@ def test_what_is_no_image_or_has_an_impossible_name_ends_only_its_own_preparatio
 
 def test_a_run_waits_for_the_one_that_prepares_the_same_folder(tiles, tmp_path, output, capfd):
     process = start("data_preparation.py", dataset="cvusa", workers=1, cwd=tmp_path)
-    while process.poll() is None and not list(output.glob("*.png")):
-        time.sleep(0.001)
+    wait_until(lambda: list(output.glob("*.png")), process)
     assert prepare(tmp_path) == 0
     assert "another run is preparing there; waiting" in (printed := capfd.readouterr().out)
     assert "0 prepared" in printed and "20 were there already" in printed

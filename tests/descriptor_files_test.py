@@ -69,18 +69,12 @@ def test_a_source_that_was_replaced_matters_to_the_rows_finished_from_it(tmp_pat
         assert (rows.done, rows.note) == (done, None)
 
 
-def with_bytes(change):
-    """Damage that changes the bytes of the file of rows."""
-
-    def damage(folder):
-        content = bytearray((folder / "grd.npy").read_bytes())
-        change(content)
-        (folder / "grd.npy").write_bytes(content)
-
-    return damage
+def flipped_bit(folder):
+    content = bytearray((folder / "grd.npy").read_bytes())
+    content[-30] ^= 1
+    (folder / "grd.npy").write_bytes(content)
 
 
-flipped_bit = with_bytes(lambda content: content.__setitem__(-30, content[-30] ^ 1))
 DAMAGES = {
     "flipped bit": flipped_bit,
     "pickled": lambda folder: np.save(folder / "grd.npy", np.array([{}], object), allow_pickle=True),
@@ -152,6 +146,11 @@ def flags_in(folder, **flags):
 def printed_by_test(folder, **flags):
     """Run a test there; what it printed."""
     return succeeds("test_cvusa.py", **flags_in(folder, **flags), cwd=folder)
+
+
+def change_manifest(run_folder, **changes):
+    manifest = run_folder / "config.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | changes))
 
 
 def result_of(folder):
@@ -240,11 +239,10 @@ def test_weights_that_are_not_a_run_have_results_and_rows_of_their_own(own):
 
 
 def test_a_result_that_cannot_be_read_back_is_one_line(own):
-    manifest = own / "Model/CVUSA/SAFA_2/polar_1/config.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"dataset": "../a"}))
+    change_manifest(run := own / "Model/CVUSA/SAFA_2/polar_1", dataset="../a")
     assert "config.json: not what this project writes" in complains("test_cvusa.py", **flags_in(own), cwd=own)
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"dataset": "a" * 201}))
-    assert "not a result of a test" in complains("test_cvusa.py", **flags_in(own), run="r", checkpoint=manifest.parent, cwd=own)
+    change_manifest(run, dataset="a" * 201)
+    assert "not a result of a test" in complains("test_cvusa.py", **flags_in(own), run="r", checkpoint=run, cwd=own)
 
 
 def test_a_network_of_one_dataset_is_tested_on_the_other(own):
@@ -259,9 +257,8 @@ def test_a_network_of_one_dataset_is_tested_on_the_other(own):
     assert again.count(KNOWN) == 2 and result["recall_within_30m"]["1"] >= result["recall"]["1"]
     assert "--radius" in complains("test_cvusa.py", **FLAGS, radius=5, cwd=own)
     shutil.copytree(own / "Model/CVUSA/SAFA_2/polar_1", own / "other")
-    manifest = own / "other/config.json"
-    content = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps(content | {"dataset": "CVACT", "training": content["training"] | {"seed": 3}}))
+    of_seed = json.loads((own / "other/config.json").read_text())["training"] | {"seed": 3}
+    change_manifest(own / "other", dataset="CVACT", training=of_seed)
     assert "trained on CVACT" in succeeds("test_cvusa.py", checkpoint="other/best", result_dir="R", cwd=own)
     result = json.loads((own / "R/CVUSA/SAFA_2_polar_1_seed_3_trained_on_CVACT.json").read_text())  # seeds do not overwrite
     assert (result["trained_on"], result["seed"], result["recall"]) == ("CVACT", 3, result["recall"])

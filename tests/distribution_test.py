@@ -7,23 +7,17 @@ import shutil
 import signal
 import socket
 import time
-from types import SimpleNamespace
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import ROOT, SHALLOW, TINY, complains, events_of, rows_of, start, succeeds, tensors_of
 
-from input_data import Batch
 from safa.datasets.cvact import CVACT
-from safa.parts import build_network
 from safa.runtime import backend
 from safa.runtime.cluster import processes
 from safa.runtime.distribution import Distribution
 from safa.runtime.errors import UserError
-from safa.settings import NetworkConfig, TrainingConfig
-from safa.training.step import batch_loss, training_step
 
 # 12 steps with dropout at the paper's rate. Narrower networks and higher rates amplify rounding: where it turns a ReLU
 # or the choice of a pooling, Adam takes another step of full size.
@@ -143,43 +137,8 @@ def test_processes_that_were_started_differently_are_refused(towns, tmp_path):
         assert process.returncode == 2 and "different settings" in error, error
 
 
-def compare_gradients():
-    """The gradients of a whole batch on one device are those of micro batches and of two devices."""
-    one_device, two_devices = SimpleNamespace(strategy=tf.distribute.get_strategy()), Distribution(2)
-    one_device.spread = lambda *arrays: (tf.constant(0, tf.int64), *map(tf.constant, arrays))
-    random = np.random.default_rng(0)
-    sat, grd = random.integers(0, 256, (2, 8, 32, 128, 3), np.uint8)
-    utm = 6e6 + random.random((8, 2)) * 60
-
-    def gradients(distribution, micro_batch, negative_metres, clip_norm=None):
-        with distribution.strategy.scope():
-            model = build_network(NetworkConfig("SAFA_2", 1, 32, 128, 64, 1 / 16, "few_blocks"), 0.8, seed=1)
-            optimizer = keras.optimizers.SGD(1.0)
-            optimizer.build(model.trainable_variables)
-        loss = batch_loss(TrainingConfig(), negative_metres)
-        step = training_step(model, optimizer, loss, distribution.strategy, micro_batch, clip_norm)
-        before = [variable.numpy() for variable in model.trainable_variables]
-        offset, *shares = distribution.spread(sat, grd, utm)
-        loss = step(Batch(*shares, offset=offset))
-        return float(loss), [old - new.numpy() for old, new in zip(before, model.trainable_variables, strict=True)]
-
-    def norm(of_gradients):
-        return np.sqrt(sum(np.square(each, dtype=np.float64).sum() for each in of_gradients))
-
-    for metres, ways in ((None, [(two_devices, 2)]), (25.0, [(one_device, 2), (two_devices, None)])):
-        loss, expected = gradients(one_device, None, metres)
-        for distribution, micro_batch in ways:
-            other, found = gradients(distribution, micro_batch, metres)
-            assert abs(loss - other) < 1e-6, (loss, other)
-            for one, two in zip(expected, found, strict=True):
-                assert np.abs(one).max() > 0
-                np.testing.assert_allclose(one, two, rtol=0, atol=1e-4 * np.abs(one).max() + 1e-7)
-    _, clipped = gradients(two_devices, None, 25.0, norm(expected) / 2)
-    assert abs(norm(clipped) - norm(expected) / 2) < 1e-3 * norm(expected)
-
-
 def test_parts_and_devices_give_the_gradients_of_the_whole_batch():
-    succeeds(compare_gradients, cwd=ROOT)  # in a process of its own, where the CPU has not yet been used as one device
+    succeeds("tests/programs/gradients.py", cwd=ROOT)
 
 
 WORKER = '{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": %s}}'

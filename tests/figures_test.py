@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import pytest
 from browser import needs_browser, opened
-from conftest import ROOT, TINY, complains, run, succeeds
+from conftest import ROOT, TINY, complains, events_of, run, succeeds
+from forked_scripts import refuse_pictures
 
 from polar_transform import polar_transform, tile_of_polar
 from safa.datasets.cvact import CVACT
@@ -33,15 +34,13 @@ from safa.runtime.errors import UserError
 from safa.settings import NetworkConfig
 from VGG import MEAN_BGR
 
-WITHOUT_PICTURES = "tests/programs/without_pictures.py"
-
 
 @pytest.fixture(scope="module")
 def trained(towns, tmp_path_factory):
     """A folder with a network trained on CVACT's toy town, without libraries of pictures. Not to be changed."""
     folder = tmp_path_factory.mktemp("trained")
     os.symlink(towns / "Data", folder / "Data")
-    succeeds(WITHOUT_PICTURES, "train_cvact.py", **TINY, network_type="SAFA_2", epochs=1, cwd=folder)
+    succeeds("train_cvact.py", **TINY, network_type="SAFA_2", epochs=1, before=refuse_pictures, cwd=folder)
     return folder
 
 
@@ -88,10 +87,9 @@ def test_any_text_is_drawn_and_stays_above_its_image(text):
 
 
 def test_a_run_without_pictures_loads_no_library_of_pictures(trained, tmp_path):  # as those of `trained`
-    given = {"network_type": "SAFA_2", "result_dir": tmp_path, "cwd": trained}
-    assert "recall" in succeeds(WITHOUT_PICTURES, "test_cvact.py", **given)
-    process = run(WITHOUT_PICTURES, "test_cvact.py", figures=1, **given)
-    assert "AssertionError: " in process.stderr  # the program does find them
+    given = {"network_type": "SAFA_2", "result_dir": tmp_path, "before": refuse_pictures, "cwd": trained}
+    assert "recall" in succeeds("test_cvact.py", **given)
+    assert "AssertionError: " in run("test_cvact.py", figures=1, **given).stderr  # it is found where they are
 
 
 def test_the_warp_back_undoes_the_polar_transform():
@@ -323,13 +321,8 @@ def test_a_sheet_of_pairs_says_what_cannot_be_read(own_towns, tmp_path, monkeypa
     assert captions[1::2] == expected
 
 
-def test_tensorboard_shows_the_same_queries_after_epochs(towns, tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    os.symlink(towns / "Data", tmp_path / "Data")
-    succeeds("train_cvusa.py", **TINY, network_type="SAFA_1", epochs=3, figures_every=2, cwd=tmp_path)
-    events = EventAccumulator(str(tmp_path / "Model/CVUSA/SAFA_1/polar_1/tensorboard"))
-    events.Reload()
-    (event,) = events.Tensors("validation")  # of epoch 2 alone
+def test_tensorboard_shows_the_same_queries_after_epochs(here):
+    succeeds("train_cvusa.py", **TINY, network_type="SAFA_1", epochs=3, figures_every=2, cwd=here)
+    (event,) = events_of(here / "Model/CVUSA/SAFA_1/polar_1").Tensors("validation")  # of epoch 2 alone
     picture = cv2.imdecode(np.frombuffer(event.tensor_proto.string_val[2], np.uint8), cv2.IMREAD_COLOR)
     assert abs(picture.shape[1] - WIDTH) < 10 and event.step == 2 * 24 // TINY["batch_size"]

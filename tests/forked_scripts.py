@@ -7,6 +7,7 @@ Tests of a script's start, or of what it sets before it imports a library, start
 import concurrent.futures
 import multiprocessing
 import os
+import resource
 import runpy
 import signal
 import subprocess
@@ -57,7 +58,7 @@ class ForkedScript:
 
 
 def become(path, arguments, cwd, environment, before, stdout, stderr):
-    """Run a script in this process, a fork: a file that ends in .py, the name of a package, or a function.
+    """Run a script in this process, a fork: a file that ends in .py, or the name of a package.
 
     `before`, a function of a module, is called first.
     """
@@ -68,16 +69,36 @@ def become(path, arguments, cwd, environment, before, stdout, stderr):
         os.dup2(end.fileno(), number)
         end.close()
     sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", buffering=1, closefd=False, errors="backslashreplace")
-    sys.argv = [str(path), *arguments]
+    sys.argv = [path, *arguments]
     from safa import parts
     from tests.programs import other_parts
 
     parts.BACKBONES |= {"tiny": other_parts.small, "few_blocks": other_parts.few_blocks}  # conftest.TINY, conftest.SHALLOW
     if before is not None:
         before()
-    if callable(path):
-        path(*arguments)
-    elif path.endswith(".py"):
+    if path.endswith(".py"):
         runpy.run_path(path, run_name="__main__")
     else:
         runpy.run_module(path, run_name="__main__", alter_sys=True)
+
+
+def no_file_grows_beyond(size):
+    """Writing in this process fails in the middle of longer files, as on a full disk."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+class NoPictures:
+    """An importer that refuses libraries of pictures."""
+
+    names = "matplotlib", "PIL", "jinja2"
+
+    def find_spec(self, name, *_):
+        assert name.partition(".")[0] not in self.names, f"{name} is imported"
+
+
+def refuse_pictures():
+    """Libraries of pictures cannot be imported in this process."""
+    for name in [name for name in sys.modules if name.partition(".")[0] in NoPictures.names]:
+        del sys.modules[name]
+    sys.meta_path.insert(0, NoPictures())

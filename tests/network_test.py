@@ -34,26 +34,28 @@ def golden(request):
 
 def test_descriptors_losses_gradients_and_adam_steps_are_the_published_codes(golden):
     name, model, images, numbers = golden
-    kept = [tf.Variable(tf.zeros((4, model.sat.dimension)), trainable=False) for _ in range(2)]
+    sat, grd = (tf.Variable(tf.zeros((4, model.sat.dimension)), trainable=False) for _ in range(2))
 
-    def loss(sat, grd, negatives):
-        for variable, descriptors in zip(kept, (sat, grd), strict=True):
+    def keeping_descriptors(*descriptors_and_negatives):
+        for variable, descriptors in zip((sat, grd), descriptors_and_negatives, strict=False):
             variable.assign(descriptors)
-        return triplet_loss(sat, grd, negatives)
+        return triplet_loss(*descriptors_and_negatives)
 
     optimizer = adam(1e-5)
     optimizer.build(model.trainable_variables)
-    step = training_step(model, optimizer, batch_loss(TrainingConfig(), loss=loss))
+    step = training_step(model, optimizer, batch_loss(TrainingConfig(), loss=keeping_descriptors))
     batch = Batch(*images, offset=tf.constant(0, tf.int64))
     trace = [float(step(batch))]
     assert trace[0] == pytest.approx(float(numbers["loss"]), abs=2e-6)
-    sat, grd = kept
     for branch, found in (("sat", sat), ("grd", grd)):
         np.testing.assert_allclose(found, numbers[f"{branch}_descriptors"], rtol=0, atol=2e-6)
         np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
     negatives = far_apart(recipe.utm_positions(4), 25.0)
-    assert float(triplet_loss(sat, grd, batch_hard_count=2)) == pytest.approx(float(numbers["loss_batch_hard_2"]), abs=2e-6)
-    assert float(triplet_loss(sat, grd, negatives)) == pytest.approx(float(numbers["loss_cvact"]), abs=2e-6)
+    for loss, found in (
+        ("loss_batch_hard_2", triplet_loss(sat, grd, batch_hard_count=2)),
+        ("loss_cvact", triplet_loss(sat, grd, negatives)),
+    ):
+        assert float(found) == pytest.approx(float(numbers[loss]), abs=2e-6)
 
     moments, published = adam_variables(model, optimizer), published_names(model)
     # The first momentum is a tenth of the gradient.

@@ -6,7 +6,7 @@ import signal
 import time
 
 import pytest
-from conftest import ROOT, SMALL, complains, rows_of, run, start, succeeds
+from conftest import ROOT, SMALL, complains, rows_of, run, start, succeeds, wait_until
 
 import reproduce
 from safa.datasets.cvusa import CVUSA
@@ -77,9 +77,7 @@ def test_a_signal_ends_the_step_that_runs_then_the_table_which_goes_on_from_ther
     monkeypatch.setenv("WAITS", "SAFA_1")
     flags = FLAGS | {"rows": "VGG_gp,SAFA_1,SAFA_2"}
     process = start(COPIES, steps, **flags, cwd=tmp_path)
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "pid").exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until((tmp_path / "pid").exists, process)
     time.sleep(0.05)  # the number is written after the file is made
     training = int((tmp_path / "pid").read_text())
     process.send_signal(number)

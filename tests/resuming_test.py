@@ -1,5 +1,6 @@
 """A run that was stopped, by a kill, a signal or a full disk, ends as if nothing had happened."""
 
+import functools
 import json
 import os
 import random
@@ -9,7 +10,8 @@ import time
 
 import numpy as np
 import pytest
-from conftest import ROOT, SHALLOW, command, complains, rows_of, start, succeeds, tensors_of
+from conftest import SHALLOW, complains, rows_of, start, succeeds, tensors_of, wait_until
+from forked_scripts import no_file_grows_beyond
 
 from safa.runtime.files import locked
 from safa.training.run_folder import RunPaths
@@ -38,43 +40,28 @@ def assert_same(folder, other):
     assert len(found) == 2 and [row | {"seconds": 0} for row in found] == [row | {"seconds": 0} for row in expected]
 
 
-def wait_for_checkpoint(process, run_folder, after):
-    deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline and newest(run_folder) <= after:
-        time.sleep(0.005)
-
-
-def newest(run_folder):
-    return max([int(path.stem.partition("-")[2]) for path in run_folder.glob("ckpt-*.index")], default=0)
-
-
-def test_a_run_that_is_killed_and_meets_a_full_disk_ends_with_the_same_bits(uninterrupted, tmp_path):
-    os.symlink(uninterrupted / "Data", tmp_path / "Data")
-    run_folder = tmp_path / "Model/CVACT/SAFA_1/polar_1"
-    process = start(SCRIPT, **FLAGS, cwd=tmp_path)
-    wait_for_checkpoint(process, run_folder, 1)
+def test_a_run_that_is_killed_and_meets_a_full_disk_ends_with_the_same_bits(uninterrupted, here):
+    run_folder = here / "Model/CVACT/SAFA_1/polar_1"
+    process = start(SCRIPT, **FLAGS, cwd=here)
+    wait_until((run_folder / "ckpt-2.index").exists, process)
     time.sleep(random.random() / 20)  # somewhere in a step, a validation or the writing of a checkpoint
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     size = max(path.stat().st_size for path in run_folder.glob("ckpt-*.data*"))
-    words = size // 2, os.path.join(ROOT, SCRIPT), *command(**FLAGS)
-    process = start("tests/programs/small_files.py", *words, cwd=tmp_path)  # writing fails in the middle of a checkpoint
-    lines = process.communicate(timeout=200)[1].strip().splitlines()
-    assert process.returncode == 2 and len(lines) == 1, lines
-    assert "cannot be written" in lines[0] and "free some space" in lines[0]
-    assert "going on after epoch" in succeeds(SCRIPT, **FLAGS, cwd=tmp_path)
-    assert_same(tmp_path, uninterrupted)
+    line = complains(SCRIPT, **FLAGS, before=functools.partial(no_file_grows_beyond, size // 2), cwd=here)
+    assert "cannot be written" in line and "free some space" in line
+    assert "going on after epoch" in succeeds(SCRIPT, **FLAGS, cwd=here)
+    assert_same(here, uninterrupted)
     settings = json.loads((run_folder / "config.json").read_text())
     assert len(settings["sessions"]) == 3 and settings["sessions"][0]["packages"]["tensorflow"]
     assert settings["sessions"][0]["command"][0] == "train_cvact.py" and settings["data"]["train_pairs"] == 24
 
 
 @pytest.mark.parametrize("number, code, moment", [(signal.SIGTERM, 143, "step 1"), (signal.SIGINT, 130, "step 3")])
-def test_a_signal_saves_first_and_the_run_goes_on_with_the_same_bits(uninterrupted, tmp_path, number, code, moment):
-    os.symlink(uninterrupted / "Data", tmp_path / "Data")
+def test_a_signal_saves_first_and_the_run_goes_on_with_the_same_bits(uninterrupted, here, number, code, moment):
     flags = FLAGS | {"save_every": "10min", "log_every": 1}  # nothing else saves within an epoch
-    process = start(SCRIPT, **flags, cwd=tmp_path)
+    process = start(SCRIPT, **flags, cwd=here)
     for line in process.stdout:
         if line.startswith(f"epoch 2, {moment}"):  # after the third step comes the validation
             process.send_signal(number)
@@ -82,18 +69,15 @@ def test_a_signal_saves_first_and_the_run_goes_on_with_the_same_bits(uninterrupt
     _, errors = process.communicate()
     assert process.returncode == code
     assert f"stopped by {number.name}; epoch 2 is saved" in errors and "Traceback" not in errors
-    assert "going on after epoch" in succeeds(SCRIPT, **FLAGS, cwd=tmp_path)
-    assert_same(tmp_path, uninterrupted)
+    assert "going on after epoch" in succeeds(SCRIPT, **FLAGS, cwd=here)
+    assert_same(here, uninterrupted)
 
 
-def test_other_settings_other_data_and_a_second_run_in_the_folder_are_refused(uninterrupted, tmp_path):
-    for name in ("Data", "Model"):
-        os.symlink(uninterrupted / name, tmp_path / name)
-    assert "--clip_norm None, not 2.0" in complains(SCRIPT, **FLAGS | {"clip_norm": 2}, cwd=tmp_path)
-    os.unlink(tmp_path / "Model")
-    shutil.copytree(uninterrupted / "Model", tmp_path / "Model")
-    settings = tmp_path / "Model/CVACT/SAFA_1/polar_1/config.json"
+def test_other_settings_other_data_and_a_second_run_in_the_folder_are_refused(uninterrupted, here):
+    assert "--clip_norm None, not 2.0" in complains(SCRIPT, **FLAGS | {"clip_norm": 2}, cwd=uninterrupted)
+    shutil.copytree(uninterrupted / "Model", here / "Model")
+    settings = here / "Model/CVACT/SAFA_1/polar_1/config.json"
     with locked(RunPaths(str(settings.parent), "", "").lock, ""):
-        assert "another run is training there" in complains(SCRIPT, **FLAGS, cwd=tmp_path)
+        assert "another run is training there" in complains(SCRIPT, **FLAGS, cwd=here)
     settings.write_text(settings.read_text().replace('"train_pairs": 24', '"train_pairs": 30'))
-    assert "train_pairs 30, and now 24" in complains(SCRIPT, **FLAGS, cwd=tmp_path)
+    assert "train_pairs 30, and now 24" in complains(SCRIPT, **FLAGS, cwd=here)

@@ -1,6 +1,5 @@
 """The toy town: its two views agree about where things are, and its files are those of CVUSA and CVACT."""
 
-import csv
 import os
 import signal
 import time
@@ -10,8 +9,9 @@ import numpy as np
 import pytest
 import rasterio
 import scipy.io
-from conftest import complains, start, succeeds
+from conftest import complains, contents, rows_of, start, succeeds, wait_until
 
+from polar_transform import polar_transform
 from safa.localization.located_files import read_located_files
 from safa.runtime.errors import UserError
 from toy_town import dataset as toy_world
@@ -22,16 +22,6 @@ from toy_town.scene import Scene
 from toy_town.views import TILE, panorama_view, plain_look, random_look, render_aerial, render_panorama
 
 SMALL = {"aerial_size": 128, "panorama_size": "56x308"}
-
-
-def polar_map(aerial, height=112, width=616):
-    """The polar transform of the method, by nearest neighbours: column 0 looks south, the bottom row is the centre."""
-    size = len(aerial)
-    i, j = np.mgrid[0:height, 0:width]
-    radius = size / 2 / height * (height - 1 - i)
-    rows = np.clip(np.round(size / 2 + radius * np.cos(2 * np.pi * j / width)), 0, size - 1).astype(int)
-    columns = np.clip(np.round(size / 2 - radius * np.sin(2 * np.pi * j / width)), 0, size - 1).astype(int)
-    return aerial[rows, columns]
 
 
 def azimuth_of_red(image):
@@ -58,8 +48,7 @@ def scene_with_tower(azimuth, distance=25.0):
 
 
 def files_under(folder):
-    paths = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".partial"]  # as a killed run leaves
-    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+    return {path: content for path, content in contents(folder).items() if not path.endswith(".partial")}  # a killed run's
 
 
 def settings(dataset="cvusa", train=6, test=3, seed=1):
@@ -71,7 +60,7 @@ def settings(dataset="cvusa", train=6, test=3, seed=1):
 def test_a_landmark_lies_at_the_same_azimuth_in_both_views(azimuth, dataset, size, height, width):
     scene, look = scene_with_tower(azimuth), plain_look()
     panorama = render_panorama(scene, 0, 0, panorama_view(dataset, height, width), look)
-    polar = polar_map(render_aerial(scene, 0, 0, size, look))
+    polar = polar_transform(render_aerial(scene, 0, 0, size, look))
     assert apart(azimuth_of_red(panorama), azimuth) < 0.5
     assert apart(azimuth_of_red(polar), azimuth) < 1
     tile = render_aerial(scene_with_tower(90, 20.0), 0, 0, size, look)
@@ -115,10 +104,8 @@ def test_a_district_s_panoramas_lie_where_its_lists_say(tmp_path):
     assert [len(each.paths) for each in listed[:2]] == [4, 4] and len(listed[3].paths) == 1
     with rasterio.open(tmp_path / "orthophoto.tif") as file:
         image, bounds = file.read().transpose(1, 2, 0)[..., ::-1], file.bounds
-    with open(tmp_path / "panoramas.csv") as file:
-        rows = list(csv.DictReader(file))
     town, size = Town(1), district.PIXELS
-    for row in rows:
+    for row in rows_of(tmp_path / "panoramas.csv"):
         x, y = float(row["easting"]) - bounds.left, bounds.top - float(row["northing"])
         assert TILE / 2 <= x <= bounds.right - bounds.left - TILE / 2 and TILE / 2 <= y <= bounds.top - bounds.bottom - TILE / 2
         place = (
@@ -183,9 +170,7 @@ def test_cvusa_has_its_lists_and_sizes(whole):
 def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(tmp_path, whole):
     process = start("toy_town", **WHOLE, workers=2, data_dir=".", cwd=tmp_path)
     tiles = tmp_path / "CVUSA" / "bingmap" / "19"
-    deadline = time.monotonic() + 120
-    while not (tiles.is_dir() and len(os.listdir(tiles)) > 10) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
+    wait_until(lambda: tiles.is_dir() and len(os.listdir(tiles)) > 10, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert "CVUSA/splits/val-19zl.csv" not in files_under(tmp_path), "it was finished before it could be killed"

@@ -15,13 +15,15 @@ from recall import reported_recalls
 from safa.launch.given_data import Folders
 from safa.retrieval.search import search
 
+FLAGS = TINY | {"network_type": "SAFA_2", "epochs": 4}
+
 
 @pytest.fixture(scope="module")
 def trained(towns, tmp_path_factory):
     """A folder with a network trained on CVUSA's toy town for four epochs. Not to be changed."""
     folder = tmp_path_factory.mktemp("trained")
     os.symlink(towns / "Data", folder / "Data")
-    succeeds("train_cvusa.py", **TINY, network_type="SAFA_2", epochs=4, cwd=folder)
+    succeeds("train_cvusa.py", **FLAGS, cwd=folder)
     return folder
 
 
@@ -73,16 +75,15 @@ def test_a_damaged_checkpoint_is_passed_over_and_a_lost_list_of_checkpoints_lose
     folder, run_folder = own
     newest = run_folder / "ckpt-4.data-00000-of-00001"
     newest.write_bytes(newest.read_bytes()[:1000])
-    flags = TINY | {"network_type": "SAFA_2", "epochs": 4}
-    output = succeeds("train_cvusa.py", **flags, cwd=folder)
+    output = succeeds("train_cvusa.py", **FLAGS, cwd=folder)
     assert "ckpt-4: cannot be read" in output and "going on after epoch 3" in output
     assert len(rows_of(folder / "Result/CVUSA/SAFA_2_polar_1.csv")) == 4
     (run_folder / "checkpoint").write_text("")
     (run_folder / "best/checkpoint").unlink()
-    assert "all 4 epochs were finished before" in succeeds("train_cvusa.py", **flags, cwd=folder)
-    assert "not 5e-06" in complains("train_cvusa.py", **flags | {"learning_rate": 5e-6}, cwd=folder)
+    assert "all 4 epochs were finished before" in succeeds("train_cvusa.py", **FLAGS, cwd=folder)
+    assert "not 5e-06" in complains("train_cvusa.py", **FLAGS | {"learning_rate": 5e-6}, cwd=folder)
     (run_folder / "config.json").unlink()
-    assert "config.json" in complains("train_cvusa.py", **flags, cwd=folder)
+    assert "config.json" in complains("train_cvusa.py", **FLAGS, cwd=folder)
     assert len(list(run_folder.glob("*.index"))) == 3
 
 
@@ -91,25 +92,23 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_what_another_run_left_is_ke
     before = (folder / "Result/CVUSA/SAFA_2_polar_1.csv").read_text()
     for path in [*run_folder.glob("ckpt-*"), run_folder / "checkpoint", run_folder / "config.json"]:
         path.unlink()
-    flags = TINY | {"learning_rate": 1e36, "network_type": "SAFA_2", "epochs": 6}
-    message = complains("train_cvusa.py", **flags, cwd=folder)
+    message = complains("train_cvusa.py", **FLAGS | {"learning_rate": 1e36, "epochs": 6}, cwd=folder)
     assert "the loss is nan" in message and "Use a lower --learning_rate" in message
     assert list((run_folder / "best.previous-1").glob("*.index"))
     assert (folder / "Result/CVUSA/SAFA_2_polar_1.previous-1.csv").read_text() == before
 
 
-def test_aerial_tiles_without_polar_transform_train_and_test(towns, tmp_path):
-    os.symlink(towns / "Data", tmp_path / "Data")
+def test_aerial_tiles_without_polar_transform_train_and_test(towns, here):
     small = TINY | {"network_type": "SAFA_1", "polar": 0, "epochs": 1}
-    succeeds("train_cvact.py", **small, rotate_pairs=True, flip_pairs=True, cwd=tmp_path)
+    succeeds("train_cvact.py", **small, rotate_pairs=True, flip_pairs=True, cwd=here)
     flags = {"network_type": "SAFA_1", "polar": 0}
-    succeeds("test_cvact.py", **flags, cwd=tmp_path)
+    succeeds("test_cvact.py", **flags, cwd=here)
     # CVACT_test is laid out like CVACT; there, matches within 5 m count too.
-    (tmp_path / "Other").mkdir()
-    os.symlink(towns / "Data/ANU_data_small", tmp_path / "Other/ANU_data_test")
-    succeeds("data_preparation.py", dataset="cvact_test", data_dir="Other", cwd=tmp_path)
-    assert "within 5 m" in succeeds("test_cvact.py", **flags, split="test", data_dir="Other", cwd=tmp_path)
-    result = json.loads((tmp_path / "Result/CVACT_test/SAFA_1_polar_0.json").read_text())
+    (here / "Other").mkdir()
+    os.symlink(towns / "Data/ANU_data_small", here / "Other/ANU_data_test")
+    succeeds("data_preparation.py", dataset="cvact_test", data_dir="Other", cwd=here)
+    assert "within 5 m" in succeeds("test_cvact.py", **flags, split="test", data_dir="Other", cwd=here)
+    result = json.loads((here / "Result/CVACT_test/SAFA_1_polar_0.json").read_text())
     assert result["dataset"] == "CVACT_test" and result["queries"] == 10
     assert all(result["recall_within_5m"][k] >= value for k, value in result["recall"].items())
 
@@ -118,11 +117,8 @@ def test_batches_without_negatives_do_not_stop_a_run(own_towns):
     path = own_towns / "Data/ANU_data_small/ACT_data.mat"
     content = scipy.io.loadmat(path)
     everywhere_alike = content["utm"][:1] + np.zeros_like(content["utm"])
-    scipy.io.savemat(
-        path,
-        {"panoIds": content["panoIds"], "utm": everywhere_alike}
-        | {struct: {field: content[struct][field][0, 0]} for struct, field in (("trainSet", "trainInd"), ("valSet", "valInd"))},
-    )
+    rows = {f"{split}Set": {f"{split}Ind": content[f"{split}Set"][f"{split}Ind"][0, 0]} for split in ("train", "val")}
+    scipy.io.savemat(path, {"panoIds": content["panoIds"], "utm": everywhere_alike} | rows)
     output = succeeds("train_cvact.py", **TINY, network_type="SAFA_1", epochs=2, batch_hard_count=2, cwd=own_towns)
     assert "the loss of this batch is 0" in output and "finished 2 epochs" in output
     assert [float(row["loss"]) for row in rows_of(own_towns / "Result/CVACT/SAFA_1_polar_1.csv")] == [0, 0]
@@ -140,22 +136,21 @@ def test_a_collapsed_network_does_not_look_perfect(own):
 
 
 @pytest.mark.parametrize(
-    "script, arguments, expected",
-    [
-        ("train_cvusa.py", ["--network_type", "SAFA"], "SAFA_8"),
-        ("train_cvusa.py", ["--batch_hard_count", "40"], "--batch_size"),
-        ("train_cvusa.py", ["--batch_size", "25"], "24 pairs are less than a batch"),
-        ("train_cvusa.py", ["--init", "nothing.h5"], "nothing.h5"),
-        ("train_cvusa.py", ["--start_epoch", "3"], "the same command continues"),
-        ("train_cvact.py", ["--data_dir", "empty"], "ACT_data.mat: not found"),
-        ("test_cvact.py", ["--checkpoint", "last"], "no training run"),
-        ("test_cvact.py", ["--checkpoint", "./last"], "./last: no checkpoint of this name"),
-    ],
+    "words, expected",
+    {
+        "train_cvusa.py --network_type SAFA": "SAFA_8",
+        "train_cvusa.py --batch_hard_count 40": "--batch_size",
+        "train_cvusa.py --batch_size 25": "24 pairs are less than a batch",
+        "train_cvusa.py --init nothing.h5": "nothing.h5",
+        "train_cvusa.py --start_epoch 3": "the same command continues",
+        "train_cvact.py --data_dir empty": "ACT_data.mat: not found",
+        "test_cvact.py --checkpoint last": "no training run",
+        "test_cvact.py --checkpoint ./last": "./last: no checkpoint of this name",
+    }.items(),
 )
-def test_mistakes_are_found_before_anything_is_written(towns, tmp_path, script, arguments, expected):
-    os.symlink(towns / "Data", tmp_path / "Data")
-    assert expected in complains(script, *arguments, cwd=tmp_path)
-    assert os.listdir(tmp_path) == ["Data"]
+def test_mistakes_are_found_before_anything_is_written(here, words, expected):
+    assert expected in complains(*words.split(), cwd=here)
+    assert os.listdir(here) == ["Data"]
 
 
 def test_a_checkpoint_of_another_network_is_refused(trained, tmp_path):
@@ -164,21 +159,19 @@ def test_a_checkpoint_of_another_network_is_refused(trained, tmp_path):
     assert "SAFA_2" in message and "--network_type SAFA_2" in message
 
 
-def test_runs_with_names_and_seeds_lie_beside_each_other(trained, tmp_path):
-    os.symlink(trained / "Data", tmp_path / "Data")
-    os.makedirs(tmp_path / "Model/CVUSA/SAFA_2")
-    run_folder = tmp_path / "Model/CVUSA/SAFA_2/polar_1_low_seed_2"
+def test_runs_with_names_and_seeds_lie_beside_each_other(trained, here):
+    os.makedirs(here / "Model/CVUSA/SAFA_2")
+    run_folder = here / "Model/CVUSA/SAFA_2/polar_1_low_seed_2"
     shutil.copytree(trained / "Model/CVUSA/SAFA_2/polar_1", run_folder)
     manifest = json.loads((run_folder / "config.json").read_text())
     manifest["training"]["seed"] = 2
     (run_folder / "config.json").write_text(json.dumps(manifest))
-    small = TINY | {"network_type": "SAFA_2", "epochs": 4}
-    assert "were finished before" in succeeds("train_cvusa.py", **small, seed=2, run="low", cwd=tmp_path)
-    output = succeeds("test_cvusa.py", network_type="SAFA_2", seed=2, run="low", cwd=tmp_path)
+    assert "were finished before" in succeeds("train_cvusa.py", **FLAGS, seed=2, run="low", cwd=here)
+    output = succeeds("test_cvusa.py", network_type="SAFA_2", seed=2, run="low", cwd=here)
     assert "checkpoint: Model/CVUSA/SAFA_2/polar_1_low_seed_2/best/ckpt-" in output
     names = [f"SAFA_2_polar_1_low_seed_2.{kind}" for kind in ("csv", "descriptors", "json")]
-    assert sorted(os.listdir(tmp_path / "Result/CVUSA")) == names
-    message = complains("test_cvusa.py", network_type="SAFA_2", seed=3, run="low", cwd=tmp_path)
+    assert sorted(os.listdir(here / "Result/CVUSA")) == names
+    message = complains("test_cvusa.py", network_type="SAFA_2", seed=3, run="low", cwd=here)
     assert "polar_1_low_seed_3" in message and "there are polar_1_low_seed_2" in message
     for name in ("", "../up", "a/b", "-x", "x" * 61):
         with pytest.raises(argparse.ArgumentTypeError):

@@ -1,0 +1,53 @@
+"""Compares the gradients of a whole batch on one device with those of micro batches and of two devices."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from input_data import Batch
+from safa.parts import build_network
+from safa.runtime.distribution import Distribution
+from safa.settings import NetworkConfig, TrainingConfig
+from safa.training.step import batch_loss, training_step
+
+two_devices = Distribution(2)
+random = np.random.default_rng(0)
+sat, grd = random.integers(0, 256, (2, 8, 32, 128, 3), np.uint8)
+utm = 6e6 + random.random((8, 2)) * 60
+
+
+class OneDevice:
+    strategy = tf.distribute.get_strategy()
+
+    def spread(self, *arrays):
+        return tf.constant(0, tf.int64), *map(tf.constant, arrays)
+
+
+def gradients(distribution, micro_batch, negative_metres, clip_norm=None):
+    with distribution.strategy.scope():
+        model = build_network(NetworkConfig("SAFA_2", 1, 32, 128, 64, 1 / 16, "few_blocks"), 0.8, seed=1)
+        optimizer = keras.optimizers.SGD(1.0)
+        optimizer.build(model.trainable_variables)
+    loss = batch_loss(TrainingConfig(), negative_metres)
+    step = training_step(model, optimizer, loss, distribution.strategy, micro_batch, clip_norm)
+    before = [variable.numpy() for variable in model.trainable_variables]
+    offset, *shares = distribution.spread(sat, grd, utm)
+    loss = step(Batch(*shares, offset=offset))
+    after = [variable.numpy() for variable in model.trainable_variables]
+    return float(loss), [old - new for old, new in zip(before, after, strict=True)]
+
+
+def norm(of_gradients):
+    return np.sqrt(sum(np.square(each, dtype=np.float64).sum() for each in of_gradients))
+
+
+for metres, ways in ((None, [(two_devices, 2)]), (25.0, [(OneDevice(), 2), (two_devices, None)])):
+    loss, expected = gradients(OneDevice(), None, metres)
+    for distribution, micro_batch in ways:
+        other, found = gradients(distribution, micro_batch, metres)
+        assert abs(loss - other) < 1e-6, (loss, other)
+        for one, two in zip(expected, found, strict=True):
+            assert np.abs(one).max() > 0
+            np.testing.assert_allclose(one, two, rtol=0, atol=1e-4 * np.abs(one).max() + 1e-7)
+_, clipped = gradients(two_devices, None, 25.0, norm(expected) / 2)
+assert abs(norm(clipped) - norm(expected) / 2) < 1e-3 * norm(expected)
