@@ -13,7 +13,10 @@ import time
 import pytest
 from forked_scripts import ForkedScript
 
-from safa.runtime.errors import ROOT  # importing safa sets TensorFlow's environment variables, for the fork server too
+from safa.runtime.errors import (  # importing safa sets TensorFlow's environment variables, for the fork server too
+    ROOT,
+    UserError,
+)
 
 # A network that trains in seconds; every setting that a run needs to be repeated.
 SMALL = {
@@ -101,6 +104,15 @@ def complains(script, *arguments, cwd, code=2, **flags):
     lines = process.stderr.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith(f"{os.path.basename(script)}: error: "), process.stderr
     return lines[0]
+
+
+def refuses(expected, function, *arguments, **keywords):
+    """Call what must refuse a user's mistake with one line in which a pattern is found; returns the line."""
+    with pytest.raises(UserError, match=expected) as error:
+        function(*arguments, **keywords)
+    line = str(error.value)
+    assert line.isprintable() and len(line) < 1000, line
+    return line
 
 
 def wait_until(happened, process, seconds=120):
