@@ -37,7 +37,7 @@ TINY = SMALL | {"backbone": "tiny"}
 SHALLOW = SMALL | {"backbone": "few_blocks"}
 
 # Files that take longest come first: what is left for the end is short, and both processes stay busy.
-LONGEST = ("distribution", "training", "reproduction", "network", "resuming", "seams", "data_path", "published_checkpoint")
+LONGEST = ("distribution", "training", "reproduction", "network", "resuming", "seams", "published_checkpoint")
 
 
 def pytest_collection_modifyitems(items):

@@ -12,7 +12,7 @@ import time
 import cv2
 import numpy as np
 import pytest
-from conftest import complains, contents, start, succeeds, wait_until
+from conftest import complains, contents, refuses, start, succeeds, wait_until
 from golden import recipe
 from golden_numbers import GOLDEN
 
@@ -84,16 +84,14 @@ def test_maps_with_and_without_stretch_are_never_mixed(tiles, tmp_path, output):
     assert prepare(tmp_path) == 0
     stretched = contents(output, ".lock")
     assert json.loads((output / "preparation.json").read_text()) == {"stretch": True}
-    with pytest.raises(UserError, match="--overwrite"):
-        prepare(tmp_path, "--no_stretch")
+    refuses("--overwrite", prepare, tmp_path, "--no_stretch")
     assert contents(output, ".lock") == stretched
     assert prepare(tmp_path, "--no_stretch", "--overwrite") == 0
     assert json.loads((output / "preparation.json").read_text()) == {"stretch": False}
     rows = cv2.imread(str(output / "0000000.png"))[[0, 37, 74, 111]]
     golden = np.load(GOLDEN / "polar_transform.npz")["polar_750_unstretched_rows"]
     np.testing.assert_array_equal(rows, np.floor(golden + 0.5))
-    with pytest.raises(UserError, match="add --no_stretch"):
-        prepare(tmp_path)
+    refuses("add --no_stretch", prepare, tmp_path)
 
 
 def test_street_views_are_rows_208_to_623_resized_by_area():
@@ -119,8 +117,7 @@ def test_mistakes_are_named(tmp_path, monkeypatch):
         ("--dataset vigour", "'vigour'"),
         ("--dataset cvusa --worker 2", "--worker 2"),
     ):
-        with pytest.raises(UserError, match=expected):
-            data_preparation.main(words.split())
+        refuses(expected, data_preparation.main, words.split())
     assert not os.listdir(tmp_path)
     (tmp_path / "Data/CVUSA/bingmap/19").mkdir(parents=True)
     assert "names end in .jpg, .jpeg, .png;" in complains("data_preparation.py", dataset="cvusa", cwd=tmp_path)

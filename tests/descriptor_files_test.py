@@ -10,12 +10,11 @@ import time
 import numpy as np
 import pytest
 import scipy.io
-from conftest import TINY, complains, start, succeeds
+from conftest import TINY, complains, refuses, start, succeeds
 
 from safa.retrieval import saved_descriptors
 from safa.retrieval.resumable_rows import ResumableRows
 from safa.retrieval.saved_descriptors import save_mat
-from safa.runtime.errors import UserError
 from safa.runtime.files import locked
 
 FLAGS = {"network_type": "SAFA_2", "result_dir": "R", "batch_size": 2}
@@ -96,8 +95,7 @@ def test_what_is_damaged_is_computed_again_with_a_line_that_says_so(tmp_path, so
 
 def test_descriptors_that_do_not_fit_on_the_disk_are_one_line_before_they_are_computed(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 100))
-    with pytest.raises(UserError, match="--descriptors memory"):
-        rows_in(tmp_path, [], remedy="use --descriptors memory")
+    refuses("--descriptors memory", rows_in, tmp_path, [], remedy="use --descriptors memory")
 
 
 def test_a_second_test_of_the_same_run_at_the_same_time_waits_for_the_first(own):
@@ -115,8 +113,7 @@ def test_matlab_files_hold_the_descriptors_as_the_fields_scripts_read_them(tmp_p
         assert found[name].dtype == np.float32
         np.testing.assert_array_equal(found[name], expected)
     monkeypatch.setattr(saved_descriptors, "MAT_BYTES", 100)
-    with pytest.raises(UserError, match=r"--save_descriptors FILE\.npz"):
-        save_mat(str(path), EXPECTED, EXPECTED[:5])
+    refuses(r"--save_descriptors FILE\.npz", save_mat, str(path), EXPECTED, EXPECTED[:5])
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The authors' checkpoints load, continue, and convert both ways; other files are refused by name."""
 
-import contextlib
 import dataclasses
 import functools
 import os
@@ -15,7 +14,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT, SMALL, complains, succeeds
+from conftest import ROOT, SMALL, complains, refuses, succeeds
 from golden import recipe
 from golden_numbers import GOLDEN
 
@@ -79,6 +78,12 @@ def small(tmp_path_factory):
     weights = published_weights()
     save_with_tensorflow_1(folder / "model.ckpt", weights)
     return folder / "model.ckpt", weights
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A network for weights that are refused."""
+    return build_network(CONFIG)
 
 
 @pytest.fixture
@@ -163,8 +168,7 @@ def test_adams_variables_may_stand_in_any_scope_or_be_missing(scope, tmp_path):
         np.testing.assert_array_equal(variable.numpy(), weights[published[name]])
     assert notes == [] if scope is None else "skipped" in notes[0]
     if scope is None:
-        with pytest.raises(UserError, match="no training state"):
-            continue_published(model, optimizer, prefix, CONFIG)
+        refuses("no training state", continue_published, model, optimizer, prefix, CONFIG)
     else:
         assert continue_published(model, optimizer, prefix, CONFIG) == 1110
 
@@ -183,46 +187,43 @@ def test_only_what_concerns_the_network_is_refused_and_adams_powers_must_agree(o
     rewrite(own_small, {"beta2_power": power})
     assert continue_published(model, optimizer, str(own_small), CONFIG) == 1110
     rewrite(own_small, {"beta2_power": power / 2})
-    with pytest.raises(UserError, match="beta2_power and train/beta2_power differ"):
-        continue_published(model, optimizer, str(own_small), CONFIG)
+    refuses("beta2_power and train/beta2_power differ", continue_published, model, optimizer, str(own_small), CONFIG)
     rewrite(own_small, {"global_step": np.int64(3), "learning/Variable_1": np.float32(1)})
-    load_weights(build_network(CONFIG), str(own_small), checkpoint_files.TENSORFLOW, CONFIG)
+    loading = load_weights, model, str(own_small), checkpoint_files.TENSORFLOW, CONFIG
+    loading[0](*loading[1:])
     rewrite(own_small, {"netvlad_sat/Variable": np.ones(3, np.float32)})
-    with pytest.raises(UserError, match="unexpected .netvlad_sat/Variable."):
-        load_weights(build_network(CONFIG), str(own_small), checkpoint_files.TENSORFLOW, CONFIG)
+    refuses("unexpected .netvlad_sat/Variable.", *loading)
 
 
-def vgg16(seed=0):
-    keras.utils.set_random_seed(seed)
-    return keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
+@pytest.fixture(scope="module")
+def vgg16():
+    """Keras's VGG16 with random weights, an RGB image, and its descriptor, that of the baseline VGG_gp. Not to be changed."""
+    keras.utils.set_random_seed(0)
+    network = keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
+    kernel = network.get_layer("block1_conv1").kernel
+    kernel.assign(kernel * np.array([0.8, 1, 1.2])[:, None])  # ImageNet's weigh red more than blue
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
+    block5 = keras.Model(network.input, network.get_layer("block5_conv3").output)
+    descriptor = np.max(block5(keras.applications.vgg16.preprocess_input(pixels.astype(np.float32))), axis=(1, 2))
+    return network, pixels, descriptor / np.linalg.norm(descriptor)
 
 
 def save_as_npz(model, path):
     """VGG16 as vgg16_weights.npz has it: for RGB images, under other names."""
     layers = {f"conv{layer.name[5]}_{layer.name[-1]}": layer for layer in model.layers if "conv" in layer.name}
-    arrays = {f"{name}_W": layer.kernel.numpy() for name, layer in layers.items()}
-    arrays |= {f"{name}_b": layer.bias.numpy() for name, layer in layers.items()}
-    arrays["conv1_1_W"] = arrays["conv1_1_W"][:, :, ::-1]
-    np.savez(path, **arrays, fc8_W=np.zeros((2, 2)))
+    arrays = {f"{name}_{kind[0]}": getattr(layers[name], kind).numpy() for name in layers for kind in ("bias", "kernel")}
+    arrays = {name.replace("_k", "_W"): array for name, array in arrays.items()}
+    np.savez(path, **arrays | {"conv1_1_W": arrays["conv1_1_W"][:, :, ::-1], "fc8_W": np.zeros((2, 2))})
 
 
 @pytest.mark.parametrize("name", ["notop.h5", "vgg16.weights.h5", "vgg16.keras", "vgg16_weights.npz"])
-def test_imagenet_weights_reach_both_branches_in_bgr_order(name, tmp_path):
-    source, path = vgg16(), str(tmp_path / name)
-    kernel = source.get_layer("block1_conv1").kernel
-    kernel.assign(kernel * np.array([0.8, 1, 1.2])[:, None])  # ImageNet's weigh red more than blue
-    if name.endswith(".npz"):
-        save_as_npz(source, path)
-    else:
-        source.save_weights(path) if ".weights." in name else source.save(path)
+def test_imagenet_weights_reach_both_branches_in_bgr_order(name, vgg16, tmp_path):
+    (source, pixels, expected), path = vgg16, str(tmp_path / name)
+    save = functools.partial(save_as_npz, source) if name.endswith(".npz") else source.save
+    (source.save_weights if ".weights." in name else save)(path)
     config = NetworkConfig("VGG_gp", 1, 32, 32)
     model = build_network(config, keep_prob=1.0)
     initialise(model, path, config)
-    pixels = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)  # RGB
-    preprocessed = keras.applications.vgg16.preprocess_input(pixels.astype(np.float32))
-    block5 = keras.Model(source.input, source.get_layer("block5_conv3").output)(preprocessed)
-    expected = np.max(block5, axis=(1, 2))
-    expected /= np.linalg.norm(expected)
     for bgr, ours in ((True, pixels[..., ::-1]), (False, pixels)):
         for descriptors in model([np.ascontiguousarray(ours)] * 2):
             difference = np.abs(descriptors - expected).max()
@@ -236,8 +237,8 @@ def test_every_variable_is_accounted_for(small):
         ("SAFA_2", 0, None),  # 64x64 and 32x128 pixels have as many positions
     ):
         config = dataclasses.replace(CONFIG, network_type=network, polar=polar)
-        with pytest.raises(UserError, match=expected) if expected else contextlib.nullcontext():
-            load_weights(build_network(config), *checkpoint_files.find_checkpoint(str(small[0])), config)
+        loading = load_weights, build_network(config), *checkpoint_files.find_checkpoint(str(small[0])), config
+        refuses(expected, *loading) if expected else loading[0](*loading[1:])
 
 
 def damaged(ending, change):
@@ -254,25 +255,24 @@ DATA = "data-00000-of-00001"
 NAN = np.full((3, 3, 6, 13), np.nan, np.float32)  # conv3_1's kernel, one of CONFIG's
 
 
-@pytest.mark.parametrize(
-    "damage, expected",
-    [
-        (damaged(DATA, lambda content: content[:5000]), "damaged"),
-        (damaged("index", lambda content: content[:-20]), "cut off"),
-        (damaged(DATA, lambda content: b"<!DOCTYPE html><title>Sign in</title>"), "HTML"),
-        (lambda prefix: rewrite(prefix, {"VGG_sat/conv3_1/weights": NAN}), "sat/backbone/08_kernel"),
-        (lambda prefix: prefix.with_name(f"model.ckpt.{DATA}").unlink(), "needs both files"),
-    ],
-)
-def test_a_broken_checkpoint_is_named(own_small, damage, expected):
-    damage(own_small)
+DAMAGES = {
+    "damaged": damaged(DATA, lambda content: content[:5000]),
+    "cut off": damaged("index", lambda content: content[:-20]),
+    "HTML": damaged(DATA, lambda content: b"<!DOCTYPE html><title>Sign in</title>"),
+    "sat/backbone/08_kernel": lambda prefix: rewrite(prefix, {"VGG_sat/conv3_1/weights": NAN}),
+    "needs both files": lambda prefix: prefix.with_name(f"model.ckpt.{DATA}").unlink(),
+}
+
+
+@pytest.mark.parametrize("expected", DAMAGES)
+def test_a_broken_checkpoint_is_named(own_small, model, expected):
+    DAMAGES[expected](own_small)
     with pytest.raises(UserError, match=expected):
-        load_weights(build_network(CONFIG), *checkpoint_files.find_checkpoint(str(own_small)), CONFIG)
+        load_weights(model, *checkpoint_files.find_checkpoint(str(own_small)), CONFIG)
 
 
-def test_a_file_of_another_kind_is_named_for_what_it_is(tmp_path):
+def test_a_file_of_another_kind_is_named_for_what_it_is(model, tmp_path):
     (tmp_path / "folder").mkdir()
-    model = build_network(CONFIG)
     for name, content, expected in (
         ("folder", None, "folder without a checkpoint"),
         ("page.ckpt", b"<html>404</html>", "HTML"),
@@ -288,8 +288,7 @@ def test_a_file_of_another_kind_is_named_for_what_it_is(tmp_path):
                 archive.writestr(content, b"")
         elif content is not None:
             (tmp_path / name).write_bytes(content)
-        with pytest.raises(UserError, match=expected):
-            initialise(model, str(tmp_path / name), CONFIG)
+        refuses(expected, initialise, model, str(tmp_path / name), CONFIG)
 
 
 def test_a_wrong_path_is_found_before_tensorflow_is_imported():
@@ -298,8 +297,8 @@ def test_a_wrong_path_is_found_before_tensorflow_is_imported():
     assert ended.stdout == "False\n" and "missing: no checkpoint of this name" in ended.stderr
 
 
-def test_a_weights_file_that_leads_to_another_file_is_refused(tmp_path):
-    model, layout = build_network(CONFIG), h5py.VirtualLayout((4,), np.uint8)
+def test_a_weights_file_that_leads_to_another_file_is_refused(model, tmp_path):
+    layout = h5py.VirtualLayout((4,), np.uint8)
     layout[:] = h5py.VirtualSource("/etc/passwd", "0", (4,))
     for kind, lead_away in {
         "link": lambda group: group.__setitem__("0", h5py.ExternalLink("/etc/passwd", "/")),
@@ -310,8 +309,7 @@ def test_a_weights_file_that_leads_to_another_file_is_refused(tmp_path):
         with h5py.File(path, "w") as file:
             lead_away(file.create_group("layers/conv2d/vars"))
         for read in (lambda *of: load_weights(model, *of, CONFIG)), read_vgg16:
-            with pytest.raises(UserError, match="lies in another file"):
-                read(path, checkpoint_files.KERAS)
+            refuses("lies in another file", read, path, checkpoint_files.KERAS)
 
 
 def test_the_authors_initial_model_is_the_default_where_it_lies_and_fits(small, tmp_path, monkeypatch):
@@ -324,5 +322,5 @@ def test_the_authors_initial_model_is_the_default_where_it_lies_and_fits(small, 
     other = dataclasses.replace(CONFIG, network_type="SAFA_1")
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # where nobody listens: there is no internet
     monkeypatch.setattr(keras.utils, "get_file", functools.partial(keras.utils.get_file, cache_dir=str(tmp_path)))
-    with pytest.raises(UserError, match="--init: VGG16's ImageNet weights .* or use --init random"):  # the other does not fit
-        initialise(build_network(other), "default", other, str(prefix))
+    expected = "--init: VGG16's ImageNet weights .* or use --init random"  # the other does not fit
+    refuses(expected, initialise, build_network(other), "default", other, str(prefix))

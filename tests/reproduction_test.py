@@ -6,11 +6,10 @@ import signal
 import time
 
 import pytest
-from conftest import ROOT, SMALL, complains, rows_of, run, start, succeeds, wait_until
+from conftest import ROOT, SMALL, complains, refuses, rows_of, run, start, succeeds, wait_until
 
 import reproduce
 from safa.datasets.cvusa import CVUSA
-from safa.runtime.errors import UserError
 
 FLAGS = SMALL | {"dataset": "cvusa", "rows": "VGG_gp", "polar": 1, "epochs": 1}
 COPIES = "tests/programs/table_of_copies.py"
@@ -129,8 +128,7 @@ def test_a_dry_run_prints_the_commands_and_does_nothing(real, tmp_path):
 def test_a_registered_dataset_without_scripts_is_one_line(monkeypatch):
     monkeypatch.setitem(reproduce.TRAINED, "third", CVUSA)
     monkeypatch.setattr("sys.argv", ["reproduce.py", "--dataset", "third", "--dry_run"])
-    with pytest.raises(UserError, match=r"train_third\.py: not found; copy train_cvusa\.py"):
-        reproduce.main()
+    refuses(r"train_third\.py: not found; copy train_cvusa\.py", reproduce.main)
 
 
 def test_mistakes_are_found_before_the_first_step(real, tmp_path):

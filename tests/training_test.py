@@ -106,7 +106,7 @@ def test_aerial_tiles_without_polar_transform_train_and_test(towns, here):
     # CVACT_test is laid out like CVACT; there, matches within 5 m count too.
     (here / "Other").mkdir()
     os.symlink(towns / "Data/ANU_data_small", here / "Other/ANU_data_test")
-    succeeds("data_preparation.py", dataset="cvact_test", data_dir="Other", cwd=here)
+    succeeds("data_preparation.py", dataset="cvact_test", data_dir="Other", workers=1, cwd=here)
     assert "within 5 m" in succeeds("test_cvact.py", **flags, split="test", data_dir="Other", cwd=here)
     result = json.loads((here / "Result/CVACT_test/SAFA_1_polar_0.json").read_text())
     assert result["dataset"] == "CVACT_test" and result["queries"] == 10
