@@ -2,6 +2,7 @@
 
 import csv
 import fcntl
+import itertools
 import multiprocessing
 import os
 import shutil
@@ -19,22 +20,12 @@ from safa.runtime.errors import (  # importing safa sets TensorFlow's environmen
 )
 
 # A network that trains in seconds; every setting that a run needs to be repeated.
-SMALL = {
-    "height": 32,
-    "width": 128,
-    "aerial_input_size": 64,
-    "width_multiplier": 0.05,
-    "init": "random",
-    "keep_prob": 1,
-    "learning_rate": 1e-3,
-    "batch_size": 8,
-}
+SMALL = {"height": 32, "width": 128, "aerial_input_size": 64, "width_multiplier": 0.05}
+SMALL |= {"init": "random", "keep_prob": 1, "learning_rate": 1e-3, "batch_size": 8}
 
-# The same with a backbone of one convolution, for tests that are about anything but VGG16: it is built in a fifth of the time.
-TINY = SMALL | {"backbone": "tiny"}
-
-# With the dropout of VGG16, but three convolutions.
-SHALLOW = SMALL | {"backbone": "few_blocks"}
+# The same with a backbone of one convolution, for tests that are about anything but VGG16: it is built in a fifth of the time;
+# and with the dropout of VGG16, but three convolutions.
+TINY, SHALLOW = SMALL | {"backbone": "tiny"}, SMALL | {"backbone": "few_blocks"}
 
 # Files that take longest come first: what is left for the end is short, and both processes stay busy.
 LONGEST = ("distribution", "training", "reproduction", "network", "resuming", "seams", "published_checkpoint")
@@ -51,17 +42,10 @@ def pytest_sessionfinish():
 
 
 def command(*arguments, **flags):
-    """The words of a command line: arguments as they are, then flags by name.
-
-    True is a flag without a value; False and None leave a flag out.
-    """
-    words = [str(argument) for argument in arguments]
-    for name, value in flags.items():
-        if value is True:
-            words.append(f"--{name}")
-        elif value is not None and value is not False:
-            words += [f"--{name}", str(value)]
-    return words
+    """The words of a command line: arguments, then flags. True is a flag without a value; False and None leave a flag out."""
+    given = {name: value for name, value in flags.items() if value is not None and value is not False}
+    words = ([f"--{name}"] if value is True else [f"--{name}", str(value)] for name, value in given.items())
+    return [*map(str, arguments), *itertools.chain(*words)]
 
 
 def path_of(script):

@@ -129,9 +129,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say_also_near_100_percent():
         intervals = np.array([recall_interval(found / count, count) for found in random.binomial(count, recall, 1000)])
         covered = np.mean((intervals[:, 0] <= recall) & (recall <= intervals[:, 1]))
         assert 0.92 <= covered <= 0.98, (recall, covered)  # a bootstrap's: 0.91 at 98 % of 200
-
-
-def test_no_recall_but_100_percent_has_an_interval_that_ends_there():
+    # None but that of 100 % ends there.
     assert recall_interval(1.0, 200) == (pytest.approx(0.9812, abs=1e-4), 1)
     assert recall_interval(0.995, 200) == (pytest.approx(0.9722, abs=1e-4), pytest.approx(0.9991, abs=1e-4))
     assert recall_interval(0.0, 50) == (0, pytest.approx(0.0713, abs=1e-4))
@@ -243,11 +241,10 @@ def test_one_pass_over_other_queries_than_references_gives_ranks_hits_and_winner
     assert search(references[:5], queries[:3], [0, 1, 2], top_k=9).winners.shape == (3, 5)
 
 
-@pytest.mark.parametrize(
-    "value, truth, expected", [(np.nan, [0, 1, 2], "finite"), (0, [0, 1, 5], "truth"), (0, [0, 1], "truth")]
-)
-def test_descriptors_that_are_not_finite_and_truths_that_name_no_reference_are_errors(value, truth, expected):
+def test_descriptors_that_are_not_finite_and_truths_that_name_no_reference_are_errors():
     references = np.eye(5, dtype=np.float32)
-    references[1, 0] = value
-    with pytest.raises(ValueError, match=expected):
-        search(references, np.eye(5, dtype=np.float32)[:3], truth)
+    for descriptors, truth, expected in (np.nan * references, [0, 1, 2], "finite"), (references, [0, 1, 5], "truth"):
+        with pytest.raises(ValueError, match=expected):
+            search(descriptors, references[:3], truth)
+    with pytest.raises(ValueError, match="truth"):
+        search(references, references[:3], [0, 1])

@@ -15,10 +15,10 @@ WIDTH = 128
 SHAPES = (32, WIDTH), (32, WIDTH)
 
 
-def dsm_shifts(count, width):
+def dsm_shifts(pairs):
     """The draws of DSM's test (its input_data, seed 2019, one draw a query)."""
     random = np.random.RandomState(2019)
-    return [int(random.rand() * width) for _ in range(count)]
+    return [int(random.rand() * WIDTH) for _ in pairs.ids]
 
 
 def read(pairs, view):
@@ -35,7 +35,7 @@ def pairs(towns):
 
 def test_a_query_of_unknown_heading_is_the_panorama_rolled_by_dsms_draw(pairs):
     whole, turned = read(pairs, PanoramaView()), read(pairs, PanoramaView(unknown_heading=True))
-    shifts = dsm_shifts(len(pairs), WIDTH)
+    shifts = dsm_shifts(pairs)
     assert len(set(shifts)) > 5 and turned.dtype == np.uint8
     for row, shift in enumerate(shifts):
         np.testing.assert_array_equal(turned[row], np.roll(whole[row], shift, axis=1))
@@ -50,7 +50,7 @@ def test_a_limited_query_keeps_its_first_columns_and_the_others_are_zero_in_the_
     np.testing.assert_array_equal(limited[:, :, :kept], whole[:, :, :kept])
     np.testing.assert_array_equal(limited[:, :, kept:] - np.array(MEAN_BGR, np.float32), 0)
     both = read(pairs, PanoramaView(fov, True))
-    for row, shift in enumerate(dsm_shifts(len(pairs), WIDTH)):
+    for row, shift in enumerate(dsm_shifts(pairs)):
         np.testing.assert_array_equal(both[row][:, :kept], np.roll(whole[row], shift, axis=1)[:, :kept])
 
 
@@ -62,7 +62,7 @@ def test_the_turns_of_a_query_cover_the_circle_and_one_of_them_is_near_its_headi
         rows = turned[turn * len(pairs) : (turn + 1) * len(pairs)]
         np.testing.assert_array_equal(rows, np.roll(single, -turn * WIDTH // 8, axis=2))
     off = view.test_panoramas(len(pairs), WIDTH, MEAN_BGR).degrees_off(WIDTH).reshape(8, -1)
-    assert np.allclose(off[0], [-360 / WIDTH * shift for shift in dsm_shifts(len(pairs), WIDTH)])
+    assert np.allclose(off[0], [-360 / WIDTH * shift for shift in dsm_shifts(pairs)])
     assert (np.abs((off + 180) % 360 - 180).min(axis=0) <= 22.5).all()
 
 
@@ -86,15 +86,15 @@ def test_training_turns_each_panorama_by_another_angle_in_every_epoch(pairs):
     np.testing.assert_array_equal(first[:, :, WIDTH // 2 :], np.broadcast_to(np.float32(MEAN_BGR), (8, 32, WIDTH // 2, 3)))
 
 
-def test_a_network_is_trained_and_tested_on_parts_of_unknown_heading(towns, tmp_path):
-    small = TINY | {"network_type": "SAFA_1", "epochs": 1, "data_dir": towns / "Data"}
-    succeeds("train_cvusa.py", **small, train_fov=180, random_heading=True, ema=0.5, cwd=tmp_path)
-    given = {"network_type": "SAFA_1", "data_dir": towns / "Data", "fov": 180, "unknown_heading": True}
-    output = succeeds("test_cvusa.py", **given, search_heading=4, cwd=tmp_path)
+def test_a_network_is_trained_and_tested_on_parts_of_unknown_heading(here):
+    small = TINY | {"network_type": "SAFA_1", "epochs": 1}
+    succeeds("train_cvusa.py", **small, train_fov=180, random_heading=True, ema=0.5, cwd=here)
+    given = {"network_type": "SAFA_1", "fov": 180, "unknown_heading": True}
+    output = succeeds("test_cvusa.py", **given, search_heading=4, cwd=here)
     assert "fov 180 unknown heading search 4" in output and "heading within 11.25" in output
-    assert (tmp_path / "Result/CVUSA/SAFA_1_polar_1_fov_180_unknown_heading_search_4.json").exists()
-    again = succeeds("test_cvusa.py", **given, cwd=tmp_path)
+    assert (here / "Result/CVUSA/SAFA_1_polar_1_fov_180_unknown_heading_search_4.json").exists()
+    again = succeeds("test_cvusa.py", **given, cwd=here)
     assert "satellite descriptors were computed before" in again and "ground descriptors" not in again
-    assert "--save_mat" in complains("test_cvusa.py", **given, search_heading=4, save_mat="a.mat", cwd=tmp_path)
-    assert "--fov 2" in complains("test_cvusa.py", **given | {"fov": 2}, cwd=tmp_path)
-    assert "--train_fov 2" in complains("train_cvusa.py", **small, train_fov=2, cwd=tmp_path)
+    assert "--save_mat" in complains("test_cvusa.py", **given, search_heading=4, save_mat="a.mat", cwd=here)
+    assert "--fov 2" in complains("test_cvusa.py", **given | {"fov": 2}, cwd=here)
+    assert "--train_fov 2" in complains("train_cvusa.py", **small, train_fov=2, cwd=here)

@@ -106,12 +106,10 @@ def test_a_district_s_panoramas_lie_where_its_lists_say(tmp_path):
         image, bounds = file.read().transpose(1, 2, 0)[..., ::-1], file.bounds
     town, size = Town(1), district.PIXELS
     for row in rows_of(tmp_path / "panoramas.csv"):
-        x, y = float(row["easting"]) - bounds.left, bounds.top - float(row["northing"])
+        utm = np.array([float(row["easting"]), float(row["northing"])])
+        x, y = utm[0] - bounds.left, bounds.top - utm[1]
         assert TILE / 2 <= x <= bounds.right - bounds.left - TILE / 2 and TILE / 2 <= y <= bounds.top - bounds.bottom - TILE / 2
-        place = (
-            round((float(row["easting"]) - district.ORIGIN[0]) / CELL),
-            round((district.ORIGIN[1] - float(row["northing"])) / CELL),
-        )
+        place = np.rint((utm - district.ORIGIN) * (1, -1) / CELL).astype(int).tolist()
         scene = district._scene(town, np.array([place]))
         left, top = (round(metres / TILE * size) - size // 2 for metres in (x, y))
         seen = image[top : top + size, left : left + size]
@@ -191,20 +189,20 @@ def spoilt_note(folder):
 
 
 @pytest.mark.parametrize(
-    "arguments, word, made",
+    "words, expected, made",
     [
-        (("--test", "0"), "--test", None),
-        (("--panorama_size", "112"), "112", None),
-        (("--dataset", "cvact", "--panorama_size", "112x616"), "twice", None),
-        (("--panorama_size", "112x600"), "5.5 times", None),
-        ((), "--data_dir", lambda folder: (folder / "CVUSA/bingmap").mkdir(parents=True)),
-        ((), toy_world.NOTE, spoilt_note),
+        ("--test 0", "--test", None),
+        ("--panorama_size 112", "112", None),
+        ("--dataset cvact --panorama_size 112x616", "twice", None),
+        ("--panorama_size 112x600", "5.5 times", None),
+        ("", "--data_dir", lambda folder: (folder / "CVUSA/bingmap").mkdir(parents=True)),
+        ("", toy_world.NOTE, spoilt_note),
     ],
 )
-def test_bad_values_and_foreign_folders_are_refused(arguments, word, made, tmp_path, capsys):
+def test_bad_values_and_foreign_folders_are_refused(words, expected, made, tmp_path, capsys):
     if made is not None:
         made(tmp_path)
     before = files_under(tmp_path)
     with pytest.raises((SystemExit, UserError)) as caught:
-        toy_world.main([*arguments, "--data_dir", str(tmp_path)])
-    assert word in f"{caught.value} {capsys.readouterr().err}" and files_under(tmp_path) == before
+        toy_world.main([*words.split(), "--data_dir", str(tmp_path)])
+    assert expected in f"{caught.value} {capsys.readouterr().err}" and files_under(tmp_path) == before

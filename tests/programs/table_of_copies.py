@@ -1,11 +1,12 @@
 """Runs reproduce.py with steps that only copy the files of a real row: folder of the steps, then reproduce.py's flags.
 
-The steps are links to this file. $REAL is the folder of the real row, $FAILS a word of the steps that fail, $WAITS one of
-those that wait for a signal.
+The steps are links to this file. $REAL is the folder of the real row; without it they are the project's scripts, which know
+the tiny backbone. $FAILS is a word of the steps that fail, $WAITS one of those that wait for a signal.
 """
 
 import json
 import os
+import runpy
 import shutil
 import signal
 import sys
@@ -46,7 +47,15 @@ def step(script, *words):
         json.dump(content, file)
 
 
-if os.path.islink(sys.argv[0]):
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+if os.path.islink(sys.argv[0]) and "REAL" not in os.environ:
+    sys.path.insert(0, ROOT)
+    from safa import parts
+    from tests.programs import other_parts
+
+    parts.BACKBONES["tiny"] = other_parts.small
+    runpy.run_path(os.path.join(ROOT, os.path.basename(sys.argv[0])), run_name="__main__")
+elif os.path.islink(sys.argv[0]):
     step(os.path.basename(sys.argv[0]), *sys.argv[1:])
 else:
     import reproduce
