@@ -36,7 +36,7 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this
 
 
 def opened(page, folder, width):
-    """What a browser says of a page: {"images", "loaded", "requests", "overflow", "errors", "width"}; its files lie in `folder`."""
+    """What a browser says of a page, {"images", "loaded", "requests", "overflow", "errors", "width"}; `folder` is for files."""
     (folder / "page.html").write_text(page.read_text().replace("</head>", PROBE, 1))
     (folder / "around.html").write_text(AROUND.format(width=width))
     words = [*BROWSER, "--window-size=1400,1000", f"--user-data-dir={folder / 'profile'}", f"file://{folder}/around.html"]

@@ -26,6 +26,7 @@ SMALL |= {"init": "random", "keep_prob": 1, "learning_rate": 1e-3, "batch_size":
 # The same with a backbone of one convolution, for tests that are about anything but VGG16: it is built in a fifth of the time;
 # and with the dropout of VGG16, but three convolutions.
 TINY, SHALLOW = SMALL | {"backbone": "tiny"}, SMALL | {"backbone": "few_blocks"}
+NETWORK = {name: TINY[name] for name in ("height", "width", "aerial_input_size", "width_multiplier", "backbone")}
 
 # Files that take longest come first: what is left for the end is short, and both processes stay busy.
 LONGEST = ("distribution", "training", "reproduction", "network", "resuming", "seams", "published_checkpoint")

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 import scipy.io
-from conftest import TINY, complains, refuses, start, succeeds
+from conftest import NETWORK, TINY, complains, refuses, start, succeeds
 
 from safa.retrieval import saved_descriptors
 from safa.retrieval.resumable_rows import ResumableRows
@@ -26,11 +26,9 @@ EXPECTED = np.random.default_rng(0).standard_normal((10, 4)).astype(np.float32)
 @pytest.fixture
 def sources(tmp_path):
     """Ten files that rows are of."""
-    paths = [str(tmp_path / f"{row}.jpg") for row in range(10)]
-    for path in paths:
-        with open(path, "w") as file:
-            file.write(path)
-    return paths
+    for row in range(10):
+        (tmp_path / f"{row}.jpg").write_text(str(row))
+    return [str(tmp_path / f"{row}.jpg") for row in range(10)]
 
 
 def rows_in(folder, sources, weights="a", **others):
@@ -64,8 +62,7 @@ def test_a_source_that_was_replaced_matters_to_the_rows_finished_from_it(tmp_pat
     for row, done in ((7, 5), (4, 0)):
         with open(sources[row], "a") as file:
             file.write("changed")
-        rows = rows_in(tmp_path, sources)
-        assert (rows.done, rows.note) == (done, None)
+        assert ((rows := rows_in(tmp_path, sources)).done, rows.note) == (done, None)
 
 
 def flipped_bit(folder):
@@ -106,14 +103,13 @@ def test_a_second_test_of_the_same_run_at_the_same_time_waits_for_the_first(own)
 
 
 def test_matlab_files_hold_the_descriptors_as_the_fields_scripts_read_them(tmp_path, monkeypatch):
-    path = tmp_path / "descriptors.mat"
-    save_mat(str(path), EXPECTED, EXPECTED[:5])
+    save_mat(path := str(tmp_path / "descriptors.mat"), EXPECTED, EXPECTED[:5])
     found = scipy.io.loadmat(path)
     for name, expected in (("sat_global_descriptor", EXPECTED), ("grd_global_descriptor", EXPECTED[:5])):
         assert found[name].dtype == np.float32
         np.testing.assert_array_equal(found[name], expected)
     monkeypatch.setattr(saved_descriptors, "MAT_BYTES", 100)
-    refuses(r"--save_descriptors FILE\.npz", save_mat, str(path), EXPECTED, EXPECTED[:5])
+    refuses(r"--save_descriptors FILE\.npz", save_mat, path, EXPECTED, EXPECTED[:5])
 
 
 @pytest.fixture(scope="module")
@@ -213,8 +209,8 @@ def test_descriptors_for_other_programs_hold_the_same_and_replace_their_own_kind
 
 def test_a_result_says_what_it_came_from(trained):
     result = json.loads((trained / RESULT).read_text())
-    assert set(result["session"]) == {"started", "command", "machine", "python", "packages", "git_commit"}
-    assert result["session"]["command"][0] == "test_cvusa.py" and result["session"]["packages"]["keras"]
+    assert set(session := result["session"]) == {"started", "command", "machine", "python", "packages", "git_commit"}
+    assert session["command"][0] == "test_cvusa.py" and session["packages"]["keras"]
     assert result["network"]["network_type"] == "SAFA_2" and not {"network_type", "polar"} & set(result)
 
 
@@ -222,8 +218,7 @@ def test_weights_that_are_not_a_run_have_results_and_rows_of_their_own(own):
     shutil.copy(own / "Model/CVUSA/SAFA_2/polar_1/final.weights.h5", own / "net.weights.h5")
     shutil.copytree(own / "Model/CVUSA/SAFA_2/polar_1", own / "Model/CVUSA/SAFA_2/polar_1_named")
     before = (own / RESULT).read_bytes()
-    network = {name: TINY[name] for name in ("height", "width", "aerial_input_size", "width_multiplier", "backbone")}
-    printed_by_test(own, **network, checkpoint="net.weights.h5")
+    printed_by_test(own, **NETWORK, checkpoint="net.weights.h5")
     printed_by_test(own, checkpoint="Model/CVUSA/SAFA_2/polar_1_named/best")
     names = sorted(path.stem for path in (own / "R/CVUSA").glob("*.json"))
     assert names[:2] == ["SAFA_2_polar_1", "SAFA_2_polar_1_named"] and (own / RESULT).read_bytes() == before
@@ -231,8 +226,7 @@ def test_weights_that_are_not_a_run_have_results_and_rows_of_their_own(own):
     table = succeeds("recall_tables.py", result_dir="R", cwd=own)
     assert re.search(r"SAFA_2, polar +1 ", table) and re.search(r"SAFA_2, polar, run named +1 ", table)
     assert re.search(r"SAFA_2, polar, weights net\.weights\.h5_[0-9a-f]{8} +\d+\.", table)  # no number of seeds
-    flags = {"checkpoint": "net.weights.h5", "seed": 1}
-    assert "--seed" in complains("test_cvusa.py", **FLAGS, **flags, cwd=own)
+    assert "--seed" in complains("test_cvusa.py", **FLAGS, checkpoint="net.weights.h5", seed=1, cwd=own)
 
 
 def test_a_result_that_cannot_be_read_back_is_one_line(own):

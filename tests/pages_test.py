@@ -5,17 +5,16 @@ import os
 import pathlib
 import re
 
-from conftest import ROOT, TINY, command, succeeds
+from conftest import NETWORK, ROOT, command, succeeds
 
 from safa import parts
 from tests.programs import other_parts
 
-SMALLEST = {name: TINY[name] for name in ("height", "width", "width_multiplier", "backbone")}
 PAGES = [path for folder in (".", "docs", "Data", "Model") for path in pathlib.Path(ROOT, folder).glob("*.md")]
 
 
 def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
-    sizes = {"PLACES": 24, "TEST_PLACES": 10, "EPOCHS": 1, "NETWORK": " ".join(command(**SMALLEST)), "FOLDER": tmp_path}
+    sizes = {"PLACES": 24, "TEST_PLACES": 10, "EPOCHS": 1, "NETWORK": " ".join(command(**NETWORK)), "FOLDER": tmp_path}
     for name, value in sizes.items():
         monkeypatch.setenv(f"DEMO_{name}", str(value))
     monkeypatch.setitem(parts.BACKBONES, "tiny", other_parts.small)

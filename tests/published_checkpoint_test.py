@@ -35,8 +35,7 @@ CONFIG = NetworkConfig("SAFA_2", 1, 32, 128, 64, 0.05)
 def save_with_tensorflow_1(prefix, weights, step=1110, scope="train"):
     """Write weights as the authors' training scripts do: a Saver over all variables of a graph.
 
-    Args:
-        scope: name scope in which Adam is made, the authors' by default; "" for none, None for weights only.
+    Adam is made in a name `scope`, the authors' by default; "" for none, None for weights only.
     """
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         variables = [tf.compat.v1.Variable(value, name=name, use_resource=False) for name, value in weights.items()]
@@ -129,10 +128,8 @@ def test_both_ways_give_the_same_bits_and_the_authors_saver_restores_ours(small,
     for variable in theirs.get_variable_to_shape_map():
         np.testing.assert_array_equal(ours.get_tensor(variable), theirs.get_tensor(variable))
     with tf.Graph().as_default():
-        variables = [
-            tf.compat.v1.get_variable(name, shape, ours.get_variable_to_dtype_map()[name], use_resource=False)
-            for name, shape in theirs.get_variable_to_shape_map().items()
-        ]
+        shapes, dtypes = theirs.get_variable_to_shape_map(), ours.get_variable_to_dtype_map()
+        variables = [tf.compat.v1.get_variable(name, shapes[name], dtypes[name], use_resource=False) for name in shapes]
         with tf.compat.v1.Session() as session:
             tf.compat.v1.train.Saver(variables).restore(session, str(tmp_path / "again.ckpt"))
             restored = session.run({variable.op.name: variable for variable in variables})
