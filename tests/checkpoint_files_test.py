@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import json
 import os
-import signal
 
 import numpy as np
 import pytest
@@ -32,15 +31,6 @@ HOSTILE = {"a*[1]q?": "ab1qx", "back\\slash": "backslash"}  # names, and what th
 @pytest.fixture(scope="module")
 def model():
     return build_network(CONFIG, seed=1)
-
-
-@pytest.fixture
-def in_time():
-    """Ends a test that waits for ever."""
-    signal.signal(signal.SIGALRM, lambda *_: pytest.fail("waits for ever"))
-    signal.alarm(20)
-    yield
-    signal.alarm(0)
 
 
 def checkpoints(folder, model):

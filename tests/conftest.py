@@ -29,7 +29,7 @@ TINY, SHALLOW = SMALL | {"backbone": "tiny"}, SMALL | {"backbone": "few_blocks"}
 NETWORK = {name: TINY[name] for name in ("height", "width", "aerial_input_size", "width_multiplier", "backbone")}
 
 # Files that take longest come first: what is left for the end is short, and both processes stay busy.
-LONGEST = ("distribution", "training", "reproduction", "network", "resuming", "seams", "published_checkpoint")
+LONGEST = ("distribution", "training", "reproduction", "network", "seams", "published_checkpoint")
 
 
 def pytest_collection_modifyitems(items):
@@ -154,6 +154,15 @@ def towns(tmp_path_factory):
             succeeds("data_preparation.py", dataset="all", workers=1, cwd=making)
             os.rename(making, folder)
     return folder
+
+
+@pytest.fixture
+def in_time():
+    """Ends a test that waits for ever."""
+    signal.signal(signal.SIGALRM, lambda *_: pytest.fail("waits for ever"))
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
 
 
 @pytest.fixture

@@ -69,7 +69,7 @@ def test_a_run_that_is_killed_leaves_whole_files_and_goes_on(tiles, tmp_path, ou
         process = start("data_preparation.py", dataset="cvusa", cwd=tmp_path)
         wait_until(lambda enough=finished: len(list(output.glob("*.png"))) >= enough, process)
         time.sleep(moments.random() / 50)
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.communicate()
         assert process.returncode == -signal.SIGKILL and finished <= len(list(output.glob("*.png"))) < 60
         assert all(cv2.imread(str(path)) is not None for path in output.glob("*.png"))

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import time
 
 import numpy as np
@@ -178,8 +177,8 @@ def test_a_test_killed_at_any_moment_ends_as_one_that_was_not(own):
     for seconds in (0.7, 1.2):  # a whole test takes 2
         process = start("test_cvusa.py", **flags_in(own), cwd=own)
         time.sleep(seconds)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process.kill()
+        process.wait()
     printed_by_test(own)
     assert result_of(own) == expected
 

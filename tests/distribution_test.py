@@ -68,29 +68,23 @@ def assert_same_training(folder, expected):
 
 
 def start_two(script, flags, data, folder, of_second=None):
-    """Start a script as two processes of one run, in folders "0" and "1" that hold a link to the data.
-
-    `of_second`: flags in which the second process differs.
-    """
-    sockets = [socket.create_server(("localhost", 0)) for _ in range(2)]
-    addresses = [f"localhost:{each.getsockname()[1]}" for each in sockets]
-    for each in sockets:
-        each.close()
+    """Start a script as two processes of one run, in folders "0" and "1" with a link to the data; the second's flags differ."""
+    with socket.create_server(("localhost", 0)) as first, socket.create_server(("localhost", 0)) as second:
+        addresses = [f"localhost:{each.getsockname()[1]}" for each in (first, second)]
     processes = []
     for index in range(2):
         machine = folder / str(index)
         machine.mkdir()
         os.symlink(data, machine / "Data")
-        config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        config = json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})
         of_machine = flags | (of_second or {} if index else {})
-        processes.append(start(script, **of_machine, cwd=machine, environment=os.environ | {"TF_CONFIG": json.dumps(config)}))
+        processes.append(start(script, **of_machine, cwd=machine, environment=os.environ | {"TF_CONFIG": config}))
     return processes
 
 
 def test_two_devices_train_what_one_device_trains(alone, tmp_path):
     os.symlink(alone / "Data", tmp_path / "Data")
-    output = succeeds(SCRIPT, **FLAGS, devices=2, cwd=tmp_path)
-    assert "on 2 CPU devices" in output
+    assert "on 2 CPU devices" in succeeds(SCRIPT, **FLAGS, devices=2, cwd=tmp_path)
     assert_same_training(tmp_path, alone)
     for devices in (1, 2):
         flags = {"network_type": "SAFA_2", "skip_missing": True, "save_descriptors": f"{devices}.npz"}
@@ -102,7 +96,7 @@ def test_two_devices_train_what_one_device_trains(alone, tmp_path):
 
 def test_two_processes_train_what_one_device_trains(alone, tmp_path):
     processes = start_two(SCRIPT, FLAGS, alone / "Data", tmp_path)
-    outputs = [process.communicate(timeout=300) for process in processes]
+    outputs = [process.communicate() for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert "2 CPU devices of 2 processes" in outputs[0][0]
     assert_same_training(tmp_path / "0", alone)
@@ -112,10 +106,8 @@ def test_two_processes_train_what_one_device_trains(alone, tmp_path):
 @pytest.mark.parametrize("stopped", [signal.SIGTERM, signal.SIGKILL])
 def test_when_one_process_is_stopped_all_end(towns, tmp_path, stopped):
     processes = start_two("train_cvusa.py", SMALLEST | {"epochs": 10000, "save_every": 2}, towns / "Data", tmp_path)
-    for line in processes[0].stdout:
-        if line.startswith("epoch 2, step 1"):
-            processes[1].send_signal(stopped)
-            break
+    next(line for line in processes[0].stdout if line.startswith("epoch 2, step 1"))
+    processes[1].send_signal(stopped)
     errors = [process.communicate(timeout=120)[1] for process in processes]
     if stopped == signal.SIGTERM:  # of the one that does not write; the other one saves
         assert [process.returncode for process in processes] == [143, 143], errors

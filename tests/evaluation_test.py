@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.spatial
 from conftest import refuses
 from golden_numbers import GOLDEN
 
@@ -45,12 +46,12 @@ def test_places_within_a_distance_are_those_of_brute_force():
     utm = np.array([693000.0, 6090000.0]) + random.uniform(0, 200, (2000, 2))
     utm[1000:1200] = utm[:200]  # the same place twice
     utm[1200:1400] = utm[200:400] + (3.0, 4.0)  # exactly 5 m away, but for rounding in the millions
-    distances = np.hypot(*(utm[:, None] - utm[None, :]).transpose(2, 0, 1))
+    distances = scipy.spatial.distance.cdist(utm, utm)
     for row, found in enumerate(within(utm, 5.0)):
         certain, possible = (set(np.flatnonzero(distances[row] <= 5 + slack)) for slack in (-1e-8, 1e-8))
         assert certain <= set(found.tolist()) <= possible
     whole = np.round(utm)  # whole metres are exact: a tie counts
-    distances = np.hypot(*(whole[:, None] - whole[None, :]).transpose(2, 0, 1))
+    distances = scipy.spatial.distance.cdist(whole, whole)
     for row, found in enumerate(within(whole, 5.0)):
         assert sorted(found) == np.flatnonzero(distances[row] <= 5).tolist()
 
@@ -106,12 +107,10 @@ def test_in_the_other_direction_each_panorama_of_a_tile_is_right():
     truth = np.array([2, 0, 2, 1])
     task = task_of(places(4, truth=truth, references=5), AERIAL_TO_GROUND)
     assert set(task.queries.tolist()) == {0, 1, 2}  # tiles without a panorama are not searched for
-    grd = np.eye(4, dtype=np.float32)
-    sat = np.zeros((5, 4), np.float32)
+    grd, sat = np.eye(4, dtype=np.float32), np.zeros((5, 4), np.float32)
     sat[0, 1] = sat[1, 3] = sat[2, 2] = 1
     result = evaluated(grd, sat[task.queries], task)
-    hits = result.get("recall_acceptable", result["recall"])
-    assert hits["1"] == 1
+    assert result.get("recall_acceptable", result["recall"])["1"] == 1
 
 
 def test_the_heading_that_a_query_was_found_with():
@@ -119,8 +118,8 @@ def test_the_heading_that_a_query_was_found_with():
     queries = np.stack([references, 0.5 * references], axis=1)  # the first turn is the closest to the truth
     queries[4:] = queries[4:, ::-1]  # of the last two queries the second
     headings = np.array([[0.0, 90.0], [11.0, 0], [12.0, 0], [-350.0, 0], [0, 348.0], [0, 180.0]])
-    found = evaluated(references, queries, task_of(places(6)), headings)["heading_right"]
-    assert found == 3 / 6  # off by 0, 11 and 10 degrees
+    result = evaluated(references, queries, task_of(places(6)), headings)
+    assert result["heading_right"] == 3 / 6  # off by 0, 11 and 10 degrees
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say_also_near_100_percent():
@@ -136,8 +135,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say_also_near_100_percent():
 
 
 def test_paired_differences_cover_the_truth_and_see_more_than_unpaired_ones():
-    random = np.random.default_rng(0)
-    covered = 0
+    random, covered = np.random.default_rng(0), 0
     for _ in range(500):
         first = random.random(800) < 0.6
         found = paired_difference(first, first ^ (random.random(800) < 0.05))  # changes 5 % of the answers

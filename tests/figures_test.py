@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from browser import needs_browser, opened
 from conftest import ROOT, TINY, complains, events_of, refuses, run, succeeds
-from forked_scripts import refuse_pictures
+from forked_scripts import NoPictures
 
 from polar_transform import polar_transform, tile_of_polar
 from safa.datasets.cvact import CVACT
@@ -41,7 +41,7 @@ def trained(towns, tmp_path_factory):
     """A folder with a network trained on CVACT's toy town, without libraries of pictures. Not to be changed."""
     folder = tmp_path_factory.mktemp("trained")
     os.symlink(towns / "Data", folder / "Data")
-    succeeds("train_cvact.py", **TINY, network_type="SAFA_2", epochs=1, before=refuse_pictures, cwd=folder)
+    succeeds("train_cvact.py", **TINY, network_type="SAFA_2", epochs=1, before=NoPictures.begin, cwd=folder)
     return folder
 
 
@@ -80,7 +80,7 @@ def test_any_text_is_drawn_and_stays_above_its_image(text):
 
 
 def test_a_run_without_pictures_loads_no_library_of_pictures(trained, tmp_path):  # as those of `trained`
-    given = {"network_type": "SAFA_2", "result_dir": tmp_path, "before": refuse_pictures, "cwd": trained}
+    given = {"network_type": "SAFA_2", "result_dir": tmp_path, "before": NoPictures.begin, "cwd": trained}
     assert "recall" in succeeds("test_cvact.py", **given)
     assert "AssertionError: " in run("test_cvact.py", figures=1, **given).stderr  # it is found where they are
 

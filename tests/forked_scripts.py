@@ -89,16 +89,30 @@ def no_file_grows_beyond(size):
 
 
 class NoPictures:
-    """An importer that refuses libraries of pictures."""
+    """An importer that refuses libraries of pictures, also those that this process has imported."""
 
     names = "matplotlib", "PIL", "jinja2"
 
     def find_spec(self, name, *_):
         assert name.partition(".")[0] not in self.names, f"{name} is imported"
 
+    @classmethod
+    def begin(cls):
+        for name in [name for name in sys.modules if name.partition(".")[0] in cls.names]:
+            del sys.modules[name]
+        sys.meta_path.insert(0, cls())
 
-def refuse_pictures():
-    """Libraries of pictures cannot be imported in this process."""
-    for name in [name for name in sys.modules if name.partition(".")[0] in NoPictures.names]:
-        del sys.modules[name]
-    sys.meta_path.insert(0, NoPictures())
+
+def die_after_batches(number):
+    """This process kills itself after so many batches of descriptors, of which each is noted as finished at once."""
+    from safa.retrieval import resumable_rows
+    from safa.retrieval.descriptors import DescriptorExtractor
+
+    batch, left = DescriptorExtractor.batch, iter(range(number))
+
+    def batch_or_death(*arguments):
+        if next(left, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return batch(*arguments)
+
+    DescriptorExtractor.batch, resumable_rows.KEEP_SECONDS = batch_or_death, 0.0

@@ -1,7 +1,6 @@
 """The toy town: its two views agree about where things are, and its files are those of CVUSA and CVACT."""
 
 import os
-import signal
 import time
 
 import cv2
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 import rasterio
 import scipy.io
+import scipy.spatial
 from conftest import complains, contents, rows_of, start, succeeds, wait_until
 
 from polar_transform import polar_transform
@@ -29,8 +29,7 @@ def azimuth_of_red(image):
     blue, green, red = np.moveaxis(image.astype(int), 2, 0)
     columns = np.nonzero((red > 60) & (red > 2 * green) & (red > 2 * blue))[1]
     assert len(columns) > 3, "the red tower is not seen"
-    angles = np.radians(180 + 360 * columns / image.shape[1])
-    return np.degrees(np.arctan2(np.sin(angles).sum(), np.cos(angles).sum())) % 360
+    return np.degrees(np.angle(np.exp(2j * np.pi * (0.5 + columns / image.shape[1])).sum())) % 360
 
 
 def apart(one, other):
@@ -39,9 +38,7 @@ def apart(one, other):
 
 def scene_with_tower(azimuth, distance=25.0):
     """A meadow around cell (0, 0) with a thin red tower at an azimuth in degrees and a distance in metres."""
-    scene = Scene.around(0, 0, "meadow")
-    angle = np.radians(azimuth)
-    red = MATERIAL["red"]
+    scene, angle, red = Scene.around(0, 0, "meadow"), np.radians(azimuth), MATERIAL["red"]
     scene.box(distance * np.sin(angle), -distance * np.cos(angle), 1.6, 1.6, (0.0, -1.0), 9.0, red, red)
     scene.finish()
     return scene
@@ -61,8 +58,7 @@ def test_a_landmark_lies_at_the_same_azimuth_in_both_views(azimuth, dataset, siz
     scene, look = scene_with_tower(azimuth), plain_look()
     panorama = render_panorama(scene, 0, 0, panorama_view(dataset, height, width), look)
     polar = polar_transform(render_aerial(scene, 0, 0, size, look))
-    assert apart(azimuth_of_red(panorama), azimuth) < 0.5
-    assert apart(azimuth_of_red(polar), azimuth) < 1
+    assert apart(azimuth_of_red(panorama), azimuth) < 0.5 and apart(azimuth_of_red(polar), azimuth) < 1
     tile = render_aerial(scene_with_tower(90, 20.0), 0, 0, size, look)
     rows, columns = np.nonzero((tile[:, :, 2] > 150) & (tile[:, :, 1] < 80))
     assert abs(rows.mean() - size / 2) < 1 + size / 750 and abs((columns.mean() - size / 2) * TILE / size - 20) < 0.25
@@ -84,18 +80,15 @@ def test_cameras_stand_on_roads_in_the_open():
     low = found.min(axis=0) - 2
     scene = Town(1).scene(*low.tolist(), *(found.max(axis=0) - low + 3).tolist())
     columns, rows = (found - low).T
-    assert not scene.height[rows, columns].any()
     roads = [MATERIAL[name] for name in ("asphalt", "asphalt, old", "marking")]
-    assert np.isin(scene.top[rows, columns], roads).all()
+    assert not scene.height[rows, columns].any() and np.isin(scene.top[rows, columns], roads).all()
 
 
 @pytest.mark.parametrize("dataset", ["cvusa", "cvact"])
 def test_training_places_are_far_from_test_places(dataset):
     positions, districts = toy_world.place_positions(settings(dataset, 400, 150))
-    metres = positions * CELL
-    assert len(positions) == len(districts) == 550 and len(np.unique(positions, axis=0)) == 550
-    between = np.hypot(*(metres[:400, None] - metres[None, 400:]).transpose(2, 0, 1))
-    assert between.min() > 30
+    assert len(positions) == len(districts) == len(np.unique(positions, axis=0)) == 550
+    assert scipy.spatial.distance.cdist(positions[:400], positions[400:]).min() * CELL > 30
 
 
 def test_a_district_s_panoramas_lie_where_its_lists_say(tmp_path):
@@ -135,9 +128,8 @@ def test_cvact_opens_as_the_real_one_does(tmp_path):
     for key, field, rows in (("trainSet", "trainInd", range(1, 61)), ("valSet", "valInd", range(61, 91))):
         assert mat[key][field][0][0].tolist() == [[row] for row in rows]
     np.testing.assert_array_equal(mat["valSetAll"]["valInd"][0][0], mat["valSet"]["valInd"][0][0])
-    for part in (utm[:60], utm[60:]):
-        apart = np.hypot(*(part[:, None] - part[None]).transpose(2, 0, 1))[np.triu_indices(len(part), 1)]
-        assert (apart < 5).sum() >= 2 and (apart < 25).sum() >= 20 and apart.min() > 1
+    for distances in map(scipy.spatial.distance.pdist, (utm[:60], utm[60:])):
+        assert (distances < 5).sum() >= 2 and (distances < 25).sum() >= 20 and distances.min() > 1
     for name in names:
         assert cv2.imread(str(root / "satview_polish" / f"{name}_satView_polish.jpg")).shape == (128, 128, 3)
         assert cv2.imread(str(root / "streetview" / f"{name}_grdView.jpg")).shape == (112, 224, 3)
@@ -169,7 +161,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(tmp_path, whol
     process = start("toy_town", **WHOLE, workers=2, data_dir=".", cwd=tmp_path)
     tiles = tmp_path / "CVUSA" / "bingmap" / "19"
     wait_until(lambda: tiles.is_dir() and len(os.listdir(tiles)) > 10, process)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
     assert "CVUSA/splits/val-19zl.csv" not in files_under(tmp_path), "it was finished before it could be killed"
     finished = -1

@@ -1,21 +1,34 @@
-"""Training and testing as a user runs them: whole runs, killed runs, and mistakes."""
+"""Training and testing as a user runs them: whole runs, mistakes, and runs that were stopped, which end with the same bits."""
 
 import argparse
+import functools
 import json
 import os
+import random
 import shutil
+import signal
+import time
 
 import h5py
 import numpy as np
 import pytest
 import scipy.io
-from conftest import TINY, complains, rows_of, succeeds, tensors_of
+from conftest import SHALLOW, TINY, complains, rows_of, start, succeeds, tensors_of, wait_until
+from forked_scripts import no_file_grows_beyond
 
 from recall import reported_recalls
 from safa.launch.given_data import Folders
 from safa.retrieval.search import search
+from safa.runtime.files import locked
+from safa.training.run_folder import RunPaths
 
 FLAGS = TINY | {"network_type": "SAFA_2", "epochs": 4}
+
+
+def datasets_of(group):
+    found = []
+    group.visititems(lambda _, each: found.append(each) if isinstance(each, h5py.Dataset) else None)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +47,8 @@ def test_every_epoch_leaves_a_line_and_a_checkpoint(trained):
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"]) and float(rows[0]["recall@10"]) == 1
     run_folder = trained / "Model/CVUSA/SAFA_2/polar_1"
     assert sorted(path.name for path in run_folder.glob("*.index")) == [f"ckpt-{n}.index" for n in (2, 3, 4)]
-    kept = []
     with h5py.File(run_folder / "final.weights.h5") as file:
-        file.visititems(lambda _, each: kept.append(each[()]) if isinstance(each, h5py.Dataset) else None)
+        kept = [each[()] for each in datasets_of(file)]
     for name, tensor in tensors_of(run_folder).items():
         if name.startswith("network/") and "seed_generator" not in name:
             assert any(np.array_equal(tensor, each) for each in kept), name
@@ -128,7 +140,8 @@ def test_a_collapsed_network_does_not_look_perfect(own):
     folder, run_folder = own
     final = run_folder / "final.weights.h5"
     with h5py.File(final, "r+") as file:
-        file.visititems(lambda _, each: each.write_direct(np.zeros_like(each)) if isinstance(each, h5py.Dataset) else None)
+        for each in datasets_of(file):
+            each[...] = 0
     output = succeeds("test_cvusa.py", network_type="SAFA_2", checkpoint=final, cwd=folder)
     result = json.loads((folder / "Result/CVUSA/SAFA_2_polar_1.json").read_text())
     assert result["recall"]["1"] == 1 and result["pessimistic_recall"]["1"] == 0
@@ -180,8 +193,7 @@ def test_runs_with_names_and_seeds_lie_beside_each_other(trained, here):
 
 def test_data_that_cannot_be_used_are_found_before_training(own_towns):
     path = own_towns / "Data/CVUSA/streetview/panos/0000030.jpg"
-    content = path.read_bytes()
-    path.write_bytes(content[:-1000])
+    path.write_bytes(path.read_bytes()[:-1000])
     assert "0000030.jpg" in complains("train_cvusa.py", **TINY, cwd=own_towns)
     path.unlink()
     assert "0000030.jpg" in complains("train_cvusa.py", **TINY, cwd=own_towns)
@@ -189,3 +201,67 @@ def test_data_that_cannot_be_used_are_found_before_training(own_towns):
     split = own_towns / "Data/CVUSA/splits/val-19zl.csv"
     split.write_text(split.read_text() + "bingmap/19/0000099.jpg\n")
     assert "row 11" in complains("train_cvusa.py", **TINY, cwd=own_towns)
+
+
+# With dropout and averages, whose masks and values must go on too, and a checkpoint after every step.
+RESUMED = "train_cvact.py"
+EXACT = SHALLOW | {"keep_prob": 0.8, "ema": 0.9, "network_type": "SAFA_1", "epochs": 2, "deterministic": True, "save_every": 1}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(towns, tmp_path_factory):
+    """A folder with a run that was not stopped. Not to be changed."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    os.symlink(towns / "Data", folder / "Data")
+    succeeds(RESUMED, **EXACT, cwd=folder)
+    return folder
+
+
+def assert_same(folder, other):
+    """The same tensors in the newest checkpoint, and the same lines but for the seconds."""
+    found, expected = (tensors_of(each / "Model/CVACT/SAFA_1/polar_1") for each in (folder, other))
+    assert sorted(found) == sorted(expected)
+    for key, tensor in found.items():
+        np.testing.assert_array_equal(tensor, expected[key], err_msg=key)
+    found, expected = (rows_of(each / "Result/CVACT/SAFA_1_polar_1.csv") for each in (folder, other))
+    assert len(found) == 2 and [row | {"seconds": 0} for row in found] == [row | {"seconds": 0} for row in expected]
+
+
+def test_a_run_that_is_killed_and_meets_a_full_disk_ends_with_the_same_bits(uninterrupted, here):
+    run_folder = here / "Model/CVACT/SAFA_1/polar_1"
+    process = start(RESUMED, **EXACT, cwd=here)
+    wait_until((run_folder / "ckpt-2.index").exists, process)
+    time.sleep(random.random() / 20)  # somewhere in a step, a validation or the writing of a checkpoint
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    size = max(path.stat().st_size for path in run_folder.glob("ckpt-*.data*"))
+    line = complains(RESUMED, **EXACT, before=functools.partial(no_file_grows_beyond, size // 2), cwd=here)
+    assert "cannot be written" in line and "free some space" in line
+    assert "going on after epoch" in succeeds(RESUMED, **EXACT, cwd=here)
+    assert_same(here, uninterrupted)
+    settings = json.loads((run_folder / "config.json").read_text())
+    assert len(settings["sessions"]) == 3 and settings["sessions"][0]["packages"]["tensorflow"]
+    assert settings["sessions"][0]["command"][0] == "train_cvact.py" and settings["data"]["train_pairs"] == 24
+
+
+@pytest.mark.parametrize("number, code, moment", [(signal.SIGTERM, 143, "step 1"), (signal.SIGINT, 130, "step 3")])
+def test_a_signal_saves_first_and_the_run_goes_on_with_the_same_bits(uninterrupted, here, number, code, moment):
+    flags = EXACT | {"save_every": "10min", "log_every": 1}  # nothing else saves within an epoch
+    process = start(RESUMED, **flags, cwd=here)
+    next(line for line in process.stdout if line.startswith(f"epoch 2, {moment}"))  # after the third comes the validation
+    process.send_signal(number)
+    _, errors = process.communicate()
+    assert process.returncode == code
+    assert f"stopped by {number.name}; epoch 2 is saved" in errors and "Traceback" not in errors
+    assert "going on after epoch" in succeeds(RESUMED, **EXACT, cwd=here)
+    assert_same(here, uninterrupted)
+
+
+def test_other_settings_other_data_and_a_second_run_in_the_folder_are_refused(uninterrupted, here):
+    assert "--clip_norm None, not 2.0" in complains(RESUMED, **EXACT | {"clip_norm": 2}, cwd=uninterrupted)
+    shutil.copytree(uninterrupted / "Model", here / "Model")
+    settings = here / "Model/CVACT/SAFA_1/polar_1/config.json"
+    with locked(RunPaths(str(settings.parent), "", "").lock, ""):
+        assert "another run is training there" in complains(RESUMED, **EXACT, cwd=here)
+    settings.write_text(settings.read_text().replace('"train_pairs": 24', '"train_pairs": 30'))
+    assert "train_pairs 30, and now 24" in complains(RESUMED, **EXACT, cwd=here)
