@@ -50,7 +50,7 @@ def command(*arguments, **flags):
 
 
 def path_of(script):
-    """The path of a script of the project's top level or of tests/programs; a package's name stays as it is."""
+    """The path of a script of the top level or of tests/programs; a package's name stays as it is."""
     return os.path.join(ROOT, script) if script.endswith(".py") else script
 
 

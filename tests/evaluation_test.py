@@ -1,5 +1,7 @@
 """Searches give the published code's ranks and recalls; and what is reported of them: turns, intervals, metres, directions."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import scipy.spatial
@@ -28,17 +30,13 @@ def unit(rows):
     return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
 
 
-class Town:
-    """What a task asks of a dataset."""
-
-    name = "CVACT"
-    hit_metres = None
+CITY = SimpleNamespace(name="CVACT", hit_metres=None)  # what a task asks of a dataset
 
 
 def places(count, utm=None, truth=None, references=None):
     names = [str(row) for row in range(count)]
     tiles = [f"{row}.png" for row in range(references or count)]
-    return Pairs(Town(), "val", "polar", names, tiles, names, tiles, utm, truth)
+    return Pairs(CITY, "val", "polar", names, tiles, names, tiles, utm, truth)
 
 
 def test_places_within_a_distance_are_those_of_brute_force():
@@ -46,14 +44,10 @@ def test_places_within_a_distance_are_those_of_brute_force():
     utm = np.array([693000.0, 6090000.0]) + random.uniform(0, 200, (2000, 2))
     utm[1000:1200] = utm[:200]  # the same place twice
     utm[1200:1400] = utm[200:400] + (3.0, 4.0)  # exactly 5 m away, but for rounding in the millions
-    distances = scipy.spatial.distance.cdist(utm, utm)
-    for row, found in enumerate(within(utm, 5.0)):
-        certain, possible = (set(np.flatnonzero(distances[row] <= 5 + slack)) for slack in (-1e-8, 1e-8))
-        assert certain <= set(found.tolist()) <= possible
-    whole = np.round(utm)  # whole metres are exact: a tie counts
-    distances = scipy.spatial.distance.cdist(whole, whole)
-    for row, found in enumerate(within(whole, 5.0)):
-        assert sorted(found) == np.flatnonzero(distances[row] <= 5).tolist()
+    for given, slack in (utm, 1e-8), (np.round(utm), 0):  # whole metres are exact: a tie counts
+        for found, distances in zip(within(given, 5.0), scipy.spatial.distance.cdist(given, given), strict=True):
+            certain, possible = (set(np.flatnonzero(distances <= limit)) for limit in (5 - slack, 5 + slack))
+            assert certain <= set(found.tolist()) <= possible
 
 
 def test_a_radius_that_holds_too_many_places_is_one_line_before_they_take_the_memory():
@@ -74,12 +68,6 @@ def test_the_closest_of_a_querys_turns_counts():
     true = similarity[np.arange(300), :, np.arange(300)]
     np.testing.assert_array_equal(found.turn, true.argmax(axis=1))
     assert (found.closer < search(references, turns[:, 0], np.arange(300)).closer).any()
-
-
-def test_products_of_a_device_give_the_golden_ranks():
-    references, queries = NUMBERS["sat_descriptors"], NUMBERS["grd_descriptors"]
-    found = search(references, queries, np.arange(len(queries)), multiply=products_on("CPU:0", references))
-    np.testing.assert_array_equal(found.closer, NUMBERS["rank_of_truth"])
 
 
 def test_metres_and_ranks_of_a_test():
@@ -159,18 +147,21 @@ def test_packed_ranks_come_back_and_others_are_refused():
             unpack(text, count)
 
 
-def ranks(sat, grd):
+def ranks(sat, grd, **options):
     """Of pairs: rank, and number of ties."""
-    found = search(sat, grd, np.arange(len(grd)))
+    found = search(sat, grd, np.arange(len(grd)), **options)
     return found.closer, found.tied
 
 
 @pytest.mark.parametrize("block_bytes", [search_module.BLOCK_BYTES, 500 * 4 * 7])
-def test_ranks_and_recalls_equal_the_golden_ones_whatever_the_block(block_bytes, monkeypatch):
+def test_ranks_and_recalls_equal_the_golden_ones_whatever_the_block_also_with_products_of_a_device(block_bytes, monkeypatch):
     monkeypatch.setattr(search_module, "BLOCK_BYTES", block_bytes)
     closer, tied = ranks(NUMBERS["sat_descriptors"], NUMBERS["grd_descriptors"])
     np.testing.assert_array_equal(closer, NUMBERS["rank_of_truth"])
     assert not tied.any()
+    of_device = products_on("CPU:0", NUMBERS["sat_descriptors"])
+    closer, _ = ranks(NUMBERS["sat_descriptors"], NUMBERS["grd_descriptors"], multiply=of_device)
+    np.testing.assert_array_equal(closer, NUMBERS["rank_of_truth"])
     np.testing.assert_array_equal(recall_curve(closer, 100), NUMBERS["recall_at"][1:])
     np.testing.assert_array_equal([recall_at(closer, k) for k in range(101)], NUMBERS["recall_at"])
 

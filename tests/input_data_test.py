@@ -38,24 +38,21 @@ def test_cvusa_pairs_are_the_rows_of_the_csv_file(towns):
 
 def test_cvact_pairs_are_the_1_based_indices_of_the_mat_file(towns):
     mat = scipy.io.loadmat(towns / "Data/ANU_data_small/ACT_data.mat")
-    for split, struct, field in (("train", "trainSet", "trainInd"), ("val", "valSet", "valInd")):
+    for split in "train", "val":
         pairs = CVACT(towns / "Data").pairs(split)
-        rows = mat[struct][field][0, 0].ravel() - 1
-        assert pairs.ids == [str(mat["panoIds"][row]).strip() for row in rows]
+        rows = mat[f"{split}Set"][f"{split}Ind"][0, 0].ravel() - 1
+        assert pairs.ids == [str(mat["panoIds"][row]).strip() for row in rows] and pairs.utm.dtype == np.float64
         np.testing.assert_array_equal(pairs.utm, mat["utm"][rows])
-        assert pairs.utm.dtype == np.float64
         assert os.path.exists(pairs.sat_paths[0]) and os.path.exists(pairs.grd_paths[0])
 
 
 def test_a_batch_holds_the_files_pixels_in_the_asked_order(towns):
     pairs = CVUSA(towns / "Data").pairs("train")
-    order = [5, 3, 17, 2, 11]
-    read = list(batches(PairImages.of(pairs, (SHAPE, (56, 308))), order, 2))
+    read = list(batches(PairImages.of(pairs, (SHAPE, (56, 308))), [5, 3, 17, 2, 11], 2))
     assert [len(batch.sat) for batch in read] == [2, 2, 1]
-    sat, grd = read[1].sat, read[1].grd
-    tile = read_image(str(towns / "Data/CVUSA/bingmap/19/0000018.jpg"))
-    np.testing.assert_array_equal(sat[0], polar_map(tile))
-    np.testing.assert_array_equal(grd[1], cv2.resize(read_image(pairs.grd_paths[2]), (308, 56), interpolation=cv2.INTER_AREA))
+    tile, panorama = (read_image(path) for path in (pairs.tile_paths[17], pairs.grd_paths[2]))
+    np.testing.assert_array_equal(read[1].sat[0], polar_map(tile))
+    np.testing.assert_array_equal(read[1].grd[1], cv2.resize(panorama, (308, 56), interpolation=cv2.INTER_AREA))
 
 
 def test_a_reader_that_is_left_early_ends(towns):
@@ -63,8 +60,7 @@ def test_a_reader_that_is_left_early_ends(towns):
     before = set(threading.enumerate())
     reader = batches(PairImages.of(pairs, (SHAPE, SHAPE)), range(24), 1)
     next(reader)
-    threads = set(threading.enumerate()) - before
-    assert threads
+    assert (threads := set(threading.enumerate()) - before)
     reader.close()
     assert not any(thread.is_alive() for thread in threads)
 
@@ -98,14 +94,15 @@ def test_a_prepared_file_whose_source_is_missing_too_is_not_advised_to_be_prepar
 
 
 def test_act_data_is_found_where_it_comes_to_lie(own_towns):
-    dataset, path = CVACT(own_towns / "Data"), own_towns / "Data/ANU_data_small/ACT_data.mat"
-    expected = dataset.pairs("train").ids
+    path = own_towns / "Data/ANU_data_small/ACT_data.mat"
+    expected = CVACT(own_towns / "Data").pairs("train").ids
     for place in "Data", *(f"{above}OriNet_CVACT/CVACT_orientations" for above in ("Data/", "", "script/")):
         (own_towns / place).mkdir(parents=True, exist_ok=True)
         path = path.rename(own_towns / place / "ACT_data.mat")
-        assert dataset.pairs("train").ids == expected
+        assert CVACT(own_towns / "Data").pairs("train").ids == expected
     path.unlink()
-    refuses("small/ACT_data.mat: not found .nor .*Data/ACT_data.mat, .*OriNet.*--act_data", dataset.pairs, "train")
+    expected = "small/ACT_data.mat: not found .nor .*Data/ACT_data.mat, .*OriNet.*--act_data"
+    refuses(expected, CVACT(own_towns / "Data").pairs, "train")
 
 
 def test_cvusa_as_it_is_handed_out_is_recognised(own_towns):

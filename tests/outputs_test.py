@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import itertools
 import os
 import pathlib
 import subprocess
@@ -27,34 +28,35 @@ from safa.runtime.outputs import PICTURE, Output, check_outputs
 def here(tmp_path, monkeypatch):
     """The folder of the test, with a file of each kind; it is the working directory."""
     monkeypatch.chdir(tmp_path)
-    pathlib.Path("image.jpg").write_bytes(b"\xff\xd8\xff")
-    pathlib.Path("other.png").write_bytes(b"\x89PNG")
-    pathlib.Path("result.json").write_text('{\n  "version": "1.0.0"}')
+    for name, content in {
+        "image.jpg": b"\xff\xd8\xff",
+        "other.png": b"\x89PNG",
+        "result.json": b'{\n  "version": "1.0.0"}',
+    }.items():
+        pathlib.Path(name).write_bytes(content)
     os.link("result.json", "hard_link.json")
-    os.symlink("image.jpg", "link.jpg")
-    os.symlink(".", "again")
+    for target, name in ("image.jpg", "link.jpg"), (".", "again"):
+        os.symlink(target, name)
     os.mkdir("folder")
     os.mkfifo("pipe")
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    "path, expected",
-    [
-        ("image.jpg", "another kind"),
-        ("other.png", "another kind"),
-        ("hard_link.json", "this command reads it"),
-        ("link.jpg", "a link"),
-        ("pipe", "a link, pipe"),
-        ("/dev/stdout", "a link"),
-        ("folder", "existing folder"),
-        ("missing/a.json", "existing folder"),
-        ("", "existing folder"),
-        ("again/new.json", "--first writes this file too"),
-    ],
-)
-def test_an_output_that_would_lose_something_is_refused(here, path, expected):
-    for earlier in RESULT, NPZ, MAT, PICTURE:
+def test_an_output_that_would_lose_something_is_refused(here):
+    kinds = RESULT, NPZ, MAT, PICTURE
+    for earlier, (path, expected) in itertools.product(
+        kinds,
+        {
+            "image.jpg": "another kind",
+            "other.png": "another kind",
+            "hard_link.json": "this command reads it",
+            "link.jpg": "a link",
+            "pipe": "a link, pipe",
+            "/dev/stdout": "a link",
+            "again/new.json": "--first writes this file too",
+            **dict.fromkeys(("folder", "missing/a.json", ""), "existing folder"),
+        }.items(),
+    ):
         inputs = ["result.json"] if earlier is RESULT or "reads" in expected else []
         outputs = [Output("--first", "new.json", RESULT), Output("--second", path, earlier)]
         refuses(rf"^--second {path}.*{expected}", check_outputs, outputs, inputs)
@@ -70,12 +72,22 @@ def test_new_files_empty_ones_and_earlier_outputs_are_written(here):
 
 
 def test_scripts_replace_no_file_of_another_kind(here):
-    for script, flags in (
-        ("check_data.py", {"dataset": "cvusa", "json": "result.json"}),
-        ("training_curves.py", {"output": "other.png"}),
-    ):
-        assert "another kind" in complains(script, **flags, cwd=here)
+    assert "another kind" in complains("check_data.py", dataset="cvusa", json="result.json", cwd=here)
+    assert "another kind" in complains("training_curves.py", output="other.png", cwd=here)
     assert (here / "result.json").stat().st_size == 23
+
+
+PRINTING = """
+import sys
+from safa.runtime.errors import reported
+with reported():
+    for number in range(int(sys.argv[1])):
+        print("line", number)
+    if sys.argv[2] == "exit":
+        sys.exit(0)
+    if sys.argv[2] == "more":
+        print("more", flush=True)
+"""
 
 
 @pytest.mark.parametrize("lines", [1, 100_000])
@@ -83,9 +95,8 @@ def test_scripts_replace_no_file_of_another_kind(here):
 def test_a_closed_pipe_ends_a_script_without_a_word(lines, end):
     reading, writing = os.pipe()
     os.close(reading)
-    words = [*command_of("tests/programs/printing.py"), str(lines), end]
-    environment = os.environ | {"PYTHONPATH": ROOT}
-    outcome = subprocess.run(words, env=environment, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
+    words = [sys.executable, "-c", PRINTING, str(lines), end]
+    outcome = subprocess.run(words, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
     os.close(writing)
     assert (outcome.returncode, outcome.stderr) == (141, "")
 
@@ -94,8 +105,8 @@ def test_a_script_before_its_requirements_are_installed_ends_in_a_line():
     for script in ("check_data.py", "data_preparation.py", "train_cvusa.py", "reproduce.py", "localize.py", "toy_town"):
         command, *words = command_of(script)
         outcome = subprocess.run([command, "-S", *words], capture_output=True, text=True, cwd=ROOT)
-        assert outcome.returncode == 2 and outcome.stderr.count("\n") == 1
-        assert "lacks tensorflow, keras, numpy" in outcome.stderr
+        assert outcome.returncode == 2
+        assert outcome.stderr.count("\n") == 1 and "lacks tensorflow, keras, numpy" in outcome.stderr
 
 
 def reading_of_a_broken_disk(monkeypatch):
@@ -111,13 +122,10 @@ def a_library_that_warns(_):
     raise UserError("named \x1b[2J\n")
 
 
-FAILURES = {
-    reading_of_a_broken_disk: r"Data/\x1b[2Ja.json: Input/output error; the disk",
-    a_library_that_warns: r"named \x1b[2J\n",
-}
+DISK = r"Data/\x1b[2Ja.json: Input/output error; the disk"
 
 
-@pytest.mark.parametrize("fails, expected", FAILURES.items())
+@pytest.mark.parametrize("fails, expected", [(reading_of_a_broken_disk, DISK), (a_library_that_warns, r"named \x1b[2J\n")])
 def test_a_mistake_is_one_line_that_moves_no_cursor(monkeypatch, capsys, fails, expected):
     monkeypatch.setattr(sys, "warnoptions", [])
     with warnings.catch_warnings(), pytest.raises(SystemExit) as end, reported():
