@@ -82,8 +82,7 @@ def test_maps_with_and_without_stretch_are_never_mixed(tiles, tmp_path, output):
     stretched = contents(output, ".lock")
     assert json.loads((output / "preparation.json").read_text()) == {"stretch": True}
     refuses("--overwrite", prepare, tmp_path, "--no_stretch")
-    assert contents(output, ".lock") == stretched
-    assert prepare(tmp_path, "--no_stretch", "--overwrite") == 0
+    assert contents(output, ".lock") == stretched and prepare(tmp_path, "--no_stretch", "--overwrite") == 0
     assert json.loads((output / "preparation.json").read_text()) == {"stretch": False}
     rows = cv2.imread(str(output / "0000000.png"))[[0, 37, 74, 111]]
     golden = np.load(GOLDEN / "polar_transform.npz")["polar_750_unstretched_rows"]
@@ -140,16 +139,14 @@ def test_what_is_no_image_or_has_an_impossible_name_ends_only_its_own_preparatio
     others = {"folder": "a folder, pipe or device", "device": "a folder, pipe or device", "taken": "Is a directory"}
     for name, expected in (sizes | others | {"cut": "truncated", "empty": "empty"}).items():
         assert re.search(rf"{name}\.\w+: {expected}", complaints), name
-    assert "8 images could not be prepared" in complaints
-    assert {path.stem for path in output.glob("*.png")} == whole
+    assert "8 images could not be prepared" in complaints and {path.stem for path in output.glob("*.png")} == whole
     assert not list(output.glob("*.partial"))
 
 
 def test_a_run_waits_for_the_one_that_prepares_the_same_folder(tiles, tmp_path, output, capfd):
     process = start("data_preparation.py", dataset="cvusa", workers=1, cwd=tmp_path)
     wait_until(lambda: list(output.glob("*.png")), process)
-    assert prepare(tmp_path) == 0
-    assert "another run is preparing there; waiting" in (printed := capfd.readouterr().out)
+    assert prepare(tmp_path) == 0 and "another run is preparing there; waiting" in (printed := capfd.readouterr().out)
     assert "0 prepared" in printed and "20 were there already" in printed
     _, complaints = process.communicate()
     assert process.returncode == 0, complaints

@@ -164,8 +164,7 @@ def test_bfloat16_is_near_float32_and_keeps_weights_and_descriptors_in_float32()
         convolution = model.sat.backbone.convolutions["conv3_1"]
         assert convolution.compute_dtype == precision
     difference = np.abs(found["float32"] - found["bfloat16"]).max()
-    assert 0 < difference < 0.05
-    assert model.sat.aggregation.layers[-1].compute_dtype == "float32"
+    assert 0 < difference < 0.05 and model.sat.aggregation.layers[-1].compute_dtype == "float32"
 
 
 def test_learning_rates_are_constant_or_fall_to_0_after_a_warm_up():
