@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -33,12 +34,17 @@ def model():
     return build_network(CONFIG, seed=1)
 
 
+@functools.cache
+def optimizer_of(model):
+    optimizer = adam(1e-3)
+    optimizer.build(model.trainable_variables)
+    return optimizer
+
+
 def checkpoints(folder, model):
     """The checkpoints of a run that begins in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    optimizer = adam(1e-3)
-    optimizer.build(model.trainable_variables)
-    return RunCheckpoints(str(folder), model, optimizer, Distribution())
+    return RunCheckpoints(str(folder), model, optimizer_of(model), Distribution())
 
 
 def saved_run(folder, model, times=1):
@@ -58,19 +64,17 @@ def test_a_folder_whose_name_is_a_pattern_keeps_its_own_checkpoints_and_no_other
     saved_run(tmp_path / HOSTILE[name], model)
     folder = tmp_path / name
     saved_run(folder, model, times=5)
-    assert indices(folder) == ["ckpt-3.index", "ckpt-4.index", "ckpt-5.index"]
-    assert indices(folder / "best") == ["ckpt-5.index"]
+    assert indices(folder) == [f"ckpt-{number}.index" for number in (3, 4, 5)] and indices(folder / "best") == ["ckpt-5.index"]
     assert not [each for each in folder.rglob("*") if "partial" in each.name or "temp" in each.name]
     assert checkpoints(folder, model).restore()[:2] == (Progress(5), str(folder / "ckpt-5"))
     assert indices(tmp_path / HOSTILE[name]) == ["ckpt-1.index"]
     # And as a source and a target of other scripts.
-    before = [weight.copy() for weight in model.get_weights()]
+    before = model.get_weights()
     convert_weights.main([str(folder), str(folder / f"{name}.ckpt"), *FLAGS])
     convert_weights.main([str(folder / f"{name}.ckpt"), str(folder / f"{name}.weights.h5"), *FLAGS])
     other = build_network(CONFIG, seed=2)
     load_weights(other, *find_checkpoint(str(folder / f"{name}.weights.h5")), CONFIG)
-    for found, expected in zip(other.get_weights(), before, strict=True):
-        np.testing.assert_array_equal(found, expected)
+    assert all(map(np.array_equal, other.get_weights(), before))
 
 
 def test_the_newest_checkpoint_is_that_of_the_greatest_number_whatever_the_clock_says(model, tmp_path):
@@ -85,21 +89,14 @@ def test_the_newest_checkpoint_is_that_of_the_greatest_number_whatever_the_clock
     assert tf.train.latest_checkpoint(str(folder)) == str(folder / "ckpt-4")
 
 
-def leave_out(*endings):
-    def damage(folder):
-        for path in folder.iterdir():
-            if path.name.endswith(endings):
-                path.unlink()
-
-    return damage
+DAMAGES = {
+    "no index": lambda folder: [path.unlink() for path in folder.glob("*.index")],
+    "no data": lambda folder: [path.unlink() for path in folder.glob("*.data-00000-of-00001")],
+    "renamed": lambda folder: [path.rename(folder / f"copy of {path.name}") for path in list(folder.glob("ckpt-*"))],
+}
 
 
-def rename_all(folder):
-    for path in sorted(folder.glob("ckpt-*")):
-        path.rename(folder / path.name.replace("ckpt", "copy of ckpt"))
-
-
-@pytest.mark.parametrize("damage", [leave_out(".index"), leave_out(".data-00000-of-00001"), rename_all])
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_folder_with_checkpoints_of_which_none_is_restored_never_starts_anew(damage, model, tmp_path):
     folder = tmp_path / "run"
     saved_run(folder, model, times=2)
@@ -114,9 +111,8 @@ def test_what_killed_runs_left_is_removed_when_the_run_starts_again(model, tmp_p
     saved_run(folder, model, times=2)
     whole = {path.name for path in folder.iterdir()}
     for place in folder, folder / "best":
-        os.mkdir(partial := partial_path(str(place / "ckpt-9")))
-        with open(os.path.join(partial, "weights.data-00000-of-00001"), "wb") as file:
-            file.write(bytes(10))
+        (partial := pathlib.Path(partial_path(str(place / "ckpt-9")))).mkdir()
+        (partial / "weights.data-00000-of-00001").write_bytes(bytes(10))
     (folder / "ckpt-3.data-00000-of-00001").write_bytes(bytes(10))  # killed before it got its index
     (folder / "notes.partial").write_text("the user's")
     assert checkpoints(folder, model).restore()[1] == str(folder / "ckpt-2")
@@ -144,10 +140,9 @@ def test_a_checkpoint_that_a_run_replaces_meanwhile_is_looked_for_again(model, t
 
 
 READERS = {
-    "config.json": lambda folder: read_manifest(str(folder)),
-    "epochs.csv": lambda folder: read_lines(str(folder / "epochs.csv")),
-    "ckpt-1.index": lambda folder: find_checkpoint(str(folder)),
-    "ckpt-1.data-00000-of-00001": lambda folder: find_checkpoint(str(folder)),
+    "config.json": read_manifest,
+    "epochs.csv": lambda folder: read_lines(f"{folder}/epochs.csv"),
+    **dict.fromkeys(("ckpt-1.index", "ckpt-1.data-00000-of-00001"), find_checkpoint),
 }
 
 
@@ -157,7 +152,7 @@ def test_a_pipe_in_the_place_of_a_file_is_refused(name, model, tmp_path, in_time
     saved_run(folder, model)
     (folder / name).unlink(missing_ok=True)
     os.mkfifo(folder / name)
-    refuses(f"{name}: .*pipe", READERS[name], folder)
+    refuses(f"{name}: .*pipe", READERS[name], str(folder))
     if name.startswith("ckpt"):
         refuses("no checkpoint that the run can go on from", checkpoints(folder, model).restore)
 

@@ -14,8 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import complains, contents, refuses, start, succeeds, wait_until
-from golden import recipe
-from golden_numbers import GOLDEN
+from golden import GOLDEN, recipe
 
 import data_preparation
 from safa.datasets.preparation import street_view

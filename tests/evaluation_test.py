@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.spatial
 from conftest import refuses
-from golden_numbers import GOLDEN
+from golden import GOLDEN
 
 from recall import one_percent, recall_at, recall_curve, reported_recalls
 from safa.datasets.dataset import Pairs

@@ -4,8 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from golden import recipe
-from golden_numbers import GOLDEN, NETWORKS
+from golden import GOLDEN, NETWORKS, recipe
 
 from input_data import Batch
 from safa.parts import build_network
@@ -133,19 +132,15 @@ def some_images(count):
 
 @pytest.mark.parametrize("shape", [(4, 8, 3), (3, 5, 7)])  # 7 x 15 values do not fill the generator's fours
 def test_a_batch_has_the_same_dropout_in_one_piece_and_in_micro_batches(shape):
-    maps = tf.ones((8, *shape))
-    layer = Dropout(0.8, seed=3)
+    maps, layer = tf.ones((8, *shape)), Dropout(0.8, seed=3)
     whole = layer(maps, tf.constant([5, 0], tf.int64)).numpy()
     parts = [layer(maps[start : start + 2], tf.constant([5, start], tf.int64)).numpy() for start in range(0, 8, 2)]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
 def test_dropout_keeps_its_share_and_differs_between_steps_rows_and_seeds():
-    maps = tf.ones((50, 10, 10, 32))
-    masks = [
-        Dropout(0.8, seed)(maps, tf.constant(position, tf.int64)).numpy()
-        for seed, position in ((1, (0, 0)), (1, (1, 0)), (2, (0, 0)), (1, (0, 50)))
-    ]
+    maps, ways = tf.ones((50, 10, 10, 32)), ((1, (0, 0)), (1, (1, 0)), (2, (0, 0)), (1, (0, 50)))
+    masks = [Dropout(0.8, seed)(maps, tf.constant(cursor, tf.int64)).numpy() for seed, cursor in ways]
     for mask in masks:
         assert set(np.unique(mask)) == {0, np.float32(1.25)}
         assert np.mean(mask > 0) == pytest.approx(0.8, abs=0.005)  # five standard deviations
@@ -161,8 +156,7 @@ def test_bfloat16_is_near_float32_and_keeps_weights_and_descriptors_in_float32()
         assert {variable.dtype for variable in model.trainable_variables} == {"float32"}
         found[precision] = model(list(some_images(4)))[0]
         assert found[precision].dtype == tf.float32
-        convolution = model.sat.backbone.convolutions["conv3_1"]
-        assert convolution.compute_dtype == precision
+        assert model.sat.backbone.convolutions["conv3_1"].compute_dtype == precision
     difference = np.abs(found["float32"] - found["bfloat16"]).max()
     assert 0 < difference < 0.05 and model.sat.aggregation.layers[-1].compute_dtype == "float32"
 

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from golden import recipe
-from golden_numbers import GOLDEN
+from golden import GOLDEN, recipe
 
 from polar_transform import HEIGHT, WIDTH, min_max_stretch, polar_transform, sample_coordinates
 

@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import ROOT, SMALL, complains, refuses, succeeds
-from golden import recipe
-from golden_numbers import GOLDEN
+from golden import GOLDEN, recipe
 
 from safa.parts import build_network
 from safa.runtime.errors import UserError

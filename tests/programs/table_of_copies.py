@@ -31,18 +31,18 @@ def step(script, *words):
     network, end = {"network_type": row, "polar": int(polar)}, f"polar_{polar}" + (f"_seed_{seed}" if seed != "0" else "")
     copied = "Model/CVUSA/VGG_gp/polar_1" if script == "train_cvusa.py" else "Result/CVUSA/VGG_gp_polar_1.json"
     target = copied.replace("VGG_gp", row).replace("polar_1", end)
-    if script == "train_cvusa.py":
-        shutil.copytree(os.path.join(os.environ["REAL"], copied), target)
-        with open(f"{target}/config.json") as file:
-            manifest = json.load(file)
-        manifest["network"] |= network
-        manifest["training"]["seed"] = int(seed)
-        content, target = manifest, f"{target}/config.json"
+    source, is_training = os.path.join(os.environ["REAL"], copied), script == "train_cvusa.py"
+    if is_training:
+        shutil.copytree(source, target)
+        source = target = f"{target}/config.json"
+    with open(source) as file:
+        content = json.load(file)
+    content["network"] |= network
+    if is_training:
+        content["training"]["seed"] = int(seed)
     else:
-        with open(os.path.join(os.environ["REAL"], copied)) as file:
-            result = json.load(file)
-        checkpoint = result["checkpoint"].replace("VGG_gp/polar_1", f"{row}/{end}")
-        content = result | network | {"seed": int(seed), "checkpoint": checkpoint, "network": result["network"] | network}
+        checkpoint = content["checkpoint"].replace("VGG_gp/polar_1", f"{row}/{end}")
+        content |= network | {"seed": int(seed), "checkpoint": checkpoint}
     with open(target, "w") as file:
         json.dump(content, file)
 
