@@ -14,10 +14,8 @@ import time
 import pytest
 from forked_scripts import ForkedScript
 
-from safa.runtime.errors import (  # importing safa sets TensorFlow's environment variables, for the fork server too
-    ROOT,
-    UserError,
-)
+# Importing safa sets TensorFlow's environment variables, for the fork server too.
+from safa.runtime.errors import ROOT, UserError
 
 # A network that trains in seconds; every setting that a run needs to be repeated.
 SMALL = {"height": 32, "width": 128, "aerial_input_size": 64, "width_multiplier": 0.05}
@@ -29,7 +27,7 @@ TINY, SHALLOW = SMALL | {"backbone": "tiny"}, SMALL | {"backbone": "few_blocks"}
 NETWORK = {name: TINY[name] for name in ("height", "width", "aerial_input_size", "width_multiplier", "backbone")}
 
 # Files that take longest come first: what is left for the end is short, and both processes stay busy.
-LONGEST = ("distribution", "training", "reproduction", "network", "seams", "published_checkpoint")
+LONGEST = ("distribution", "network", "training", "published_checkpoint", "reproduction", "seams")
 
 
 def pytest_collection_modifyitems(items):

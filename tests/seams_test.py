@@ -34,8 +34,7 @@ def test_other_parts_learn_and_are_tested_with_what_they_learned(with_other_part
     assert len(means) == 2 and all(np.abs(mean).max() > 0.01 for mean in means)
     assert any("seed_generator" in key for key in learned)  # of Keras's dropout
     assert learned["network/loss/00_scale"] != 10 and "adam/loss/00_scale/velocity" in learned  # the loss's temperature
-    flags = {"network_type": "mean", "checkpoint": "last", "result_dir": tmp_path}
-    assert "small" in succeeds(PARTS, "test", **flags, cwd=folder)
+    assert "small" in succeeds(PARTS, "test", network_type="mean", checkpoint="last", result_dir=tmp_path, cwd=folder)
     assert json.loads((tmp_path / "CVUSA/mean_polar_1.json").read_text())["recall"]["1"] == float(two["recall@1"])
 
 
