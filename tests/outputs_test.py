@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import itertools
 import os
 import pathlib
 import subprocess
@@ -28,35 +27,32 @@ from safa.runtime.outputs import PICTURE, Output, check_outputs
 def here(tmp_path, monkeypatch):
     """The folder of the test, with a file of each kind; it is the working directory."""
     monkeypatch.chdir(tmp_path)
-    for name, content in {
-        "image.jpg": b"\xff\xd8\xff",
-        "other.png": b"\x89PNG",
-        "result.json": b'{\n  "version": "1.0.0"}',
-    }.items():
-        pathlib.Path(name).write_bytes(content)
+    pathlib.Path("image.jpg").write_bytes(b"\xff\xd8\xff")
+    pathlib.Path("other.png").write_bytes(b"\x89PNG")
+    pathlib.Path("result.json").write_text('{\n  "version": "1.0.0"}')
     os.link("result.json", "hard_link.json")
-    for target, name in ("image.jpg", "link.jpg"), (".", "again"):
-        os.symlink(target, name)
+    os.symlink("image.jpg", "link.jpg")
+    os.symlink(".", "again")
     os.mkdir("folder")
     os.mkfifo("pipe")
     return tmp_path
 
 
-def test_an_output_that_would_lose_something_is_refused(here):
-    kinds = RESULT, NPZ, MAT, PICTURE
-    for earlier, (path, expected) in itertools.product(
-        kinds,
-        {
-            "image.jpg": "another kind",
-            "other.png": "another kind",
-            "hard_link.json": "this command reads it",
-            "link.jpg": "a link",
-            "pipe": "a link, pipe",
-            "/dev/stdout": "a link",
-            "again/new.json": "--first writes this file too",
-            **dict.fromkeys(("folder", "missing/a.json", ""), "existing folder"),
-        }.items(),
-    ):
+REFUSED = {
+    "image.jpg": "another kind",
+    "other.png": "another kind",
+    "hard_link.json": "this command reads it",
+    "link.jpg": "a link",
+    "pipe": "a link, pipe",
+    "/dev/stdout": "a link",
+    "again/new.json": "--first writes this file too",
+    **dict.fromkeys(("folder", "missing/a.json", ""), "existing folder"),
+}
+
+
+@pytest.mark.parametrize("earlier", [RESULT, NPZ, MAT, PICTURE])
+def test_an_output_that_would_lose_something_is_refused(here, earlier):
+    for path, expected in REFUSED.items():
         inputs = ["result.json"] if earlier is RESULT or "reads" in expected else []
         outputs = [Output("--first", "new.json", RESULT), Output("--second", path, earlier)]
         refuses(rf"^--second {path}.*{expected}", check_outputs, outputs, inputs)
