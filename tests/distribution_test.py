@@ -136,11 +136,8 @@ def test_what_tf_config_must_not_be(monkeypatch, config):
 
 
 def test_devices_and_batches_that_do_not_fit_are_one_line(here):
-    for flag, value, expected in (
-        ("devices", 3, "--batch_size 8"),
-        ("micro_batch", 3, "--micro_batch 3"),
-        ("devices", 10**30, "--devices"),
-    ):
+    mistakes = ("devices", 3, "--batch_size 8"), ("micro_batch", 3, "--micro_batch 3"), ("devices", 10**30, "--devices")
+    for flag, value, expected in mistakes:
         assert expected in complains("train_cvusa.py", **TINY, **{flag: value}, cwd=here)
 
 

@@ -107,9 +107,8 @@ def test_a_row_that_fails_leaves_the_others_alone(copies, tmp_path, monkeypatch)
     monkeypatch.setenv("FAILS", "VGG_gp")
     process = run(COPIES, copies, **FLAGS | {"rows": "VGG_gp,SAFA_1"}, cwd=tmp_path)
     assert process.returncode == 1
-    assert process.stderr == (
-        "VGG_gp polar 1 seed 0: train_cvusa.py ended with exit code 1: and a reason (Result/CVUSA/logs/VGG_gp_polar_1.log)\n"
-    )
+    log = "Result/CVUSA/logs/VGG_gp_polar_1.log"
+    assert process.stderr == f"VGG_gp polar 1 seed 0: train_cvusa.py ended with exit code 1: and a reason ({log})\n"
     assert networks_of_table(tmp_path) == ["SAFA_1"]
 
 

@@ -125,8 +125,8 @@ def test_cvact_opens_as_the_real_one_does(tmp_path):
     names, utm = mat["panoIds"], mat["utm"]
     assert names.shape == (90,) and all(len(name) == 22 for name in names) and len(set(names)) == 90
     assert utm.shape == (90, 2) and utm.dtype == np.float64 and (np.abs(utm - (693000, 6090000)) < 5000).all()
-    for key, field, rows in (("trainSet", "trainInd", range(1, 61)), ("valSet", "valInd", range(61, 91))):
-        assert mat[key][field][0][0].tolist() == [[row] for row in rows]
+    for split, rows in ("train", range(1, 61)), ("val", range(61, 91)):
+        assert mat[f"{split}Set"][f"{split}Ind"][0][0].tolist() == [[row] for row in rows]
     np.testing.assert_array_equal(mat["valSetAll"]["valInd"][0][0], mat["valSet"]["valInd"][0][0])
     for distances in map(scipy.spatial.distance.pdist, (utm[:60], utm[60:])):
         assert (distances < 5).sum() >= 2 and (distances < 25).sum() >= 20 and distances.min() > 1

@@ -3,9 +3,5 @@
 import pathlib
 
 GOLDEN = pathlib.Path(__file__).parent
-NETWORKS = {
-    "SAFA_8_polar_1": ("SAFA_8", 1),
-    "SAFA_8_polar_0": ("SAFA_8", 0),
-    "SAFA_1_polar_1": ("SAFA_1", 1),
-    "VGG_gp_polar_1": ("VGG_gp", 1),
-}
+OF_NETWORKS = ("SAFA_8", 1), ("SAFA_8", 0), ("SAFA_1", 1), ("VGG_gp", 1)
+NETWORKS = {f"{network_type}_polar_{polar}": (network_type, polar) for network_type, polar in OF_NETWORKS}
