@@ -231,9 +231,9 @@ def test_one_pass_over_other_queries_than_references_gives_ranks_hits_and_winner
 
 
 def test_descriptors_that_are_not_finite_and_truths_that_name_no_reference_are_errors():
-    references = np.eye(5, dtype=np.float32)
-    for descriptors, truth, expected in (np.nan * references, [0, 1, 2], "finite"), (references, [0, 1, 5], "truth"):
+    whole, broken = np.eye(5, dtype=np.float32), np.eye(5, dtype=np.float32)
+    broken[1, 0] = np.nan
+    mistakes = (broken, [0, 1, 2], "finite"), (whole, [0, 1, 5], "truth"), (whole, [0, 1], "truth")
+    for references, truth, expected in mistakes:
         with pytest.raises(ValueError, match=expected):
-            search(descriptors, references[:3], truth)
-    with pytest.raises(ValueError, match="truth"):
-        search(references, references[:3], [0, 1])
+            search(references, whole[:3], truth)
