@@ -1,5 +1,6 @@
 """localize.py as a user runs it: build, query, calibrate, and their mistakes."""
 
+import functools
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import pyproj
 import pytest
 from browser import needs_browser, opened
 from conftest import TINY, complains, rows_of, start, succeeds
+from forked_scripts import die_after_batches
 
 from safa.runtime.errors import UserError
 
@@ -104,7 +106,8 @@ def stoppable(made, tmp_path):
     flags = {"tiles": "tiles.csv", **BUILD, "checkpoint": made / "net.weights.h5", "pca": 8}
 
     def build(batches, name):
-        process = start("tests/programs/killed_build.py", batches, "build", name, **flags, cwd=tmp_path)
+        killed = functools.partial(die_after_batches, batches)
+        process = start("localize.py", "build", name, **flags, before=killed, cwd=tmp_path)
         return process.communicate()[1], process.returncode
 
     return tiles, flags, build
