@@ -10,7 +10,7 @@ from safa.report.charts import SIZE, place_map, recall_figure, similarity_histog
 from safa.report.epoch_lines import read_lines
 from safa.report.figures import WITH_ATTENTION
 from safa.report.page import Picture, Section, write_page
-from safa.report.result_lines import COLUMNS, recall_cells, tested_line
+from safa.report.result_lines import recall_cells, tested_line
 from safa.report.retrieval_panels import query_images, retrieval_panel
 from safa.retrieval.margins import margins
 from safa.retrieval.task import GROUND_TO_AERIAL
@@ -41,10 +41,10 @@ def report_page(config, json_path, row, tested, model):
     (result,), network, task = row.results, row.results[0].network, tested.task
     own = os.path.dirname(os.path.abspath(result.checkpoint))  # or the one above: what training wrote
     folder = next((each for each in (own, os.path.dirname(own)) if os.path.isfile(os.path.join(each, MANIFEST))), None)
-    cells, below = recall_cells(row)
+    columns, cells, below = recall_cells(row)
     rows, note = shown_queries(config, tested, config.figures or PANELS, MOST_PANELS)
     sections = [
-        Section("recall", "Recall", "", COLUMNS, cells, below),
+        Section("recall", "Recall", "", columns, cells, below),
         Section("curves", "Curves", pictures=list(_curves(row, folder, tested))),
         Section("queries", "Queries", f"{note} {FRAMES * bool(rows)}", pictures=_panels(tested, rows)),
         _worst(tested),

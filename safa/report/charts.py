@@ -16,6 +16,8 @@ MOST_OF_NAME = 60  # characters
 MOST_NAMED = 12  # runs that a legend names; one alone needs none
 FEW_EPOCHS = 20  # a line through fewer points shows them
 FEW_COLOURS = 10  # of matplotlib's first palette; the second has twice as many
+MARKERS = "osD^vP*X<>"
+MARKED = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]  # K with a marker, and a number on the axis
 _figure = functools.partial(new_figure, dpi=150, layout="constrained")
 
 
@@ -44,7 +46,7 @@ def training_curves(runs, columns=2):
 
 
 def recall_figure(rows, authors, size=(960, 720)):
-    """Recall@K from 1 to 1 % of the references as a matplotlib Figure, a panel for each dataset and split.
+    """Recall@K from 1 to 1 % of the references as a matplotlib Figure, a panel for each dataset and split; K is logarithmic.
 
     Args:
         rows: of `rows.collect`.
@@ -53,26 +55,36 @@ def recall_figure(rows, authors, size=(960, 720)):
     """
     import matplotlib
 
-    groups = [(key, list(group)) for key, group in itertools.groupby(rows, key=lambda row: (row.kind.dataset, row.kind.split))]
+    groups = [(key, list(group)) for key, group in itertools.groupby(rows, key=lambda row: row.kind.table)]
     figure = _figure(size[0] * len(groups), size[1])
-    for axes, ((dataset, split), group) in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups, strict=True):
+    for axes, ((dataset, split, toy_town), group) in zip(
+        figure.subplots(1, len(groups), squeeze=False)[0], groups, strict=True
+    ):
         likes = [dataclasses.replace(row.kind, polar=0) for row in group]  # both kinds of references have one colour
         unlike = list(dict.fromkeys(likes))
         colours = matplotlib.colormaps["tab20" if len(unlike) > FEW_COLOURS else "tab10"].colors
         with_sizes = len({row.kind.sizes for row in group}) > 1
         for row, like in zip(group, likes, strict=True):
-            curve, title = row.curve, row.kind.title(with_sizes)
-            colour = colours[unlike.index(like) % len(colours)]
-            look = {"linestyle": "-" if row.kind.polar else "--", "marker": "o" if len(curve) == 1 else None}
-            axes.plot(range(1, len(curve) + 1), curve, color=colour, label=title, **look)
+            curves, curve, title, number = row.curves, row.curve, row.title(with_sizes).replace("$", r"\$"), unlike.index(like)
+            look = {"color": colours[number % len(colours)], "marker": MARKERS[number % len(MARKERS)]}
+            ks, marked = range(1, len(curve) + 1), [k - 1 for k in MARKED if k <= len(curve)]
+            axes.plot(ks, curve, "-" if row.kind.polar != 0 else "--", markevery=marked, label=title, **look)
+            if len(curves) > 1:
+                axes.fill_between(ks, curves.min(axis=0), curves.max(axis=0), color=look["color"], alpha=0.15, linewidth=0)
             if row.published is not None:
                 depths = reported_k(row.results[0].references).values()
-                axes.plot(list(depths), row.published.recalls, "x", color=colour, label=f"{title}, published")
+                axes.plot(list(depths), row.published.recalls, "x", color=look["color"], label=f"{title}, published")
         if dataset in authors:
             axes.plot(range(1, len(authors[dataset]) + 1), authors[dataset], "k:", label="authors' file")
-        axes.set(title=f"{dataset} {split}", xlabel="K", ylabel="recall@K in percent", ylim=(0, 101))
-        axes.set_xlim(0.5, max(len(authors.get(dataset, ())), 10, *(len(row.curve) for row in group)) + 0.5)
-        _whole_numbers(axes)
+        bands = "; bands: all seeds" if any(len(row.results) > 1 for row in group) else ""
+        title = f"{dataset} {split}{', toy town' * toy_town}"
+        axes.set(title=title, xlabel="K", ylabel=f"recall@K in percent{bands}", ylim=(0, 101), xscale="log")
+        deepest = max(len(authors.get(dataset, ())), 10, *(len(row.curve) for row in group))
+        axes.set_xlim(0.9, 1.1 * deepest)
+        ticks = [k for k in MARKED if k <= deepest]
+        axes.set_xticks(ticks, map(str, ticks))
+        axes.set_xticks([], minor=True)
+        axes.grid(alpha=0.3)
         axes.legend(fontsize="small", loc="lower right")
     return figure
 
