@@ -6,7 +6,6 @@ that differ in their seed only are one row, with mean and standard deviation. Pu
 compare with; the paper's other rows are not known as numbers.
 """
 
-import argparse
 import re
 
 from safa.datasets.registry import DATASETS
@@ -17,8 +16,11 @@ from safa.report.result_file import find_results
 from safa.report.rows import choose, collect
 from safa.report.table_files import write_tables
 from safa.report.table_formats import AT, COLUMNS, as_text, tables_of
-from safa.runtime.command_line import Parser
+from safa.runtime.command_line import Parser, matching
 from safa.runtime.errors import UserError, reported
+
+COLUMN = matching(rf"{'|'.join(map(re.escape, COLUMNS))}|{AT}[1-9]\d{{0,6}}", f"one of {', '.join(COLUMNS)}, or R@K")
+LABEL = matching("[A-Za-z0-9:._-]+", "made of letters, digits, ':', '.', '_' and '-'")
 
 
 def flags():
@@ -52,7 +54,7 @@ def flags():
         help=f"columns in this order, R@K at any K; =NEW renames one (default: {', '.join(COLUMNS)})",
     )
     parser.add_argument("--caption", metavar="TEXT", help="caption of the one table, instead of its title (default: none)")
-    parser.add_argument("--label", type=_label, metavar="NAME", help="LaTeX label of the one table (default: none)")
+    parser.add_argument("--label", type=LABEL, metavar="NAME", help="LaTeX label of the one table (default: none)")
     parser.add_argument(
         "--against",
         metavar="TITLE",
@@ -107,15 +109,7 @@ def _renamed(text):
 
 def _column(text):
     name, shown = _renamed(text)
-    if name not in COLUMNS and not re.fullmatch(rf"{AT}[1-9][0-9]{{0,6}}", name):
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not one of {', '.join(COLUMNS)}, or R@K")
-    return name, shown or name
-
-
-def _label(text):
-    if not re.fullmatch(r"[A-Za-z0-9:._-]+", text):
-        raise argparse.ArgumentTypeError(f"{text[:40]!r}: a label has letters, digits, ':', '.', '_' and '-'")
-    return text
+    return COLUMN(name), shown or name
 
 
 def _authors_curve(text):

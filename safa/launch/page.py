@@ -35,12 +35,13 @@ def report_page(config, json_path, row, tested, model):
         config: report.figures.FigureConfig.
         json_path: of the result file.
         row: report.rows.Row of it alone.
-        tested: report.figures.FigureSource.
-        model: keras.Model with the tested weights.
+        tested: report.figures.FigureSource; its images need not exist if the descriptors were computed elsewhere.
+        model: keras.Model with the tested weights; None of such descriptors.
     """
     (result,), network, task = row.results, row.results[0].network, tested.task
     own = os.path.dirname(os.path.abspath(result.checkpoint))  # or the one above: what training wrote
-    folder = next((each for each in (own, os.path.dirname(own)) if os.path.isfile(os.path.join(each, MANIFEST))), None)
+    folders = [] if model is None else [own, os.path.dirname(own)]
+    folder = next((each for each in folders if os.path.isfile(os.path.join(each, MANIFEST))), None)
     columns, cells, below = recall_cells(row)
     rows, note = shown_queries(config, tested, config.figures or PANELS, MOST_PANELS)
     sections = [
@@ -49,7 +50,7 @@ def report_page(config, json_path, row, tested, model):
         Section("queries", "Queries", f"{note} {FRAMES * bool(rows)}", pictures=_panels(tested, rows)),
         _worst(tested),
     ]
-    if tested.direction == GROUND_TO_AERIAL and network.aggregation[0] in WITH_ATTENTION and tested.queries.ndim == 2:
+    if model and tested.direction == GROUND_TO_AERIAL and network.aggregation[0] in WITH_ATTENTION and tested.queries.ndim == 2:
         rows, note = shown_queries(config, tested, config.attention or ATTENTION, MOST_ATTENTION)
         alt = "Attention of query {} and its best match"
         pictures = [Picture(attention_panel(tested, row, model), alt.format(task.ids[row])) for row in rows]
@@ -63,7 +64,7 @@ def report_page(config, json_path, row, tested, model):
     if folder is not None:
         texts.append(("training", read_file(os.path.join(folder, MANIFEST)).decode()))
     sections.append(Section("settings", "Settings and versions", texts=texts))
-    title = f"{tested.pairs.name}: {network.network_type}, {'polar maps' if network.polar else 'aerial tiles'}"
+    title = f"{tested.pairs.name}: {row.kind.title(False)}"
     path = json_path.removesuffix(".json") + ".html"
     write_page(path, title, tested_line(row), sections)
     return path
@@ -104,7 +105,9 @@ def _worst(tested):
 
 
 def _panels(tested, rows):
-    """A Picture of each query."""
+    """A Picture of each query; none without images."""
+    if not os.path.isfile(tested.pairs.grd_paths[0]):
+        return []
     alt = "Query {} and its best references; a hit is at rank {:,}"
     return [
         Picture(retrieval_panel(*query_images(tested, row)), alt.format(tested.task.ids[row], tested.ranks[row] + 1))

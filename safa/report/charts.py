@@ -57,29 +57,27 @@ def recall_figure(rows, authors, size=(960, 720)):
 
     groups = [(key, list(group)) for key, group in itertools.groupby(rows, key=lambda row: row.kind.table)]
     figure = _figure(size[0] * len(groups), size[1])
-    for axes, ((dataset, split, toy_town), group) in zip(
-        figure.subplots(1, len(groups), squeeze=False)[0], groups, strict=True
-    ):
+    for axes, (title, group) in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups, strict=True):
         likes = [dataclasses.replace(row.kind, polar=0) for row in group]  # both kinds of references have one colour
         unlike = list(dict.fromkeys(likes))
         colours = matplotlib.colormaps["tab20" if len(unlike) > FEW_COLOURS else "tab10"].colors
         with_sizes = len({row.kind.sizes for row in group}) > 1
         for row, like in zip(group, likes, strict=True):
-            curves, curve, title, number = row.curves, row.curve, row.title(with_sizes).replace("$", r"\$"), unlike.index(like)
+            curves, curve, name, number = row.curves, row.curve, row.title(with_sizes).replace("$", r"\$"), unlike.index(like)
             look = {"color": colours[number % len(colours)], "marker": MARKERS[number % len(MARKERS)]}
             ks, marked = range(1, len(curve) + 1), [k - 1 for k in MARKED if k <= len(curve)]
-            axes.plot(ks, curve, "-" if row.kind.polar != 0 else "--", markevery=marked, label=title, **look)
+            axes.plot(ks, curve, "-" if row.kind.polar != 0 else "--", markevery=marked, label=name, **look)
             if len(curves) > 1:
                 axes.fill_between(ks, curves.min(axis=0), curves.max(axis=0), color=look["color"], alpha=0.15, linewidth=0)
             if row.published is not None:
                 depths = reported_k(row.results[0].references).values()
-                axes.plot(list(depths), row.published.recalls, "x", color=look["color"], label=f"{title}, published")
-        if dataset in authors:
-            axes.plot(range(1, len(authors[dataset]) + 1), authors[dataset], "k:", label="authors' file")
+                axes.plot(list(depths), row.published.recalls, "x", color=look["color"], label=f"{name}, published")
+        of_authors = authors.get(group[0].kind.dataset, ())
+        if len(of_authors):
+            axes.plot(range(1, len(of_authors) + 1), of_authors, "k:", label="authors' file")
         bands = "; bands: all seeds" if any(len(row.results) > 1 for row in group) else ""
-        title = f"{dataset} {split}{', toy town' * toy_town}"
         axes.set(title=title, xlabel="K", ylabel=f"recall@K in percent{bands}", ylim=(0, 101), xscale="log")
-        deepest = max(len(authors.get(dataset, ())), 10, *(len(row.curve) for row in group))
+        deepest = max(len(of_authors), 10, *(len(row.curve) for row in group))
         axes.set_xlim(0.9, 1.1 * deepest)
         ticks = [k for k in MARKED if k <= deepest]
         axes.set_xticks(ticks, map(str, ticks))

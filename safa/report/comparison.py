@@ -53,7 +53,7 @@ def welch_note(rows, title):
     """
     several = [row for row in rows if len(row.results) > 1]
     base = next((row for row in several if title in (row.title(), row.title(False))), None)
-    others = [row for row in several if base is not None and row is not base and row.kind.task == base.kind.task]
+    others = [row for row in several if base is not None and row is not base and row.task == base.task]
     if not others:
         return None
     of_base, *of_others = ([100 * result.recalls["recall"]["1"] for result in row.results] for row in (base, *others))

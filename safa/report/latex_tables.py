@@ -5,61 +5,59 @@ import re
 from safa.report.table_formats import BEST, PART, SECOND, captioned
 
 NUMBER = re.compile(r"(?P<whole>[\d,]+)(\.(?P<part>\d+))?( ± (?P<deviation>[\d.]+))?")  # a cell that LaTeX aligns
-# What LaTeX would obey; "[" and "*" where a line begins.
-LATEX = (
-    {each: "\\" + each for each in "&%$#_{}"} | {each: f"{{{each}}}" for each in "[*"} | {"±": r"$\pm$", "°": r"\textdegree{}"}
-)
-LATEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}"}
-LATEX = str.maketrans(LATEX | {"<": r"\textless{}", ">": r"\textgreater{}"})
-PREAMBLE = (
-    "% needs \\usepackage{booktabs,siunitx,threeparttable,url}, and \\bibliography{tables} for \\cite; letters beyond Latin "
-    "need LuaLaTeX or XeLaTeX"
-)
+# What LaTeX would obey, "[" and "*" where a line begins.
+NAMED = {"\\": "backslash", "~": "asciitilde", "^": "asciicircum", "|": "bar", "<": "less", ">": "greater", "°": "degree"}
+LATEX = {each: "\\" + each for each in "&%$#_{}"} | {each: f"{{{each}}}" for each in "[*"} | {"±": r"$\pm$"}
+LATEX = str.maketrans(LATEX | {each: rf"\text{name}{{}}" for each, name in NAMED.items()})
+PREAMBLE = r"""% needs \usepackage{booktabs,siunitx,threeparttable,url}, and \bibliography{tables} for \cite
+% letters beyond Latin need LuaLaTeX or XeLaTeX
+"""
+TABLE = r"""
+\begin{table}
+\centering
+\sisetup{detect-weight, separate-uncertainty, table-align-uncertainty=false}
+\begin{threeparttable}
+\caption{%s}%s
+\begin{tabular}{l%s}
+\toprule
+%s \\
+\midrule
+%s \\
+\bottomrule
+\end{tabular}%s
+\end{threeparttable}
+\end{table}
+"""
 
 
 def as_latex(tables, caption=None, label=None):
     """Tables in LaTeX: see PREAMBLE; the caption replaces their title."""
-    return "\n\n".join([PREAMBLE, *(_latex(table, caption, label) for table in tables)]) + "\n"
+    return PREAMBLE + "".join(_latex(table, caption, label) for table in tables)
 
 
 def _latex(table, caption, label):
     marks = ". Best bold, second underlined" if any(line.marks for line in table.lines) else ""
     caption = f"{captioned(table, caption)}. {table.about}{marks}.".translate(LATEX)
-    widths, body = {}, []
+    widths, body, group = {}, [], table.lines[0].group
     for name in table.columns:
         found = [NUMBER.fullmatch(line.cells.get(name, "").replace(",", "")) for line in table.lines]
         widths[name] = [max((len(each[part] or "") for each in found if each), default=1) for part in NUMBER.groupindex]
-    for before, line in zip([None, *table.lines], table.lines, strict=False):
-        if before is not None and before.group != line.group:
-            body.append(r"\midrule")
-        title = re.sub(f"^{PART}", r"\\quad ", line.title.translate(LATEX)) + (rf"\tnote{{{line.note}}}" if line.note else "")
+    for line in table.lines:
+        rule, group = r"\midrule " * (line.group != group), line.group
+        title = re.sub(f"^{PART}", r"\\quad ", line.title.translate(LATEX)) + rf"\tnote{{{line.note}}}" * bool(line.note)
         cells = (_latex_cell(line.cells.get(name, ""), line.marks.get(name), widths[name]) for name in table.columns)
-        body.append(" & ".join([title, *cells]) + r" \\")
-    aligned = (f"S[table-format={whole}.{part}{f'({more - 1})' * bool(more)}]" for whole, part, more in widths.values())
-    notes = [rf"\item {note.translate(LATEX)}" for note in table.notes]
-    for number, (note, source) in reversed(list(enumerate(table.sources.items(), 1))):
+        body.append(rule + " & ".join([title, *cells]))
+    aligned = "".join(f"S[table-format={whole}.{part}{f'({more - 1})' * bool(more)}]" for whole, part, more in widths.values())
+    notes = []
+    for number, (note, source) in enumerate(table.sources.items(), 1):
         text = note.translate(LATEX).replace(source.url.translate(LATEX), rf"\url{{{source.url}}}")
-        notes.insert(0, rf"\item[{number}] {text}~\cite{{{source.key}}}")
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"\centering",
-            r"\sisetup{detect-weight, separate-uncertainty, table-align-uncertainty=false}",
-            r"\begin{threeparttable}",
-            rf"\caption{{{caption}}}",
-            *([rf"\label{{{label}}}"] if label else []),
-            rf"\begin{{tabular}}{{l{''.join(aligned)}}}",
-            r"\toprule",
-            " & ".join(["", *(f"{{{text.translate(LATEX)}}}" for text in table.columns.values())]) + r" \\",
-            r"\midrule",
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}",
-            *([r"\begin{tablenotes}\footnotesize", *notes, r"\end{tablenotes}"] if notes else []),
-            r"\end{threeparttable}",
-            r"\end{table}",
-        ]
+        notes.append(rf"\item[{number}] {text}~\cite{{{source.key}}}")
+    notes = "\n".join(
+        [r"\begin{tablenotes}\footnotesize", *notes, *(rf"\item {note.translate(LATEX)}" for note in table.notes)]
     )
+    notes = f"\n{notes}\n\\end{{tablenotes}}" * bool(table.below)
+    head = " & ".join(["", *(f"{{{text.translate(LATEX)}}}" for text in table.columns.values())])
+    return TABLE % (caption, f"\n\\label{{{label}}}" * bool(label), aligned, head, " \\\\\n".join(body), notes)
 
 
 def _latex_cell(text, mark, widths):

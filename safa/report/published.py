@@ -1,70 +1,46 @@
 """Recalls that were published, each with a source that a reader can open: a number without one is not here."""
 
 import dataclasses
+import re
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """What a recall was read in, for notes and for BibTeX.
-
-    Attributes:
-        key: of \\cite.
-        kind: of BibTeX's entry: "inproceedings" or "misc".
-        authors: "Family, Given", all of them.
-        venue: conference or series, with its year where it has one.
-    """
+    """What recalls were read in; `key`: of \\cite; `kind`: of BibTeX's entries; `authors`: as BibTeX has them."""
 
     key: str
     kind: str
-    authors: tuple
+    authors: str
     title: str
     venue: str
     url: str
 
     def __str__(self):
-        names = ", ".join(author.partition(",")[0] for author in self.authors)
+        names = ", ".join(author.partition(",")[0] for author in self.authors.split(" and "))
         return f"{names}: {self.title}, {self.venue}, {self.url}"
 
     @property
     def bibtex(self):
-        """The entry of a .bib file; Unicode stays as it is."""
-        venue, _, year = self.venue.rpartition(" ") if self.venue[-4:].isdecimal() else (self.venue, "", "")
-        where = {"inproceedings": "booktitle", "misc": "howpublished"}[self.kind]
-        fields = {
-            "author": " and ".join(self.authors),
-            "title": f"{{{self.title}}}",
-            where: venue,
-            "year": year,
-            "url": self.url,
-        }
-        lines = [f"  {name} = {{{value}}}," for name, value in fields.items() if value]
-        return "\n".join([f"@{self.kind}{{{self.key},", *lines, "}"])
+        """The entry of a .bib file; a venue ends in its year if it has one."""
+        venue, year = re.fullmatch(r"(.*?) ?(\d{4})?", self.venue).groups("")
+        fields = {"author": self.authors, "title": f"{{{self.title}}}", VENUES[self.kind]: venue, "year": year, "url": self.url}
+        lines = "".join(f"  {name} = {{{value}}},\n" for name, value in fields.items() if value)
+        return f"@{self.kind}{{{self.key},\n{lines}}}"
 
 
+VENUES = {"inproceedings": "booktitle", "misc": "howpublished"}
 SAFA = Source(
     "shi2019safa",
     "inproceedings",
-    ("Shi, Yujiao", "Liu, Liu", "Yu, Xin", "Li, Hongdong"),
+    "Shi, Yujiao and Liu, Liu and Yu, Xin and Li, Hongdong",
     "Spatial-Aware Feature Aggregation for Image Based Cross-View Geo-Localization",
     "NeurIPS 2019",
     "https://papers.nips.cc/paper/9199-spatial-aware-feature-aggregation-for-image-based-cross-view-geo-localization",
 )
-UNIVERSITY = Source(
-    "university1652list",
-    "misc",
-    ("Zheng, Zhedong",),
-    "University1652-Baseline, State-of-the-art list",
-    "GitHub",
-    "https://github.com/layumi/University1652-Baseline/tree/master/State-of-the-art",
-)
-CLGT = Source(
-    "ouyang2025cvgl",
-    "inproceedings",
-    ("Ouyang, Songsong", "Zhu, Yingying"),
-    "CVGL: Causal Learning and Geometric Topology",
-    "NeurIPS 2025",
-    "https://arxiv.org/abs/2603.12551",
-)
+LIST = "https://github.com/layumi/University1652-Baseline/tree/master/State-of-the-art"
+UNIVERSITY = Source("university1652", "misc", "Zheng, Zhedong", "University1652-Baseline, State-of-the-art", "GitHub", LIST)
+CVGL, ARXIV = "CVGL: Causal Learning and Geometric Topology", "https://arxiv.org/abs/2603.12551"
+CLGT = Source("ouyang2025cvgl", "inproceedings", "Ouyang, Songsong and Zhu, Yingying", CVGL, "NeurIPS 2025", ARXIV)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,8 +19,7 @@ def tested_line(row):
     """What was tested, in a line."""
     (result,), kinds = row.results, ("panoramas", "aerial images")
     queries, references = kinds[::-1] if row.kind.direction == AERIAL_TO_GROUND else kinds
-    what = f"{row.kind.dataset} {row.kind.split}, {row.kind.title()}"
-    return f"{what}: {result.queries:,} {queries} among {result.references:,} {references}"
+    return f"{row.kind.table}, {row.kind.title()}: {result.queries:,} {queries} among {result.references:,} {references}"
 
 
 def recall_cells(row, ks=RECALLS):

@@ -44,13 +44,8 @@ class Kind:
 
     @property
     def table(self):
-        """What results of one table have in common."""
-        return self.dataset, self.split, self.toy_town
-
-    @property
-    def task(self):
-        """What rows must have in common to be ranked."""
-        return self.direction, self.view
+        """What results of one table have in common: its title begins with it."""
+        return f"{self.dataset} {self.split}{', toy town' * self.toy_town}"
 
     @property
     def is_home(self):
@@ -82,7 +77,7 @@ class Kind:
         known = NETWORKS.index(self.network_type) if self.network_type in NETWORKS else len(NETWORKS)
         away = "" if self.is_home else self.trained_on
         special = self.direction == AERIAL_TO_GROUND, self.view, away, self.sizes, self.run or "", self.weights or ""
-        return *self.table, not self.is_papers_task, self.polar is None, *special, self.polar, known, self.network_type
+        return self.table, self.polar is None, not self.is_papers_task, *special, self.polar, known, self.network_type
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +97,12 @@ class Row:
         dataset = DATASETS.get(self.kind.dataset.lower())
         count = dataset and dataset.published_counts.get(self.kind.split)
         return self.kind.is_papers_task and all(result.references == count for result in self.results)
+
+    @property
+    def task(self):
+        """What rows have in common that are ranked with each other."""
+        kind = self.kind
+        return kind.direction, kind.view, None if kind.is_home else kind.trained_on, self.results[0].references
 
     @property
     def published(self):
@@ -212,6 +213,8 @@ def choose(rows, chosen):
             raise UserError(f"--rows {pattern}: no row has this title; there are {first_few([full for full, _ in titles])}")
     found = [(row, pattern_of(chosen, *both)) for row, both in zip(rows, titles, strict=True)]
     kept = [(row.kind.table, list(chosen).index(each), row, chosen[each]) for row, each in found if each is not None]
+    if not kept:
+        raise UserError("--rows: names published rows only; name one of yours")
     return [dataclasses.replace(row, name=name or None) for *_, row, name in sorted(kept, key=lambda each: each[:2])]
 
 

@@ -13,12 +13,12 @@ from safa.report.comparison import welch_note
 from safa.report.published import OTHERS
 from safa.report.result_file import RECALLS
 from safa.report.rows import COSTS, PUBLISHED_TITLE, pattern_of
-from safa.retrieval.task import GROUND_TO_AERIAL
 
 AT = "R@"  # begins the columns of recalls
 COST_COLUMNS = "M param.", "GMAC", "values", "ms"
 COLUMNS = ("seeds", *(AT + k for k in RECALLS), *COST_COLUMNS)
 PART = "- "  # begins a line that says more about the line above
+LEFT_OUT = "published recalls of other systems are left out: they are of another task, or among more references"
 BEST, SECOND = 1, 2
 MARKDOWN = {BEST: "**{}**", SECOND: "<ins>{}</ins>", None: "{}"}
 
@@ -90,32 +90,31 @@ def tables_of(rows, with_others=False, columns=None, chosen=None, against=None):
         against: title of a row that those of several seeds are tested against (`comparison.welch_note`).
     """
     made, columns = [], columns or {name: name for name in COLUMNS}
-    for (dataset, split, toy_town), found in itertools.groupby(rows, key=lambda row: row.kind.table):
+    for title, found in itertools.groupby(rows, key=lambda row: row.kind.table):
         group, lines, sources = list(found), [], {}
         all_sizes = {row.kind.sizes for row in group if row.kind.polar is not None}
         for row in group:
             lines += _lines(row, columns, sources, with_sizes=len(all_sizes) > 1)
-        trained_on = {None if row.kind.is_home else row.kind.trained_on for row in group if row.is_comparable}
-        others = [key for key in OTHERS if with_others and key[0] == dataset and key[1] in trained_on]
-        for key in others:
-            for system, published in OTHERS[key].items():
-                title, away = PUBLISHED_TITLE.format(system), "" if key[1] is None else f", trained on {key[1]}"
-                pattern = title if chosen is None else pattern_of(chosen, title)
-                if pattern is not None:
-                    title = (chosen or {}).get(pattern) or PUBLISHED_TITLE.format(system + away)
-                    lines.append(_published(title, published, sources, PUBLISHED_TITLE, (GROUND_TO_AERIAL, "")))
+        tasks = {(row.kind.dataset, row.task[2]): row.task for row in group if with_others and row.is_comparable}
+        others = [key for key in OTHERS if key in tasks]
+        for key, system in [(each, system) for each in others for system in OTHERS[each]]:
+            name, away = PUBLISHED_TITLE.format(system), "" if key[1] is None else f", trained on {key[1]}"
+            pattern = name if chosen is None else pattern_of(chosen, name)
+            if pattern is not None:
+                name = (chosen or {}).get(pattern) or PUBLISHED_TITLE.format(system + away)
+                lines.append(_published(name, OTHERS[key][system], sources, PUBLISHED_TITLE, tasks[key]))
         counts = sorted({(row.results[0].queries, row.results[0].references) for row in group})
         sizes = [f"{queries:,} queries among {references:,} references" for queries, references in counts]
         sizes += all_sizes if len(all_sizes) == 1 and all_sizes != {""} else []
-        notes = [] if against is None else filter(None, [welch_note(group, against)])
-        if with_others and not others:
-            notes = [
-                *notes,
-                "published recalls of other systems are left out: they are of another task, or among more references",
-            ]
+        notes = [] if against is None else [welch_note(group, against)]
+        notes += [LEFT_OUT] if with_others and not others else []
+        title, notes = f"{title}: {'; '.join(sizes)}", list(filter(None, notes))
         shown = {name: text for name, text in columns.items() if any(line.cells.get(name) for line in lines)}
-        title = f"{dataset} {split}{', toy town' * toy_town}: {'; '.join(sizes)}"
-        made.append(RecallTable(title, shown, _marked(lines, shown), sources, list(notes), _about(group)))
+        made.append(
+            RecallTable(
+                f"{title}: {'; '.join(sizes)}", shown, _marked(lines, shown), sources, list(filter(None, notes)), _about(group)
+            )
+        )
     return made
 
 
@@ -140,7 +139,7 @@ def _lines(row, columns, sources, with_sizes):
         recalls = list(map(_mean, row.percents(name, ks)))
         if name == "recall":
             seeds = "" if row.kind.weights else str(len(row.results))
-            add(row.title(with_sizes), recalls, row.kind.task, seeds=seeds, **_cost_cells(row.costs))
+            add(row.title(with_sizes), recalls, row.task, seeds=seeds, **_cost_cells(row.costs))
         elif name != "pessimistic_recall" or any(recalls[n] not in ("", lines[0].cells[AT + k]) for n, k in enumerate(ks)):
             add(PART + title, recalls)
         if interval := row.interval(name, ks):
@@ -217,7 +216,7 @@ def captioned(table, caption):
 
 def _markdown(text):
     """A text in which Markdown finds nothing to obey; an underscore inside a word is not."""
-    return re.sub(r"([\\|*`<>\[\]~]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", text)
+    return re.sub(r"([\\|*`<>\[\]~$&]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", text)
 
 
 def as_csv(rows):
