@@ -117,8 +117,10 @@ def pairs_of(counts, ids, truth, args):
         ids = ids or [str(row) for row in range(counts[1])]
         return Pairs(dataset, args.split or "test", AERIAL, ids, *nowhere, truth=truth, acceptable=acceptable)
     split = args.split or known.splits[-1]
-    if args.truth is not None or split not in known.splits:
-        raise UserError(f"{known.name} has splits {', '.join(known.splits)}, whose lists say what matches; leave --truth out")
+    if split not in known.splits:
+        raise UserError(f"--split {split}: {known.name} has {', '.join(known.splits)}")
+    if args.truth is not None:
+        raise UserError(f"--truth {args.truth}: the list of {known.name} says which reference is a query's; leave it out")
     pairs = given_dataset(known, Folders(args.data_dir, act_data=args.act_data)).pairs(split, AERIAL)
     if ids not in (None, pairs.ids):
         row_of = {name: row for row, name in enumerate(pairs.ids)}

@@ -42,9 +42,9 @@ def read_descriptors(paths):
                     content = _npz(file, names)
                 else:
                     content = _hdf5(path, names) if begins == HDF5 else scipy.io.loadmat(file, variable_names=names)
-    except (UserError, OSError):
-        raise
     except Exception as error:  # whatever broken bytes lead the readers to
+        if isinstance(error, UserError) or getattr(error, "filename", None):
+            raise
         raise UserError(f"{shown}: not readable as descriptors ({first_line(error)}); write float32 arrays") from None
     found = [content.get(ours, content.get(theirs)) for ours, theirs in NAMES.items()]
     if any(each is None for each in found):
