@@ -39,28 +39,14 @@ def flags():
         help="draw the authors' complete recalls, which their page links, beside: a .mat, .npy or text file of recall@1, @2, "
         "..., for instance cvusa=FILE.mat; a 0 before them is recall@0 (default: none)",
     )
-    parser.add_argument(
-        "--rows",
-        nargs="+",
-        type=_renamed,
-        metavar="TITLE[=NEW]",
-        help="rows in this order, by the titles that are printed, perhaps with * in them; =NEW renames one (default: all)",
-    )
-    parser.add_argument(
-        "--columns",
-        nargs="+",
-        type=_column,
-        metavar="NAME[=NEW]",
-        help=f"columns in this order, R@K at any K; =NEW renames one (default: {', '.join(COLUMNS)})",
-    )
+    rows = "rows in this order, by their printed titles, perhaps with * in them; =NEW renames one (default: all)"
+    parser.add_argument("--rows", nargs="+", type=_renamed, metavar="TITLE[=NEW]", help=rows)
+    columns = f"columns in this order, R@K at any K; =NEW renames one (default: {', '.join(COLUMNS)})".replace("%", "%%")
+    parser.add_argument("--columns", nargs="+", type=_column, metavar="NAME[=NEW]", help=columns)
     parser.add_argument("--caption", metavar="TEXT", help="caption of the one table, instead of its title (default: none)")
     parser.add_argument("--label", type=LABEL, metavar="NAME", help="LaTeX label of the one table (default: none)")
-    parser.add_argument(
-        "--against",
-        metavar="TITLE",
-        help="row that all others of several seeds are tested against: Welch's t-test on R@1, corrected for their number "
-        "(default: none)",
-    )
+    against = "title of a row; R@1 of the others of several seeds is tested against it (Welch's t-test; default: none)"
+    parser.add_argument("--against", metavar="TITLE", help=against)
     parser.add_argument(
         "--compare",
         nargs=2,

@@ -35,19 +35,17 @@ def result_of(folder, name="d", dataset="X"):
 def test_the_files_of_a_test_give_the_very_result_of_the_test(own_towns):
     network = {"network_type": "SAFA_2", "radius": 30}
     succeeds("train_cvact.py", **TINY, network_type="SAFA_2", epochs=1, cwd=own_towns)
-    for direction in DIRECTIONS:
-        given = {"direction": direction, "save_mat": "d.mat", "save_descriptors": "d.npz"}
-        succeeds("test_cvact.py", **network, **given, cwd=own_towns)
-        ending = f"_{direction}" * (direction != DIRECTIONS[0])
+    for direction, file, ending in zip(DIRECTIONS, ("d.npz", "d.mat"), ("", "_aerial_to_ground"), strict=True):
+        saved = {"d.npz": "save_descriptors", "d.mat": "save_mat"}[file]
+        succeeds("test_cvact.py", **network, direction=direction, **{saved: file}, cwd=own_towns)
         test = json.loads((own_towns / f"Result/CVACT/SAFA_2_polar_1{ending}.json").read_text())
-        for file in "d.npz", "d.mat":
-            flags = {"dataset": "cvact", "radius": 30, "direction": direction, "report": file == "d.npz"}
-            output = succeeds("evaluate_descriptors.py", file, **flags, cwd=own_towns)
-            assert "CVACT val, toy town, d" in output and "warning" not in output
-            found = result_of(own_towns, f"d{ending}", "CVACT")
-            differ = {name for name in test if found.get(name) != test[name]}
-            assert {"ranks", "metres", "recall_within_30m", "intervals", "query_ids", "toy_town"} <= test.keys() - differ
-            assert differ <= {"network", "cost", "checkpoint", "checkpoint_digest", "trained_on"} | UNLIKE
+        flags = {"dataset": "cvact", "radius": 30, "direction": direction, "report": not ending}
+        output = succeeds("evaluate_descriptors.py", file, **flags, cwd=own_towns)
+        assert "CVACT val, toy town, d" in output and "warning" not in output
+        found = result_of(own_towns, f"d{ending}", "CVACT")
+        differ = {name for name in test if found.get(name) != test[name]}
+        assert {"ranks", "metres", "recall_within_30m", "intervals", "query_ids", "toy_town"} <= test.keys() - differ
+        assert differ <= {"network", "cost", "checkpoint", "checkpoint_digest", "trained_on"} | UNLIKE
     page = (own_towns / "Result/CVACT/descriptors/d.html").read_text()
     assert page.count("<img") >= 6  # curves, similarities, places, queries
     table = succeeds("recall_tables.py", cwd=own_towns)

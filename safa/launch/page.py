@@ -44,10 +44,11 @@ def report_page(config, json_path, row, tested, model):
     folder = next((each for each in folders if os.path.isfile(os.path.join(each, MANIFEST))), None)
     columns, cells, below = recall_cells(row)
     rows, note = shown_queries(config, tested, config.figures or PANELS, MOST_PANELS)
+    pictures = _panels(tested, rows)
     sections = [
         Section("recall", "Recall", "", columns, cells, below),
         Section("curves", "Curves", pictures=list(_curves(row, folder, tested))),
-        Section("queries", "Queries", f"{note} {FRAMES * bool(rows)}", pictures=_panels(tested, rows)),
+        *([Section("queries", "Queries", f"{note} {FRAMES * bool(rows)}", pictures=pictures)] if pictures or not rows else []),
         _worst(tested),
     ]
     if model and tested.direction == GROUND_TO_AERIAL and network.aggregation[0] in WITH_ATTENTION and tested.queries.ndim == 2:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import re
 
 import numpy as np
 
@@ -63,7 +64,9 @@ def recall_figure(rows, authors, size=(960, 720)):
         colours = matplotlib.colormaps["tab20" if len(unlike) > FEW_COLOURS else "tab10"].colors
         with_sizes = len({row.kind.sizes for row in group}) > 1
         for row, like in zip(group, likes, strict=True):
-            curves, curve, name, number = row.curves, row.curve, row.title(with_sizes).replace("$", r"\$"), unlike.index(like)
+            curves, curve, number = row.curves, row.curve, unlike.index(like)
+            # A legend would obey "$", and leave out what begins with "_".
+            name = re.sub("^_", " _", row.title(with_sizes).replace("$", r"\$"))
             look = {"color": colours[number % len(colours)], "marker": MARKERS[number % len(MARKERS)]}
             ks, marked = range(1, len(curve) + 1), [k - 1 for k in MARKED if k <= len(curve)]
             axes.plot(ks, curve, "-" if row.kind.polar != 0 else "--", markevery=marked, label=name, **look)

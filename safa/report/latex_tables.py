@@ -37,7 +37,7 @@ def as_latex(tables, caption=None, label=None):
 
 def _latex(table, caption, label):
     marks = ". Best bold, second underlined" if any(line.marks for line in table.lines) else ""
-    caption = f"{captioned(table, caption)}. {table.about}{marks}.".translate(LATEX)
+    caption = f"{captioned(table, caption).rstrip('.')}. {table.about}{marks}.".translate(LATEX)
     widths, body, group = {}, [], table.lines[0].group
     for name in table.columns:
         found = [NUMBER.fullmatch(line.cells.get(name, "").replace(",", "")) for line in table.lines]

@@ -119,33 +119,23 @@ class Row:
     def percents(self, name="recall", ks=RECALLS):
         """The mean over the seeds and its standard deviation or None, in percent, at each K; None where it is not known."""
         values = [[result.recall(name, k) for result in self.results] for k in ks]
-        return [
-            None if None in each else (100 * statistics.fmean(each), 100 * statistics.stdev(each) if len(each) > 1 else None)
-            for each in values
-        ]
+        deviations = [100 * statistics.stdev(each) if len(each) > 1 and None not in each else None for each in values]
+        return [None if None in each else (100 * statistics.fmean(each), d) for each, d in zip(values, deviations, strict=True)]
 
     def interval(self, name="recall", ks=RECALLS):
-        """Lower and upper end in percent at each K; none with several seeds."""
+        """Lower and upper end in percent at each K; none with several seeds, or where a recall is not known."""
         if len(self.results) > 1 or name == "pessimistic_recall":
             return []
         (result,) = self.results
-        return [tuple(100 * end for end in recall_interval(result.recall(name, k), result.queries)) for k in ks]
+        recalls = [result.recall(name, k) for k in ks]
+        return [] if None in recalls else [tuple(100 * end for end in recall_interval(r, result.queries)) for r in recalls]
 
     @property
     def shares(self):
         """{title: percent} of SHARES, the mean over the seeds that have it."""
         found = {title: [getattr(result, name) for result in self.results] for name, title in SHARES.items()}
-        known = {title: [100 * share for share in values if share is not None] for title, values in found.items()}
-        return {title: statistics.fmean(values) for title, values in known.items() if values}
-
-    @property
-    def metres(self):
-        """{"median_metres", "first_within_5m", ...}, the means over the seeds; shares in percent; empty without coordinates."""
-        known = [result.metres for result in self.results if result.metres is not None]
-        found = [
-            {"median_metres": each.median} | {f"first_within_{m}m": 100 * s for m, s in each.within.items()} for each in known
-        ]
-        return {name: statistics.fmean(each[name] for each in found) for name in (found[0] if found else ())}
+        known = {title: [share for share in values if share is not None] for title, values in found.items()}
+        return {title: 100 * statistics.fmean(values) for title, values in known.items() if values}
 
     @property
     def differences(self):

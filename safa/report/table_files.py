@@ -12,7 +12,7 @@ from safa.runtime.outputs import Output, check_outputs
 
 # How the files begin, and end.
 EARLIER = re.compile(
-    rb"\*\*\w|% needs \\usepackage\{booktabs|@inproceedings|@misc|dataset,split,|(\x89PNG|%PDF).*Matplotlib", re.DOTALL
+    rb"\*\*\S|% needs \\usepackage\{booktabs|@inproceedings|@misc|dataset,split,|(\x89PNG|%PDF).*Matplotlib", re.DOTALL
 )
 
 

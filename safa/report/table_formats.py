@@ -110,11 +110,7 @@ def tables_of(rows, with_others=False, columns=None, chosen=None, against=None):
         notes += [LEFT_OUT] if with_others and not others else []
         title, notes = f"{title}: {'; '.join(sizes)}", list(filter(None, notes))
         shown = {name: text for name, text in columns.items() if any(line.cells.get(name) for line in lines)}
-        made.append(
-            RecallTable(
-                f"{title}: {'; '.join(sizes)}", shown, _marked(lines, shown), sources, list(filter(None, notes)), _about(group)
-            )
-        )
+        made.append(RecallTable(title, shown, _marked(lines, shown), sources, notes, _about(group)))
     return made
 
 
@@ -237,7 +233,7 @@ def as_csv(rows):
         cells = {"title": row.title()} | {name: " ".join(map(str, values)) for name, values in each.items()}
         cells |= {"queries": row.results[0].queries, "references": row.results[0].references}
         cells |= {f"{name}@{k}": _percent(at) for name, four in recalls.items() for k, at in zip(RECALLS, four, strict=True)}
-        cells |= {title: _percent(share) for title, share in row.shares.items()} | row.metres | row.costs
+        cells |= {title: _percent(share) for title, share in row.shares.items()} | row.costs
         lines.append(dataclasses.asdict(row.kind) | cells | {"source": row.published and row.published.note})
     names = dict.fromkeys(name for line in lines for name in line)
     writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
