@@ -15,7 +15,7 @@ SIZE = 720, 510  # pixels: the text has 10 on a phone
 MOST_BINS, BIN = 60, 8  # of a histogram, and queries a bin where these are few
 MOST_OF_NAME = 60  # characters
 MOST_NAMED = 12  # runs that a legend names; one alone needs none
-FEW_EPOCHS = 20  # a line through fewer points shows them
+MOST_MARKERS = 20  # of a line over epochs
 FEW_COLOURS = 10  # of matplotlib's first palette; the second has twice as many
 MARKERS = "osD^vP*X<>"
 MARKED = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]  # K with a marker, and a number on the axis
@@ -31,11 +31,11 @@ def training_curves(runs, columns=2):
     """
     figure = _figure(columns * SIZE[0], SIZE[1] * 2 // columns)
     loss, recall = figure.subplots(2 // columns, columns)
-    for name, lines in runs.items():
+    for number, (name, lines) in enumerate(runs.items()):
         epochs, losses, first, fifth = np.array(lines, np.float64).reshape(len(lines), -1).T[:4]
-        marker = "." if len(epochs) < FEW_EPOCHS else None
-        loss.plot(epochs, losses, marker=marker, label=shortened(name, MOST_OF_NAME).replace("$", r"\$"))
-        recall.plot(epochs, 100 * first, marker=marker)
+        look = {"marker": MARKERS[number % len(MARKERS)], "ms": 4, "markevery": -(-len(epochs) // MOST_MARKERS)}
+        loss.plot(epochs, losses, label=shortened(name, MOST_OF_NAME).replace("$", r"\$"), **look)
+        recall.plot(epochs, 100 * first, **look)
         recall.plot(epochs, 100 * fifth, ls="--", color=recall.lines[-1].get_color())
     loss.set(title="loss of training", xlabel="epoch", ylabel="loss")
     recall.set(title="recall on the validation split", xlabel="epoch", ylabel="percent; line: R@1, dashed: R@5", ylim=(0, 101))
