@@ -5,6 +5,7 @@ image, and perhaps ids, a text a query; two .npy files hold the references' and 
 Result/<DATASET>/descriptors/<NAME>.json, a result as those of the test scripts: recall_tables.py shows and compares it.
 """
 
+import collections
 import hashlib
 import os
 import re
@@ -46,9 +47,7 @@ def flags():
     parser.add_argument("--split", type=NAME, help="split of the dataset (default: its last, val or test)")
     parser.add_argument("--name", type=NAME, help="name of the network, for tables (default: the file's)")
     parser.add_argument("--trained_on", type=NAME, metavar="DATASET", help="dataset of the training (default: the same)")
-    rows = (
-        "rows of each query's reference, from 0, and perhaps of other hits, a line each (default: row i of both is one place)"
-    )
+    rows = "lines with the row of each query's reference, from 0, and of other hits (default: row i of both is one place)"
     parser.add_argument("--truth", metavar="FILE.txt", help=rows)
     parser.add_argument("--normalise", action="store_true", help="divide each descriptor by its length")
     at = "K of the printed recalls (default: 1 5 10 1%%)"
@@ -124,15 +123,13 @@ def pairs_of(counts, ids, truth, args):
     pairs = given_dataset(known, Folders(args.data_dir, act_data=args.act_data)).pairs(split, AERIAL)
     if ids not in (None, pairs.ids):
         row_of = {name: row for row, name in enumerate(pairs.ids)}
-        if unknown := [name for name in ids if name not in row_of]:
-            raise UserError(f"{files}: {len(unknown):,} ids are not of {pairs.name}: {first_few(unknown)}")
+        if wrong := [name for name, count in collections.Counter(ids).items() if name not in row_of or count > 1]:
+            raise UserError(f"{files}: {len(wrong):,} ids are not of {pairs.name}, or stand twice: {first_few(wrong)}")
         pairs = pairs.take([row_of[name] for name in ids], None if pairs.one_to_one else np.arange(len(pairs.sat_paths)))
     expected = len(pairs.sat_paths), len(pairs)
     if counts != expected or truth is not None and not np.array_equal(truth, pairs.truth):
         shown = [f"{references:,} references, {queries:,} queries" for references, queries in (counts, expected)]
-        raise UserError(
-            f"{files}: {shown[0]}, and {pairs.name} has {shown[1]}, or another truth; write ids if some are left out"
-        )
+        raise UserError(f"{files}: {shown[0]}; {pairs.name} has {shown[1]}, or another truth; write ids if some are left out")
     return pairs
 
 

@@ -58,11 +58,12 @@ def test_the_files_of_a_test_give_the_very_result_of_the_test(own_towns):
     np.savez(own_towns / "few.npz", **few)
     succeeds("evaluate_descriptors.py", "few.npz", dataset="CVACT", cwd=own_towns)
     assert result_of(own_towns, "few", "CVACT")["queries"] == 3
-    for wrong, message in ({"ids": np.array(["a"] * 3)}, "3 ids are not of CVACT val"), ({"ids": few["ids"][:2]}, "2 ids"):
-        np.savez(own_towns / "few.npz", **few | wrong)
+    first, second, _ = few["ids"]
+    for ids, message in (["a", "b", "c"], "3 ids are not of CVACT val"), ([first], "1 ids"), ([first, first, second], "twice"):
+        np.savez(own_towns / "few.npz", **few | {"ids": np.array(ids)})
         assert message in complains("evaluate_descriptors.py", "few.npz", dataset="cvact", cwd=own_towns)
     scipy.io.savemat(own_towns / "few.mat", {name: array[:3] for name, array in FIELD.items()})
-    assert "3 queries, and CVACT val has 10" in complains("evaluate_descriptors.py", "few.mat", dataset="cvact", cwd=own_towns)
+    assert "3 queries; CVACT val has 10" in complains("evaluate_descriptors.py", "few.mat", dataset="cvact", cwd=own_towns)
 
 
 def test_all_forms_of_files_are_read(tmp_path):
