@@ -7,7 +7,6 @@ import scipy.io
 
 from safa.runtime.errors import UserError, first_line, shortened
 from safa.runtime.files import open_whole, ordinary, read_file
-from safa.runtime.hdf5 import refuse_foreign_content
 
 SAT_NAME, GRD_NAME = "sat_global_descriptor", "grd_global_descriptor"  # the field's scripts look for these
 NAMES = {"sat_descriptors": SAT_NAME, "grd_descriptors": GRD_NAME}  # ours, in NumPy's files, and the field's
@@ -15,7 +14,6 @@ NAMES = {"sat_descriptors": SAT_NAME, "grd_descriptors": GRD_NAME}  # ours, in N
 NPZ = re.compile(rb"PK\x03\x04.{26}ids\.npy", re.DOTALL)
 MAT = re.compile(rb"MATLAB 5\.0 MAT-file.{,500}sat_global_descriptor", re.DOTALL)
 MAT_BYTES = 2**31 - 1  # of an array in a MATLAB file up to version 7; SAFA_8's of CVACT_test have 1.5 GB
-HDF5 = b"MATLAB 7.3"  # how MATLAB files of that version begin
 MOST_TIMES = 1000  # as large as its file is an array that is read, or MOST_SMALL bytes: descriptors hardly compress
 MOST_SMALL = 2**30
 
@@ -34,18 +32,17 @@ def read_descriptors(paths):
     try:
         for path, name in zip(paths, NAMES if len(paths) == 2 else [None], strict=True):
             with open(path, "rb", opener=ordinary) as file:
-                begins = file.read(len(HDF5))
-                file.seek(0)
                 if name is not None:
                     content[name] = np.lib.format.open_memmap(path, mode="r")  # refuses a header that promises too much
-                elif begins.startswith(b"PK"):
-                    content = _npz(file, names)
                 else:
-                    content = _hdf5(path, names) if begins == HDF5 else scipy.io.loadmat(file, variable_names=names)
+                    is_zip = file.peek(2).startswith(b"PK")
+                    content = _npz(file, names) if is_zip else scipy.io.loadmat(file, variable_names=names)
     except Exception as error:  # whatever broken bytes lead the readers to
         if isinstance(error, UserError) or getattr(error, "filename", None):
             raise
-        raise UserError(f"{shown}: not readable as descriptors ({first_line(error)}); write float32 arrays") from None
+        raise UserError(
+            f"{shown}: not readable as descriptors ({first_line(error)}); write .npz, .npy, or .mat up to version 7"
+        ) from None
     found = [content.get(ours, content.get(theirs)) for ours, theirs in NAMES.items()]
     if any(each is None for each in found):
         raise UserError(f"{shown}: lacks {' or '.join(NAMES)} (or {', '.join(NAMES.values())}); write both")
@@ -61,27 +58,12 @@ def read_descriptors(paths):
 
 
 def _npz(file, names):
-    """The arrays of these names in an .npz file."""
+    """The arrays of these names in an .npz file; one that would unpack to far more bytes than descriptors do is refused."""
     with np.load(file) as arrays:
-        _refuse_bomb(sum(info.file_size for info in arrays.zip.infolist()), file)
+        size = sum(info.file_size for info in arrays.zip.infolist())
+        if size > max(MOST_SMALL, MOST_TIMES * file.seek(0, 2)):
+            raise ValueError(f"it would unpack to {size / 1e9:,.0f} GB")
         return {name: arrays[name] for name in names if name in arrays}
-
-
-def _hdf5(path, names):
-    """The arrays of these names in a MATLAB file of version 7.3, whose axes are in reverse order."""
-    import h5py
-
-    refuse_foreign_content(path)
-    with open(path, "rb") as file, h5py.File(file) as content:
-        found = {name: content[name] for name in names if isinstance(content.get(name), h5py.Dataset)}
-        _refuse_bomb(sum(array.nbytes for array in found.values()), file)
-        return {name: array[()].T for name, array in found.items()}
-
-
-def _refuse_bomb(size, file):
-    """Raise ValueError where a file would unpack to far more bytes than descriptors do."""
-    if size > max(MOST_SMALL, MOST_TIMES * file.seek(0, 2)):
-        raise ValueError(f"it would unpack to {size / 1e9:,.0f} GB")
 
 
 def _checked(array, name):
