@@ -11,6 +11,7 @@ import re
 from safa.datasets.registry import DATASETS
 from safa.report.authors_recalls import read_recalls
 from safa.report.comparison import compare
+from safa.report.corruption_tables import corruption_tables
 from safa.report.epoch_lines import find_runs
 from safa.report.result_file import find_results
 from safa.report.rows import choose, collect
@@ -78,7 +79,8 @@ def main():
     chosen = args.rows and dict(args.rows)
     if chosen is not None:
         rows = choose(rows, chosen)
-    tables = tables_of(rows, args.others, args.columns and dict(args.columns), chosen, args.against)
+    plain = [row for row in rows if row.kind.corruption[1] is None]
+    tables = tables_of(plain, args.others, args.columns and dict(args.columns), chosen, args.against) + corruption_tables(rows)
     for flag in "caption", "label":
         if getattr(args, flag) is not None and (args.output is None or len(tables) != 1):
             raise UserError(f"--{flag}: of one table of --output, and there are {len(tables)}; name one dataset's --result_dir")

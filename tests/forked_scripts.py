@@ -116,3 +116,16 @@ def die_after_batches(number):
         return batch(*arguments)
 
     DescriptorExtractor.batch, resumable_rows.KEEP_SECONDS = batch_or_death, 0.0
+
+
+def with_corruptions():
+    """tests/programs/corrupt_tta.py stands in for the package, in this process and in its workers."""
+    sys.path.insert(0, os.path.join(os.path.dirname(__file__), "programs"))
+
+
+def two_corruptions():
+    """The same, and a grid of two corruptions."""
+    with_corruptions()
+    from safa.datasets import panorama_views
+
+    panorama_views.CORRUPTIONS = "contrast", "fog"

@@ -83,15 +83,15 @@ def read_image(path, size=None):
             return _decoded(_tidied(content), size)
 
 
-def read_input(path, shape):
-    """An image as the network takes it: (*shape, 3) uint8, BGR, resized by area if its size is another.
+def read_input(path, shape, change=None):
+    """An image as the network takes it: (*shape, 3) uint8, BGR, after `change`, resized by area if its size is another.
 
     Raises:
         UserError: the image cannot be read, or there is too little memory for it.
     """
     try:
         with name_image(path):
-            image = read_image(path)
+            image = read_image(path) if change is None else change(read_image(path))
             if image.shape[:2] != tuple(shape):
                 image = cv2.resize(image, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
             return image

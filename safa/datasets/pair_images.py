@@ -1,9 +1,11 @@
 """The images of a split's pairs as the network reads them: resized, kept in memory, changed for an epoch or a test."""
 
 import dataclasses
+import functools
 
 import numpy as np
 
+from safa.datasets.corruptions import CorruptedPanoramas
 from safa.datasets.dataset import Pairs
 from safa.datasets.image_files import read_input
 from safa.datasets.pair_augmentation import AugmentedPairs
@@ -20,6 +22,7 @@ class BranchImages:
         cache: N images that were read before, (height, width, 3) uint8, None where one was not; or None: none is kept.
         augmented: function of a row and its image that changes it, or None.
         turned: TurnedPanoramas of N rows, which come last, or None.
+        corrupted: CorruptedPanoramas that read the files, or None.
     """
 
     paths: list[str]
@@ -27,6 +30,7 @@ class BranchImages:
     cache: list[np.ndarray | None] | None = None
     augmented: object = None
     turned: TurnedPanoramas | None = None
+    corrupted: CorruptedPanoramas | None = None
 
     @property
     def dtype(self):
@@ -37,7 +41,8 @@ class BranchImages:
         """The image of a row: (*shape, 3) `dtype`, BGR. Raises UserError where it cannot be read."""
         image = self.cache and self.cache[row]
         if image is None:
-            image = read_input(self.paths[row], self.shape)
+            read = read_input if self.corrupted is None else functools.partial(self.corrupted.read, row)
+            image = read(self.paths[row], self.shape)
             if self.cache is not None:
                 self.cache[row] = image
         if self.augmented is not None:
@@ -57,7 +62,7 @@ class PairImages:
     grd: BranchImages
 
     @classmethod
-    def of(cls, pairs, shapes, panoramas=None, cached=False):
+    def of(cls, pairs, shapes, panoramas=None, cached=False, corrupted=None):
         """The images of Pairs.
 
         Args:
@@ -65,13 +70,14 @@ class PairImages:
             shapes: (height, width) of the network's inputs, satellite and ground.
             panoramas: TurnedPanoramas of the queries, T times each; None: as they are.
             cached: keep decoded images in memory.
+            corrupted: CorruptedPanoramas of the queries, or None.
         """
         turns = 1 if panoramas is None else len(panoramas) // len(pairs)
         sat, grd = (
             BranchImages(paths, shape, [None] * len(paths) if cached else None)
             for paths, shape in zip((pairs.sat_paths, pairs.grd_paths * turns), shapes, strict=True)
         )
-        return cls(pairs, sat, dataclasses.replace(grd, turned=panoramas))
+        return cls(pairs, sat, dataclasses.replace(grd, turned=panoramas, corrupted=corrupted))
 
     def changed(self, augmented: AugmentedPairs | None, panoramas: TurnedPanoramas | None):
         """The same images, changed for an epoch of training: turned and mirrored pairs, then turned and cut panoramas."""

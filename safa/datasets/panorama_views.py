@@ -1,11 +1,14 @@
-"""Panoramas of unknown heading and limited field of view, as later papers test them (DSM, Shi et al., CVPR 2020)."""
+"""Panoramas of unknown heading and limited field of view (DSM, Shi et al., CVPR 2020), or corrupted, as later papers test."""
 
 import dataclasses
+import re
 import typing
 
 import numpy as np
 
+from safa.datasets.corruptions import CORRUPTIONS, DRAWN, GRID, SEVERITIES, library
 from safa.runtime.command_line import Checked, at_least, setting
+from safa.runtime.errors import UserError
 from safa.settings import FULL_CIRCLE
 
 TEST_SEED = 2019  # DSM's, so that everyone tests on the same queries
@@ -32,18 +35,63 @@ class PanoramaView(Checked):
         metavar="N",
         paper="1",
     )
+    corruption: str | None = setting(
+        None,
+        "corrupt the queries, as published, before they are resized; references stay clean. all: each corruption in each "
+        f"severity, one table at the end; {DRAWN}: one corruption and severity drawn for each query (default: clean)",
+        choices=(*CORRUPTIONS, GRID, DRAWN),
+        metavar=f"{{{GRID},{DRAWN},{','.join(CORRUPTIONS)}}}",
+    )
+    severity: int | None = setting(
+        None, "severity of one corruption, 1 to 5; 0: clean (default: must be given)", at_least(int, 0, SEVERITIES[-1])
+    )
+    queries_dir: str | None = setting(
+        None,
+        "folder with queries that --corruption says how they were corrupted, the benchmark's own for instance, named as the "
+        "dataset's panoramas; {corruption} and {severity} in it are replaced (default: they are corrupted here)",
+        metavar="DIR",
+    )
 
     @property
-    def is_papers(self):
-        """Whether panoramas are as SAFA's paper has them: whole, the centre column north."""
-        return self == PanoramaView()
+    def is_corrupted(self):
+        return self.corruption is not None and self.severity != 0
 
     @property
     def name(self):
-        """For files: "fov_90_unknown_heading_search_16", or "" for the paper's."""
+        """For files: "fov_90_unknown_heading_search_16", or "" for the paper's; "fog_3_files" for those of a folder."""
         parts = [f"fov_{self.fov}"] * (self.fov != FULL_CIRCLE)
         parts += ["unknown_heading"] * self.unknown_heading + [f"search_{self.search_heading}"] * (self.search_heading > 1)
+        if self.is_corrupted:
+            parts += [self.corruption, *([str(self.severity)] * (self.severity is not None))]
+            parts += ["files"] * (self.queries_dir is not None)
         return "_".join(parts)
+
+    @property
+    def folder(self):
+        """Of corrupted queries that are there already, or None."""
+        return self.queries_dir and self.queries_dir.format_map(vars(self))
+
+    @property
+    def cells(self):
+        """The views to test: of a grid all corrupted ones, and the clean one at the end; else this one alone."""
+        if self.corruption != GRID:
+            return [self]
+        cells = [(corruption, severity) for corruption in CORRUPTIONS for severity in SEVERITIES]
+        return [dataclasses.replace(self, corruption=one, severity=each) for one, each in (*cells, (None, None))]
+
+    def check_corruption(self):
+        """Raises UserError: the flags of a corruption contradict each other, or it needs what is not installed."""
+        if (self.severity is None) == (self.corruption in CORRUPTIONS):
+            raise UserError(f"--severity: 0 to {SEVERITIES[-1]} belongs to one --corruption, and to no other test")
+        if self.queries_dir is not None:
+            if self.corruption is None:
+                raise UserError("--queries_dir: --corruption says what its images are; name it")
+            if re.search(r"[{}]", re.sub(r"\{(corruption|severity)\}", "", self.queries_dir)):
+                raise UserError("--queries_dir: {corruption} and {severity} alone are replaced; leave other braces out")
+            if self.corruption == GRID and any(f"{{{each}}}" not in self.queries_dir for each in ("corruption", "severity")):
+                raise UserError(f"--queries_dir: --corruption {GRID} needs {{corruption}} and {{severity}} in it")
+        elif self.is_corrupted:
+            library()
 
     def test_panoramas(self, count, width, fill):
         """The TurnedPanoramas of a test's queries, the rows of each turn after those of the turn before; None: as they are.
@@ -60,7 +108,7 @@ class PanoramaView(Checked):
         return self._panoramas(np.random.RandomState([seed, epoch]), count, width, fill)
 
     def _panoramas(self, random, count, width, fill):
-        if self.is_papers:
+        if (self.fov, self.unknown_heading, self.search_heading) == (FULL_CIRCLE, False, 1):
             return None
         shifts = np.zeros(count, np.int64)
         if self.unknown_heading:  # DSM: int(u * width * 360 / 360), u uniform in [0, 1), one draw each

@@ -28,7 +28,7 @@ LAYERS = (
 )
 
 
-def report_page(config, json_path, row, tested, model):
+def report_page(config, json_path, row, tested, model, more=()):
     """Write the page of a test beside its result file; returns its path.
 
     Args:
@@ -37,6 +37,7 @@ def report_page(config, json_path, row, tested, model):
         row: report.rows.Row of it alone.
         tested: report.figures.FigureSource; its images need not exist if the descriptors were computed elsewhere.
         model: keras.Model with the tested weights; None of such descriptors.
+        more: further Sections, after the curves.
     """
     (result,), network, task = row.results, row.results[0].network, tested.task
     folder = None if model is None else folder_of(result.checkpoint)
@@ -46,6 +47,7 @@ def report_page(config, json_path, row, tested, model):
     sections = [
         Section("recall", "Recall", "", columns, cells, below),
         Section("curves", "Curves", pictures=list(_curves(row, folder, tested))),
+        *more,
         *([Section("queries", "Queries", f"{note} {FRAMES * bool(rows)}", pictures=pictures)] if pictures or not rows else []),
         _worst(tested),
     ]

@@ -7,13 +7,16 @@ import re
 import time
 
 from safa import __version__
+from safa.datasets.corruptions import corrupted_panoramas
 from safa.datasets.pair_images import PairImages
 from safa.datasets.panorama_views import PanoramaView, kept_columns
 from safa.datasets.registry import dataset_in
+from safa.launch.corruption import grid_section, queries_of, seen_of, unfinished
 from safa.launch.given_data import Folders, add_run_folders, checked_pairs, findings_of, given_dataset, say
 from safa.launch.page import report_page
 from safa.loading import found_network, load_network
 from safa.report.figures import FigureConfig, FigureSource, draw_figures
+from safa.report.recall_line import recall_line
 from safa.report.result_file import AUTHORS, RESULT, write_result
 from safa.report.result_lines import result_lines
 from safa.report.rows import collect
@@ -28,6 +31,7 @@ from safa.runtime.errors import UserError, first_few
 from safa.runtime.files import locked
 from safa.runtime.outputs import Output, check_outputs
 from safa.runtime.provenance import session
+from safa.runtime.worker_pool import available_cores, worker_map
 from safa.settings import NetworkConfig, RunConfig, TrainingConfig, add_network
 from safa.training.checkpoint_files import DATA, INDEX, checkpoint_digest, use_checkpoint
 from safa.training.run_folder import BEST, given_settings, run_name, run_paths
@@ -122,6 +126,8 @@ def launch_testing(description, dataset_classes):
     task = task_of(pairs, config.direction, config.radius)
     figures.check(task, config.direction, network, view)
     say(*findings_of({args.split: pairs}))
+    views = view.cells
+    pairs_of = queries_of(views, pairs, network)
 
     # Where the result goes.
     checkpoint = use_checkpoint(source, lambda path, _: path)
@@ -130,12 +136,12 @@ def launch_testing(description, dataset_classes):
     abroad = f"trained_on_{tested['trained_on']}" if tested["trained_on"] not in (None, trained_for) else None
     base = "_".join(filter(None, (paths.json.removesuffix(".json"), tested["weights"], abroad)))
     direction = config.direction if config.direction != GROUND_TO_AERIAL else None
-    path = "_".join(filter(None, (base, view.name, direction))) + ".json"
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    files = {"the result": (path, RESULT), "--save_mat": (config.save_mat, MAT)}
-    files["--save_descriptors"] = config.save_descriptors, NPZ
-    inputs = [*(checkpoint + ending for ending in ("", INDEX, DATA)), *pairs.sat_paths, *pairs.grd_paths]
-    check_outputs([Output(flag, *file) for flag, file in files.items()], inputs)
+    path_of = {each: "_".join(filter(None, (base, each.name, direction))) + ".json" for each in views}
+    os.makedirs(os.path.dirname(base), exist_ok=True)
+    outputs = [Output("the result", path, RESULT) for path in path_of.values()]
+    outputs += [Output("--save_mat", config.save_mat, MAT), Output("--save_descriptors", config.save_descriptors, NPZ)]
+    inputs = [*(checkpoint + ending for ending in ("", INDEX, DATA)), *pairs.sat_paths]
+    check_outputs(outputs, [*inputs, *(path for each in views for path in pairs_of[each].grd_paths)])
 
     started = session()
     with importing_tensorflow():
@@ -147,29 +153,37 @@ def launch_testing(description, dataset_classes):
         from VGG import MEAN_BGR
     distribution = Distribution(config.devices, config.precision)
     say(*distribution.notes)
-    with explain_tensorflow_errors(distribution, "a smaller --batch_size"):
+    with explain_tensorflow_errors(distribution, "a smaller --batch_size"), contextlib.ExitStack() as stack:
         loaded = load_network(source, network, config.precision, distribution)
         say(f"checkpoint: {loaded.path}", loaded.note)
         cost = network_cost(loaded.model)
 
         # Images to descriptors.
-        begin = time.perf_counter()
-        panoramas = view.test_panoramas(len(pairs), network.width, MEAN_BGR)
-        images = PairImages.of(pairs, (network.sat_shape, network.grd_shape), panoramas)
         extractor = DescriptorExtractor(loaded.model, distribution)
         identity = {"weights": loaded.digest, "network": dataclasses.asdict(network), "precision": config.precision}
         folder = base + DESCRIPTORS if config.descriptors == "disk" and distribution.is_chief else None
-        with contextlib.nullcontext() if folder is None else own_folder(folder):
-            computed = []
-            for branch, of_branch, seen in (("sat", images.sat, ""), ("grd", images.grd, view.name)):
-                path_of = None if folder is None else os.path.join(folder, "_".join(filter(None, (branch, seen))))
-                shape, of_view = (len(of_branch.paths), extractor.dimension), identity | {"view": seen}
-                rows = ResumableRows(shape, path=path_of, identity=of_view, sources=of_branch.paths, remedy=REMEDY)
+        stack.enter_context(contextlib.nullcontext() if folder is None else own_folder(folder))
+        parallel_map = stack.enter_context(worker_map(1 if view.corruption is None else available_cores() + 1))
+        known = {**tested, "precision": config.precision, "checkpoint_digest": loaded.checkpoint_digest}
+        known |= {"query_ids": task.digest, "references": len(pairs.sat_paths)}
+        computed = []
+        for view in unfinished(views, path_of, known, distribution):
+            begin, path = time.perf_counter(), path_of[view]
+            panoramas = view.test_panoramas(len(pairs), network.width, MEAN_BGR)
+            corrupted = corrupted_panoramas(view, pairs_of[view], parallel_map) if view.is_corrupted else None
+            images = PairImages.of(pairs_of[view], (network.sat_shape, network.grd_shape), panoramas, corrupted=corrupted)
+            grd = "grd_corrupted" if view.is_corrupted else "_".join(filter(None, ("grd", view.name)))
+            computed = computed[:1]  # the references', once
+            branches = ("sat", images.sat, "sat", {"view": ""}), ("grd", images.grd, grd, seen_of(view))
+            for branch, of_branch, name, seen in branches[len(computed) :]:
+                rows_path = None if folder is None else os.path.join(folder, name)
+                shape, of_view = (len(of_branch.paths), extractor.dimension), identity | seen
+                rows = ResumableRows(shape, path=rows_path, identity=of_view, sources=of_branch.paths, remedy=REMEDY)
                 extractor.fill(rows, branch, of_branch, config.batch_size, pairs.name)
                 computed.append(rows)
             sat, grd = computed
             if not distribution.is_chief:
-                return
+                continue
 
             # Descriptors to ranks.
             ready = time.perf_counter()
@@ -190,7 +204,7 @@ def launch_testing(description, dataset_classes):
                 **tested,
                 "network": dataclasses.asdict(network),
                 "direction": config.direction,
-                "view": view.name,
+                **seen_of(view),
                 "precision": config.precision,
                 "checkpoint": loaded.path,
                 "checkpoint_digest": loaded.checkpoint_digest,
@@ -201,6 +215,9 @@ def launch_testing(description, dataset_classes):
                 "session": started,
             }
             write_result(path, result)
+            if view is not views[-1]:
+                print(f"{view.name.replace('_', ' ')}: {recall_line(result['recall'])}", flush=True)
+                continue
 
             # Ranks to tables, files and pictures.
             rows, notes = collect([path])
@@ -211,9 +228,10 @@ def launch_testing(description, dataset_classes):
                 save_npz(config.save_descriptors, pairs, sat.rows, grd.rows)
             if config.save_mat is not None:
                 save_mat(config.save_mat, sat.rows, grd.rows)
+            grid = [grid_section(path_of)] if len(views) > 1 else []
             shown = FigureSource(images, task, config.direction, found, references, queries)
             if figures.report:
-                print(f"page: {report_page(figures, path, rows[0], shown, loaded.model)}", flush=True)
+                print(f"page: {report_page(figures, path, rows[0], shown, loaded.model, grid)}", flush=True)
             draw_figures(figures, path.removesuffix(".json") + FIGURES, shown, loaded.model)
 
 
@@ -265,11 +283,12 @@ def check_view(view, config, network):
     """Refuse a PanoramaView that a TestConfig or NetworkConfig contradicts."""
     if not kept_columns(view.fov, network.width):
         raise UserError(f"--fov {view.fov}: less than a column of {network.width}; use a larger one")
-    if view.search_heading > 1:
+    view.check_corruption()
+    for flag in ["search_heading"] * (view.search_heading > 1) + ["corruption"] * view.is_corrupted:
         if config.direction != GROUND_TO_AERIAL:
-            raise UserError("--search_heading: only panoramas that are the queries have turns; leave --direction out")
-        if (config.save_descriptors, config.save_mat) != (None, None):
-            raise UserError("--search_heading: of several descriptors a query; leave --save_descriptors and --save_mat out")
+            raise UserError(f"--{flag}: changes panoramas that are the queries; leave --direction out")
+        if (config.save_descriptors, config.save_mat) != (None, None) and (flag == "search_heading" or len(view.cells) > 1):
+            raise UserError(f"--{flag}: of several descriptors a query; leave --save_descriptors and --save_mat out")
 
 
 def own_folder(folder):

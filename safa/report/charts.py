@@ -78,7 +78,7 @@ def recall_figure(rows, authors, size=(960, 720)):
         of_authors = authors.get(group[0].kind.dataset, ())
         if len(of_authors):
             axes.plot(range(1, len(of_authors) + 1), of_authors, "k:", label="authors' file")
-        bands = "; bands: all seeds" if any(len(row.results) > 1 for row in group) else ""
+        bands = "; bands: all seeds, all severities" if any(len(row.results) > 1 for row in group) else ""
         axes.set(title=title, xlabel="K", ylabel=f"recall@K in percent{bands}", ylim=(0, 101), xscale="log")
         deepest = max(len(of_authors), 10, *(len(row.curve) for row in group))
         axes.set_xlim(0.9, 1.1 * deepest)

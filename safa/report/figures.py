@@ -127,6 +127,8 @@ class FigureSource:
         """The picture of a query, turned and cut as the network sees it."""
         if self.direction != GROUND_TO_AERIAL:
             return self._aerial(self.task.queries[row])
+        if self.images.grd.corrupted is not None:
+            return np.rint(self.images.grd.read(row)).astype(np.uint8)
         panorama, turned = _picture(self.pairs.grd_paths[row]), self.images.grd.turned
         if turned is None:
             return panorama

@@ -3,6 +3,8 @@
 import dataclasses
 import re
 
+from safa.datasets.corruptions import CORRUPTIONS, DRAWN
+
 
 @dataclasses.dataclass(frozen=True)
 class Source:
@@ -41,6 +43,11 @@ LIST = "https://github.com/layumi/University1652-Baseline/tree/master/State-of-t
 UNIVERSITY = Source("university1652", "misc", "Zheng, Zhedong", "University1652-Baseline, State-of-the-art", "GitHub", LIST)
 CVGL, ARXIV = "CVGL: Causal Learning and Geometric Topology", "https://arxiv.org/abs/2603.12551"
 CLGT = Source("ouyang2025cvgl", "inproceedings", "Ouyang, Songsong and Zhu, Yingying", CVGL, "NeurIPS 2025", ARXIV)
+ROBUSTNESS, PAGE = (
+    "Benchmarking the Robustness of Cross-view Geo-localization Models",
+    "https://zqwlearning.github.io/CrossViewRobustness",
+)
+ZHANG = Source("zhang2024robustness", "inproceedings", "Zhang, Qingwang and Zhu, Yingying", ROBUSTNESS, "ECCV 2024", PAGE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +69,21 @@ class Published:
 PUBLISHED = {
     ("CVUSA", "SAFA_8", 1): Published((89.84, 96.93, 98.14, 99.64), SAFA),
     ("CVACT", "SAFA_8", 1): Published((81.03, 92.80, 94.84, 98.17), SAFA),
+}
+
+# SAFA on corrupted queries, by corruption and then as above: R@1, the mean over the severities, where each has a test.
+_CVUSA = 19.32, 60.42, 67.63, 81.96, 49.86, 51.24, 80.56, 55.49, 11.44, 33.04, 28.51, 30.37, 37.59, 31.67, 88.05, 81.15
+_CVACT = 20.03, 31.66, 33.19, 66.99, 45.60, 39.83, 72.87, 49.86, 4.62, 48.66, 43.68, 48.82, 51.61, 15.91, 76.90, 75.83
+CORRUPTED = {
+    name: {
+        (dataset, "SAFA_8", 1): Published((first, None, None, None), ZHANG) for dataset, first in (("CVUSA", a), ("CVACT", b))
+    }
+    for name, a, b in zip(CORRUPTIONS, _CVUSA, _CVACT, strict=True)
+}
+CORRUPTED[DRAWN] = {
+    ("CVUSA", "SAFA_8", 1): Published((63.68, 78.08, 82.82, 93.91), ZHANG),
+    ("CVACT", "SAFA_8", 1): Published((56.72, 73.60, 78.59, 91.32), ZHANG),
+    ("CVACT_test", "SAFA_8", 1): Published((31.18, 52.06, 58.60, 90.41), ZHANG),
 }
 
 # Other systems by dataset and what they were trained on (None: the same), worst first.

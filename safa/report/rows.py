@@ -2,13 +2,15 @@
 
 import dataclasses
 import fnmatch
+import re
 import statistics
 
 import numpy as np
 
 from recall import one_percent, recall_curve
+from safa.datasets.corruptions import CORRUPTIONS, DRAWN, SEVERITIES
 from safa.datasets.registry import DATASETS
-from safa.report.published import OTHERS, PUBLISHED
+from safa.report.published import CORRUPTED, OTHERS, PUBLISHED
 from safa.report.result_file import AUTHORS, RECALLS, StoredResult, read_result
 from safa.retrieval.confidence import recall_interval
 from safa.retrieval.evaluation import HEADING_DEGREES
@@ -21,6 +23,8 @@ CURVE = 20  # so small test sets have a curve too
 COSTS = ("parameters", "gmac", "descriptor", "milliseconds")
 SHARES = {"heading_right": f"heading within {HEADING_DEGREES:g}°"}  # of queries, in some results: a line of a table each
 PUBLISHED_TITLE = "{} (published)"
+# The view of corrupted queries: what else is special, corruption, severity, whether they were files.
+CORRUPTED_VIEW = re.compile(rf"^(.*?)_?({'|'.join(CORRUPTIONS)}|{DRAWN})(?:_([1-{SEVERITIES[-1]}]))?(_files)?$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +50,23 @@ class Kind:
     def table(self):
         """What results of one table have in common: its title begins with it."""
         return f"{self.dataset} {self.split}{', toy town' * self.toy_town}"
+
+    @property
+    def corruption(self):
+        """Of the queries: name and severity, "fog" and "3", or None each; without a severity it is of a mean or a draw."""
+        found = CORRUPTED_VIEW.fullmatch(self.view)
+        return found.group(2, 3) if found else (None, None)
+
+    @property
+    def clean(self):
+        """The Kind of the same test on clean queries."""
+        return dataclasses.replace(self, view=CORRUPTED_VIEW.sub(r"\1", self.view))
+
+    @property
+    def without_severity(self):
+        """The Kind of the mean over the severities of its corruption."""
+        name, severity = self.corruption
+        return dataclasses.replace(self, view=self.view.replace(f"{name}_{severity}", f"{name}"))
 
     @property
     def is_home(self):
@@ -99,6 +120,11 @@ class Row:
         return self.kind.is_papers_task and all(result.references == count for result in self.results)
 
     @property
+    def clean(self):
+        """The row as if its queries were clean: published recalls on corrupted ones compare if those on clean ones do."""
+        return dataclasses.replace(self, kind=self.kind.clean)
+
+    @property
     def task(self):
         """What rows have in common that are ranked with each other."""
         kind = self.kind
@@ -107,8 +133,9 @@ class Row:
     @property
     def published(self):
         """report.published.Published of the same network and task, or None."""
-        key = self.kind.dataset, self.kind.network_type, self.kind.polar
-        return PUBLISHED.get(key) if self.is_comparable and self.kind.is_home else None
+        key, (corruption, severity) = (self.kind.dataset, self.kind.network_type, self.kind.polar), self.kind.corruption
+        known = PUBLISHED if corruption is None else {} if severity else CORRUPTED[corruption]
+        return known.get(key) if self.clean.is_comparable and self.kind.is_home else None
 
     @property
     def recalls(self):

@@ -4,6 +4,7 @@ import os
 import re
 
 from safa.report.charts import recall_figure, training_curves
+from safa.report.corruption_tables import without_severities
 from safa.report.drawing import file_bytes
 from safa.report.latex_tables import as_bib, as_latex
 from safa.report.table_formats import as_csv, as_markdown
@@ -32,7 +33,7 @@ def write_tables(folder, tables, rows, authors=None, runs=None, caption=None, la
         OSError: a file cannot be written.
     """
     os.makedirs(folder, exist_ok=True)
-    curves = recall_figure(rows, authors or {})
+    curves = recall_figure(without_severities(rows), authors or {})
     written = {
         "tables.md": as_markdown(tables, caption).encode(),
         "tables.tex": as_latex(tables, caption, label).encode(),
