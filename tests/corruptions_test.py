@@ -17,6 +17,7 @@ def trained(towns, tmp_path_factory):
     succeeds("test_cvact.py", network_type="SAFA_1", cwd=folder)
     return folder
 
+
 def test_try(trained):
     given = {"network_type": "SAFA_1", "cwd": trained, "before": two_corruptions}
     print(succeeds("test_cvact.py", corruption="all", report=True, **given))
@@ -24,5 +25,5 @@ def test_try(trained):
     print(succeeds("test_cvact.py", corruption="fog", severity=0, **given))
     print(succeeds("test_cvact.py", corruption="c_all", **given))
     print(succeeds("recall_tables.py", output="out", cwd=trained))
-    print(sorted(os.listdir(trained/"Result/CVACT")), trained)
+    print(sorted(os.listdir(trained / "Result/CVACT")), trained)
     assert 0

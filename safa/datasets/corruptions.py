@@ -1,5 +1,6 @@
 """Corrupted panoramas (Zhang & Zhu, ECCV 2024): ImageNet-C's corruptions, in severities from 1 to 5."""
 
+import contextlib
 import copy
 import dataclasses
 import functools
@@ -40,30 +41,39 @@ def corrupt(image, corruption, severity, seed):
 
 @dataclasses.dataclass(frozen=True)
 class CorruptedPanoramas:
-    """Reads panoramas as published, corrupts them, and makes the network's input of them.
+    """Reads panoramas, corrupts them, and makes the network's input of them.
 
     Attributes:
-        draws: for each of Q queries its corruption, severity and seed; or None each: their images are corrupted already.
-        prepare: function of a panorama that is not prepared, (H, W, 3) uint8, or None.
-        size: (height, width) of such a panorama, up to its scale.
+        draws: for each of Q queries the arguments of `corrupt` after the image; None each: their files are corrupted.
+        prepare: function of a whole panorama, (H, 2H, 3) uint8, that the network does not read as it is; or None.
         map: of `runtime.worker_pool.worker_map`: each process has a random state of its own.
     """
 
     draws: list
     prepare: typing.Callable | None
-    size: tuple
     map: typing.Callable
+
+    @classmethod
+    def of(cls, view, pairs, parallel_map):
+        """Those of a PanoramaView and `published_panoramas`; a query's id says what it draws, in every test the same."""
+        prepare = next((job.transform for job in pairs.dataset.preparations() if job.transform is not None), None)
+        seeds = [zlib.crc32(each.encode(errors="surrogateescape")) for each in pairs.ids]
+        draws = [(view.corruption, view.severity, seed) for seed in seeds]
+        if view.corruption == DRAWN:
+            numbers = [np.random.default_rng(seed).integers((len(CORRUPTIONS), len(SEVERITIES))) for seed in seeds]
+            draws = [(CORRUPTIONS[one], SEVERITIES[other], seed) for (one, other), seed in zip(numbers, seeds, strict=True)]
+        return cls([None] * len(pairs) if view.queries_dir else draws, prepare, parallel_map)
 
     def read(self, row, path, shape):
         """The input of a row, (*shape, 3) uint8, BGR, from its file; rows of further turns begin again. Raises UserError."""
-        change = functools.partial(_changed, corrupt, self.draws[row % len(self.draws)], self.prepare, self.size)
+        change = functools.partial(_changed, self.draws[row % len(self.draws)], self.prepare)
         (image,) = self.map(functools.partial(read_input, shape=shape, change=change), [path])
         return image
 
 
-def _changed(corrupted, draw, prepare, size, image):
-    image = image if draw is None else corrupted(image, *draw)
-    return prepare(image) if prepare is not None and same_ratio(image.shape[:2], size) else image
+def _changed(draw, prepare, image):
+    image = image if draw is None else corrupt(image, *draw)
+    return prepare(image) if prepare is not None and image.shape[1] == 2 * image.shape[0] else image
 
 
 def published_panoramas(pairs, folder=None):
@@ -72,24 +82,7 @@ def published_panoramas(pairs, folder=None):
     if folder is not None:
         paths = [os.path.join(folder, os.path.basename(path)) for path in paths]
     dataset = copy.copy(pairs.dataset)
-    try:
+    with contextlib.suppress(ImageError):  # `check_files` says more
         if same_ratio(image_size(paths[0]), dataset.panorama_size):
             dataset.query_size = dataset.panorama_size
-    except ImageError as error:
-        raise UserError(f"{error}; corruptions need the panoramas as published, or --queries_dir") from None
     return dataclasses.replace(pairs, dataset=dataset, grd_paths=paths, panorama_paths=None)
-
-
-def corrupted_panoramas(view, pairs, parallel_map):
-    """CorruptedPanoramas of a PanoramaView and `published_panoramas`: what a query's id draws is the same in every test."""
-    prepare = next((job.transform for job in pairs.dataset.preparations() if job.transform is not None), None)
-    draws = [None] * len(pairs) if view.queries_dir is not None else [_draw(view, each) for each in pairs.ids]
-    return CorruptedPanoramas(draws, prepare, pairs.dataset.panorama_size, parallel_map)
-
-
-def _draw(view, query_id):
-    seed = zlib.crc32(query_id.encode(errors="surrogateescape"))
-    if view.corruption != DRAWN:
-        return view.corruption, view.severity, seed
-    number = np.random.default_rng(seed).integers(len(CORRUPTIONS) * len(SEVERITIES))
-    return CORRUPTIONS[number // len(SEVERITIES)], SEVERITIES[number % len(SEVERITIES)], seed

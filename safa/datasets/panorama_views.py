@@ -1,7 +1,8 @@
 """Panoramas of unknown heading and limited field of view (DSM, Shi et al., CVPR 2020), or corrupted, as later papers test."""
 
 import dataclasses
-import re
+import itertools
+import os
 import typing
 
 import numpy as np
@@ -38,17 +39,15 @@ class PanoramaView(Checked):
     corruption: str | None = setting(
         None,
         "corrupt the queries, as published, before they are resized; references stay clean. all: each corruption in each "
-        f"severity, one table at the end; {DRAWN}: one corruption and severity drawn for each query (default: clean)",
+        f"severity, one table at the end; {DRAWN}: one of these drawn for each query (default: clean)",
         choices=(*CORRUPTIONS, GRID, DRAWN),
         metavar=f"{{{GRID},{DRAWN},{','.join(CORRUPTIONS)}}}",
     )
-    severity: int | None = setting(
-        None, "severity of one corruption, 1 to 5; 0: clean (default: must be given)", at_least(int, 0, SEVERITIES[-1])
-    )
+    severity: int | None = setting(None, "severity of one corruption, 1 to 5; 0: clean (default: none)", at_least(int, 0, 5))
     queries_dir: str | None = setting(
         None,
-        "folder with queries that --corruption says how they were corrupted, the benchmark's own for instance, named as the "
-        "dataset's panoramas; {corruption} and {severity} in it are replaced (default: they are corrupted here)",
+        "folder of queries that are corrupted as --corruption says, the benchmark's own for instance, named as the dataset's "
+        f"panoramas; with {GRID}, folders CORRUPTION/SEVERITY in it (default: they are corrupted here)",
         metavar="DIR",
     )
 
@@ -58,39 +57,31 @@ class PanoramaView(Checked):
 
     @property
     def name(self):
-        """For files: "fov_90_unknown_heading_search_16", or "" for the paper's; "fog_3_files" for those of a folder."""
+        """For files: "fov_90_unknown_heading_search_16", "fog_3", "files_fog_3" of a folder, or "" for the paper's."""
         parts = [f"fov_{self.fov}"] * (self.fov != FULL_CIRCLE)
         parts += ["unknown_heading"] * self.unknown_heading + [f"search_{self.search_heading}"] * (self.search_heading > 1)
         if self.is_corrupted:
-            parts += [self.corruption, *([str(self.severity)] * (self.severity is not None))]
-            parts += ["files"] * (self.queries_dir is not None)
+            parts += ["files"] * bool(self.queries_dir) + [self.corruption] + [str(self.severity)] * bool(self.severity)
         return "_".join(parts)
-
-    @property
-    def folder(self):
-        """Of corrupted queries that are there already, or None."""
-        return self.queries_dir and self.queries_dir.format_map(vars(self))
 
     @property
     def cells(self):
         """The views to test: of a grid all corrupted ones, and the clean one at the end; else this one alone."""
         if self.corruption != GRID:
             return [self]
-        cells = [(corruption, severity) for corruption in CORRUPTIONS for severity in SEVERITIES]
-        return [dataclasses.replace(self, corruption=one, severity=each) for one, each in (*cells, (None, None))]
+        cells = []
+        for one, each in itertools.product(CORRUPTIONS, SEVERITIES):
+            folder = self.queries_dir and os.path.join(self.queries_dir, one, str(each))
+            cells.append(dataclasses.replace(self, corruption=one, severity=each, queries_dir=folder))
+        return [*cells, dataclasses.replace(self, corruption=None, queries_dir=None)]
 
     def check_corruption(self):
         """Raises UserError: the flags of a corruption contradict each other, or it needs what is not installed."""
         if (self.severity is None) == (self.corruption in CORRUPTIONS):
-            raise UserError(f"--severity: 0 to {SEVERITIES[-1]} belongs to one --corruption, and to no other test")
-        if self.queries_dir is not None:
-            if self.corruption is None:
-                raise UserError("--queries_dir: --corruption says what its images are; name it")
-            if re.search(r"[{}]", re.sub(r"\{(corruption|severity)\}", "", self.queries_dir)):
-                raise UserError("--queries_dir: {corruption} and {severity} alone are replaced; leave other braces out")
-            if self.corruption == GRID and any(f"{{{each}}}" not in self.queries_dir for each in ("corruption", "severity")):
-                raise UserError(f"--queries_dir: --corruption {GRID} needs {{corruption}} and {{severity}} in it")
-        elif self.is_corrupted:
+            raise UserError("--severity: belongs to --corruption with the name of one, and to no other test")
+        if self.queries_dir and self.corruption is None:
+            raise UserError("--queries_dir: --corruption says how its images are corrupted; name it")
+        if self.is_corrupted and not self.queries_dir:
             library()
 
     def test_panoramas(self, count, width, fill):

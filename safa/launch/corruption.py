@@ -14,50 +14,42 @@ from safa.runtime.files import read_json
 
 def queries_of(views, pairs, network):
     """{PanoramaView: Pairs that its queries are read from}; those of corrupted queries are checked as `pairs` were."""
-    found = {}
+    found, shapes = {(False, None): pairs}, (network.sat_shape, network.grd_shape)
     for view in views:
-        place = view.is_corrupted, view.folder
-        if place not in found:
-            found[place] = pairs
-            if view.is_corrupted:
-                shapes = network.sat_shape, network.grd_shape
-                found[place], _ = check_files(published_panoramas(pairs, view.folder), shapes)
-    return {view: found[view.is_corrupted, view.folder] for view in views}
+        if view.is_corrupted and (True, view.queries_dir) not in found:
+            found[True, view.queries_dir], _ = check_files(published_panoramas(pairs, view.queries_dir), shapes)
+    return {view: found[view.is_corrupted, view.queries_dir if view.is_corrupted else None] for view in views}
 
 
-def is_finished(path, known):
-    """Whether a result file is of the test of which all this is known: {name: value}."""
+def seen_of(view):
+    """What descriptors and results say of a PanoramaView."""
+    made = os.path.abspath(view.queries_dir) if view.queries_dir else f"corrupt-tta {library().__version__}"
+    return {"view": view.name} | ({"corrupted_with": made} if view.is_corrupted else {})
+
+
+def unfinished(views, path_of, known, distribution):
+    """The views of a grid without a result file of which all this is known, as the chief finds them; the last one always."""
+    if len(views) == 1:
+        return views
+    import tensorflow as tf
+
+    done = tf.Variable([int(_is_finished(path_of[view], known | seen_of(view))) for view in views[:-1]] + [0])
+    distribution.share_chiefs_values([done])
+    return [view for view, is_done in zip(views, done.numpy(), strict=True) if not is_done]
+
+
+def _is_finished(path, known):
     try:
-        content = read_json(path, dict, "tested again")
+        content = read_json(path, dict, "it is tested again")
     except (FileNotFoundError, UserError):
         return False
     return all(content.get(name) == value for name, value in known.items())
 
 
-def seen_of(view):
-    """What descriptors and results say of a PanoramaView."""
-    seen = {"view": view.name}
-    if view.is_corrupted:
-        seen["corrupted_with"] = os.path.abspath(view.folder) if view.folder else f"corrupt-tta {library().__version__}"
-    return seen
-
-
-def unfinished(views, path_of, known, distribution):
-    """The views of a grid that have no result file of which this is known, as the chief finds them; the last one always."""
-    if len(views) == 1:
-        return views
-    import tensorflow as tf
-
-    done = tf.Variable([int(is_finished(path_of[view], known | seen_of(view))) for view in views[:-1]])
-    distribution.share_chiefs_values([done])
-    return [view for view, is_done in zip(views, [*done.numpy(), 0], strict=True) if not is_done]
-
-
 def grid_section(path_of):
-    """The page's Section of a grid, with its heat map; its table is printed."""
-    rows, _ = collect(path_of.values())
-    (table,) = corruption_tables(rows)
+    """Print the table of a grid, and return the page's Section with its heat map."""
+    table = corruption_tables(collect(path_of.values())[0])[0]
     print("", as_text([table]), sep="\n", flush=True)
-    lines = [[line.noted_title, *(line.cells.get(name, "") for name in table.columns)] for line in table.lines]
     picture = Picture(heat_map(table), "Heat map of R@1 by corruption and severity", kind="chart")
-    return Section("corruptions", "Corrupted queries", table.title, ["", *table.columns], lines, table.below, [picture])
+    cells = [[line.title, *(line.cells.get(name, "") for name in table.columns)] for line in table.lines]
+    return Section("corruptions", "Corrupted queries", table.title, ["", *table.columns], cells, table.below, [picture])

@@ -7,7 +7,7 @@ import re
 import time
 
 from safa import __version__
-from safa.datasets.corruptions import corrupted_panoramas
+from safa.datasets.corruptions import CorruptedPanoramas
 from safa.datasets.pair_images import PairImages
 from safa.datasets.panorama_views import PanoramaView, kept_columns
 from safa.datasets.registry import dataset_in
@@ -170,7 +170,7 @@ def launch_testing(description, dataset_classes):
         for view in unfinished(views, path_of, known, distribution):
             begin, path = time.perf_counter(), path_of[view]
             panoramas = view.test_panoramas(len(pairs), network.width, MEAN_BGR)
-            corrupted = corrupted_panoramas(view, pairs_of[view], parallel_map) if view.is_corrupted else None
+            corrupted = CorruptedPanoramas.of(view, pairs_of[view], parallel_map) if view.is_corrupted else None
             images = PairImages.of(pairs_of[view], (network.sat_shape, network.grd_shape), panoramas, corrupted=corrupted)
             grd = "grd_corrupted" if view.is_corrupted else "_".join(filter(None, ("grd", view.name)))
             computed = computed[:1]  # the references', once

@@ -1,5 +1,6 @@
 """Tests on corrupted queries together: R@1 by corruption and severity, as tables and as a heat map."""
 
+import dataclasses
 import math
 import statistics
 
@@ -17,7 +18,8 @@ def without_severities(rows):
     """The rows, where those of one network and corruption are one Row, whose mean is over its severities."""
     kinds = {}
     for row in rows:
-        kinds.setdefault(row.kind.without_severity, []).append(row)
+        view = row.kind.view.removesuffix(f"_{row.kind.corruption[1]}")
+        kinds.setdefault(dataclasses.replace(row.kind, view=view), []).append(row)
     return [Row(kind, [result for row in found for result in row.results], found[0].name) for kind, found in kinds.items()]
 
 
@@ -26,33 +28,34 @@ def corruption_tables(rows):
 
     A line is a corruption: R@1 in each severity, their mean, its share of clean queries' R@1, and the published mean.
     """
-    kinds, cleans = {}, {row.kind: row for row in rows}
+    found, cleans = {}, {row.kind: _first(row) for row in rows}
     for row in rows:
-        corruption, severity = row.kind.corruption
+        name, severity = row.kind.corruption
         if severity is not None:
-            files = row.kind.view.endswith("_files")
-            kinds.setdefault((row.kind.clean, files), {}).setdefault(corruption, []).append(row)
-    return [_table(kind, files, cleans.get(kind), by_name) for (kind, files), by_name in kinds.items()]
+            kind = dataclasses.replace(row.kind, view=row.kind.view.removesuffix(f"{name}_{severity}").rstrip("_"))
+            found.setdefault(kind, {}).setdefault(name, []).append(row)
+    return [_table(kind, by_name, cleans) for kind, by_name in found.items()]
 
 
-def _table(kind, files, clean, by_name):
-    base, lines, sources, means = None if clean is None else _first(clean), [], {}, []
+def _table(kind, by_name, cleans):
+    lines, sources, means = [], {}, []
+    result, clean = None, None
     for name in filter(by_name.__contains__, CORRUPTIONS):
+        (merged,) = without_severities(by_name[name])
+        result, clean = merged.results[0], cleans.get(merged.kind.clean)
         cells = {row.kind.corruption[1]: f"{_first(row):.2f}" for row in by_name[name]}
         if len(cells) == len(SEVERITIES):
             means.append(statistics.fmean(map(_first, by_name[name])))
-            cells |= _mean_cells(means[-1], base)
-        published = without_severities(by_name[name])[0].published
-        if published is not None:
+            cells |= _mean_cells(means[-1], clean)
+        if (published := merged.published) is not None:
             sources[published.note] = published.source
             cells[PUBLISHED] = f"{published.recalls[0]:.2f}"
         lines.append(Line(name.replace("_", " "), cells, None, note=1 if published else None))
     if len(means) == len(CORRUPTIONS):
-        lines.append(Line("mean", _mean_cells(statistics.fmean(means), base), "mean"))
-    (result, *_) = next(iter(by_name.values()))[0].results
-    of = f"{result.queries:,} queries among {result.references:,} references, R@1" + f", clean {base:.2f}" * (base is not None)
+        lines.append(Line("mean", _mean_cells(statistics.fmean(means), clean), "mean"))
+    of = f"R@1 of {result.queries:,} queries among {result.references:,} references{clean and f', clean {clean:.2f}' or ''}"
     columns = {name: name for name in COLUMNS if any(name in line.cells for line in lines)}
-    title = f"{kind.table}, {kind.title()}, corrupted queries{', files' * files}: {of}"
+    title = f"{kind.table}, {kind.title()}, corrupted queries: {of}"
     return RecallTable(title, columns, lines, sources, [], "R@1 in percent by corruption and severity")
 
 
@@ -60,8 +63,8 @@ def _first(row):
     return row.percents()[0][0]
 
 
-def _mean_cells(mean, base):
-    return {"mean": f"{mean:.2f}"} | ({"of clean": f"{100 * mean / base:.1f}"} if base else {})
+def _mean_cells(mean, clean):
+    return {"mean": f"{mean:.2f}"} | ({"of clean": f"{100 * mean / clean:.1f}"} if clean else {})
 
 
 def heat_map(table):
@@ -73,8 +76,8 @@ def heat_map(table):
     shown = axes.imshow(values, cmap="viridis", vmin=0, vmax=100, aspect="auto")
     for row, of_row in enumerate(values):
         for column, value in enumerate(of_row):
-            if not math.isnan(value):
-                axes.text(column, row, f"{value:.1f}", ha="center", va="center", color="black" if value > 60 else "white")
+            look = {"ha": "center", "va": "center", "color": "black" if value > 60 else "white"}
+            axes.text(column, row, "" if math.isnan(value) else f"{value:.1f}", **look)
     axes.set_xticks(range(len(SEVERITIES)), SEVERITIES)
     axes.set_yticks(range(len(lines)), [line.title for line in lines])
     axes.set(title="R@1 on corrupted queries", xlabel="severity")

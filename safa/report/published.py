@@ -72,13 +72,13 @@ PUBLISHED = {
 }
 
 # SAFA on corrupted queries, by corruption and then as above: R@1, the mean over the severities, where each has a test.
-_CVUSA = 19.32, 60.42, 67.63, 81.96, 49.86, 51.24, 80.56, 55.49, 11.44, 33.04, 28.51, 30.37, 37.59, 31.67, 88.05, 81.15
-_CVACT = 20.03, 31.66, 33.19, 66.99, 45.60, 39.83, 72.87, 49.86, 4.62, 48.66, 43.68, 48.82, 51.61, 15.91, 76.90, 75.83
+_MEANS = {
+    "CVUSA": (19.32, 60.42, 67.63, 81.96, 49.86, 51.24, 80.56, 55.49, 11.44, 33.04, 28.51, 30.37, 37.59, 31.67, 88.05, 81.15),
+    "CVACT": (20.03, 31.66, 33.19, 66.99, 45.60, 39.83, 72.87, 49.86, 4.62, 48.66, 43.68, 48.82, 51.61, 15.91, 76.90, 75.83),
+}
 CORRUPTED = {
-    name: {
-        (dataset, "SAFA_8", 1): Published((first, None, None, None), ZHANG) for dataset, first in (("CVUSA", a), ("CVACT", b))
-    }
-    for name, a, b in zip(CORRUPTIONS, _CVUSA, _CVACT, strict=True)
+    name: {(dataset, "SAFA_8", 1): Published((of[number], None, None, None), ZHANG) for dataset, of in _MEANS.items()}
+    for number, name in enumerate(CORRUPTIONS)
 }
 CORRUPTED[DRAWN] = {
     ("CVUSA", "SAFA_8", 1): Published((63.68, 78.08, 82.82, 93.91), ZHANG),

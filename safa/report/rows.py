@@ -23,8 +23,8 @@ CURVE = 20  # so small test sets have a curve too
 COSTS = ("parameters", "gmac", "descriptor", "milliseconds")
 SHARES = {"heading_right": f"heading within {HEADING_DEGREES:g}°"}  # of queries, in some results: a line of a table each
 PUBLISHED_TITLE = "{} (published)"
-# The view of corrupted queries: what else is special, corruption, severity, whether they were files.
-CORRUPTED_VIEW = re.compile(rf"^(.*?)_?({'|'.join(CORRUPTIONS)}|{DRAWN})(?:_([1-{SEVERITIES[-1]}]))?(_files)?$")
+# The view of corrupted queries: what else is special, whether they are files, corruption, severity.
+CORRUPTED_VIEW = re.compile(rf"^(.*?)_?(files_)?({'|'.join(CORRUPTIONS)}|{DRAWN})(?:_([1-{SEVERITIES[-1]}]))?$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,18 +55,12 @@ class Kind:
     def corruption(self):
         """Of the queries: name and severity, "fog" and "3", or None each; without a severity it is of a mean or a draw."""
         found = CORRUPTED_VIEW.fullmatch(self.view)
-        return found.group(2, 3) if found else (None, None)
+        return found.group(3, 4) if found else (None, None)
 
     @property
     def clean(self):
         """The Kind of the same test on clean queries."""
         return dataclasses.replace(self, view=CORRUPTED_VIEW.sub(r"\1", self.view))
-
-    @property
-    def without_severity(self):
-        """The Kind of the mean over the severities of its corruption."""
-        name, severity = self.corruption
-        return dataclasses.replace(self, view=self.view.replace(f"{name}_{severity}", f"{name}"))
 
     @property
     def is_home(self):
