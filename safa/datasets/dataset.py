@@ -5,6 +5,7 @@ import dataclasses
 
 import numpy as np
 
+from safa.datasets.positions import far_apart
 from safa.datasets.preparation import PREPARED_SIZE, Preparation
 
 POLAR, AERIAL = "polar", "aerial"  # kinds of references: polar maps, and the aerial tiles themselves
@@ -12,10 +13,10 @@ POLAR, AERIAL = "polar", "aerial"  # kinds of references: polar maps, and the ae
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-    """Queries and references of one split: Q panoramas, each taken at the centre of one of N aerial tiles.
+    """Queries and references of one split: Q panoramas, each taken on one of N aerial tiles.
 
-    In CVUSA and CVACT row i's panorama belongs to row i's tile; in other datasets several panoramas may share a tile, and
-    tiles may have none.
+    In CVUSA and CVACT row i's panorama is taken at the centre of row i's tile; in others several panoramas may share a tile,
+    and tiles may have none.
 
     Attributes:
         dataset: Dataset.
@@ -27,7 +28,9 @@ class Pairs:
         tile_paths: N file paths of the aerial tiles, which polar maps are made from.
         utm: (N, 2) float64 easting and northing of the references in metres, or None where the dataset has none.
         truth: (Q,) int64, the row of each query's reference; left out: row i of both is one place.
-        acceptable: for each query the rows of further references that count as hits, (n,) int64 each; or None.
+        acceptable: for each query the rows of further references that count as hits and are no negatives of it, (n,) int64
+            each; or None.
+        query_utm: (Q, 2) float64 easting and northing of the panoramas in metres; None: they lie at their references' centres.
         panorama_paths: Q file paths of the images that `grd_paths` are prepared from; None: they are the dataset's own.
     """
 
@@ -42,6 +45,7 @@ class Pairs:
     truth: np.ndarray | None = None
     acceptable: list[np.ndarray] | None = None
     panorama_paths: list[str] | None = None
+    query_utm: np.ndarray | None = None
 
     def __post_init__(self):
         if self.truth is None:
@@ -59,6 +63,35 @@ class Pairs:
     def one_to_one(self):
         """Whether row i's panorama belongs to row i's reference, and every reference to a panorama."""
         return len(self.sat_paths) == len(self) and np.array_equal(self.truth, np.arange(len(self)))
+
+    @property
+    def panorama_utm(self):
+        """(Q, 2) float64 easting and northing of the panoramas in metres, or None."""
+        return self.utm[self.truth] if self.query_utm is None and self.utm is not None else self.query_utm
+
+    def negatives(self, of, among):
+        """Which references of a batch are negatives of which panoramas.
+
+        A panorama's own reference is not, nor are its acceptable ones and those closer to its own than `negative_metres`.
+
+        Args:
+            of: n rows of queries whose references are asked about.
+            among: (B,) rows of the queries of the whole batch.
+
+        Returns:
+            (n, B) float32, 1 where the reference of query of[i] is a negative of query among[j]; None in datasets where that
+            is said by i and j alone.
+        """
+        metres = self.dataset.negative_metres
+        if self.one_to_one and metres is None and self.acceptable is None:
+            return None
+        references, own = self.truth[of], self.truth[among]
+        negatives = references[:, None] != own
+        if metres is not None:
+            negatives &= far_apart(self.utm[references], self.utm[own], metres)
+        if self.acceptable is not None:
+            negatives &= ~np.stack([np.isin(references, self.acceptable[row]) for row in among], axis=1)
+        return negatives.astype(np.float32)
 
     @property
     def sizes(self):
@@ -80,6 +113,7 @@ class Pairs:
             **{name: [getattr(self, name)[row] for row in queries] for name in ("ids", "grd_paths")},
             **{name: [getattr(self, name)[row] for row in references] for name in ("sat_paths", "tile_paths")},
             utm=None if self.utm is None else self.utm[references],
+            query_utm=None if self.query_utm is None else self.query_utm[queries],
             truth=row_of[self.truth[queries]],
             acceptable=acceptable,
             panorama_paths=self.panorama_paths and [self.panorama_paths[row] for row in queries],

@@ -82,11 +82,3 @@ class PairImages:
     @property
     def truth(self):
         return self.pairs.truth
-
-    @property
-    def utm(self):
-        return self.pairs.utm
-
-    @property
-    def one_to_one(self):
-        return self.pairs.one_to_one

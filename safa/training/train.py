@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from input_data import batches, epoch_order
+from input_data import Batch, batches, epoch_order
 from safa.datasets.pair_augmentation import AugmentedPairs
 from safa.datasets.pair_images import PairImages
 from safa.datasets.panorama_views import PanoramaView
@@ -52,7 +52,7 @@ def train(settings, train_pairs, val_pairs, paths):
     with training_session(settings, train_pairs, val_pairs, paths) as (distribution, stop):
         run = build_run(settings, train_pairs, val_pairs, paths, distribution)
         progress = restore_or_begin(run, stop)
-        loss_of_batch = batch_loss(config, train_pairs.dataset.negative_metres, run.loss)
+        loss_of_batch = batch_loss(config, run.loss)
         step = training_step(
             run.network, run.optimizer, loss_of_batch, distribution.strategy, options.micro_batch, config.clip_norm
         )
@@ -150,9 +150,11 @@ class TrainingRun:
         order = epoch_order(len(pairs), epoch, config.seed)[done * config.batch_size : self.steps * config.batch_size]
         rows = self.distribution.local_rows(order, config.batch_size)
         local_size = self.distribution.local_batch_size(config.batch_size)
-        for batch in batches(images, rows, local_size, available_cores()):
-            offset, *shares = self.distribution.spread(*batch[:-1])
-            yield batch.__class__(*shares, offset)
+        whole_batches = np.split(order, range(config.batch_size, len(order), config.batch_size))
+        for whole, batch in zip(whole_batches, batches(images, rows, local_size, available_cores()), strict=False):
+            negatives = pairs.negatives(self.distribution.local_rows(whole, config.batch_size), whole)
+            offset, *shares = self.distribution.spread(batch.sat, batch.grd, negatives)
+            yield Batch(*shares, offset)
 
     def check_loss(self, epoch, number, loss):
         """Refuse to go on with a loss that is not finite."""
