@@ -51,6 +51,13 @@ def files_of(pairs):
     return {kind: resolve_case(paths) for kind, paths in files.items()}
 
 
+def lone_files(pairs):
+    """The same of the tiles that no panorama belongs to; no kinds where there are none."""
+    alone = np.setdiff1d(np.arange(len(pairs.sat_paths)), pairs.truth)
+    kinds = {"tile": pairs.tile_paths} | ({"polar_map": pairs.sat_paths} if pairs.reference == POLAR else {})
+    return {kind: resolve_case([paths[row] for row in alone]) for kind, paths in kinds.items()} if len(alone) else {}
+
+
 def check_lists(splits):
     """Counts, duplicates, and what training and test splits share, as far as the lists tell: list of Finding.
 
@@ -69,6 +76,10 @@ def check_lists(splits):
             repeated = [path for path, ids in rows.items() if len(ids) > 1]
             text = f"{TITLES[kind]} stand in more than one row: at most one of these rows can be right"
             findings += found("duplicate files", name, repeated, text)
+        if pairs.query_utm is not None:
+            off = np.abs(pairs.query_utm - pairs.utm[pairs.truth]).max(axis=1) > pairs.dataset.tile_metres / 2
+            outside = [pairs.ids[row] for row in np.flatnonzero(off)]
+            findings += found("outside", name, outside, "panoramas lie outside their tiles: their order may be mixed up")
     return findings + leakage(splits)
 
 
@@ -97,7 +108,7 @@ def leakage(splits):
         text = f"{TITLES[kind]} are in the training split too, under other ids: their recall is of images that were trained on"
         findings += found("leakage by file", "val", both, text)
     if train.utm is not None:
-        distances = distances_to_nearest(val.utm[val.truth], train.utm[np.unique(train.truth)])  # tiles without panoramas: no
+        distances = distances_to_nearest(val.panorama_utm, train.panorama_utm)
         near = [val.ids[row] for row in np.flatnonzero(distances < HIT_METRES)]
         text = f"places are less than {HIT_METRES:g} m from a training place"
         findings += found("leakage by distance", "val", near, text, problem=False)
@@ -149,7 +160,7 @@ def copies(results):
         title, of_split = TITLES[kind], {}
         for split, pairs in results.items():
             same_bytes = of_split[split] = collections.defaultdict(set)
-            for pair in pairs:
+            for pair in (pair for pair in pairs if kind in pair):
                 same_bytes[pair[kind].digest].add(pair[kind].path)
             same_bytes.pop(None, None)  # of files that cannot be read
             groups = [" = ".join(sorted(same)) for same in same_bytes.values() if len(same) > 1]

@@ -141,7 +141,7 @@ class Dataset(abc.ABC):
     vertical_fov: float | None = None  # degrees from top to bottom of the panoramas that the network reads
     negative_metres: float | None = None  # in training, pairs closer than this are not negatives of each other
     hit_metres: float | None = None  # in testing, a match this close to the truth counts too
-    has_act_data = False  # whether a MATLAB file describes it, which the argument `act_data` names
+    own_flags: tuple[str, ...] = ()  # of `given_data.Folders`, which only this dataset takes, as arguments
     toy_town: str | None = None  # what `python -m toy_town --dataset` renders in its format
 
     def __init__(self, data_dir="Data", prepared_dir=None):

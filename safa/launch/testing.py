@@ -86,7 +86,7 @@ def testing_parser(description, dataset_classes):
     """The flags of a test script; arguments as of `launch_testing`."""
     parser = Parser(description)
     default_split = next(iter(dataset_classes))
-    add_run_folders(parser, dataset_classes[default_split].has_act_data)
+    add_run_folders(parser, dataset_classes[default_split])
     if len(dataset_classes) > 1:
         parser.add_argument("--split", choices=list(dataset_classes), help="which pairs to test on")
     parser.set_defaults(split=default_split)

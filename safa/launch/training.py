@@ -18,7 +18,7 @@ from safa.training.run_folder import agree_with_earlier_run, data_identity, run_
 def training_parser(description, dataset_class):
     """The flags of a training script; arguments as of `launch_training`."""
     parser = Parser(description)
-    add_run_folders(parser, dataset_class.has_act_data)
+    add_run_folders(parser, dataset_class)
     add_network(parser)
     add_training(parser)
     parser.add_argument("--start_epoch", type=_needless, help=argparse.SUPPRESS)  # of the authors' scripts
