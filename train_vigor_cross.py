@@ -1,9 +1,6 @@
 """Train SAFA on VIGOR, cross-area: New York and Seattle are trained on, San Francisco and Chicago tested (Zhu et al. 2021).
 
-Of a panorama, its tile and the three more that show its place are not negatives. VIGOR's authors train with aerial tiles:
---polar 0 --aerial_input_size 320 --height 320 --width 640. After every epoch: recall on the published test split, a line in
-Result/VIGOR_cross/<network_type>_polar_<0|1>.csv, a checkpoint in Model/VIGOR_cross/<network_type>/polar_<0|1>/. The same
-command again continues from the last saved step. All GPUs of this machine are used automatically.
+Where things are written, and what VIGOR's authors train with: see train_vigor.py.
 """
 
 from safa.datasets.vigor import VIGORCross

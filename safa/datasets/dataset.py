@@ -5,7 +5,6 @@ import dataclasses
 
 import numpy as np
 
-from safa.datasets.positions import far_apart
 from safa.datasets.preparation import PREPARED_SIZE, Preparation
 
 POLAR, AERIAL = "polar", "aerial"  # kinds of references: polar maps, and the aerial tiles themselves
@@ -68,30 +67,6 @@ class Pairs:
     def panorama_utm(self):
         """(Q, 2) float64 easting and northing of the panoramas in metres, or None."""
         return self.utm[self.truth] if self.query_utm is None and self.utm is not None else self.query_utm
-
-    def negatives(self, of, among):
-        """Which references of a batch are negatives of which panoramas.
-
-        A panorama's own reference is not, nor are its acceptable ones and those closer to its own than `negative_metres`.
-
-        Args:
-            of: n rows of queries whose references are asked about.
-            among: (B,) rows of the queries of the whole batch.
-
-        Returns:
-            (n, B) float32, 1 where the reference of query of[i] is a negative of query among[j]; None in datasets where that
-            is said by i and j alone.
-        """
-        metres = self.dataset.negative_metres
-        if self.one_to_one and metres is None and self.acceptable is None:
-            return None
-        references, own = self.truth[of], self.truth[among]
-        negatives = references[:, None] != own
-        if metres is not None:
-            negatives &= far_apart(self.utm[references], self.utm[own], metres)
-        if self.acceptable is not None:
-            negatives &= ~np.stack([np.isin(references, self.acceptable[row]) for row in among], axis=1)
-        return negatives.astype(np.float32)
 
     @property
     def sizes(self):

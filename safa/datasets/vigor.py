@@ -16,6 +16,7 @@ EARTH_METRES = 6_371_004.0  # radius in VIGOR's own distances
 LABELS = "splits", "splits__corrected"  # folders of the lists: as published, and corrected by SliceMatch (CVPR 2023)
 CITIES = "NewYork", "Seattle", "SanFrancisco", "Chicago"  # in the order of VIGOR's code
 TILES = "satellite_list.txt"
+AGAIN = "take the file from the dataset again"
 NUMBER = r"(-?\d{1,3}(?:\.\d{1,15})?)"
 TILE = re.compile(rf"([^/\\\0]+)_{NUMBER}_{NUMBER}\.\w+")  # satellite_<latitude>_<longitude>.png
 PANORAMA = re.compile(rf"([^/\\\0]+),{NUMBER},{NUMBER},\.\w+")  # <id>,<latitude>,<longitude>,.jpg
@@ -55,68 +56,48 @@ class VIGOR(Dataset):
         """
         tiles, tile_places, panoramas, ids, places, labels = [], [], [], [], [], []
         for city in self.cities[split]:
-            of_tiles = self._read(city, TILES, _tile)
+            folder, of_tiles = os.path.join(self.tile_dir, city), self._read(city, TILES, _tile)
             row_of = {name: len(tiles) + row for row, (name, _) in enumerate(of_tiles)}
             if len(row_of) < len(of_tiles):
-                what = f"{len(of_tiles) - len(row_of):,} tiles stand there twice"
-                raise UserError(f"{os.path.join(self.label_dir, city, TILES)}: {what}; take the file from the dataset again")
+                path = os.path.join(self.label_dir, city, TILES)
+                raise UserError(f"{path}: {len(of_tiles) - len(row_of):,} tiles stand there twice; {AGAIN}")
             latitude = np.mean([place[0] for _, place in of_tiles])
-            tiles += [os.path.join(self.tile_dir, city, "satellite", name) for name in row_of]
+            tiles += [os.path.join(folder, "satellite", name) for name in row_of]
             tile_places += [_metres(place, latitude) for _, place in of_tiles]
             for name, number, place, label in self._read(city, self.lists[split], functools.partial(_label, row_of)):
-                panoramas.append(os.path.join(self.tile_dir, city, "panorama", name))
+                panoramas.append(os.path.join(folder, "panorama", name))
                 ids.append(number)
                 places.append(_metres(place, latitude))
                 labels.append(label)
         polar = [os.path.join(self.polar_dir, os.path.splitext(os.path.basename(path))[0] + ".png") for path in tiles]
-        return Pairs(
-            self,
-            split,
-            reference,
-            ids,
-            polar if reference == POLAR else tiles,
-            panoramas,
-            tiles,
-            np.array(tile_places),
-            np.array([label[0] for label in labels]),
-            [np.setdiff1d(label[1:], label[:1]) for label in labels],
-            query_utm=np.array(places),
-        )
+        sat_paths, truth = polar if reference == POLAR else tiles, np.array([label[0] for label in labels])
+        semi = [np.setdiff1d(label[1:], label[:1]) for label in labels]
+        utm, query_utm = np.array(tile_places), np.array(places)
+        return Pairs(self, split, reference, ids, sat_paths, panoramas, tiles, utm, truth, semi, query_utm=query_utm)
 
     def preparations(self):
+        folders = {city: os.path.join(self.tile_dir, city, "satellite") for city in CITIES}
         return [
-            Preparation(
-                f"VIGOR polar maps, {city}",
-                os.path.join(self.tile_dir, city, "satellite"),
-                self.polar_dir,
-                self.tile_size,
-                self.remedy(),
-            )
-            for city in CITIES
+            Preparation(f"VIGOR polar maps, {city}", folder, self.polar_dir, self.tile_size, self.remedy())
+            for city, folder in folders.items()
         ]
 
     def _read(self, city, name, parse):
         """What `parse` makes of the lines of a city's list; None says that a line is wrong."""
-        path, found, wrong = os.path.join(self.label_dir, city, name), [], []
+        path = os.path.join(self.label_dir, city, name)
         try:
             with naming(path), open(path, encoding="utf-8-sig", opener=ordinary) as file:
-                for number, line in enumerate(map(str.strip, file), 1):
-                    if line and (row := parse(line)) is not None:
-                        found.append(row)
-                    elif line:
-                        wrong.append(f"line {number} ({line[:80]!r})")
+                lines = {number: line for number, line in enumerate(map(str.strip, file), 1) if line}
         except FileNotFoundError:
             raise UserError(f"{path}: not found; {self.remedy()}") from None
         except UnicodeDecodeError as error:
-            raise UserError(f"{path}: not a text file ({error}); take it from the dataset again") from None
-        if wrong:
-            form = "a tile's name" if name == TILES else f"'panorama tile dx dy tile dx dy tile dx dy tile dx dy' of {TILES}"
-            raise UserError(
-                f"{path}: {len(wrong):,} lines are not {form}: {first_few(wrong)}; take the file from the dataset again"
-            )
-        if not found:
-            raise UserError(f"{path}: nothing in it; take the file from the dataset again")
-        return found
+            raise UserError(f"{path}: not a text file ({error}); {AGAIN}") from None
+        found = {number: parse(line) for number, line in lines.items()}
+        wrong = [f"line {number} ({lines[number][:80]!r})" for number, row in found.items() if row is None]
+        if wrong or not found:
+            form = "tiles' names" if name == TILES else f"'panorama tile dx dy tile dx dy ...' with four tiles of {TILES}"
+            raise UserError(f"{path}: {len(wrong):,} of {len(found):,} lines are not {form}: {first_few(wrong)}; {AGAIN}")
+        return list(found.values())
 
 
 def _place(match):

@@ -3,8 +3,10 @@
 import functools
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from safa.datasets.positions import far_apart
 from safa.parts import LOSSES
 from safa.runtime.distribution import gather_rows
 from safa.training.gradient_cache import cached_gradients
@@ -45,6 +47,33 @@ def learning_rate_schedule(learning_rate, schedule, warmup_steps, steps):
     if warmup_steps:
         return keras.optimizers.schedules.PolynomialDecay(0.0, warmup_steps, end_learning_rate=learning_rate)
     return learning_rate
+
+
+def negatives_of(pairs, of, among):
+    """Which references of a batch are negatives of which panoramas.
+
+    A panorama's own reference is not, nor are its acceptable ones and those closer to its own than the dataset's
+    `negative_metres`.
+
+    Args:
+        pairs: datasets.dataset.Pairs.
+        of: n rows of queries whose references are asked about.
+        among: (B,) rows of the queries of the whole batch.
+
+    Returns:
+        (n, B) float32, 1 where the reference of query of[i] is a negative of query among[j]; None in datasets where all are
+        but a panorama's own.
+    """
+    metres = pairs.dataset.negative_metres
+    if pairs.one_to_one and metres is None and pairs.acceptable is None:
+        return None
+    references, own = pairs.truth[of], pairs.truth[among]
+    negatives = references[:, None] != own
+    if metres is not None:
+        negatives &= far_apart(pairs.utm[references], pairs.utm[own], metres)
+    if pairs.acceptable is not None:
+        negatives &= ~np.stack([np.isin(references, pairs.acceptable[row]) for row in among], axis=1)
+    return negatives.astype(np.float32)
 
 
 def batch_loss(config, loss=None):

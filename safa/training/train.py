@@ -26,7 +26,7 @@ from safa.training.checkpoints import Progress, RunCheckpoints, SaveClock
 from safa.training.log import Meter, TrainingLog
 from safa.training.run_folder import RunPaths
 from safa.training.session import training_session
-from safa.training.step import adam, batch_loss, learning_rate_schedule, training_step
+from safa.training.step import adam, batch_loss, learning_rate_schedule, negatives_of, training_step
 from safa.training.validation import validate
 from safa.training.variables import Averages
 from VGG import MEAN_BGR
@@ -152,7 +152,7 @@ class TrainingRun:
         local_size = self.distribution.local_batch_size(config.batch_size)
         whole_batches = np.split(order, range(config.batch_size, len(order), config.batch_size))
         for whole, batch in zip(whole_batches, batches(images, rows, local_size, available_cores()), strict=False):
-            negatives = pairs.negatives(self.distribution.local_rows(whole, config.batch_size), whole)
+            negatives = negatives_of(pairs, self.distribution.local_rows(whole, config.batch_size), whole)
             offset, *shares = self.distribution.spread(batch.sat, batch.grd, negatives)
             yield Batch(*shares, offset)
 
