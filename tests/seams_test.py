@@ -1,17 +1,13 @@
-"""What is said to be one new file is one new file: a dataset, a backbone, an aggregation, a loss."""
+"""What is said to be one new function and a line is no more: a backbone, an aggregation, a loss."""
 
 import json
 import os
 
 import numpy as np
 import pytest
-from conftest import TINY, complains, rows_of, succeeds, tensors_of
-
-from recall import reported_recalls
-from safa.retrieval.search import search
+from conftest import complains, rows_of, succeeds, tensors_of
 
 PARTS = "tests/programs/other_parts.py"
-DATASET = "tests/programs/third_dataset.py"
 NETWORK = {"network_type": "mean", "backbone": "small", "width_multiplier": 0.1, "height": 32, "width": 128}
 TRAINING = {"loss": "info_nce", "init": "random", "learning_rate": 1e-3, "batch_size": 8}
 
@@ -62,42 +58,3 @@ def test_imagenet_weights_and_hard_negatives_are_refused_where_they_do_not_fit(w
     training = TRAINING | {"batch_hard_count": 2}
     assert "--loss soft_margin_triplet" in complains(PARTS, "train", **NETWORK, **training, cwd=tmp_path)
     assert "is not one of VGG16" in complains("train_cvusa.py", backbone="small", cwd=tmp_path)
-
-
-@pytest.fixture
-def third(towns, tmp_path):
-    """A folder with the third dataset: 12 tiles for 24 panoramas, and for testing 10 panoramas among 14 tiles."""
-    data = tmp_path / "Data"
-    data.mkdir()
-    os.symlink(towns / "Data/CVUSA", data / "CVUSA")
-    names = [f"{number:07d}" for number in range(1, 35)]
-    train = {"tiles": names[:12], "panoramas": [[name, row % 12, []] for row, name in enumerate(names[:24])]}
-    tiles = names[20:34]  # four without a panorama of their own
-    val = {"tiles": tiles, "panoramas": [[name, tiles.index(name), [0]] for name in names[24:]]}
-    (data / "pairs.json").write_text(json.dumps({"train": train, "val": val}))
-    return tmp_path
-
-
-def test_a_third_dataset_whose_panoramas_share_tiles_is_trained_and_tested(third):
-    settings = TINY | {"learning_rate": 1e-4}
-    output = succeeds(DATASET, "train", **settings, network_type="SAFA_1", epochs=2, cwd=third)
-    assert "Third" in output and "finished 2 epochs" in output and "stand in more than one row" not in output
-    output = succeeds(DATASET, "test", network_type="SAFA_1", save_descriptors=third / "d.npz", cwd=third)
-    assert "10 panoramas among 14 aerial images" in output and "acceptable" in output
-    saved = np.load(third / "d.npz")
-    sat, grd, truth = (saved[name] for name in ("sat_descriptors", "grd_descriptors", "truth"))
-    assert len(sat) == 14 and len(grd) == 10 and truth.tolist() == list(range(4, 14))
-    found = search(sat, grd, truth, [np.array([0, row]) for row in truth])
-    result = json.loads((third / "Result/Third/SAFA_1_polar_1.json").read_text())
-    assert result["recall"] == reported_recalls(found.closer, 14)
-    assert result["recall_acceptable"] == reported_recalls(found.near_closer, 14)
-
-
-def test_a_tile_that_is_missing_takes_its_panoramas_along_and_no_other(third):
-    path = third / "Data/pairs.json"
-    listed = json.loads(path.read_text())
-    listed["train"]["tiles"][3] = "9999999"
-    path.write_text(json.dumps(listed))
-    assert "2 of 24 pairs are incomplete" in complains(DATASET, "train", **TINY, network_type="SAFA_1", cwd=third)
-    output = succeeds(DATASET, "train", **TINY, network_type="SAFA_1", epochs=1, skip_missing=True, cwd=third)
-    assert "22 pairs remain" in output and "22 pairs for training" in output

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import TINY, complains, rows_of, run, succeeds, tensors_of
 
+from safa.datasets.file_checks import check_files
 from safa.datasets.vigor import CITIES, VIGOR, VIGORCross
 from safa.retrieval.evaluation import evaluate
 from safa.retrieval.search import search
@@ -186,6 +187,21 @@ def test_lists_that_are_missing_empty_binary_or_doubled_are_one_line(own):
         if spoilt is not None:
             path.write_bytes(spoilt)
         assert text in complains("check_data.py", dataset="vigor", cwd=own)
+
+
+def test_a_tile_that_is_missing_takes_its_panoramas_along_and_no_other(own):
+    pairs = VIGOR(own / "Data").pairs("train")
+    gone = np.bincount(pairs.truth).argmax()
+    os.unlink(pairs.sat_paths[gone])
+    kept, note = check_files(pairs, ((32, 128), (32, 128)), skip_missing=True)
+    count = np.count_nonzero(pairs.truth == gone)
+    assert count == 2 and "1 files are missing, so 2 of 32 pairs are incomplete" in note and len(kept) == 30
+    rows = [row for row in range(32) if pairs.truth[row] != gone]
+    for row, before in enumerate(rows):
+        paths = [[each.sat_paths[tile] for tile in each.acceptable[at]] for each, at in ((kept, row), (pairs, before))]
+        assert paths[0] == [path for path in paths[1] if path != pairs.sat_paths[gone]]
+        assert kept.sat_paths[kept.truth[row]] == pairs.sat_paths[pairs.truth[before]]
+    np.testing.assert_array_equal(kept.query_utm, pairs.query_utm[rows])
 
 
 def test_mixed_up_lists_and_missing_tiles_without_panoramas_are_found(own):
