@@ -57,7 +57,7 @@ def main(argv=None):
             results[split] = results.get(split, []) + ([] if args.quick else check_pairs(pairs, files, args.workers))
         if not args.quick:
             findings += check_images(pairs, results[split])
-            if pairs.query_utm is None:  # else `check_lists` knows whether panoramas lie on their tiles
+            if dataset.is_centred and dataset.has_panoramas:
                 findings += orientation(split, [result.colours for result in results[split]])
     findings += copies({split: [result.files for result in of_split] for split, of_split in results.items()})
     problems = sum(finding.problem for finding in findings)

@@ -81,7 +81,6 @@ def load_network(
 
 def found_network(source, network=None):
     """The NetworkConfig of weights, and their RunManifest or None; arguments and errors as of `load_network`."""
-
     path = use_checkpoint(source, lambda path, _: path)
     given = dataclasses.asdict(network) if isinstance(network, NetworkConfig) else network or {}
     manifest = checkpoint_manifest(path)

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import re
 
-from safa.parts import AGGREGATIONS, BACKBONES, LOSSES
+from safa.parts import AGGREGATIONS, BACKBONES, LOSSES, SAMPLERS
 from safa.runtime.command_line import Checked, add_settings, at_least, setting
 
 OUTPUT_STRIDE = 32  # input pixels behind one position of the last map: five 2x2 poolings
@@ -92,6 +92,7 @@ class NetworkConfig(Checked):
     backbone: str = setting(
         "VGG16", "network from images to feature maps", _registered(BACKBONES), metavar=_names(BACKBONES), paper="VGG16"
     )
+    shared: int = setting(0, "backbones: 1 the same for both views, 0 one for each", int, choices=(0, 1), paper="0")
 
     @property
     def aggregation(self):
@@ -120,6 +121,7 @@ class NetworkConfig(Checked):
 
     def __str__(self):
         (sat_height, sat_width), backbone = self.sat_shape, "" if self.backbone == "VGG16" else f", {self.backbone}"
+        backbone += ", one backbone for both" * self.shared
         sizes = (
             f", satellite {sat_height}x{sat_width}, ground {self.height}x{self.width}, "
             f"width multiplier {self.width_multiplier:g}{backbone}"
@@ -213,6 +215,9 @@ class TrainingConfig(Checked):
         _registered(LOSSES),
         metavar=_names(LOSSES),
         paper="soft_margin_triplet",
+    )
+    sampler: str = setting(
+        "shuffled", "order of an epoch's pairs", _registered(SAMPLERS), metavar=_names(SAMPLERS), paper="shuffled"
     )
 
 

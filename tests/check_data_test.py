@@ -169,7 +169,7 @@ def test_tiles_that_splits_share_by_design_are_no_leaks_and_nearness_is_to_place
         for odd, (name, pairs) in enumerate({"train": train, "val": val}.items())
     }
     assert checks.leakage(splits) == []
-    moved = dataclasses.replace(splits["val"], truth=np.append(splits["val"].truth[:9], 18))
+    moved = dataclasses.replace(splits["val"], truth=np.append(splits["val"].truth[:9], 18), query_utm=None)
     (near,) = checks.leakage(splits | {"val": moved})
     assert near.check == "leakage by distance" and near.examples == (val.ids[9],)
 

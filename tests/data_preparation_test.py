@@ -122,7 +122,7 @@ def test_without_a_dataset_all_that_are_there_are_prepared_also_from_tiles_of_an
         (["--dataset", "cvusa"], "Data/CVUSA/bingmap/19"),
         (["--dataset", "cvact", "--data_dir", "nowhere"], "nowhere/ANU_data_small/satview_polish"),
         ([], "no dataset in it"),
-        (["--dataset", "vigor"], "'vigor'"),
+        (["--dataset", "kitti"], "'kitti'"),
         (["--dataset", "cvusa", "--worker", "2"], "--worker 2"),
     ],
 )

@@ -52,28 +52,28 @@ class CheckedPair:
 def check_pairs(pairs, files, workers):
     """A CheckedPair for each of a split's pairs, by some processes; `files`: as of `checks.files_of`."""
     prepare_panorama = next((job.transform for job in pairs.dataset.preparations() if job.transform), None)
-    check = functools.partial(check_pair, prepare_panorama)
+    check = functools.partial(check_pair, prepare_panorama, pairs.dataset.polar_size)
     rows = [dict(zip(files, paths, strict=True)) for paths in zip(*files.values(), strict=True)]
     with worker_map(min(workers, -(-len(rows) // 16)), chunksize=4) as parallel_map:
         return list(tqdm(parallel_map(check, rows), pairs.name, len(rows), leave=False, unit="pair", disable=None))
 
 
-def check_pair(prepare_panorama, paths):
+def check_pair(prepare_panorama, polar_size, paths):
     """The CheckedPair of files, {kind: path}; the function of a worker process.
 
-    `prepare_panorama`: how a panorama is prepared (`preparation.street_view`); None: it is not.
+    `prepare_panorama`: how a panorama is prepared (`preparation.street_view`); None: it is not. `polar_size`: of polar maps.
     """
     read = {kind: _read(path) for kind, path in paths.items()}
     tile, panorama, polar, prepared = (read.get(kind, (None, None))[1] for kind in TITLES)
     origin = agrees = colours = None
     if tile is not None and tile.shape[0] == tile.shape[1]:
-        expected = polar_map(tile)
+        expected = polar_map(tile, size=polar_size)
         if polar is None:
             polar = expected
         elif np.array_equal(polar, expected):
             origin = "published"
         else:
-            origin = "unstretched" if np.array_equal(polar, polar_map(tile, stretch=False)) else "other"
+            origin = "unstretched" if np.array_equal(polar, polar_map(tile, False, polar_size)) else "other"
     if prepare_panorama is not None and panorama is not None and panorama.shape[1] == 2 * panorama.shape[0]:
         panorama = prepare_panorama(panorama)
         agrees = None if prepared is None else np.array_equal(prepared, panorama)

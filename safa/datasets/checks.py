@@ -10,7 +10,6 @@ from safa.datasets.dataset import POLAR
 from safa.datasets.file_checks import resolve_case
 from safa.datasets.image_files import by_pixels, same_ratio
 from safa.datasets.positions import HIT_METRES, distances_to_nearest
-from safa.datasets.preparation import PREPARED_SIZE
 
 TITLES = {"tile": "aerial tiles", "panorama": "panoramas", "polar_map": "polar maps", "prepared_panorama": "prepared panoramas"}
 
@@ -76,7 +75,7 @@ def check_lists(splits):
             repeated = [path for path, ids in rows.items() if len(ids) > 1]
             text = f"{TITLES[kind]} stand in more than one row: at most one of these rows can be right"
             findings += found("duplicate files", name, repeated, text)
-        if pairs.query_utm is not None:
+        if pairs.utm is not None and pairs.dataset.tile_metres is not None:
             off = np.abs(pairs.query_utm - pairs.utm[pairs.truth]).max(axis=1) > pairs.dataset.tile_metres / 2
             outside = [pairs.ids[row] for row in np.flatnonzero(off)]
             findings += found("outside", name, outside, "panoramas lie outside their tiles: their order may be mixed up")
@@ -108,7 +107,7 @@ def leakage(splits):
         text = f"{TITLES[kind]} are in the training split too, under other ids: their recall is of images that were trained on"
         findings += found("leakage by file", "val", both, text)
     if train.utm is not None:
-        distances = distances_to_nearest(val.panorama_utm, train.panorama_utm)
+        distances = distances_to_nearest(val.query_utm, train.query_utm)
         near = [val.ids[row] for row in np.flatnonzero(distances < HIT_METRES)]
         text = f"places are less than {HIT_METRES:g} m from a training place"
         findings += found("leakage by distance", "val", near, text, problem=False)
@@ -182,7 +181,7 @@ def check_images(pairs, results):
         results: list of CheckedPair.
     """
     findings, split, dataset = [], pairs.split, pairs.dataset
-    sizes = dataset.tile_size, dataset.panorama_size, PREPARED_SIZE, PREPARED_SIZE
+    sizes = dataset.tile_size, dataset.panorama_size, dataset.polar_size, dataset.query_size
     for (kind, title), published in zip(TITLES.items(), sizes, strict=True):
         files = {file.path: file for file in (each.files[kind] for each in results if kind in each.files)}.values()
         sized = [file for file in files if file.size is not None]

@@ -6,6 +6,7 @@ import typing
 import numpy as np
 
 from safa.runtime.command_line import Checked, at_least, setting
+from safa.runtime.errors import UserError
 from safa.settings import FULL_CIRCLE
 
 TEST_SEED = 2019  # DSM's, so that everyone tests on the same queries
@@ -112,6 +113,13 @@ class TurnedPanoramas:
     def degrees_off(self, width):
         """(N,) float64: by how many degrees the assumed shift of each row differs from its true one."""
         return (self.assumed - self.shifts) * (FULL_CIRCLE / width)
+
+
+def check_turns(dataset_class, settings, names):
+    """Refuse the settings of these names, which turn or cut panoramas, where a class of datasets has none."""
+    for name in names:
+        if not dataset_class.has_panoramas and getattr(settings, name) != getattr(type(settings)(), name):
+            raise UserError(f"--{name}: turns or cuts panoramas, and {dataset_class.name} has none; leave it out")
 
 
 def kept_columns(fov, width):

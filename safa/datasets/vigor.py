@@ -38,6 +38,7 @@ class VIGOR(Dataset):
     panorama_size = query_size = (1024, 2048)
     tile_metres = 71.0  # 640 pixels at zoom 20, twice as fine: 64 in Seattle to 75 in San Francisco
     vertical_fov = 180.0
+    is_centred = False
     own_flags = ("labels",)
     toy_town = "vigor"
 
@@ -78,7 +79,9 @@ class VIGOR(Dataset):
     def preparations(self):
         folders = {city: os.path.join(self.tile_dir, city, "satellite") for city in CITIES}
         return [
-            Preparation(f"VIGOR polar maps, {city}", folder, self.polar_dir, self.tile_size, self.remedy())
+            Preparation(
+                f"VIGOR polar maps, {city}", folder, self.polar_dir, self.tile_size, self.remedy(), size=self.polar_size
+            )
             for city, folder in folders.items()
         ]
 

@@ -8,6 +8,7 @@ from safa.datasets.checks import check_lists, outdated
 from safa.datasets.dataset import POLAR
 from safa.datasets.file_checks import check_files, resolve_case
 from safa.datasets.preparation import polar_maps_are_stretched
+from safa.datasets.vigor import LABELS
 from safa.runtime.cluster import is_chief
 from safa.runtime.command_line import Checked, add_settings, setting
 from safa.runtime.errors import UserError
@@ -45,9 +46,7 @@ class Folders(Checked):
         None, "ACT_data.mat (default: looked for in the dataset's folder, --data_dir, and OriNet_CVACT/)", metavar="FILE.mat"
     )
     labels: str | None = setting(
-        None,
-        "lists of VIGOR: splits as published, or splits__corrected of SliceMatch (default: the first that is there)",
-        choices=("splits", "splits__corrected"),
+        None, "VIGOR's lists, as published or SliceMatch's (default: the first that is there)", choices=LABELS
     )
     skip_missing: bool = setting(False, "leave out pairs whose files do not exist")
     run: str | None = setting(

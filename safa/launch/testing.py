@@ -8,7 +8,7 @@ import time
 
 from safa import __version__
 from safa.datasets.pair_images import PairImages
-from safa.datasets.panorama_views import PanoramaView, kept_columns
+from safa.datasets.panorama_views import PanoramaView, check_turns, kept_columns
 from safa.datasets.registry import dataset_in
 from safa.launch.given_data import Folders, add_run_folders, checked_pairs, findings_of, given_dataset, say
 from safa.launch.page import report_page
@@ -117,6 +117,7 @@ def launch_testing(description, dataset_classes):
 
     # The data.
     check_view(view, config, network)
+    check_turns(dataset_classes[args.split], view, ("fov", "unknown_heading", "search_heading"))
     dataset = given_dataset(dataset_classes[args.split], folders)
     pairs = checked_pairs(dataset, args.split, network, folders)
     task = task_of(pairs, config.direction, config.radius)
@@ -144,7 +145,6 @@ def launch_testing(description, dataset_classes):
         from safa.retrieval.device_products import products_on
         from safa.runtime.backend import explain_tensorflow_errors
         from safa.runtime.distribution import Distribution
-        from VGG import MEAN_BGR
     distribution = Distribution(config.devices, config.precision)
     say(*distribution.notes)
     with explain_tensorflow_errors(distribution, "a smaller --batch_size"):
@@ -154,7 +154,7 @@ def launch_testing(description, dataset_classes):
 
         # Images to descriptors.
         begin = time.perf_counter()
-        panoramas = view.test_panoramas(len(pairs), network.width, MEAN_BGR)
+        panoramas = view.test_panoramas(len(pairs), network.width, loaded.model.grd.fill)
         images = PairImages.of(pairs, (network.sat_shape, network.grd_shape), panoramas)
         extractor = DescriptorExtractor(loaded.model, distribution)
         identity = {"weights": loaded.digest, "network": dataclasses.asdict(network), "precision": config.precision}

@@ -5,7 +5,7 @@ TensorFlow is imported last: a mistake is reported within a second.
 
 import argparse
 
-from safa.datasets.panorama_views import kept_columns
+from safa.datasets.panorama_views import check_turns, kept_columns
 from safa.launch.given_data import Folders, add_run_folders, checked_pairs, findings_of, given_dataset, say
 from safa.runtime.backend import importing_tensorflow
 from safa.runtime.command_line import Parser, parsed
@@ -40,6 +40,7 @@ def launch_training(description, dataset_class):
     folders, *configs = (parsed(kind, args) for kind in (Folders, NetworkConfig, TrainingConfig, RunConfig))
     settings = Settings(*configs)
     check_training(settings)
+    check_turns(dataset_class, settings.training, ("train_fov", "random_heading", "rotate_pairs"))
     dataset = given_dataset(dataset_class, folders)
     paths = run_paths(
         folders.model_dir, folders.result_dir, dataset.name, settings.network, folders.run, settings.training.seed

@@ -21,8 +21,7 @@ class Task:
         ids: Q strings.
         queries: (Q,) int64, their rows among the images of their kind.
         truth: (Q,) int64, the row of each query's true reference.
-        near: for each query the rows of all references that count as hits, each once, the true one among them; None: only the
-            truth.
+        near: for each query the rows of all hits, each once, the true reference among them; None: only the truth.
         counted: name of the recall that counts them: "within_5m" or "acceptable"; None without `near`.
         has_hit_rate: whether VIGOR's hit rate is reported, of the true reference among all that are not `near`.
         query_utm, reference_utm: (Q, 2) and (N, 2) float64 easting and northing in metres, or None.
@@ -60,11 +59,11 @@ def task_of(pairs, direction=GROUND_TO_AERIAL, radius=None):
     """
     if direction == GROUND_TO_AERIAL:
         queries, truth, ids = np.arange(len(pairs)), pairs.truth, pairs.ids
-        acceptable, place = _with(truth, pairs.acceptable), (pairs.panorama_utm, pairs.utm)
+        acceptable, place = _with(truth, pairs.acceptable), (pairs.query_utm, pairs.utm)
     else:
         queries, truth = np.unique(pairs.truth, return_index=True)
         ids, acceptable = [pairs.ids[row] for row in truth], None if pairs.one_to_one else _panoramas_of(pairs, queries)
-        place = (None if pairs.utm is None else pairs.utm[queries]), pairs.panorama_utm
+        place = (None if pairs.utm is None else pairs.utm[queries]), pairs.query_utm
     radius = pairs.dataset.hit_metres if radius is None else radius
     if radius is None:
         has_hit_rate = acceptable is not None and direction == GROUND_TO_AERIAL

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from input_data import Batch, batches, epoch_order
+from input_data import Batch, batches
 from safa.datasets.pair_augmentation import AugmentedPairs
 from safa.datasets.pair_images import PairImages
 from safa.datasets.panorama_views import PanoramaView
@@ -23,13 +23,13 @@ from safa.runtime.worker_pool import available_cores
 from safa.settings import Settings
 from safa.training.beginning import finish, restore_or_begin
 from safa.training.checkpoints import Progress, RunCheckpoints, SaveClock
+from safa.training.epoch_order import order_of_epoch
 from safa.training.log import Meter, TrainingLog
 from safa.training.run_folder import RunPaths
 from safa.training.session import training_session
 from safa.training.step import adam, batch_loss, learning_rate_schedule, negatives_of, training_step
 from safa.training.validation import validate
 from safa.training.variables import Averages
-from VGG import MEAN_BGR
 
 
 def train(settings, train_pairs, val_pairs, paths):
@@ -129,6 +129,12 @@ class TrainingRun:
         """Of the next step."""
         return float(keras.ops.convert_to_numpy(self.optimizer.learning_rate))
 
+    @property
+    def describing_batch_size(self):
+        """Images that are described at a time."""
+        batch_size, micro_batch = self.settings.training.batch_size, self.settings.run.micro_batch
+        return batch_size if micro_batch is None else min(batch_size, micro_batch * self.distribution.replicas)
+
     def say(self, line):
         """Print a line, in the chief's process."""
         if self.distribution.is_chief:
@@ -145,9 +151,9 @@ class TrainingRun:
         config, pairs, width = self.settings.training, self.train_images.pairs, self.settings.network.width
         augmented = AugmentedPairs.drawn(pairs, config.rotate_pairs, config.flip_pairs, config.seed, epoch)
         view = PanoramaView(config.train_fov, config.random_heading)
-        panoramas = view.training_panoramas(len(pairs), width, MEAN_BGR, config.seed, epoch)
+        panoramas = view.training_panoramas(len(pairs), width, self.network.grd.fill, config.seed, epoch)
         images = self.train_images.changed(augmented, panoramas)
-        order = epoch_order(len(pairs), epoch, config.seed)[done * config.batch_size : self.steps * config.batch_size]
+        order = order_of_epoch(self, epoch, done)[done * config.batch_size : self.steps * config.batch_size]
         rows = self.distribution.local_rows(order, config.batch_size)
         local_size = self.distribution.local_batch_size(config.batch_size)
         whole_batches = np.split(order, range(config.batch_size, len(order), config.batch_size))
@@ -193,7 +199,7 @@ def build_run(settings, train_pairs, val_pairs, paths, distribution):
         optimizer.build(network.trainable_variables)
     shapes, cached = (network_config.sat_shape, network_config.grd_shape), settings.run.cache == "memory"
     view = PanoramaView(config.train_fov, config.random_heading)
-    val_panoramas = view.test_panoramas(len(val_pairs), network_config.width, MEAN_BGR)
+    val_panoramas = view.test_panoramas(len(val_pairs), network_config.width, network.grd.fill)
     run = TrainingRun(
         settings=settings,
         paths=paths,

@@ -9,12 +9,9 @@ from safa.retrieval.task import task_of
 
 def validate(run, title, epoch, stop):
     """Recalls on the validation split (`retrieval.evaluation.recalls`); None in processes that are not the chief's."""
-    batch_size, micro_batch = run.settings.training.batch_size, run.settings.run.micro_batch
-    if micro_batch is not None:
-        batch_size = min(batch_size, micro_batch * run.distribution.replicas)
     averages = run.averages if run.adam_steps else contextlib.nullcontext()  # they begin with the first step
     with averages, run.leavable(stop):  # in this order: no signal ends the exchange of weights and averages
-        references, queries = run.extractor.pairs(run.val_images, batch_size, title)
+        references, queries = run.extractor.pairs(run.val_images, run.describing_batch_size, title)
     if not run.distribution.is_chief:
         return None
     task, every = task_of(run.val_images.pairs), run.settings.run.figures_every

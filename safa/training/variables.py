@@ -38,6 +38,8 @@ def _parts(network):
     parts = {
         f"{name}/{part}": getattr(branch, part) for name, branch in branches.items() for part in ("backbone", "aggregation")
     }
+    if network.is_shared:
+        del parts["grd/backbone"]  # the satellite branch's
     return parts if network.loss_layer is None else parts | {LOSS: network.loss_layer}
 
 
