@@ -107,8 +107,7 @@ class Branch(keras.Model):
     Output: (B, D) float32 descriptors of length 1.
 
     Args:
-        backbone: layer from images to maps; it gets the cursor if its `call` takes one. An attribute `fill` is the colour (BGR)
-            that says nothing to it; default: VGG16's mean.
+        backbone: layer from images to maps; gets the cursor if its `call` takes one. Its `fill` (BGR) stands for the unseen.
         aggregation: layer from maps to features.
         image_shape: (height, width) of the images.
     """
@@ -154,7 +153,8 @@ class Network(keras.Model):
 
     def call(self, images, cursor=None, training=False):
         sat, grd = images
-        return self.sat(sat, cursor, training=training), self.grd(grd, cursor, training=training)
+        of_grd = cursor + [2**32, 0] if self.is_shared and cursor is not None else cursor  # other masks than the tiles'
+        return self.sat(sat, cursor, training=training), self.grd(grd, of_grd, training=training)
 
 
 def network(sat_shape, grd_shape, backbone, aggregation, is_shared=False):

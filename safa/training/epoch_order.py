@@ -1,4 +1,4 @@
-"""The order of an epoch's pairs, drawn by a sampler and kept beside the checkpoints for a run that is stopped."""
+"""The order of an epoch's pairs, which a sampler draws; it is kept beside the checkpoints for a run that is stopped."""
 
 import os
 import zipfile
@@ -11,20 +11,14 @@ from safa.parts import SAMPLERS
 from safa.runtime.errors import UserError
 from safa.runtime.files import open_whole, ordinary
 
-KEPT = "order.npz"  # in the run's folder: the order of the epoch that it is in
+KEPT = "order.npz"  # in the run's folder
 
 
 def order_of_epoch(run, epoch, done):
     """The order of an epoch's pairs, (Q,) int64, the same in all processes, which call this together.
 
-    Args:
-        run: training.train.TrainingRun.
-        epoch: from 1.
-        done: steps taken of it; with any, the order is the one that it began with.
-
-    Raises:
-        UserError: that order is not there any more.
-        ValueError: the sampler's order is not one of all pairs.
+    `run`: training.train.TrainingRun. `done`: steps taken of the epoch; with any, its order is the one that it began with.
+    Raises UserError if that one is gone, and ValueError if a sampler's is not of all pairs.
     """
     pairs, config, path = run.train_images.pairs, run.settings.training, os.path.join(run.paths.folder, KEPT)
     sampler, order = SAMPLERS[config.sampler], np.zeros(len(pairs), np.int64)
@@ -35,7 +29,7 @@ def order_of_epoch(run, epoch, done):
     if run.distribution.is_chief:
         order[:] = _kept(path, epoch) if done else sampler(pairs, epoch, config.seed, config.batch_size, *descriptors)
         if not np.array_equal(np.sort(order), np.arange(len(pairs))):
-            raise ValueError(f"the order of --sampler {config.sampler} does not hold each of {len(pairs)} pairs once")
+            raise ValueError(f"--sampler {config.sampler}: its order does not hold each of {len(pairs)} pairs once")
         with open_whole(path) as file:
             np.savez(file, epoch=epoch, order=order)
     shared = tf.Variable(order)
