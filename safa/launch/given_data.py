@@ -8,7 +8,6 @@ from safa.datasets.checks import check_lists, outdated
 from safa.datasets.dataset import POLAR
 from safa.datasets.file_checks import check_files, resolve_case
 from safa.datasets.preparation import polar_maps_are_stretched
-from safa.datasets.vigor import LABELS
 from safa.runtime.cluster import is_chief
 from safa.runtime.command_line import Checked, add_settings, setting
 from safa.runtime.errors import UserError
@@ -46,7 +45,7 @@ class Folders(Checked):
         None, "ACT_data.mat (default: looked for in the dataset's folder, --data_dir, and OriNet_CVACT/)", metavar="FILE.mat"
     )
     labels: str | None = setting(
-        None, "VIGOR's lists, as published or SliceMatch's (default: the first that is there)", choices=LABELS
+        None, "VIGOR's lists: published or SliceMatch's (default: the first there)", choices=("splits", "splits__corrected")
     )
     skip_missing: bool = setting(False, "leave out pairs whose files do not exist")
     run: str | None = setting(
