@@ -18,7 +18,7 @@ from safa.localization.drive import LOST, PER_SIMILARITY, smoothed
 from safa.localization.panorama import Panorama, panorama_of, read_canvas, turned
 from safa.localization.photo_tags import tagged_heading, tagged_location
 from safa.localization.places import Answer, Place, QueryConfig, distinct_places, margin_of
-from safa.localization.tile_search import ApproximateSearch, fit_projection, similarities, write_approximate
+from safa.localization.tile_search import ApproximateSearch, as_float32, fit_projection, similarities, write_approximate
 from safa.runtime.errors import UserError
 from safa.runtime.files import write_json
 from VGG import MEAN_BGR
@@ -40,6 +40,12 @@ def test_similarities_are_the_best_turns_products_whatever_the_blocks(monkeypatc
         found, turn = similarities(descriptors, queries)
         np.testing.assert_allclose(found, products.max(axis=1), atol=1e-6)
         np.testing.assert_array_equal(turn, products.argmax(axis=1))
+
+
+def test_every_finite_float16_becomes_the_same_float32():
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    halves = halves[np.isfinite(halves)][None]
+    np.testing.assert_array_equal(as_float32(halves).view(np.uint32), halves.astype(np.float32).view(np.uint32))
 
 
 def test_a_projection_loses_nothing_of_descriptors_that_lie_in_few_directions():
