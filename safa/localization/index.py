@@ -168,6 +168,13 @@ class Index:
             wrong_share,
             uncertainty,
         )
+        sure = [
+            calibration.confidence(margin, each.places[0].similarity) for margin, each in zip(margins, answers, strict=True)
+        ]
+        answers = [
+            dataclasses.replace(answer, confidence=own, known=own >= calibration.threshold)
+            for answer, own in zip(answers, sure, strict=True)
+        ]
         path = os.path.join(self.folder, index_files.CALIBRATION)
         with locked(os.path.join(self.folder, ".lock"), f"{self.folder}: waiting for another calibration", wait=True):
             self.calibrations = read_calibrations(path) | {names.pop(): calibration}

@@ -12,6 +12,7 @@ PER_SIMILARITY = 20.0
 LEAST_WEIGHT, MOST_WEIGHT = 1.0, 200.0  # per similarity, that a calibration may find
 NEIGHBOURS = 1.5  # spacings within which a tile is a neighbour of the best one: its square's sides and corners
 LEVELS = 0.68, 0.95
+PARTS = (np.arange(5) - 2) / 5  # a tile stands for the square around its centre, in 5 x 5 parts
 MEDIAN_SQUARE = 2 * np.log(2)  # of a two-dimensional Gaussian's Mahalanobis distance
 STRAY = 1e-3  # share of panoramas that may be anywhere, so that one far from all its tiles decides little
 
@@ -60,25 +61,27 @@ class Posterior:
     """
 
     def __init__(self, metres, logits, spacing):
-        self.probability, self._offset = softmax(logits), 0.5 * spacing
+        probability = softmax(logits)
         near = np.linalg.norm(metres - metres[np.argmax(logits)], axis=1) <= NEIGHBOURS * spacing
-        self.centre = np.average(metres[near], axis=0, weights=self.probability[near])
-        self._off = metres - self.centre
+        self.centre = np.average(metres[near], axis=0, weights=probability[near])
+        parts = spacing * np.stack(np.meshgrid(PARTS, PARTS), axis=-1).reshape(-1, 2)
+        self._off = (metres[:, None] + parts - self.centre).reshape(-1, 2)
         self._distances = np.linalg.norm(self._off, axis=1)
+        self._probability = np.repeat(probability / len(parts), len(parts))
 
     def mass_within(self, distance):
-        """Probability of the tiles that are closer to the centre than a distance in metres."""
-        return float(self.probability[self._distances < distance].sum())
+        """Probability of the ground that is closer to the centre than a distance in metres."""
+        return float(self._probability[self._distances < distance].sum())
 
     def radius(self, level):
-        """Metres within which the tiles have a probability of `level`, at least half a spacing; None if all have less."""
+        """Metres within which the ground has a probability of `level`; None if all of it has less."""
         order = np.argsort(self._distances)
-        reached = np.searchsorted(np.cumsum(self.probability[order]), level)
-        return None if reached == len(order) else max(float(self._distances[order][reached]), self._offset)
+        reached = np.searchsorted(np.cumsum(self._probability[order]), level)
+        return None if reached == len(order) else float(self._distances[order][reached])
 
     def covariance(self):
-        """(2, 2) square metres around the centre; a tile stands for the square around it."""
-        return (self.probability[:, None] * self._off).T @ self._off + np.eye(2) * self._offset**2 / 3
+        """(2, 2) square metres around the centre."""
+        return (self._probability[:, None] * self._off).T @ self._off
 
     def estimate(self, frame, uncertainty):
         """The Estimate in a coordinates.LocalFrame; `uncertainty`: an Uncertainty, or None where nothing was calibrated."""

@@ -5,7 +5,6 @@ import numpy as np
 from safa.localization.tile_map import BEST, OTHER, Mark, TileMap
 from safa.report.drawing import TRUTH, new_figure
 from safa.report.page import Picture, Section, write_page
-from safa.runtime.errors import UserError
 
 RADII = (1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0)  # metres
 BINS = 5  # of confidences, with as many answers each: few enough that a bin of a hundred answers says something
@@ -14,15 +13,13 @@ CHART = (760, 420)  # pixels
 
 
 def write_quality_page(path, title, index, answers, config):
-    """Write a self-contained page about those answers whose panorama's location is known.
+    """Write a self-contained page about those answers whose panorama's location is known, at least one.
 
     Raises:
-        UserError: no location is known, Jinja2 is missing, or the page is too large.
+        UserError: Jinja2 is missing, or the page is too large.
         OSError: it cannot be written.
     """
     located = [answer for answer in answers if answer.metres_off is not None]
-    if not located:
-        raise UserError("--quality: no panorama's location is known; list panoramas with their coordinates")
     off = np.array([answer.metres_off for answer in located])
     sections = [_errors(off), *_sureness(located, off, config), _where(located, off, index, config)]
     subtitle = f"{len(off):,} panoramas of known location among {len(index):,} tiles; {config.view_name()}"

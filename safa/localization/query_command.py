@@ -148,6 +148,8 @@ def _asked(args, config):
     if args.checkpoint is not None:
         index.load_ground(args.checkpoint)
     panoramas = [asked_panorama(path, config, *known) for path, *known in named]
+    if args.quality is not None and not any(each.location and not each.problem for each in panoramas):
+        raise UserError("--quality: no panorama's location is known; list panoramas with their coordinates")
     named = [(path.encode(errors="surrogateescape"), *known) for path, *known in named]
     depends = msgspec.json.encode([index.manifest.identity, config, index.calibrations, named])
     return index, panoramas, hashlib.sha256(depends).hexdigest()
