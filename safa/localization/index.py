@@ -59,17 +59,20 @@ class Index:
         self._descriptors = read_array(folder, index_files.DESCRIPTORS, (count, kept), index_files.DTYPES)
         if dtype is not None:
             self._descriptors = as_float32(self._descriptors)
-        self.locations, self.names = index_files.read_locations(folder, count), index_files.read_names(folder, count)
+        self.names = index_files.read_names(folder, count)
         self._thumbnails = self._directions = None
         if os.path.lexists(os.path.join(folder, index_files.THUMBNAILS)):
             self._thumbnails = read_array(folder, index_files.THUMBNAILS, (count, THUMBNAIL_BYTES), ("uint8",))
         if self.manifest.pca_recall is not None:
             self._directions = read_array(folder, index_files.PROJECTION, (self.manifest.values, kept), ("float32",))
-        self.spacing = self.manifest.spacing or self.manifest.recipe.tile_metres
         self.calibrations = read_calibrations(os.path.join(folder, index_files.CALIBRATION))
-        self.frame = LocalFrame.around(self.locations)
-        self.metres = self.frame.metres(self.locations)
+        self._place_tiles(index_files.read_locations(folder, count))
+
+    def _place_tiles(self, locations):
+        self.locations, self.frame = locations, LocalFrame.around(locations)
+        self.metres = self.frame.metres(locations)
         self.tree = cKDTree(self.metres)
+        self.spacing = self.manifest.spacing or self.manifest.recipe.tile_metres
 
     def __len__(self):
         return self.manifest.tiles
@@ -191,7 +194,6 @@ class Index:
         rows: (C,) of the tiles, None for all of them; (C,) similarities; and (C,) its heading in degrees at each of them.
         """
         descriptors, headings = self._compute_descriptors(panoramas, config)
-        search = self._approximate.similarities if config.approximate else functools.partial(similarities, self._descriptors)
         compared = [each if isinstance(each, str) else None for each in descriptors]
         together = {}  # panoramas that are compared with all tiles, by their number of headings
         for number, (panorama, own) in enumerate(zip(panoramas, descriptors, strict=True)):
@@ -201,7 +203,7 @@ class Index:
                 rough = panorama.rough
                 (place,) = self.frame.metres([(rough.longitude, rough.latitude)])
                 rows = np.array(sorted(self.tree.query_ball_point(place, rough.near)), np.int64)
-                found, turn = similarities(self._descriptors[rows], own[None])
+                found, turn = similarities(self._descriptors_of(rows), own[None])
                 compared[number] = (
                     (rows, found[0], np.array(headings[number])[turn[0]])
                     if len(rows)
@@ -211,9 +213,17 @@ class Index:
                     )
                 )
         for numbers in together.values():
-            for number, found, turn in zip(numbers, *search(np.stack([descriptors[n] for n in numbers])), strict=True):
+            queries = np.stack([descriptors[number] for number in numbers])
+            for number, found, turn in zip(numbers, *self._search(queries, config.approximate), strict=True):
                 compared[number] = None, found, np.array(headings[number])[turn]
         return compared
+
+    def _search(self, queries, approximate):
+        """As tile_search.similarities, with all tiles of the index."""
+        return self._approximate.similarities(queries) if approximate else similarities(self._descriptors, queries)
+
+    def _descriptors_of(self, rows):
+        return self._descriptors[rows]
 
     def _compute_descriptors(self, panoramas, config):
         """(T, K) float32 descriptors of each panorama at the headings that are tried, or what is wrong; and these headings."""

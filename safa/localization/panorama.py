@@ -22,12 +22,13 @@ class Panorama:
 
     Attributes:
         heading: degrees clockwise from north of its centre column, or None if it is unknown.
-        heading_source: where that is known from: "given", "list", "photo", "assumed", "unknown".
+        heading_source: where that is known from: "given", "list", "photo", "track", "assumed", "unknown".
         location: longitude and latitude where it is known to be taken, or None.
         true_heading: the heading of a list or tag that a search with unknown heading does not use, to compare with; or None.
         rough: RoughPosition to search around, or None.
         image: (H, W, 3) uint8, BGR; None: `path` is read.
         problem: why it cannot be used, or None.
+        track: longitude and latitude of a GPX track at its time, or None.
     """
 
     path: str
@@ -38,6 +39,7 @@ class Panorama:
     rough: RoughPosition | None = None
     image: np.ndarray | None = None
     problem: str | None = None
+    track: tuple[float, float] | None = None
 
 
 def asked_panorama(asked, config, heading=None, location=None, accuracy=None):

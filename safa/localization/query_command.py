@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import os
 import re
 import sys
@@ -12,8 +13,10 @@ import numpy as np
 
 from safa.launch.given_data import say
 from safa.localization.answers import COLLECTION, answer_table, as_csv, as_geojson, as_json, as_json_line
+from safa.localization.gpx_track import along_track
 from safa.localization.index import Index
-from safa.localization.index_files import CALIBRATION
+from safa.localization.index_files import CALIBRATION, MANIFEST
+from safa.localization.joined_index import JoinedIndex
 from safa.localization.journal import kept_answers
 from safa.localization.located_files import read_located_files
 from safa.localization.panorama import asked_panorama
@@ -21,7 +24,7 @@ from safa.localization.places import QueryConfig
 from safa.retrieval.evaluation import HEADING_DEGREES
 from safa.runtime.command_line import add_settings, at_least, parsed
 from safa.runtime.errors import UserError, first_few, printable, shortened
-from safa.runtime.files import write_whole
+from safa.runtime.files import read_file, write_whole
 from safa.runtime.outputs import Output, check_outputs
 
 WITHIN = (5.0, 10.0, 25.0)  # metres of the known location: shares that are reported
@@ -42,6 +45,22 @@ TITLES = {"html": ANSWERS_TITLE, "quality": QUALITY_TITLE}
 def add_query(parser):
     """Add the flags of `query`."""
     _add_panoramas(parser)
+    track = parser.add_argument_group("drives")
+    track.add_argument(
+        "--gpx",
+        metavar="FILE.gpx",
+        help="track of the drive: the photos' times in it give their order, headings, positions and steps",
+    )
+    track.add_argument(
+        "--mount", type=float, default=0.0, metavar="DEGREES", help="angle from the course to the centre columns, clockwise"
+    )
+    track.add_argument(
+        "--clock",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="seconds to add to the photos' times to get those of the track",
+    )
     for name, (content, _) in OUTPUTS.items():
         ending = "html" if name in TITLES else name
         parser.add_argument(f"--{name}", metavar=f"FILE.{ending}", help=f"write {content}")
@@ -51,6 +70,7 @@ def add_calibrate(parser):
     """Add the flags of `calibrate`."""
     _add_panoramas(parser, {"top": 5, "merge_metres": QueryConfig.merge_metres, "gps_from": "photo"})
     parser.add_argument("--quality", metavar="FILE.html", help=f"write {OUTPUTS['quality'][0]}")
+    parser.set_defaults(gpx=None)
     parser.add_argument(
         "--wrong_share",
         type=at_least(float, 0.0001, 0.9999),
@@ -67,7 +87,7 @@ def _add_panoramas(parser, fixed=()):
         nargs="+",
         metavar="PANORAMA",
         help="equirectangular images, folders of them, or CSV lists (path, and if known heading, accuracy, and latitude, "
-        "longitude or easting, northing, epsg)",
+        "longitude or easting, northing, epsg); for query, also more indexes, first",
     )
     parser.add_argument("--checkpoint", metavar="PATH", help="check that the index was built with these weights")
     add_settings(parser, QueryConfig, only=[each.name for each in dataclasses.fields(QueryConfig) if each.name not in fixed])
@@ -121,8 +141,9 @@ def calibrate(args):
 
 def _asked(args, config):
     """The Index of a command, the Panoramas that it names, and a digest of all that answers depend on but their files."""
-    named, inputs = [], [] if args.checkpoint is None else [args.checkpoint]
-    for path in args.panoramas:
+    named, inputs = [], [path for path in (args.checkpoint, args.gpx) if path is not None]
+    folders = [args.index, *itertools.takewhile(lambda path: os.path.isfile(os.path.join(path, MANIFEST)), args.panoramas)]
+    for path in args.panoramas[len(folders) - 1 :]:
         if path.lower().endswith(".csv"):
             inputs.append(path)
             named += _listed(path)
@@ -141,17 +162,21 @@ def _asked(args, config):
         else:
             raise UserError(f"{shortened(path)}: no such panorama; name equirectangular images, folders or CSV lists of them")
     inputs += [path for path, *_ in named]
-    if os.path.isdir(args.index):
-        inputs += [entry.path for entry in os.scandir(args.index)]
+    inputs += [entry.path for folder in folders if os.path.isdir(folder) for entry in os.scandir(folder)]
     check_outputs([_output(name, getattr(args, name, None)) for name in OUTPUTS], inputs)
-    index = Index(args.index)
+    if not named:
+        raise UserError("no panoramas; name them after the indexes")
+    index = Index(args.index) if len(folders) == 1 else JoinedIndex(folders)
     if args.checkpoint is not None:
         index.load_ground(args.checkpoint)
     panoramas = [asked_panorama(path, config, *known) for path, *known in named]
+    if args.gpx is not None:
+        panoramas = along_track(panoramas, args.gpx, args.mount, args.clock, config)
     if args.quality is not None and not any(each.location and not each.problem for each in panoramas):
         raise UserError("--quality: no panorama's location is known; list panoramas with their coordinates")
     named = [(path.encode(errors="surrogateescape"), *known) for path, *known in named]
-    depends = msgspec.json.encode([index.manifest.identity, config, index.calibrations, named])
+    track = [] if args.gpx is None else [read_file(args.gpx), args.mount, args.clock]
+    depends = msgspec.json.encode([index.manifest.identity, config, index.calibrations, named, *track])
     return index, panoramas, hashlib.sha256(depends).hexdigest()
 
 

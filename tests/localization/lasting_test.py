@@ -10,7 +10,8 @@ import synthetic_index as made
 from conftest import rows_of, run, start, succeeds
 from PIL import Image
 
-from safa.localization import Index
+from safa.localization import Index, JoinedIndex
+from safa.localization.gpx_track import along_track
 from safa.localization.panorama import Panorama, asked_panorama
 from safa.localization.places import QueryConfig
 from safa.localization.rough_position import RoughPosition
@@ -192,3 +193,42 @@ def test_a_quality_page_says_how_far_answers_are_off_and_how_sure_they_were(tmp_
     os.mkfifo(tmp_path / "pipe.jpg")
     assert "no such panorama" in complains("query", "index", "pipe.jpg", cwd=tmp_path)
     assert "--quality: no panorama's location" in complains("query", "index", "photos", quality="r.html", cwd=tmp_path)
+
+
+def test_several_indexes_answer_as_one_of_all_their_tiles(index, tmp_path):
+    east = Index(made.write_index(tmp_path / "east", shift=made.SIDE + made.SPACING, dtype=np.float32))
+    both = JoinedIndex([index.folder, east.folder])
+    assert len(both) == 2 * len(index)
+    for asked in (panoramas(range(9)), panoramas(range(9), lambda number: RoughPosition(149.101, -35.299, None, 500.0, ""))):
+        apart, together = ([list(each.found(asked, QueryConfig())) for each in own] for own in ((index, east), (both,)))
+        for one, other, joined in zip(*apart, *together, strict=True):
+            best = max((one, other), key=lambda answer: answer.places[0].similarity)
+            assert (joined.places[0].tile, joined.places[0].longitude) == (best.places[0].tile, best.places[0].longitude)
+    made.write_photos(tmp_path / "photos", range(3))
+    said = succeeds(PROGRAM, 0, "query", "index", "east", "photos", cwd=tmp_path)
+    assert "0000.png" in said and "not calibrated" in said
+    assert "name them after the indexes" in complains("query", "index", "east", cwd=tmp_path)
+
+
+def test_a_track_gives_headings_positions_and_order(tmp_path):
+    """Of a car that goes east, waits, and turns north; the camera looks to its right."""
+    corners = ((0, (0, 0)), (10, (100, 0)), (70, (100, 0)), (80, (100, 100)))
+    points = [(second, *made.FRAME.locations([corner])[0]) for second, corner in corners]
+    points = [
+        f'<trkpt lon="{x:.9f}" lat="{y:.9f}"><time>2026-05-01T10:0{s // 60}:{s % 60:02}Z</time></trkpt>' for s, x, y in points
+    ]
+    (tmp_path / "a.gpx").write_text(f'<gpx version="1.1" creator="t"><trk><trkseg>{"".join(points)}</trkseg></trk></gpx>')
+    asked = []
+    for number, time in enumerate(["12:01:15", "12:00:05", "12:00:40", "12:09:00", None]):
+        exif = Image.Exif()
+        exif.get_ifd(0x8769).update({} if time is None else {0x9003: f"2026:05:01 {time}", 0x9011: "+02:00"})
+        Image.new("RGB", (616, 112)).save(tmp_path / f"{number}.jpg", exif=exif)
+        asked.append(asked_panorama(tmp_path / f"{number}.jpg", QueryConfig()))
+    found = along_track(asked, str(tmp_path / "a.gpx"), 90.0, 0.0, QueryConfig(near=20.0))
+    assert [os.path.basename(each.path)[0] for each in found] == ["1", "2", "0", "3", "4"]
+    assert [each.heading for each in found[:3]] == pytest.approx([180, 135, 90], abs=0.1)
+    np.testing.assert_allclose(made.FRAME.metres([each.track for each in found[:3]]), [(50, 0), (100, 0), (100, 50)], atol=0.05)
+    assert found[0].rough.near == 20 and "outside the times" in found[3].problem and "no time" in found[4].problem
+    (tmp_path / "b.gpx").write_text("<gpx")
+    with pytest.raises(UserError, match="not a GPX file"):
+        along_track(asked, str(tmp_path / "b.gpx"), 0.0, 0.0, QueryConfig())
