@@ -10,7 +10,18 @@ from tabulate import tabulate
 
 from safa.runtime.errors import printable, shortened
 
-HEADERS = ("panorama", "latitude", "longitude", "similarity", "heading", "tiles", "margin", "confidence", "metres off")
+HEADERS = (
+    "panorama",
+    "latitude",
+    "longitude",
+    "similarity",
+    "heading",
+    "tiles",
+    "margin",
+    "confidence",
+    "68 % m",
+    "metres off",
+)
 COLLECTION = "places of panoramas"  # name of the GeoJSON that a query writes
 DEGREE_DIGITS = 8  # of longitudes and latitudes: a millimetre
 COVARIANCE = ("east_east", "east_north", "north_north")  # square metres
@@ -25,7 +36,7 @@ def answer_table(answers):
     rows = [shown_place(answer, place) for answer in answers for place in answer.places]
     for row in rows:
         row[0] = shortened(row[0], 28)
-    sides = ["left", *["right"] * 6, "left", "right"]
+    sides = ["left", *["right"] * 6, "left", "right", "right"]
     return tabulate(rows, HEADERS, "plain", disable_numparse=True, colalign=sides).splitlines()
 
 
@@ -33,6 +44,7 @@ def shown_place(answer, place):
     """The texts of a place of an answer under HEADERS; what is said of the whole answer stands beside the best place."""
     is_best = place is answer.places[0]
     sure = answer.confidence if is_best else place.probability
+    radius = answer.estimate and answer.estimate.radius_68
     sure = "" if sure is None else f"{100 * sure:.0f} %"
     return [
         os.path.basename(answer.panorama.path) if is_best else "",
@@ -43,6 +55,7 @@ def shown_place(answer, place):
         str(place.tiles),
         f"{answer.margin:.4f}" if is_best and math.isfinite(answer.margin) else "",
         f"unknown: {sure}" if is_best and answer.known is False else sure,
+        f"{radius:.1f}" if is_best and radius is not None else "",
         f"{answer.metres_off:.1f}" if is_best and answer.metres_off is not None else "",
     ]
 

@@ -8,6 +8,7 @@ from safa.report.page import Picture, Section, write_page
 
 RADII = (1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0)  # metres
 BINS = 5  # of confidences, with as many answers each: few enough that a bin of a hundred answers says something
+MOST_MARKS = 500  # of the map: the greatest errors
 LEAST_OFF = 0.1  # metres, the left end of the curves
 CHART = (760, 420)  # pixels
 
@@ -80,7 +81,7 @@ def _where(answers, off, index, config):
     truths = index.frame.metres([answer.panorama.location for answer in answers])
     marks = [
         Mark(truths[number], f"{off[number]:.0f}", BEST if off[number] <= config.radius else OTHER)
-        for number in np.argsort(-off)
+        for number in np.argsort(-off)[:MOST_MARKS]
     ]
     caption = f"Known locations with their errors in metres. Red: more than {config.radius:g} m."
     picture = Picture(TileMap(index).draw(marks), "Map of the errors", caption)

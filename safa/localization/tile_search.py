@@ -133,10 +133,10 @@ class ApproximateSearch:
 
     def __init__(self, path, descriptors):
         faiss = needed(*FAISS)
-        open(path, "rb", opener=ordinary).close()
         try:
+            open(path, "rb", opener=ordinary).close()
             self._index = faiss.read_index(path)
-        except RuntimeError as error:
+        except (OSError, RuntimeError) as error:
             raise UserError(f"{path}: cannot be read ({first_line(error)}); delete the index and build it again") from None
         if (self._index.ntotal, self._index.d) != descriptors.shape:
             raise UserError(f"{path}: is of other descriptors; delete the index and build it again")

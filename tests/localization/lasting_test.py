@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 
 import numpy as np
@@ -15,7 +16,7 @@ from safa.localization.gpx_track import along_track
 from safa.localization.panorama import Panorama, asked_panorama
 from safa.localization.places import QueryConfig
 from safa.localization.rough_position import RoughPosition
-from safa.runtime.errors import UserError
+from safa.runtime.errors import ROOT, UserError
 
 PROGRAM = "tests/programs/localize_synthetic.py"
 
@@ -168,7 +169,10 @@ def test_two_calibrations_at_once_are_both_kept(index):
     assert len(Index(index.folder).calibrations) == 2
 
 
-def test_the_library_takes_paths_bytes_and_arrays_and_refuses_what_no_flag_could_say(index, tmp_path):
+def test_the_library_takes_paths_bytes_and_arrays_and_refuses_what_no_flag_could_say(index, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("safa.localization.progress.SECONDS", 0.0)
+    list(index.found(panoramas(range(40)), QueryConfig()))
+    assert "16 of 40 panoramas, " in capsys.readouterr().err  # without a terminal
     made.write_photos(tmp_path / "photos", [7])
     path = tmp_path / "photos" / "0007.png"
     asked = [path, str(path), path.read_bytes(), panoramas([7])[0].image]
@@ -182,6 +186,20 @@ def test_the_library_takes_paths_bytes_and_arrays_and_refuses_what_no_flag_could
     for wrong in (b"", 7, None, tmp_path, np.zeros((4, 4)), "gone.jpg"):
         with pytest.raises(UserError):
             index.query([wrong])
+
+
+def test_the_service_of_the_documentation_answers(index, tmp_path, monkeypatch):
+    testclient = pytest.importorskip("fastapi.testclient")
+    with open(os.path.join(ROOT, "docs", "localisation.md"), encoding="utf-8") as file:
+        (code,) = [block for block in re.findall(r"```python\n(.*?)```", file.read(), re.DOTALL) if "FastAPI" in block]
+    monkeypatch.setenv("SAFA_INDEX", index.folder)
+    service = {}
+    exec(code, service)
+    client = testclient.TestClient(service["app"])
+    made.write_photos(tmp_path / "photos", [7])
+    found = client.post("/locate?top=2", content=(tmp_path / "photos" / "0007.png").read_bytes())
+    assert len(found.json()["places"]) == 2 and found.json()["known"] is None
+    assert client.post("/locate", content=b"nothing").status_code == 422
 
 
 def test_a_quality_page_says_how_far_answers_are_off_and_how_sure_they_were(tmp_path):
