@@ -57,7 +57,7 @@ def answer_alone(index, panorama, rows, found, headings, config, with_evidence):
 def posterior_alone(index, answer, weight):
     """The Posterior of an answer by its panorama alone; `weight`: per similarity."""
     logits = weight * answer.evidence.similarities + log_priors(index, answer)
-    return Posterior(index.metres[answer.evidence.rows], logits, index.spacing)
+    return Posterior(index.metres[answer.evidence.rows], logits, index.spacing, index.tiles_overlap)
 
 
 def log_priors(index, answer):
@@ -106,7 +106,8 @@ def smoothed_answers(index, answers, config, weight):
             places.append(dataclasses.replace(place, probability=whole))
         places.sort(key=lambda place: -place.probability)
         given.append(dataclasses.replace(answer, places=places, confidence=places[0].probability))
-        posteriors.append(Posterior(index.metres[own], np.log(np.maximum(probability, 1e-300)), index.spacing))
+        logits = np.log(np.maximum(probability, 1e-300))
+        posteriors.append(Posterior(index.metres[own], logits, index.spacing, index.tiles_overlap))
     return given, posteriors
 
 

@@ -8,7 +8,7 @@ import os
 
 from tabulate import tabulate
 
-from safa.runtime.errors import printable, shortened
+from safa.runtime.errors import shortened
 
 HEADERS = (
     "panorama",
@@ -70,7 +70,7 @@ def answer_rows(answer):
         "margin": None if answer.margin is None or not math.isfinite(answer.margin) else round(answer.margin, 6),
         "confidence": None if answer.confidence is None else round(answer.confidence, 6),
         "metres_off": None if answer.metres_off is None else round(answer.metres_off, 3),
-        "problem": answer.problem and printable(answer.problem),
+        "problem": answer.problem,
     } | _estimate_columns(answer.estimate)
     rows = []
     for rank, place in enumerate(answer.places, start=1):

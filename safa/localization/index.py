@@ -21,13 +21,14 @@ from safa.localization.position_estimate import fit_uncertainty, fit_weight
 from safa.localization.progress import Progress
 from safa.localization.tile_images import THUMBNAIL_BYTES, decoded_thumbnail
 from safa.localization.tile_search import ApproximateSearch, as_float32, similarities
-from safa.runtime.errors import UserError
+from safa.runtime.errors import UserError, printable
 from safa.runtime.files import locked, write_json, write_whole
 from safa.runtime.worker_pool import available_cores
 from safa.settings import FULL_CIRCLE
 
 AT_ONCE = 16  # panoramas that are read at a time, all their turns in memory
 BATCH = 32  # images that go through the network at a time
+OVERLAP = 0.25  # tiles' size, up to which neighbours show so much of the same ground that a place between them looks like both
 SIMILARITY_BYTES = 2**28  # of the similarities of panoramas with all tiles that are held at a time
 
 
@@ -37,7 +38,7 @@ class Index:
     Attributes:
         manifest: index_files.IndexManifest.
         locations: (N, 2) float64 longitude and latitude of the tiles.
-        spacing: metres between neighbouring tiles.
+        spacing: metres between neighbouring tiles; tiles_overlap: whether they show much of the same ground.
         frame: coordinates.LocalFrame around their middle; metres: (N, 2) float64, the locations in it.
         tree: scipy.spatial.cKDTree of `metres`.
         names: N strings.
@@ -73,6 +74,7 @@ class Index:
         self.metres = self.frame.metres(locations)
         self.tree = cKDTree(self.metres)
         self.spacing = self.manifest.spacing or self.manifest.recipe.tile_metres
+        self.tiles_overlap = self.spacing <= OVERLAP * self.manifest.recipe.tile_metres
 
     def __len__(self):
         return self.manifest.tiles
@@ -114,7 +116,7 @@ class Index:
                 part = panoramas[start : start + at_once]
                 for panorama, compared in zip(part, self._compared(part, config), strict=True):
                     if isinstance(compared, str):
-                        yield Answer(panorama, [], None, problem=compared)
+                        yield Answer(panorama, [], None, problem=printable(compared))
                     else:
                         yield answer_alone(self, panorama, *compared, config, with_evidence)
                 progress.update(len(part))

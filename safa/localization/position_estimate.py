@@ -1,6 +1,7 @@
 """Where a panorama is, between the tiles' centres, and how far from there it may be."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import scipy.optimize
@@ -22,7 +23,7 @@ class Estimate:
     """Where a panorama is.
 
     Attributes:
-        longitude, latitude: degrees (WGS 84): the best tile and its neighbours, weighted.
+        longitude, latitude: degrees (WGS 84): the best tile and its neighbours, weighted, where these overlap much.
         covariance: square metres (east east, east north, north north), or None where nothing was calibrated.
         radius_68, radius_95: metres around it that hold the truth of so many of 100 calibrated panoramas; None where nothing
             was calibrated, or where too many of them were farther from all candidates.
@@ -58,30 +59,37 @@ class Posterior:
         metres: (C, 2) of the tiles' centres.
         logits: (C,) logarithms of their probabilities, up to a constant.
         spacing: metres between neighbouring tiles.
+        overlap: whether neighbours show much of the same ground; else the best tile alone gives the centre.
     """
 
-    def __init__(self, metres, logits, spacing):
-        probability = softmax(logits)
-        near = np.linalg.norm(metres - metres[np.argmax(logits)], axis=1) <= NEIGHBOURS * spacing
-        self.centre = np.average(metres[near], axis=0, weights=probability[near])
-        parts = spacing * np.stack(np.meshgrid(PARTS, PARTS), axis=-1).reshape(-1, 2)
-        self._off = (metres[:, None] + parts - self.centre).reshape(-1, 2)
-        self._distances = np.linalg.norm(self._off, axis=1)
-        self._probability = np.repeat(probability / len(parts), len(parts))
+    def __init__(self, metres, logits, spacing, overlap=True):
+        self._metres, self._spacing, self._tiles = metres, spacing, softmax(logits)
+        near = np.linalg.norm(metres - metres[np.argmax(logits)], axis=1) <= NEIGHBOURS * spacing * overlap
+        self.centre = np.average(metres[near], axis=0, weights=self._tiles[near])
+
+    @functools.cached_property
+    def _parts(self):
+        """(P, 2) metres from the centre, (P,) distances and (P,) probabilities of all parts of the tiles' squares."""
+        parts = self._spacing * np.stack(np.meshgrid(PARTS, PARTS), axis=-1).reshape(-1, 2)
+        off = (self._metres[:, None] + parts - self.centre).reshape(-1, 2)
+        return off, np.linalg.norm(off, axis=1), np.repeat(self._tiles / len(parts), len(parts))
 
     def mass_within(self, distance):
         """Probability of the ground that is closer to the centre than a distance in metres."""
-        return float(self._probability[self._distances < distance].sum())
+        _, distances, probability = self._parts
+        return float(probability[distances < distance].sum())
 
     def radius(self, level):
         """Metres within which the ground has a probability of `level`; None if all of it has less."""
-        order = np.argsort(self._distances)
-        reached = np.searchsorted(np.cumsum(self._probability[order]), level)
-        return None if reached == len(order) else float(self._distances[order][reached])
+        _, distances, probability = self._parts
+        order = np.argsort(distances)
+        reached = np.searchsorted(np.cumsum(probability[order]), level)
+        return None if reached == len(order) else float(distances[order][reached])
 
     def covariance(self):
         """(2, 2) square metres around the centre."""
-        return (self._probability[:, None] * self._off).T @ self._off
+        off, _, probability = self._parts
+        return (probability[:, None] * off).T @ off
 
     def estimate(self, frame, uncertainty):
         """The Estimate in a coordinates.LocalFrame; `uncertainty`: an Uncertainty, or None where nothing was calibrated."""
