@@ -8,14 +8,14 @@ from scipy.spatial import cKDTree
 from safa.localization.calibration import margin_of_probability
 from safa.localization.drive import CANDIDATES, smoothed
 from safa.localization.places import Answer, Evidence, Place, distinct_places, margin_of
-from safa.localization.position_estimate import PER_SIMILARITY, Posterior
+from safa.localization.position_estimate import Posterior
 from safa.localization.tile_search import closest
 
 EVIDENCE = 1000  # tiles that an estimate of the position looks at
 AGREES = 0.01  # posterior probability from which a tile of a drive agrees with a place; less is the smoothing's background
 
 
-def answer_alone(index, panorama, rows, found, headings, config, with_evidence):
+def answer_alone(index, panorama, rows, found, headings, config, with_evidence=False, weight=None):
     """The Answer of a panorama by itself; of a drive's, only its evidence.
 
     Args:
@@ -23,7 +23,9 @@ def answer_alone(index, panorama, rows, found, headings, config, with_evidence):
         rows: (C,) of the tiles that it is compared with, None for all of them.
         found, headings: (C,) similarities, and its heading in degrees at each of these tiles.
         with_evidence: keep it in the answer.
+        weight: per similarity (default: as calibrated).
     """
+    weight = weight or index.weight(config, panorama)
     metres, tree = index.metres, index.tree
     if rows is None:
         rows = range(len(index))
@@ -32,7 +34,7 @@ def answer_alone(index, panorama, rows, found, headings, config, with_evidence):
         tree = cKDTree(metres)
     scores = found
     if panorama.rough is not None:
-        scores = found + _log_prior(index, panorama.rough, metres).astype(np.float32) / np.float32(PER_SIMILARITY)
+        scores = found + _log_prior(index, panorama.rough, metres).astype(np.float32) / np.float32(weight)
     count = min(CANDIDATES if config.sequence is not None else EVIDENCE, len(found))
     best, values = (each[0] for each in closest(scores[None], count))
     best = best[values > -np.inf]
@@ -49,7 +51,6 @@ def answer_alone(index, panorama, rows, found, headings, config, with_evidence):
     answer = Answer(panorama, places, margin, evidence=evidence)
     calibration = index.calibration(config, panorama)
     confidence = None if calibration is None else calibration.confidence(margin, places[0].similarity)
-    weight = PER_SIMILARITY if calibration is None else calibration.uncertainty.per_similarity
     answer = _sure(index, answer, posterior_alone(index, answer, weight), calibration, confidence)
     return answer if with_evidence else dataclasses.replace(answer, evidence=None)
 
@@ -72,9 +73,7 @@ def drive_answers(index, answers, config):
     if not usable:
         return answers
     calibration = index.calibration(config, usable[0].panorama)
-    fitted = calibration or index.calibration(dataclasses.replace(config, sequence=None), usable[0].panorama)
-    weight = PER_SIMILARITY if fitted is None else fitted.uncertainty.per_similarity
-    given = []
+    given, weight = [], index.weight(config, usable[0].panorama)
     for answer, posterior in zip(*smoothed_answers(index, answers, config, weight), strict=True):
         confidence = answer.confidence
         if calibration is not None:

@@ -17,7 +17,7 @@ from safa.localization.coordinates import LocalFrame
 from safa.localization.index_files import read_array, read_index_manifest
 from safa.localization.panorama import asked_panorama, read_canvas, turned
 from safa.localization.places import Answer, QueryConfig
-from safa.localization.position_estimate import fit_uncertainty, fit_weight
+from safa.localization.position_estimate import PER_SIMILARITY, fit_uncertainty, fit_weight
 from safa.localization.progress import Progress
 from safa.localization.tile_images import THUMBNAIL_BYTES, decoded_thumbnail
 from safa.localization.tile_search import ApproximateSearch, as_float32, similarities
@@ -155,6 +155,10 @@ class Index:
         evidence = [self.metres[answer.evidence.rows] for answer in found]
         similar, priors = [answer.evidence.similarities for answer in found], [log_priors(self, answer) for answer in found]
         weight = fit_weight(evidence, similar, priors, truths, self.spacing)
+        if any(answer.panorama.rough for answer in found):  # how much a position counts depends on the weight
+            found = [
+                answer_alone(self, each.panorama, *dataclasses.astuple(each.evidence), config, True, weight) for each in found
+            ]
         if config.sequence is None:
             posteriors = [posterior_alone(self, answer, weight) for answer in found]
             answers, margins = found, [answer.margin for answer in found]
@@ -189,6 +193,13 @@ class Index:
     def calibration(self, config, panorama=None):
         """The Calibration for queries of a QueryConfig, or of a Panorama of them, or None."""
         return self.calibrations.get(config.view_name(None if panorama is None else panorama.rough))
+
+    def weight(self, config, panorama):
+        """What a similarity weighs in a tile's log probability, by the calibration that is nearest to a Panorama's view."""
+        alone = dataclasses.replace(config, sequence=None)
+        names = config.view_name(panorama.rough), alone.view_name(panorama.rough), alone.view_name()
+        found = next((self.calibrations[name] for name in names if name in self.calibrations), None)
+        return PER_SIMILARITY if found is None else found.uncertainty.per_similarity
 
     def _compared(self, panoramas, config):
         """What a panorama is compared with, for each: a text if it cannot be used, or
