@@ -117,7 +117,7 @@ def _place(index, row, similarity, heading, tiles):
 
 def _log_prior(index, rough, metres):
     (place,) = index.frame.metres([(rough.longitude, rough.latitude)])
-    return rough.log_prior(np.linalg.norm(metres - place, axis=1))
+    return rough.log_prior(np.linalg.norm(metres - place, axis=1), index.spacing)
 
 
 def _sure(index, answer, posterior, calibration, confidence):

@@ -7,6 +7,7 @@ import numpy as np
 
 from safa.localization.coordinates import LocalFrame, needed
 from safa.localization.rough_position import rough_position
+from safa.runtime.command_line import Checked, at_least, setting
 from safa.runtime.errors import UserError, first_line, shortened
 from safa.runtime.files import read_file
 from safa.settings import FULL_CIRCLE
@@ -18,6 +19,26 @@ EXIF, TAKEN, TAKEN_OFFSET, TAKEN_FRACTION = (
     0x9011,
     0x9291,
 )  # EXIF's numbers: its own part, DateTimeOriginal, ...
+
+
+@dataclasses.dataclass(frozen=True)
+class TrackConfig(Checked):
+    """The track of a drive, and how the camera stood on the car."""
+
+    gpx: str | None = setting(
+        None,
+        "track of the drive: by the photos' times it gives their order, headings, rough positions and steps",
+        metavar="FILE.gpx",
+    )
+    mount: float = setting(
+        0.0,
+        "angle from the car's course to the panoramas' centre columns, clockwise",
+        at_least(float, -FULL_CIRCLE, FULL_CIRCLE),
+        metavar="DEGREES",
+    )
+    clock: float = setting(
+        0.0, "seconds that the camera's clock is behind the track's", at_least(float, -1e9, 1e9), metavar="SECONDS"
+    )
 
 
 class Track:
@@ -55,21 +76,19 @@ class Track:
         return np.array([np.interp(travelled, self._travelled, axis) for axis in self._metres.T])
 
 
-def along_track(panoramas, path, mount, clock, config):
+def along_track(panoramas, track_config, config):
     """Panoramas in the order of their times, with the track's headings (where none is given or listed) and positions.
 
     Args:
-        path: of the GPX file.
-        mount: degrees from the course to the panoramas' centre columns, clockwise.
-        clock: seconds that are added to the photos' times to get UTC.
+        track_config: TrackConfig, with a GPX file.
         config: places.QueryConfig.
     """
-    track, found = Track(path), []
+    track, found = Track(track_config.gpx), []
     for panorama in panoramas:
         seconds, place = None, None
         if panorama.problem is None:
             seconds = photo_seconds(panorama.path)
-            place = None if seconds is None else track.at(seconds + clock)
+            place = None if seconds is None else track.at(seconds + track_config.clock)
             if place is None:
                 problem = (
                     f"{panorama.path}: {'no time in its tags' if seconds is None else 'taken outside the times of the track'}"
@@ -79,7 +98,9 @@ def along_track(panoramas, path, mount, clock, config):
             location, course = place
             panorama = dataclasses.replace(panorama, track=location, rough=rough_position(None, config, location))
             if panorama.heading_source in ("photo", "assumed"):
-                panorama = dataclasses.replace(panorama, heading=(course + mount) % FULL_CIRCLE, heading_source="track")
+                panorama = dataclasses.replace(
+                    panorama, heading=(course + track_config.mount) % FULL_CIRCLE, heading_source="track"
+                )
         found.append((np.inf if seconds is None else seconds, panorama))
     return [panorama for _, panorama in sorted(found, key=lambda own: own[0])]
 

@@ -147,6 +147,8 @@ class Index:
         names = {config.view_name(panorama.rough) for panorama in panoramas if panorama.problem is None}
         if len(names) > 1:
             raise UserError(f"panoramas of several views ({'; '.join(sorted(names))}); calibrate each of them by itself")
+        if (config.near or config.gps_sigma) and not any(panorama.rough for panorama in panoramas):
+            raise UserError("--near, --gps_sigma: no photo's tags say its position; leave them out")
         found = list(self.found(panoramas, config, with_evidence=True))
         failed = [answer for answer in found if answer.problem is not None]
         found = [answer for answer in found if answer.problem is None]
@@ -215,13 +217,14 @@ class Index:
             elif compared[number] is None:
                 rough = panorama.rough
                 (place,) = self.frame.metres([(rough.longitude, rough.latitude)])
-                rows = np.array(sorted(self.tree.query_ball_point(place, rough.near)), np.int64)
+                reach = rough.reach(self.spacing)
+                rows = np.array(sorted(self.tree.query_ball_point(place, reach)), np.int64)
                 found, turn = similarities(self._descriptors_of(rows), own[None])
                 compared[number] = (
                     (rows, found[0], np.array(headings[number])[turn[0]])
                     if len(rows)
                     else (
-                        f"{panorama.path}: no tile within {rough.near:g} m of its rough position {rough.latitude:.6f}, "
+                        f"{panorama.path}: no tile within {reach:g} m of its rough position {rough.latitude:.6f}, "
                         f"{rough.longitude:.6f}"
                     )
                 )

@@ -13,7 +13,7 @@ import numpy as np
 
 from safa.launch.given_data import say
 from safa.localization.answers import COLLECTION, answer_table, as_csv, as_geojson, as_json, as_json_line
-from safa.localization.gpx_track import along_track
+from safa.localization.gpx_track import TrackConfig, along_track
 from safa.localization.index import Index
 from safa.localization.index_files import CALIBRATION, MANIFEST
 from safa.localization.joined_index import JoinedIndex
@@ -45,22 +45,7 @@ TITLES = {"html": ANSWERS_TITLE, "quality": QUALITY_TITLE}
 def add_query(parser):
     """Add the flags of `query`."""
     _add_panoramas(parser)
-    track = parser.add_argument_group("drives")
-    track.add_argument(
-        "--gpx",
-        metavar="FILE.gpx",
-        help="track of the drive: the photos' times in it give their order, headings, positions and steps",
-    )
-    track.add_argument(
-        "--mount", type=float, default=0.0, metavar="DEGREES", help="angle from the course to the centre columns, clockwise"
-    )
-    track.add_argument(
-        "--clock",
-        type=float,
-        default=0.0,
-        metavar="SECONDS",
-        help="seconds to add to the photos' times to get those of the track",
-    )
+    add_settings(parser.add_argument_group("drives"), TrackConfig)
     for name, (content, _) in OUTPUTS.items():
         ending = "html" if name in TITLES else name
         parser.add_argument(f"--{name}", metavar=f"FILE.{ending}", help=f"write {content}")
@@ -68,9 +53,9 @@ def add_query(parser):
 
 def add_calibrate(parser):
     """Add the flags of `calibrate`."""
-    _add_panoramas(parser, {"top": 5, "merge_metres": QueryConfig.merge_metres, "gps_from": "photo"})
+    _add_panoramas(parser, {"top": QueryConfig.top, "merge_metres": QueryConfig.merge_metres, "gps_from": "photo"})
     parser.add_argument("--quality", metavar="FILE.html", help=f"write {OUTPUTS['quality'][0]}")
-    parser.set_defaults(gpx=None)
+    parser.set_defaults(**dataclasses.asdict(TrackConfig()))
     parser.add_argument(
         "--wrong_share",
         type=at_least(float, 0.0001, 0.9999),
@@ -141,7 +126,7 @@ def calibrate(args):
 
 def _asked(args, config):
     """The Index of a command, the Panoramas that it names, and a digest of all that answers depend on but their files."""
-    named, inputs = [], [path for path in (args.checkpoint, args.gpx) if path is not None]
+    track, named, inputs = parsed(TrackConfig, args), [], [path for path in (args.checkpoint, args.gpx) if path is not None]
     folders = [args.index, *itertools.takewhile(lambda path: os.path.isfile(os.path.join(path, MANIFEST)), args.panoramas)]
     for path in args.panoramas[len(folders) - 1 :]:
         if path.lower().endswith(".csv"):
@@ -170,13 +155,13 @@ def _asked(args, config):
     if args.checkpoint is not None:
         index.load_ground(args.checkpoint)
     panoramas = [asked_panorama(path, config, *known) for path, *known in named]
-    if args.gpx is not None:
-        panoramas = along_track(panoramas, args.gpx, args.mount, args.clock, config)
+    if track.gpx is not None:
+        panoramas = along_track(panoramas, track, config)
     if args.quality is not None and not any(each.location and not each.problem for each in panoramas):
         raise UserError("--quality: no panorama's location is known; list panoramas with their coordinates")
     named = [(path.encode(errors="surrogateescape"), *known) for path, *known in named]
-    track = [] if args.gpx is None else [read_file(args.gpx), args.mount, args.clock]
-    depends = msgspec.json.encode([index.manifest.identity, config, index.calibrations, named, *track])
+    gpx = None if track.gpx is None else read_file(track.gpx)
+    depends = msgspec.json.encode([index.manifest.identity, config, index.calibrations, named, track, gpx])
     return index, panoramas, hashlib.sha256(depends).hexdigest()
 
 

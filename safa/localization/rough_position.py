@@ -16,7 +16,7 @@ class RoughPosition:
     Attributes:
         longitude, latitude: degrees (WGS 84).
         sigma: metres, standard deviation east and north, or None: all tiles within `near` are as likely.
-        near: metres beyond which no tile is compared.
+        near: metres beyond which no tile is compared, or infinity.
         name: of its kind, as calibrations are told apart by it.
     """
 
@@ -26,9 +26,18 @@ class RoughPosition:
     near: float
     name: str
 
-    def log_prior(self, distances):
-        """Logarithm of the Gaussian's density relative to its centre's, at (n,) metres from it."""
-        return np.zeros(len(distances)) if self.sigma is None else -0.5 * (np.asarray(distances) / self.sigma) ** 2
+    def reach(self, spacing):
+        """Metres within which tiles are compared; `spacing`: between neighbouring tiles."""
+        return self.near if self.sigma is None else min(self.near, REACH * self.sigma + spacing)
+
+    def log_prior(self, distances, spacing):
+        """Logarithm of the Gaussian's density relative to its centre's, for tiles at (n,) metres from it.
+
+        A tile stands for the square around it, so exact positions are not farther from all tiles than they should be.
+        """
+        if self.sigma is None:
+            return np.zeros(len(distances))
+        return -0.5 * np.asarray(distances) ** 2 / (self.sigma**2 + spacing**2 / 12)
 
 
 def photo_position(path):
@@ -53,7 +62,7 @@ def rough_position(path, config, location=None, accuracy=None):
         return None
     own = accuracy or (tagged if config.gps_sigma is not None else None)
     sigma = own or config.gps_sigma
-    near = min(REACH * sigma if sigma else np.inf, config.near or np.inf)
+    near = np.inf if config.near is None else config.near
     name = "" if config.near is None else f", within {config.near:g} m"
     if sigma is not None:
         name += ", each its GPS accuracy" if own else f", GPS sigma {sigma:g} m"
