@@ -11,13 +11,14 @@ from scipy.spatial import cKDTree
 
 from safa.loading import load_network
 from safa.localization import index_files
-from safa.localization.answering import answer_alone, drive_answers, log_priors, posterior_alone, smoothed_answers
-from safa.localization.calibration import check_count, fit_calibration, margin_of_probability, read_calibrations
+from safa.localization.answering import answer_alone, drive_answers
+from safa.localization.calibrating import fit_answers
+from safa.localization.calibration import check_count, read_calibrations
 from safa.localization.coordinates import LocalFrame
 from safa.localization.index_files import read_array, read_index_manifest
 from safa.localization.panorama import asked_panorama, read_canvas, turned
 from safa.localization.places import Answer, QueryConfig
-from safa.localization.position_estimate import PER_SIMILARITY, fit_uncertainty, fit_weight
+from safa.localization.position_estimate import PER_SIMILARITY
 from safa.localization.progress import Progress
 from safa.localization.tile_images import THUMBNAIL_BYTES, decoded_thumbnail
 from safa.localization.tile_search import ApproximateSearch, as_float32, similarities
@@ -150,47 +151,12 @@ class Index:
         if (config.near or config.gps_sigma) and not any(panorama.rough for panorama in panoramas):
             raise UserError("--near, --gps_sigma: no photo's tags say its position; leave them out")
         found = list(self.found(panoramas, config, with_evidence=True))
-        failed = [answer for answer in found if answer.problem is not None]
-        found = [answer for answer in found if answer.problem is None]
-        check_count(len(found))
-        truths = self.frame.metres([answer.panorama.location for answer in found])
-        evidence = [self.metres[answer.evidence.rows] for answer in found]
-        similar, priors = [answer.evidence.similarities for answer in found], [log_priors(self, answer) for answer in found]
-        weight = fit_weight(evidence, similar, priors, truths, self.spacing)
-        if any(answer.panorama.rough for answer in found):  # how much a position counts depends on the weight
-            found = [
-                answer_alone(self, each.panorama, *dataclasses.astuple(each.evidence), config, True, weight) for each in found
-            ]
-        if config.sequence is None:
-            posteriors = [posterior_alone(self, answer, weight) for answer in found]
-            answers, margins = found, [answer.margin for answer in found]
-        else:
-            answers, posteriors = smoothed_answers(self, found, config, weight)
-            margins = [margin_of_probability(answer.confidence) for answer in answers]
-        uncertainty = fit_uncertainty(weight, posteriors, truths)
-        answers = [
-            dataclasses.replace(answer, evidence=None, estimate=posterior.estimate(self.frame, uncertainty))
-            for answer, posterior in zip(answers, posteriors, strict=True)
-        ]
-        calibration = fit_calibration(
-            margins,
-            [answer.places[0].similarity for answer in answers],
-            [answer.metres_off <= config.radius for answer in answers],
-            wrong_share,
-            uncertainty,
-        )
-        sure = [
-            calibration.confidence(margin, each.places[0].similarity) for margin, each in zip(margins, answers, strict=True)
-        ]
-        answers = [
-            dataclasses.replace(answer, confidence=own, known=own >= calibration.threshold)
-            for answer, own in zip(answers, sure, strict=True)
-        ]
+        calibration, answers = fit_answers(self, found, config, wrong_share)
         path = os.path.join(self.folder, index_files.CALIBRATION)
         with locked(os.path.join(self.folder, ".lock"), f"{self.folder}: waiting for another calibration", wait=True):
             self.calibrations = read_calibrations(path) | {names.pop(): calibration}
             write_json(path, self.calibrations)
-        return calibration, answers, failed
+        return calibration, answers, [answer for answer in found if answer.problem is not None]
 
     def calibration(self, config, panorama=None):
         """The Calibration for queries of a QueryConfig, or of a Panorama of them, or None."""
@@ -204,10 +170,7 @@ class Index:
         return PER_SIMILARITY if found is None else found.uncertainty.per_similarity
 
     def _compared(self, panoramas, config):
-        """What a panorama is compared with, for each: a text if it cannot be used, or
-
-        rows: (C,) of the tiles, None for all of them; (C,) similarities; and (C,) its heading in degrees at each of them.
-        """
+        """What each panorama is compared with: rows, similarities and headings of `answer_alone`, or why it cannot be used."""
         descriptors, headings = self._compute_descriptors(panoramas, config)
         compared = [each if isinstance(each, str) else None for each in descriptors]
         together = {}  # panoramas that are compared with all tiles, by their number of headings
@@ -220,14 +183,10 @@ class Index:
                 reach = rough.reach(self.spacing)
                 rows = np.array(sorted(self.tree.query_ball_point(place, reach)), np.int64)
                 found, turn = similarities(self._descriptors_of(rows), own[None])
-                compared[number] = (
-                    (rows, found[0], np.array(headings[number])[turn[0]])
-                    if len(rows)
-                    else (
-                        f"{panorama.path}: no tile within {reach:g} m of its rough position {rough.latitude:.6f}, "
-                        f"{rough.longitude:.6f}"
-                    )
-                )
+                compared[number] = rows, found[0], np.array(headings[number])[turn[0]]
+                if not len(rows):
+                    where = f"{rough.latitude:.6f}, {rough.longitude:.6f}"
+                    compared[number] = f"{panorama.path}: no tile within {reach:g} m of its rough position {where}"
         for numbers in together.values():
             queries = np.stack([descriptors[number] for number in numbers])
             for number, found, turn in zip(numbers, *self._search(queries, config.approximate), strict=True):

@@ -239,12 +239,15 @@ def test_tiles_that_are_missing_or_of_another_ground_size_are_named(own):
     [
         ("index", {}, "holds an index of other tiles"),
         (".", {}, "not of an index"),
+        ("foreign", {}, "not of an index"),
         ("new", {"pca": 64}, "--pca 64: not less than"),
         ("new", {"tile_metres": None}, "--tile_metres: net.weights.h5 does not say"),
         ("new", {"width": 256}, "cannot be read as weights"),
     ],
 )
 def test_mistakes_of_build_are_one_line_each(own, index, flags, said):
+    (own / "foreign").mkdir()
+    (own / "foreign/full.json").write_text("{}")  # of another program
     assert said in complains("localize.py", "build", index, **(BUILD | {"tiles": "tiles.csv"} | flags), cwd=own)
 
 
