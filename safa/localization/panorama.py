@@ -56,16 +56,16 @@ def asked_panorama(asked, config, heading=None, location=None, accuracy=None):
         source = "unknown" if config.unknown_heading else "assumed" if config.heading is None else "given"
         found = None if config.unknown_heading else (config.heading or 0.0) % FULL_CIRCLE
         return Panorama("array", found, source, location, image=asked)
+    if not isinstance(asked, (str, os.PathLike)):
+        raise UserError(f"{shortened(repr(asked))}: a panorama is a path, the bytes of a file, or an array of pixels")
+    path = os.fspath(asked)
     try:
-        path = os.fspath(asked)
         if not os.path.isfile(path):  # a pipe would wait for its writer
             raise UserError(f"{shortened(path)}: missing, or not a file")
         rough = rough_position(path, config, location, accuracy)
         panorama = panorama_of(path, config, heading, location)
     except (OSError, ValueError, UserError) as error:
-        return Panorama(str(asked), None, "unknown", location, problem=first_line(error))
-    except TypeError:
-        raise UserError(f"{shortened(asked)!r}: a panorama is a path, the bytes of a file, or an array of pixels") from None
+        return Panorama(path, None, "unknown", location, problem=first_line(error))
     # Where the search uses a position, it is not the truth.
     truth = panorama.location if rough is None else location if config.gps_from == "photo" else None
     return dataclasses.replace(panorama, rough=rough, location=truth)
