@@ -1,6 +1,7 @@
 """A panorama of any equirectangular size as the ground branch takes it, turned to north or to any assumed heading."""
 
 import dataclasses
+import os
 
 import cv2
 import numpy as np
@@ -8,7 +9,8 @@ import numpy as np
 from safa.datasets.image_files import ImageError, by_pixels, read_image
 from safa.datasets.preparation import PREPARED_SIZE
 from safa.localization.photo_tags import tagged_heading, tagged_location
-from safa.runtime.errors import UserError
+from safa.localization.rough_position import RoughPosition, rough_position
+from safa.runtime.errors import UserError, first_line, shortened
 from safa.settings import FULL_CIRCLE
 
 MOST_VERTICAL_FOV = 181.0  # degrees: a whole sphere has 180, and sizes are whole pixels
@@ -20,9 +22,13 @@ class Panorama:
 
     Attributes:
         heading: degrees clockwise from north of its centre column, or None if it is unknown.
-        heading_source: where that is known from: "given", "list", "photo", "assumed", "unknown".
+        heading_source: where that is known from: "given", "list", "photo", "track", "assumed", "unknown".
         location: longitude and latitude where it is known to be taken, or None.
         true_heading: the heading of a list or tag that a search with unknown heading does not use, to compare with; or None.
+        rough: RoughPosition to search around, or None.
+        image: (H, W, 3) uint8, BGR; None: `path` is read.
+        problem: why it cannot be used, or None.
+        track: longitude and latitude of a GPX track at its time, or None.
     """
 
     path: str
@@ -30,6 +36,39 @@ class Panorama:
     heading_source: str
     location: tuple[float, float] | None = None
     true_heading: float | None = None
+    rough: RoughPosition | None = None
+    image: np.ndarray | None = None
+    problem: str | None = None
+    track: tuple[float, float] | None = None
+
+
+def asked_panorama(asked, config, heading=None, location=None, accuracy=None):
+    """The Panorama that a query asks for, with its rough position; what is wrong with a photo is its `problem`.
+
+    Args:
+        asked: path, (H, W, 3) uint8 BGR array, or a Panorama, which is returned as it is.
+        config: places.QueryConfig.
+        heading, location, accuracy: a list's, or None.
+    """
+    if isinstance(asked, Panorama):
+        return asked
+    if isinstance(asked, np.ndarray):
+        source = "unknown" if config.unknown_heading else "assumed" if config.heading is None else "given"
+        found = None if config.unknown_heading else (config.heading or 0.0) % FULL_CIRCLE
+        return Panorama("array", found, source, location, image=asked)
+    if not isinstance(asked, (str, os.PathLike)):
+        raise UserError(f"{shortened(repr(asked))}: a panorama is a path, the bytes of a file, or an array of pixels")
+    path = os.fspath(asked)
+    try:
+        if not os.path.isfile(path):  # a pipe would wait for its writer
+            raise UserError(f"{shortened(path)}: missing, or not a file")
+        rough = rough_position(path, config, location, accuracy)
+        panorama = panorama_of(path, config, heading, location)
+    except (OSError, ValueError, UserError) as error:
+        return Panorama(path, None, "unknown", location, problem=first_line(error))
+    # Where the search uses a position, it is not the truth.
+    truth = panorama.location if rough is None else location if config.gps_from == "photo" else None
+    return dataclasses.replace(panorama, rough=rough, location=truth)
 
 
 def panorama_of(path, config, heading=None, location=None):
@@ -64,10 +103,7 @@ def read_canvas(panorama: Panorama, config, input_vertical_fov):
     Raises:
         UserError: the image cannot be read, or is not a panorama.
     """
-    try:
-        image = read_image(panorama.path)
-    except ImageError as error:
-        raise UserError(f"{error}; name another panorama") from None
+    image = _pixels(panorama)
     height, width = image.shape[:2]
     vertical_fov = config.vertical_fov or config.fov * height / width
     if vertical_fov > MOST_VERTICAL_FOV:
@@ -96,6 +132,20 @@ def read_canvas(panorama: Panorama, config, input_vertical_fov):
     left = (columns - across) // 2
     canvas[first:last, left : left + across] = resized
     return canvas
+
+
+def _pixels(panorama):
+    """(H, W, 3) uint8, BGR."""
+    if (image := panorama.image) is not None:
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise UserError(
+                f"{panorama.path}: {image.dtype} of shape {image.shape}, not (height, width, 3) uint8 of BGR pixels"
+            )
+        return image
+    try:
+        return read_image(panorama.path)
+    except ImageError as error:
+        raise UserError(f"{error}; name another panorama") from None
 
 
 def turned(canvas, headings, shape):

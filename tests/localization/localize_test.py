@@ -171,7 +171,7 @@ def test_answers_are_calibrated_and_less_sure_ones_are_unknown(own):
     answers = json.loads((own / "a.json").read_text())["answers"]
     threshold = next(iter(json.loads((own / "index/calibration.json").read_text()).values()))["threshold"]
     assert all(answer["known"] == (answer["confidence"] >= threshold) for answer in answers)
-    assert "turns it into a confidence" in succeeds("localize.py", "query", "index", "panoramas.csv", fov=90, cwd=own)
+    assert "not calibrated" in succeeds("localize.py", "query", "index", "panoramas.csv", fov=90, cwd=own)
     assert "10 panoramas are too few" in complains("localize.py", "calibrate", "index", "panoramas.csv", cwd=own)
     panoramas = [PANORAMA.format(1)] * 20
     assert "no known location" in complains("localize.py", "calibrate", "index", *panoramas, cwd=own)
@@ -242,12 +242,15 @@ def test_tiles_that_are_missing_or_of_another_ground_size_are_named(own):
     [
         ("index", {}, "holds an index of other tiles"),
         (".", {}, "not of an index"),
+        ("foreign", {}, "not of an index"),
         ("new", {"pca": 64}, "--pca 64: not less than"),
         ("new", {"tile_metres": None}, "--tile_metres: net.weights.h5 does not say"),
         ("new", {"width": 256}, "cannot be read as weights"),
     ],
 )
 def test_mistakes_of_build_are_one_line_each(own, index, flags, said):
+    (own / "foreign").mkdir()
+    (own / "foreign/full.json").write_text("{}")  # of another program
     assert said in complains("localize.py", "build", index, **(BUILD | {"tiles": "tiles.csv"} | flags), cwd=own)
 
 
