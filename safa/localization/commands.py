@@ -14,7 +14,7 @@ from safa.localization.index import Index
 from safa.localization.index_files import CALIBRATION, DescriptorRecipe
 from safa.localization.located_files import read_located_files
 from safa.localization.open_tiles import open_tile_source
-from safa.localization.panorama import panorama_of
+from safa.localization.panorama import panorama_of, photo_notes
 from safa.localization.places import QueryConfig
 from safa.localization.tile_source import Cut
 from safa.retrieval.evaluation import HEADING_DEGREES
@@ -280,8 +280,6 @@ def result_lines(answers):
 
 def _asked(folder, paths, checkpoint, config):
     """The Index of a folder, and the Panoramas that paths name: images, or CSV lists of them."""
-    if config.heading is not None and config.unknown_heading:
-        raise UserError("--heading and --unknown_heading contradict each other; leave one out")
     named = []  # path, heading, location
     for path in paths:
         if path.lower().endswith(".csv"):
@@ -297,4 +295,6 @@ def _asked(folder, paths, checkpoint, config):
     index = Index(folder)
     if checkpoint is not None:
         index.load_ground(checkpoint)
-    return index, [panorama_of(path, config, heading, location) for path, heading, location in named]
+    panoramas = [panorama_of(path, config, heading, location) for path, heading, location in named]
+    say(*photo_notes(panoramas, index, config))
+    return index, panoramas

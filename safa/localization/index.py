@@ -15,11 +15,11 @@ from safa.localization.calibration import fit_calibration, read_calibrations
 from safa.localization.coordinates import LocalFrame
 from safa.localization.drive import CANDIDATES, smoothed
 from safa.localization.index_files import read_array, read_index_manifest
-from safa.localization.panorama import Panorama, panorama_of, read_canvas, turned
+from safa.localization.panorama import Panorama, far_outside, panorama_of, read_canvas, turned
 from safa.localization.places import Answer, Place, QueryConfig, distinct_places, margin_of
 from safa.localization.tile_images import THUMBNAIL_BYTES, decoded_thumbnail
 from safa.localization.tile_search import ApproximateSearch, closest, similarities
-from safa.runtime.errors import UserError
+from safa.runtime.errors import UserError, first_few
 from safa.runtime.files import write_json
 from safa.runtime.worker_pool import available_cores
 from safa.settings import FULL_CIRCLE
@@ -94,7 +94,10 @@ class Index:
         """
         for panorama in panoramas:
             if panorama.location is None:
-                raise UserError(f"{panorama.path}: no known location; list panoramas with their coordinates in a CSV file")
+                remedy = "list panoramas with their coordinates in a CSV file, or take them from their tags with --truth exif"
+                raise UserError(f"{panorama.path}: no known location; {remedy}")
+        if far := far_outside(panoramas, self):
+            raise UserError(f"{len(far):,} known locations lie far outside the index: {first_few(far)}; correct or remove them")
         answers = self.query(panoramas, **(settings | {"sequence": None}))
         config = QueryConfig(**settings)
         calibration = fit_calibration(
