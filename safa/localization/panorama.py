@@ -71,41 +71,35 @@ def photo_notes(panoramas, index, config):
     """Yield lines on what is known of panoramas: what their tags say, and what deserves a second look."""
     photos = [panorama.photo for panorama in panoramas]
     headings = [panorama.photo for panorama in panoramas if panorama.heading_source == "photo"]
-    taken = {
-        "headings": headings,
-        "crops": [photo for photo in photos if photo.fov],
-        "orientations": [photo for photo in photos if photo.orientation > 1],
-        "tilts": [photo for photo in photos if config.level and photo.tilt],
-        "rough places": [photo for photo in photos if photo.location],
+    counts = {
+        "headings": len(headings),
+        "of these directions of travel (GPSTrack)": sum(photo.heading_tag == "GPSTrack" for photo in headings),
+        "of these magnetic, not corrected": sum(photo.magnetic for photo in headings),
+        "crops": sum(photo.fov is not None for photo in photos),
+        "orientations": sum(photo.orientation > 1 for photo in photos),
+        "rough places": sum(photo.location is not None for photo in photos),
     }
-    if counts := [f"{len(found):,} {name}" for name, found in taken.items() if found]:
-        yield f"tags of {len(photos):,} photos: {', '.join(counts)}; flags and lists come first"
+    if any(counts.values()):
+        said = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+        yield f"tags of {len(photos):,} photos: {said}; flags and lists come first"
     if assumed := sum(panorama.heading_source == "assumed" for panorama in panoramas):
         yield f"{assumed:,} photos say no heading; north is assumed; --unknown_heading tries all"
     if len(headings) == len(photos) > 1 and len({photo.heading for photo in headings}) == 1:
         yield f"warning: all photos say heading {headings[0].heading:g}; if that is a placeholder, use --unknown_heading"
-    if count := sum(photo.heading_tag == "GPSTrack" for photo in headings):
-        yield f"{count:,} headings are directions of travel (GPSTrack), as of a camera that looks ahead"
-    if count := sum(photo.magnetic for photo in headings):
-        yield f"{count:,} headings count from magnetic north; they are not corrected"
     tilted = [photo.tilt for photo in photos if photo.tilt > FEW_DEGREES]
     if tilted and not config.level:
         yield f"warning: {len(tilted):,} photos say that they are tilted, by up to {max(tilted):.1f} degrees; try --level"
     if far := far_outside(panoramas, index):
         yield f"warning: {len(far):,} known locations lie far outside the index: {first_few(far)}"
-    unused = collections.defaultdict(list)
-    for panorama in panoramas:
-        for tag, why in panorama.photo.unused:
-            unused[tag].append(f"{shortened(panorama.path)}: {why}")
-    for tag, found in unused.items():
-        yield f"warning: {tag} of {len(found):,} photos is not used; {found[0]}"
+    unused = [(tag, f"{shortened(each.path)}: {why}") for each in panoramas for tag, why in each.photo.unused]
+    for tag, count in collections.Counter(tag for tag, _ in unused).items():
+        yield f"warning: {tag} of {count:,} photos is not used; {dict(reversed(unused))[tag]}"
 
 
 def far_outside(panoramas, index):
     """Paths of the panoramas whose known location is more than FAR_METRES from all tiles of an Index, with kilometres."""
     located = [panorama for panorama in panoramas if panorama.location is not None]
-    there = index.frame.metres([panorama.location for panorama in located])
-    metres, _ = index.tree.query(np.nan_to_num(there, posinf=1e9))
+    metres, _ = index.tree.query(index.frame.metres([panorama.location for panorama in located]))
     return [f"{own.path} {far / 1000:,.0f} km" for own, far in zip(located, metres, strict=True) if far > FAR_METRES]
 
 
@@ -178,27 +172,24 @@ def read_canvas(panorama: Panorama, config, input_vertical_fov):
 def _levelled(image, fov, vertical_fov, horizon, photo, input_vertical_fov):
     """The canvas of a tilted camera's panorama, as `read_canvas` returns it.
 
-    By Google's definition of a pose, a camera that looks north first rolls, its right side down (the horizon turns
-    counterclockwise in the picture), then looks up by its pitch, then turns to its heading.
+    By Google's definition of a pose, a camera that looks north rolls its right side down (the horizon turns counterclockwise in
+    the picture), then looks up by its pitch, then turns to its heading.
     """
     from VGG import MEAN_BGR
 
     rows, columns = (LEVEL_DETAIL * side for side in PREPARED_SIZE)
-    high = max(1, min(image.shape[0], round(rows * vertical_fov / input_vertical_fov)))
-    wide = max(1, min(image.shape[1], round(columns * fov / FULL_CIRCLE)))
+    high, wide = round(rows * vertical_fov / input_vertical_fov), round(columns * fov / FULL_CIRCLE)
+    high, wide = (max(1, min(sides)) for sides in zip((high, wide), image.shape, strict=False))
     image = cv2.resize(image, (wide, high), interpolation=cv2.INTER_AREA)
+    image = np.concatenate([image[:, -1:], image, image[:, :1]], axis=1)  # around the circle
     east = np.radians(photo.offset + FULL_CIRCLE * ((np.arange(columns) + 0.5) / columns - 0.5))
     up = np.radians(input_vertical_fov * (0.5 - (np.arange(rows) + 0.5) / rows))[:, None]
-    level = np.stack([np.cos(up) * np.sin(east), np.cos(up) * np.cos(east), np.sin(up) + 0 * east], axis=-1)
-    right, ahead, above = np.moveaxis(level @ Rotation.from_euler("XY", [photo.pitch, photo.roll], True).as_matrix(), -1, 0)
+    seen = np.stack([np.cos(up) * np.sin(east), np.cos(up) * np.cos(east), np.sin(up) + 0 * east], axis=-1)
+    right, ahead, above = np.moveaxis(seen @ Rotation.from_euler("XY", [photo.pitch, photo.roll], True).as_matrix(), -1, 0)
     azimuth, elevation = np.degrees(np.arctan2(right, ahead)), np.degrees(np.arcsin(np.clip(above, -1, 1)))
-    x = (azimuth - photo.offset + fov / 2) % FULL_CIRCLE / fov * wide - 0.5
+    x = 0.5 + (azimuth - photo.offset + fov / 2) % FULL_CIRCLE / fov * wide
     y = (horizon - elevation / vertical_fov) * high - 0.5
-    # A pixel more on each side, so that nothing of the edge mixes with the mean colour.
-    image = cv2.copyMakeBorder(image, 1, 1, 0, 0, cv2.BORDER_REPLICATE)
-    image = cv2.copyMakeBorder(image, 0, 0, 1, 1, cv2.BORDER_WRAP if fov == FULL_CIRCLE else cv2.BORDER_REPLICATE)
-    x, y = (each.astype(np.float32) + 1 for each in (x, y))
-    canvas = cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=MEAN_BGR)
+    canvas = cv2.remap(image, np.float32(x), np.float32(y), cv2.INTER_LINEAR, None, cv2.BORDER_CONSTANT, MEAN_BGR)
     return cv2.resize(canvas, PREPARED_SIZE[::-1], interpolation=cv2.INTER_AREA)
 
 

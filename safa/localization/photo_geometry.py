@@ -13,11 +13,11 @@ from safa.runtime.errors import first_line, shortened
 from safa.runtime.files import ordinary
 from safa.settings import FULL_CIRCLE
 
-FORMATS = ("JPEG", "PNG")
 NAMESPACES = ("{http://ns.google.com/photos/1.0/panorama", "{http://ns.adobe.com/exif/1.0")
 SPHERE = "equirectangular"
-FULL = ("FullPanoWidthPixels", "FullPanoHeightPixels")
-CROPPED = tuple(f"CroppedArea{name}Pixels" for name in ("ImageWidth", "ImageHeight", "Left", "Top"))
+POSE = {"PoseHeadingDegrees", "PosePitchDegrees", "PoseRollDegrees"}
+CROP = ["FullPanoWidthPixels", "FullPanoHeightPixels", "CroppedAreaImageWidthPixels", "CroppedAreaImageHeightPixels"]
+CROP += ["CroppedAreaLeftPixels", "CroppedAreaTopPixels"]
 MOST_SIDE = 1e6  # pixels of a full sphere
 OTHER_SHAPE = 0.01  # share by which proportions may differ: sizes are rounded, by some to whole blocks of a JPEG
 
@@ -27,13 +27,11 @@ class PhotoGeometry:
     """What a photo says about its geometry; None, or the default, where it says nothing that can be used.
 
     Attributes:
-        projection: in lower case.
         orientation: EXIF's, 1 to 8: how the stored pixels have to be turned and mirrored.
         fov, vertical_fov: degrees that the upright photo shows of its sphere.
         horizon: its height in the photo: 0 is the top, 1 the bottom; outside of these if it is cut off.
         offset: degrees to the right from the sphere's centre to the photo's.
-        heading: degrees clockwise from north of the photo's centre column; heading_tag: which says it.
-        magnetic: whether that counts from magnetic north.
+        heading: degrees clockwise from (magnetic) north of the photo's centre column; heading_tag: which says it.
         pitch, roll: degrees that the sphere's centre looks up, and that the camera's right side is down.
         longitude, latitude: degrees (WGS 84) of a rough place; accuracy: its error in metres.
         time: it knows its zone if the photo says one.
@@ -71,7 +69,7 @@ class PhotoGeometry:
 def photo_geometry(path) -> PhotoGeometry:
     """The PhotoGeometry of a JPEG or PNG file. Whatever that holds, a UserError is raised for a missing package alone."""
     tags = _Tags(path)
-    fields = {"projection": shortened(tags.values.get("ProjectionType", SPHERE), 40).strip().lower()}
+    fields = {"projection": shortened(tags.text("ProjectionType").lower() or SPHERE, 40)}
     fields["orientation"] = int(tags.number("Orientation", 0, 8) or 1)
     fields["pitch"] = tags.number("PosePitchDegrees", -90, 90) or 0.0
     fields["roll"] = tags.number("PoseRollDegrees", -FULL_CIRCLE, FULL_CIRCLE) or 0.0
@@ -81,26 +79,25 @@ def photo_geometry(path) -> PhotoGeometry:
 
 
 class _Tags:
-    """The tags of a photo.
-
-    Attributes:
-        size: (width, height) of the upright photo.
-        values: {EXIF's or GPano's name: value as EXIF or XMP has it}; EXIF comes first.
-        unused: {name: why}.
-    """
+    """A photo's size (width, height) as it is seen, values {name: as EXIF, else XMP has it}, and unused {name: why}."""
 
     def __init__(self, path):
-        from PIL import Image
+        from PIL import ExifTags, Image
 
         self.size, self.values, self.unused, packet = (1, 1), {}, {}, b""
         try:
-            with open(path, "rb", opener=ordinary) as file, Image.open(file, formats=FORMATS) as image:
+            with open(path, "rb", opener=ordinary) as file, Image.open(file, formats=("JPEG", "PNG")) as image:
                 if image.format == "PNG":
                     image.load()  # tags may stand behind the pixels
-                self.size, packet = image.size, image.info.get("xmp", b"").rstrip(b"\0 ")
-                self._add_exif(image.getexif())
+                self.size, packet, exif = image.size, image.info.get("xmp", b"").rstrip(b"\0 "), image.getexif()
+                parts = {ExifTags.IFD.Exif: ExifTags.TAGS, ExifTags.IFD.GPSInfo: ExifTags.GPSTAGS}
+                for part, names in ({None: {ExifTags.Base.Orientation: "Orientation"}} | parts).items():
+                    found = exif if part is None else exif.get_ifd(part)
+                    self.values |= {names[number]: value for number, value in found.items() if number in names}
         except Exception as error:  # broken files raise many kinds; whoever reads the pixels says more
             self.unused["EXIF"] = first_line(error)
+        if self.values.get("Orientation") in (5, 6, 7, 8):
+            self.size = self.size[::-1]
         parse = needed("defusedxml.ElementTree").fromstring if packet else None
         try:
             for element in parse(packet).iter() if packet else ():
@@ -109,15 +106,6 @@ class _Tags:
                         self.values.setdefault(name.rpartition("}")[2], text or "")
         except Exception as error:  # damaged ones, and hostile ones (entities)
             self.unused["XMP"] = first_line(error)
-
-    def _add_exif(self, exif):
-        from PIL.ExifTags import GPSTAGS, IFD, TAGS, Base
-
-        if (orientation := exif.get(Base.Orientation)) is not None:
-            self.values["Orientation"] = orientation
-            self.size = self.size[::-1] if orientation in (5, 6, 7, 8) else self.size
-        for part, names in ((IFD.Exif, TAGS), (IFD.GPSInfo, GPSTAGS)):
-            self.values |= {names[number]: value for number, value in exif.get_ifd(part).items() if number in names}
 
     def read(self, name, parse):
         """What `parse` makes of a tag's value; None if it is not there or cannot be read."""
@@ -140,64 +128,57 @@ class _Tags:
 
     def text(self, name):
         """A tag as text; empty if it is not there."""
-        return str(self.values.get(name, "")).strip("\0 ")
+        return str(self.values.get(name, "")).strip("\0\n ")
 
 
 def _crop(tags):
     """Fields of PhotoGeometry that the tags of a cropped sphere tell."""
-    if tags.values.keys().isdisjoint(FULL + CROPPED):
+    if tags.values.keys().isdisjoint(CROP):
         return {}
-    full_width, full_height, width, height, left, top = numbers = [tags.number(name, 0, MOST_SIDE) for name in FULL + CROPPED]
-    shown, why = tags.size, None
+    full_width, full_height, width, height, left, top = numbers = [tags.number(name, 0, MOST_SIDE) for name in CROP]
     if None in numbers:
-        why = "its numbers are not complete"
+        tags.unused["CroppedArea"] = "its numbers are not complete"
     elif not (0 < width <= full_width and left <= full_width and 0 < height <= full_height - top):
-        why = "lies outside its full sphere"
+        tags.unused["CroppedArea"] = "lies outside its full sphere"
     elif abs(full_width - 2 * full_height) > OTHER_SHAPE * full_width:
-        why = "its full sphere is not twice as wide as high"
-    elif abs(shown[0] * height - shown[1] * width) > OTHER_SHAPE * shown[0] * height:
-        why = f"is of other proportions than {shown[0]}x{shown[1]} pixels"
-    if why:
-        tags.unused["CroppedArea"] = why
-        return {}
-    fov, vertical_fov = FULL_CIRCLE * width / full_width, FULL_CIRCLE / 2 * height / full_height
-    offset = FULL_CIRCLE * ((left + width / 2) / full_width - 0.5)
-    return {"fov": fov, "vertical_fov": vertical_fov, "horizon": (full_height / 2 - top) / height, "offset": offset}
+        tags.unused["CroppedArea"] = "its full sphere is not twice as wide as high"
+    elif abs(tags.size[0] * height - tags.size[1] * width) > OTHER_SHAPE * tags.size[0] * height:
+        tags.unused["CroppedArea"] = "is of other proportions than the photo's {}x{} pixels".format(*tags.size)
+    else:
+        fov, vertical_fov = FULL_CIRCLE * width / full_width, FULL_CIRCLE / 2 * height / full_height
+        offset, horizon = FULL_CIRCLE * ((left + width / 2) / full_width - 0.5), (full_height / 2 - top) / height
+        return {"fov": fov, "vertical_fov": vertical_fov, "horizon": horizon, "offset": offset}
+    return {}
 
 
 def _heading(tags, offset, is_level):
-    """Fields of PhotoGeometry that tell the heading of the photo's centre."""
-    heading = tags.number("PoseHeadingDegrees")
-    if heading == 0 and is_level and {"PosePitchDegrees", "PoseRollDegrees"} <= tags.values.keys():
-        tags.unused["PoseHeadingDegrees"] = "0 with pitch 0 and roll 0 stands for an unknown one"  # GoPro's have no compass
-    elif heading is not None:  # of the centre of the full sphere
-        return {"heading": (heading + offset) % FULL_CIRCLE, "heading_tag": "PoseHeadingDegrees"}
-    for name in ("GPSImgDirection", "GPSTrack"):
-        if (heading := tags.number(name)) is not None:
-            magnetic = tags.text(f"{name}Ref").upper() == "M"
-            return {"heading": heading % FULL_CIRCLE, "heading_tag": name, "magnetic": magnetic}
+    """Fields of PhotoGeometry that tell the heading of the photo's centre; GPano's is that of the full sphere's."""
+    for name, turn in (("PoseHeadingDegrees", offset), ("GPSImgDirection", 0), ("GPSTrack", 0)):
+        heading = tags.number(name)
+        if heading == 0 and is_level and name in POSE and tags.values.keys() >= POSE:
+            tags.unused[name] = "0 with pitch 0 and roll 0 stands for an unknown one"  # GoPro's cameras have no compass
+        elif heading is not None:
+            is_magnetic = tags.text(f"{name}Ref").upper() == "M"
+            return {"heading": (heading + turn) % FULL_CIRCLE, "heading_tag": name, "magnetic": is_magnetic}
     return {}
 
 
 def _location(tags):
     """Fields of PhotoGeometry that tell where it was taken."""
 
-    def degrees(value, letter):
+    def degrees(name, value):
+        letter = tags.text(f"{name}Ref")
         if isinstance(value, str):  # XMP: "149,6.5E" or "149,6,30E"
             value, letter = value.strip()[:-1].split(","), value.strip()[-1]
         found = sum(float(part) / 60**power for power, part in enumerate(np.atleast_1d(value)))
         return {"N": found, "E": found, "S": -found, "W": -found}[letter.upper()]
 
-    longitude, latitude = (
-        tags.read(name, lambda value, name=name: degrees(value, tags.text(f"{name}Ref")))
-        for name in ("GPSLongitude", "GPSLatitude")
-    )
+    names = ("GPSLongitude", "GPSLatitude")
+    longitude, latitude = (tags.read(name, lambda value, name=name: degrees(name, value)) for name in names)
     if longitude is None or latitude is None:
         return {}
-    problem = (
-        "0 with longitude 0 stands for an unknown place" if longitude == latitude == 0 else problem_of(longitude, latitude)
-    )
-    if problem:
+    unknown = "0 with longitude 0 stands for an unknown place" if longitude == latitude == 0 else None
+    if problem := unknown or problem_of(longitude, latitude):
         tags.unused["GPSLatitude"] = problem
         return {}
     return {"longitude": longitude, "latitude": latitude, "accuracy": tags.number("GPSHPositioningError", 0)}
@@ -214,11 +195,9 @@ def _time(tags):
         return parse(text[:10].replace(":", "-") + text[10:] + rest * (len(text) == 19))
 
     def fix(clock):
-        hours, minutes, seconds = map(float, clock)
-        midnight = parse(f"{tags.text('GPSDateStamp').replace(':', '-')}T00:00:00+00:00")
-        return midnight + datetime.timedelta(hours=hours, minutes=minutes, seconds=seconds)
+        day = tags.text("GPSDateStamp").replace(":", "-")
+        return parse("{}T{:02.0f}:{:02.0f}:{:06.3f}+00:00".format(day, *map(float, clock)))
 
     by_camera = tags.read("DateTimeOriginal", taken)
-    if by_camera is not None and by_camera.tzinfo or "GPSDateStamp" not in tags.values:
-        return by_camera
-    return tags.read("GPSTimeStamp", fix) or by_camera
+    by_gps = tags.read("GPSTimeStamp", fix) if "GPSDateStamp" in tags.values else None
+    return by_camera if by_gps is None or by_camera and by_camera.tzinfo else by_gps
