@@ -5,9 +5,11 @@ import dataclasses
 import datetime
 import fractions
 import math
+import warnings
 
 import numpy as np
 
+from safa.datasets.image_files import MOST_PIXELS
 from safa.localization.coordinates import needed, problem_of
 from safa.runtime.errors import first_line, shortened
 from safa.runtime.files import ordinary
@@ -19,6 +21,7 @@ POSE = {"PoseHeadingDegrees", "PosePitchDegrees", "PoseRollDegrees"}
 CROP = ["FullPanoWidthPixels", "FullPanoHeightPixels", "CroppedAreaImageWidthPixels", "CroppedAreaImageHeightPixels"]
 CROP += ["CroppedAreaLeftPixels", "CroppedAreaTopPixels"]
 MOST_SIDE = 1e6  # pixels of a full sphere
+MOST_XMP = 2**20  # bytes; JPEG files hold 2**16 of them
 OTHER_SHAPE = 0.01  # share by which proportions may differ: sizes are rounded, by some to whole blocks of a JPEG
 
 
@@ -82,30 +85,40 @@ class _Tags:
     """A photo's size (width, height) as it is seen, values {name: as EXIF, else XMP has it}, and unused {name: why}."""
 
     def __init__(self, path):
-        from PIL import ExifTags, Image
+        from PIL import Image
 
         self.size, self.values, self.unused, packet = (1, 1), {}, {}, b""
         try:
-            with open(path, "rb", opener=ordinary) as file, Image.open(file, formats=("JPEG", "PNG")) as image:
-                if image.format == "PNG":
-                    image.load()  # tags may stand behind the pixels
-                self.size, packet, exif = image.size, image.info.get("xmp", b"").rstrip(b"\0 "), image.getexif()
-                parts = {ExifTags.IFD.Exif: ExifTags.TAGS, ExifTags.IFD.GPSInfo: ExifTags.GPSTAGS}
-                for part, names in ({None: {ExifTags.Base.Orientation: "Orientation"}} | parts).items():
-                    found = exif if part is None else exif.get_ifd(part)
-                    self.values |= {names[number]: value for number, value in found.items() if number in names}
+            with warnings.catch_warnings(record=True) as said, open(path, "rb", opener=ordinary) as file:
+                warnings.simplefilter("always")
+                with Image.open(file, formats=("JPEG", "PNG")) as image:
+                    if image.format == "PNG" and image.width * image.height <= MOST_PIXELS:
+                        image.load()  # tags may stand behind the pixels
+                    self.size, packet = image.size, image.info.get("xmp", b"").rstrip(b"\0 ")
+                    self._add_exif(image.getexif())
+            if skipped := [each.message for each in said if each.category is UserWarning]:  # Pillow's, of damaged tags
+                self.unused["EXIF"] = first_line(skipped[0])
         except Exception as error:  # broken files raise many kinds; whoever reads the pixels says more
             self.unused["EXIF"] = first_line(error)
         if self.values.get("Orientation") in (5, 6, 7, 8):
             self.size = self.size[::-1]
         parse = needed("defusedxml.ElementTree").fromstring if packet else None
         try:
+            if len(packet) > MOST_XMP:
+                raise ValueError(f"{len(packet):,} bytes")
             for element in parse(packet).iter() if packet else ():
                 for name, text in ((element.tag, element.text), *element.attrib.items()):
                     if name.startswith(NAMESPACES):
                         self.values.setdefault(name.rpartition("}")[2], text or "")
         except Exception as error:  # damaged ones, and hostile ones (entities)
             self.unused["XMP"] = first_line(error)
+
+    def _add_exif(self, exif):
+        from PIL.ExifTags import GPSTAGS, IFD, TAGS, Base
+
+        gps = exif.get_ifd(IFD.GPSInfo)
+        for part, names in ((exif, {Base.Orientation: "Orientation"}), (exif.get_ifd(IFD.Exif), TAGS), (gps, GPSTAGS)):
+            self.values |= {names[number]: value for number, value in part.items() if number in names}
 
     def read(self, name, parse):
         """What `parse` makes of a tag's value; None if it is not there or cannot be read."""
@@ -138,10 +151,10 @@ def _crop(tags):
     full_width, full_height, width, height, left, top = numbers = [tags.number(name, 0, MOST_SIDE) for name in CROP]
     if None in numbers:
         tags.unused["CroppedArea"] = "its numbers are not complete"
-    elif not (0 < width <= full_width and left <= full_width and 0 < height <= full_height - top):
-        tags.unused["CroppedArea"] = "lies outside its full sphere"
     elif abs(full_width - 2 * full_height) > OTHER_SHAPE * full_width:
         tags.unused["CroppedArea"] = "its full sphere is not twice as wide as high"
+    elif not (0 < width <= full_width and left <= full_width and 0 < height <= full_height - top):
+        tags.unused["CroppedArea"] = "lies outside its full sphere"
     elif abs(tags.size[0] * height - tags.size[1] * width) > OTHER_SHAPE * tags.size[0] * height:
         tags.unused["CroppedArea"] = "is of other proportions than the photo's {}x{} pixels".format(*tags.size)
     else:
