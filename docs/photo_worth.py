@@ -18,11 +18,11 @@ from scipy.spatial.transform import Rotation
 from tabulate import tabulate
 
 from safa.localization import Index
-from safa.localization.coordinates import LocalFrame
+from safa.localization.coordinates import LocalFrame, projections
 from safa.localization.located_files import read_located_files
 from safa.localization.places import QueryConfig
 from safa.runtime.files import write_whole
-from toy_town.district import ORIGIN, WIDTH, _scene
+from toy_town.district import EPSG, ORIGIN, WIDTH, scene_around
 from toy_town.layout import Town
 from toy_town.materials import CELL
 from toy_town.views import PanoramaView, random_look, render_panorama
@@ -93,10 +93,8 @@ def render_spheres(folder):
     town, view = Town(1), PanoramaView(WIDTH // 2, WIDTH, -90.0, 90.0)
     for name in ("panoramas", "calibration"):
         listed = read_located_files(os.path.join(folder, "district", f"{name}.csv"), needs_locations=True)
-        with open(os.path.join(folder, "district", f"{name}.csv"), encoding="utf-8") as file:
-            metres = np.array([line.split(",")[1:3] for line in file.read().splitlines()[1:]], float)
-        cells = np.round((metres - ORIGIN) * (1, -1) / CELL).astype(int)
-        scene, rng = _scene(town, cells), np.random.default_rng((1, len(name)))
+        cells = np.round((projections(EPSG)[0](listed.locations) - ORIGIN) * (1, -1) / CELL).astype(int)
+        scene, rng = scene_around(town, cells), np.random.default_rng((1, len(name)))
         for (column, line), location in zip(cells.tolist(), listed.locations.tolist(), strict=True):
             yield render_panorama(scene, column, line, view, random_look(rng)), tuple(location)
 
