@@ -1,4 +1,4 @@
-"""The flags of localize.py and its three commands: build an index, query it, calibrate it."""
+"""The flags of localize.py, and its first command: build an index."""
 
 import dataclasses
 import os
@@ -8,21 +8,14 @@ import numpy as np
 from safa.datasets.registry import DATASETS, dataset_in
 from safa.launch.given_data import say
 from safa.loading import found_network, load_network
-from safa.localization.answers import answer_table, as_csv, as_geojson, as_json
 from safa.localization.building import IndexConfig, build_index
-from safa.localization.index import Index
-from safa.localization.index_files import CALIBRATION, DescriptorRecipe
-from safa.localization.located_files import read_located_files
+from safa.localization.index_files import MANIFEST, DescriptorRecipe
 from safa.localization.open_tiles import open_tile_source
-from safa.localization.panorama import panorama_of, photo_notes
-from safa.localization.places import QueryConfig
+from safa.localization.query_command import add_calibrate, add_query, calibrate, query
 from safa.localization.tile_source import Cut
-from safa.retrieval.evaluation import HEADING_DEGREES
 from safa.runtime.backend import importing_tensorflow
 from safa.runtime.command_line import Checked, Parser, add_settings, at_least, parsed, setting
 from safa.runtime.errors import UserError, shortened
-from safa.runtime.files import write_whole
-from safa.runtime.outputs import ANYTHING, Output, check_outputs
 from safa.settings import RunConfig, TrainingConfig, add_network
 from safa.training.run_folder import given_settings
 
@@ -30,14 +23,6 @@ SPACING = 16  # tiles are cut this many times as dense as they are large: networ
 TILE_PIXELS = 750
 OTHER_SIZE = 0.1  # share by which a tile's ground size may differ from training's without a warning
 WRONG_SIZE = 2.0  # factor that is refused
-WITHIN = (5.0, 10.0, 25.0)  # metres of the known location: shares that are reported
-OUTPUTS = {
-    "json": "all places to this JSON file",
-    "geojson": "all places to this GEOJSON file",
-    "csv": "all places to this CSV file",
-    "html": "one self-contained page: panoramas, their places, and a map of the tiles",
-}
-
 _positive = at_least(float, 0.01)
 
 
@@ -84,21 +69,10 @@ def launch_localization(description):
     parser = Parser(description)
     steps = parser.add_subparsers(dest="step", required=True, metavar="{build,query,calibrate}")
     _add_build(steps.add_parser("build", help="make an index of aerial tiles", description=_build.__doc__))
-    query = steps.add_parser("query", help="find where panoramas were taken", description=_query.__doc__)
-    _add_query(query)
-    for name, content in OUTPUTS.items():
-        query.add_argument(f"--{name}", metavar=f"FILE.{name}", help=f"write {content}")
-    calibrate = steps.add_parser("calibrate", help="learn how sure answers are", description=_calibrate.__doc__)
-    _add_query(calibrate, left_out=("top", "merge_metres", "sequence"))
-    calibrate.add_argument(
-        "--wrong_share",
-        type=at_least(float, 0.0001, 0.9999),
-        default=0.05,
-        metavar="SHARE",
-        help='share of the answers that may be wrong at most; less sure ones are "unknown"',
-    )
+    add_query(steps.add_parser("query", help="find where panoramas were taken", description=query.__doc__))
+    add_calibrate(steps.add_parser("calibrate", help="learn how sure answers are", description=calibrate.__doc__))
     args = parser.parse_args()
-    {"build": _build, "query": _query, "calibrate": _calibrate}[args.step](args)
+    {"build": _build, "query": query, "calibrate": calibrate}[args.step](args)
 
 
 def _add_build(parser):
@@ -129,22 +103,9 @@ def _add_build(parser):
     add_network(parser, from_checkpoint=True)
 
 
-def _add_query(parser, left_out=()):
-    parser.add_argument("index", metavar="INDEX", help="folder of the index")
-    parser.add_argument(
-        "panoramas",
-        nargs="+",
-        metavar="PANORAMA",
-        help="equirectangular images, or CSV lists of them (path, and if known heading, and latitude, longitude or easting, "
-        "northing, epsg)",
-    )
-    parser.add_argument("--checkpoint", metavar="PATH", help="check that the index was built with these weights")
-    add_settings(parser, QueryConfig, only=[each.name for each in dataclasses.fields(QueryConfig) if each.name not in left_out])
-    parser.set_defaults(**{name: getattr(QueryConfig, name) for name in left_out})
-
-
 def _build(args):
     """Compute descriptors of geo-tagged aerial tiles and keep them in an index. The same command goes on after a stop."""
+    _check_folder(args.index)
     network, manifest = found_network(args.checkpoint, given_settings(args))
     trained_on = dataset_in(args.checkpoint) if manifest is None else manifest.dataset
     dataset = next((kind for kind in DATASETS.values() if kind.name == trained_on), None)
@@ -169,39 +130,11 @@ def _build(args):
     say(*_built_lines(args.index, built, was_finished))
 
 
-def _query(args):
-    """Find where panoramas were taken: the best places of an index, with coordinates and how sure they are."""
-    check_outputs([Output(f"--{name}", getattr(args, name), ANYTHING) for name in OUTPUTS])
-    config = parsed(QueryConfig, args)
-    index, panoramas = _asked(args.index, args.panoramas, args.checkpoint, config)
-    answers = index.query(panoramas, **dataclasses.asdict(config))
-    say(*answer_table(answers), *result_lines(answers), *_confidence_notes(index, config))
-    contents = {"json": as_json(answers, index.manifest), "geojson": as_geojson(answers), "csv": as_csv(answers)}
-    for name, content in contents.items():
-        if getattr(args, name) is not None:
-            write_whole(getattr(args, name), content.encode(errors="replace"))
-    if args.html is not None:
-        from safa.localization.answer_page import write_answer_page
-
-        write_answer_page(args.html, index, answers, config)
-
-
-def _calibrate(args):
-    """Learn from panoramas of known locations how sure answers are, and below which confidence they are "unknown"."""
-    config = parsed(QueryConfig, args)
-    index, panoramas = _asked(args.index, args.panoramas, args.checkpoint, config)
-    calibration, answers = index.calibrate(panoramas, args.wrong_share, **dataclasses.asdict(config))
-    of = f"{calibration.right:,} of {calibration.answers:,} best places are right"
-    say(*result_lines(answers), f"{os.path.join(args.index, CALIBRATION)}: {config.view_name}; {of}", _confidence(calibration))
-
-
-def _confidence(calibration):
-    """What confidence rests on, and which answers are "unknown"."""
-    rule = 'no threshold keeps --wrong_share, so all are "unknown"; calibrate on more panoramas, or allow more'
-    if calibration.answered:
-        given = f"{calibration.answered:,} of them are given, {calibration.wrong:,} of these wrong"
-        rule = f'below {100 * calibration.threshold:.1f} % it is "unknown": {given}'
-    return f"confidence: of {calibration.answers:,} calibrated answers; {rule}"
+def _check_folder(folder):
+    """Refuse a folder that holds files and that no build began in."""
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    if names and not {".lock", MANIFEST} & set(names):
+        raise UserError(f"{shortened(folder)}: holds files that are not of an index; name a new folder")
 
 
 def _as_trained(config, dataset, checkpoint):
@@ -247,54 +180,3 @@ def _size_warning(source, metres):
             "expect fewer right answers"
         )
     return None
-
-
-def _confidence_notes(index, config):
-    """What the confidence of answers rests on."""
-    if config.sequence is not None:
-        yield "confidence: of the drive, as its panoramas agree"
-    elif index.calibration(config) is None:
-        yield (
-            f"margin: to the best tile more than {config.radius:g} m away; localize.py calibrate turns it into a confidence "
-            f"({config.view_name})"
-        )
-    else:
-        yield _confidence(index.calibration(config))
-
-
-def result_lines(answers):
-    """How far answers are from known locations and headings."""
-    located = [answer for answer in answers if answer.metres_off is not None]
-    if located:
-        off = np.array([answer.metres_off for answer in located])
-        shares = ", ".join(f"{100 * np.mean(off <= bound):.1f} % within {bound:g} m" for bound in WITHIN)
-        yield f"{len(off):,} panoramas of known location: {shares}; median {np.median(off):.1f} m"
-    near = [answer for answer in located if answer.degrees_off is not None and answer.metres_off <= WITHIN[-1]]
-    if near:
-        off = np.array([answer.degrees_off for answer in near])
-        yield (
-            f"headings of the {len(off):,} within {WITHIN[-1]:g} m: median {np.median(off):.1f} degrees off, "
-            f"{100 * np.mean(off <= HEADING_DEGREES):.1f} % within {HEADING_DEGREES:g} degrees"
-        )
-
-
-def _asked(folder, paths, checkpoint, config):
-    """The Index of a folder, and the Panoramas that paths name: images, or CSV lists of them."""
-    named = []  # path, heading, location
-    for path in paths:
-        if path.lower().endswith(".csv"):
-            listed = read_located_files(path, needs_locations=False)
-            headings = [None if np.isnan(heading) else heading for heading in listed.headings.tolist()]
-            locations = [None] * len(headings) if listed.locations is None else map(tuple, listed.locations.tolist())
-            named += zip(listed.paths, headings, locations, strict=True)
-        else:
-            named.append((path, None, None))
-    for path, _, _ in named:
-        if not os.path.isfile(path):
-            raise UserError(f"{shortened(path)}: no such panorama; name equirectangular images, or CSV lists of them")
-    index = Index(folder)
-    if checkpoint is not None:
-        index.load_ground(checkpoint)
-    panoramas = [panorama_of(path, config, heading, location) for path, heading, location in named]
-    say(*photo_notes(panoramas, index, config))
-    return index, panoramas

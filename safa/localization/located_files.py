@@ -25,19 +25,22 @@ class LocatedFiles:
         locations: (N, 2) float64 longitude and latitude (WGS 84), or None if the list lacks them.
         headings: (N,) float64 degrees clockwise from north, NaN where they are not known.
         metres: (N,) float64 ground size of each tile; None if the list lacks it.
+        accuracies: (N,) float64 metres, standard deviation of each location, NaN where it is not known.
     """
 
     paths: list[str]
     locations: np.ndarray | None
     headings: np.ndarray | None
     metres: np.ndarray | None
+    accuracies: np.ndarray
 
 
 def read_located_files(path: str, needs_locations: bool) -> LocatedFiles:
     """The LocatedFiles of a CSV list with a header, which may have to have locations.
 
     Columns, in any order: path; latitude and longitude in degrees (WGS 84), or easting, northing and epsg; heading, degrees
-    clockwise from north; tile_metres, the ground size of a tile. Other columns are skipped.
+    clockwise from north; tile_metres, the ground size of a tile; accuracy, metres of a photo's location. Other columns are
+    skipped.
 
     Raises:
         UserError: it cannot be read, lacks a column, or a row lacks a number or a location on Earth.
@@ -57,10 +60,13 @@ def read_located_files(path: str, needs_locations: bool) -> LocatedFiles:
     paths = [os.path.join(os.path.dirname(path), row["path"]) for row in rows.values()]
     locations = None if kind is None else _locations(path, rows, kind)
     headings = _numbers(path, rows, "heading") if "heading" in names else np.full(len(rows), math.nan)
+    accuracies = _numbers(path, rows, "accuracy") if "accuracy" in names else np.full(len(rows), math.nan)
+    if (accuracies <= 0).any():
+        raise UserError(f"{path}, line {list(rows)[(accuracies <= 0).argmax()]}: accuracy is not more than 0; correct it")
     metres = _numbers(path, rows, "tile_metres") if "tile_metres" in names else None
     if metres is not None and metres.min() <= 0:
         raise UserError(f"{path}, line {list(rows)[metres.argmin()]}: tile_metres is not more than 0; correct it")
-    return LocatedFiles(paths, locations, headings, metres)
+    return LocatedFiles(paths, locations, headings, metres, accuracies)
 
 
 def _rows(path):
@@ -92,7 +98,7 @@ def _numbers(path, rows, name):
     for line, row in rows.items():
         text = row[name]
         try:
-            value = float(text) if text or name != "heading" else math.nan
+            value = float(text) if text or name not in ("heading", "accuracy") else math.nan
             if text and not math.isfinite(value):
                 raise ValueError
         except ValueError:

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import os
 
 import cv2
 import numpy as np
@@ -10,7 +11,8 @@ from scipy.spatial.transform import Rotation
 from safa.datasets.image_files import ImageError, by_pixels, read_image
 from safa.datasets.preparation import PREPARED_SIZE
 from safa.localization.photo_geometry import SPHERE, PhotoGeometry, photo_geometry
-from safa.runtime.errors import UserError, first_few, shortened
+from safa.localization.rough_position import RoughPosition, rough_position
+from safa.runtime.errors import UserError, first_few, first_line, shortened
 from safa.settings import FULL_CIRCLE
 
 MOST_VERTICAL_FOV = 181.0  # degrees: a whole sphere has 180, and sizes are whole pixels
@@ -25,10 +27,14 @@ class Panorama:
 
     Attributes:
         heading: degrees clockwise from north of its centre column, or None if it is unknown.
-        heading_source: where that is known from: "given", "list", "photo", "assumed", "unknown".
+        heading_source: where that is known from: "given", "list", "photo", "track", "assumed", "unknown".
         location: longitude and latitude where it is known to be taken, or None.
         true_heading: the heading of a list or tag that a search with unknown heading does not use, to compare with; or None.
         photo: what its own tags say.
+        rough: RoughPosition to search around, or None.
+        image: (H, W, 3) uint8, BGR; None: `path` is read.
+        problem: why it cannot be used, or None.
+        track: longitude and latitude of a GPX track at its time, or None.
     """
 
     path: str
@@ -37,6 +43,39 @@ class Panorama:
     location: tuple[float, float] | None = None
     true_heading: float | None = None
     photo: PhotoGeometry = PhotoGeometry()
+    rough: RoughPosition | None = None
+    image: np.ndarray | None = None
+    problem: str | None = None
+    track: tuple[float, float] | None = None
+
+
+def asked_panorama(asked, config, heading=None, location=None, accuracy=None):
+    """The Panorama that a query asks for, with its rough position; what is wrong with a photo is its `problem`.
+
+    Args:
+        asked: path, (H, W, 3) uint8 BGR array, or a Panorama, which is returned as it is.
+        config: places.QueryConfig.
+        heading, location, accuracy: a list's, or None.
+    """
+    if isinstance(asked, Panorama):
+        return asked
+    if isinstance(asked, np.ndarray):
+        source = "unknown" if config.unknown_heading else "assumed" if config.heading is None else "given"
+        found = None if config.unknown_heading else (config.heading or 0.0) % FULL_CIRCLE
+        return Panorama("array", found, source, location, image=asked)
+    try:
+        path = os.fspath(asked)
+        if not os.path.isfile(path):  # a pipe would wait for its writer
+            raise UserError(f"{shortened(path)}: missing, or not a file")
+        rough = rough_position(path, config, location, accuracy)
+        panorama = panorama_of(path, config, heading, location)
+    except (OSError, ValueError, UserError) as error:
+        return Panorama(str(asked), None, "unknown", location, problem=first_line(error))
+    except TypeError:
+        raise UserError(f"{shortened(asked)!r}: a panorama is a path, the bytes of a file, or an array of pixels") from None
+    # Where the search uses a position, it is not the truth.
+    truth = panorama.location if rough is None else location if config.gps_from == "photo" else None
+    return dataclasses.replace(panorama, rough=rough, location=truth)
 
 
 def panorama_of(path, config, heading=None, location=None):
@@ -51,10 +90,8 @@ def panorama_of(path, config, heading=None, location=None):
         heading, location: a list's, or None.
 
     Raises:
-        UserError: the config both has a heading and says that it is unknown, or defusedxml is missing.
+        UserError: defusedxml is missing.
     """
-    if config.heading is not None and config.unknown_heading:
-        raise UserError("--heading and --unknown_heading contradict each other; leave one out")
     photo = photo_geometry(path)
     if config.truth == "exif":
         location = location or photo.location
@@ -133,10 +170,7 @@ def read_canvas(panorama: Panorama, config, input_vertical_fov):
         raise UserError(
             f"{panorama.path}: its tags say projection {photo.projection}, not {SPHERE}; convert it, or remove the tag"
         )
-    try:
-        image = read_upright(panorama)
-    except ImageError as error:
-        raise UserError(f"{error}; name another panorama") from None
+    image = _pixels(panorama)
     height, width = image.shape[:2]
     fov = config.fov or photo.fov or FULL_CIRCLE
     vertical_fov = config.vertical_fov or photo.vertical_fov or fov * height / width
@@ -191,6 +225,20 @@ def _levelled(image, fov, vertical_fov, horizon, photo, input_vertical_fov):
     y = (horizon - elevation / vertical_fov) * high - 0.5
     canvas = cv2.remap(image, np.float32(x), np.float32(y), cv2.INTER_LINEAR, None, cv2.BORDER_CONSTANT, MEAN_BGR)
     return cv2.resize(canvas, PREPARED_SIZE[::-1], interpolation=cv2.INTER_AREA)
+
+
+def _pixels(panorama):
+    """(H, W, 3) uint8, BGR."""
+    if (image := panorama.image) is not None:
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise UserError(
+                f"{panorama.path}: {image.dtype} of shape {image.shape}, not (height, width, 3) uint8 of BGR pixels"
+            )
+        return image
+    try:
+        return read_upright(panorama)
+    except ImageError as error:
+        raise UserError(f"{error}; name another panorama") from None
 
 
 def turned(canvas, headings, shape):

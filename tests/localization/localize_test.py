@@ -169,7 +169,7 @@ def test_answers_are_calibrated_and_less_sure_ones_are_unknown(own):
     answers = json.loads((own / "a.json").read_text())["answers"]
     threshold = next(iter(json.loads((own / "index/calibration.json").read_text()).values()))["threshold"]
     assert all(answer["known"] == (answer["confidence"] >= threshold) for answer in answers)
-    assert "turns it into a confidence" in succeeds("localize.py", "query", "index", "panoramas.csv", fov=90, cwd=own)
+    assert "not calibrated" in succeeds("localize.py", "query", "index", "panoramas.csv", fov=90, cwd=own)
     assert "10 panoramas are too few" in complains("localize.py", "calibrate", "index", "panoramas.csv", cwd=own)
     panoramas = [PANORAMA.format(1)] * 20
     assert "no known location" in complains("localize.py", "calibrate", "index", *panoramas, cwd=own)

@@ -13,10 +13,10 @@ from scipy.special import expit
 
 from safa.localization.answers import as_csv, as_geojson, as_json
 from safa.localization.calibration import fit_calibration, read_calibrations
-from safa.localization.drive import LOST, PER_SIMILARITY, smoothed
+from safa.localization.drive import LOST, smoothed
 from safa.localization.panorama import Panorama, read_canvas, turned
 from safa.localization.places import Answer, Place, QueryConfig, distinct_places, margin_of
-from safa.localization.tile_search import ApproximateSearch, fit_projection, similarities, write_approximate
+from safa.localization.tile_search import ApproximateSearch, as_float32, fit_projection, similarities, write_approximate
 from safa.runtime.errors import UserError
 from safa.runtime.files import write_json
 from VGG import MEAN_BGR
@@ -38,6 +38,12 @@ def test_similarities_are_the_best_turns_products_whatever_the_blocks(monkeypatc
         found, turn = similarities(descriptors, queries)
         np.testing.assert_allclose(found, products.max(axis=1), atol=1e-6)
         np.testing.assert_array_equal(turn, products.argmax(axis=1))
+
+
+def test_every_finite_float16_becomes_the_same_float32():
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    halves = halves[np.isfinite(halves)][None]
+    np.testing.assert_array_equal(as_float32(halves).view(np.uint32), halves.astype(np.float32).view(np.uint32))
 
 
 def test_a_projection_loses_nothing_of_descriptors_that_lie_in_few_directions():
@@ -81,13 +87,13 @@ def test_places_closer_than_the_merging_distance_are_one():
 def test_a_drive_is_smoothed_as_if_all_paths_were_weighed():
     metres = RNG.uniform(0, 60, (9, 2))
     candidates = [RNG.permutation(9)[:3] for _ in range(4)]
-    values = [RNG.uniform(0, 0.3, 3) for _ in range(4)]
-    posterior = smoothed(candidates, values, metres, 10, 5)
+    values = [RNG.uniform(0, 6, 3) for _ in range(4)]
+    posterior = smoothed(candidates, values, metres, [10, 10, 10], 5)
     deviation = 10  # half a step's length, at least 5 m, and the tolerance
     weights = {}
     for path in itertools.product(range(3), repeat=4):
         rows = [own[place] for own, place in zip(candidates, path, strict=True)]
-        weight = np.exp(PER_SIMILARITY * sum(own[place] for own, place in zip(values, path, strict=True)))
+        weight = np.exp(sum(own[place] for own, place in zip(values, path, strict=True)))
         for before, after in itertools.pairwise(rows):
             length = np.linalg.norm(metres[before] - metres[after])
             weight *= np.exp(-0.5 * (max(length - 10, 0) / deviation) ** 2) + LOST

@@ -1,0 +1,61 @@
+"""Where a panorama roughly is: a position of GPS, from a list or the photo's tags, and how far to trust it."""
+
+import dataclasses
+
+import numpy as np
+
+from safa.localization.photo_geometry import photo_geometry
+
+REACH = 6.0  # standard deviations of a rough position beyond which no tile is compared: e^-18 of the prior's height
+
+
+@dataclasses.dataclass(frozen=True)
+class RoughPosition:
+    """A position that is not exact.
+
+    Attributes:
+        longitude, latitude: degrees (WGS 84).
+        sigma: metres, standard deviation east and north, or None: all tiles within `near` are as likely.
+        near: metres beyond which no tile is compared.
+        name: of its kind, as calibrations are told apart by it.
+    """
+
+    longitude: float
+    latitude: float
+    sigma: float | None
+    near: float
+    name: str
+
+    def log_prior(self, distances):
+        """Logarithm of the Gaussian's density relative to its centre's, at (n,) metres from it."""
+        return np.zeros(len(distances)) if self.sigma is None else -0.5 * (np.asarray(distances) / self.sigma) ** 2
+
+
+def photo_position(path):
+    """((longitude, latitude) or None, accuracy in metres or None) of a photo's tags."""
+    photo = photo_geometry(path)
+    return photo.location, photo.accuracy
+
+
+def rough_position(path, config, location=None, accuracy=None):
+    """The RoughPosition of a panorama, or None if nothing asks for one or no position is known.
+
+    Args:
+        path: of its file, or None.
+        config: places.QueryConfig.
+        location, accuracy: of a list, or None.
+    """
+    if config.near is None and config.gps_sigma is None and accuracy is None:
+        return None
+    tagged = None
+    if path is not None and (location is None or config.gps_from == "photo"):
+        location, tagged = photo_position(path)
+    if location is None:
+        return None
+    own = accuracy or (tagged if config.gps_sigma is not None else None)
+    sigma = own or config.gps_sigma
+    near = min(REACH * sigma if sigma else np.inf, config.near or np.inf)
+    name = "" if config.near is None else f", within {config.near:g} m"
+    if sigma is not None:
+        name += ", each its GPS accuracy" if own else f", GPS sigma {sigma:g} m"
+    return RoughPosition(*location, sigma, near, name)
