@@ -57,8 +57,8 @@ class QueryConfig(Checked):
     )
     truth: str = setting(
         "list",
-        "what known locations and headings to compare with are taken from: the columns of lists, or, where these have none, "
-        "exif: the photos' own tags",
+        "source of the known locations and headings to compare with: a list's columns, or exif: where these say nothing, the "
+        "photos' own tags",
         choices=("list", "exif"),
     )
     merge_metres: float = setting(
