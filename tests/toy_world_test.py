@@ -125,7 +125,7 @@ def test_a_district_s_panoramas_lie_where_its_lists_say(tmp_path):
             round((float(row["easting"]) - district.ORIGIN[0]) / CELL),
             round((district.ORIGIN[1] - float(row["northing"])) / CELL),
         )
-        scene = district._scene(town, np.array([place]))
+        scene = district.scene_around(town, np.array([place]))
         left, top = (round(metres / TILE * size) - size // 2 for metres in (x, y))
         seen = image[top : top + size, left : left + size]
         tile = render_aerial(scene, *place, size, random_look(np.random.default_rng((1, 20))))
