@@ -14,7 +14,7 @@ LEARN = --init random --keep_prob 1 --learning_rate 1e-3 --warmup_epochs 0.5 --b
 NARROW = --height 56 --width 308 --aerial_input_size 128 --width_multiplier 0.0625
 SHORT = --init random --keep_prob 1 --learning_rate 1e-3 --batch_size 8 --ema 0.99
 
-.PHONY: demo demo-cvact localize-demo localize-picture miniature-cvusa miniature-cvact tables pictures test lint clean-demo
+.PHONY: demo demo-cvact localize-demo localize-worth localize-picture miniature-cvusa miniature-cvact tables pictures test lint clean-demo
 
 demo: DATASET = cvusa
 demo: PANORAMA = 112x616
@@ -49,6 +49,9 @@ localize-demo: $(VENV)/installed-localize
 		--html $(HERE)/places.html && \
 	echo "" && \
 	echo "This took $$(($$(date +%s) - begin)) s. Open $(HERE)/places.html and $(HERE)/drive.html in a browser."
+
+localize-worth: localize-demo
+	$(RUN) -m docs.photo_worth demo/localize
 
 localize-picture: localize-demo
 	$(RUN) -m docs.pictures localisation demo/localize

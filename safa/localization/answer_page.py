@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from safa.datasets.image_files import ImageError, read_image
+from safa.datasets.image_files import ImageError
 from safa.localization.answers import HEADERS, shown_place
 from safa.localization.index import Index
+from safa.localization.panorama import read_upright
 from safa.localization.places import Answer, QueryConfig
 from safa.localization.tile_images import THUMBNAIL_SIDE
 from safa.localization.tile_map import BEST, OTHER, Mark, TileMap
@@ -72,7 +73,7 @@ def _one(number, answer, index, drawn):
 def answer_panel(answer, index):
     """A panorama above the tiles of its places, the best one framed: matplotlib Figure."""
     try:
-        panorama = read_image(answer.panorama.path)
+        panorama = read_upright(answer.panorama)
     except ImageError:  # gone since it was read
         panorama = np.full((100, 600, 3), NOTHING, np.uint8)
     tiles = []

@@ -16,13 +16,13 @@ from safa.localization.calibrating import fit_answers
 from safa.localization.calibration import check_count, read_calibrations
 from safa.localization.coordinates import LocalFrame
 from safa.localization.index_files import read_array, read_index_manifest
-from safa.localization.panorama import asked_panorama, read_canvas, turned
+from safa.localization.panorama import asked_panorama, far_outside, read_canvas, turned
 from safa.localization.places import Answer, QueryConfig
 from safa.localization.position_estimate import PER_SIMILARITY
 from safa.localization.progress import Progress
 from safa.localization.tile_images import THUMBNAIL_BYTES, decoded_thumbnail
 from safa.localization.tile_search import ApproximateSearch, as_float32, similarities
-from safa.runtime.errors import UserError, printable
+from safa.runtime.errors import UserError, first_few, printable
 from safa.runtime.files import locked, write_json, write_whole
 from safa.runtime.worker_pool import available_cores
 from safa.settings import FULL_CIRCLE
@@ -144,7 +144,10 @@ class Index:
         check_count(len(panoramas))
         for panorama in panoramas:
             if panorama.location is None and panorama.problem is None:
-                raise UserError(f"{panorama.path}: no known location; list panoramas with their coordinates in a CSV file")
+                remedy = "list panoramas with their coordinates in a CSV file, or take them from their tags with --truth exif"
+                raise UserError(f"{panorama.path}: no known location; {remedy}")
+        if far := far_outside(panoramas, self):
+            raise UserError(f"{len(far):,} known locations lie far outside the index: {first_few(far)}; correct or remove them")
         names = {config.view_name(panorama.rough) for panorama in panoramas if panorama.problem is None}
         if len(names) > 1:
             raise UserError(f"panoramas of several views ({'; '.join(sorted(names))}); calibrate each of them by itself")

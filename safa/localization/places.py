@@ -30,21 +30,36 @@ class QueryConfig(Checked):
         False, "search with each panorama at --turns headings; the best place is reported with its own"
     )
     turns: int = setting(TURNS, "headings that are tried with --unknown_heading", at_least(int, 2, 360), metavar="N")
-    fov: float = setting(
-        float(FULL_CIRCLE),
-        "horizontal field of view; the rest of the circle gets the mean colour",
+    fov: float | None = setting(
+        None,
+        "horizontal field of view; the rest of the circle gets the mean colour (default: as the photo's crop tags say, else "
+        f"{FULL_CIRCLE})",
         at_least(float, 1, FULL_CIRCLE),
         metavar="DEGREES",
         paper="360",
     )
     vertical_fov: float | None = setting(
         None,
-        "degrees from a panorama's top to its bottom (default: as its size says for square pixels; a whole sphere has 180)",
+        "degrees from a panorama's top to its bottom (default: as the photo's crop tags say, else its size for square pixels; "
+        "a whole sphere has 180)",
         at_least(float, 1, 180),
         metavar="DEGREES",
     )
-    horizon: float = setting(
-        0.5, "height of the horizon in a panorama: 0 is the top, 1 the bottom", at_least(float, 0, 1), metavar="FRACTION"
+    horizon: float | None = setting(
+        None,
+        "height of the horizon in a panorama: 0 is the top, 1 the bottom (default: as the photo's crop tags say, else 0.5)",
+        at_least(float, 0, 1),
+        metavar="FRACTION",
+    )
+    level: bool = setting(
+        False,
+        "level tilted photos by their tags PosePitchDegrees and PoseRollDegrees, as Google defines them; not all cameras do",
+    )
+    truth: str = setting(
+        "list",
+        "source of the known locations and headings to compare with: a list's columns, or exif: where these say nothing, the "
+        "photos' own tags",
+        choices=("list", "exif"),
     )
     merge_metres: float = setting(
         SAME_PLACE_METRES, "distance within which tiles belong to one answer", at_least(float, 0), metavar="METRES"
@@ -100,7 +115,9 @@ class QueryConfig(Checked):
         """What confidence depends on: one calibration serves queries of one name. `rough`: the panorama's RoughPosition."""
         heading = f"unknown heading, {self.turns} turns" if self.unknown_heading else "known heading"
         drive = "" if self.sequence is None else ", drive"
-        return f"{heading}, fov {self.fov:g}, radius {self.radius:g} m{drive}{'' if rough is None else rough.name}"
+        return (
+            f"{heading}, fov {self.fov or FULL_CIRCLE:g}, radius {self.radius:g} m{drive}{'' if rough is None else rough.name}"
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,7 @@ from safa.localization.index_files import CALIBRATION, MANIFEST
 from safa.localization.joined_index import JoinedIndex
 from safa.localization.journal import kept_answers
 from safa.localization.located_files import read_located_files
-from safa.localization.panorama import asked_panorama
+from safa.localization.panorama import asked_panorama, photo_notes
 from safa.localization.places import QueryConfig
 from safa.retrieval.evaluation import HEADING_DEGREES
 from safa.runtime.command_line import add_settings, at_least, parsed
@@ -155,6 +155,7 @@ def _asked(args, config):
     if args.checkpoint is not None:
         index.load_ground(args.checkpoint)
     panoramas = [asked_panorama(path, config, *known) for path, *known in named]
+    say(*photo_notes(panoramas, index, config))
     if track.gpx is not None:
         panoramas = along_track(panoramas, track, config)
     if args.quality is not None and not any(each.location and not each.problem for each in panoramas):

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from safa.localization.photo_tags import tagged_location
+from safa.localization.photo_geometry import photo_geometry
 
 REACH = 6.0  # standard deviations of a rough position beyond which no tile is compared: e^-18 of the prior's height
 
@@ -42,7 +42,8 @@ class RoughPosition:
 
 def photo_position(path):
     """((longitude, latitude) or None, accuracy in metres or None) of a photo's tags."""
-    return tagged_location(path), None
+    photo = photo_geometry(path)
+    return photo.location, photo.accuracy
 
 
 def rough_position(path, config, location=None, accuracy=None):

@@ -12,6 +12,7 @@ import pytest
 from browser import needs_browser, opened
 from conftest import TINY, complains, rows_of, start, succeeds
 from forked_scripts import die_after_batches
+from PIL import Image
 
 from safa.runtime.errors import UserError
 
@@ -175,6 +176,20 @@ def test_answers_are_calibrated_and_less_sure_ones_are_unknown(own):
     assert "10 panoramas are too few" in complains("localize.py", "calibrate", "index", "panoramas.csv", cwd=own)
     panoramas = [PANORAMA.format(1)] * 20
     assert "no known location" in complains("localize.py", "calibrate", "index", *panoramas, cwd=own)
+
+
+def test_far_known_locations_are_said_and_refused_in_calibration_and_a_photo_s_own_is_known_only_on_request(own):
+    write_list(own / "far.csv", [(own / PANORAMA.format(n + 1), n) for n in range(TILES)])
+    (own / "far.csv").write_text((own / "far.csv").read_text().replace(str(EPSG), str(EPSG - 1)))
+    assert "34 known locations lie far outside" in complains("localize.py", "calibrate", "index", "far.csv", cwd=own)
+    assert not (own / "index/calibration.json").exists()
+    exif = Image.Exif()
+    exif.get_ifd(0x8825).update({1: "S", 2: (35.3, 0.0, 0.0), 3: "W", 4: (149.1, 0.0, 0.0)})
+    Image.open(own / PANORAMA.format(1)).save(own / "photo.jpg", exif=exif)
+    said = succeeds("localize.py", "query", "index", "photo.jpg", cwd=own)
+    assert "1 rough places" in said and "1 photos say no heading; north is assumed" in said and "known location" not in said
+    said = succeeds("localize.py", "query", "index", "photo.jpg", truth="exif", cwd=own)
+    assert "warning: 1 known locations lie far outside the index: photo.jpg" in said and "1 panoramas of known location" in said
 
 
 @pytest.fixture(scope="module")
