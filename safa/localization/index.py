@@ -46,6 +46,7 @@ class Index:
 
     def __init__(self, folder: str):
         self.folder, self.manifest = folder, read_index_manifest(folder)
+        index_files.check_files(folder, self.manifest)
         count, kept = self.manifest.tiles, self.manifest.kept_values
         self._descriptors = read_array(folder, index_files.DESCRIPTORS, (count, kept), index_files.DTYPES)
         self.locations, self.names = index_files.read_locations(folder, count), index_files.read_names(folder, count)

@@ -147,7 +147,7 @@ def test_map_tiles_are_cut_to_their_ground_size(tmp_path, tms):
     with pytest.raises(UserError, match="--zoom 17: .* has 18"):
         open_tile_source([folder], Cut(100, 60, 80), zoom=17)
     source = open_tile_source([folder], Cut(100, 60, 80), tms=tms)
-    assert len(source) > 20 and f"zoom 18: {mercator_resolution(-35.3, 18):.3f} m a pixel" in source.note
+    assert len(source) > 20 and f"zoom 18: {mercator_resolution(-35.3, 18):.3f} m a pixel" in " ".join(source.notes)
     for row in (0, len(source) // 2, len(source) - 1):
         assert source.tile(row).shape == (80, 80, 3) and shows(source.tile(row), source.locations[row], 100, tolerance=4)
 
@@ -164,7 +164,7 @@ def test_a_region_bounds_the_centres(tmp_path):
 @pytest.mark.parametrize(
     ("name", "settings", "said"),
     [
-        ("a.tif", {"crs": None}, "no georeference"),
+        ("a.tif", {"crs": None}, "in no reference system, .* --epsg"),
         ("a.tif", {"dtype": "uint16"}, "8 bits"),
         ("a.tif", {"height": 60}, "no tile of 100 m lies wholly on imagery"),
         ("text.tif", None, "cannot be read as a raster"),
