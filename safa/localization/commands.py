@@ -279,7 +279,8 @@ def _asked(folder, paths, checkpoint, config):
         if path.lower().endswith(".csv"):
             listed = read_located_files(path, needs_locations=False)
             headings = [None if np.isnan(heading) else heading for heading in listed.headings.tolist()]
-            locations = [None] * len(headings) if listed.locations is None else map(tuple, listed.locations.tolist())
+            locations = [[np.nan]] * len(headings) if listed.locations is None else listed.locations.tolist()
+            locations = [None if np.isnan(place).any() else tuple(place) for place in locations]
             named += zip(listed.paths, headings, locations, strict=True)
         else:
             named.append((path, None, None))

@@ -56,6 +56,15 @@ def missing_grid(system):
     return f"warning: {name}: without the datum grid {grids} (pyproj sync) locations may be off by {off}"
 
 
+def reaches(epsg, locations):
+    """Whether a reference system's area of use holds (n, 2) longitudes and latitudes, a degree around it too: (n,) bool."""
+    area = needed("pyproj").CRS(epsg).area_of_use
+    longitudes, latitudes = locations.T
+    width = (area.east - area.west) % 360 or 360
+    is_inside = (longitudes - area.west + 1) % 360 <= width + 2
+    return is_inside & (latitudes >= area.south - 1) & (latitudes <= area.north + 1)
+
+
 def unwrapped(longitudes, middle):
     """Longitudes within 180 degrees of a middle one, also beyond -180 and 180: a region across that meridian is one piece."""
     return longitudes + 360 * np.round((middle - longitudes) / 360)

@@ -82,7 +82,7 @@ class ListedTiles(TileSource):
             )
         if all(missing):
             raise UserError(f"{path}: none of its {len(problems):,} files exists; check the paths, which start in its folder")
-        kept = np.flatnonzero(np.invert(missing))
+        kept, self.notes = np.flatnonzero(np.invert(missing)), listed.notes
         self.paths = [listed.paths[row] for row in kept]
         self.locations = listed.locations[kept]
         self.metres = None if listed.metres is None else listed.metres[kept]

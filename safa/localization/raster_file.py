@@ -74,7 +74,9 @@ class RasterFile:
                     self._mask = None if mask.all() else mask
             self._locate()
         except (proj_error, *_errors()) as error:
-            raise UserError(f"{shortened(path)}: cannot be read as a raster ({first_line(error)}); replace it") from None
+            raise UserError(
+                f"{shortened(path)}: cannot be read as a raster ({first_line(error)}); correct or replace it"
+            ) from None
 
     def _problem(self, file):
         """What keeps a file from being used, and what to do; or None."""
@@ -98,9 +100,8 @@ class RasterFile:
             return f"{bits} bits a colour instead of 8; convert it (gdal_translate -co NBITS=8 -scale 0 {2 ** int(bits) - 1})"
         crs = needed("pyproj").CRS(self._crs.to_wkt())
         if not (crs.is_geographic or crs.is_projected):
-            kind = f"its reference system, {shortened(crs.name, 60)}, is a {crs.type_name} and not on the Earth's surface"
-            return f"{kind}; assign the real one (gdal_edit -a_srs EPSG:...)"
-        self._is_geographic = crs.is_geographic
+            name = f"{shortened(crs.name, 60)} ({crs.type_name})"
+            return f"its reference system {name} has no place on a map; assign the real one (gdal_edit -a_srs EPSG:...)"
         return None
 
     def _locate(self):
@@ -110,12 +111,13 @@ class RasterFile:
         self.notes |= {note for note in [missing_grid(system)] if note}
         points = _apply(self._transform, OUTLINE * self._size)
         found = to_wgs84(points)
-        if not np.isfinite(found).all() or np.abs(found[:, 1]).max() > 90 + 1e-6 or np.ptp(found[:, 0]) > 360 + 1e-6:
+        if not np.isfinite(found).all() or (np.abs(found) > (360 + 1e-6, 90 + 1e-6)).any():
             raise UserError(f"{shortened(self.path)}: its georeference lies outside its reference system; correct it")
-        self.centre = float(unwrapped(found[0, 0], 0)), float(found[0, 1])
-        self._middle = points[0]
-        if not (np.abs(self._fractions(found) - OUTLINE) * self._size).max() < 1:
-            raise UserError(f"{shortened(self.path)}: reaches beyond its reference system's edge; cut it there (gdalwarp -te)")
+        self.centre = tuple(found[0].tolist())
+        is_beyond = np.abs(found[:, 0]).max() > 180 + 1e-6
+        if is_beyond or not (np.abs(self._fractions(found) - OUTLINE) * self._size).max() < 1:
+            edge = "the 180th meridian" if is_beyond else "its reference system's edge"
+            raise UserError(f"{shortened(self.path)}: reaches beyond {edge}; cut it there (gdalwarp -te), into two rasters")
         if self.covers(np.array([(self.centre[0], -90.0), (self.centre[0], 90.0)])).any():
             raise UserError(f"{shortened(self.path)}: covers a pole, where no tile has a north; cut it off (gdalwarp -te)")
         found[:, 0] = unwrapped(found[:, 0], self.centre[0])
@@ -126,11 +128,8 @@ class RasterFile:
 
     def _fractions(self, locations):
         """(n, 2) longitudes and latitudes -> (n, 2) parts of its width and height, from its first corner."""
-        points = self._from_wgs84(locations)
-        if self._is_geographic:
-            points[:, 0] = unwrapped(points[:, 0], self._middle[0])
         with np.errstate(invalid="ignore"):  # infinite where the system does not reach
-            return _apply(~self._transform, points) / self._size
+            return _apply(~self._transform, self._from_wgs84(locations)) / self._size
 
     def covers(self, locations):
         """Whether it has imagery at (n, 2) longitudes and latitudes: (n,) bool."""
@@ -155,7 +154,7 @@ class RasterFile:
             with rasterio.vrt.WarpedVRT(file, **grid, add_alpha=not has_alpha) as warped:
                 colours, mask = warped.read(self._bands), warped.dataset_mask()
         except _errors() as error:
-            raise UserError(f"{self.path}: cannot be read ({first_line(error)}); replace the file") from None
+            raise UserError(f"{self.path}: cannot be read ({first_line(error.__cause__ or error)}); replace the file") from None
         colours = np.ascontiguousarray(colours[::-1].transpose(1, 2, 0))
         return ~colours if self._is_inverted else colours, mask > 0
 
