@@ -46,14 +46,14 @@ def projections(system):
 
 @functools.lru_cache(64)
 def missing_grid(system):
-    """A warning if the best transformation of a reference system to WGS 84 needs a datum grid that PROJ lacks, or None."""
+    """What is to be said if the best transformation of a system to WGS 84 needs a datum grid that PROJ lacks: lines."""
     found = importlib.import_module("pyproj.transformer").TransformerGroup(WGS84, system, always_xy=True)
     if found.best_available or not found.unavailable_operations:
-        return None
+        return ()
     grids = ", ".join(grid.short_name for grid in found.unavailable_operations[0].grids if not grid.available)
     name, metres = needed("pyproj").CRS(system).name, found.transformers[0].accuracy if found.transformers else -1
     off = f"about {metres:g} m" if metres > 0 else "an unknown distance"
-    return f"warning: {name}: without the datum grid {grids} (pyproj sync) locations may be off by {off}"
+    return (f"warning: {name}: without the datum grid {grids} (pyproj sync) locations may be off by {off}",)
 
 
 def reaches(epsg, locations):

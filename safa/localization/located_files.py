@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import math
 import os
+import re
 
 import numpy as np
 
@@ -49,20 +50,23 @@ def read_located_files(path: str, needs_locations: bool) -> LocatedFiles:
     """The LocatedFiles of a CSV list with a header, which may have to have locations.
 
     Columns, in any order: path; latitude and longitude in degrees (WGS 84), or easting, northing and epsg; heading, degrees
-    clockwise from north; tile_metres, the ground size of a tile. Other columns are skipped. They may have one of OTHER_NAMES, and
-    be separated by semicolons or tabs, with commas in numbers. Paths may have backslashes.
+    clockwise from north; tile_metres, the ground size of a tile. Other columns are skipped. Columns may have OTHER_NAMES, and be
+    separated by semicolons or tabs, with commas in numbers. Paths may have backslashes.
 
     Raises:
         UserError: it cannot be read, lacks a column, or a row lacks a number or a location on Earth.
     """
     rows = _rows(path)
-    names = set(next(iter(rows.values())))
+    names = next(iter(rows.values())).keys()
     if "path" not in names:
-        raise UserError(f"{path}: its first line names no column 'path'; begin with a line like path,latitude,longitude")
+        found = shortened(", ".join(names))
+        raise UserError(
+            f"{path}: its first line names no column 'path' ({found}); begin with a line like path,latitude,longitude"
+        )
     for line, row in rows.items():
         if not row["path"] or "\0" in row["path"]:
             raise UserError(f"{path}, line {line}: no path; name the image's file")
-    kind = next((pair for pair in (DEGREES, PROJECTED) if names.issuperset(pair)), None)
+    kind = next((pair for pair in (DEGREES, PROJECTED) if names >= set(pair)), None)
     if kind is None and needs_locations:
         raise UserError(f"{path}: has no coordinates; add the columns {COLUMNS}")
     if kind is PROJECTED and "epsg" not in names:
@@ -91,7 +95,9 @@ def _rows(path):
             reader = csv.reader(file, strict=True, delimiter=delimiter)
             header, rows = [name.strip().lower() for name in next(reader, [])], {}
             for cells in reader:
-                rows[reader.line_num] = [cell.strip() for cell in cells]
+                rows[reader.line_num] = cells = [cell.strip() for cell in cells]
+                if delimiter != ",":
+                    cells[:] = [cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell for cell in cells]
     except OSError as error:
         raise UserError(f"{shortened(path)}: {error.strerror}; name a CSV list of images") from None
     except (UnicodeDecodeError, csv.Error) as error:
@@ -101,7 +107,7 @@ def _rows(path):
         if len(cells) != len(header):
             quotes = " (quotes around a name keep its commas together)" if len(cells) > len(header) else ""
             raise UserError(f"{path}, line {line}: {len(cells)} values under {len(header)} columns; correct this line{quotes}")
-    header = [name if OTHER_NAMES.get(name, name) in header else OTHER_NAMES.get(name, name) for name in header]
+    header = [name if NAME_OF.get(name, name) in header else NAME_OF.get(name, name) for name in header]
     if len(set(header)) < len(header):
         raise UserError(f"{path}: two columns have one name; rename one of them")
     if not rows:
@@ -113,7 +119,7 @@ def _numbers(path, rows, name):
     """The numbers of a column, (N,) float64; NaN for empty cells, but of tile_metres."""
     values = []
     for line, row in rows.items():
-        text = row[name].replace(",", ".")
+        text = row[name]
         try:
             value = float(text) if text or name == "tile_metres" else math.nan
             if text and not math.isfinite(value):
@@ -142,12 +148,11 @@ def _locations(path, rows, kind, needs_all):
         for epsg in np.unique(systems[~blank]).tolist():
             chosen = (systems == epsg) & ~blank
             locations[chosen] = wgs84_of(first[chosen], second[chosen], epsg)
-            notes += [note for note in [missing_grid(epsg)] if note]
-            swapped = wgs84_of(second[chosen], first[chosen], epsg)
-            if not reaches(epsg, locations[chosen]).any() and reaches(epsg, swapped).all():
-                raise UserError(
-                    f"{path}: easting and northing look swapped (by EPSG:{epsg}'s area of use); exchange the columns"
-                )
+            notes += missing_grid(epsg)
+            if not reaches(epsg, locations[chosen]).any():
+                if reaches(epsg, wgs84_of(second[chosen], first[chosen], epsg)).all():
+                    raise UserError(f"{path}: easting and northing look swapped, by EPSG:{epsg}'s area of use; exchange them")
+                notes.append(f"warning: {shortened(path)}: no row lies in EPSG:{epsg}'s area of use")
         locations[np.maximum(np.abs(first), np.abs(second)) > MOST_METRES] = np.nan
     problems = [None if each else problem_of(*place) for each, place in zip(blank, locations.tolist(), strict=True)]
     wrong = [f"line {line} {problem}" for line, problem in zip(rows, problems, strict=True) if problem]

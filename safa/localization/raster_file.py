@@ -74,9 +74,8 @@ class RasterFile:
                     self._mask = None if mask.all() else mask
             self._locate()
         except (proj_error, *_errors()) as error:
-            raise UserError(
-                f"{shortened(path)}: cannot be read as a raster ({first_line(error)}); correct or replace it"
-            ) from None
+            problem = f"cannot be read as a raster ({first_line(error)})"
+            raise UserError(f"{shortened(path)}: {problem}; correct or replace it") from None
 
     def _problem(self, file):
         """What keeps a file from being used, and what to do; or None."""
@@ -108,7 +107,7 @@ class RasterFile:
         """Find its box, centre and size; a UserError says that it does not lie on Earth, or how to cut it."""
         system = self._crs.to_wkt()
         self._from_wgs84, to_wgs84 = projections(system)
-        self.notes |= {note for note in [missing_grid(system)] if note}
+        self.notes.update(missing_grid(system))
         points = _apply(self._transform, OUTLINE * self._size)
         found = to_wgs84(points)
         if not np.isfinite(found).all() or (np.abs(found) > (360 + 1e-6, 90 + 1e-6)).any():
