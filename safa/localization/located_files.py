@@ -50,7 +50,7 @@ def read_located_files(path: str, needs_locations: bool) -> LocatedFiles:
     """The LocatedFiles of a CSV list with a header, which may have to have locations.
 
     Columns, in any order: path; latitude and longitude in degrees (WGS 84), or easting, northing and epsg; heading, degrees
-    clockwise from north; tile_metres, the ground size of a tile. Other columns are skipped. Columns may have OTHER_NAMES, and be
+    clockwise from north; tile_metres, the ground size of a tile. Others are skipped. Columns may have OTHER_NAMES, and be
     separated by semicolons or tabs, with commas in numbers. Paths may have backslashes.
 
     Raises:
@@ -59,10 +59,8 @@ def read_located_files(path: str, needs_locations: bool) -> LocatedFiles:
     rows = _rows(path)
     names = next(iter(rows.values())).keys()
     if "path" not in names:
-        found = shortened(", ".join(names))
-        raise UserError(
-            f"{path}: its first line names no column 'path' ({found}); begin with a line like path,latitude,longitude"
-        )
+        problem = f"its first line names no column 'path' ({shortened(', '.join(names))})"
+        raise UserError(f"{path}: {problem}; begin with a line like path,latitude,longitude")
     for line, row in rows.items():
         if not row["path"] or "\0" in row["path"]:
             raise UserError(f"{path}, line {line}: no path; name the image's file")

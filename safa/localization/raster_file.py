@@ -148,7 +148,7 @@ class RasterFile:
         is_finer = step > 1.5 * self.metres[0] / self._size[0]  # linear interpolation would blur what is averaged
         grid["resampling"] = rasterio.enums.Resampling.average if is_finer else rasterio.enums.Resampling.bilinear
         try:
-            file = _opened(self.path, threading.get_ident())
+            file = _opened(self, threading.get_ident())
             has_alpha = "alpha" in [interpretation.name for interpretation in file.colorinterp]
             with rasterio.vrt.WarpedVRT(file, **grid, add_alpha=not has_alpha) as warped:
                 colours, mask = warped.read(self._bands), warped.dataset_mask()
@@ -176,9 +176,9 @@ def _errors():
 
 
 @functools.lru_cache(MOST_OPEN)
-def _opened(path, thread):
-    """The open file of a raster; GDAL's belong to one thread each."""
-    return _rasterio().open(path)
+def _opened(raster, thread):
+    """The open file of a RasterFile; GDAL's belong to one thread each."""
+    return _rasterio().open(raster.path)
 
 
 def _apply(transform, points):
