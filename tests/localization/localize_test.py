@@ -252,6 +252,17 @@ def cut(name):
     return lambda index: os.truncate(index / name, os.path.getsize(index / name) // 2)
 
 
+def flipped(name):
+    """Changes one bit, far behind the header."""
+
+    def change(index):
+        content = bytearray((index / name).read_bytes())
+        content[1001] ^= 0x40
+        (index / name).write_bytes(content)
+
+    return change
+
+
 def text(name, content):
     return lambda index: (index / name).write_text(content)
 
@@ -260,6 +271,8 @@ def text(name, content):
     ("change", "said"),
     [
         (cut("descriptors.npy"), "descriptors.npy: missing, cut off or damaged"),
+        (flipped("descriptors.npy"), "descriptors.npy: .*content has changed"),
+        (flipped("thumbnails.npy"), "thumbnails.npy: .*content has changed"),
         (cut("tiles.json"), "tiles.json: missing, cut off or damaged"),
         (cut("network.weights.h5"), "cannot be read as weights"),
         (text("index.json", '{"format": 1}'), "of another version"),

@@ -60,15 +60,19 @@ def write_raster(path, left=0, width=600, height=600, crs=f"EPSG:{UTM}", dtype="
     return str(path)
 
 
+@functools.cache
+def map_tile(zoom, column, row):
+    pixels = np.stack(np.meshgrid(np.arange(256), np.arange(256)), axis=-1) + 0.5
+    return painted(mercator_locations(pixels + (column * 256, row * 256), zoom).reshape(256, 256, 2))
+
+
 def write_map_tiles(folder, zoom, tms=False):
     """Web Mercator tiles of the painted ground around FRAME's centre."""
     centre = mercator_pixels(FRAME.locations([(0, 0)]), zoom, 1)[0].astype(int)
-    pixels = np.stack(np.meshgrid(np.arange(256), np.arange(256)), axis=-1) + 0.5
     for column, row in itertools.product(*(range(middle - 2, middle + 3) for middle in centre)):
-        image = painted(mercator_locations(pixels + (column * 256, row * 256), zoom).reshape(256, 256, 2))
         name = folder / str(zoom) / str(column) / f"{2**zoom - 1 - row if tms else row}.png"
         os.makedirs(name.parent, exist_ok=True)
-        cv2.imwrite(str(name), image)
+        cv2.imwrite(str(name), map_tile(zoom, column, row))
     return str(folder)
 
 

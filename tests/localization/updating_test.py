@@ -10,6 +10,7 @@ from conftest import TINY
 
 from safa.localization.open_tiles import open_tile_source
 from safa.localization.tile_source import Cut, TileSource
+from safa.runtime.errors import UserError
 from tests.localization.tile_sources_test import write_raster
 
 SIZES = {name: TINY[name] for name in ("height", "width", "aerial_input_size", "width_multiplier", "backbone")}
@@ -102,6 +103,9 @@ def test_a_finished_index_costs_nothing_and_a_touched_file_no_descriptor(compute
     manifest, note, source = updated(computer, own)
     assert f"{manifest.tiles} tiles kept, 0 computed, 0 removed" in note and 0 < len(source.read) < manifest.tiles
     assert "finished before" in updated(computer, own)[1]
+    os.truncate(own[1] / "descriptors.npy", 1000)
+    with pytest.raises(UserError, match=r"descriptors.npy: missing, cut off or damaged"):
+        updated(computer, own)
 
 
 def test_new_changed_and_removed_tiles_cost_only_themselves_and_end_as_a_new_build(computer, own, tmp_path):
@@ -116,7 +120,7 @@ def test_new_changed_and_removed_tiles_cost_only_themselves_and_end_as_a_new_bui
     assert {place.tobytes() for place in before} < {place.tobytes() for place in after}
     changed = {row for row in range(len(source)) if (source.source.tile(row) == 0).all(axis=2).any()}
     computed = len(after) - len(before) + len(changed)
-    assert changed and f"{len(after) - computed} tiles kept, {computed} computed" in note
+    assert changed and manifest.one_colour == 0 and f"{len(after) - computed} tiles kept, {computed} computed" in note
     built(computer, tmp_path / "new", tiles, manifest.source, dtype="float32")
     for name, array in arrays(tmp_path / "new").items():
         np.testing.assert_allclose(arrays(index)[name], array, atol=1e-6, err_msg=name)
