@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import functools
+import io
 import os
 import pathlib
 import re
@@ -160,8 +161,11 @@ def _usable(folder, files, skip_missing):
 def _size_and_mask(path):
     """(height, width) of a map tile, and where it is not transparent: True or (MASK_SIDE, MASK_SIDE) bool; or an ImageError."""
     try:
-        size = _webp(path).shape[:2] if path.lower().endswith(".webp") else image_size(path)
-        with name_image(path), Image.open(path) as image:
+        size = None if _is_webp(path) else image_size(path)
+        if path.lower().endswith((".jpg", ".jpeg")):
+            return size, True
+        with name_image(path), Image.open(io.BytesIO(read_file(path))) as image:
+            size = size or image.size[::-1]
             if not image.has_transparency_data:
                 return size, True
             alpha = np.asarray(image.convert("RGBA"))[..., 3] > 0
@@ -175,16 +179,15 @@ def _size_and_mask(path):
     return size, alpha[np.ix_(down.astype(int), right.astype(int))]
 
 
-def _webp(path):
-    """A WebP image, (height, width, 3) uint8 BGR. Raises ImageError."""
-    content = np.frombuffer(read_file(path), np.uint8)
-    image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
-    if image is None:
-        raise ImageError(f"{shortened(path)}: not an image that can be decoded")
-    return image
-
-
 def _read(path, size):
-    if not path.lower().endswith(".webp"):
+    if not _is_webp(path):
         return read_tile(path, size)
-    return _webp(path)
+    try:
+        with name_image(path), Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))[..., ::-1]
+    except ImageError as error:
+        raise UserError(f"{error}; replace the file") from None
+
+
+def _is_webp(path):
+    return path.lower().endswith(".webp")

@@ -2,12 +2,14 @@
 
 import functools
 import logging
+import os
 import threading
 
 import numpy as np
 
 from safa.localization.coordinates import LocalFrame, missing_grid, needed, projections, unwrapped
 from safa.runtime.errors import UserError, first_line, shortened
+from safa.runtime.files import ordinary
 
 COLOURS = ("red", "green", "blue")
 PLAIN = ("gray", "undefined", "pan")  # bands that are taken in their order where none is tagged as a colour
@@ -16,6 +18,7 @@ MASK_SIDE = 2048  # pixels of the mask that tells where a raster has imagery
 MIDDLES = (0.5, 0.5), (0, 0.5), (1, 0.5), (0.5, 0), (0.5, 1)  # of a raster and of its four sides, in parts of it
 STEPS = np.linspace(0, 1, 21)  # along a side: its points by which a raster's box is found
 OUTLINE = np.array([*MIDDLES, *(place for end in (0, 1) for step in STEPS for place in ((end, step), (step, end)))])
+_SAID = set()  # by GDAL
 MARGIN = 1 / 64  # of a box, by which curved sides may leave it between these points
 
 
@@ -24,18 +27,13 @@ def _rasterio():
     import rasterio.errors
     import rasterio.vrt
 
-    logging.getLogger("rasterio._env").addFilter(_is_new)
+    logging.getLogger("rasterio._env").addFilter(_is_new)  # GDAL repeats itself at each tile, in each thread
     return rasterio
 
 
-@functools.cache
-def _is_new_text(text):
-    return iter([True])
-
-
 def _is_new(record):
-    """Whether GDAL says something for the first time: it repeats itself at each tile, in each thread."""
-    return next(_is_new_text(record.getMessage()), False)
+    text = record.getMessage()
+    return text not in _SAID and not _SAID.add(text)
 
 
 class RasterFile:
@@ -59,10 +57,12 @@ class RasterFile:
     def __init__(self, path, epsg=None):
         self.path, self.notes, rasterio = path, set(), _rasterio()
         proj_error = needed("pyproj").exceptions.ProjError
+        if os.path.exists(path):  # GDAL waits for a pipe
+            os.close(ordinary(path, os.O_RDONLY))
         try:
             with rasterio.open(path) as file:
                 self.files, self._size, self._transform = file.files, (file.width, file.height), file.transform
-                self._crs = file.crs or (None if epsg is None else rasterio.CRS.from_epsg(epsg))
+                self._crs = file.crs or (epsg and rasterio.CRS.from_epsg(epsg))
                 self._bands, self._is_inverted = _bands(file), file.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"
                 if problem := self._problem(file):
                     raise UserError(f"{shortened(path)}: {problem}")

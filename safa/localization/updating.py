@@ -45,7 +45,7 @@ def kept_rows(folder, earlier, source, signatures):
     """
     records = np.asarray(read_array(folder, RECORDS, (earlier.tiles, RECORD_BYTES), ("uint8",)))
     places = [place.tobytes() for place in index_files.read_locations(folder, earlier.tiles)]
-    of_files, of_pixels = ({}, {})
+    of_files, of_pixels = {}, {}
     for row, (place, record) in enumerate(zip(places, records, strict=True)):
         of_files[place, record[:DIGEST_BYTES].tobytes()] = of_pixels[place, record[DIGEST_BYTES:-1].tobytes()] = row
     known, wanted = set(places), [place.tobytes() for place in np.asarray(source.locations, np.float64)]
@@ -79,21 +79,18 @@ def merge(folder, earlier, source, kept, signatures, remedy):
         shutil.copy(os.path.join(folder, PROJECTION), merged)
         directions = read_array(folder, PROJECTION, (earlier.values, earlier.kept_values), ("float32",))
     number = np.where(new, np.cumsum(new) - 1, kept)
-    for name in DESCRIPTORS, RECORDS, THUMBNAILS:
-        if name not in earlier.files:
-            continue
-        old = np.load(os.path.join(folder, name), mmap_mode="r")
+    for name in [name for name in (DESCRIPTORS, RECORDS, THUMBNAILS) if name in earlier.files]:
+        old, path = np.load(os.path.join(folder, name), mmap_mode="r"), os.path.join(merged, name)
         fresh = np.load(os.path.join(added, name), mmap_mode="r") if new.any() else old[:0]
         check_space(merged, len(kept) * old[:1].nbytes, name, remedy)
-        path = os.path.join(merged, name)
         array = np.lib.format.open_memmap(path, "w+", old.dtype, (len(kept), old.shape[1]))
         allocate(path)
-        for start in range(0, len(kept), ROWS_AT_A_TIME):
-            rows = np.arange(start, min(start + ROWS_AT_A_TIME, len(kept)))
+        for rows in np.array_split(np.arange(len(kept)), -(-len(kept) // ROWS_AT_A_TIME)):
             ours, theirs = rows[~new[rows]], rows[new[rows]]
-            array[ours] = old[number[ours]]
             values = fresh[number[theirs]]
-            array[theirs] = values.astype(np.float32) @ directions if name == DESCRIPTORS and directions is not None else values
+            if name == DESCRIPTORS and directions is not None:
+                values = values.astype(np.float32) @ directions
+            array[ours], array[theirs] = old[number[ours]], values
         if name == RECORDS:
             array[:, :DIGEST_BYTES] = signatures
         array.flush()

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import struct
 import time
 import zipfile
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 
+from safa.datasets.image_files import PNG_END, PNG_START, image_size
 from safa.localization import raster_file
 from safa.localization.coordinates import mercator_locations
 from safa.localization.located_files import read_located_files
@@ -234,6 +236,19 @@ def test_a_list_is_read_as_spreadsheets_and_windows_write_it(tmp_path):
         path.write_text(text)
         with pytest.raises(UserError, match=said):
             read_located_files(str(path), needs_locations=True)
+
+
+def test_street_view_s_largest_panorama_may_be_read(tmp_path):
+    (tmp_path / "a.png").write_bytes(PNG_START + struct.pack(">II", 16384, 8192) + PNG_END)
+    assert image_size(str(tmp_path / "a.png")) == (8192, 16384)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "18/1/1.png", "18/1/1.webp"])
+def test_a_pipe_in_the_place_of_imagery_keeps_nobody_waiting(tmp_path, name):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(UserError, match="pipe or device"):
+        open_tile_source([str(tmp_path)], CUT)
 
 
 def test_a_thumbnail_of_another_size_is_not_decoded():

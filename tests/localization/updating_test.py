@@ -93,7 +93,7 @@ def updated(computer, own):
 def blacken(path):
     """Change a corner of a sheet."""
     with rasterio.open(path, "r+") as file:
-        file.write(np.zeros((3, 100, 100), np.uint8), window=((0, 100), (0, 100)))
+        file.write(np.zeros((3, 200, 200), np.uint8), window=((0, 200), (0, 200)))
 
 
 def test_a_finished_index_costs_nothing_and_a_touched_file_no_descriptor(computer, own):
@@ -120,7 +120,7 @@ def test_new_changed_and_removed_tiles_cost_only_themselves_and_end_as_a_new_bui
     assert {place.tobytes() for place in before} < {place.tobytes() for place in after}
     changed = {row for row in range(len(source)) if (source.source.tile(row) == 0).all(axis=2).any()}
     computed = len(after) - len(before) + len(changed)
-    assert changed and manifest.one_colour == 0 and f"{len(after) - computed} tiles kept, {computed} computed" in note
+    assert changed and manifest.one_colour > 0 and f"{len(after) - computed} tiles kept, {computed} computed" in note
     built(computer, tmp_path / "new", tiles, manifest.source, dtype="float32")
     for name, array in arrays(tmp_path / "new").items():
         np.testing.assert_allclose(arrays(index)[name], array, atol=1e-6, err_msg=name)
