@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import hashlib
 import os
+import shutil
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from safa.localization.index_files import (
     DescriptorRecipe,
     IndexManifest,
     SearchRecall,
+    new_array,
     read_array,
     read_index_manifest,
     save_array,
@@ -30,7 +32,7 @@ from safa.localization.tile_source import ChosenTiles, TileSource
 from safa.retrieval.resumable_rows import ResumableRows, read_rows_manifest
 from safa.runtime.command_line import Checked, at_least, setting
 from safa.runtime.errors import UserError, shortened
-from safa.runtime.files import allocate, check_space, locked, write_json
+from safa.runtime.files import locked, write_json
 
 ROWS = DESCRIPTORS.removesuffix(".npy")
 FULL = "full"  # the network's descriptors while they are projected, FULL.npy
@@ -40,7 +42,6 @@ PROJECTED_ROWS = 4096  # at a time
 RESULT_BYTES = 2**28  # of similarities that are held at a time
 LEAST_TILES = 1000  # for an approximate search: fewer are compared in a millisecond
 OTHER = "other tiles, another network or other settings"
-REMEDY = "free some space, use --dtype float16 or --no_thumbnails, or name another folder"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +92,7 @@ class TileComputer:
         path = os.path.join(folder, ROWS if config.pca is None else FULL)
         _forget_changed(folder, path, signatures)
         shape, identity = (len(source), self.network.sat.dimension), {"index": _tiles_digest(identity, source)}
-        rows = ResumableRows(shape, config.dtype, path, identity, remedy=REMEDY)
+        rows = ResumableRows(shape, config.dtype, path, identity, remedy=index_files.SPACE)
         index_files.write_tile_names(folder, source)
         write_keras_weights(os.path.join(folder, index_files.WEIGHTS), self.network)
         records = _mapped(folder, index_files.RECORDS, RECORD_BYTES, rows)
@@ -143,7 +144,7 @@ def build_index(folder: str, source: TileSource, computer: TileComputer, config:
             if len(new):
                 plain, added = dataclasses.replace(config, pca=None, approximate=False), os.path.join(folder, updating.ADDED)
                 computer.fill(added, ChosenTiles(source, new), plain, identity, signatures[new])
-            merged, rows = updating.merge(folder, earlier, source, kept, signatures, REMEDY)
+            merged, rows = updating.merge(folder, earlier, source, kept, signatures)
             _finish(merged, computer.recipe, config, rows, earlier.pca_recall, values, **tiles)
             updating.move_in(folder)
             gone = earlier.tiles - len(np.unique(kept[kept >= 0]))
@@ -151,6 +152,8 @@ def build_index(folder: str, source: TileSource, computer: TileComputer, config:
         for name in OWN_FILES - {DESCRIPTORS}:  # what only a stopped build needs
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join(folder, name))
+        for name in updating.ADDED, updating.MERGED:
+            shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
         return read_index_manifest(folder), note
 
 
@@ -187,7 +190,7 @@ def _finish(folder, recipe, config, full, pca_recall, values, source, content, i
         approximate_recall=_sort(folder, full) if config.approximate else None,
         files=index_files.file_digests(folder),
     )
-    write_json(os.path.join(folder, index_files.MANIFEST), manifest)
+    write_json(os.path.join(folder, index_files.MANIFEST), dataclasses.replace(manifest, digest=manifest.own_digest))
 
 
 def _tiles_digest(identity, source, signatures=b""):
@@ -232,23 +235,18 @@ def _forget_changed(folder, path, signatures):
 
 def _mapped(folder, name, width, rows):
     """(N, width) uint8, mapped into memory, beside the rows that a stopped build left."""
-    path, shape = os.path.join(folder, name), (len(rows.rows), width)
-    if rows.done:
-        read_array(folder, name, shape, ("uint8",))
-        return np.load(path, mmap_mode="r+")
-    check_space(folder, shape[0] * shape[1], name, REMEDY)
-    array = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
-    allocate(path)
-    return array
+    shape = len(rows.rows), width
+    if not rows.done:
+        return new_array(folder, name, shape, np.uint8)
+    read_array(folder, name, shape, ("uint8",))
+    return np.load(os.path.join(folder, name), mmap_mode="r+")
 
 
 def _project(folder, full, values):
     """Write the projection of (N, D) descriptors to fewer values, and the projected ones; returns the search's recall."""
     directions = fit_projection(full, values)
     save_array(os.path.join(folder, index_files.PROJECTION), directions)
-    path = os.path.join(folder, DESCRIPTORS)
-    kept = np.lib.format.open_memmap(path, "w+", full.dtype, (len(full), values))
-    allocate(path)
+    kept = new_array(folder, DESCRIPTORS, (len(full), values), full.dtype)
     for start in tqdm(range(0, len(full), PROJECTED_ROWS), desc="projection", unit="block", leave=False, disable=None):
         rows = slice(start, start + PROJECTED_ROWS)
         kept[rows] = np.asarray(full[rows], np.float32) @ directions

@@ -13,7 +13,7 @@ import numpy as np
 from safa.localization.coordinates import problem_of
 from safa.localization.tile_source import SourceRecord
 from safa.runtime.errors import UserError, first_line, shortened
-from safa.runtime.files import open_whole, ordinary, read_file, read_json, write_json
+from safa.runtime.files import allocate, check_space, open_whole, ordinary, read_file, read_json, write_json
 from safa.runtime.worker_pool import available_cores
 from safa.settings import NetworkConfig
 
@@ -25,6 +25,7 @@ CHECKED = (DESCRIPTORS, LOCATIONS, NAMES, RECORDS, THUMBNAILS, PROJECTION, APPRO
 DIGESTED_BYTES = 2**24  # that a thread reads at a time
 DTYPES = ("float16", "float32")
 REMEDY = "build it again, in another folder"
+SPACE = "free some space, use --dtype float16 or --no_thumbnails, or name another folder"
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -73,6 +74,7 @@ class IndexManifest:
         files: {name: digest} of those of CHECKED that the index has.
         spacing: median metres from a tile's centre to the nearest other one; None of a single tile.
         pca_recall, approximate_recall: of the search, or None if it is exact.
+        digest: `own_digest`, by which a damaged manifest is found.
         format: another number is an index that this version cannot read.
     """
 
@@ -88,7 +90,14 @@ class IndexManifest:
     spacing: Annotated[float, msgspec.Meta(ge=0)] | None
     pca_recall: SearchRecall | None = None
     approximate_recall: SearchRecall | None = None
+    digest: str = ""
     format: Literal[3] = 3
+
+    @property
+    def own_digest(self):
+        """Digest of all but itself, as it is read from the file: 60.0 where 60 was written."""
+        values = msgspec.to_builtins(dataclasses.replace(self, digest=""))
+        return hashlib.sha256(msgspec.json.encode(msgspec.convert(values, IndexManifest))).hexdigest()
 
 
 def read_index_manifest(folder):
@@ -99,8 +108,12 @@ def read_index_manifest(folder):
     """
     if not os.path.isdir(folder):
         raise UserError(f"{shortened(folder)}: no index; build one: localize.py build {shortened(folder)} --tiles ...")
+    path, remedy = os.path.join(folder, MANIFEST), f"damaged, or of another version: {REMEDY}"
     try:
-        return read_json(os.path.join(folder, MANIFEST), IndexManifest, f"damaged, or of another version: {REMEDY}")
+        manifest = read_json(path, IndexManifest, remedy)
+        if manifest.digest != manifest.own_digest:
+            raise UserError(f"{shortened(path)}: {remedy}")
+        return manifest
     except FileNotFoundError:
         raise UserError(
             f"{shortened(folder)}: holds no finished index (no {MANIFEST}); run localize.py build to its end, or name another "
@@ -185,6 +198,15 @@ def read_names(folder, count):
         if len(names) != count:
             raise ValueError(f"{len(names):,} names instead of {count:,}")
         return names
+
+
+def new_array(folder, name, shape, dtype):
+    """A new array of an index, mapped into memory; a UserError says that the disk has too little space."""
+    path = os.path.join(folder, name)
+    check_space(folder, shape[0] * shape[1] * np.dtype(dtype).itemsize, name, SPACE)
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    allocate(path)
+    return array
 
 
 def save_array(path, array):

@@ -13,7 +13,6 @@ from tqdm import tqdm
 from safa.localization import index_files
 from safa.localization.index_files import DESCRIPTORS, PROJECTION, RECORDS, THUMBNAILS, read_array
 from safa.localization.tile_images import DIGEST_BYTES, RECORD_BYTES, tile_digest
-from safa.runtime.files import allocate, check_space
 from safa.runtime.worker_pool import available_cores
 
 ADDED, MERGED = "added", "merged"  # folders in an index: the descriptors of new tiles; the files of the updated index
@@ -61,12 +60,8 @@ def kept_rows(folder, earlier, source, signatures):
         return np.array(list(rows), np.int64)
 
 
-def merge(folder, earlier, source, kept, signatures, remedy):
-    """Write the arrays of an updated index to its folder MERGED: rows that are kept, and those in ADDED.
-
-    Args:
-        kept: (N,) of `kept_rows`.
-        remedy: what a user does where the disk is full.
+def merge(folder, earlier, source, kept, signatures):
+    """Write an updated index's arrays to MERGED, from rows that are kept, (N,) of `kept_rows`, and those in ADDED.
 
     Returns:
         The folder, and its (N, K) descriptors.
@@ -80,11 +75,9 @@ def merge(folder, earlier, source, kept, signatures, remedy):
         directions = read_array(folder, PROJECTION, (earlier.values, earlier.kept_values), ("float32",))
     number = np.where(new, np.cumsum(new) - 1, kept)
     for name in [name for name in (DESCRIPTORS, RECORDS, THUMBNAILS) if name in earlier.files]:
-        old, path = np.load(os.path.join(folder, name), mmap_mode="r"), os.path.join(merged, name)
+        old = np.load(os.path.join(folder, name), mmap_mode="r")
         fresh = np.load(os.path.join(added, name), mmap_mode="r") if new.any() else old[:0]
-        check_space(merged, len(kept) * old[:1].nbytes, name, remedy)
-        array = np.lib.format.open_memmap(path, "w+", old.dtype, (len(kept), old.shape[1]))
-        allocate(path)
+        array = index_files.new_array(merged, name, (len(kept), old.shape[1]), old.dtype)
         for rows in np.array_split(np.arange(len(kept)), -(-len(kept) // ROWS_AT_A_TIME)):
             ours, theirs = rows[~new[rows]], rows[new[rows]]
             values = fresh[number[theirs]]
@@ -106,5 +99,3 @@ def move_in(folder):
             os.unlink(os.path.join(folder, manifest))
         for name in sorted(os.listdir(merged), key=lambda name: name == manifest):  # the manifest last
             os.replace(os.path.join(merged, name), os.path.join(folder, name))
-        shutil.rmtree(os.path.join(folder, ADDED), ignore_errors=True)
-        shutil.rmtree(merged)
