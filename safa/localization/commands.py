@@ -8,8 +8,8 @@ import numpy as np
 from safa.datasets.registry import DATASETS, dataset_in
 from safa.launch.given_data import say
 from safa.loading import found_network, load_network
-from safa.localization.building import IndexConfig, build_index
-from safa.localization.index_files import MANIFEST, DescriptorRecipe
+from safa.localization.building import IndexConfig, TileComputer, build_index, built_lines
+from safa.localization.index_files import MANIFEST, DescriptorRecipe, earlier_source
 from safa.localization.open_tiles import open_tile_source
 from safa.localization.query_command import add_calibrate, add_query, calibrate, query
 from safa.localization.tile_source import Cut
@@ -53,7 +53,12 @@ class BuildConfig(Checked):
         None, "zoom of the Web Mercator tiles to cut from (default: the deepest)", at_least(int, 0, 24), metavar="Z"
     )
     tms: bool = setting(False, "Web Mercator tiles are counted from the south, as TMS has them")
-    skip_missing: bool = setting(False, "leave out tiles of a list whose files do not exist")
+    epsg: int | None = setting(
+        None, "number of the reference system of rasters that do not name theirs", at_least(int, 1024, 32767), metavar="CODE"
+    )
+    skip_missing: bool = setting(
+        False, "leave out tiles of a list whose files do not exist, and Web Mercator tiles that cannot be read"
+    )
     no_stretch: bool = setting(False, "the network was trained on polar maps without the paper's min-max stretch")
     input_vertical_fov: float | None = setting(
         None,
@@ -82,8 +87,8 @@ def _add_build(parser):
         nargs="+",
         required=True,
         metavar="SOURCE",
-        help="a CSV list (path, and latitude, longitude or easting, northing, epsg; tile_metres if known), or GeoTIFFs, or a "
-        "folder of GeoTIFFs or of Web Mercator tiles (zoom/x/y.png)",
+        help="a CSV list (path, and latitude, longitude or easting, northing, epsg; tile_metres if known); GeoTIFFs, MBTiles "
+        "or whatever GDAL opens; or a folder of these or of Web Mercator tiles (zoom/x/y.png)",
     )
     parser.add_argument(
         "--checkpoint", required=True, metavar="PATH", help="weights of the network: ours, the authors' or Keras's"
@@ -111,8 +116,9 @@ def _build(args):
     dataset = next((kind for kind in DATASETS.values() if kind.name == trained_on), None)
     config = _as_trained(parsed(BuildConfig, args), dataset, args.checkpoint)
     cut = Cut(config.tile_metres, config.spacing, config.tile_pixels, args.region)
-    source = open_tile_source(args.tiles, cut, config.zoom, config.tms, config.skip_missing)
-    say(f"{len(source):,} tiles", source.note, _size_warning(source, cut.metres))
+    imagery = config.zoom, config.tms, config.skip_missing, config.epsg, earlier_source(args.index)
+    source = open_tile_source(args.tiles, cut, *imagery)
+    say(source.extent, *source.notes, _size_warning(source, cut.metres))
     with importing_tensorflow():
         from safa.runtime.backend import explain_tensorflow_errors
         from safa.runtime.distribution import Distribution
@@ -125,9 +131,9 @@ def _build(args):
         say(f"checkpoint: {loaded.path}, {network}", loaded.note)
         stretch, metres, fov = not config.no_stretch, config.tile_metres, config.input_vertical_fov
         recipe = DescriptorRecipe(network, loaded.digest, args.precision, trained_on, stretch, metres, fov)
-        kept = parsed(IndexConfig, args)
-        built, was_finished = build_index(args.index, source, recipe, kept, loaded.model, distribution, config.batch_size)
-    say(*_built_lines(args.index, built, was_finished))
+        computer = TileComputer(recipe, loaded.model, distribution, config.batch_size)
+        built = build_index(args.index, source, computer, parsed(IndexConfig, args))
+    say(*built_lines(args.index, *built))
 
 
 def _check_folder(folder):
@@ -146,20 +152,6 @@ def _as_trained(config, dataset, checkpoint):
                 raise UserError(f"--{name}: {checkpoint} does not say which dataset it was trained on; name the value")
             config = dataclasses.replace(config, **{name: size})
     return config if config.spacing else dataclasses.replace(config, spacing=config.tile_metres / SPACING)
-
-
-def _built_lines(folder, manifest, was_finished):
-    """What is said of a finished index."""
-    if was_finished:
-        yield f"{folder}: was finished before, of the same tiles and weights"
-    between = "" if manifest.spacing is None else f", {manifest.spacing:g} m apart"
-    yield f"{folder}: {manifest.tiles:,} tiles{between}, descriptors of {manifest.kept_values:,} values"
-    for name, recall in (("--pca", manifest.pca_recall), ("--approximate", manifest.approximate_recall)):
-        if recall is not None:
-            yield (
-                f"{name}: finds a tile's nearest other tile, by the full descriptors, first in {100 * recall['1']:.1f} % and "
-                f"among ten in {100 * recall['10']:.1f} %"
-            )
 
 
 def _size_warning(source, metres):

@@ -57,6 +57,7 @@ class Index:
         if dtype not in (None, "float32"):
             raise UserError(f"dtype {dtype!r}: descriptors are held in memory as float32, or mapped (None)")
         self.folder, self.manifest = folder, read_index_manifest(folder)
+        index_files.check_files(folder, self.manifest)
         count, kept = self.manifest.tiles, self.manifest.kept_values
         self._descriptors = read_array(folder, index_files.DESCRIPTORS, (count, kept), index_files.DTYPES)
         if dtype is not None:

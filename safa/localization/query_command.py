@@ -181,7 +181,9 @@ def _listed(path):
     headings, accuracies = (
         [None if np.isnan(value) else value for value in values.tolist()] for values in (listed.headings, listed.accuracies)
     )
-    locations = [None] * len(headings) if listed.locations is None else map(tuple, listed.locations.tolist())
+    places = [(np.nan, np.nan)] * len(headings) if listed.locations is None else listed.locations.tolist()
+    locations = [None if np.isnan(place).any() else tuple(place) for place in places]
+    say(*listed.notes)
     return zip(listed.paths, headings, locations, accuracies, strict=True)
 
 

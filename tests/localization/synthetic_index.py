@@ -3,6 +3,7 @@
 Similarity falls with distance as a real network's does, and everything but the network is the project's own.
 """
 
+import dataclasses
 import os
 
 import cv2
@@ -11,6 +12,7 @@ import numpy as np
 from safa.localization import index_files
 from safa.localization.coordinates import LocalFrame
 from safa.localization.index_files import DescriptorRecipe, IndexManifest
+from safa.localization.tile_source import SourceRecord
 from safa.runtime.files import write_json
 from safa.settings import NetworkConfig
 
@@ -45,7 +47,9 @@ def write_index(folder, shift=0.0, dtype=np.float16):
     write_json(f"{folder}/{index_files.NAMES}", [f"tile {number}" for number in range(len(grid))])
     recipe = DescriptorRecipe(NetworkConfig(), "none", "float32", None, True, 80.0, 65.45)
     counts = {"tiles": len(grid), "values": VALUES, "kept_values": VALUES}
-    write_json(f"{folder}/{index_files.MANIFEST}", IndexManifest(recipe, **counts, source={}, identity="i", spacing=SPACING))
+    known = {"identity": "i", "content": "c", "one_colour": 0, "spacing": SPACING, "files": index_files.file_digests(folder)}
+    manifest = IndexManifest(recipe, **counts, source=SourceRecord("list"), **known)
+    write_json(f"{folder}/{index_files.MANIFEST}", dataclasses.replace(manifest, digest=manifest.own_digest))
     return str(folder)
 
 
