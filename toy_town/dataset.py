@@ -20,6 +20,7 @@ import numpy as np
 import scipy.io
 from tqdm import tqdm
 
+from safa.datasets.dataset import TOY_NOTE as NOTE
 from safa.datasets.image_files import same_ratio, write_image
 from safa.runtime.command_line import WORKERS, Parser, at_least
 from safa.runtime.errors import UserError
@@ -52,7 +53,6 @@ class Settings:
     offset: float = 0.0  # metres
 
 
-NOTE = "toy_world.json"
 SIZES = {"cvusa": (750, 224, 1232), "cvact": (1200, 832, 1664)}  # tile, panorama's height and width; pixels
 FOLDERS = {"cvusa": "CVUSA", "cvact": "ANU_data_small"}
 IMAGE_FOLDERS = {"cvusa": ("bingmap/19", "streetview/panos"), "cvact": ("satview_polish", "streetview")}

@@ -10,6 +10,7 @@ import zlib
 import msgspec
 import numpy as np
 
+from recall import recall_at
 from safa.retrieval.task import DIRECTIONS
 from safa.runtime.errors import UserError, first_line, shortened
 from safa.runtime.files import read_json, write_json
@@ -52,6 +53,8 @@ class StoredResult:
     """The content of a result file, as far as tables and charts use it; see `retrieval.evaluation.evaluate`.
 
     Attributes:
+        network: None where `name` says whose descriptors, computed elsewhere, were searched; so is `cost`.
+        toy_town: whether the places were rendered.
         recalls: {"recall", "pessimistic_recall", "recall_within_5m", ...: {K: share}}.
         weights: AUTHORS or the file's name where they are not a run of ours.
         checkpoint_digest: of `checkpoint_files.checkpoint_digest`.
@@ -61,7 +64,7 @@ class StoredResult:
     dataset: Name
     split: Name
     trained_on: Name | None
-    network: NetworkConfig
+    network: NetworkConfig | None
     run: Name | None
     seed: typing.Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
     direction: typing.Literal[DIRECTIONS]
@@ -74,15 +77,18 @@ class StoredResult:
     rank: dict[typing.Literal["median", "90%"], Number]
     query_ids: Name
     ranks: dict[Name, str]
-    cost: NetworkCost
+    cost: NetworkCost | None
+    # What only some results have; `rows.Kind` and `rows.SHARES` say which of it tables show.
+    name: Name | None = None
+    toy_town: bool = False
     weights: Name | None = None
     checkpoint_digest: str | None = None
     metres: Metres | None = None
     heading_right: Share | None = None
 
     def __post_init__(self):
-        if "recall" not in self.recalls or len(self.rank) != 2:
-            raise ValueError("without recall or rank")
+        if "recall" not in self.recalls or len(self.rank) != 2 or self.network is self.name is None:
+            raise ValueError("without recall, rank, or network")
         for values in self.recalls.values():
             if len(values) != len(RECALLS):
                 raise ValueError(f"recalls without one of {', '.join(RECALLS)}")
@@ -92,6 +98,13 @@ class StoredResult:
         for name, rows in self.ranks.items():
             if rows.min() < 0 or rows.max() >= self.references:
                 raise ValueError(f"ranks {name} beyond the references")
+
+    def recall(self, name, k):
+        """One of `recalls` at a K, a share: kept, or counted in the ranks. None if the result has neither."""
+        if (kept := self.recalls[name].get(k)) is not None:
+            return kept
+        ranks = self.ranks.get("exact" if name == "recall" else name.removeprefix("recall_"))
+        return None if ranks is None else recall_at(ranks, int(k))
 
 
 def write_result(path, result):

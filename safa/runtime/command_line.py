@@ -48,6 +48,17 @@ def at_least(kind, low, high=None):
     return parse
 
 
+def matching(pattern, meaning):
+    """An argparse type: a text that a regular expression matches whole; `meaning`: what it is, for the message."""
+
+    def parse(text):
+        if not re.fullmatch(pattern, text):
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is not {meaning}")
+        return text
+
+    return parse
+
+
 def setting(default, meaning, parse=str, *, choices=None, metavar=None, paper=None):
     """A field of a settings dataclass, with everything that its flag, its help and its check need.
 
