@@ -9,7 +9,6 @@ import os
 
 import numpy as np
 from scipy.spatial import cKDTree
-from tqdm import tqdm
 
 from safa.localization import index_files
 from safa.localization.coordinates import LocalFrame
@@ -21,6 +20,7 @@ from safa.retrieval.resumable_rows import ResumableRows, read_rows_manifest
 from safa.runtime.command_line import Checked, at_least, setting
 from safa.runtime.errors import UserError, shortened
 from safa.runtime.files import allocate, check_space, locked, open_whole, write_json
+from safa.runtime.progress import ProgressBar
 
 ROWS = DESCRIPTORS.removesuffix(".npy")
 FULL = "full"  # the network's descriptors while they are projected, FULL.npy
@@ -167,7 +167,8 @@ def _project(folder, full, values):
     path = os.path.join(folder, DESCRIPTORS)
     kept = np.lib.format.open_memmap(path, "w+", full.dtype, (len(full), values))
     allocate(path)
-    for start in tqdm(range(0, len(full), PROJECTED_ROWS), desc="projection", unit="block", leave=False, disable=None):
+    starts = range(0, len(full), PROJECTED_ROWS)
+    for start in ProgressBar(starts, "projection", len(starts), "blocks"):
         rows = slice(start, start + PROJECTED_ROWS)
         kept[rows] = np.asarray(full[rows], np.float32) @ directions
     kept.flush()

@@ -7,7 +7,6 @@ import os
 
 import numpy as np
 from scipy.spatial import cKDTree
-from tqdm import tqdm
 
 from safa.loading import load_network
 from safa.localization import index_files
@@ -21,6 +20,7 @@ from safa.localization.tile_images import THUMBNAIL_BYTES, decoded_thumbnail
 from safa.localization.tile_search import ApproximateSearch, closest, similarities
 from safa.runtime.errors import UserError
 from safa.runtime.files import write_json
+from safa.runtime.progress import ProgressBar
 from safa.runtime.worker_pool import available_cores
 from safa.settings import FULL_CIRCLE
 
@@ -172,7 +172,7 @@ class Index:
         if config.approximate:
             search = self._approximate.similarities
         at_once = min(max(1, SIMILARITY_BYTES // (6 * len(self))), AT_ONCE)
-        with tqdm(total=len(panoramas), desc="panoramas", leave=False, disable=None) as progress:
+        with ProgressBar(None, "search", len(panoramas), "panoramas") as progress:
             for start in range(0, len(panoramas), at_once):
                 part = panoramas[start : start + at_once]
                 descriptors, headings = self._compute_descriptors(part, config)
