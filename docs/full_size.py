@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 
-from docs.measured import DOCS, claims, hours
+from docs.measured import DOCS, claims, hours, machine
 from safa.report.charts import training_curves
 from safa.report.drawing import file_bytes
 from safa.report.epoch_lines import find_runs
@@ -23,7 +23,7 @@ Full VGG16 from ImageNet's weights, inputs of 112x616 pixels, dropout that keeps
 triplets: all settings are the paper's but for the epochs and, where a command says so, bfloat16. The images are toy towns in
 the datasets' formats and sizes: {counts}. **These are not recalls on CVUSA or CVACT.**
 
-Made by `make full-size`. Its epochs took {hours:.1f} hours so far.
+Made by `make full-size` on {machine}. Its epochs took {hours:.1f} hours so far.
 
 ## Recalls
 
@@ -67,6 +67,7 @@ def write_page(folder):
     unfinished = [f"`{each}`" + " (training)" * (each in runs) for each in RUNS if each not in tested]
     text = TEXT.format(
         counts=_counts(folder),
+        machine=machine(),
         hours=hours(results),
         tables=as_markdown(tables_of(rows)).strip() if rows else "No run has been tested yet.",
         epochs="\n".join(_epochs(name, lines) for name, lines in runs.items()),

@@ -10,6 +10,7 @@ import json
 import os
 import resource
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -62,7 +63,10 @@ def run_step(folder, name, words):
         return 0
     os.makedirs(folder, exist_ok=True)
     begin = time.monotonic()
-    code = subprocess.run([sys.executable, *words], check=False).returncode
+    with subprocess.Popen([sys.executable, *words]) as process:
+        signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches the step too, which saves before it ends
+        signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
+        code = process.wait()
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     gigabytes = used.ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
     run = StepRun(name, words, time.monotonic() - begin, used.ru_utime + used.ru_stime, gigabytes, code)
