@@ -44,7 +44,7 @@ def claims(rows):
             chances = ", ".join(f"{difference.p_value:.1g}" for difference in differences)
             same = "yes" if min(points) > 0 or max(points) < 0 else "no"
             lines.append(f"| {title} | {dataset} | {statistics.fmean(points):+.1f} | {each} | {chances} | {same} |")
-    return "\n".join(lines)
+    return "\n".join(lines) if len(lines) > 1 else "No two of these rows have been tested yet."
 
 
 def hours(folder):

@@ -28,8 +28,10 @@ Toy towns with as many places as the datasets and, where the commands name no ot
 network. **These are not recalls on CVUSA or CVACT.** They show what the pipeline takes at the datasets' count, and what a
 network that small learns from so many places.
 
-Made by `make whole` and `make whole-cvact` on {date}: {machine}. Minutes include what else the machine did; CPU minutes are
-of all the step's processes, GB the largest memory of one of them. A step that was stopped and went on is counted in full.
+Made by `make whole` and `make whole-cvact` on {date}: {machine}.
+
+Minutes include what else the machine did. CPU minutes are of all the step's processes, GB is the largest memory of one of
+them. A step that was stopped and continued counts in full.
 
 {steps}
 
@@ -101,7 +103,12 @@ def write_page(folders):
 
 def _steps_table(folder):
     """The steps of a dataset as a Markdown table, each with its command."""
-    lines = ["| step | command | minutes | CPU minutes | GB |", "| --- | --- | ---: | ---: | ---: |"]
+    lines = [
+        f"**{os.path.basename(os.path.normpath(folder)).upper()}**",
+        "",
+        "| step | command | minutes | CPU minutes | GB |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
     runs = step_runs(folder)
     for command in dict.fromkeys(tuple(run.command) for run in runs if run.code == 0):
         of_step = [run for run in runs if tuple(run.command) == command]
