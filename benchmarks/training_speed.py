@@ -2,19 +2,21 @@
 
 Each side is a process of its own, and only one of them computes at a time: in every round each computes its forward pass and
 its step once, with the yardstick, the fastest single convolution of the network, measured between them. So what else the
-machine does meets all of them. The step is the training script's, with dropout and Adam. At the end: how long this code waits
-for images that it reads from files, and each side's peak memory. PyTorch is left out unless it is installed: pip install torch.
+machine does meets all of them; on a CPU, seconds of CPU differ by a few percent even on a busy machine. The step is the
+training script's, with dropout and Adam. At the end: how long this code waits for images that it reads from files, and each
+side's peak memory. PyTorch is left out unless it is installed: pip install torch.
 """
 
 import argparse
 import importlib.util
 import itertools
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+
+import numpy as np
 
 GFLOP_IMAGE = 42.3  # of one branch forward, 112x616: two for each multiplication and addition of the convolutions
 GFLOP = {"forward": 2 * GFLOP_IMAGE, "step": 6 * GFLOP_IMAGE}  # a pair; backward costs twice forward
@@ -36,7 +38,6 @@ OURS, KERAS, TORCH, YARDSTICK = "this code", "plain Keras", "PyTorch", "one conv
 def our_calls(precision, batch_size, micro_batch):
     """{"forward", "step": function that computes a batch to its end, "waiting": share of four steps' time}."""
     import cv2
-    import numpy as np
     import tensorflow as tf
 
     from benchmarks.plain_networks import images, tensorflow_memory
@@ -88,7 +89,7 @@ def our_calls(precision, batch_size, micro_batch):
 
 
 def convolution_call(precision, batch_size):
-    """{"rate": GFLOP/s of the fastest of the network's convolutions}."""
+    """{"work": function that computes the fastest of the network's convolutions for a while and returns its GFLOP}."""
     import tensorflow as tf
 
     tf.get_logger().setLevel("ERROR")  # it warns of nine functions that are alike
@@ -101,23 +102,23 @@ def convolution_call(precision, batch_size):
         convolve = tf.function(lambda: tf.reduce_max(tf.nn.conv2d(maps, kernel, 1, "SAME")))
         return lambda: convolve().numpy()
 
-    def rate(call, sizes):
+    def work(sizes):
         begin, count = time.perf_counter(), 0
         while time.perf_counter() - begin < YARDSTICK_SECONDS:
-            call()
+            calls[sizes]()
             count += 1
         height, width, inputs, outputs = sizes
-        return 2 * 9e-9 * count * batch_size * height * width * inputs * outputs / (time.perf_counter() - begin)
+        return 2 * 9e-9 * count * batch_size * height * width * inputs * outputs
 
     calls = {sizes: call_of(*sizes) for sizes in CONVOLUTIONS}
     for call in calls.values():
         call()
-    best = max(calls, key=lambda sizes: rate(calls[sizes], sizes))
-    return {"rate": lambda: rate(calls[best], best)}
+    best = max(calls, key=work)
+    return {"work": lambda: work(best)}
 
 
 def serve(side, precision, batch_size, micro_batch):
-    """Answer each line of standard input, the name of a call, with its number: seconds, or what the call returns."""
+    """Answer each line of standard input, the name of a call: what it returns, its seconds, and its seconds of CPU."""
     from benchmarks import plain_networks
 
     if side == OURS:
@@ -131,9 +132,10 @@ def serve(side, precision, batch_size, micro_batch):
     print("ready", flush=True)
     for line in sys.stdin:
         name = line.strip()
-        begin = time.perf_counter()
+        begin, cpu = time.perf_counter(), time.process_time()
         found = calls[name]()
-        print(time.perf_counter() - begin if name in GFLOP else found, flush=True)
+        found = 0 if name in GFLOP else found
+        print(found, time.perf_counter() - begin, time.process_time() - cpu, flush=True)
 
 
 class Side:
@@ -149,10 +151,11 @@ class Side:
             sys.exit(f"{name}: did not begin, see above")
 
     def ask(self, call):
-        """The number that a call gives."""
+        """The number that a call gives, and an array of its seconds and its seconds of CPU."""
         print(call, file=self._process.stdin, flush=True)
         answer = self._process.stdout.readline()
-        return float(answer) if answer else sys.exit(f"{self.name}: ended, see above")
+        number, *seconds = map(float, answer.split()) if answer else sys.exit(f"{self.name}: ended, see above")
+        return number, np.array(seconds)
 
     def end(self):
         self._process.stdin.close()
@@ -163,26 +166,35 @@ def compare(precision, args):
     """Print what one precision's rounds give."""
     has_torch = importlib.util.find_spec("torch") is not None
     *sides, yardstick = (Side(name, precision, args) for name in (OURS, KERAS, *[TORCH] * has_torch, YARDSTICK))
-    pairs, shares = {}, {}
+    rates, shares = {}, {}  # lists of arrays: pairs a second, and a second of CPU; their parts of the yardstick's
+
+    def yardstick_rate():
+        work, seconds = yardstick.ask("work")
+        return work / seconds
+
     for _, side, call in itertools.product(range(args.rounds), sides, GFLOP):
-        before = yardstick.ask("rate")
-        rate = args.batch_size / side.ask(call)
-        around = (before + yardstick.ask("rate")) / 2
-        pairs.setdefault((call, side.name), []).append(rate)
-        shares.setdefault((call, side.name), []).append(100 * GFLOP[call] * rate / around)
-    ours, *others = sides
+        before = yardstick_rate()
+        rate = args.batch_size / side.ask(call)[1]
+        rates.setdefault((call, side.name), []).append(rate)
+        shares.setdefault((call, side.name), []).append(GFLOP[call] * rate / ((before + yardstick_rate()) / 2))
+    ours = sides[0]
     print(
         f"{precision}, batches of {args.batch_size}, medians of {args.rounds} rounds{'' if has_torch else '; no PyTorch here'}"
     )
     for call, side in itertools.product(GFLOP, sides):
-        rates, share = pairs[call, side.name], statistics.median(shares[call, side.name])
-        line = f"  {call:8}{side.name:12} {statistics.median(rates):7.2f} pairs/s, {share:3.0f} % of {YARDSTICK}"
+        (by_time, by_cpu), share = (np.median(each[call, side.name], axis=0) for each in (rates, shares))
+        line = (
+            f"  {call:8}{side.name:12} {by_time:7.2f} pairs/s, {1 / by_cpu:.3f} s of CPU a pair, {share[0]:.0%} of {YARDSTICK}"
+        )
+        line += f" ({share[1]:.0%} by CPU)"
         if side is not ours:
-            ratios = [one / other for one, other in zip(pairs[call, OURS], rates, strict=True)]
-            line += f"; {OURS} {statistics.median(ratios):.2f} times it ({min(ratios):.2f} to {max(ratios):.2f})"
+            ratios = np.array(rates[call, OURS]) / rates[call, side.name]
+            (low, low_cpu), (high, high_cpu), (middle, middle_cpu) = ratios.min(0), ratios.max(0), np.median(ratios, axis=0)
+            line += f"; {OURS} {middle:.2f} times it ({low:.2f} to {high:.2f}), "
+            line += f"by CPU {middle_cpu:.2f} ({low_cpu:.2f} to {high_cpu:.2f})"
         print(line)
-    print(f"  waiting for images: {100 * ours.ask('waiting'):.1f} % of a step")
-    print("  peak memory: " + ", ".join(f"{side.name} {side.ask('memory'):.1f} GB" for side in sides), flush=True)
+    print(f"  waiting for images: {ours.ask('waiting')[0]:.1%} of a step")
+    print("  peak memory: " + ", ".join(f"{side.name} {side.ask('memory')[0]:.1f} GB" for side in sides), flush=True)
     for side in (*sides, yardstick):
         side.end()
 
