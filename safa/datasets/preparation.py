@@ -11,12 +11,12 @@ import typing
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from polar_transform import HEIGHT, WIDTH, min_max_stretch, polar_transform, to_uint8
 from safa.datasets.image_files import ImageError, by_pixels, image_size, name_image, read_image, write_image
 from safa.runtime.errors import UserError, shortened
 from safa.runtime.files import locked, read_json, write_json
+from safa.runtime.progress import ProgressBar
 from safa.runtime.worker_pool import worker_map
 
 PREPARED_SIZE = HEIGHT, WIDTH
@@ -160,7 +160,7 @@ def prepare(plan, stretch, workers, overwrite):
         begin, finished = time.perf_counter(), len(paths) - len(todo)
         with worker_map(min(workers, -(-len(todo) // 16)) or 1, chunksize=4) as parallel_map:  # starting takes time
             results = parallel_map(functools.partial(_prepare_file, transform, plan.size), todo)
-            bar = tqdm(results, job.title, len(paths), initial=finished, unit="image", disable=None)
+            bar = ProgressBar(results, job.title, len(paths), "images", finished)
             failures = [failure for failure in bar if failure]
     seconds, done = time.perf_counter() - begin, len(todo) - len(failures)
     return f"{done:,} prepared in {seconds:.1f} s, {finished:,} were there already, {len(failures):,} failed", failures

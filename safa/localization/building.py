@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 import numpy as np
 from scipy.spatial import cKDTree
-from tqdm import tqdm
 
 from safa.localization import index_files, updating
 from safa.localization.coordinates import LocalFrame
@@ -33,6 +32,7 @@ from safa.retrieval.resumable_rows import ResumableRows, read_rows_manifest
 from safa.runtime.command_line import Checked, at_least, setting
 from safa.runtime.errors import UserError, shortened
 from safa.runtime.files import locked, write_json
+from safa.runtime.progress import ProgressBar
 
 ROWS = DESCRIPTORS.removesuffix(".npy")
 FULL = "full"  # the network's descriptors while they are projected, FULL.npy
@@ -247,7 +247,8 @@ def _project(folder, full, values):
     directions = fit_projection(full, values)
     save_array(os.path.join(folder, index_files.PROJECTION), directions)
     kept = new_array(folder, DESCRIPTORS, (len(full), values), full.dtype)
-    for start in tqdm(range(0, len(full), PROJECTED_ROWS), desc="projection", unit="block", leave=False, disable=None):
+    starts = range(0, len(full), PROJECTED_ROWS)
+    for start in ProgressBar(starts, "projection", len(starts), "blocks"):
         rows = slice(start, start + PROJECTED_ROWS)
         kept[rows] = np.asarray(full[rows], np.float32) @ directions
     kept.flush()

@@ -7,7 +7,6 @@ import typing
 
 import keras
 import numpy as np
-from tqdm import tqdm
 
 from input_data import batches, epoch_order
 from safa.datasets.pair_augmentation import AugmentedPairs
@@ -23,6 +22,7 @@ from safa.runtime.cluster import say
 from safa.runtime.distribution import Distribution
 from safa.runtime.errors import Stopped, UserError
 from safa.runtime.interruption import StopVote
+from safa.runtime.progress import ProgressBar
 from safa.runtime.worker_pool import available_cores
 from safa.settings import Settings
 from safa.training.beginning import finish, restore_or_begin, training_session
@@ -133,9 +133,8 @@ class TrainingRun:
 
     def progress_bar(self, epoch, done):
         """A bar of an epoch's pairs, in the chief's process."""
-        quiet = None if self.distribution.is_chief else True
         total, initial = (steps * self.settings.training.batch_size for steps in (self.steps, done))
-        return tqdm(total=total, initial=initial, desc=f"epoch {epoch}", unit="pair", leave=False, disable=quiet)
+        return ProgressBar(None, f"epoch {epoch}", total, "pairs", initial, quiet=not self.distribution.is_chief)
 
     def batches(self, epoch, done):
         """The batches of an epoch after the first `done`, spread over the devices."""
