@@ -34,10 +34,7 @@ def main(argv=None):
     to_keras = args.target.endswith(KERAS_ENDING)
     name = os.path.basename(args.target)
     if not name or not to_keras and name.endswith((".h5", ".keras", INDEX, DATA)):
-        raise UserError(
-            f"TARGET {args.target!r}: name a file *{KERAS_ENDING}, or a checkpoint: model.ckpt, for instance, of "
-            f"which model.ckpt{INDEX} and model.ckpt{DATA} are made"
-        )
+        raise UserError(f"TARGET {args.target!r}: name a file *{KERAS_ENDING}, or a checkpoint: model.ckpt, for instance")
     written = [args.target] if to_keras else [args.target + INDEX, args.target + DATA]
     if existing := [path for path in written if os.path.isfile(path) and not args.overwrite]:
         raise UserError(f"{existing[0]}: exists; choose another TARGET, or replace it with --overwrite")

@@ -74,39 +74,21 @@ def polar_transform(aerial, height=HEIGHT, width=WIDTH):
     return polar
 
 
-def polar_coordinates(size, height=HEIGHT, width=WIDTH):
-    """Where each pixel of the aerial tile lies in the polar map: the inverse of `sample_coordinates`.
-
-    Args:
-        size: side S of the tile, in pixels.
-        height, width: of the polar map.
-
-    Returns:
-        rows, columns: (S, S) float64 each, in pixels of the polar map; columns in [0, width), and rows below 0 where the
-        polar map does not reach: in the tile's corners.
-    """
-    down, right = np.mgrid[:size, :size] - size / 2.0
-    rows = height - 1 - np.hypot(down, right) * (2.0 * height / size)
-    return rows, np.arctan2(-right, down) / (2 * np.pi) * width % width
-
-
 def tile_of_polar(polar, size):
-    """Warp a polar map, or what was computed on it, back to the north-up tile, bilinearly.
+    """Warp a polar map, or what was computed on it, back to the north-up tile, bilinearly: `polar_transform` undone.
 
     Args:
-        polar: (H, W) or (H, W, C) float32 or uint8.
+        polar: (H, W) or (H, W, C) float32 or uint8; where W is not a multiple of 4, up to half a column is lost.
         size: side S of the tile, in pixels.
 
     Returns:
-        (S, S) or (S, S, C) of the same type, and (S, S) bool: where the polar map reaches.
+        (S, S) or (S, S, C) of the same type; 0 in the corners, which the polar map does not reach.
     """
-    height, width = polar.shape[:2]
-    rows, columns = polar_coordinates(size, height, width)
-    around = np.concatenate([polar, polar[:, :1]], axis=1)  # the last column's neighbour is the first
-    tile = cv2.remap(
-        around, columns.astype(np.float32), rows.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    # OpenCV has a row for each angle, from east on, and a column for each radius, from the centre on.
+    by_angle = np.ascontiguousarray(np.roll(np.rot90(polar, -1), round(polar.shape[1] / 4), axis=0))
+    return cv2.warpPolar(
+        by_angle, (size, size), (size / 2, size / 2), size / 2, cv2.WARP_INVERSE_MAP | cv2.WARP_FILL_OUTLIERS | cv2.INTER_LINEAR
     )
-    return tile, rows > -1
 
 
 def min_max_stretch(image):

@@ -1,21 +1,26 @@
 """Collect the result files of tests into the paper's tables, and curves of recall@K; or compare two results.
 
-Prints a table for each dataset, and with --output writes it as tables.md, tables.tex (booktabs) and tables.csv, beside
-curves.png and curves.pdf, and training.png with loss and recall over the epochs of all runs. Results that differ in their
-seed only are one row, with mean and standard deviation. Published recalls stand below the rows that they compare with; the
-paper's other rows are not known as numbers.
+Prints a table for each dataset, and with --output writes it as tables.md, tables.tex (booktabs, siunitx; sources in tables.bib)
+and tables.csv, beside curves.png and curves.pdf, and training.png with loss and recall over the epochs of all runs. Results
+that differ in their seed only are one row, with mean and standard deviation. Published recalls stand below the rows that they
+compare with; the paper's other rows are not known as numbers.
 """
+
+import re
 
 from safa.datasets.registry import DATASETS
 from safa.report.authors_recalls import read_recalls
 from safa.report.comparison import compare
 from safa.report.epoch_lines import find_runs
 from safa.report.result_file import find_results
-from safa.report.rows import collect
+from safa.report.rows import choose, collect
 from safa.report.table_files import write_tables
-from safa.report.table_formats import as_text, tables_of
-from safa.runtime.command_line import Parser
+from safa.report.table_formats import AT, COLUMNS, as_text, tables_of
+from safa.runtime.command_line import Parser, matching
 from safa.runtime.errors import UserError, reported
+
+COLUMN = matching(rf"{'|'.join(map(re.escape, COLUMNS))}|{AT}[1-9]\d{{0,6}}", f"one of {', '.join(COLUMNS)}, or R@K")
+LABEL = matching("[A-Za-z0-9:._-]+", "made of letters, digits, ':', '.', '_' and '-'")
 
 
 def flags():
@@ -34,6 +39,14 @@ def flags():
         help="draw the authors' complete recalls, which their page links, beside: a .mat, .npy or text file of recall@1, @2, "
         "..., for instance cvusa=FILE.mat; a 0 before them is recall@0 (default: none)",
     )
+    rows = "rows in this order, by their printed titles, perhaps with * in them; =NEW renames one (default: all)"
+    parser.add_argument("--rows", nargs="+", type=_renamed, metavar="TITLE[=NEW]", help=rows)
+    columns = f"columns in this order, R@K at any K; =NEW renames one (default: {', '.join(COLUMNS)})".replace("%", "%%")
+    parser.add_argument("--columns", nargs="+", type=_column, metavar="NAME[=NEW]", help=columns)
+    parser.add_argument("--caption", metavar="TEXT", help="caption of the one table, instead of its title (default: none)")
+    parser.add_argument("--label", type=LABEL, metavar="NAME", help="LaTeX label of the one table (default: none)")
+    against = "title of a row; R@1 of the others of several seeds is tested against it (Welch's t-test; default: none)"
+    parser.add_argument("--against", metavar="TITLE", help=against)
     parser.add_argument(
         "--compare",
         nargs=2,
@@ -47,7 +60,7 @@ def main():
     parser = flags()
     args = parser.parse_args()
     if args.compare is not None:
-        for flag in ("result_dir", "output", "others", "authors_curve"):
+        for flag in [each for each in vars(args) if each != "compare"]:
             if getattr(args, flag) != parser.get_default(flag):
                 raise UserError(f"--{flag}: has no meaning beside --compare; leave it out")
         print(compare(*args.compare))
@@ -62,11 +75,27 @@ def main():
         raise UserError(f"{folders}: no results of tests; run test_cvusa.py or test_cvact.py first")
     for dataset in authors.keys() - {row.kind.dataset for row in rows}:
         raise UserError(f"--authors_curve {dataset.lower()}: no results of it in {folders}; leave it out")
-    tables = tables_of(rows, args.others)
+    chosen = args.rows and dict(args.rows)
+    if chosen is not None:
+        rows = choose(rows, chosen)
+    tables = tables_of(rows, args.others, args.columns and dict(args.columns), chosen, args.against)
+    for flag in "caption", "label":
+        if getattr(args, flag) is not None and (args.output is None or len(tables) != 1):
+            raise UserError(f"--{flag}: of one table of --output, and there are {len(tables)}; name one dataset's --result_dir")
     print(as_text(tables), flush=True)
     if args.output is not None:
-        written = write_tables(args.output, tables, rows, authors, find_runs(args.result_dir))
+        written = write_tables(args.output, tables, rows, authors, find_runs(args.result_dir), args.caption, args.label)
         print(f"\nwritten to {args.output}: {', '.join(written)}")
+
+
+def _renamed(text):
+    """(name, new name or "") of NAME[=NEW]."""
+    return text.partition("=")[::2]
+
+
+def _column(text):
+    name, shown = _renamed(text)
+    return COLUMN(name), shown or name
 
 
 def _authors_curve(text):

@@ -1,5 +1,6 @@
 """A trained network from wherever its weights are."""
 
+import contextlib
 import dataclasses
 import typing
 
@@ -7,7 +8,7 @@ from safa.runtime.backend import importing_tensorflow
 from safa.runtime.errors import UserError
 from safa.settings import NetworkConfig
 from safa.training.checkpoint_files import checkpoint_digest, use_checkpoint
-from safa.training.run_folder import RunManifest, checkpoint_manifest
+from safa.training.run_folder import RunManifest, folder_of, read_manifest
 
 if typing.TYPE_CHECKING:
     from safa.runtime.distribution import Distribution
@@ -61,31 +62,29 @@ def load_network(
         from safa.parts import build_network
         from safa.runtime.backend import compute_in
         from safa.training.variables import network_variables, weights_digest
-        from safa.training.weights import load_weights, skipped_note
+        from safa.training.weights import load_weights
 
     if distribution is None:
         compute_in(precision)
+    with contextlib.nullcontext() if distribution is None else distribution.strategy.scope():
         model = build_network(config, precision=precision)
-    else:
-        with distribution.strategy.scope():
-            model = build_network(config, precision=precision)
 
     def load(path, kind):
         return path, checkpoint_digest(path), load_weights(model, path, kind, config)
 
-    path, of_file, skipped = use_checkpoint(source, load)
+    path, of_file, note = use_checkpoint(source, load)
     if distribution is not None:
         distribution.share_chiefs_values(list(network_variables(model).values()))
-    return LoadedNetwork(model, config, manifest, path, weights_digest(model), of_file, skipped_note(path, skipped))
+    return LoadedNetwork(model, config, manifest, path, weights_digest(model), of_file, note)
 
 
 def found_network(source, network=None):
     """The NetworkConfig of weights, and their RunManifest or None; arguments and errors as of `load_network`."""
     path = use_checkpoint(source, lambda path, _: path)
     given = dataclasses.asdict(network) if isinstance(network, NetworkConfig) else network or {}
-    manifest = checkpoint_manifest(path)
-    if manifest is None:
+    if (folder := folder_of(path)) is None:
         return NetworkConfig(**given), None
+    manifest = read_manifest(folder)
     for name, value in given.items():
         if (trained := getattr(manifest.network, name)) != value:
             raise UserError(f"{path}: a checkpoint of {manifest.network}; use --{name} {trained} instead of {value}")

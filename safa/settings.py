@@ -20,39 +20,20 @@ def split_network_type(network_type):
     """The aggregation that a network type names, and its number: "SAFA_8" -> ("SAFA_M", 8), "VGG_gp" -> ("VGG_gp", None).
 
     Raises:
-        ValueError: it names none.
+        argparse.ArgumentTypeError: it names none.
     """
     match = re.fullmatch(r"(.+)_([1-9][0-9]{0,2})", network_type)
     if match and f"{match[1]}_M" in AGGREGATIONS:
         return f"{match[1]}_M", int(match[2])
     if network_type not in AGGREGATIONS or network_type.endswith("_M"):
-        raise ValueError(f"{network_type!r} is not a network type")
+        known = [name if not name.endswith("_M") else f"{name[:-1]}1, ... {name[:-1]}8, ..." for name in AGGREGATIONS]
+        raise argparse.ArgumentTypeError(f"{network_type[:40]!r} is not one of {', '.join(known)}")
     return network_type, None
 
 
 def network_type_of(text):
-    """A network type from a flag; argparse expects the error."""
-    try:
-        split_network_type(text)
-    except ValueError:
-        known = [name if not name.endswith("_M") else f"{name[:-1]}1, ... {name[:-1]}8, ..." for name in AGGREGATIONS]
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not one of {', '.join(known)}") from None
-    return text
-
-
-def _names(registry):
-    return f"{{{','.join(registry)}}}"
-
-
-def _registered(registry):
-    def parse(text):
-        if text not in registry:
-            raise argparse.ArgumentTypeError(
-                f"{text[:40]!r} is not one of {', '.join(registry)}; a new one is a line in safa/parts.py"
-            )
-        return text
-
-    return parse
+    """A network type from a flag; errors as of `split_network_type`."""
+    return split_network_type(text) and text
 
 
 def save_interval(text):
@@ -64,11 +45,6 @@ def save_interval(text):
     return unit, float(match[1]) if unit == "minutes" else int(match[1])
 
 
-def _save_every(text):
-    save_interval(text)
-    return text
-
-
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig(Checked):
     """What a network is (paper, section 3)."""
@@ -77,7 +53,7 @@ class NetworkConfig(Checked):
         "SAFA_8",
         "aggregation. SAFA_M: M spatial-aware embeddings; VGG_gp: global max-pooling, the paper's baseline",
         network_type_of,
-        metavar=_names(name.replace("_M", "_8") for name in AGGREGATIONS),
+        metavar=f"{{{','.join(AGGREGATIONS).replace('_M', '_8')}}}",
         paper="SAFA_1, 2, 4, 8 and VGG_gp",
     )
     polar: int = setting(
@@ -89,9 +65,7 @@ class NetworkConfig(Checked):
     width_multiplier: float = setting(
         1.0, "factor on the backbone's number of channels", at_least(float, 1 / 64, 4), metavar="FACTOR", paper="1"
     )
-    backbone: str = setting(
-        "VGG16", "network from images to feature maps", _registered(BACKBONES), metavar=_names(BACKBONES), paper="VGG16"
-    )
+    backbone: str = setting("VGG16", "network from images to feature maps", choices=BACKBONES, paper="VGG16")
     shared: int = setting(0, "backbones: 1 the same for both views, 0 one for each", int, choices=(0, 1), paper="0")
 
     @property
@@ -120,13 +94,10 @@ class NetworkConfig(Checked):
         return self == NetworkConfig(self.network_type, self.polar)
 
     def __str__(self):
-        (sat_height, sat_width), backbone = self.sat_shape, "" if self.backbone == "VGG16" else f", {self.backbone}"
+        (height, width), backbone = self.sat_shape, "" if self.backbone == "VGG16" else f", {self.backbone}"
         backbone += ", one backbone for both" * self.shared
-        sizes = (
-            f", satellite {sat_height}x{sat_width}, ground {self.height}x{self.width}, "
-            f"width multiplier {self.width_multiplier:g}{backbone}"
-        )
-        return f"{self.network_type}, polar {self.polar}{'' if self.is_papers else sizes}"
+        sizes = f", satellite {height}x{width}, ground {self.height}x{self.width}, width multiplier {self.width_multiplier:g}"
+        return f"{self.network_type}, polar {self.polar}{'' if self.is_papers else sizes + backbone}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,8 +113,7 @@ class TrainingConfig(Checked):
     )
     keep_prob: float = setting(
         0.8,
-        "share of activations that dropout keeps after each convolution of blocks 4 and 5; from random weights, 1 learns "
-        "faster",
+        "share of activations that dropout keeps after convolutions of blocks 4 and 5; 1 learns faster from random weights",
         at_least(float, 0.01, 1),
         paper="0.8",
     )
@@ -166,8 +136,7 @@ class TrainingConfig(Checked):
     )
     precision: str = setting(
         "float32",
-        "precision of the convolutions; the rest is float32. tf32: NVIDIA GPUs since Ampere round the "
-        "convolutions' inputs to TensorFloat-32, other devices compute in float32",
+        "precision of the convolutions. tf32: NVIDIA GPUs since Ampere round their inputs, other devices compute in float32",
         choices=("float32", "tf32", "bfloat16"),
         paper="float32",
     )
@@ -189,8 +158,7 @@ class TrainingConfig(Checked):
     )
     ema: float = setting(
         0.0,
-        "decay of a moving average of the weights, such as 0.99; the averages are validated, saved as the "
-        "best and tested. 0: no average",
+        "decay of a moving average of the weights, 0.99 for instance, which is validated and tested. 0: no average",
         at_least(float, 0, 0.99999),
         metavar="DECAY",
         paper="0",
@@ -204,21 +172,13 @@ class TrainingConfig(Checked):
     )
     random_heading: bool = setting(False, "turn each training panorama by a random angle, a new one every epoch")
     rotate_pairs: bool = setting(
-        False,
-        "turn both images of each training pair by the same random angle, a new one every epoch; aerial tiles (--polar "
-        "0) by quarter turns",
+        False, "turn both images of each training pair by a random angle, a new one every epoch; aerial tiles by quarter turns"
     )
     flip_pairs: bool = setting(False, "mirror both images of half of the training pairs, a new half every epoch")
     loss: str = setting(
-        "soft_margin_triplet",
-        "loss: function of a batch's descriptors",
-        _registered(LOSSES),
-        metavar=_names(LOSSES),
-        paper="soft_margin_triplet",
+        "soft_margin_triplet", "loss: function of a batch's descriptors", choices=LOSSES, paper="soft_margin_triplet"
     )
-    sampler: str = setting(
-        "shuffled", "order of an epoch's pairs", _registered(SAMPLERS), metavar=_names(SAMPLERS), paper="shuffled"
-    )
+    sampler: str = setting("shuffled", "order of an epoch's pairs", choices=SAMPLERS, paper="shuffled")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,7 +201,7 @@ class RunConfig(Checked):
     save_every: str = setting(
         "10min",
         "minutes (10min) or steps (500) between checkpoints; every epoch ends with one as well",
-        _save_every,
+        lambda text: save_interval(text) and text,
         metavar="{Nmin,N}",
     )
     cache: str = setting(
@@ -277,9 +237,3 @@ def add_network(parser, from_checkpoint=False):
     names = [field.name for field in dataclasses.fields(NetworkConfig)]
     unset = dict.fromkeys(names, FROM_CHECKPOINT) if from_checkpoint else None
     add_settings(parser.add_argument_group("network"), NetworkConfig, unset=unset)
-
-
-def add_training(parser):
-    """Add the flags of `TrainingConfig` and `RunConfig`."""
-    add_settings(parser.add_argument_group("training"), TrainingConfig)
-    add_settings(parser.add_argument_group("run", "may change when a stopped run continues"), RunConfig)

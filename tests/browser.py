@@ -11,19 +11,17 @@ import pytest
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PROBE = """
 <script>
-addEventListener("load", () => {
-  const images = [...document.images];
-  parent.postMessage({
-    width: innerWidth,
-    loaded: images.filter(image => image.complete && image.naturalWidth > 0).length,
-    images: images.length,
-    requests: performance.getEntriesByType("resource").filter(entry => !entry.name.startsWith("data:")).length,
-    overflow: document.documentElement.scrollWidth > innerWidth,
-    errors: errors,
-  }, "*");
-});
 let errors = 0;
 addEventListener("error", () => errors++, true);
+addEventListener("load", () => {
+  const images = [...document.images], requests = performance.getEntriesByType("resource");
+  parent.postMessage({
+    width: innerWidth, errors: errors, images: images.length,
+    loaded: images.filter(image => image.complete && image.naturalWidth > 0).length,
+    requests: requests.filter(entry => !entry.name.startsWith("data:")).length,
+    overflow: document.documentElement.scrollWidth > innerWidth,
+  }, "*");
+});
 </script></head>
 """
 # A window is at least 500 pixels wide, even without a screen; a frame may be as narrow as a phone.
@@ -38,13 +36,7 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this
 
 
 def opened(page, folder, width):
-    """What a browser says of a page, {"images", "loaded", "requests", "overflow", "errors", "width"}.
-
-    Args:
-        page: pathlib.Path of the page.
-        folder: pathlib.Path of an empty one, for its own files.
-        width: pixels.
-    """
+    """What a browser says of a page, {"images", "loaded", "requests", "overflow", "errors", "width"}; `folder` is for files."""
     (folder / "page.html").write_text(page.read_text().replace("</head>", PROBE, 1))
     (folder / "around.html").write_text(AROUND.format(width=width))
     words = [*BROWSER, "--window-size=1400,1000", f"--user-data-dir={folder / 'profile'}", f"file://{folder}/around.html"]

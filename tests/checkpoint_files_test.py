@@ -1,20 +1,21 @@
 """Checkpoints survive odd names, odd files, kills and full disks; what cannot be used is said in one line."""
 
 import dataclasses
+import functools
 import json
 import os
-import signal
+import pathlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT, run
+from conftest import complains, refuses
+from forked_scripts import no_file_grows_beyond
 
 import convert_weights
 from safa.parts import build_network
 from safa.report.epoch_lines import read_lines
 from safa.runtime.distribution import Distribution
-from safa.runtime.errors import UserError
 from safa.runtime.files import partial_path
 from safa.settings import NetworkConfig, TrainingConfig
 from safa.training.checkpoint_files import find_checkpoint, use_checkpoint
@@ -33,21 +34,17 @@ def model():
     return build_network(CONFIG, seed=1)
 
 
-@pytest.fixture
-def in_time():
-    """Ends a test that waits for ever."""
-    signal.signal(signal.SIGALRM, lambda *_: pytest.fail("waits for ever"))
-    signal.alarm(20)
-    yield
-    signal.alarm(0)
+@functools.cache
+def optimizer_of(model):
+    optimizer = adam(1e-3)
+    optimizer.build(model.trainable_variables)
+    return optimizer
 
 
 def checkpoints(folder, model):
     """The checkpoints of a run that begins in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    optimizer = adam(1e-3)
-    optimizer.build(model.trainable_variables)
-    return RunCheckpoints(str(folder), model, optimizer, Distribution())
+    return RunCheckpoints(str(folder), model, optimizer_of(model), Distribution())
 
 
 def saved_run(folder, model, times=1):
@@ -67,19 +64,17 @@ def test_a_folder_whose_name_is_a_pattern_keeps_its_own_checkpoints_and_no_other
     saved_run(tmp_path / HOSTILE[name], model)
     folder = tmp_path / name
     saved_run(folder, model, times=5)
-    assert indices(folder) == ["ckpt-3.index", "ckpt-4.index", "ckpt-5.index"]
-    assert indices(folder / "best") == ["ckpt-5.index"]
+    assert indices(folder) == [f"ckpt-{number}.index" for number in (3, 4, 5)] and indices(folder / "best") == ["ckpt-5.index"]
     assert not [each for each in folder.rglob("*") if "partial" in each.name or "temp" in each.name]
     assert checkpoints(folder, model).restore()[:2] == (Progress(5), str(folder / "ckpt-5"))
     assert indices(tmp_path / HOSTILE[name]) == ["ckpt-1.index"]
     # And as a source and a target of other scripts.
-    before = [weight.copy() for weight in model.get_weights()]
+    before = model.get_weights()
     convert_weights.main([str(folder), str(folder / f"{name}.ckpt"), *FLAGS])
     convert_weights.main([str(folder / f"{name}.ckpt"), str(folder / f"{name}.weights.h5"), *FLAGS])
     other = build_network(CONFIG, seed=2)
     load_weights(other, *find_checkpoint(str(folder / f"{name}.weights.h5")), CONFIG)
-    for found, expected in zip(other.get_weights(), before, strict=True):
-        np.testing.assert_array_equal(found, expected)
+    assert all(map(np.array_equal, other.get_weights(), before))
 
 
 def test_the_newest_checkpoint_is_that_of_the_greatest_number_whatever_the_clock_says(model, tmp_path):
@@ -94,29 +89,21 @@ def test_the_newest_checkpoint_is_that_of_the_greatest_number_whatever_the_clock
     assert tf.train.latest_checkpoint(str(folder)) == str(folder / "ckpt-4")
 
 
-def leave_out(*endings):
-    def damage(folder):
-        for path in folder.iterdir():
-            if path.name.endswith(endings):
-                path.unlink()
-
-    return damage
+DAMAGES = {
+    "no index": lambda folder: [path.unlink() for path in folder.glob("*.index")],
+    "no data": lambda folder: [path.unlink() for path in folder.glob("*.data-00000-of-00001")],
+    "renamed": lambda folder: [path.rename(folder / f"copy of {path.name}") for path in list(folder.glob("ckpt-*"))],
+}
 
 
-def rename_all(folder):
-    for path in sorted(folder.glob("ckpt-*")):
-        path.rename(folder / path.name.replace("ckpt", "copy of ckpt"))
-
-
-@pytest.mark.parametrize("damage", [leave_out(".index"), leave_out(".data-00000-of-00001"), rename_all])
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_folder_with_checkpoints_of_which_none_is_restored_never_starts_anew(damage, model, tmp_path):
     folder = tmp_path / "run"
     saved_run(folder, model, times=2)
     damage(folder)
     before = sorted(folder.iterdir())
-    with pytest.raises(UserError, match="another --model_dir") as error:
-        checkpoints(folder, model).restore()
-    assert "remove" not in str(error.value) and sorted(folder.iterdir()) == before
+    said = refuses("another --model_dir", checkpoints(folder, model).restore)
+    assert "remove" not in said and sorted(folder.iterdir()) == before
 
 
 def test_what_killed_runs_left_is_removed_when_the_run_starts_again(model, tmp_path):
@@ -124,9 +111,8 @@ def test_what_killed_runs_left_is_removed_when_the_run_starts_again(model, tmp_p
     saved_run(folder, model, times=2)
     whole = {path.name for path in folder.iterdir()}
     for place in folder, folder / "best":
-        os.mkdir(partial := partial_path(str(place / "ckpt-9")))
-        with open(os.path.join(partial, "weights.data-00000-of-00001"), "wb") as file:
-            file.write(bytes(10))
+        (partial := pathlib.Path(partial_path(str(place / "ckpt-9")))).mkdir()
+        (partial / "weights.data-00000-of-00001").write_bytes(bytes(10))
     (folder / "ckpt-3.data-00000-of-00001").write_bytes(bytes(10))  # killed before it got its index
     (folder / "notes.partial").write_text("the user's")
     assert checkpoints(folder, model).restore()[1] == str(folder / "ckpt-2")
@@ -147,73 +133,64 @@ def test_a_checkpoint_that_a_run_replaces_meanwhile_is_looked_for_again(model, t
 
     use_checkpoint(str(best), load)
     assert tried == [str(best / "ckpt-1"), str(best / "ckpt-2")]
-    with pytest.raises(UserError, match="no checkpoint of this name"):  # and not: damaged
-        use_checkpoint(str(best / "ckpt-2"), lambda *found: run.save(Progress(1), best=True) or load(*found))
+    replaced = str(best / "ckpt-2"), lambda *found: run.save(Progress(1), best=True) or load(*found)
+    refuses("no checkpoint of this name", use_checkpoint, *replaced)  # and not: damaged
     (best / "ckpt-3.data-00000-of-00001").write_bytes(bytes(100))
-    with pytest.raises(UserError, match="damaged"):
-        use_checkpoint(str(best), load)
+    refuses("damaged", use_checkpoint, str(best), load)
 
 
-@pytest.mark.parametrize(
-    "name, read",
-    [
-        ("config.json", lambda folder: read_manifest(str(folder))),
-        ("epochs.csv", lambda folder: read_lines(str(folder / "epochs.csv"))),
-        ("ckpt-1.index", lambda folder: find_checkpoint(str(folder))),
-        ("ckpt-1.data-00000-of-00001", lambda folder: find_checkpoint(str(folder))),
-    ],
-)
-def test_a_pipe_in_the_place_of_a_file_is_refused(name, read, model, tmp_path, in_time):
+READERS = {
+    "config.json": read_manifest,
+    "epochs.csv": lambda folder: read_lines(f"{folder}/epochs.csv"),
+    **dict.fromkeys(("ckpt-1.index", "ckpt-1.data-00000-of-00001"), find_checkpoint),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_pipe_in_the_place_of_a_file_is_refused(name, model, tmp_path, in_time):
     folder = tmp_path / "run"
     saved_run(folder, model)
     (folder / name).unlink(missing_ok=True)
     os.mkfifo(folder / name)
-    with pytest.raises(UserError, match=f"{name}: .*pipe"):
-        read(folder)
+    refuses(f"{name}: .*pipe", READERS[name], str(folder))
     if name.startswith("ckpt"):
-        with pytest.raises(UserError, match="no checkpoint that the run can go on from"):
-            checkpoints(folder, model).restore()
+        refuses("no checkpoint that the run can go on from", checkpoints(folder, model).restore)
 
 
 SETTINGS = json.dumps(dataclasses.asdict(RunManifest(CONFIG, TrainingConfig(), {}, [], "CVUSA", "1.0.0")), indent=2)
 
 
-@pytest.mark.parametrize(
-    "part, other",
-    [
+def test_settings_that_are_none_are_named(tmp_path):
+    for part, other in (
+        (SETTINGS, SETTINGS),
         (SETTINGS, "[" * 100_000),
         (SETTINGS, ""),
         ('"height": 32', '"height": "32"'),
         ('"height": 32', f'"height": {10**30}'),
         ("0.015625", "NaN"),
         ('"sessions": []', '"sessions": "none"'),
-    ],
-)
-def test_settings_that_are_none_are_named(part, other, tmp_path):
-    (tmp_path / "config.json").write_text(SETTINGS)
-    assert read_manifest(str(tmp_path)).network == CONFIG
-    (tmp_path / "config.json").write_text(SETTINGS.replace(part, other))
-    with pytest.raises(UserError, match="config.json: not what this project writes there") as error:
-        read_manifest(str(tmp_path))
-    assert "\n" not in str(error.value) and len(str(error.value)) < 1000
+    ):
+        (tmp_path / "config.json").write_text(SETTINGS.replace(part, other))
+        if part != other:
+            refuses("config.json: not what this project writes there", read_manifest, str(tmp_path))
+        else:
+            assert read_manifest(str(tmp_path)).network == CONFIG
 
 
 def test_a_path_that_is_not_utf_8_is_refused():
-    with pytest.raises(UserError, match="not UTF-8"):
-        convert_weights.main([os.fsdecode(b"mod\xe8le.ckpt"), "ours.weights.h5"])
+    refuses("not UTF-8", convert_weights.main, [os.fsdecode(b"mod\xe8le.ckpt"), "ours.weights.h5"])
 
 
 def test_a_full_disk_ends_a_conversion_with_one_line_and_the_target_stays(model, tmp_path):
     saved_run(tmp_path / "run", model)
-    for target in ("a.weights.h5", "b.ckpt"):
+    for target in "a.weights.h5", "b.ckpt":
         convert_weights.main([str(tmp_path / "run"), str(tmp_path / target), *FLAGS])
     (tmp_path / "run/ckpt-1.index").rename(tmp_path / "c.index")
     (tmp_path / "run/ckpt-1.data-00000-of-00001").rename(tmp_path / "c.data-00000-of-00001")
     before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
-    script = os.path.join(ROOT, "convert_weights.py")
+    full_disk = functools.partial(no_file_grows_beyond, 20_000)
     for target in ("a.weights.h5", "b.ckpt"):
-        process = run("tests/programs/small_files.py", 20_000, script, "c", target, "--overwrite", *FLAGS, cwd=tmp_path)
-        assert process.returncode == 2, process.stderr  # and no crash at its end
-        assert process.stderr.count("\n") == 1 and f"{target}: " in process.stderr
+        words = "c", target, "--overwrite", *FLAGS
+        assert f"{target}: " in complains("convert_weights.py", *words, before=full_disk, cwd=tmp_path)  # no crash at its end
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
     assert {path.name for path in tmp_path.iterdir()} == {"run", *(path.name for path in before)}

@@ -2,38 +2,32 @@
 
 import csv
 import fcntl
+import itertools
 import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from forked_scripts import ForkedScript
 
-from safa.runtime.errors import ROOT  # importing safa sets TensorFlow's environment variables, for the fork server too
+# Importing safa sets TensorFlow's environment variables, for the fork server too.
+from safa.runtime.errors import ROOT, UserError
 
 # A network that trains in seconds; every setting that a run needs to be repeated.
-SMALL = {
-    "height": 32,
-    "width": 128,
-    "aerial_input_size": 64,
-    "width_multiplier": 0.05,
-    "init": "random",
-    "keep_prob": 1,
-    "learning_rate": 1e-3,
-    "batch_size": 8,
-}
+SMALL = {"height": 32, "width": 128, "aerial_input_size": 64, "width_multiplier": 0.05}
+SMALL |= {"init": "random", "keep_prob": 1, "learning_rate": 1e-3, "batch_size": 8}
 
-# The same with a backbone of one convolution, for tests that are about anything but VGG16: it is built in a fifth of the time.
-TINY = SMALL | {"backbone": "tiny"}
-
-# With the dropout of VGG16, but three convolutions.
-SHALLOW = SMALL | {"backbone": "few_blocks"}
+# The same with a backbone of one convolution, for tests that are about anything but VGG16: it is built in a fifth of the time;
+# and with the dropout of VGG16, but three convolutions.
+TINY, SHALLOW = SMALL | {"backbone": "tiny"}, SMALL | {"backbone": "few_blocks"}
+NETWORK = {name: TINY[name] for name in ("height", "width", "aerial_input_size", "width_multiplier", "backbone")}
 
 # Files that take longest come first: what is left for the end is short, and both processes stay busy.
-LONGEST = ("distribution", "training", "reproduction", "network", "resuming", "seams", "data_path", "published_checkpoint")
+LONGEST = ("distribution", "network", "training", "published_checkpoint", "reproduction", "seams")
 
 
 def pytest_collection_modifyitems(items):
@@ -47,21 +41,14 @@ def pytest_sessionfinish():
 
 
 def command(*arguments, **flags):
-    """The words of a command line: arguments as they are, then flags by name.
-
-    True is a flag without a value; False and None leave a flag out.
-    """
-    words = [str(argument) for argument in arguments]
-    for name, value in flags.items():
-        if value is True:
-            words.append(f"--{name}")
-        elif value is not None and value is not False:
-            words += [f"--{name}", str(value)]
-    return words
+    """The words of a command line: arguments, then flags. True is a flag without a value; False and None leave a flag out."""
+    given = {name: value for name, value in flags.items() if value is not None and value is not False}
+    words = ([f"--{name}"] if value is True else [f"--{name}", str(value)] for name, value in given.items())
+    return [*map(str, arguments), *itertools.chain(*words)]
 
 
 def path_of(script):
-    """The path of a script of the project's top level or of tests/programs; a package's name stays as it is."""
+    """The path of a script of the top level or of tests/programs; a package's name stays as it is."""
     return os.path.join(ROOT, script) if script.endswith(".py") else script
 
 
@@ -74,9 +61,9 @@ def command_of(script):
     return [sys.executable, path_of(script)] if script.endswith(".py") else [sys.executable, "-m", script]
 
 
-def start(script, *arguments, cwd, environment=None, **flags):
-    """Start a script of the project's top level, of tests/programs, or the package `toy_town`."""
-    return ForkedScript(path_of(script), command(*arguments, **flags), cwd, environment or os.environ)
+def start(script, *arguments, cwd, environment=None, before=None, **flags):
+    """Start a script of the top level, of tests/programs, or the package `toy_town`; its process calls `before` first."""
+    return ForkedScript(path_of(script), command(*arguments, **flags), cwd, environment or os.environ, before)
 
 
 def run(script, *arguments, cwd, **flags):
@@ -100,6 +87,37 @@ def complains(script, *arguments, cwd, code=2, **flags):
     lines = process.stderr.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith(f"{os.path.basename(script)}: error: "), process.stderr
     return lines[0]
+
+
+def refuses(expected, function, *arguments, **keywords):
+    """Call what must refuse a user's mistake with one line in which a pattern is found; returns the line."""
+    with pytest.raises(UserError, match=expected) as error:
+        function(*arguments, **keywords)
+    line = str(error.value)
+    assert line.isprintable() and len(line) < 1000, line
+    return line
+
+
+def wait_until(happened, process, seconds=120):
+    """Wait for something that a process does, until it ends or the time is over."""
+    deadline = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < deadline and not happened():
+        time.sleep(0.002)
+
+
+def contents(folder, *left_out):
+    """{path below a folder: bytes} of its files."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in left_out)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def events_of(run_folder):
+    """A run's events, as TensorBoard reads them."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run_folder / "tensorboard"), {"tensors": 0})
+    events.Reload()
+    return events
 
 
 def rows_of(path):
@@ -134,6 +152,22 @@ def towns(tmp_path_factory):
             succeeds("data_preparation.py", dataset="all", workers=1, cwd=making)
             os.rename(making, folder)
     return folder
+
+
+@pytest.fixture
+def in_time():
+    """Ends a test that waits for ever."""
+    signal.signal(signal.SIGALRM, lambda *_: pytest.fail("waits for ever"))
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+
+
+@pytest.fixture
+def here(towns, tmp_path):
+    """An empty folder but for a link to the `Data` of `towns`."""
+    os.symlink(towns / "Data", tmp_path / "Data")
+    return tmp_path
 
 
 @pytest.fixture

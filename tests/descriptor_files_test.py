@@ -4,18 +4,16 @@ import json
 import os
 import re
 import shutil
-import signal
 import time
 
 import numpy as np
 import pytest
 import scipy.io
-from conftest import TINY, complains, start, succeeds
+from conftest import NETWORK, TINY, complains, contents, refuses, start, succeeds
 
 from safa.retrieval import saved_descriptors
 from safa.retrieval.resumable_rows import ResumableRows
 from safa.retrieval.saved_descriptors import save_mat
-from safa.runtime.errors import UserError
 from safa.runtime.files import locked
 
 FLAGS = {"network_type": "SAFA_2", "result_dir": "R", "batch_size": 2}
@@ -27,11 +25,9 @@ EXPECTED = np.random.default_rng(0).standard_normal((10, 4)).astype(np.float32)
 @pytest.fixture
 def sources(tmp_path):
     """Ten files that rows are of."""
-    paths = [str(tmp_path / f"{row}.jpg") for row in range(10)]
-    for path in paths:
-        with open(path, "w") as file:
-            file.write(path)
-    return paths
+    for row in range(10):
+        (tmp_path / f"{row}.jpg").write_text(str(row))
+    return [str(tmp_path / f"{row}.jpg") for row in range(10)]
 
 
 def rows_in(folder, sources, weights="a", **others):
@@ -65,22 +61,15 @@ def test_a_source_that_was_replaced_matters_to_the_rows_finished_from_it(tmp_pat
     for row, done in ((7, 5), (4, 0)):
         with open(sources[row], "a") as file:
             file.write("changed")
-        rows = rows_in(tmp_path, sources)
-        assert (rows.done, rows.note) == (done, None)
+        assert ((rows := rows_in(tmp_path, sources)).done, rows.note) == (done, None)
 
 
-def with_bytes(change):
-    """Damage that changes the bytes of the file of rows."""
-
-    def damage(folder):
-        content = bytearray((folder / "grd.npy").read_bytes())
-        change(content)
-        (folder / "grd.npy").write_bytes(content)
-
-    return damage
+def flipped_bit(folder):
+    content = bytearray((folder / "grd.npy").read_bytes())
+    content[-30] ^= 1
+    (folder / "grd.npy").write_bytes(content)
 
 
-flipped_bit = with_bytes(lambda content: content.__setitem__(-30, content[-30] ^ 1))
 DAMAGES = {
     "flipped bit": flipped_bit,
     "pickled": lambda folder: np.save(folder / "grd.npy", np.array([{}], object), allow_pickle=True),
@@ -102,8 +91,7 @@ def test_what_is_damaged_is_computed_again_with_a_line_that_says_so(tmp_path, so
 
 def test_descriptors_that_do_not_fit_on_the_disk_are_one_line_before_they_are_computed(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 100))
-    with pytest.raises(UserError, match="--descriptors memory"):
-        rows_in(tmp_path, [], remedy="use --descriptors memory")
+    refuses("--descriptors memory", rows_in, tmp_path, [], remedy="use --descriptors memory")
 
 
 def test_a_second_test_of_the_same_run_at_the_same_time_waits_for_the_first(own):
@@ -114,15 +102,13 @@ def test_a_second_test_of_the_same_run_at_the_same_time_waits_for_the_first(own)
 
 
 def test_matlab_files_hold_the_descriptors_as_the_fields_scripts_read_them(tmp_path, monkeypatch):
-    path = tmp_path / "descriptors.mat"
-    save_mat(str(path), EXPECTED, EXPECTED[:5])
+    save_mat(path := str(tmp_path / "descriptors.mat"), EXPECTED, EXPECTED[:5])
     found = scipy.io.loadmat(path)
     for name, expected in (("sat_global_descriptor", EXPECTED), ("grd_global_descriptor", EXPECTED[:5])):
         assert found[name].dtype == np.float32
         np.testing.assert_array_equal(found[name], expected)
     monkeypatch.setattr(saved_descriptors, "MAT_BYTES", 100)
-    with pytest.raises(UserError, match=r"--save_descriptors FILE\.npz"):
-        save_mat(str(path), EXPECTED, EXPECTED[:5])
+    refuses(r"--save_descriptors FILE\.npz", save_mat, path, EXPECTED, EXPECTED[:5])
 
 
 @pytest.fixture(scope="module")
@@ -154,30 +140,31 @@ def printed_by_test(folder, **flags):
     return succeeds("test_cvusa.py", **flags_in(folder, **flags), cwd=folder)
 
 
+def change_manifest(run_folder, **changes):
+    manifest = run_folder / "config.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | changes))
+
+
 def result_of(folder):
     content = json.loads((folder / RESULT).read_text())
     return {name: value for name, value in content.items() if name not in ("seconds", "cost", "session")}
 
 
-def test_the_same_test_again_computes_nothing_and_says_the_same(own):
+def test_the_same_test_again_computes_nothing_and_says_the_same_also_after_a_bit_has_flipped(own):
     first = result_of(own)
     again = printed_by_test(own)
     assert again.count(KNOWN) == 2 and result_of(own) == first
+    flipped_bit(own / FOLDER)
+    output = printed_by_test(own)
+    assert "grd.npy: damaged" in output and f"satellite {KNOWN}" in output and f"ground {KNOWN}" not in output
+    assert result_of(own) == first
     other = printed_by_test(own, direction="aerial_to_ground")
     assert other.count(KNOWN) == 2 and "aerial images among" in other
     shutil.rmtree(own / FOLDER)
     in_memory = printed_by_test(own, descriptors="memory")
     assert not (own / FOLDER).exists() and KNOWN not in in_memory and result_of(own) == first
-    of_tables = [text[text.index("percent") :].split("network:")[0] for text in (in_memory, again)]
-    assert of_tables[0] == of_tables[1]
-
-
-def test_a_flipped_bit_in_kept_descriptors_does_not_change_a_recall(own):
-    expected = result_of(own)
-    flipped_bit(own / FOLDER)
-    output = printed_by_test(own)
-    assert "grd.npy: damaged" in output and f"satellite {KNOWN}" in output and f"ground {KNOWN}" not in output
-    assert result_of(own) == expected
+    in_memory, again = (text[text.index("percent") :].split("network:")[0] for text in (in_memory, again))
+    assert in_memory == again
 
 
 def test_a_test_killed_at_any_moment_ends_as_one_that_was_not(own):
@@ -186,15 +173,14 @@ def test_a_test_killed_at_any_moment_ends_as_one_that_was_not(own):
     for seconds in (0.7, 1.2):  # a whole test takes 2
         process = start("test_cvusa.py", **flags_in(own), cwd=own)
         time.sleep(seconds)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process.kill()
+        process.wait()
     printed_by_test(own)
     assert result_of(own) == expected
 
 
 def test_what_is_of_other_images_or_weights_is_computed_again(own):
-    expected = result_of(own)
-    data = os.path.realpath(own / "Data")
+    expected, data = result_of(own), os.path.realpath(own / "Data")
     os.unlink(own / "Data")
     shutil.copytree(data, own / "Data")
     assert KNOWN not in printed_by_test(own) and result_of(own) == expected
@@ -208,17 +194,17 @@ def test_descriptors_for_other_programs_hold_the_same_and_replace_their_own_kind
     for name in "d.mat", "d.npz":
         shutil.copy(trained / name, own / name)
     printed_by_test(own, save_mat="d.mat", save_descriptors="d.npz")
-    before = {path: path.read_bytes() for path in own.glob("**/*") if path.is_file() and ".descriptors" not in str(path)}
+    before = contents(own, ".lock")
     weights = "Model/CVUSA/SAFA_2/polar_1/best/ckpt-1.data-00000-of-00001"
     for name, expected in ((weights, "reads it"), ("d.npz", "another kind"), (RESULT, "writes this file too")):
         assert expected in complains("test_cvusa.py", **FLAGS, save_mat=name, cwd=own)
-    assert all(path.read_bytes() == content for path, content in before.items())
+    assert contents(own, ".lock") == before
 
 
 def test_a_result_says_what_it_came_from(trained):
     result = json.loads((trained / RESULT).read_text())
-    assert set(result["session"]) == {"started", "command", "machine", "python", "packages", "git_commit"}
-    assert result["session"]["command"][0] == "test_cvusa.py" and result["session"]["packages"]["keras"]
+    assert set(session := result["session"]) == {"started", "command", "machine", "python", "packages", "git_commit"}
+    assert session["command"][0] == "test_cvusa.py" and session["packages"]["keras"]
     assert result["network"]["network_type"] == "SAFA_2" and not {"network_type", "polar"} & set(result)
 
 
@@ -226,8 +212,7 @@ def test_weights_that_are_not_a_run_have_results_and_rows_of_their_own(own):
     shutil.copy(own / "Model/CVUSA/SAFA_2/polar_1/final.weights.h5", own / "net.weights.h5")
     shutil.copytree(own / "Model/CVUSA/SAFA_2/polar_1", own / "Model/CVUSA/SAFA_2/polar_1_named")
     before = (own / RESULT).read_bytes()
-    network = {name: TINY[name] for name in ("height", "width", "aerial_input_size", "width_multiplier", "backbone")}
-    printed_by_test(own, **network, checkpoint="net.weights.h5")
+    printed_by_test(own, **NETWORK, checkpoint="net.weights.h5")
     printed_by_test(own, checkpoint="Model/CVUSA/SAFA_2/polar_1_named/best")
     names = sorted(path.stem for path in (own / "R/CVUSA").glob("*.json"))
     assert names[:2] == ["SAFA_2_polar_1", "SAFA_2_polar_1_named"] and (own / RESULT).read_bytes() == before
@@ -235,16 +220,14 @@ def test_weights_that_are_not_a_run_have_results_and_rows_of_their_own(own):
     table = succeeds("recall_tables.py", result_dir="R", cwd=own)
     assert re.search(r"SAFA_2, polar +1 ", table) and re.search(r"SAFA_2, polar, run named +1 ", table)
     assert re.search(r"SAFA_2, polar, weights net\.weights\.h5_[0-9a-f]{8} +\d+\.", table)  # no number of seeds
-    flags = {"checkpoint": "net.weights.h5", "seed": 1}
-    assert "--seed" in complains("test_cvusa.py", **FLAGS, **flags, cwd=own)
+    assert "--seed" in complains("test_cvusa.py", **FLAGS, checkpoint="net.weights.h5", seed=1, cwd=own)
 
 
 def test_a_result_that_cannot_be_read_back_is_one_line(own):
-    manifest = own / "Model/CVUSA/SAFA_2/polar_1/config.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"dataset": "../a"}))
+    change_manifest(run := own / "Model/CVUSA/SAFA_2/polar_1", dataset="../a")
     assert "config.json: not what this project writes" in complains("test_cvusa.py", **flags_in(own), cwd=own)
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"dataset": "a" * 201}))
-    assert "not a result of a test" in complains("test_cvusa.py", **flags_in(own), run="r", checkpoint=manifest.parent, cwd=own)
+    change_manifest(run, dataset="a" * 201)
+    assert "not a result of a test" in complains("test_cvusa.py", **flags_in(own), run="r", checkpoint=run, cwd=own)
 
 
 def test_a_network_of_one_dataset_is_tested_on_the_other(own):
@@ -259,9 +242,8 @@ def test_a_network_of_one_dataset_is_tested_on_the_other(own):
     assert again.count(KNOWN) == 2 and result["recall_within_30m"]["1"] >= result["recall"]["1"]
     assert "--radius" in complains("test_cvusa.py", **FLAGS, radius=5, cwd=own)
     shutil.copytree(own / "Model/CVUSA/SAFA_2/polar_1", own / "other")
-    manifest = own / "other/config.json"
-    content = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps(content | {"dataset": "CVACT", "training": content["training"] | {"seed": 3}}))
+    of_seed = json.loads((own / "other/config.json").read_text())["training"] | {"seed": 3}
+    change_manifest(own / "other", dataset="CVACT", training=of_seed)
     assert "trained on CVACT" in succeeds("test_cvusa.py", checkpoint="other/best", result_dir="R", cwd=own)
     result = json.loads((own / "R/CVUSA/SAFA_2_polar_1_seed_3_trained_on_CVACT.json").read_text())  # seeds do not overwrite
     assert (result["trained_on"], result["seed"], result["recall"]) == ("CVACT", 3, result["recall"])

@@ -1,18 +1,25 @@
-"""What is reported of a search: turns, devices, intervals, metres, directions."""
+"""Searches give the published code's ranks and recalls; and what is reported of them: turns, intervals, metres, directions."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from golden_numbers import GOLDEN
+import scipy.spatial
+from conftest import refuses
+from golden import GOLDEN
 
+from recall import one_percent, recall_at, recall_curve, reported_recalls
 from safa.datasets.dataset import Pairs
 from safa.datasets.positions import count_within, within
 from safa.report.result_file import pack, unpack
+from safa.retrieval import search as search_module
 from safa.retrieval.confidence import paired_difference, recall_interval
 from safa.retrieval.device_products import products_on
 from safa.retrieval.evaluation import evaluate
 from safa.retrieval.search import search
 from safa.retrieval.task import AERIAL_TO_GROUND, task_of
-from safa.runtime.errors import UserError
+
+NUMBERS = np.load(GOLDEN / "recall.npz")
 
 
 def evaluated(references, queries, task, degrees_off=None):
@@ -23,17 +30,13 @@ def unit(rows):
     return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
 
 
-class Town:
-    """What a task asks of a dataset."""
-
-    name = "CVACT"
-    hit_metres = None
+CITY = SimpleNamespace(name="CVACT", hit_metres=None)  # what a task asks of a dataset
 
 
 def places(count, utm=None, truth=None, references=None):
     names = [str(row) for row in range(count)]
     tiles = [f"{row}.png" for row in range(references or count)]
-    return Pairs(Town(), "val", "polar", names, tiles, names, tiles, utm, truth)
+    return Pairs(CITY, "val", "polar", names, tiles, names, tiles, utm, truth)
 
 
 def test_places_within_a_distance_are_those_of_brute_force():
@@ -41,21 +44,16 @@ def test_places_within_a_distance_are_those_of_brute_force():
     utm = np.array([693000.0, 6090000.0]) + random.uniform(0, 200, (2000, 2))
     utm[1000:1200] = utm[:200]  # the same place twice
     utm[1200:1400] = utm[200:400] + (3.0, 4.0)  # exactly 5 m away, but for rounding in the millions
-    distances = np.hypot(*(utm[:, None] - utm[None, :]).transpose(2, 0, 1))
-    for row, found in enumerate(within(utm, 5.0)):
-        certain, possible = (set(np.flatnonzero(distances[row] <= 5 + slack)) for slack in (-1e-8, 1e-8))
-        assert certain <= set(found.tolist()) <= possible
-    whole = np.round(utm)  # whole metres are exact: a tie counts
-    distances = np.hypot(*(whole[:, None] - whole[None, :]).transpose(2, 0, 1))
-    for row, found in enumerate(within(whole, 5.0)):
-        assert sorted(found) == np.flatnonzero(distances[row] <= 5).tolist()
+    for given, slack in (utm, 1e-8), (np.round(utm), 0):  # whole metres are exact: a tie counts
+        for found, distances in zip(within(given, 5.0), scipy.spatial.distance.cdist(given, given), strict=True):
+            certain, possible = (set(np.flatnonzero(distances <= limit)) for limit in (5 - slack, 5 + slack))
+            assert certain <= set(found.tolist()) <= possible
 
 
 def test_a_radius_that_holds_too_many_places_is_one_line_before_they_take_the_memory():
     utm = np.random.default_rng(0).uniform(0, 100, (5000, 2))
     assert sum(map(len, task_of(places(5000, utm), radius=5.0).near)) == count_within(utm, 5.0, utm)
-    with pytest.raises(UserError, match="--radius 1e.06: .* 25,000,000 references"):
-        task_of(places(5000, utm), radius=1e6)
+    refuses("--radius 1e.06: .* 25,000,000 references", task_of, places(5000, utm), radius=1e6)
 
 
 def test_the_closest_of_a_querys_turns_counts():
@@ -70,13 +68,6 @@ def test_the_closest_of_a_querys_turns_counts():
     true = similarity[np.arange(300), :, np.arange(300)]
     np.testing.assert_array_equal(found.turn, true.argmax(axis=1))
     assert (found.closer < search(references, turns[:, 0], np.arange(300)).closer).any()
-
-
-def test_products_of_a_device_give_the_golden_ranks():
-    golden = np.load(GOLDEN / "recall.npz")
-    references, queries = golden["sat_descriptors"], golden["grd_descriptors"]
-    found = search(references, queries, np.arange(len(queries)), multiply=products_on("CPU:0", references))
-    np.testing.assert_array_equal(found.closer, golden["rank_of_truth"])
 
 
 def test_metres_and_ranks_of_a_test():
@@ -104,12 +95,10 @@ def test_in_the_other_direction_each_panorama_of_a_tile_is_right():
     truth = np.array([2, 0, 2, 1])
     task = task_of(places(4, truth=truth, references=5), AERIAL_TO_GROUND)
     assert set(task.queries.tolist()) == {0, 1, 2}  # tiles without a panorama are not searched for
-    grd = np.eye(4, dtype=np.float32)
-    sat = np.zeros((5, 4), np.float32)
+    grd, sat = np.eye(4, dtype=np.float32), np.zeros((5, 4), np.float32)
     sat[0, 1] = sat[1, 3] = sat[2, 2] = 1
     result = evaluated(grd, sat[task.queries], task)
-    hits = result.get("recall_acceptable", result["recall"])
-    assert hits["1"] == 1
+    assert result.get("recall_acceptable", result["recall"])["1"] == 1
 
 
 def test_the_heading_that_a_query_was_found_with():
@@ -117,8 +106,8 @@ def test_the_heading_that_a_query_was_found_with():
     queries = np.stack([references, 0.5 * references], axis=1)  # the first turn is the closest to the truth
     queries[4:] = queries[4:, ::-1]  # of the last two queries the second
     headings = np.array([[0.0, 90.0], [11.0, 0], [12.0, 0], [-350.0, 0], [0, 348.0], [0, 180.0]])
-    found = evaluated(references, queries, task_of(places(6)), headings)["heading_right"]
-    assert found == 3 / 6  # off by 0, 11 and 10 degrees
+    result = evaluated(references, queries, task_of(places(6)), headings)
+    assert result["heading_right"] == 3 / 6  # off by 0, 11 and 10 degrees
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say_also_near_100_percent():
@@ -127,17 +116,14 @@ def test_intervals_cover_the_truth_as_often_as_they_say_also_near_100_percent():
         intervals = np.array([recall_interval(found / count, count) for found in random.binomial(count, recall, 1000)])
         covered = np.mean((intervals[:, 0] <= recall) & (recall <= intervals[:, 1]))
         assert 0.92 <= covered <= 0.98, (recall, covered)  # a bootstrap's: 0.91 at 98 % of 200
-
-
-def test_no_recall_but_100_percent_has_an_interval_that_ends_there():
+    # None but that of 100 % ends there.
     assert recall_interval(1.0, 200) == (pytest.approx(0.9812, abs=1e-4), 1)
     assert recall_interval(0.995, 200) == (pytest.approx(0.9722, abs=1e-4), pytest.approx(0.9991, abs=1e-4))
     assert recall_interval(0.0, 50) == (0, pytest.approx(0.0713, abs=1e-4))
 
 
 def test_paired_differences_cover_the_truth_and_see_more_than_unpaired_ones():
-    random = np.random.default_rng(0)
-    covered = 0
+    random, covered = np.random.default_rng(0), 0
     for _ in range(500):
         first = random.random(800) < 0.6
         found = paired_difference(first, first ^ (random.random(800) < 0.05))  # changes 5 % of the answers
@@ -159,3 +145,95 @@ def test_packed_ranks_come_back_and_others_are_refused():
     for text, count in (pack(ranks), 999), (pack(ranks), 1001), ("!", 1), (pack(np.zeros(10**6)), 10):
         with pytest.raises(ValueError):
             unpack(text, count)
+
+
+def ranks(sat, grd, **options):
+    """Of pairs: rank, and number of ties."""
+    found = search(sat, grd, np.arange(len(grd)), **options)
+    return found.closer, found.tied
+
+
+@pytest.mark.parametrize("block_bytes", [search_module.BLOCK_BYTES, 500 * 4 * 7])
+def test_ranks_and_recalls_equal_the_golden_ones_whatever_the_block_also_with_products_of_a_device(block_bytes, monkeypatch):
+    monkeypatch.setattr(search_module, "BLOCK_BYTES", block_bytes)
+    closer, tied = ranks(NUMBERS["sat_descriptors"], NUMBERS["grd_descriptors"])
+    np.testing.assert_array_equal(closer, NUMBERS["rank_of_truth"])
+    assert not tied.any()
+    of_device = products_on("CPU:0", NUMBERS["sat_descriptors"])
+    closer, _ = ranks(NUMBERS["sat_descriptors"], NUMBERS["grd_descriptors"], multiply=of_device)
+    np.testing.assert_array_equal(closer, NUMBERS["rank_of_truth"])
+    np.testing.assert_array_equal(recall_curve(closer, 100), NUMBERS["recall_at"][1:])
+    np.testing.assert_array_equal([recall_at(closer, k) for k in range(101)], NUMBERS["recall_at"])
+
+
+def published_ranks(sat, grd):
+    """The published code's: distances of float32 descriptors in float64."""
+    distances = 2 - 2 * (grd.astype(np.float64) @ sat.astype(np.float64).T)
+    return (distances < np.diagonal(distances)[:, None]).sum(axis=1)
+
+
+@pytest.mark.parametrize("spread", [1e-8, 1e-6, 1e-4])
+def test_references_that_nearly_tie_are_ranked_as_published(spread):
+    random = np.random.default_rng(0)
+    centre = np.abs(random.standard_normal(2048))
+    sat, grd = (unit(centre + spread * random.standard_normal((200, 2048))) for _ in range(2))
+    closer, tied = ranks(sat, grd)
+    np.testing.assert_array_equal(closer, published_ranks(sat, grd))
+    assert spread == 1e-4 or (closer + tied == 199).all()
+
+
+def test_a_reference_that_is_listed_twice_is_not_closer_than_itself():
+    random = np.random.default_rng(0)
+    sat = unit(random.standard_normal((600, 512)))
+    grd = unit(sat + 0.02 * random.standard_normal(sat.shape))
+    sat[100:300], grd[100:300] = sat[300:500], grd[300:500]
+    closer, tied = ranks(sat, grd)
+    assert not closer.any() and tied.sum() == 400
+
+
+@pytest.mark.parametrize("row", [np.zeros(64), np.full(64, 1 / 3), unit(np.random.default_rng(0).standard_normal((1, 500)))[0]])
+def test_a_collapsed_network_is_perfect_by_ties_only(row):
+    same = np.tile(row.astype(np.float32), (300, 1))
+    closer, tied = ranks(same, same)
+    assert not closer.any() and (tied == 299).all()
+
+
+def test_one_percent_is_rounded_down_and_never_nothing():
+    assert [one_percent(n) for n in (8884, 100, 200, 199, 99, 1)] == [88, 1, 2, 1, 1, 1]
+    assert reported_recalls(np.zeros(20, int), 20) == {"1": 1, "5": 1, "10": 1, "1%": 1}
+    assert reported_recalls(np.full(20, 7), 1000)["1%"] == 1 and reported_recalls(np.full(20, 7), 700)["1%"] == 0
+
+
+@pytest.mark.parametrize("block_bytes", [search_module.BLOCK_BYTES, 2000 * 4 * 300])
+def test_one_pass_over_other_queries_than_references_gives_ranks_hits_and_winners(block_bytes, monkeypatch):
+    monkeypatch.setattr(search_module, "BLOCK_BYTES", block_bytes)
+    random = np.random.default_rng(0)
+    references = unit(random.standard_normal((2000, 16)))
+    references[1500:1600] = references[:100]  # places that look alike
+    utm = np.array([693000.0, 6090000.0]) + random.uniform(0, 100, (2000, 2))
+    truth = random.integers(0, 2000, 700)
+    queries = unit(references[truth] + 0.5 * random.standard_normal((700, 16)))
+    of_places = within(utm, 5.0)
+    near = [of_places[row] for row in truth]
+    found = search(references, queries, truth, near, top_k=7)
+    exact = queries.astype(np.float64) @ references.astype(np.float64).T
+    true = exact[np.arange(700), truth][:, None]
+    np.testing.assert_allclose(found.similarity, true[:, 0], atol=1e-12)
+    np.testing.assert_array_equal(found.closer, (exact > true + 1e-12).sum(axis=1))
+    np.testing.assert_array_equal(found.tied, (np.abs(exact - true) < 1e-7).sum(axis=1) - 1)
+    best = np.array([exact[query, rows].max() for query, rows in enumerate(near)])[:, None]
+    np.testing.assert_array_equal(found.near_closer, (exact > best + 1e-12).sum(axis=1))
+    assert (found.near_closer < found.closer).any() and found.tied.sum() >= 30
+    np.testing.assert_allclose(found.similarities, -np.sort(-exact, axis=1)[:, :7], atol=1e-12)
+    np.testing.assert_allclose(np.take_along_axis(exact, found.winners, axis=1), found.similarities, atol=1e-12)
+    assert all(len(set(row)) == 7 for row in found.winners.tolist())
+    assert search(references[:5], queries[:3], [0, 1, 2], top_k=9).winners.shape == (3, 5)
+
+
+def test_descriptors_that_are_not_finite_and_truths_that_name_no_reference_are_errors():
+    whole, broken = np.eye(5, dtype=np.float32), np.eye(5, dtype=np.float32)
+    broken[1, 0] = np.nan
+    mistakes = (broken, [0, 1, 2], "finite"), (whole, [0, 1, 5], "truth"), (whole, [0, 1], "truth")
+    for references, truth, expected in mistakes:
+        with pytest.raises(ValueError, match=expected):
+            search(references, whole[:3], truth)

@@ -1,16 +1,19 @@
 """Pictures say what the numbers say."""
 
 import dataclasses
+import itertools
 import json
 import os
 import re
 import types
 
 import cv2
+import matplotlib.colors
 import numpy as np
 import pytest
 from browser import needs_browser, opened
-from conftest import ROOT, TINY, complains, run, succeeds
+from conftest import ROOT, TINY, complains, events_of, refuses, run, succeeds
+from forked_scripts import NoPictures
 
 from polar_transform import polar_transform, tile_of_polar
 from safa.datasets.cvact import CVACT
@@ -26,14 +29,11 @@ from safa.report.page import Section, write_page
 from safa.report.pair_sheet import draw_pairs
 from safa.report.retrieval_panels import BEST, contact_sheet, query_images, retrieval_panel
 from safa.retrieval.attention import branch_maps
-from safa.retrieval.margins import margins
+from safa.retrieval.evaluation import margins
 from safa.retrieval.search import search
 from safa.retrieval.task import Task, task_of
-from safa.runtime.errors import UserError
 from safa.settings import NetworkConfig
 from VGG import MEAN_BGR
-
-WITHOUT_PICTURES = "tests/programs/without_pictures.py"
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def trained(towns, tmp_path_factory):
     """A folder with a network trained on CVACT's toy town, without libraries of pictures. Not to be changed."""
     folder = tmp_path_factory.mktemp("trained")
     os.symlink(towns / "Data", folder / "Data")
-    succeeds(WITHOUT_PICTURES, "train_cvact.py", **TINY, network_type="SAFA_2", epochs=1, cwd=folder)
+    succeeds("train_cvact.py", **TINY, network_type="SAFA_2", epochs=1, before=NoPictures.begin, cwd=folder)
     return folder
 
 
@@ -50,27 +50,20 @@ RGB = {tuple(int(colour[start : start + 2], 16) for start in (1, 3, 5)): colour 
 
 def frames(panel):
     """The colours of the frames that a line through the lowest images of a panel crosses, from left to right."""
-    line, found = panel[-GAP - 60, :, ::-1], []
-    for pixel, before in zip(map(tuple, line.tolist()), [None, *map(tuple, line.tolist())], strict=False):
-        found += [RGB[pixel]] if pixel in RGB and pixel != before else []
+    runs = itertools.groupby(map(tuple, panel[-GAP - 60, :, ::-1].tolist()))
+    found = [RGB[pixel] for pixel, _ in runs if pixel in RGB]
     assert found[::2] == found[1::2]  # the left and the right side of each frame
     return found[::2]
 
 
-def shown_query(query_shape, shape, hits):
-    """As of `query_images`, with references of one shape; the query is black, they are grey."""
-    image = np.full((*shape, 3), 128, np.uint8)
-    best = [Shown(image, f"{rank}: 0.500", HIT if is_hit else WRONG) for rank, is_hit in enumerate(hits, 1)]
-    return "query", [Shown(np.zeros((*query_shape, 3), np.uint8)), *best, Shown(image, "truth", TRUTH)]
-
-
 def test_frames_are_green_for_hits_red_for_others_and_blue_for_the_truth(monkeypatch):
-    shown = shown_query((112, 616), (64, 64), (False, True, False, False, True))
+    tile = np.full((64, 64, 3), 128, np.uint8)
+    best = [Shown(tile, f"{rank}: 0.500", colour) for rank, colour in enumerate((WRONG, HIT, WRONG, WRONG, HIT), 1)]
+    shown = "query", [Shown(np.zeros((112, 616, 3), np.uint8)), *best, Shown(tile, "truth", TRUTH)]
     panel = bgr_pixels(retrieval_panel(*shown))
     assert abs(panel.shape[1] - WIDTH) <= BEST + 1  # all columns are whole pixels
     assert frames(panel) == [WRONG, HIT, WRONG, WRONG, HIT, TRUTH]
-    black = (panel == 0).all(axis=2)
-    assert black.any(axis=0).sum() > 0.97 * WIDTH  # the query fills the width
+    assert (panel == 0).all(axis=2).any(axis=0).sum() > 0.97 * WIDTH  # the query, black, fills the width
     monkeypatch.setattr("safa.report.retrieval_panels.query_images", lambda tested, row: shown)
     sheet = bgr_pixels(contact_sheet(None, range(3)))
     assert sheet.shape[0] < panel.shape[0] and frames(sheet) == frames(panel)
@@ -82,26 +75,24 @@ def test_any_text_is_drawn_and_stays_above_its_image(text):
     picture = bgr_pixels(image_rows([[Shown(np.full((64, 64, 3), 255, np.uint8), text)] * 4]))
     dark = (picture < 128).any(axis=(0, 2))
     assert dark.any() and not dark[[0, -1]].any()
-    left = [GAP + number * (picture.shape[1] - GAP) // 4 for number in range(1, 4)]
-    assert all(not dark[column - GAP // 2] for column in left)
+    assert not any(dark[GAP + number * (picture.shape[1] - GAP) // 4 - GAP // 2] for number in range(1, 4))
     assert file_bytes(image_rows([[Shown(np.zeros((8, 8, 3), np.uint8), text)]], text)).startswith(b"\x89PNG")
 
 
 def test_a_run_without_pictures_loads_no_library_of_pictures(trained, tmp_path):  # as those of `trained`
-    given = {"network_type": "SAFA_2", "result_dir": tmp_path, "cwd": trained}
-    assert "recall" in succeeds(WITHOUT_PICTURES, "test_cvact.py", **given)
-    process = run(WITHOUT_PICTURES, "test_cvact.py", figures=1, **given)
-    assert "AssertionError: " in process.stderr  # the program does find them
+    given = {"network_type": "SAFA_2", "result_dir": tmp_path, "before": NoPictures.begin, "cwd": trained}
+    assert "recall" in succeeds("test_cvact.py", **given)
+    assert "AssertionError: " in run("test_cvact.py", figures=1, **given).stderr  # it is found where they are
 
 
 def test_the_warp_back_undoes_the_polar_transform():
     rows, columns = np.mgrid[:256, :256] / 256
     tile = np.dstack([200 * rows, 200 * columns, 100 * rows + 100 * columns]).astype(np.uint8)
-    back, reached = tile_of_polar(polar_transform(tile).astype(np.float32), 256)
-    distance = np.hypot(*(np.mgrid[:256, :256] - 128.0))
-    inside = reached & (distance < 124) & (distance > 4)
+    back = tile_of_polar(polar_transform(tile).astype(np.float32), 256)
+    distance = np.hypot(rows - 0.5, columns - 0.5) * 256
+    inside = (distance < 124) & (distance > 4)
     assert np.abs(back[inside] - tile[inside]).max() < 4
-    seam, _ = tile_of_polar(np.tile(np.cos(2 * np.pi * np.arange(616) / 616), (112, 1)).astype(np.float32), 256)
+    seam = tile_of_polar(np.tile(np.cos(2 * np.pi * np.arange(616) / 616), (112, 1)).astype(np.float32), 256)
     assert np.ptp(seam[200:250, 126:131]) < 0.01  # both ends of the polar map meet in the south
 
 
@@ -130,8 +121,8 @@ def test_the_hardest_negative_is_the_closest_reference_that_is_no_hit():
     positive, negative = margins(task, search(references, queries, task.truth, near, top_k=3))
     similarity = queries.astype(np.float64) @ references.T
     np.testing.assert_allclose(positive, np.diagonal(similarity), atol=1e-6)
-    for row in range(40):
-        assert negative[row] == pytest.approx(np.delete(similarity[row], near[row]).max(), abs=1e-6)
+    expected = [np.delete(of_query, hits).max() for of_query, hits in zip(similarity, near, strict=True)]
+    np.testing.assert_allclose(negative, expected, atol=1e-6)
 
 
 def test_figures_of_a_test_say_which_of_the_named_queries_references_are_hits(trained, tmp_path):
@@ -150,25 +141,20 @@ def test_figures_of_a_test_say_which_of_the_named_queries_references_are_hits(tr
         expected = [HIT if winner == row else WRONG for winner in winners[row]]
         assert frames(cv2.imread(str(folder / f"{name}.png"))) == [*expected, TRUTH]
         seen |= set(expected)
-    assert seen == {HIT, WRONG}
-    assert "--queries" in complains("test_cvact.py", **given, figures=1, queries="0000030,,")
+    assert seen == {HIT, WRONG} and "--queries" in complains("test_cvact.py", **given, figures=1, queries="0000030,,")
 
 
-@pytest.mark.parametrize(
-    "config, direction, view, expected",
-    [
-        ({"figures": 1, "queries": "99"}, "ground_to_aerial", {}, "no query 99"),
-        ({"queries": "3"}, "ground_to_aerial", {}, "--figures"),
-        ({"only_wrong": True}, "ground_to_aerial", {}, "--figures"),
-        ({"figures": 1, "queries": "3", "only_wrong": True}, "ground_to_aerial", {}, "--only_wrong"),
-        ({"attention": 2}, "aerial_to_ground", {}, "--attention"),
-        ({"attention": 2}, "ground_to_aerial", {"search_heading": 4}, "--attention"),
-    ],
-)
-def test_figures_that_contradict_the_test_are_refused(config, direction, view, expected):
+def test_figures_that_contradict_the_test_are_refused():
     task = Task([str(row) for row in range(10)], np.arange(10), np.arange(10))
-    with pytest.raises(UserError, match=expected):
-        FigureConfig(**config).check(task, direction, NetworkConfig(), PanoramaView(**view))
+    for config, direction, view, expected in (
+        (FigureConfig(figures=1, queries="99"), "ground_to_aerial", PanoramaView(), "no query 99"),
+        (FigureConfig(queries="3"), "ground_to_aerial", PanoramaView(), "--figures"),
+        (FigureConfig(only_wrong=True), "ground_to_aerial", PanoramaView(), "--figures"),
+        (FigureConfig(figures=1, queries="3", only_wrong=True), "ground_to_aerial", PanoramaView(), "--only_wrong"),
+        (FigureConfig(attention=2), "aerial_to_ground", PanoramaView(), "--attention"),
+        (FigureConfig(attention=2), "ground_to_aerial", PanoramaView(search_heading=4), "--attention"),
+    ):
+        refuses(expected, config.check, task, direction, NetworkConfig(), view)
 
 
 @pytest.fixture
@@ -203,8 +189,8 @@ def test_captions_of_a_drive_show_what_the_order_follows(monkeypatch):
 
 
 def contrast(*colours):
-    """Of two colours "#rrggbb", as WCAG 2 defines it."""
-    values = np.array([[int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)] for colour in colours])
+    """Of two colours "#rrggbb" or "#rgb", as WCAG 2 defines it."""
+    values = np.array([matplotlib.colors.to_rgb(colour) for colour in colours])
     linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
     dark, light = sorted(linear @ (0.2126, 0.7152, 0.0722))
     return (light + 0.05) / (dark + 0.05)
@@ -214,8 +200,7 @@ def test_text_stands_out_from_what_is_behind_it():
     for colour in SOFT, HIT, WRONG, TRUTH:  # captions on white; white numbers on the marks of a map
         assert contrast(colour, "#ffffff") >= 4.5, colour
     with open(os.path.join(ROOT, "safa/report/page.html"), encoding="utf-8") as file:
-        schemes = re.findall(r"--soft: #(\w+); --paper: #(\w+)", file.read())
-    light, dark = ([f"#{each if len(each) == 6 else ''.join(2 * digit for digit in each)}" for each in one] for one in schemes)
+        light, dark = re.findall(r"--soft: (#\w+); --paper: (#\w+)", file.read())
     assert min(contrast(*light), contrast(*dark)) >= 4.5
 
 
@@ -242,8 +227,7 @@ def test_a_polar_map_is_drawn_where_its_tile_is_missing_or_broken(source):
         np.testing.assert_array_equal(source.reference(row), cv2.imread(pairs.sat_paths[row]))
     np.testing.assert_array_equal(source.reference(2), cv2.imread(pairs.tile_paths[2]))
     os.unlink(pairs.sat_paths[0])
-    with pytest.raises(UserError, match="cannot be drawn"):
-        source.reference(0)
+    refuses("cannot be drawn", source.reference, 0)
 
 
 def test_figures_that_cannot_be_written_are_one_line_after_the_numbers(trained, tmp_path):
@@ -293,10 +277,9 @@ def test_a_page_shows_a_few_of_many_queries_and_says_so():
 
 
 def test_hostile_names_stay_text_on_a_page(tmp_path):
-    bad = "<script>alert(1)</script>\"'&"
-    path = str(tmp_path / "a.html")
-    write_page(path, bad, bad, [Section("a", bad, bad, [bad], [[bad]], [bad], (), [(bad, bad)])])
-    text = (tmp_path / "a.html").read_text()
+    bad, path = "<script>alert(1)</script>\"'&", tmp_path / "a.html"
+    write_page(str(path), bad, bad, [Section("a", bad, bad, [bad], [[bad]], [bad], (), [(bad, bad)])])
+    text = path.read_text()
     assert "<script" not in text and text.count("&lt;script&gt;") == 12
 
 
@@ -313,23 +296,17 @@ def test_a_sheet_of_pairs_says_what_cannot_be_read(own_towns, tmp_path, monkeypa
     os.unlink(pairs.tile_paths[1])
     cv2.imwrite(pairs.tile_paths[2], np.zeros((64, 80, 3), np.uint8))
     os.unlink(pairs.grd_paths[3])
-    draw_pairs(pairs, range(5), str(tmp_path / "pairs.png"))
-    assert cv2.imread(str(tmp_path / "pairs.png")).shape[0] > 3 * 150
     monkeypatch.setattr("safa.report.pair_sheet.image_rows", lambda rows, title: drawn.extend(rows) or image_rows(rows, title))
     draw_pairs(pairs, range(5), str(tmp_path / "pairs.png"))
+    assert cv2.imread(str(tmp_path / "pairs.png")).shape[0] > 3 * 150
     captions = [each.caption for row in drawn for each in row]
     assert captions[::2] == pairs.ids[:5]
     expected = ["", "the tile cannot be read", "a tile that is not square has no polar map", "the panorama cannot be read", ""]
     assert captions[1::2] == expected
 
 
-def test_tensorboard_shows_the_same_queries_after_epochs(towns, tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    os.symlink(towns / "Data", tmp_path / "Data")
-    succeeds("train_cvusa.py", **TINY, network_type="SAFA_1", epochs=3, figures_every=2, cwd=tmp_path)
-    events = EventAccumulator(str(tmp_path / "Model/CVUSA/SAFA_1/polar_1/tensorboard"))
-    events.Reload()
-    (event,) = events.Tensors("validation")  # of epoch 2 alone
+def test_tensorboard_shows_the_same_queries_after_epochs(here):
+    succeeds("train_cvusa.py", **TINY, network_type="SAFA_1", epochs=3, figures_every=2, cwd=here)
+    (event,) = events_of(here / "Model/CVUSA/SAFA_1/polar_1").Tensors("validation")  # of epoch 2 alone
     picture = cv2.imdecode(np.frombuffer(event.tensor_proto.string_val[2], np.uint8), cv2.IMREAD_COLOR)
     assert abs(picture.shape[1] - WIDTH) < 10 and event.step == 2 * 24 // TINY["batch_size"]

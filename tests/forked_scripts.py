@@ -7,6 +7,7 @@ Tests of a script's start, or of what it sets before it imports a library, start
 import concurrent.futures
 import multiprocessing
 import os
+import resource
 import runpy
 import signal
 import subprocess
@@ -19,9 +20,9 @@ CONTEXT.set_forkserver_preload(["cv2", "keras", "tensorflow", "scipy.io", "scipy
 class ForkedScript:
     """A script that runs: what tests use of `subprocess.Popen`. Arguments as of `become`."""
 
-    def __init__(self, path, arguments, cwd, environment):
+    def __init__(self, path, arguments, cwd, environment, before=None):
         (out, theirs_out), (err, theirs_err) = CONTEXT.Pipe(duplex=False), CONTEXT.Pipe(duplex=False)
-        arguments = path, arguments, str(cwd), dict(environment), theirs_out, theirs_err
+        arguments = path, arguments, str(cwd), dict(environment), before, theirs_out, theirs_err
         self._process = CONTEXT.Process(target=become, args=arguments)
         self._process.start()
         self.pid, self.stdout, self.stderr = self._process.pid, *(open(os.dup(end.fileno())) for end in (out, err))
@@ -56,8 +57,11 @@ class ForkedScript:
         self.send_signal(signal.SIGKILL)
 
 
-def become(path, arguments, cwd, environment, stdout, stderr):
-    """Run a script in this process, a fork: a file that ends in .py, or the name of a package."""
+def become(path, arguments, cwd, environment, before, stdout, stderr):
+    """Run a script in this process, a fork: a file that ends in .py, or the name of a package.
+
+    `before`, a function of a module, is called first.
+    """
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
@@ -70,7 +74,45 @@ def become(path, arguments, cwd, environment, stdout, stderr):
     from tests.programs import other_parts
 
     parts.BACKBONES |= {"tiny": other_parts.small, "few_blocks": other_parts.few_blocks}  # conftest.TINY, conftest.SHALLOW
+    if before is not None:
+        before()
     if path.endswith(".py"):
         runpy.run_path(path, run_name="__main__")
     else:
         runpy.run_module(path, run_name="__main__", alter_sys=True)
+
+
+def no_file_grows_beyond(size):
+    """Writing in this process fails in the middle of longer files, as on a full disk."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+class NoPictures:
+    """An importer that refuses libraries of pictures, also those that this process has imported."""
+
+    names = "matplotlib", "PIL", "jinja2"
+
+    def find_spec(self, name, *_):
+        assert name.partition(".")[0] not in self.names, f"{name} is imported"
+
+    @classmethod
+    def begin(cls):
+        for name in [name for name in sys.modules if name.partition(".")[0] in cls.names]:
+            del sys.modules[name]
+        sys.meta_path.insert(0, cls())
+
+
+def die_after_batches(number):
+    """This process kills itself after so many batches of descriptors, of which each is noted as finished at once."""
+    from safa.retrieval import resumable_rows
+    from safa.retrieval.descriptors import DescriptorExtractor
+
+    batch, left = DescriptorExtractor.batch, iter(range(number))
+
+    def batch_or_death(*arguments):
+        if next(left, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return batch(*arguments)
+
+    DescriptorExtractor.batch, resumable_rows.KEEP_SECONDS = batch_or_death, 0.0

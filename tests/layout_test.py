@@ -27,7 +27,7 @@ PLACES = [
     "toy_town",
     "scripts",
 ]
-LINES = {"code": 11_800, "tests": 6_000, "README.md": 200}
+LINES = {"code": 11_500, "tests": 6_000, "README.md": 200}
 # What a reader must open, whole files, to follow a flag of training to the gradient, and one of a test to the recall.
 TO_GRADIENT = """train_cvusa.py safa/launch/training.py safa/settings.py safa/parts.py safa/training/train.py
     safa/training/step.py input_data.py safa/datasets/pair_images.py spatial_net.py VGG.py triplet_loss.py
@@ -113,12 +113,12 @@ def after_help(*commands):
 
 def test_no_script_imports_tensorflow_before_its_flags_are_parsed():
     scripts = {path.name for path in ROOT.glob("*.py")} - {f"{name}.py" for name in METHOD} - {"localize.py"}
-    assert len(scripts) == 14
+    assert len(scripts) == 15
     assert after_help(*sorted(scripts), *(f"localize.py {step}" for step in ("build", "query", "calibrate")))[1] == []
 
 
 def test_the_training_script_imports_what_its_flags_need():
-    assert after_help("train_cvusa.py")[0] <= 25
+    assert after_help("train_cvusa.py")[0] <= 26
 
 
 def test_benchmarks_and_pages_import_what_there_is():

@@ -1,19 +1,18 @@
-"""Networks, losses, gradients and Adam steps give the numbers of the published code."""
+"""Networks, losses, gradients and Adam steps give the numbers of the published code; and the parts of a training step."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from golden import recipe
-from golden_numbers import GOLDEN, NETWORKS
+from golden import GOLDEN, NETWORKS, recipe
 
 from input_data import Batch
 from safa.datasets.positions import far_apart
 from safa.parts import build_network
 from safa.retrieval.cost import network_cost
-from safa.settings import OUTPUT_STRIDE, NetworkConfig, TrainingConfig
+from safa.settings import NetworkConfig, TrainingConfig
 from safa.training.published_checkpoint import published_names
-from safa.training.step import adam, batch_loss, training_step
+from safa.training.step import adam, batch_loss, learning_rate_schedule, training_step
 from safa.training.variables import adam_variables, network_weights
 from spatial_net import SpatialAwareEmbedding, network
 from triplet_loss import triplet_loss
@@ -25,12 +24,7 @@ def golden(request):
     """A network's name, the network with the golden weights, its inputs, and the published code's numbers."""
     config = NetworkConfig(*NETWORKS[request.param])
     model = build_network(config, keep_prob=1.0)
-    weights, published = {}, published_names(model)
-    for view, shape in (("sat", config.sat_shape), ("grd", config.grd_shape)):
-        weights |= recipe.vgg_weights(view)
-        if config.aggregation[1]:
-            positions = -(-shape[0] // OUTPUT_STRIDE) * -(-shape[1] // OUTPUT_STRIDE)
-            weights |= recipe.spatial_weights(view, positions, config.aggregation[1])
+    weights, published = recipe.weights(config), published_names(model)
     assert set(published.values()) == set(weights)
     for name, variable in network_weights(model).items():
         variable.assign(weights[published[name]])
@@ -40,7 +34,19 @@ def golden(request):
 
 def test_descriptors_losses_gradients_and_adam_steps_are_the_published_codes(golden):
     name, model, images, numbers = golden
-    sat, grd = model(list(images), training=False)
+    sat, grd = (tf.Variable(tf.zeros((4, model.sat.dimension)), trainable=False) for _ in range(2))
+
+    def keeping_descriptors(*descriptors_and_negatives):
+        for variable, descriptors in zip((sat, grd), descriptors_and_negatives, strict=False):
+            variable.assign(descriptors)
+        return triplet_loss(*descriptors_and_negatives)
+
+    optimizer = adam(1e-5)
+    optimizer.build(model.trainable_variables)
+    step = training_step(model, optimizer, batch_loss(TrainingConfig(), loss=keeping_descriptors))
+    batch = Batch(*images, offset=tf.constant(0, tf.int64))
+    trace = [float(step(batch))]
+    assert trace[0] == pytest.approx(float(numbers["loss"]), abs=2e-6)
     for branch, found in (("sat", sat), ("grd", grd)):
         np.testing.assert_allclose(found, numbers[f"{branch}_descriptors"], rtol=0, atol=2e-6)
         np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
@@ -52,15 +58,9 @@ def test_descriptors_losses_gradients_and_adam_steps_are_the_published_codes(gol
     ):
         assert float(found) == pytest.approx(float(numbers[loss]), abs=2e-6)
 
-    optimizer = adam(1e-5)
-    optimizer.build(model.trainable_variables)
-    step = training_step(model, optimizer, batch_loss(TrainingConfig()))
-    batch = Batch(*images, offset=tf.constant(0, tf.int64))
-    trace = [float(step(batch))]
-    assert trace[0] == pytest.approx(float(numbers["loss"]), abs=2e-6)
-    kept, published = adam_variables(model, optimizer), published_names(model)
+    moments, published = adam_variables(model, optimizer), published_names(model)
     # The first momentum is a tenth of the gradient.
-    norms = {published[own]: 10 * float(tf.norm(kept[f"adam/{own}/momentum"])) for own in published}
+    norms = {published[own]: 10 * float(tf.norm(moments[f"adam/{own}/momentum"])) for own in published}
     assert sorted(norms) == sorted(numbers["gradient_names"])
     np.testing.assert_allclose([norms[own] for own in numbers["gradient_names"]], numbers["gradient_norms"], rtol=0.005)
     if name != "SAFA_8_polar_1":
@@ -123,3 +123,65 @@ def test_the_layers_survive_saving_by_keras_in_a_model_of_somebody_elses(tmp_pat
     model.save(tmp_path / "model.keras")
     pixels = np.random.default_rng(0).integers(0, 256, (1, 32, 64, 3)).astype(np.float32)
     np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras")(pixels), model(pixels))
+
+
+NARROW = NetworkConfig("SAFA_2", 1, 32, 128, 64, 1 / 16)
+
+
+def some_images(count):
+    return np.random.default_rng(0).integers(0, 256, (2, count, 32, 128, 3), np.uint8)
+
+
+@pytest.mark.parametrize("shape", [(4, 8, 3), (3, 5, 7)])  # 7 x 15 values do not fill the generator's fours
+def test_a_batch_has_the_same_dropout_in_one_piece_and_in_micro_batches(shape):
+    maps, layer = tf.ones((8, *shape)), Dropout(0.8, seed=3)
+    whole = layer(maps, tf.constant([5, 0], tf.int64)).numpy()
+    parts = [layer(maps[start : start + 2], tf.constant([5, start], tf.int64)).numpy() for start in range(0, 8, 2)]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def test_dropout_keeps_its_share_and_differs_between_steps_rows_and_seeds():
+    maps, ways = tf.ones((50, 10, 10, 32)), ((1, (0, 0)), (1, (1, 0)), (2, (0, 0)), (1, (0, 50)))
+    masks = [Dropout(0.8, seed)(maps, tf.constant(cursor, tf.int64)).numpy() for seed, cursor in ways]
+    for mask in masks:
+        assert set(np.unique(mask)) == {0, np.float32(1.25)}
+        assert np.mean(mask > 0) == pytest.approx(0.8, abs=0.005)  # five standard deviations
+        assert np.mean((mask[0] > 0) == (mask[1] > 0)) == pytest.approx(0.68, abs=0.05)  # 0.8^2 + 0.2^2
+    for number, mask in enumerate(masks[1:]):
+        assert np.mean((mask > 0) == (masks[0] > 0)) == pytest.approx(0.68, abs=0.01), number
+
+
+def test_bfloat16_is_near_float32_and_keeps_weights_and_descriptors_in_float32():
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        model = build_network(NARROW, 1.0, seed=1, precision=precision)
+        assert {variable.dtype for variable in model.trainable_variables} == {"float32"}
+        found[precision] = model(list(some_images(4)))[0]
+        assert found[precision].dtype == tf.float32
+        assert model.sat.backbone.convolutions["conv3_1"].compute_dtype == precision
+    difference = np.abs(found["float32"] - found["bfloat16"]).max()
+    assert 0 < difference < 0.05 and model.sat.aggregation.layers[-1].compute_dtype == "float32"
+
+
+def test_learning_rates_are_constant_or_fall_to_0_after_a_warm_up():
+    def rates(*arguments):
+        schedule = learning_rate_schedule(1e-5, *arguments)
+        return [float(schedule if isinstance(schedule, float) else schedule(step)) for step in (0, 5, 10, 55, 100)]
+
+    assert rates("constant", 0, 100) == [1e-5] * 5
+    np.testing.assert_allclose(rates("constant", 10, 100), [0, 5e-6, 1e-5, 1e-5, 1e-5], atol=1e-12)
+    np.testing.assert_allclose(rates("cosine", 10, 100), [0, 5e-6, 1e-5, 5e-6, 0], atol=1e-12)
+    np.testing.assert_allclose(rates("cosine", 0, 100)[::4], [1e-5, 0], atol=1e-12)
+
+
+def test_a_loss_whose_variable_nobody_trains_is_refused():
+    scale, model = keras.Variable(10.0), build_network(NARROW, 1.0)
+    optimizer = adam(1e-3)
+    optimizer.build(model.trainable_variables)
+
+    def loss(sat, grd, negatives):
+        return keras.ops.mean(scale * sat * grd)
+
+    step = training_step(model, optimizer, batch_loss(TrainingConfig(), loss=loss))
+    with pytest.raises(ValueError, match="make it a Keras layer"):
+        step(Batch(*map(tf.constant, some_images(4)), offset=tf.constant(0, tf.int64)))

@@ -5,25 +5,33 @@ import os
 import pathlib
 import re
 
-from conftest import ROOT, command, succeeds
+from conftest import NETWORK, ROOT, command, succeeds
 
-SMALLEST = {"height": 32, "width": 128, "width_multiplier": 0.05}
+from safa import parts
+from tests.programs import other_parts
+
 PAGES = [path for folder in (".", "docs", "Data", "Model") for path in pathlib.Path(ROOT, folder).glob("*.md")]
 
 
 def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
-    sizes = {"PLACES": 24, "TEST_PLACES": 10, "EPOCHS": 1, "NETWORK": " ".join(command(**SMALLEST)), "FOLDER": tmp_path}
+    sizes = {"PLACES": 24, "TEST_PLACES": 10, "EPOCHS": 1, "NETWORK": " ".join(command(**NETWORK)), "FOLDER": tmp_path}
     for name, value in sizes.items():
         monkeypatch.setenv(f"DEMO_{name}", str(value))
+    monkeypatch.setitem(parts.BACKBONES, "tiny", other_parts.small)
     monkeypatch.setenv("MPLBACKEND", "agg")
     monkeypatch.chdir(os.path.join(ROOT, "docs"))
     with open("demo.ipynb", encoding="utf-8") as file:
         cells = [cell for cell in json.load(file)["cells"] if cell["cell_type"] == "code"]
+
+    def python(*words):
+        """Run a script in a fork of a process that has imported TensorFlow, instead of in one of its own, with one worker."""
+        workers = {"workers": 1 if words[0] in ("-m", "data_preparation.py") else None}
+        print(succeeds(*words[words[0] == "-m" :], **workers, cwd=ROOT))
+
     names = {}
     for cell in cells:
         exec("".join(cell["source"]), names)
-        # Scripts run in forks of a process that has imported TensorFlow, instead of in processes of their own.
-        names["python"] = lambda *words: print(succeeds(*words[words[0] == "-m" :], cwd=ROOT))
+        names["python"] = python
     recall = json.loads((tmp_path / "Result/CVUSA/SAFA_8_polar_1.json").read_text())["recall"]["1"]
     assert f"R@1: {100 * recall:.1f} %" in capsys.readouterr().out, "load_network gives what the test script measured"
     assert {axes.get_title() for axes in names["figure"].axes} == set(names["pictures"])

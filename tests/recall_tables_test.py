@@ -8,18 +8,20 @@ import cv2
 import numpy as np
 import pytest
 import scipy.io
-from conftest import complains, run, succeeds
+from conftest import complains, rows_of, run, succeeds
+from scipy import stats
 
 from recall import reported_k
 from safa.report.authors_recalls import read_recalls
 from safa.report.charts import recall_figure
 from safa.report.comparison import compare
 from safa.report.epoch_lines import find_runs
+from safa.report.latex_tables import as_latex
 from safa.report.published import OTHERS, PUBLISHED
 from safa.report.result_file import find_results, pack, write_result
 from safa.report.result_lines import recall_cells, result_lines
-from safa.report.rows import collect
-from safa.report.table_formats import RecallTable, as_latex, as_markdown, as_text, tables_of
+from safa.report.rows import choose, collect
+from safa.report.table_formats import Line, RecallTable, as_markdown, as_text, tables_of
 from safa.retrieval.confidence import recall_interval
 from safa.runtime.errors import UserError
 
@@ -77,11 +79,12 @@ def test_seeds_are_one_row_in_all_formats_beside_the_curves(folder):
     low, high = recall_interval(np.mean(drawn(5, 0.2) == 0), 500)
     assert "95 % interval" in lines[other + 1] and f"{100 * low:.2f}-{100 * high:.2f}" in lines[other + 1]
     latex = (folder / "out/tables.tex").read_text()
-    assert "\\toprule" in latex and "VGG\\_gp, no polar" in latex and "$\\pm$" in latex and "\\quad 95 \\%" in latex
-    columns = re.search(r"begin{tabular}{(\w+)}", latex)[1]
-    assert {line.count("&") for line in latex.splitlines() if line.endswith("\\\\")} == {len(columns) - 1}
-    rows = (folder / "out/tables.csv").read_text().splitlines()
-    assert len(rows) == 3 and f",{np.mean(recalls):.2f}," in rows[1] + rows[2]
+    assert "VGG\\_gp, no polar" in latex and "mean $\\pm$ standard deviation over 3 seeds" in latex and "\\quad 95 \\%" in latex
+    columns = re.search(r"begin{tabular}{l((S\[table-format=\d\.\d(\(\d\))?\])+)}", latex)[1].count("S[")
+    assert {line.count("&") for line in latex.splitlines() if line.endswith("\\\\")} == {columns}
+    rows = rows_of(folder / "out/tables.csv")
+    assert [row["recall@1"] for row in rows] == [f"{100 * np.mean(drawn(5, 0.2) == 0):.2f}", f"{np.mean(recalls):.2f}"]
+    assert rows[1]["tied_queries"] == "0 0 0" and rows[0]["references"] == "500" and "pessimistic_recall@10" in rows[0]
     for name in "curves.png", "training.png":
         image = cv2.imread(str(folder / "out" / name))
         assert image.shape[0] >= 500 and len(np.unique(image.reshape(-1, 3), axis=0)) > 20
@@ -89,10 +92,72 @@ def test_seeds_are_one_row_in_all_formats_beside_the_curves(folder):
 
 
 def test_characters_that_latex_or_markdown_would_obey_stay_text():
-    table = RecallTable("CVACT_test", [["a_b & 1 % \\ {x} | y", "1.50"]], ["[1] A & B, https://c.d/e_f"])
-    assert r"a\_b \& 1 \% \textbackslash{} \{x\} | y &    1.50" in as_latex([table]) and r"CVACT\_test" in as_latex([table])
-    assert "\n\\par\\footnotesize [1] A \\& B, https://c.d/e\\_f\n\\end{table}" in as_latex([table])  # printed, no comment
-    assert r"{x} \| y" in as_markdown([table])
+    published = PUBLISHED["CVUSA", "SAFA_8", 1]
+    title = "[a_b] & 1 % \\input{x} | <i> *y* _z_ $x$ ~^#"
+    table = RecallTable(
+        "CVACT_test", {"R@1": "R@1 #"}, [Line(title, {"R@1": "1.50"}, 0, note=1)], {published.note: published.source}, ["A & B"]
+    )
+    latex = as_latex([table])
+    assert (
+        r"{[}a\_b] \& 1 \% \textbackslash{}input\{x\} \textbar{} \textless{}i\textgreater{} {*}y{*} \_z\_ \$x\$ "
+        r"\textasciitilde{}\textasciicircum{}\#\tnote{1} & 1.50 \\"
+    ) in latex
+    assert r"CVACT\_test" in latex and r"{R@1 \#}" in latex and r"\item A \& B" in latex
+    assert rf"\url{{{published.source.url}}}~\cite{{shi2019safa}}" in latex
+    assert r"\[a_b\] \& 1 % \\input{x} \| \<i\> \*y\* \_z\_ \$x\$ \~^#" in as_markdown([table])
+
+
+def test_rows_and_columns_are_chosen_renamed_and_ranked_within_their_task(folder):
+    place = folder / "Result" / "CVUSA"
+    for name, found in ("b", 0.9), ("c", 0.7):
+        write(place / f"{name}.json", drawn(7, found), run=name)
+    write(place / "turned.json", drawn(8, 1.0), view="unknown_heading")
+    write(place / "other.json", drawn(9, 0.8), network=None, cost=None, name="Sample4Geo", toy_town=False)
+    write(folder / "Result" / "toy.json", drawn(9, 0.8, 150), toy_town=True)
+    flags = "--rows SAFA_8*=ours VGG_gp* Sample4Geo=_S4G_ --columns seeds R@1 R@20=R@twenty R@1% values".split()
+    output = succeeds("recall_tables.py", *flags, output="out", cwd=folder)
+    titles = re.findall(r"^(ours|VGG_gp, no polar|_S4G_) ", output, re.MULTILINE)
+    assert titles == [*["ours"] * 4, "VGG_gp, no polar", "_S4G_", "ours"] and "R@5" not in output
+    rest, toy = output.split("\n\n")[:2]
+    assert toy.startswith("CVUSA val, toy town: 150 ") and "R@1%" not in toy  # among 150 references it is R@1
+    assert rest.startswith("CVUSA val: 500 queries among 500 references\n") and "R@1%" in rest
+    found = collect(find_results([str(place)]))[0]
+    (table,) = tables_of(found, columns={"R@1": "R@1", "R@20": "R@20"})
+    marks = {line.title: line.marks.get("R@1") for line in table.lines if line.task}
+    assert marks.pop("SAFA_8, polar, run b") == 1 and marks.pop("Sample4Geo") == 2
+    assert len(marks) == 4 and set(marks.values()) == {None}  # the best of all is of another task
+    line = next(line for line in table.lines if line.title == "Sample4Geo")
+    assert line.cells["R@20"] == f"{100 * np.mean(drawn(9, 0.8) < 20):.2f}" and "values" not in line.cells
+    latex, markdown = as_latex([table]), as_markdown([table])
+    best, second = (f"{100 * np.mean(drawn(*seed) == 0):.2f}" for seed in ((7, 0.9), (9, 0.8)))
+    assert rf"& \bfseries {best} &" in latex and rf"\underline{{${second}$}}" in latex and latex.count(r"\midrule") == 4
+    assert f"**{best}**" in markdown and f"<ins>{second}</ins>" in markdown
+    for flags, message in (
+        (("--rows", "none"), "no row has this title"),
+        (("--rows", "TransGeo (published)"), "name one of yours"),
+        (("--columns", "R@0"), "not one of seeds"),
+        (("--caption", "x"), "of one table"),
+        (("--label", "}"), "not made of letters"),
+    ):
+        assert message in complains("recall_tables.py", *flags, cwd=folder)
+    with pytest.raises(UserError, match="no row has"):
+        choose(found, {"SAFA_9": ""})
+
+
+def test_rows_of_several_seeds_are_tested_against_one(folder):
+    place = folder / "Result" / "CVUSA"
+    for seed in range(3):
+        write(place / f"low_{seed}.json", drawn(20 + seed, 0.3), seed=seed, run="low")
+        write(place / f"same_{seed}.json", drawn(0, 0.3), seed=seed, run="same")
+    (table,) = tables_of(collect(find_results([str(place)]))[0], against="SAFA_8, polar, run same")
+    found = [
+        [100 * np.mean(drawn(seed, share) == 0) for seed in seeds] for seeds, share in ((range(3), 0.5), (range(20, 23), 0.3))
+    ]
+    p_values = [2 * stats.ttest_ind(each, [100 * np.mean(drawn(0, 0.3) == 0)] * 3, equal_var=False).pvalue for each in found]
+    (note,) = table.notes
+    assert "2 comparisons (Welch's t-test over seeds, p multiplied by 2)" in note and "VGG_gp" not in note
+    assert all(f"p {min(1, p_value):.2g}" in note for p_value in p_values) and note in as_text([table])
+    assert not tables_of(collect(find_results([str(place)]))[0], against="VGG_gp, no polar")[0].notes
 
 
 def test_files_that_are_not_results_are_named_and_left_out(folder):
@@ -148,7 +213,7 @@ def test_published_recalls_stand_beside_the_same_task_only(tmp_path):
     row = rows[0]  # the paper's task first
     assert row.published is PUBLISHED["CVUSA", "SAFA_8", 1]
     assert row.differences[0] == pytest.approx(100 * np.mean(ranks == 0) - 89.84)
-    cells, below = recall_cells(row)
+    _, cells, below = recall_cells(row)
     assert ["- published [1]", "89.84", "96.93", "98.14", "99.64"] in cells and below[0].startswith("[1] Shi, Liu, Yu, Li: ")
     write(tmp_path / "transfer.json", ranks, dataset="CVACT")
     text = as_text(tables_of(collect(find_results([str(tmp_path)]))[0], with_others=True))
@@ -159,19 +224,20 @@ def test_published_recalls_stand_beside_the_same_task_only(tmp_path):
                 rf"^{re.escape(system)}{away} \(published\) (\[\d\]) .*{published.recalls[0]:.2f}", text, re.MULTILINE
             )
             assert bool(line) == ((dataset, trained_on) in (("CVUSA", None), ("CVACT", "CVUSA"))), (dataset, system)
-            assert not line or f"\n{line[1]} {published.source}" in text
+            assert not line or f"\n{line[1]} {published.note}" in text
     for name, changes in {"small and foreign": {"trained_on": "CVACT"}, "small": {}}.items():
         write(tmp_path / "toy" / f"{name}.json", drawn(0), network={"network_type": "SAFA_8", "height": 56}, **changes)
     write(tmp_path / "toy" / "of 500.json", drawn(0), trained_on="CVUSA")
     toys, _ = collect(find_results([str(tmp_path / "toy")]))
     assert [row.kind.is_home for row in toys] == [True, True, False]  # in toy towns too, what is trained there comes first
     (table,) = tables_of(toys, with_others=True)
-    assert not any("published" in line[0] for line in table.lines) and "left out" in table.notes[0]
+    assert not any("published" in line.title for line in table.lines) and "left out" in table.notes[0]
 
 
 def test_every_published_recall_has_a_source_that_a_reader_can_open():
     rows = [*PUBLISHED.values(), *(one for systems in OTHERS.values() for one in systems.values())]
-    assert all(re.search(r"https://[\w./-]+(, table \d)?$", row.source) and len(row.recalls) == 4 for row in rows)
+    assert all(re.search(r"https://[\w./-]+(, table \d)?$", row.note) and len(row.recalls) == 4 for row in rows)
+    assert all(row.source.bibtex.startswith(f"@{row.source.kind}{{{row.source.key},\n  author = {{") for row in rows)
     assert [row.recalls[0] for row in rows if None in row.recalls] == [52.58, 53.16]  # R@10 that the source does not print
     assert all(sorted(filter(None, row.recalls)) == list(filter(None, row.recalls)) for row in rows)
     # the paper's, from method.md
@@ -239,14 +305,14 @@ def test_a_result_from_before_version_1_is_read_and_shown():
         "descriptors of 52 values",
     ):
         assert expected in lines
-    titles = [title for title, *_ in recall_cells(rows[0])[0]]
+    titles = [title for title, *_ in recall_cells(rows[0])[1]]
     assert titles == ["recall", "- 95 % interval", "- within 200 m", "- 95 % interval", "- heading within 11.25°"]
 
 
 def test_a_collapsed_network_does_not_look_perfect_in_a_table(tmp_path):
     none = dict.fromkeys(("1", "5", "10", "1%"), 0.0)
     write(tmp_path / "a.json", np.zeros(500, int), tied_queries=500, pessimistic_recall=none)
-    cells, below = recall_cells(collect([str(tmp_path / "a.json")])[0][0])
+    _, cells, below = recall_cells(collect([str(tmp_path / "a.json")])[0][0])
     assert ["- pessimistic", "0.00"] in [line[:2] for line in cells]
     assert any(line.startswith("ties: 500 of 500 queries") for line in below)
 

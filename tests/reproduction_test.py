@@ -6,34 +6,39 @@ import signal
 import time
 
 import pytest
-from conftest import ROOT, SMALL, complains, rows_of, run, start, succeeds
+from conftest import ROOT, TINY, complains, refuses, rows_of, run, start, succeeds, wait_until
 
 import reproduce
 from safa.datasets.cvusa import CVUSA
-from safa.runtime.errors import UserError
 
-FLAGS = SMALL | {"dataset": "cvusa", "rows": "VGG_gp", "polar": 1, "epochs": 1}
+FLAGS = TINY | {"dataset": "cvusa", "rows": "VGG_gp", "polar": 1, "epochs": 1}
 COPIES = "tests/programs/table_of_copies.py"
 STEPS = "data_preparation.py", "check_data.py", "train_cvusa.py", "test_cvusa.py"
 
 
 @pytest.fixture(scope="module")
-def real(towns, tmp_path_factory):
+def steps(tmp_path_factory):
+    """A folder with the steps of a table."""
+    folder = tmp_path_factory.mktemp("steps")
+    for name in STEPS:
+        os.symlink(os.path.join(ROOT, COPIES), folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def real(towns, steps, tmp_path_factory):
     """A folder with a table of one row. Not to be changed."""
     folder = tmp_path_factory.mktemp("real")
     os.symlink(towns / "Data", folder / "Data")
-    succeeds("reproduce.py", **FLAGS, cwd=folder)
+    succeeds(COPIES, steps, **FLAGS, cwd=folder)
     return folder
 
 
 @pytest.fixture
-def steps(real, tmp_path, monkeypatch):
-    """A folder with steps that copy the real row instead of training one."""
+def copies(real, steps, monkeypatch):
+    """The folder of steps, which copy the real row."""
     monkeypatch.setenv("REAL", str(real))
-    (tmp_path / "steps").mkdir()
-    for name in STEPS:
-        os.symlink(os.path.join(ROOT, COPIES), tmp_path / "steps" / name)
-    return tmp_path / "steps"
+    return steps
 
 
 def networks_of_table(folder):
@@ -55,31 +60,31 @@ def test_one_command_prepares_checks_trains_tests_and_writes_the_table(real):
     assert log.count("$ python ") == 2 and "finished 1 epochs" in log and "R@1" in log
 
 
-def test_the_table_has_a_row_for_each_network_and_what_is_finished_is_not_started_again(steps, tmp_path):
+def test_the_table_has_a_row_for_each_network_and_what_is_finished_is_not_started_again(copies, tmp_path):
     flags = FLAGS | {"rows": "VGG_gp,SAFA_1", "seeds": 1}
-    first = succeeds(COPIES, steps, **flags, cwd=tmp_path)
+    first = succeeds(COPIES, copies, **flags, cwd=tmp_path)
     assert re.search(r"row 2 of 2, ends about \w{3} \d\d:\d\d: SAFA_1 polar 1 seed 1, see \S+SAFA_1_polar_1_seed_1.log", first)
     rows = ["VGG_gp 1 1", "SAFA_1 1 1"]
     both = [f"{script} {row}" for row in rows for script in ("train_cvusa", "test_cvusa")]
     assert [line.strip() for line in calls(tmp_path)] == ["data_preparation", "check_data", *both]
     result = tmp_path / "Result/CVUSA/VGG_gp_polar_1_seed_1.json"
     os.utime(result, (0, 0))  # the checkpoint is from the future
-    again = succeeds(COPIES, steps, **flags, cwd=tmp_path)
+    again = succeeds(COPIES, copies, **flags, cwd=tmp_path)
     assert not calls(tmp_path) and "2 of 2 rows were finished before" in again
     assert again.partition("CVUSA val")[2] == first.partition("CVUSA val")[2]
     result.write_text(re.sub('"checkpoint_digest": "[^"]*"', '"checkpoint_digest": "of others"', result.read_text()))
-    succeeds(COPIES, steps, **flags, cwd=tmp_path)
+    succeeds(COPIES, copies, **flags, cwd=tmp_path)
     assert [line.split()[0] for line in calls(tmp_path)] == ["data_preparation", "check_data", "test_cvusa"]
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
-def test_a_signal_ends_the_step_that_runs_then_the_table_which_goes_on_from_there(steps, tmp_path, monkeypatch, number, code):
+def test_a_signal_ends_the_step_that_runs_then_the_table_which_goes_on_from_there(
+    steps, copies, tmp_path, monkeypatch, number, code
+):
     monkeypatch.setenv("WAITS", "SAFA_1")
     flags = FLAGS | {"rows": "VGG_gp,SAFA_1,SAFA_2"}
-    process = start(COPIES, steps, **flags, cwd=tmp_path)
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "pid").exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
+    process = start(COPIES, copies, **flags, cwd=tmp_path)
+    wait_until((tmp_path / "pid").exists, process)
     time.sleep(0.05)  # the number is written after the file is made
     training = int((tmp_path / "pid").read_text())
     process.send_signal(number)
@@ -94,30 +99,29 @@ def test_a_signal_ends_the_step_that_runs_then_the_table_which_goes_on_from_ther
     assert not (tmp_path / "Result/CVUSA/tables").exists() and "SAFA_2" not in (tmp_path / "calls").read_text()
     monkeypatch.delenv("WAITS")
     calls(tmp_path)
-    succeeds(COPIES, steps, **flags, cwd=tmp_path)
+    succeeds(COPIES, copies, **flags, cwd=tmp_path)
     assert networks_of_table(tmp_path) == ["VGG_gp", "SAFA_1", "SAFA_2"] and "VGG_gp" not in "".join(calls(tmp_path))
 
 
-def test_a_row_that_fails_leaves_the_others_alone(steps, tmp_path, monkeypatch):
+def test_a_row_that_fails_leaves_the_others_alone(copies, tmp_path, monkeypatch):
     monkeypatch.setenv("FAILS", "VGG_gp")
-    process = run(COPIES, steps, **FLAGS | {"rows": "VGG_gp,SAFA_1"}, cwd=tmp_path)
+    process = run(COPIES, copies, **FLAGS | {"rows": "VGG_gp,SAFA_1"}, cwd=tmp_path)
     assert process.returncode == 1
-    assert process.stderr == (
-        "VGG_gp polar 1 seed 0: train_cvusa.py ended with exit code 1: and a reason (Result/CVUSA/logs/VGG_gp_polar_1.log)\n"
-    )
+    log = "Result/CVUSA/logs/VGG_gp_polar_1.log"
+    assert process.stderr == f"VGG_gp polar 1 seed 0: train_cvusa.py ended with exit code 1: and a reason ({log})\n"
     assert networks_of_table(tmp_path) == ["SAFA_1"]
 
 
-def test_problems_of_the_data_stop_the_table_before_training(steps, tmp_path, monkeypatch):
+def test_problems_of_the_data_stop_the_table_before_training(copies, tmp_path, monkeypatch):
     monkeypatch.setenv("FAILS", "check_data.py")
-    process = run(COPIES, steps, **FLAGS, cwd=tmp_path)
+    process = run(COPIES, copies, **FLAGS, cwd=tmp_path)
     assert process.returncode == 2 and "--ignore_problems" in process.stderr and len(calls(tmp_path)) == 2
-    succeeds(COPIES, steps, **FLAGS, ignore_problems=True, cwd=tmp_path)
+    succeeds(COPIES, copies, **FLAGS, ignore_problems=True, cwd=tmp_path)
 
 
 def test_a_dry_run_prints_the_commands_and_does_nothing(real, tmp_path):
     flags = FLAGS | {"dataset": "cvact", "seeds": 1, "act_data": "a b.mat", "devices": 1, "dry_run": True}
-    network = " ".join(f"--{name} {value}" for name, value in SMALL.items())
+    network = " ".join(f"--{name} {value}" for name, value in TINY.items())
     assert succeeds("reproduce.py", **flags, cwd=tmp_path).splitlines() == [
         "python data_preparation.py --dataset cvact",
         "python check_data.py --dataset cvact --act_data 'a b.mat'",
@@ -131,8 +135,7 @@ def test_a_dry_run_prints_the_commands_and_does_nothing(real, tmp_path):
 def test_a_registered_dataset_without_scripts_is_one_line(monkeypatch):
     monkeypatch.setitem(reproduce.TRAINED, "third", CVUSA)
     monkeypatch.setattr("sys.argv", ["reproduce.py", "--dataset", "third", "--dry_run"])
-    with pytest.raises(UserError, match=r"train_third\.py: not found; copy train_cvusa\.py"):
-        reproduce.main()
+    refuses(r"train_third\.py: not found; copy train_cvusa\.py", reproduce.main)
 
 
 def test_mistakes_are_found_before_the_first_step(real, tmp_path):

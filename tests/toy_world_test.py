@@ -1,8 +1,6 @@
 """The toy town: its two views agree about where things are, and its files are those of CVUSA and CVACT."""
 
-import csv
 import os
-import signal
 import time
 
 import cv2
@@ -10,8 +8,10 @@ import numpy as np
 import pytest
 import rasterio
 import scipy.io
-from conftest import complains, start, succeeds
+import scipy.spatial
+from conftest import complains, contents, rows_of, start, succeeds, wait_until
 
+from polar_transform import polar_transform
 from safa.localization.located_files import read_located_files
 from safa.runtime.errors import UserError
 from toy_town import dataset as toy_world
@@ -24,23 +24,12 @@ from toy_town.views import TILE, panorama_view, plain_look, random_look, render_
 SMALL = {"aerial_size": 128, "panorama_size": "56x308"}
 
 
-def polar_map(aerial, height=112, width=616):
-    """The polar transform of the method, by nearest neighbours: column 0 looks south, the bottom row is the centre."""
-    size = len(aerial)
-    i, j = np.mgrid[0:height, 0:width]
-    radius = size / 2 / height * (height - 1 - i)
-    rows = np.clip(np.round(size / 2 + radius * np.cos(2 * np.pi * j / width)), 0, size - 1).astype(int)
-    columns = np.clip(np.round(size / 2 - radius * np.sin(2 * np.pi * j / width)), 0, size - 1).astype(int)
-    return aerial[rows, columns]
-
-
 def azimuth_of_red(image):
     """Mean azimuth in degrees of the red pixels of a panorama or a polar map."""
     blue, green, red = np.moveaxis(image.astype(int), 2, 0)
     columns = np.nonzero((red > 60) & (red > 2 * green) & (red > 2 * blue))[1]
     assert len(columns) > 3, "the red tower is not seen"
-    angles = np.radians(180 + 360 * columns / image.shape[1])
-    return np.degrees(np.arctan2(np.sin(angles).sum(), np.cos(angles).sum())) % 360
+    return np.degrees(np.angle(np.exp(2j * np.pi * (0.5 + columns / image.shape[1])).sum())) % 360
 
 
 def apart(one, other):
@@ -49,17 +38,14 @@ def apart(one, other):
 
 def scene_with_tower(azimuth, distance=25.0):
     """A meadow around cell (0, 0) with a thin red tower at an azimuth in degrees and a distance in metres."""
-    scene = Scene.around(0, 0, "meadow")
-    angle = np.radians(azimuth)
-    red = MATERIAL["red"]
+    scene, angle, red = Scene.around(0, 0, "meadow"), np.radians(azimuth), MATERIAL["red"]
     scene.box(distance * np.sin(angle), -distance * np.cos(angle), 1.6, 1.6, (0.0, -1.0), 9.0, red, red)
     scene.finish()
     return scene
 
 
 def files_under(folder):
-    paths = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".partial"]  # as a killed run leaves
-    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+    return {path: content for path, content in contents(folder).items() if not path.endswith(".partial")}  # a killed run's
 
 
 def settings(dataset="cvusa", train=6, test=3, seed=1):
@@ -71,9 +57,8 @@ def settings(dataset="cvusa", train=6, test=3, seed=1):
 def test_a_landmark_lies_at_the_same_azimuth_in_both_views(azimuth, dataset, size, height, width):
     scene, look = scene_with_tower(azimuth), plain_look()
     panorama = render_panorama(scene, 0, 0, panorama_view(dataset, height, width), look)
-    polar = polar_map(render_aerial(scene, 0, 0, size, look))
-    assert apart(azimuth_of_red(panorama), azimuth) < 0.5
-    assert apart(azimuth_of_red(polar), azimuth) < 1
+    polar = polar_transform(render_aerial(scene, 0, 0, size, look))
+    assert apart(azimuth_of_red(panorama), azimuth) < 0.5 and apart(azimuth_of_red(polar), azimuth) < 1
     tile = render_aerial(scene_with_tower(90, 20.0), 0, 0, size, look)
     rows, columns = np.nonzero((tile[:, :, 2] > 150) & (tile[:, :, 1] < 80))
     assert abs(rows.mean() - size / 2) < 1 + size / 750 and abs((columns.mean() - size / 2) * TILE / size - 20) < 0.25
@@ -95,18 +80,15 @@ def test_cameras_stand_on_roads_in_the_open():
     low = found.min(axis=0) - 2
     scene = Town(1).scene(*low.tolist(), *(found.max(axis=0) - low + 3).tolist())
     columns, rows = (found - low).T
-    assert not scene.height[rows, columns].any()
     roads = [MATERIAL[name] for name in ("asphalt", "asphalt, old", "marking")]
-    assert np.isin(scene.top[rows, columns], roads).all()
+    assert not scene.height[rows, columns].any() and np.isin(scene.top[rows, columns], roads).all()
 
 
 @pytest.mark.parametrize("dataset", ["cvusa", "cvact"])
 def test_training_places_are_far_from_test_places(dataset):
     positions, districts = toy_world.place_positions(settings(dataset, 400, 150))
-    metres = positions * CELL
-    assert len(positions) == len(districts) == 550 and len(np.unique(positions, axis=0)) == 550
-    between = np.hypot(*(metres[:400, None] - metres[None, 400:]).transpose(2, 0, 1))
-    assert between.min() > 30
+    assert len(positions) == len(districts) == len(np.unique(positions, axis=0)) == 550
+    assert scipy.spatial.distance.cdist(positions[:400], positions[400:]).min() * CELL > 30
 
 
 def test_a_district_s_panoramas_lie_where_its_lists_say(tmp_path):
@@ -115,17 +97,13 @@ def test_a_district_s_panoramas_lie_where_its_lists_say(tmp_path):
     assert [len(each.paths) for each in listed[:2]] == [4, 4] and len(listed[3].paths) == 1
     with rasterio.open(tmp_path / "orthophoto.tif") as file:
         image, bounds = file.read().transpose(1, 2, 0)[..., ::-1], file.bounds
-    with open(tmp_path / "panoramas.csv") as file:
-        rows = list(csv.DictReader(file))
     town, size = Town(1), district.PIXELS
-    for row in rows:
-        x, y = float(row["easting"]) - bounds.left, bounds.top - float(row["northing"])
+    for row in rows_of(tmp_path / "panoramas.csv"):
+        utm = np.array([float(row["easting"]), float(row["northing"])])
+        x, y = utm[0] - bounds.left, bounds.top - utm[1]
         assert TILE / 2 <= x <= bounds.right - bounds.left - TILE / 2 and TILE / 2 <= y <= bounds.top - bounds.bottom - TILE / 2
-        place = (
-            round((float(row["easting"]) - district.ORIGIN[0]) / CELL),
-            round((district.ORIGIN[1] - float(row["northing"])) / CELL),
-        )
-        scene = district._scene(town, np.array([place]))
+        place = np.rint((utm - district.ORIGIN) * (1, -1) / CELL).astype(int).tolist()
+        scene = district.scene_around(town, np.array([place]))
         left, top = (round(metres / TILE * size) - size // 2 for metres in (x, y))
         seen = image[top : top + size, left : left + size]
         tile = render_aerial(scene, *place, size, random_look(np.random.default_rng((1, 20))))
@@ -147,12 +125,11 @@ def test_cvact_opens_as_the_real_one_does(tmp_path):
     names, utm = mat["panoIds"], mat["utm"]
     assert names.shape == (90,) and all(len(name) == 22 for name in names) and len(set(names)) == 90
     assert utm.shape == (90, 2) and utm.dtype == np.float64 and (np.abs(utm - (693000, 6090000)) < 5000).all()
-    for key, field, rows in (("trainSet", "trainInd", range(1, 61)), ("valSet", "valInd", range(61, 91))):
-        assert mat[key][field][0][0].tolist() == [[row] for row in rows]
+    for split, rows in ("train", range(1, 61)), ("val", range(61, 91)):
+        assert mat[f"{split}Set"][f"{split}Ind"][0][0].tolist() == [[row] for row in rows]
     np.testing.assert_array_equal(mat["valSetAll"]["valInd"][0][0], mat["valSet"]["valInd"][0][0])
-    for part in (utm[:60], utm[60:]):
-        apart = np.hypot(*(part[:, None] - part[None]).transpose(2, 0, 1))[np.triu_indices(len(part), 1)]
-        assert (apart < 5).sum() >= 2 and (apart < 25).sum() >= 20 and apart.min() > 1
+    for distances in map(scipy.spatial.distance.pdist, (utm[:60], utm[60:])):
+        assert (distances < 5).sum() >= 2 and (distances < 25).sum() >= 20 and distances.min() > 1
     for name in names:
         assert cv2.imread(str(root / "satview_polish" / f"{name}_satView_polish.jpg")).shape == (128, 128, 3)
         assert cv2.imread(str(root / "streetview" / f"{name}_grdView.jpg")).shape == (112, 224, 3)
@@ -183,10 +160,8 @@ def test_cvusa_has_its_lists_and_sizes(whole):
 def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(tmp_path, whole):
     process = start("toy_town", **WHOLE, workers=2, data_dir=".", cwd=tmp_path)
     tiles = tmp_path / "CVUSA" / "bingmap" / "19"
-    deadline = time.monotonic() + 120
-    while not (tiles.is_dir() and len(os.listdir(tiles)) > 10) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
+    wait_until(lambda: tiles.is_dir() and len(os.listdir(tiles)) > 10, process)
+    process.kill()
     process.wait()
     assert "CVUSA/splits/val-19zl.csv" not in files_under(tmp_path), "it was finished before it could be killed"
     finished = -1
@@ -206,20 +181,20 @@ def spoilt_note(folder):
 
 
 @pytest.mark.parametrize(
-    "arguments, word, made",
+    "words, expected, made",
     [
-        (("--test", "0"), "--test", None),
-        (("--panorama_size", "112"), "112", None),
-        (("--dataset", "cvact", "--panorama_size", "112x616"), "twice", None),
-        (("--panorama_size", "112x600"), "5.5 times", None),
-        ((), "--data_dir", lambda folder: (folder / "CVUSA/bingmap").mkdir(parents=True)),
-        ((), toy_world.NOTE, spoilt_note),
+        ("--test 0", "--test", None),
+        ("--panorama_size 112", "112", None),
+        ("--dataset cvact --panorama_size 112x616", "twice", None),
+        ("--panorama_size 112x600", "5.5 times", None),
+        ("", "--data_dir", lambda folder: (folder / "CVUSA/bingmap").mkdir(parents=True)),
+        ("", toy_world.NOTE, spoilt_note),
     ],
 )
-def test_bad_values_and_foreign_folders_are_refused(arguments, word, made, tmp_path, capsys):
+def test_bad_values_and_foreign_folders_are_refused(words, expected, made, tmp_path, capsys):
     if made is not None:
         made(tmp_path)
     before = files_under(tmp_path)
     with pytest.raises((SystemExit, UserError)) as caught:
-        toy_world.main([*arguments, "--data_dir", str(tmp_path)])
-    assert word in f"{caught.value} {capsys.readouterr().err}" and files_under(tmp_path) == before
+        toy_world.main([*words.split(), "--data_dir", str(tmp_path)])
+    assert expected in f"{caught.value} {capsys.readouterr().err}" and files_under(tmp_path) == before

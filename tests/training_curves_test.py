@@ -1,11 +1,9 @@
 """The CSV files of runs' epochs, and the curves that are drawn from them."""
 
 import cv2
-import pytest
-from conftest import complains, succeeds
+from conftest import complains, refuses, succeeds
 
 from safa.report.epoch_lines import read_lines, write_lines
-from safa.runtime.errors import UserError
 from safa.training.log import TrainingLog
 from safa.training.run_folder import RunPaths
 
@@ -39,8 +37,7 @@ def test_files_that_are_no_runs_are_refused(tmp_path):
     whole = (tmp_path / "run.csv").read_text()
     for content in whole.replace("0.333333", "a third"), whole.rpartition(",")[0], "a,b\n1,2\n", "\0" * 100:
         (tmp_path / "broken.csv").write_text(content)
-        with pytest.raises(UserError, match="broken.csv: not a file of losses"):
-            read_lines(str(tmp_path / "broken.csv"))
+        refuses("broken.csv: not a file of losses", read_lines, str(tmp_path / "broken.csv"))
     assert "none.csv: no epochs" in complains("training_curves.py", "none.csv", cwd=tmp_path)
     assert "PNG" in complains("training_curves.py", "run.csv", output="curves.pdf", cwd=tmp_path)
 

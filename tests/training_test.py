@@ -1,19 +1,34 @@
-"""Training and testing as a user runs them: whole runs, killed runs, and mistakes."""
+"""Training and testing as a user runs them: whole runs, mistakes, and runs that were stopped, which end with the same bits."""
 
 import argparse
+import functools
 import json
 import os
+import random
 import shutil
+import signal
+import time
 
 import h5py
 import numpy as np
 import pytest
 import scipy.io
-from conftest import TINY, complains, rows_of, succeeds, tensors_of
+from conftest import SHALLOW, TINY, complains, rows_of, start, succeeds, tensors_of, wait_until
+from forked_scripts import no_file_grows_beyond
 
 from recall import reported_recalls
 from safa.launch.given_data import Folders
 from safa.retrieval.search import search
+from safa.runtime.files import locked
+from safa.training.run_folder import RunPaths
+
+FLAGS = TINY | {"network_type": "SAFA_2", "epochs": 4}
+
+
+def datasets_of(group):
+    found = []
+    group.visititems(lambda _, each: found.append(each) if isinstance(each, h5py.Dataset) else None)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +36,7 @@ def trained(towns, tmp_path_factory):
     """A folder with a network trained on CVUSA's toy town for four epochs. Not to be changed."""
     folder = tmp_path_factory.mktemp("trained")
     os.symlink(towns / "Data", folder / "Data")
-    succeeds("train_cvusa.py", **TINY, network_type="SAFA_2", epochs=4, cwd=folder)
+    succeeds("train_cvusa.py", **FLAGS, cwd=folder)
     return folder
 
 
@@ -32,9 +47,8 @@ def test_every_epoch_leaves_a_line_and_a_checkpoint(trained):
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"]) and float(rows[0]["recall@10"]) == 1
     run_folder = trained / "Model/CVUSA/SAFA_2/polar_1"
     assert sorted(path.name for path in run_folder.glob("*.index")) == [f"ckpt-{n}.index" for n in (2, 3, 4)]
-    kept = []
     with h5py.File(run_folder / "final.weights.h5") as file:
-        file.visititems(lambda _, each: kept.append(each[()]) if isinstance(each, h5py.Dataset) else None)
+        kept = [each[()] for each in datasets_of(file)]
     for name, tensor in tensors_of(run_folder).items():
         if name.startswith("network/") and "seed_generator" not in name:
             assert any(np.array_equal(tensor, each) for each in kept), name
@@ -73,16 +87,15 @@ def test_a_damaged_checkpoint_is_passed_over_and_a_lost_list_of_checkpoints_lose
     folder, run_folder = own
     newest = run_folder / "ckpt-4.data-00000-of-00001"
     newest.write_bytes(newest.read_bytes()[:1000])
-    flags = TINY | {"network_type": "SAFA_2", "epochs": 4}
-    output = succeeds("train_cvusa.py", **flags, cwd=folder)
+    output = succeeds("train_cvusa.py", **FLAGS, cwd=folder)
     assert "ckpt-4: cannot be read" in output and "going on after epoch 3" in output
     assert len(rows_of(folder / "Result/CVUSA/SAFA_2_polar_1.csv")) == 4
     (run_folder / "checkpoint").write_text("")
     (run_folder / "best/checkpoint").unlink()
-    assert "all 4 epochs were finished before" in succeeds("train_cvusa.py", **flags, cwd=folder)
-    assert "not 5e-06" in complains("train_cvusa.py", **flags | {"learning_rate": 5e-6}, cwd=folder)
+    assert "all 4 epochs were finished before" in succeeds("train_cvusa.py", **FLAGS, cwd=folder)
+    assert "not 5e-06" in complains("train_cvusa.py", **FLAGS | {"learning_rate": 5e-6}, cwd=folder)
     (run_folder / "config.json").unlink()
-    assert "config.json" in complains("train_cvusa.py", **flags, cwd=folder)
+    assert "config.json" in complains("train_cvusa.py", **FLAGS, cwd=folder)
     assert len(list(run_folder.glob("*.index"))) == 3
 
 
@@ -91,25 +104,23 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_what_another_run_left_is_ke
     before = (folder / "Result/CVUSA/SAFA_2_polar_1.csv").read_text()
     for path in [*run_folder.glob("ckpt-*"), run_folder / "checkpoint", run_folder / "config.json"]:
         path.unlink()
-    flags = TINY | {"learning_rate": 1e36, "network_type": "SAFA_2", "epochs": 6}
-    message = complains("train_cvusa.py", **flags, cwd=folder)
+    message = complains("train_cvusa.py", **FLAGS | {"learning_rate": 1e36, "epochs": 6}, cwd=folder)
     assert "the loss is nan" in message and "Use a lower --learning_rate" in message
     assert list((run_folder / "best.previous-1").glob("*.index"))
     assert (folder / "Result/CVUSA/SAFA_2_polar_1.previous-1.csv").read_text() == before
 
 
-def test_aerial_tiles_without_polar_transform_train_and_test(towns, tmp_path):
-    os.symlink(towns / "Data", tmp_path / "Data")
+def test_aerial_tiles_without_polar_transform_train_and_test(towns, here):
     small = TINY | {"network_type": "SAFA_1", "polar": 0, "epochs": 1}
-    succeeds("train_cvact.py", **small, rotate_pairs=True, flip_pairs=True, cwd=tmp_path)
+    succeeds("train_cvact.py", **small, rotate_pairs=True, flip_pairs=True, cwd=here)
     flags = {"network_type": "SAFA_1", "polar": 0}
-    succeeds("test_cvact.py", **flags, cwd=tmp_path)
+    succeeds("test_cvact.py", **flags, cwd=here)
     # CVACT_test is laid out like CVACT; there, matches within 5 m count too.
-    (tmp_path / "Other").mkdir()
-    os.symlink(towns / "Data/ANU_data_small", tmp_path / "Other/ANU_data_test")
-    succeeds("data_preparation.py", dataset="cvact_test", data_dir="Other", cwd=tmp_path)
-    assert "within 5 m" in succeeds("test_cvact.py", **flags, split="test", data_dir="Other", cwd=tmp_path)
-    result = json.loads((tmp_path / "Result/CVACT_test/SAFA_1_polar_0.json").read_text())
+    (here / "Other").mkdir()
+    os.symlink(towns / "Data/ANU_data_small", here / "Other/ANU_data_test")
+    succeeds("data_preparation.py", dataset="cvact_test", data_dir="Other", workers=1, cwd=here)
+    assert "within 5 m" in succeeds("test_cvact.py", **flags, split="test", data_dir="Other", cwd=here)
+    result = json.loads((here / "Result/CVACT_test/SAFA_1_polar_0.json").read_text())
     assert result["dataset"] == "CVACT_test" and result["queries"] == 10
     assert all(result["recall_within_5m"][k] >= value for k, value in result["recall"].items())
 
@@ -118,11 +129,8 @@ def test_batches_without_negatives_do_not_stop_a_run(own_towns):
     path = own_towns / "Data/ANU_data_small/ACT_data.mat"
     content = scipy.io.loadmat(path)
     everywhere_alike = content["utm"][:1] + np.zeros_like(content["utm"])
-    scipy.io.savemat(
-        path,
-        {"panoIds": content["panoIds"], "utm": everywhere_alike}
-        | {struct: {field: content[struct][field][0, 0]} for struct, field in (("trainSet", "trainInd"), ("valSet", "valInd"))},
-    )
+    rows = {f"{split}Set": {f"{split}Ind": content[f"{split}Set"][f"{split}Ind"][0, 0]} for split in ("train", "val")}
+    scipy.io.savemat(path, {"panoIds": content["panoIds"], "utm": everywhere_alike} | rows)
     output = succeeds("train_cvact.py", **TINY, network_type="SAFA_1", epochs=2, batch_hard_count=2, cwd=own_towns)
     assert "the loss of this batch is 0" in output and "finished 2 epochs" in output
     assert [float(row["loss"]) for row in rows_of(own_towns / "Result/CVACT/SAFA_1_polar_1.csv")] == [0, 0]
@@ -132,7 +140,8 @@ def test_a_collapsed_network_does_not_look_perfect(own):
     folder, run_folder = own
     final = run_folder / "final.weights.h5"
     with h5py.File(final, "r+") as file:
-        file.visititems(lambda _, each: each.write_direct(np.zeros_like(each)) if isinstance(each, h5py.Dataset) else None)
+        for each in datasets_of(file):
+            each[...] = 0
     output = succeeds("test_cvusa.py", network_type="SAFA_2", checkpoint=final, cwd=folder)
     result = json.loads((folder / "Result/CVUSA/SAFA_2_polar_1.json").read_text())
     assert result["recall"]["1"] == 1 and result["pessimistic_recall"]["1"] == 0
@@ -140,22 +149,20 @@ def test_a_collapsed_network_does_not_look_perfect(own):
 
 
 @pytest.mark.parametrize(
-    "script, arguments, expected",
-    [
-        ("train_cvusa.py", ["--network_type", "SAFA"], "SAFA_8"),
-        ("train_cvusa.py", ["--batch_hard_count", "40"], "--batch_size"),
-        ("train_cvusa.py", ["--batch_size", "25"], "24 pairs are less than a batch"),
-        ("train_cvusa.py", ["--init", "nothing.h5"], "nothing.h5"),
-        ("train_cvusa.py", ["--start_epoch", "3"], "the same command continues"),
-        ("train_cvact.py", ["--data_dir", "empty"], "ACT_data.mat: not found"),
-        ("test_cvact.py", ["--checkpoint", "last"], "no training run"),
-        ("test_cvact.py", ["--checkpoint", "./last"], "./last: no checkpoint of this name"),
-    ],
+    "words, expected",
+    {
+        "train_cvusa.py --network_type SAFA": "SAFA_8",
+        "train_cvusa.py --batch_hard_count 40": "--batch_size",
+        "train_cvusa.py --batch_size 25": "24 pairs are less than a batch",
+        "train_cvusa.py --init nothing.h5": "nothing.h5",
+        "train_cvusa.py --start_epoch 3": "the same command continues",
+        "train_cvact.py --data_dir empty": "ACT_data.mat: not found",
+        "test_cvact.py --checkpoint last": "no training run",
+        "test_cvact.py --checkpoint ./last": "./last: no checkpoint of this name",
+    }.items(),
 )
-def test_mistakes_are_found_before_anything_is_written(towns, tmp_path, script, arguments, expected):
-    os.symlink(towns / "Data", tmp_path / "Data")
-    assert expected in complains(script, *arguments, cwd=tmp_path)
-    assert os.listdir(tmp_path) == ["Data"]
+def test_mistakes_are_found_before_anything_is_written(here, words, expected):
+    assert expected in complains(*words.split(), cwd=here) and os.listdir(here) == ["Data"]
 
 
 def test_a_checkpoint_of_another_network_is_refused(trained, tmp_path):
@@ -164,21 +171,19 @@ def test_a_checkpoint_of_another_network_is_refused(trained, tmp_path):
     assert "SAFA_2" in message and "--network_type SAFA_2" in message
 
 
-def test_runs_with_names_and_seeds_lie_beside_each_other(trained, tmp_path):
-    os.symlink(trained / "Data", tmp_path / "Data")
-    os.makedirs(tmp_path / "Model/CVUSA/SAFA_2")
-    run_folder = tmp_path / "Model/CVUSA/SAFA_2/polar_1_low_seed_2"
+def test_runs_with_names_and_seeds_lie_beside_each_other(trained, here):
+    os.makedirs(here / "Model/CVUSA/SAFA_2")
+    run_folder = here / "Model/CVUSA/SAFA_2/polar_1_low_seed_2"
     shutil.copytree(trained / "Model/CVUSA/SAFA_2/polar_1", run_folder)
     manifest = json.loads((run_folder / "config.json").read_text())
     manifest["training"]["seed"] = 2
     (run_folder / "config.json").write_text(json.dumps(manifest))
-    small = TINY | {"network_type": "SAFA_2", "epochs": 4}
-    assert "were finished before" in succeeds("train_cvusa.py", **small, seed=2, run="low", cwd=tmp_path)
-    output = succeeds("test_cvusa.py", network_type="SAFA_2", seed=2, run="low", cwd=tmp_path)
+    assert "were finished before" in succeeds("train_cvusa.py", **FLAGS, seed=2, run="low", cwd=here)
+    output = succeeds("test_cvusa.py", network_type="SAFA_2", seed=2, run="low", cwd=here)
     assert "checkpoint: Model/CVUSA/SAFA_2/polar_1_low_seed_2/best/ckpt-" in output
     names = [f"SAFA_2_polar_1_low_seed_2.{kind}" for kind in ("csv", "descriptors", "json")]
-    assert sorted(os.listdir(tmp_path / "Result/CVUSA")) == names
-    message = complains("test_cvusa.py", network_type="SAFA_2", seed=3, run="low", cwd=tmp_path)
+    assert sorted(os.listdir(here / "Result/CVUSA")) == names
+    message = complains("test_cvusa.py", network_type="SAFA_2", seed=3, run="low", cwd=here)
     assert "polar_1_low_seed_3" in message and "there are polar_1_low_seed_2" in message
     for name in ("", "../up", "a/b", "-x", "x" * 61):
         with pytest.raises(argparse.ArgumentTypeError):
@@ -187,8 +192,7 @@ def test_runs_with_names_and_seeds_lie_beside_each_other(trained, tmp_path):
 
 def test_data_that_cannot_be_used_are_found_before_training(own_towns):
     path = own_towns / "Data/CVUSA/streetview/panos/0000030.jpg"
-    content = path.read_bytes()
-    path.write_bytes(content[:-1000])
+    path.write_bytes(path.read_bytes()[:-1000])
     assert "0000030.jpg" in complains("train_cvusa.py", **TINY, cwd=own_towns)
     path.unlink()
     assert "0000030.jpg" in complains("train_cvusa.py", **TINY, cwd=own_towns)
@@ -196,3 +200,67 @@ def test_data_that_cannot_be_used_are_found_before_training(own_towns):
     split = own_towns / "Data/CVUSA/splits/val-19zl.csv"
     split.write_text(split.read_text() + "bingmap/19/0000099.jpg\n")
     assert "row 11" in complains("train_cvusa.py", **TINY, cwd=own_towns)
+
+
+# With dropout and averages, whose masks and values must go on too, and a checkpoint after every step.
+RESUMED = "train_cvact.py"
+EXACT = SHALLOW | {"keep_prob": 0.8, "ema": 0.9, "network_type": "SAFA_1", "epochs": 2, "deterministic": True, "save_every": 1}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(towns, tmp_path_factory):
+    """A folder with a run that was not stopped. Not to be changed."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    os.symlink(towns / "Data", folder / "Data")
+    succeeds(RESUMED, **EXACT, cwd=folder)
+    return folder
+
+
+def assert_same(folder, other):
+    """The same tensors in the newest checkpoint, and the same lines but for the seconds."""
+    found, expected = (tensors_of(each / "Model/CVACT/SAFA_1/polar_1") for each in (folder, other))
+    assert sorted(found) == sorted(expected)
+    for key, tensor in found.items():
+        np.testing.assert_array_equal(tensor, expected[key], err_msg=key)
+    found, expected = (rows_of(each / "Result/CVACT/SAFA_1_polar_1.csv") for each in (folder, other))
+    assert len(found) == 2 and [row | {"seconds": 0} for row in found] == [row | {"seconds": 0} for row in expected]
+
+
+def test_a_run_that_is_killed_and_meets_a_full_disk_ends_with_the_same_bits(uninterrupted, here):
+    run_folder = here / "Model/CVACT/SAFA_1/polar_1"
+    process = start(RESUMED, **EXACT, cwd=here)
+    wait_until((run_folder / "ckpt-2.index").exists, process)
+    time.sleep(random.random() / 20)  # somewhere in a step, a validation or the writing of a checkpoint
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    size = max(path.stat().st_size for path in run_folder.glob("ckpt-*.data*"))
+    line = complains(RESUMED, **EXACT, before=functools.partial(no_file_grows_beyond, size // 2), cwd=here)
+    assert "cannot be written" in line and "free some space" in line
+    assert "going on after epoch" in succeeds(RESUMED, **EXACT, cwd=here)
+    assert_same(here, uninterrupted)
+    settings = json.loads((run_folder / "config.json").read_text())
+    assert len(settings["sessions"]) == 3 and settings["sessions"][0]["packages"]["tensorflow"]
+    assert settings["sessions"][0]["command"][0] == "train_cvact.py" and settings["data"]["train_pairs"] == 24
+
+
+@pytest.mark.parametrize("number, code, moment", [(signal.SIGTERM, 143, "step 1"), (signal.SIGINT, 130, "step 3")])
+def test_a_signal_saves_first_and_the_run_goes_on_with_the_same_bits(uninterrupted, here, number, code, moment):
+    flags = EXACT | {"save_every": "10min", "log_every": 1}  # nothing else saves within an epoch
+    process = start(RESUMED, **flags, cwd=here)
+    next(line for line in process.stdout if line.startswith(f"epoch 2, {moment}"))  # after the third comes the validation
+    process.send_signal(number)
+    _, errors = process.communicate()
+    assert process.returncode == code
+    assert f"stopped by {number.name}; epoch 2 is saved" in errors and "Traceback" not in errors
+    assert "going on after epoch" in succeeds(RESUMED, **EXACT, cwd=here)
+    assert_same(here, uninterrupted)
+
+
+def test_other_settings_other_data_and_a_second_run_in_the_folder_are_refused(uninterrupted, here):
+    assert "--clip_norm None, not 2.0" in complains(RESUMED, **EXACT | {"clip_norm": 2}, cwd=uninterrupted)
+    shutil.copytree(uninterrupted / "Model", here / "Model")
+    settings = here / "Model/CVACT/SAFA_1/polar_1/config.json"
+    with locked(RunPaths(str(settings.parent), "", "").lock, ""):
+        assert "another run is training there" in complains(RESUMED, **EXACT, cwd=here)
+    settings.write_text(settings.read_text().replace('"train_pairs": 24', '"train_pairs": 30'))
+    assert "train_pairs 30, and now 24" in complains(RESUMED, **EXACT, cwd=here)

@@ -195,7 +195,7 @@ def test_a_tile_that_is_missing_takes_its_panoramas_along_and_no_other(own):
     os.unlink(pairs.sat_paths[gone])
     kept, note = check_files(pairs, ((32, 128), (32, 128)), skip_missing=True)
     count = np.count_nonzero(pairs.truth == gone)
-    assert count == 2 and "1 files are missing, so 2 of 32 pairs are incomplete" in note and len(kept) == 30
+    assert count == 2 and "which 2 of 32 pairs need" in note and len(kept) == 30
     rows = [row for row in range(32) if pairs.truth[row] != gone]
     for row, before in enumerate(rows):
         paths = [[each.sat_paths[tile] for tile in each.acceptable[at]] for each, at in ((kept, row), (pairs, before))]

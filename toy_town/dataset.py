@@ -19,12 +19,13 @@ import os
 import cv2
 import numpy as np
 import scipy.io
-from tqdm import tqdm
 
+from safa.datasets.dataset import TOY_NOTE as NOTE
 from safa.datasets.image_files import same_ratio, write_image
 from safa.runtime.command_line import WORKERS, Parser, at_least
 from safa.runtime.errors import UserError
 from safa.runtime.files import PARTIAL, ordinary, remove_abandoned, write_whole
+from safa.runtime.progress import ProgressBar
 from safa.runtime.worker_pool import available_cores, worker_map
 from toy_town import overlapping
 from toy_town.layout import Town
@@ -54,12 +55,7 @@ class Settings:
     offset: float = 0.0  # metres
 
 
-NOTE = "toy_world.json"
-SIZES = {
-    "cvusa": (750, 224, 1232),
-    "cvact": (1200, 832, 1664),
-    "vigor": (640, 1024, 2048),
-}  # tile, panorama's height and width; pixels
+SIZES = {"cvusa": (750, 224, 1232), "cvact": (1200, 832, 1664), "vigor": (640, 1024, 2048)}  # tile, panorama; pixels
 FOLDERS = {"cvusa": "CVUSA", "cvact": "ANU_data_small", "vigor": "VIGOR"}
 IMAGE_FOLDERS = {
     "cvusa": ("bingmap/19", "streetview/panos"),
@@ -136,7 +132,7 @@ def render_dataset(settings, data_dir, workers=1, progress=None):
         settings: `Settings`.
         data_dir: the folder that will hold one of FOLDERS.
         workers: processes; the files do not depend on it.
-        progress: shown while rendering; has `update(count)`, as tqdm has.
+        progress: shown while rendering; a ProgressBar, or another object with `update(count)`.
 
     Returns:
         The dataset's folder.
@@ -432,6 +428,6 @@ def main(argv=None):
         width,
         offset=arguments.offset,
     )
-    with tqdm(total=settings.train + settings.test, unit="place", disable=None, smoothing=0) as progress:
+    with ProgressBar(None, "rendering", settings.train + settings.test, "places") as progress:
         folder = render_dataset(settings, arguments.data_dir, arguments.workers, progress)
     print(f"{folder}: {settings.train} training and {settings.test} test places")

@@ -12,6 +12,7 @@ from safa.datasets.image_files import by_pixels, same_ratio
 from safa.datasets.positions import HIT_METRES, distances_to_nearest
 
 TITLES = {"tile": "aerial tiles", "panorama": "panoramas", "polar_map": "polar maps", "prepared_panorama": "prepared panoramas"}
+COMPARED = "tile", "panorama"  # kinds of files that are searched for copies
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +156,7 @@ def copies(results):
         results: {name of the split: files of its CheckedPairs}.
     """
     findings = []
-    for kind in ("tile", "panorama"):
+    for kind in COMPARED:
         title, of_split = TITLES[kind], {}
         for split, pairs in results.items():
             same_bytes = of_split[split] = collections.defaultdict(set)

@@ -2,12 +2,14 @@
 
 import abc
 import dataclasses
+import pathlib
 
 import numpy as np
 
 from safa.datasets.preparation import PREPARED_SIZE, Preparation
 
 POLAR, AERIAL = "polar", "aerial"  # kinds of references: polar maps, and the aerial tiles themselves
+TOY_NOTE = "toy_world.json"  # in the folder of a dataset that `python -m toy_town` rendered
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,6 +125,12 @@ class Dataset(abc.ABC):
     @abc.abstractmethod
     def pairs(self, split, reference=POLAR):
         """The Pairs of one of `splits`, with POLAR or AERIAL references. Raises UserError if its list is missing or wrong."""
+
+    @property
+    def is_toy_town(self):
+        """Whether its places were rendered; `tile_dir` lies in its folder."""
+        folder = pathlib.Path(self.tile_dir)
+        return any((each / TOY_NOTE).exists() for each in (folder, *folder.parents[:2]))
 
     def preparations(self):
         """What `data_preparation.py` makes: list of Preparation, polar maps first."""

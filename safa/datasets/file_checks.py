@@ -5,10 +5,10 @@ import dataclasses
 import os
 
 import numpy as np
-from tqdm import tqdm
 
 from safa.datasets.image_files import ImageError, ImageMissing, by_pixels, image_size, same_ratio
 from safa.runtime.errors import UserError, first_few, shortened
+from safa.runtime.progress import ProgressBar
 from safa.runtime.worker_pool import available_cores
 
 
@@ -46,19 +46,16 @@ def check_files(pairs, shapes, skip_missing=False):
     broken = _unusable(paths[:count], found[:count], shapes[0], pairs.sizes[0])
     broken += _unusable(paths[count:], found[count:], shapes[1], pairs.sizes[1])
     if broken:
-        raise UserError(
-            f"{pairs.name}: {len(broken):,} of {len(paths):,} images cannot be used: {first_few(broken)}; replace them by the "
-            "dataset's own (prepared files: delete them and run data_preparation.py), or delete them and use --skip_missing"
-        )
+        what = f"{pairs.name}: {len(broken):,} of {len(paths):,} images cannot be used: {first_few(broken)}"
+        remedy = "replace them (prepared ones: delete them, run data_preparation.py), or delete them and use --skip_missing"
+        raise UserError(f"{what}; {remedy}")
     missing = np.array([isinstance(each, ImageMissing) for each in found])
     if not missing.any():
         return pairs, None
     no_tile, no_panorama = missing[:count], missing[count:]
     incomplete = no_tile[pairs.truth] | no_panorama
     complete = pairs.take(np.flatnonzero(~incomplete), None if pairs.one_to_one else np.flatnonzero(~no_tile))
-    counts = (
-        f"{pairs.name}: {missing.sum():,} files are missing, so {incomplete.sum():,} of {len(pairs):,} pairs are incomplete"
-    )
+    counts = f"{pairs.name}: {missing.sum():,} files are missing, which {incomplete.sum():,} of {len(pairs):,} pairs need"
     if skip_missing and len(complete):
         return complete, f"{counts}; skipped, {len(complete):,} pairs remain"
     names = [path for path, is_missing in zip(paths, missing, strict=True) if is_missing]
@@ -77,7 +74,7 @@ def _sizes(title, paths):
 
     with concurrent.futures.ThreadPoolExecutor(4 * available_cores()) as threads:
         sizes = threads.map(size_or_error, paths)
-        return list(tqdm(sizes, f"checking {title}", len(paths), leave=False, unit="file", disable=None))
+        return list(ProgressBar(sizes, f"checking {title}", len(paths), "files"))
 
 
 def _unusable(paths, found, shape, published):

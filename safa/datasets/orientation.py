@@ -67,9 +67,7 @@ def orientation(split, colours):
         text = "pairs look no more like each other than strangers (half would by chance): their order may be mixed up"
         return [Finding("unlike", split, unlike, text)]
     if straight < average[HALF_TURN] + LEAST_MARGIN:
-        text = (
-            f"pairs look so much alike ahead and behind ({straight:.2f} straight, {average[HALF_TURN]:.2f} turned, in "
-            "standard deviations) that panoramas turned by 180 degrees cannot be told"
-        )
+        scores = f"{straight:.2f} straight, {average[HALF_TURN]:.2f} turned, in standard deviations"
+        text = f"pairs look too much alike ahead and behind ({scores}) to tell panoramas turned by 180 degrees"
         return [Finding("ahead and behind", split, count, text, problem=False)]
     return []

@@ -79,6 +79,4 @@ class PairImages:
         sat = dataclasses.replace(self.sat, augmented=of_sat)
         return PairImages(self.pairs, sat, dataclasses.replace(self.grd, augmented=of_grd, turned=panoramas))
 
-    @property
-    def truth(self):
-        return self.pairs.truth
+    truth = property(lambda self: self.pairs.truth)

@@ -18,8 +18,7 @@ class PanoramaView(Checked):
 
     fov: int = setting(
         FULL_CIRCLE,
-        "field of view of the queries: a panorama's first columns stay, the others become the mean colour (later papers: "
-        "360, 180, 90, 70)",
+        "field of view of the queries: the first columns stay, the others become the mean colour (later papers: 180, 90, 70)",
         at_least(int, 1, FULL_CIRCLE),
         metavar="DEGREES",
         paper="360",

@@ -11,12 +11,12 @@ import typing
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from polar_transform import HEIGHT, WIDTH, min_max_stretch, polar_transform, to_uint8
 from safa.datasets.image_files import ImageError, by_pixels, image_size, name_image, read_image, write_image
 from safa.runtime.errors import UserError, shortened
 from safa.runtime.files import locked, read_json, write_json
+from safa.runtime.progress import ProgressBar
 from safa.runtime.worker_pool import worker_map
 
 PREPARED_SIZE = HEIGHT, WIDTH
@@ -123,10 +123,8 @@ def plan_preparation(job):
     files = {name: os.path.splitext(name)[0] + ".png" for name in names}
     twice = [name for name, count in collections.Counter(files.values()).items() if count > 1]
     if twice:
-        raise UserError(
-            f"{source_dir}: {len(twice):,} prepared files would have two sources, the first "
-            f"{shortened(twice[0])}; leave one of them there"
-        )
+        what = f"{len(twice):,} prepared files would have two sources, the first {shortened(twice[0])}"
+        raise UserError(f"{source_dir}: {what}; leave one of them there")
     sizes = collections.Counter()
     for name in names[:: -(-len(names) // 100)]:
         with contextlib.suppress(ImageError):
@@ -134,10 +132,8 @@ def plan_preparation(job):
     height, width = size = max(sizes, key=lambda size: (sizes[size], size), default=published_size)
     square = published_size[0] == published_size[1]
     if width != (height if square else 2 * height) or height < 4:
-        raise UserError(
-            f"{source_dir}: most images have {by_pixels(size)} pixels, which is not "
-            f"{'square' if square else 'twice as wide as high'}; the dataset's have {by_pixels(published_size)}"
-        )
+        what = f"most images have {by_pixels(size)} pixels, not {'square' if square else 'twice as wide as high'}"
+        raise UserError(f"{source_dir}: {what}; the dataset's have {by_pixels(published_size)}")
     return PreparationPlan(job, files, size)
 
 
@@ -167,7 +163,7 @@ def prepare(plan, stretch, workers, overwrite):
         begin, finished = time.perf_counter(), len(paths) - len(todo)
         with worker_map(min(workers, -(-len(todo) // 16)) or 1, chunksize=4) as parallel_map:  # starting takes time
             results = parallel_map(functools.partial(_prepare_file, transform, plan.size), todo)
-            bar = tqdm(results, job.title, len(paths), initial=finished, unit="image", disable=None)
+            bar = ProgressBar(results, job.title, len(paths), "images", finished)
             failures = [failure for failure in bar if failure]
     seconds, done = time.perf_counter() - begin, len(todo) - len(failures)
     return f"{done:,} prepared in {seconds:.1f} s, {finished:,} were there already, {len(failures):,} failed", failures
@@ -202,12 +198,9 @@ def _keep_manifest(folder, stretch, overwrite):
     before = polar_maps_are_stretched(folder)
     if finished and before != stretch:
         if not overwrite:
-            made, other = "with the min-max stretch", "without the min-max stretch (--no_stretch)"
-            made, other, change = (made, other, "leave out") if before else (other, made, "add")
-            raise UserError(
-                f"{folder}: holds {len(finished):,} polar maps {made}, which must not be mixed with maps {other}; "
-                f"{change} --no_stretch to go on with those, or add --overwrite to make all of them again"
-            )
+            made, change = ("with", "leave out") if before else ("without", "add")
+            what = f"{folder}: holds {len(finished):,} polar maps {made} the min-max stretch, and all must be alike"
+            raise UserError(f"{what}; {change} --no_stretch to go on with those, or add --overwrite to make all of them again")
         for name in finished:  # a run that is stopped leaves one kind only
             os.unlink(os.path.join(folder, name))
     path = os.path.join(folder, MANIFEST)

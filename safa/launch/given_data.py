@@ -8,7 +8,7 @@ from safa.datasets.checks import check_lists, outdated
 from safa.datasets.dataset import POLAR
 from safa.datasets.file_checks import check_files, resolve_case
 from safa.datasets.preparation import polar_maps_are_stretched
-from safa.runtime.cluster import is_chief
+from safa.runtime.cluster import say
 from safa.runtime.command_line import Checked, add_settings, setting
 from safa.runtime.errors import UserError
 
@@ -25,9 +25,7 @@ def _folder_name(text):
 
 def _run_name(text):
     if not RUN_NAME.fullmatch(text):
-        raise argparse.ArgumentTypeError(
-            f"{text[:40]!r}: a name has up to 60 letters, digits, '.', '_' and '-', a letter or digit first"
-        )
+        raise argparse.ArgumentTypeError(f"{text[:40]!r}: up to 60 letters, digits, '.', '_', '-', a letter or digit first")
     return text
 
 
@@ -50,8 +48,7 @@ class Folders(Checked):
     skip_missing: bool = setting(False, "leave out pairs whose files do not exist")
     run: str | None = setting(
         None,
-        "name of the run, for seeds and variants beside each other: its folder and result files end in _NAME (default: no "
-        "name)",
+        "name of the run, for variants beside each other: its folder and result files end in _NAME (default: no name)",
         _run_name,
         metavar="NAME",
     )
@@ -62,14 +59,6 @@ def add_run_folders(parser, dataset_class):
     others = [name for name in OWN_FLAGS if name not in dataset_class.own_flags]
     add_settings(parser, Folders, [field.name for field in dataclasses.fields(Folders) if field.name not in others])
     parser.set_defaults(**dict.fromkeys(others))
-
-
-def say(*lines):
-    """Print those lines that are not None, in the chief's process."""
-    if is_chief():
-        for line in lines:
-            if line is not None:
-                print(line, flush=True)
 
 
 def given_dataset(dataset_class, folders):

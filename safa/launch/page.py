@@ -10,12 +10,12 @@ from safa.report.charts import SIZE, place_map, recall_figure, similarity_histog
 from safa.report.epoch_lines import read_lines
 from safa.report.figures import WITH_ATTENTION
 from safa.report.page import Picture, Section, write_page
-from safa.report.result_lines import COLUMNS, recall_cells, tested_line
+from safa.report.result_lines import recall_cells, tested_line
 from safa.report.retrieval_panels import query_images, retrieval_panel
-from safa.retrieval.margins import margins
+from safa.retrieval.evaluation import margins
 from safa.retrieval.task import GROUND_TO_AERIAL
 from safa.runtime.files import read_file, read_json
-from safa.training.run_folder import EPOCHS, MANIFEST
+from safa.training.run_folder import EPOCHS, MANIFEST, folder_of
 
 PANELS, ATTENTION = 4, 1  # queries that are drawn where no flag says how many
 MOST_PANELS, MOST_ATTENTION = 24, 6  # of a page that stays below 10 MB; the folder of figures has all
@@ -35,21 +35,21 @@ def report_page(config, json_path, row, tested, model):
         config: report.figures.FigureConfig.
         json_path: of the result file.
         row: report.rows.Row of it alone.
-        tested: report.figures.FigureSource.
-        model: keras.Model with the tested weights.
+        tested: report.figures.FigureSource; its images need not exist if the descriptors were computed elsewhere.
+        model: keras.Model with the tested weights; None of such descriptors.
     """
     (result,), network, task = row.results, row.results[0].network, tested.task
-    own = os.path.dirname(os.path.abspath(result.checkpoint))  # or the one above: what training wrote
-    folder = next((each for each in (own, os.path.dirname(own)) if os.path.isfile(os.path.join(each, MANIFEST))), None)
-    cells, below = recall_cells(row)
+    folder = None if model is None else folder_of(result.checkpoint)
+    columns, cells, below = recall_cells(row)
     rows, note = shown_queries(config, tested, config.figures or PANELS, MOST_PANELS)
+    pictures = _panels(tested, rows)
     sections = [
-        Section("recall", "Recall", "", COLUMNS, cells, below),
+        Section("recall", "Recall", "", columns, cells, below),
         Section("curves", "Curves", pictures=list(_curves(row, folder, tested))),
-        Section("queries", "Queries", f"{note} {FRAMES * bool(rows)}", pictures=_panels(tested, rows)),
+        *([Section("queries", "Queries", f"{note} {FRAMES * bool(rows)}", pictures=pictures)] if pictures or not rows else []),
         _worst(tested),
     ]
-    if tested.direction == GROUND_TO_AERIAL and network.aggregation[0] in WITH_ATTENTION and tested.queries.ndim == 2:
+    if model and tested.direction == GROUND_TO_AERIAL and network.aggregation[0] in WITH_ATTENTION and tested.queries.ndim == 2:
         rows, note = shown_queries(config, tested, config.attention or ATTENTION, MOST_ATTENTION)
         alt = "Attention of query {} and its best match"
         pictures = [Picture(attention_panel(tested, row, model), alt.format(task.ids[row])) for row in rows]
@@ -63,7 +63,7 @@ def report_page(config, json_path, row, tested, model):
     if folder is not None:
         texts.append(("training", read_file(os.path.join(folder, MANIFEST)).decode()))
     sections.append(Section("settings", "Settings and versions", texts=texts))
-    title = f"{tested.pairs.name}: {network.network_type}, {'polar maps' if network.polar else 'aerial tiles'}"
+    title = f"{tested.pairs.name}: {row.kind.title(False)}"
     path = json_path.removesuffix(".json") + ".html"
     write_page(path, title, tested_line(row), sections)
     return path
@@ -104,7 +104,9 @@ def _worst(tested):
 
 
 def _panels(tested, rows):
-    """A Picture of each query."""
+    """A Picture of each query; none without images."""
+    if not os.path.isfile(tested.pairs.grd_paths[0]):
+        return []
     alt = "Query {} and its best references; a hit is at rank {:,}"
     return [
         Picture(retrieval_panel(*query_images(tested, row)), alt.format(tested.task.ids[row], tested.ranks[row] + 1))

@@ -186,6 +186,7 @@ def launch_testing(description, dataset_classes):
                 "version": __version__,
                 "dataset": dataset.name,
                 "split": args.split,
+                "toy_town": dataset.is_toy_town,
                 **tested,
                 "network": dataclasses.asdict(network),
                 "direction": config.direction,

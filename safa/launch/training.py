@@ -8,9 +8,9 @@ import argparse
 from safa.datasets.panorama_views import check_turns, kept_columns
 from safa.launch.given_data import Folders, add_run_folders, checked_pairs, findings_of, given_dataset, say
 from safa.runtime.backend import importing_tensorflow
-from safa.runtime.command_line import Parser, parsed
+from safa.runtime.command_line import Parser, add_settings, parsed
 from safa.runtime.errors import UserError
-from safa.settings import NetworkConfig, RunConfig, Settings, TrainingConfig, add_network, add_training
+from safa.settings import NetworkConfig, RunConfig, Settings, TrainingConfig, add_network
 from safa.training.checkpoint_files import find_checkpoint
 from safa.training.run_folder import agree_with_earlier_run, data_identity, run_paths
 
@@ -20,7 +20,8 @@ def training_parser(description, dataset_class):
     parser = Parser(description)
     add_run_folders(parser, dataset_class)
     add_network(parser)
-    add_training(parser)
+    add_settings(parser.add_argument_group("training"), TrainingConfig)
+    add_settings(parser.add_argument_group("run", "may change when a stopped run continues"), RunConfig)
     parser.add_argument("--start_epoch", type=_needless, help=argparse.SUPPRESS)  # of the authors' scripts
     return parser
 
@@ -42,17 +43,14 @@ def launch_training(description, dataset_class):
     check_training(settings)
     check_turns(dataset_class, settings.training, ("train_fov", "random_heading", "rotate_pairs"))
     dataset = given_dataset(dataset_class, folders)
-    paths = run_paths(
-        folders.model_dir, folders.result_dir, dataset.name, settings.network, folders.run, settings.training.seed
-    )
-    agree_with_earlier_run(paths.folder, settings.network, settings.training)
-    train_pairs, val_pairs = (checked_pairs(dataset, split, settings.network, folders) for split in ("train", "val"))
-    batch_size = settings.training.batch_size
-    if len(train_pairs) < batch_size:
-        raise UserError(
-            f"{train_pairs.name}: {len(train_pairs)} pairs are less than a batch of {batch_size}; use a smaller --batch_size"
-        )
-    agree_with_earlier_run(paths.folder, settings.network, settings.training, data_identity(train_pairs))
+    network, training = settings.network, settings.training
+    paths = run_paths(folders.model_dir, folders.result_dir, dataset.name, network, folders.run, training.seed)
+    agree_with_earlier_run(paths.folder, network, training)
+    train_pairs, val_pairs = (checked_pairs(dataset, split, network, folders) for split in ("train", "val"))
+    if len(train_pairs) < training.batch_size:
+        what = f"{train_pairs.name}: {len(train_pairs)} pairs are less than a batch of {training.batch_size}"
+        raise UserError(f"{what}; use a smaller --batch_size")
+    agree_with_earlier_run(paths.folder, network, training, data_identity(train_pairs))
     say(*findings_of({"train": train_pairs, "val": val_pairs}))
     with importing_tensorflow():
         from safa.training.train import train
@@ -65,9 +63,7 @@ def check_training(settings):
     if not kept_columns(training.train_fov, settings.network.width):
         raise UserError(f"--train_fov {training.train_fov}: less than a column of {settings.network.width}; use a larger one")
     if training.batch_hard_count > training.batch_size:
-        raise UserError(
-            f"--batch_hard_count {training.batch_hard_count}: more than the --batch_size {training.batch_size}; choose fewer"
-        )
+        raise UserError(f"--batch_hard_count {training.batch_hard_count}: more than --batch_size {training.batch_size}")
     if training.batch_hard_count and training.loss != TrainingConfig.loss:
         raise UserError(f"--batch_hard_count: only --loss {TrainingConfig.loss} takes it; leave it out")
     if training.warmup_epochs >= training.epochs:

@@ -4,8 +4,9 @@ import dataclasses
 
 import numpy as np
 import scipy.optimize
-from scipy.special import expit
+from scipy.special import expit, logit
 
+from safa.localization.position_estimate import Uncertainty
 from safa.runtime.errors import UserError
 from safa.runtime.files import read_json
 
@@ -14,6 +15,7 @@ LEAST_ANSWERS = 20  # that a calibration needs: a share of 5 % is one of twenty
 # stay finite where right and wrong answers are separated.
 PRIOR = 5.0
 UNIT = 0.1
+NOT_FITTED = Uncertainty()
 MOST_MARGIN = 1.0  # of an answer without a rival
 
 
@@ -27,6 +29,7 @@ class Calibration:
         wrong_share: that the threshold was chosen for.
         answers: number of panoramas it was fitted on; right: how many of their best places were.
         answered, wrong: numbers at the threshold.
+        uncertainty: of the estimated positions.
     """
 
     weights: tuple[float, float, float]
@@ -36,13 +39,19 @@ class Calibration:
     right: int
     answered: int
     wrong: int
+    uncertainty: Uncertainty
 
     def confidence(self, margin, similarity):
         """Probability that a best place of this margin and similarity is right."""
         return float(expit(_features([margin], [similarity]) @ np.array(self.weights))[0])
 
 
-def fit_calibration(margins, similarities, right, wrong_share):
+def margin_of_probability(probability):
+    """What stands for the margin where a drive gives probabilities: their logit, in UNIT."""
+    return float(UNIT * logit(np.clip(probability, 1e-9, 1 - 1e-9)))
+
+
+def fit_calibration(margins, similarities, right, wrong_share, uncertainty=NOT_FITTED):
     """Fit a Calibration on answers whose truth is known.
 
     The threshold is the lowest that keeps the share of wrong answers among those given at `wrong_share`, where one more wrong
@@ -52,13 +61,13 @@ def fit_calibration(margins, similarities, right, wrong_share):
         margins, similarities: (n,) of the best places.
         right: (n,) bool.
         wrong_share: fraction.
+        uncertainty: kept as it is.
 
     Raises:
         UserError: there are too few answers.
     """
     right = np.asarray(right, bool)
-    if len(right) < LEAST_ANSWERS:
-        raise UserError(f"{len(right)} panoramas are too few to calibrate on; use at least {LEAST_ANSWERS}, better hundreds")
+    check_count(len(right))
     features = _features(margins, similarities)
     signs = np.where(right, 1.0, -1.0)
 
@@ -81,7 +90,14 @@ def fit_calibration(margins, similarities, right, wrong_share):
         int(right.sum()),
         answered,
         int(wrong[answered - 1]) if answered else 0,
+        uncertainty,
     )
+
+
+def check_count(count):
+    """Refuse to calibrate on too few panoramas."""
+    if count < LEAST_ANSWERS:
+        raise UserError(f"{count} panoramas are too few to calibrate on; use at least {LEAST_ANSWERS}, better hundreds")
 
 
 def _features(margins, similarities):

@@ -1,7 +1,9 @@
 """The files of an index, and the manifest that says what they hold."""
 
+import concurrent.futures
 import contextlib
 import dataclasses
+import hashlib
 import os
 from typing import Annotated, Literal
 
@@ -9,16 +11,22 @@ import msgspec
 import numpy as np
 
 from safa.localization.coordinates import problem_of
+from safa.localization.tile_source import SourceRecord
+from safa.retrieval.resumable_rows import new_array_file
 from safa.runtime.errors import UserError, first_line, shortened
-from safa.runtime.files import ordinary, read_file, read_json
+from safa.runtime.files import open_whole, ordinary, read_file, read_json, write_json
+from safa.runtime.worker_pool import available_cores
 from safa.settings import NetworkConfig
 
 MANIFEST = "index.json"  # written last: an index that has it is whole
 DESCRIPTORS, LOCATIONS, NAMES = "descriptors.npy", "locations.npy", "tiles.json"
 THUMBNAILS, WEIGHTS, PROJECTION = "thumbnails.npy", "network.weights.h5", "projection.npy"
-APPROXIMATE, CALIBRATION = "approximate.faiss", "calibration.json"
+APPROXIMATE, CALIBRATION, RECORDS = "approximate.faiss", "calibration.json", "tiles.npy"
+CHECKED = (DESCRIPTORS, LOCATIONS, NAMES, RECORDS, THUMBNAILS, PROJECTION, APPROXIMATE)  # whose digests a manifest holds
+DIGESTED_BYTES = 2**24  # that a thread reads at a time
 DTYPES = ("float16", "float32")
 REMEDY = "build it again, in another folder"
+SPACE = "free some space, use --dtype float16 or --no_thumbnails, or name another folder"
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -46,17 +54,28 @@ class DescriptorRecipe:
 
 
 @dataclasses.dataclass(frozen=True)
+class SearchRecall:
+    """How often a search finds a tile's nearest other tile first, and among the first ten."""
+
+    first: float
+    among_ten: float
+
+
+@dataclasses.dataclass(frozen=True)
 class IndexManifest:
     """What an index holds.
 
     Attributes:
         tiles: N, number of tiles.
         values: D, of a descriptor as the network computes it; kept_values: K, as the index keeps it.
-        source: of the tiles, `tile_source.TileSource.record`.
-        identity: digest of all that the index depends on, except the content of the tiles' files.
+        source: of the tiles.
+        identity: digest of all that the index depends on, except the tiles themselves.
+        content: digest of the tiles: their names, locations and files.
+        one_colour: number of tiles that show one colour.
+        files: {name: digest} of those of CHECKED that the index has.
         spacing: median metres from a tile's centre to the nearest other one; None of a single tile.
-        pca_recall, approximate_recall: {"1", "10"}: how often the search finds a tile's nearest other tile among the K
-            first, or None if the search is exact.
+        pca_recall, approximate_recall: of the search, or None if it is exact.
+        digest: `own_digest`, by which a damaged manifest is found.
         format: another number is an index that this version cannot read.
     """
 
@@ -64,12 +83,22 @@ class IndexManifest:
     tiles: Count
     values: Count
     kept_values: Count
-    source: dict
+    source: SourceRecord
     identity: str
-    spacing: float | None
-    pca_recall: dict[str, float] | None = None
-    approximate_recall: dict[str, float] | None = None
-    format: Literal[2] = 2
+    content: str
+    one_colour: int
+    files: dict[Literal[CHECKED], str]
+    spacing: Annotated[float, msgspec.Meta(ge=0)] | None
+    pca_recall: SearchRecall | None = None
+    approximate_recall: SearchRecall | None = None
+    digest: str = ""
+    format: Literal[3] = 3
+
+    @property
+    def own_digest(self):
+        """Digest of all but itself, as it is read from the file: 60.0 where 60 was written."""
+        values = msgspec.to_builtins(dataclasses.replace(self, digest=""))
+        return hashlib.sha256(msgspec.json.encode(msgspec.convert(values, IndexManifest))).hexdigest()
 
 
 def read_index_manifest(folder):
@@ -80,8 +109,12 @@ def read_index_manifest(folder):
     """
     if not os.path.isdir(folder):
         raise UserError(f"{shortened(folder)}: no index; build one: localize.py build {shortened(folder)} --tiles ...")
+    path, remedy = os.path.join(folder, MANIFEST), f"damaged, or of another version: {REMEDY}"
     try:
-        return read_json(os.path.join(folder, MANIFEST), IndexManifest, f"damaged, or of another version: {REMEDY}")
+        manifest = read_json(path, IndexManifest, remedy)
+        if manifest.digest != manifest.own_digest:
+            raise UserError(f"{shortened(path)}: {remedy}")
+        return manifest
     except FileNotFoundError:
         raise UserError(
             f"{shortened(folder)}: holds no finished index (no {MANIFEST}); run localize.py build to its end, or name another "
@@ -89,11 +122,44 @@ def read_index_manifest(folder):
         ) from None
 
 
+def earlier_source(folder):
+    """The SourceRecord of the index in a folder, or None if it holds none that is finished."""
+    return read_index_manifest(folder).source if os.path.lexists(os.path.join(folder, MANIFEST)) else None
+
+
+def file_digest(path):
+    """Digest of a file: of the digests of its blocks, each read by a thread. Errors as of `ordinary`."""
+
+    def block(start):
+        with open(path, "rb", opener=ordinary) as file:
+            file.seek(start)
+            return hashlib.sha256(file.read(DIGESTED_BYTES)).digest()
+
+    with concurrent.futures.ThreadPoolExecutor(available_cores()) as pool:
+        blocks = pool.map(block, range(0, max(1, os.stat(path).st_size), DIGESTED_BYTES))
+        return hashlib.sha256(b"".join(blocks)).hexdigest()
+
+
+def file_digests(folder):
+    """{name: digest} of those of CHECKED that a folder holds."""
+    return {name: file_digest(os.path.join(folder, name)) for name in CHECKED if os.path.lexists(os.path.join(folder, name))}
+
+
+def check_files(folder, manifest):
+    """Raise a UserError if a file of an index is not as it was written."""
+    for name, digest in manifest.files.items():
+        with _whole(os.path.join(folder, name)):
+            if file_digest(os.path.join(folder, name)) != digest:
+                raise ValueError("its content has changed")
+
+
 @contextlib.contextmanager
 def _whole(path):
     try:
         yield
-    except (msgspec.MsgspecError, ValueError, OSError, EOFError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # whatever broken bytes lead the readers to
         raise UserError(f"{path}: missing, cut off or damaged ({first_line(error)}); {REMEDY}") from None
 
 
@@ -133,3 +199,20 @@ def read_names(folder, count):
         if len(names) != count:
             raise ValueError(f"{len(names):,} names instead of {count:,}")
         return names
+
+
+def new_array(folder, name, shape, dtype):
+    """A new array of an index, mapped into memory; a UserError says that the disk has too little space."""
+    return new_array_file(os.path.join(folder, name), shape, dtype, name, SPACE)
+
+
+def save_array(path, array):
+    """Write an array as NumPy's file, whole or not at all."""
+    with open_whole(path) as file:
+        np.save(file, array)
+
+
+def write_tile_names(folder, source):
+    """Write the names and locations of a TileSource's tiles."""
+    write_json(os.path.join(folder, NAMES), [name.encode(errors="replace").decode() for name in source.names])
+    save_array(os.path.join(folder, LOCATIONS), np.asarray(source.locations, np.float64))

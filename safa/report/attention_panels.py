@@ -37,9 +37,8 @@ def attention_panel(tested, row, network):
         _, polar, values = columns[0]
         tile = tested.tile(match)
         if tile is None:
-            tile, _ = tile_of_polar(polar, 2 * len(polar))
-        on_tile = [tile_of_polar(each, len(tile)) for each in values]
-        columns.insert(0, ("tile", tile, [np.where(reached, warped, 0) for warped, reached in on_tile]))  # 0 in the corners
+            tile = tile_of_polar(polar, 2 * len(polar))
+        columns.insert(0, ("tile", tile, [tile_of_polar(each, len(tile)) for each in values]))
     layers = [[Shown(picture, caption) for caption, picture, _ in columns]]
     for number, of_layer in enumerate(zip(*(values for *_, values in columns), strict=True)):
         caption = f"weights {number}" if number else "parts"

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import re
 
 import numpy as np
 
@@ -14,8 +15,10 @@ SIZE = 720, 510  # pixels: the text has 10 on a phone
 MOST_BINS, BIN = 60, 8  # of a histogram, and queries a bin where these are few
 MOST_OF_NAME = 60  # characters
 MOST_NAMED = 12  # runs that a legend names; one alone needs none
-FEW_EPOCHS = 20  # a line through fewer points shows them
+MOST_MARKERS = 20  # of a line over epochs
 FEW_COLOURS = 10  # of matplotlib's first palette; the second has twice as many
+MARKERS = "osD^vP*X<>"
+MARKED = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]  # K with a marker, and a number on the axis
 _figure = functools.partial(new_figure, dpi=150, layout="constrained")
 
 
@@ -28,11 +31,11 @@ def training_curves(runs, columns=2):
     """
     figure = _figure(columns * SIZE[0], SIZE[1] * 2 // columns)
     loss, recall = figure.subplots(2 // columns, columns)
-    for name, lines in runs.items():
+    for number, (name, lines) in enumerate(runs.items()):
         epochs, losses, first, fifth = np.array(lines, np.float64).reshape(len(lines), -1).T[:4]
-        marker = "." if len(epochs) < FEW_EPOCHS else None
-        loss.plot(epochs, losses, marker=marker, label=shortened(name, MOST_OF_NAME).replace("$", r"\$"))
-        recall.plot(epochs, 100 * first, marker=marker)
+        look = {"marker": MARKERS[number % len(MARKERS)], "ms": 4, "markevery": -(-len(epochs) // MOST_MARKERS)}
+        loss.plot(epochs, losses, label=shortened(name, MOST_OF_NAME).replace("$", r"\$"), **look)
+        recall.plot(epochs, 100 * first, **look)
         recall.plot(epochs, 100 * fifth, ls="--", color=recall.lines[-1].get_color())
     loss.set(title="loss of training", xlabel="epoch", ylabel="loss")
     recall.set(title="recall on the validation split", xlabel="epoch", ylabel="percent; line: R@1, dashed: R@5", ylim=(0, 101))
@@ -44,7 +47,7 @@ def training_curves(runs, columns=2):
 
 
 def recall_figure(rows, authors, size=(960, 720)):
-    """Recall@K from 1 to 1 % of the references as a matplotlib Figure, a panel for each dataset and split.
+    """Recall@K from 1 to 1 % of the references as a matplotlib Figure, a panel for each dataset and split; K is logarithmic.
 
     Args:
         rows: of `rows.collect`.
@@ -53,26 +56,36 @@ def recall_figure(rows, authors, size=(960, 720)):
     """
     import matplotlib
 
-    groups = [(key, list(group)) for key, group in itertools.groupby(rows, key=lambda row: (row.kind.dataset, row.kind.split))]
+    groups = [(key, list(group)) for key, group in itertools.groupby(rows, key=lambda row: row.kind.table)]
     figure = _figure(size[0] * len(groups), size[1])
-    for axes, ((dataset, split), group) in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups, strict=True):
+    for axes, (title, group) in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups, strict=True):
         likes = [dataclasses.replace(row.kind, polar=0) for row in group]  # both kinds of references have one colour
         unlike = list(dict.fromkeys(likes))
         colours = matplotlib.colormaps["tab20" if len(unlike) > FEW_COLOURS else "tab10"].colors
         with_sizes = len({row.kind.sizes for row in group}) > 1
         for row, like in zip(group, likes, strict=True):
-            curve, title = row.curve, row.kind.title(with_sizes)
-            colour = colours[unlike.index(like) % len(colours)]
-            look = {"linestyle": "-" if row.kind.polar else "--", "marker": "o" if len(curve) == 1 else None}
-            axes.plot(range(1, len(curve) + 1), curve, color=colour, label=title, **look)
+            curves, curve, number = row.curves, row.curve, unlike.index(like)
+            # A legend would obey "$", and leave out what begins with "_".
+            name = re.sub("^_", " _", row.title(with_sizes).replace("$", r"\$"))
+            look = {"color": colours[number % len(colours)], "marker": MARKERS[number % len(MARKERS)]}
+            ks, marked = range(1, len(curve) + 1), [k - 1 for k in MARKED if k <= len(curve)]
+            axes.plot(ks, curve, "-" if row.kind.polar != 0 else "--", markevery=marked, label=name, **look)
+            if len(curves) > 1:
+                axes.fill_between(ks, curves.min(axis=0), curves.max(axis=0), color=look["color"], alpha=0.15, linewidth=0)
             if row.published is not None:
                 depths = reported_k(row.results[0].references).values()
-                axes.plot(list(depths), row.published.recalls, "x", color=colour, label=f"{title}, published")
-        if dataset in authors:
-            axes.plot(range(1, len(authors[dataset]) + 1), authors[dataset], "k:", label="authors' file")
-        axes.set(title=f"{dataset} {split}", xlabel="K", ylabel="recall@K in percent", ylim=(0, 101))
-        axes.set_xlim(0.5, max(len(authors.get(dataset, ())), 10, *(len(row.curve) for row in group)) + 0.5)
-        _whole_numbers(axes)
+                axes.plot(list(depths), row.published.recalls, "x", color=look["color"], label=f"{name}, published")
+        of_authors = authors.get(group[0].kind.dataset, ())
+        if len(of_authors):
+            axes.plot(range(1, len(of_authors) + 1), of_authors, "k:", label="authors' file")
+        bands = "; bands: all seeds" if any(len(row.results) > 1 for row in group) else ""
+        axes.set(title=title, xlabel="K", ylabel=f"recall@K in percent{bands}", ylim=(0, 101), xscale="log")
+        deepest = max(len(of_authors), 10, *(len(row.curve) for row in group))
+        axes.set_xlim(0.9, 1.1 * deepest)
+        ticks = [k for k in MARKED if k <= deepest]
+        axes.set_xticks(ticks, map(str, ticks))
+        axes.set_xticks([], minor=True)
+        axes.grid(alpha=0.3)
         axes.legend(fontsize="small", loc="lower right")
     return figure
 

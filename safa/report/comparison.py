@@ -1,5 +1,7 @@
 """Whether two results on the same queries differ, from their ranks."""
 
+import numpy as np
+from scipy import stats
 from tabulate import tabulate
 
 from recall import reported_k
@@ -42,3 +44,23 @@ def compare(first_path, second_path):
     table = tabulate(lines, columns, disable_numparse=True, colalign=["left", *["right"] * (len(columns) - 1)])
     about = f"{first.queries:,} queries; percent; intervals at {LEVEL:.0%} (Newcombe's, paired); p: McNemar's exact test"
     return f"A: {printable(first_path)}\nB: {printable(second_path)}\n{about}\n{table}"
+
+
+def welch_note(rows, title):
+    """A line on R@1 of one table's rows of several seeds against the row of that title; None if there is nothing to compare.
+
+    By Welch's t-test, which assumes no equal variance; p-values are multiplied by the number of comparisons (Bonferroni).
+    """
+    several = [row for row in rows if len(row.results) > 1]
+    base = next((row for row in several if title in (row.title(), row.title(False))), None)
+    others = [row for row in several if base is not None and row is not base and row.task == base.task]
+    if not others:
+        return None
+    of_base, *of_others = ([100 * result.recalls["recall"]["1"] for result in row.results] for row in (base, *others))
+    texts = []
+    for row, found in zip(others, of_others, strict=True):
+        p_value = stats.ttest_ind(found, of_base, equal_var=False).pvalue
+        p_text = "no p, as no seed differs" if np.isnan(p_value) else f"p {min(1, len(others) * p_value):.2g}"
+        texts.append(f"{row.title(False)} {np.mean(found) - np.mean(of_base):+.2f}, {p_text}")
+    about = f"{len(others)} comparisons (Welch's t-test over seeds, p multiplied by {len(others)})"
+    return f"R@1 less that of {base.title(False)}, {about}: {'; '.join(texts)}"

@@ -1,9 +1,7 @@
 """The CSV file of a run's epochs: a line each, with loss and recalls."""
 
 import contextlib
-import itertools
 import math
-import os
 import pathlib
 
 from safa.runtime.errors import UserError
@@ -47,11 +45,3 @@ def find_runs(folders):
 def write_lines(path, lines):
     """Write a CSV file of these lines, lists of texts."""
     write_whole(path, "".join(",".join(line) + "\n" for line in [COLUMNS, *lines]).encode())
-
-
-def put_aside(path):
-    """Rename a CSV file of another run; returns its new name."""
-    names = (path.removesuffix(".csv") + f".previous-{number}.csv" for number in itertools.count(1))
-    kept = next(name for name in names if not os.path.exists(name))
-    os.replace(path, kept)
-    return kept

@@ -5,7 +5,6 @@ import os
 import re
 
 import numpy as np
-from tqdm import tqdm
 
 from safa.datasets.image_files import ImageError, read_image
 from safa.datasets.pair_images import PairImages
@@ -13,12 +12,13 @@ from safa.report.attention_panels import attention_panel
 from safa.report.charts import similarity_histogram
 from safa.report.drawing import bgr_pixels, file_bytes
 from safa.report.retrieval_panels import contact_sheet, query_images, retrieval_panel
-from safa.retrieval.margins import margins
+from safa.retrieval.evaluation import margins
 from safa.retrieval.search import SearchResult
 from safa.retrieval.task import GROUND_TO_AERIAL, Task
 from safa.runtime.command_line import Checked, at_least, setting
 from safa.runtime.errors import UserError, first_few
 from safa.runtime.files import remove_abandoned, write_whole
+from safa.runtime.progress import ProgressBar
 
 SEED = 0  # of the draw of queries
 MOST_ON_SHEET = 40  # queries: a picture that viewers still open
@@ -33,8 +33,7 @@ class FigureConfig(Checked):
 
     figures: int | None = setting(
         None,
-        "draw N queries with their five best references and the true one, a contact sheet of all, and a histogram of "
-        "similarities (default: none)",
+        "draw N queries with best references and the true one, a contact sheet, a histogram of similarities (default: none)",
         at_least(int, 1),
         metavar="N",
     )
@@ -100,7 +99,7 @@ class FigureSource:
     """What figures are drawn from; all pictures are (H, W, 3) uint8, BGR.
 
     Attributes:
-        images: as the network reads them.
+        images: as the network reads them, of `pairs`, datasets.dataset.Pairs.
         direction: of the task.
         found: of all queries.
         references, queries: (N, D) and (Q, D) or (Q, T, D) float32 descriptors, for figures of attention.
@@ -113,10 +112,7 @@ class FigureSource:
     references: np.ndarray | None = None
     queries: np.ndarray | None = None
 
-    @property
-    def pairs(self):
-        """datasets.dataset.Pairs."""
-        return self.images.pairs
+    pairs = property(lambda self: self.images.pairs)
 
     @property
     def ranks(self):
@@ -192,7 +188,7 @@ def draw_figures(config, folder, tested, network):
             if re.fullmatch(rf"{prefix}\d{{3,}}_.*\.png", name):
                 os.unlink(os.path.join(folder, name))
         rows = config.chosen(tested.task, tested.ranks, asked)
-        for number, row in enumerate(tqdm(rows, "figures", leave=False, unit="figure", disable=None), 1):
+        for number, row in enumerate(ProgressBar(rows, "figures", len(rows), "figures"), 1):
             name = re.sub(r"[^A-Za-z0-9_-]", "_", tested.task.ids[row])[:80]
             write_whole(os.path.join(folder, f"{prefix}{number:03}_{name}.png"), file_bytes(draw(row)))
         count += len(rows)

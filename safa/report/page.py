@@ -70,13 +70,11 @@ def write_page(path, title, subtitle, sections):
     """Write a page of Sections. Text is escaped, whatever files and ids are called.
 
     Raises:
-        UserError: Jinja2 is missing, or the page is too large.
+        UserError: the page is too large.
         OSError: it cannot be written.
     """
-    try:
-        import jinja2
-    except ImportError:
-        raise UserError(f"{path}: a page needs Jinja2; pip install jinja2") from None
+    import jinja2
+
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, undefined=jinja2.StrictUndefined)
     text = environment.get_template("page.html").render(title=title, subtitle=subtitle, sections=sections)
     content = text.encode("utf-8", "replace")

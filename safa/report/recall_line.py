@@ -10,8 +10,5 @@ def tie_warning(tied, queries):
     """One line that says what ties do to the recall, or None without ties; numbers as of `retrieval.evaluation.recalls`."""
     if not tied:
         return None
-    return (
-        f"ties: {tied:,} of {queries:,} queries have other references as close as the true one. Recall counts only closer "
-        "ones; the pessimistic recall counts these too. If the two differ much, the network has collapsed to the same "
-        "descriptors everywhere"
-    )
+    what = f"ties: {tied:,} of {queries:,} queries have other references as close as the true one, which only the pessimistic"
+    return f"{what} recall counts. If it is much lower, the network has collapsed to the same descriptors everywhere"

@@ -10,6 +10,7 @@ import zlib
 import msgspec
 import numpy as np
 
+from recall import recall_at
 from safa.retrieval.task import DIRECTIONS
 from safa.runtime.errors import UserError, first_line, shortened
 from safa.runtime.files import read_json, write_json
@@ -17,6 +18,7 @@ from safa.settings import NetworkConfig
 
 PACKED = "base64 of zlib of little-endian int32"
 RECALLS = ("1", "5", "10", "1%")
+RECALL = re.compile(r"(pessimistic_)?recall(?!_curve).*")  # names of what holds RECALLS
 AUTHORS = "authors"  # whose weights, in results
 RESULT = re.compile(rb'\{\s*"(version|dataset)": "')  # how these files begin
 
@@ -51,6 +53,8 @@ class StoredResult:
     """The content of a result file, as far as tables and charts use it; see `retrieval.evaluation.evaluate`.
 
     Attributes:
+        network: None where `name` says whose descriptors, computed elsewhere, were searched; so is `cost`.
+        toy_town: whether the places were rendered.
         recalls: {"recall", "pessimistic_recall", "recall_within_5m", ...: {K: share}}.
         weights: AUTHORS or the file's name where they are not a run of ours.
         checkpoint_digest: of `checkpoint_files.checkpoint_digest`.
@@ -60,7 +64,7 @@ class StoredResult:
     dataset: Name
     split: Name
     trained_on: Name | None
-    network: NetworkConfig
+    network: NetworkConfig | None
     run: Name | None
     seed: typing.Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
     direction: typing.Literal[DIRECTIONS]
@@ -73,15 +77,18 @@ class StoredResult:
     rank: dict[typing.Literal["median", "90%"], Number]
     query_ids: Name
     ranks: dict[Name, str]
-    cost: NetworkCost
+    cost: NetworkCost | None
+    # What only some results have; `rows.Kind` and `rows.SHARES` say which of it tables show.
+    name: Name | None = None
+    toy_town: bool = False
     weights: Name | None = None
     checkpoint_digest: str | None = None
     metres: Metres | None = None
     heading_right: Share | None = None
 
     def __post_init__(self):
-        if "recall" not in self.recalls or len(self.rank) != 2:
-            raise ValueError("without recall or rank")
+        if "recall" not in self.recalls or len(self.rank) != 2 or self.network is self.name is None:
+            raise ValueError("without recall, rank, or network")
         for values in self.recalls.values():
             if len(values) != len(RECALLS):
                 raise ValueError(f"recalls without one of {', '.join(RECALLS)}")
@@ -91,6 +98,13 @@ class StoredResult:
         for name, rows in self.ranks.items():
             if rows.min() < 0 or rows.max() >= self.references:
                 raise ValueError(f"ranks {name} beyond the references")
+
+    def recall(self, name, k):
+        """One of `recalls` at a K, a share: kept, or counted in the ranks. None if the result has neither."""
+        if (kept := self.recalls[name].get(k)) is not None:
+            return kept
+        ranks = self.ranks.get("exact" if name == "recall" else name.removeprefix("recall_"))
+        return None if ranks is None else recall_at(ranks, int(k))
 
 
 def write_result(path, result):
@@ -132,7 +146,7 @@ def read_result(path, remedy):
     """
     try:
         content = read_json(path, dict, remedy)
-        content["recalls"] = {name: recall for name, recall in content.items() if is_recall(name)}
+        content["recalls"] = {name: recall for name, recall in content.items() if RECALL.fullmatch(name)}
         if "weights" not in content and str(content.get("checkpoint")).endswith("Trained/model.ckpt"):
             content["weights"] = AUTHORS  # written before results said so
         return msgspec.convert(content, StoredResult)
@@ -140,11 +154,6 @@ def read_result(path, remedy):
         raise UserError(f"{shortened(path)}: {error.strerror}; {remedy}") from None
     except (msgspec.MsgspecError, ValueError) as error:
         raise UserError(f"{shortened(path)}: not a result of a test ({first_line(error)}); {remedy}") from None
-
-
-def is_recall(name):
-    """Whether an entry of a result holds the four recalls that papers report."""
-    return name == "pessimistic_recall" or name.startswith("recall") and name != "recall_curve"
 
 
 def find_results(folders):

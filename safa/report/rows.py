@@ -1,38 +1,51 @@
 """Rows of the paper's tables, collected from result files: seeds together, published recalls beside them."""
 
 import dataclasses
+import fnmatch
 import statistics
 
 import numpy as np
 
 from recall import one_percent, recall_curve
 from safa.datasets.registry import DATASETS
-from safa.report.published import PUBLISHED
+from safa.report.published import OTHERS, PUBLISHED
 from safa.report.result_file import AUTHORS, RECALLS, StoredResult, read_result
 from safa.retrieval.confidence import recall_interval
+from safa.retrieval.evaluation import HEADING_DEGREES
 from safa.retrieval.task import AERIAL_TO_GROUND, GROUND_TO_AERIAL
-from safa.runtime.errors import UserError, shortened
+from safa.runtime.errors import UserError, first_few, shortened
 from safa.settings import NetworkConfig
 
 NETWORKS = ("VGG_gp", "SAFA_1", "SAFA_2", "SAFA_4", "SAFA_8")  # the paper's order; others come after
 CURVE = 20  # so small test sets have a curve too
 COSTS = ("parameters", "gmac", "descriptor", "milliseconds")
+SHARES = {"heading_right": f"heading within {HEADING_DEGREES:g}°"}  # of queries, in some results: a line of a table each
+PUBLISHED_TITLE = "{} (published)"
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """What results have in common that differ in their seed only."""
+    """What results have in common that differ in their seed only: fields of StoredResult, and of its network.
+
+    Of descriptors that were computed elsewhere, `network_type` is their name, and `polar` is None.
+    """
 
     dataset: str
     split: str
     network_type: str
-    polar: int
+    polar: int | None
     run: str | None
     trained_on: str | None
     direction: str
     view: str
     sizes: str
     weights: str | None = None
+    toy_town: bool = False
+
+    @property
+    def table(self):
+        """What results of one table have in common: its title begins with it."""
+        return f"{self.dataset} {self.split}{', toy town' * self.toy_town}"
 
     @property
     def is_home(self):
@@ -48,7 +61,7 @@ class Kind:
         """Of the row: "SAFA_8, polar", and what is special."""
         parts = [
             self.network_type,
-            "polar" if self.polar else "no polar",
+            {None: "", 0: "no polar", 1: "polar"}[self.polar],
             self.run and f"run {self.run}",
             self.weights and ("authors' weights" if self.weights == AUTHORS else f"weights {self.weights}"),
             "" if self.is_home else f"trained on {self.trained_on}",
@@ -64,15 +77,19 @@ class Kind:
         known = NETWORKS.index(self.network_type) if self.network_type in NETWORKS else len(NETWORKS)
         away = "" if self.is_home else self.trained_on
         special = self.direction == AERIAL_TO_GROUND, self.view, away, self.sizes, self.run or "", self.weights or ""
-        return self.dataset, self.split, not self.is_papers_task, *special, self.polar, known, self.network_type
+        return self.table, self.polar is None, not self.is_papers_task, *special, self.polar, known, self.network_type
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A row of a table: one network on one task; the results are of one seed each."""
+    """A row of a table: one network on one task; the results are of one seed each. `name` replaces its title."""
 
     kind: Kind
     results: list[StoredResult]
+    name: str | None = None
+
+    def title(self, with_sizes=True):
+        return self.name or self.kind.title(with_sizes)
 
     @property
     def is_comparable(self):
@@ -80,6 +97,12 @@ class Row:
         dataset = DATASETS.get(self.kind.dataset.lower())
         count = dataset and dataset.published_counts.get(self.kind.split)
         return self.kind.is_papers_task and all(result.references == count for result in self.results)
+
+    @property
+    def task(self):
+        """What rows have in common that are ranked with each other."""
+        kind = self.kind
+        return kind.direction, kind.view, None if kind.is_home else kind.trained_on, self.results[0].references
 
     @property
     def published(self):
@@ -93,17 +116,26 @@ class Row:
         shared = [name for name in self.results[0].recalls if all(name in result.recalls for result in self.results)]
         return sorted(shared, key="recall".__ne__)
 
-    def percents(self, name="recall"):
-        """The mean over the seeds and its standard deviation or None, in percent, of R@1, R@5, R@10 and R@1%."""
-        values = ([100 * result.recalls[name][k] for result in self.results] for k in RECALLS)
-        return [(statistics.fmean(each), statistics.stdev(each) if len(each) > 1 else None) for each in values]
+    def percents(self, name="recall", ks=RECALLS):
+        """The mean over the seeds and its standard deviation or None, in percent, at each K; None where it is not known."""
+        values = [[result.recall(name, k) for result in self.results] for k in ks]
+        deviations = [100 * statistics.stdev(each) if len(each) > 1 and None not in each else None for each in values]
+        return [None if None in each else (100 * statistics.fmean(each), d) for each, d in zip(values, deviations, strict=True)]
 
-    def interval(self, name="recall"):
-        """Lower and upper end in percent of R@1, R@5, R@10 and R@1%; none with several seeds."""
+    def interval(self, name="recall", ks=RECALLS):
+        """Lower and upper end in percent at each K; none with several seeds, or where a recall is not known."""
         if len(self.results) > 1 or name == "pessimistic_recall":
             return []
         (result,) = self.results
-        return [tuple(100 * end for end in recall_interval(result.recalls[name][k], result.queries)) for k in RECALLS]
+        recalls = [result.recall(name, k) for k in ks]
+        return [] if None in recalls else [tuple(100 * end for end in recall_interval(r, result.queries)) for r in recalls]
+
+    @property
+    def shares(self):
+        """{title: percent} of SHARES, the mean over the seeds that have it."""
+        found = {title: [getattr(result, name) for result in self.results] for name, title in SHARES.items()}
+        known = {title: [share for share in values if share is not None] for title, values in found.items()}
+        return {title: 100 * statistics.fmean(values) for title, values in known.items() if values}
 
     @property
     def differences(self):
@@ -114,15 +146,20 @@ class Row:
     @property
     def costs(self):
         """{"parameters", "gmac", "descriptor", "milliseconds": number or None}; milliseconds are the fastest measured."""
-        values = {name: [getattr(result.cost, name) for result in self.results] for name in COSTS}
+        values = {name: [getattr(result.cost, name, None) for result in self.results] for name in COSTS}
         return {name: min((value for value in values[name] if value is not None), default=None) for name in COSTS}
 
     @property
-    def curve(self):
-        """recall@1, @2, ... in percent, the mean over the seeds: up to 1 % of the references, and at least CURVE of them."""
+    def curves(self):
+        """recall@1, @2, ... in percent, a row a seed: up to 1 % of the references, and at least CURVE of them."""
         depth = min(result.references for result in self.results)
         depth = min(depth, max(CURVE, one_percent(depth)))
-        return 100 * np.mean([recall_curve(result.ranks["exact"], depth) for result in self.results], axis=0)
+        return 100 * np.array([recall_curve(result.ranks["exact"], depth) for result in self.results])
+
+    @property
+    def curve(self):
+        """The mean of `curves`."""
+        return self.curves.mean(axis=0)
 
 
 def collect(paths):
@@ -145,11 +182,39 @@ def collect(paths):
     return sorted(rows, key=lambda row: row.kind.order), notes
 
 
+def pattern_of(chosen, *titles):
+    """The first of the chosen patterns that one of a row's titles matches, or None."""
+    return next((each for each in chosen if any(fnmatch.fnmatchcase(title, each) for title in titles)), None)
+
+
+def choose(rows, chosen):
+    """The rows that are chosen, each table's in that order and by their new names.
+
+    Args:
+        chosen: {pattern of titles, as a shell's: new name, or ""}.
+
+    Raises:
+        UserError: no row, and no published one, has such a title.
+    """
+    titles = [(row.kind.title(), row.kind.title(False)) for row in rows]
+    published = [PUBLISHED_TITLE.format(system) for systems in OTHERS.values() for system in systems]
+    for pattern in chosen:
+        if not fnmatch.filter([*published, *(title for both in titles for title in both)], pattern):
+            raise UserError(f"--rows {pattern}: no row has this title; there are {first_few([full for full, _ in titles])}")
+    found = [(row, pattern_of(chosen, *both)) for row, both in zip(rows, titles, strict=True)]
+    kept = [(row.kind.table, list(chosen).index(each), row, chosen[each]) for row, each in found if each is not None]
+    if not kept:
+        raise UserError("--rows: names published rows only; name one of yours")
+    return [dataclasses.replace(row, name=name or None) for *_, row, name in sorted(kept, key=lambda each: each[:2])]
+
+
 def _kind(result):
     """The Kind of a StoredResult."""
-    network, names = result.network, ("dataset", "split", "run", "trained_on", "direction", "view", "weights")
-    same = {name: getattr(result, name) for name in names}
-    return Kind(**same, network_type=network.network_type, polar=network.polar, sizes=_sizes(network))
+    network, names = result.network, [field.name for field in dataclasses.fields(Kind)]
+    of_network = {"network_type": result.name, "polar": None, "sizes": ""}
+    if network is not None:
+        of_network = {"network_type": network.network_type, "polar": network.polar, "sizes": _sizes(network)}
+    return Kind(**of_network, **{name: getattr(result, name) for name in names if name not in of_network})
 
 
 def _sizes(network):

@@ -1,4 +1,4 @@
-"""Tables of rows as text, Markdown, LaTeX and CSV: one table for each dataset and split."""
+"""Tables of rows as text, Markdown and CSV: one table for each dataset and split."""
 
 import csv
 import dataclasses
@@ -8,13 +8,44 @@ import re
 
 from tabulate import tabulate
 
+from recall import one_percent
+from safa.report.comparison import welch_note
 from safa.report.published import OTHERS
 from safa.report.result_file import RECALLS
-from safa.report.rows import COSTS
-from safa.retrieval.evaluation import HEADING_DEGREES
+from safa.report.rows import COSTS, PUBLISHED_TITLE, pattern_of
 
-COLUMNS = ("", "seeds", *(f"R@{k}" for k in RECALLS), "M param.", "GMAC", "values", "ms")
+AT = "R@"  # begins the columns of recalls
+COST_COLUMNS = "M param.", "GMAC", "values", "ms"
+COLUMNS = ("seeds", *(AT + k for k in RECALLS), *COST_COLUMNS)
 PART = "- "  # begins a line that says more about the line above
+LEFT_OUT = "published recalls of other systems are left out: they are of another task, or among more references"
+BEST, SECOND = 1, 2
+MARKDOWN = {BEST: "**{}**", SECOND: "<ins>{}</ins>", None: "{}"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A line of a table.
+
+    Attributes:
+        title: what stands first; of a part, it begins with PART.
+        cells: {column: text}.
+        group: lines of one kind, which rules part from others.
+        task: whose recalls are ranked with each other; None of a part.
+        note: number of its source among the table's, or None.
+        marks: {column: BEST or SECOND}.
+    """
+
+    title: str
+    cells: dict
+    group: object
+    task: object = None
+    note: int | None = None
+    marks: dict = dataclasses.field(default_factory=dict)
+
+    @property
+    def noted_title(self):
+        return self.title + (f" [{self.note}]" if self.note else "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,71 +54,118 @@ class RecallTable:
 
     Attributes:
         title: dataset and split, and how many queries and references.
-        lines: lists of texts, of COLUMNS or the first of them.
-        notes: lines below it: "[1] ..." says where published recalls were printed.
+        columns: {name: as it is printed}.
+        lines: list of Line.
+        sources: {line that says where published recalls were printed: published.Source}, by the numbers of the lines' notes.
+        notes: further lines below it.
+        about: what the numbers are.
     """
 
     title: str
+    columns: dict
     lines: list
+    sources: dict
     notes: list
+    about: str = "Recalls in percent"
+
+    @property
+    def below(self):
+        """Sources and notes, as lines."""
+        return [*(f"[{number}] {source}" for number, source in enumerate(self.sources, 1)), *self.notes]
 
     def formatted(self, kind, lines=None):
-        """The lines as tabulate's table of that kind."""
-        align = ["left", *["right"] * (len(COLUMNS) - 1)]
-        return tabulate(lines or self.lines, COLUMNS, kind, disable_numparse=True, colalign=align)
+        """tabulate's table of that kind; `lines`: lists of texts, as they are if None."""
+        lines = lines or [[line.noted_title, *(line.cells.get(name, "") for name in self.columns)] for line in self.lines]
+        align = ["left", *["right"] * len(self.columns)]
+        return tabulate(lines, ["", *self.columns.values()], kind, disable_numparse=True, colalign=align)
 
 
-def tables_of(rows, with_others=False):
-    """A RecallTable for each dataset and split of `rows.collect`; with the published recalls of other systems, if asked."""
-    made = []
-    for (dataset, split), found in itertools.groupby(rows, key=lambda row: (row.kind.dataset, row.kind.split)):
-        group, lines, sources = list(found), [], []
-        all_sizes = {row.kind.sizes for row in group}
+def tables_of(rows, with_others=False, columns=None, chosen=None, against=None):
+    """A RecallTable for each dataset and split of `rows.collect`; columns without a text are left out.
+
+    Args:
+        with_others: with the published recalls of other systems.
+        columns: {name: as it is printed} (default: COLUMNS); recalls at any K.
+        chosen: as of `rows.choose`: the published systems that are listed (default: all).
+        against: title of a row that those of several seeds are tested against (`comparison.welch_note`).
+    """
+    made, columns = [], columns or {name: name for name in COLUMNS}
+    for title, found in itertools.groupby(rows, key=lambda row: row.kind.table):
+        group, lines, sources = list(found), [], {}
+        all_sizes = {row.kind.sizes for row in group if row.kind.polar is not None}
         for row in group:
-            lines += _lines(row, sources, with_sizes=len(all_sizes) > 1)
-        trained_on = {None if row.kind.is_home else row.kind.trained_on for row in group if row.is_comparable}
-        others = [key for key in OTHERS if with_others and key[0] == dataset and key[1] in trained_on]
-        for key in others:
-            away = "" if key[1] is None else f", trained on {key[1]}"
-            lines += [_published(f"{system}{away}", published, sources) for system, published in OTHERS[key].items()]
+            lines += _lines(row, columns, sources, with_sizes=len(all_sizes) > 1)
+        tasks = {(row.kind.dataset, row.task[2]): row.task for row in group if with_others and row.is_comparable}
+        others = [key for key in OTHERS if key in tasks]
+        for key, system in [(each, system) for each in others for system in OTHERS[each]]:
+            name, away = PUBLISHED_TITLE.format(system), "" if key[1] is None else f", trained on {key[1]}"
+            pattern = name if chosen is None else pattern_of(chosen, name)
+            if pattern is not None:
+                name = (chosen or {}).get(pattern) or PUBLISHED_TITLE.format(system + away)
+                lines.append(_published(name, OTHERS[key][system], sources, PUBLISHED_TITLE, tasks[key]))
         counts = sorted({(row.results[0].queries, row.results[0].references) for row in group})
         sizes = [f"{queries:,} queries among {references:,} references" for queries, references in counts]
         sizes += all_sizes if len(all_sizes) == 1 and all_sizes != {""} else []
-        notes = [f"[{number}] {source}" for number, source in enumerate(sources, 1)]
-        if with_others and not others:
-            notes.append("published recalls of other systems are left out: they are of another task, or among more references")
-        made.append(RecallTable(f"{dataset} {split}: {'; '.join(sizes)}", lines, notes))
+        notes = [] if against is None else [welch_note(group, against)]
+        notes += [LEFT_OUT] if with_others and not others else []
+        title, notes = f"{title}: {'; '.join(sizes)}", list(filter(None, notes))
+        shown = {name: text for name, text in columns.items() if any(line.cells.get(name) for line in lines)}
+        made.append(RecallTable(title, shown, _marked(lines, shown), sources, notes, _about(group)))
     return made
 
 
-def _lines(row, sources, with_sizes):
+def _about(rows):
+    seeds = sorted({len(row.results) for row in rows if len(row.results) > 1})
+    count = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1])))) if seeds else ""
+    return "Recalls in percent" + f"; mean ± standard deviation over {count} seeds" * bool(seeds)
+
+
+def _lines(row, columns, sources, with_sizes):
     """The lines of a Row; `with_sizes`: its title says the network's sizes."""
-    lines = []
+    lines, references = [], row.results[0].references
+    # R@1% is R@1 among few references.
+    ks = [each.removeprefix(AT) for each in columns if each.startswith(AT) and (each != "R@1%" or one_percent(references) > 1)]
+    group = row.kind.is_papers_task, row.kind.polar
+
+    def add(title, texts, task=None, **cells):
+        lines.append(Line(title, cells | {AT + k: text for k, text in zip(ks, texts, strict=False)}, group, task))
+
     for name in row.recalls:
         title = re.sub(r"(\d)m$", r"\1 m", name.removeprefix("recall_").removesuffix("_recall").replace("_", " "))
-        first, more = [PART + title, ""], []
+        recalls = list(map(_mean, row.percents(name, ks)))
         if name == "recall":
             seeds = "" if row.kind.weights else str(len(row.results))
-            first, more = [row.kind.title(with_sizes), seeds], _cost_cells(row.costs)
-        if name != "pessimistic_recall" or any(result.tied_queries for result in row.results):
-            lines.append([*first, *map(_mean, row.percents(name)), *more])
-        if interval := row.interval(name):
-            lines.append([f"{PART}95 % interval", "", *(f"{low:.2f}-{high:.2f}" for low, high in interval)])
-    right = [100 * result.heading_right for result in row.results if result.heading_right is not None]
-    if right:
-        lines.append([f"{PART}heading within {HEADING_DEGREES:g}°", "", f"{sum(right) / len(right):.2f}"])
+            add(row.title(with_sizes), recalls, row.task, seeds=seeds, **_cost_cells(row.costs))
+        elif name != "pessimistic_recall" or any(recalls[n] not in ("", lines[0].cells[AT + k]) for n, k in enumerate(ks)):
+            add(PART + title, recalls)
+        if interval := row.interval(name, ks):
+            add(f"{PART}95 % interval", [f"{low:.2f}-{high:.2f}" for low, high in interval])
+    for title, percent in row.shares.items():
+        add(PART + title, [f"{percent:.2f}"])
     if row.published is not None:
-        lines.append(_published(None, row.published, sources))
-        lines.append([f"{PART}difference", "", *(f"{value:+.2f}" for value in row.differences)])
+        lines.append(_published(f"{PART}published", row.published, sources, group))
+        differences = dict(zip(RECALLS, row.differences, strict=True))
+        add(f"{PART}difference", [f"{differences[k]:+.2f}" if k in differences else "" for k in ks])
     return lines
 
 
-def _published(system, published, sources):
-    """The line of a Published, of a system or of the row above it; its source is added to `sources`."""
-    if published.source not in sources:
-        sources.append(published.source)
-    title = f"{PART}published" if system is None else f"{system} (published)"
-    return [f"{title} [{sources.index(published.source) + 1}]", "", *map(_percent, published.recalls)]
+def _published(title, published, sources, group, task=None):
+    """The line of a Published; its source is added to `sources`."""
+    sources.setdefault(published.note, published.source)
+    cells = {AT + k: _percent(recall) for k, recall in zip(RECALLS, published.recalls, strict=True)}
+    return Line(title, cells, group, task, list(sources).index(published.note) + 1)
+
+
+def _marked(lines, columns):
+    """The lines with marks of the best and second recall of each task that has at least three rows; equal ones share a mark."""
+    for task in {line.task for line in lines} - {None}:
+        for column in (each for each in columns if each.startswith(AT)):
+            of_task = [line for line in lines if line.task == task and line.cells.get(column)]
+            values = sorted({float(line.cells[column].split()[0]) for line in of_task}, reverse=True)
+            for line in of_task if len(of_task) > 2 else []:
+                place = values.index(float(line.cells[column].split()[0])) + 1
+                line.marks.update({column: place} if place in (BEST, SECOND) else {})
+    return lines
 
 
 def _percent(value):
@@ -95,60 +173,70 @@ def _percent(value):
 
 
 def _mean(mean_and_deviation):
-    return " ± ".join(f"{value:.2f}" for value in mean_and_deviation if value is not None)
+    return " ± ".join(f"{value:.2f}" for value in mean_and_deviation or () if value is not None)
 
 
 def _cost_cells(costs):
+    if costs["parameters"] is None:
+        return {}
     parameters, gmac, descriptor, milliseconds = (costs[name] for name in COSTS)
     milliseconds = "" if milliseconds is None else f"{milliseconds:.3g}"
-    return [f"{parameters / 1e6:.2f}", f"{gmac:.3g}", f"{descriptor:,}", milliseconds]
+    texts = f"{parameters / 1e6:.2f}", f"{gmac:.3g}", f"{descriptor:,}", milliseconds
+    return dict(zip(COST_COLUMNS, texts, strict=True))
 
 
 def as_text(tables):
     """Tables for a terminal."""
-    return "\n\n".join("\n".join([table.title, table.formatted("simple"), *table.notes]) for table in tables)
+    return "\n\n".join("\n".join([table.title, table.formatted("simple"), *table.below]) for table in tables)
 
 
-def as_markdown(tables):
-    """Tables in Markdown."""
+def as_markdown(tables, caption=None):
+    """Tables in Markdown; the caption replaces their title."""
     blocks = []
     for table in tables:
-        lines = [[first.replace("|", "\\|"), *others] for first, *others in table.lines]
-        blocks += [f"**{table.title}** (recalls in percent)", table.formatted("pipe", lines), "  \n".join(table.notes)]
+        lines = []
+        for line in table.lines:
+            cells = (MARKDOWN[line.marks.get(name)].format(line.cells.get(name, "")) for name in table.columns)
+            lines.append([_markdown(line.noted_title), *cells])
+        shown = dataclasses.replace(table, columns={name: _markdown(text) for name, text in table.columns.items()})
+        title = f"**{_markdown(captioned(table, caption))}** ({table.about[0].lower()}{table.about[1:]})"
+        blocks += [title, shown.formatted("pipe", lines), "  \n".join(map(_markdown, table.below))]
     return "\n\n".join(filter(None, blocks)) + "\n"
 
 
-def as_latex(tables):
-    """Tables in LaTeX, for the package booktabs."""
-    blocks = ["% needs \\usepackage{booktabs}"]
-    for table in tables:
-        # tabulate escapes LaTeX's characters, so what is LaTeX comes after it.
-        body = re.sub(rf"(?m)^ *{PART}", r"\\quad ", table.formatted("latex_booktabs")).replace("±", r"$\pm$")
-        title, *notes = (re.sub(r"([_%&#])", r"\\\1", text) for text in (table.title, *table.notes))
-        caption = f"\\caption{{{title}. Recalls in percent.}}"
-        notes = [rf"\par\footnotesize {note}" for note in notes]
-        blocks.append("\n".join(["\\begin{table}", "\\centering", caption, body, *notes, "\\end{table}"]))
-    return "\n\n".join(blocks) + "\n"
+def captioned(table, caption):
+    """The title of a table, or the caption that replaces it, which says "toy town" if the title does."""
+    toy = ", toy town" if ", toy town:" in table.title and "toy town" not in (caption or "") else ""
+    return table.title if caption is None else caption + toy
+
+
+def _markdown(text):
+    """A text in which Markdown finds nothing to obey; an underscore inside a word is not."""
+    return re.sub(r"([\\|*`<>\[\]~$&]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", text)
 
 
 def as_csv(rows):
-    """All rows as one CSV table, a line each, recalls in percent."""
+    """All rows as one CSV table with everything that is known of them, a line each, recalls in percent."""
     text, lines = io.StringIO(), []
     for row in rows:
-        means, ends = row.percents(), row.interval() or [(None, None)] * len(RECALLS)
-        published = row.published.recalls if row.published else [None] * len(RECALLS)
-        recalls = {
-            "recall": [mean for mean, _ in means],
-            "deviation": [deviation for _, deviation in means],
-            "low": [low for low, _ in ends],
-            "high": [high for _, high in ends],
-            "published": published,
-            "difference": row.differences or [None] * len(RECALLS),
+        recalls = {}
+        for name in row.recalls:
+            means, ends = row.percents(name), row.interval(name) or [(None, None)] * len(RECALLS)
+            recalls |= {name: [mean for mean, _ in means], f"{name}_deviation": [deviation for _, deviation in means]}
+            recalls |= {f"{name}_low": [low for low, _ in ends], f"{name}_high": [high for _, high in ends]}
+        if row.published:
+            recalls |= {"published": row.published.recalls, "difference": row.differences}
+        each = {
+            "seeds": [result.seed for result in row.results],
+            "tied_queries": [result.tied_queries for result in row.results],
         }
-        cells = {f"{name}@{k}": _percent(each) for name, four in recalls.items() for k, each in zip(RECALLS, four, strict=True)}
-        seeds = {"seeds": " ".join(str(result.seed) for result in row.results), "queries": row.results[0].queries}
-        lines.append(dataclasses.asdict(row.kind) | seeds | cells | row.costs)
-    writer = csv.DictWriter(text, lines[0], lineterminator="\n")
+        cells = {"title": row.title()} | {name: " ".join(map(str, values)) for name, values in each.items()}
+        cells |= {"queries": row.results[0].queries, "references": row.results[0].references}
+        cells |= {f"{name}@{k}": _percent(at) for name, four in recalls.items() for k, at in zip(RECALLS, four, strict=True)}
+        cells |= {title: _percent(share) for title, share in row.shares.items()} | row.costs
+        lines.append(dataclasses.asdict(row.kind) | cells | {"source": row.published and row.published.note})
+    names = dict.fromkeys(name for line in lines for name in line)
+    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     return text.getvalue()

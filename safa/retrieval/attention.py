@@ -5,8 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 
-from safa.runtime.errors import UserError
-from spatial_net import NORM_EPSILON, SpatialAwareEmbedding
+from spatial_net import NORM_EPSILON
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,14 +20,6 @@ class BranchMaps:
     maps: np.ndarray
     weights: np.ndarray | None
 
-    @property
-    def sums(self):
-        """(n, D) float64: the descriptors before they are scaled to length 1."""
-        maps = self.maps.astype(np.float64)
-        if self.weights is None:
-            return maps.max(axis=(1, 2))
-        return np.einsum("nhwc,nmhw->nmc", maps, self.weights).reshape(len(maps), -1)
-
     def contributions(self, others):
         """Each position's part of the similarity with a descriptor of the other branch.
 
@@ -41,37 +32,27 @@ class BranchMaps:
         Returns:
             (n, h, w) float64.
         """
-        maps, sums = self.maps.astype(np.float64), self.sums
-        lengths = np.sqrt(np.maximum((sums**2).sum(axis=1), NORM_EPSILON))
-        if self.weights is not None:
-            by_embedding = others.reshape(len(maps), self.weights.shape[1], -1)
-            parts = np.einsum("nhwc,nmc,nmhw->nhw", maps, by_embedding, self.weights, optimize=True)
+        maps = self.maps.astype(np.float64)
+        if self.weights is not None:  # sums: the descriptors before they are scaled to length 1
+            sums = np.einsum("nhwc,nmhw->nmc", maps, self.weights)
+            parts = np.einsum("nhwc,nmc,nmhw->nhw", maps, others.reshape(sums.shape), self.weights, optimize=True)
         else:
+            sums = maps.max(axis=(1, 2))
             flat = maps.reshape(len(maps), -1, maps.shape[-1])
             is_greatest = flat.argmax(axis=1)[:, None] == np.arange(flat.shape[1])[:, None]  # (n, h * w, C): one a channel
             parts = np.einsum("npc,nc,nc->np", is_greatest, sums, others).reshape(maps.shape[:-1])
+        lengths = np.sqrt(np.maximum((sums.reshape(len(maps), -1) ** 2).sum(axis=1), NORM_EPSILON))
         return parts / lengths[:, None, None]
 
 
 def branch_maps(branch, images):
-    """The BranchMaps of images.
-
-    Args:
-        branch: spatial_net.Branch.
-        images: (n, H, W, 3), BGR, 0..255.
-
-    Raises:
-        UserError: the branch's aggregation is another one.
-    """
-    maps = branch.backbone(keras.ops.cast(images, "float32"), training=False)
-    if isinstance(branch.aggregation, keras.layers.GlobalMaxPooling2D):
-        return BranchMaps(keras.ops.convert_to_numpy(keras.ops.cast(maps, "float32")), None)
-    spatial = branch.aggregation.layers[-1] if isinstance(branch.aggregation, keras.Sequential) else None
-    if not isinstance(spatial, SpatialAwareEmbedding):
-        raise UserError("--attention: only networks of spatial-aware embeddings and VGG_gp have it; leave it out")
-    for layer in branch.aggregation.layers[:-1]:
-        maps = layer(maps)
-    maps = keras.ops.cast(maps, "float32")
-    weights = keras.ops.convert_to_numpy(spatial.position_weights(maps))
-    maps = keras.ops.convert_to_numpy(maps)
-    return BranchMaps(maps, weights.transpose(0, 2, 1).reshape(len(maps), -1, *maps.shape[1:3]))
+    """The BranchMaps of (n, H, W, 3) images, BGR, 0..255, by a spatial_net.Branch of SAFA_M or VGG_gp."""
+    maps, weights = branch.backbone(keras.ops.cast(images, "float32"), training=False), None
+    if isinstance(branch.aggregation, keras.Sequential):
+        *pools, spatial = branch.aggregation.layers
+        for pool in pools:
+            maps = pool(maps)
+        maps = keras.ops.cast(maps, "float32")
+        weights = keras.ops.convert_to_numpy(spatial.position_weights(maps)).transpose(0, 2, 1)
+        weights = weights.reshape(len(maps), -1, *maps.shape[1:3])
+    return BranchMaps(keras.ops.convert_to_numpy(keras.ops.cast(maps, "float32")), weights)

@@ -4,12 +4,13 @@ import time
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from input_data import image_batches
 from safa.retrieval.resumable_rows import ResumableRows
+from safa.runtime.cluster import say
 from safa.runtime.distribution import gather_rows
 from safa.runtime.errors import UserError
+from safa.runtime.progress import ProgressBar
 
 BRANCHES = {"sat": "satellite", "grd": "ground"}  # of a network, and how people call them
 
@@ -61,29 +62,31 @@ class DescriptorExtractor:
             UserError: an image cannot be read, or a descriptor is not finite.
         """
         count, replicas, is_chief = len(images.paths), self.distribution.replicas, self.distribution.is_chief
-        done = self._chiefs(rows.done)
-        if is_chief and rows.note is not None:
-            print(rows.note, flush=True)
-        if is_chief and done:
-            known = f"{done:,} of {count:,} {BRANCHES[branch]} descriptors"
-            print(f"{title}: {known} were computed before, from the same weights and images", flush=True)
+        known = tf.Variable(rows.done)
+        self.distribution.share_chiefs_values([known])
+        done = int(known.numpy())
+        say(rows.note)
+        if done:
+            what = f"{done:,} of {count:,} {BRANCHES[branch]} descriptors"
+            say(f"{title}: {what} were computed before, from the same weights and images")
         if done == count:
             return
         first, batch_size = done - done % replicas, -(-batch_size // replicas) * replicas
         # The last image fills up a last batch that does not divide evenly.
         order = np.minimum(np.arange(first, -(-count // replicas) * replicas), count - 1)
-        local_rows = self.distribution.local_rows(order, batch_size)
-        batches = image_batches(images, local_rows, self.distribution.local_batch_size(batch_size))
+        batches = image_batches(images, *self.distribution.local_rows(order, batch_size))
         seconds, timed, size = 0.0, 0, None
-        bar = {"desc": f"{title}, {BRANCHES[branch]}", "unit": "image", "leave": False, "disable": None if is_chief else True}
-        with rows, tqdm(total=count, initial=done, **bar) as progress:
+        bar = ProgressBar(None, f"{title}, {BRANCHES[branch]}", count, "images", done, quiet=not is_chief)
+        with rows, bar as progress:
             for start, batch in zip(range(first, count, batch_size), batches, strict=True):
                 begin = time.perf_counter()
                 found = self.batch(branch, batch)[: count - start]
                 if len(batch) == size:  # one of another size is traced
                     seconds, timed = seconds + time.perf_counter() - begin, timed + len(batch)
                 size = len(batch)
-                self._check_finite(found, images.paths[start:], branch)
+                for wrong in np.flatnonzero(~np.isfinite(found).all(axis=1)):
+                    what = f"{images.paths[start + wrong]}: its {BRANCHES[branch]} descriptor is not finite"
+                    raise UserError(f"{what}; the network has diverged: use an earlier checkpoint")
                 if is_chief:
                     rows.write(start, found, 1000 * seconds / timed if timed else None)
                 progress.update(len(found))
@@ -91,17 +94,3 @@ class DescriptorExtractor:
     def batch(self, branch, images):
         """Descriptors of this process's images of a batch: (B, H, W, 3) -> (B of all processes, D) float32."""
         return self._forward[branch](self.distribution.spread(images)[1]).numpy()
-
-    def _chiefs(self, number):
-        """The chief's number, in all processes."""
-        shared = tf.Variable(number)
-        self.distribution.share_chiefs_values([shared])
-        return int(shared.numpy())
-
-    def _check_finite(self, found, paths, branch):
-        wrong = np.flatnonzero(~np.isfinite(found).all(axis=1))
-        if wrong.size:
-            raise UserError(
-                f"{paths[wrong[0]]}: its {BRANCHES[branch]} descriptor is not finite; the network has diverged: use an "
-                "earlier checkpoint"
-            )

@@ -1,4 +1,4 @@
-"""Recalls of a search, and how sure they are (paper, section 4.1)."""
+"""Recalls of a search, and how sure they are (paper, section 4.1); and how far truth and hardest negative are apart."""
 
 import numpy as np
 
@@ -73,3 +73,20 @@ def evaluate(task, found, degrees_off=None):
         off = np.abs(degrees_off[np.arange(len(found.turn)), found.turn])
         result["heading_right"] = float(np.mean(np.minimum(off % 360, -off % 360) < HEADING_DEGREES))
     return result | {"query_ids": task.digest, "ranks": ranks | {"first_match": first}}
+
+
+def margins(task, found):
+    """Similarities of all queries with their truth, and with the closest reference that is not a hit.
+
+    Args:
+        task: retrieval.task.Task.
+        found: retrieval.search.SearchResult of its queries.
+
+    Returns:
+        positive, negative: (Q,) float64 each; a negative is NaN where all winners of a query are hits.
+    """
+    hits = found.winners == task.truth[:, None]
+    for row, near in enumerate([] if task.near is None else task.near):
+        hits[row] |= np.isin(found.winners[row], near)
+    negative = found.similarities[np.arange(len(hits)), hits.argmin(axis=1)]  # of the first that is not a hit
+    return found.similarity, np.where(hits.all(axis=1), np.nan, negative)

@@ -1,14 +1,16 @@
 """Rows of descriptors in memory or in a file, where a command that was stopped goes on after those that it finished."""
 
+import contextlib
 import dataclasses
 import hashlib
+import math
 import os
 import time
 
 import numpy as np
 
 from safa.runtime.errors import UserError, first_line, shortened
-from safa.runtime.files import allocate, check_space, ordinary, read_json, write_json
+from safa.runtime.files import check_space, naming, ordinary, read_json, write_json
 
 AGAIN = "its rows are computed again"
 KEEP_SECONDS = 20.0  # between manifests: the most that a killed command computes again
@@ -40,6 +42,20 @@ def read_rows_manifest(path):
         return None
 
 
+def new_array_file(path, shape, dtype, what, remedy):
+    """An array in a new .npy file, mapped into memory. Its space is taken now: a full disk would end the process later.
+
+    Raises:
+        UserError: the disk has too little space for `what`; `remedy`: what the user can do.
+    """
+    check_space(os.path.dirname(path), math.prod(shape) * np.dtype(dtype).itemsize, what, remedy)
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    if hasattr(os, "posix_fallocate"):
+        with naming(path), open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
+    return array
+
+
 class ResumableRows:
     """N rows of D numbers that are computed in their order; as a context it keeps those that are finished, whatever its end.
 
@@ -69,10 +85,13 @@ class ResumableRows:
         self._path, self._identity, self._paths = path, identity, sources
         self.milliseconds, self.note = None, None
         self._begin()
-        self.rows = None if path is None else self._earlier(shape, dtype)
+        self.rows = np.empty(shape, dtype) if path is None else self._earlier(shape, dtype)
         if self.rows is None:
             self._begin()
-            self.rows = np.empty(shape, dtype) if path is None else self._new_file(shape, dtype, remedy)
+            for each in f"{path}.json", f"{path}.npy":
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(each)
+            self.rows = new_array_file(f"{path}.npy", shape, dtype, "descriptors", remedy)
 
     def __enter__(self):
         return self
@@ -134,14 +153,4 @@ class ResumableRows:
             self.note = f"{shortened(array)}: damaged since it was written ({first_line(error)}); {AGAIN}"
             return None
         self.done, self.milliseconds = manifest.done, manifest.milliseconds
-        return rows
-
-    def _new_file(self, shape, dtype, remedy):
-        array = f"{self._path}.npy"
-        for path in f"{self._path}.json", array:
-            if os.path.lexists(path):
-                os.unlink(path)
-        check_space(os.path.dirname(array), shape[0] * shape[1] * np.dtype(dtype).itemsize, "descriptors", remedy)
-        rows = np.lib.format.open_memmap(array, "w+", dtype, shape)
-        allocate(array)
         return rows

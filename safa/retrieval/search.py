@@ -6,9 +6,10 @@ import functools
 
 import numpy as np
 
+from safa.runtime.progress import ProgressBar
 from safa.runtime.worker_pool import available_cores
 
-BLOCK_BYTES = 2**27  # of one block of similarities
+BLOCK_BYTES = 2**29  # of one block of similarities: the references are converted once for all its queries
 PIECE_BYTES = 2**26  # of the references that are multiplied at a time
 CHUNK = 64  # queries whose similarities are compared at a time: they stay in the processor's cache
 # Error of a product of descriptors of length 1: BLAS sums in another order at the edges of a matrix. The largest seen at 64 to
@@ -80,11 +81,13 @@ def search(references, queries, truth, near=None, top_k=0, multiply=None):
         return _compare(products, truth[rows], near and [near[row] for row in rows], top_k)
 
     parts = []
-    with concurrent.futures.ThreadPoolExecutor(available_cores()) as pool:
+    bar = ProgressBar(None, "search", len(queries), "queries")
+    with bar, concurrent.futures.ThreadPoolExecutor(available_cores()) as pool:
         for start in range(0, len(queries), block):
             products = multiply(queries[start : start + block].reshape(-1, dimension)).reshape(-1, turns, len(references))
             rows, cuts = np.arange(start, start + len(products)), range(chunk, len(products), chunk)
             parts += pool.map(compare, np.split(products, cuts), np.split(rows, cuts))
+            bar.update(len(rows))
     columns = zip(*parts, strict=True)
     return SearchResult(len(references), *(None if column[0] is None else np.concatenate(column) for column in columns))
 

@@ -71,10 +71,8 @@ def task_of(pairs, direction=GROUND_TO_AERIAL, radius=None):
     if pairs.utm is None:
         raise UserError(f"--radius {radius:g}: {pairs.dataset.name} has no coordinates in metres; leave it out")
     if (found := count_within(place[1], radius, place[0])) > MOST_NEAR:
-        raise UserError(
-            f"--radius {radius:g}: within it of the {len(ids):,} queries lie {found:,} references in all, more than "
-            f"{MOST_NEAR:,}; use a smaller one"
-        )
+        what = f"within it of the queries lie {found:,} references, more than {MOST_NEAR:,}"
+        raise UserError(f"--radius {radius:g}: {what}; use a smaller one")
     return Task(ids, queries, truth, _with(truth, within(place[1], radius, of=place[0])), f"within_{radius:g}m", *place)
 
 

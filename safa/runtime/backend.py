@@ -15,9 +15,6 @@ NVIDIA_DRIVER = ("/proc/driver/nvidia/gpus/*", "/dev/nvidia[0-9]*", "/usr/lib/ws
 
 CPU_INFORMATION = "/proc/cpuinfo"
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # of x86, x86 with AMX, and Arm, as Linux names them
-# oneDNN's names of instruction sets, to which this variable may limit it.
-LIMIT = "ONEDNN_MAX_CPU_ISA"
-WITHOUT_BFLOAT16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"}
 
 
 @contextlib.contextmanager
@@ -59,10 +56,8 @@ def unused_gpu_warning():
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     if hidden or tensorflow.config.list_physical_devices("GPU") or not any(map(glob.glob, NVIDIA_DRIVER)):
         return None
-    return (
-        "this machine has an NVIDIA GPU that TensorFlow does not see, so the CPU is used, many times slower; run: "
-        "pip install -r requirements-gpu.txt (with CUDA_VISIBLE_DEVICES=-1 the CPU is used without this line)"
-    )
+    what = "this machine has an NVIDIA GPU that TensorFlow does not see, so the CPU is used, many times slower"
+    return f"{what}; run: pip install -r requirements-gpu.txt (CUDA_VISIBLE_DEVICES=-1 chooses the CPU without this line)"
 
 
 def cpu_has_bfloat16():
@@ -70,23 +65,15 @@ def cpu_has_bfloat16():
 
     Without them TensorFlow computes bfloat16 in software, 15 times slower than float32 on a CPU with AVX2.
     """
-    if os.environ.get(LIMIT, "").upper() in WITHOUT_BFLOAT16:
-        return False
     if platform.system() == "Darwin":
         asked = subprocess.run(["sysctl", "-n", "hw.optional.arm.FEAT_BF16"], capture_output=True, text=True)
         return asked.stdout.strip() == "1"
-    flags = _cpu_flags()
-    return not flags or bool(BFLOAT16_FLAGS & flags)
-
-
-def _cpu_flags():
-    """What Linux says that the first processor can do: a set of names, empty where it does not say."""
     try:
         with open(CPU_INFORMATION, encoding="utf-8", errors="replace") as file:
-            lines = [line for line in file if line.lower().startswith(("flags", "features"))]
+            flags = next((line.split() for line in file if line.lower().startswith(("flags", "features"))), None)
     except OSError:
-        return set()
-    return set(lines[0].partition(":")[2].split()) if lines else set()
+        flags = None
+    return flags is None or not BFLOAT16_FLAGS.isdisjoint(flags)
 
 
 def compute_in(precision):
@@ -102,9 +89,7 @@ def compute_in(precision):
     import tensorflow
 
     if precision == "bfloat16" and not tensorflow.config.list_physical_devices("GPU") and not cpu_has_bfloat16():
-        raise UserError(
-            "--precision bfloat16: this CPU computes it in software, many times slower than float32; use --precision float32"
-        )
+        raise UserError("--precision bfloat16: this CPU computes it in software, many times slower; use --precision float32")
     tensorflow.get_logger().setLevel("ERROR")  # its warnings are about deprecated parts of its own, and about tracing
     tensorflow.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
 
@@ -126,7 +111,5 @@ def explain_tensorflow_errors(distribution, remedy):
     except tf.errors.OpError as error:
         if not distribution.has_others:
             raise
-        raise UserError(
-            f"another process of the run has ended or cannot be reached ({type(error).__name__}); start "
-            "all of them again: they go on from the last checkpoint"
-        ) from None
+        what = f"another process of the run has ended or cannot be reached ({type(error).__name__})"
+        raise UserError(f"{what}; start all of them again: they go on from the last checkpoint") from None

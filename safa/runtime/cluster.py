@@ -41,3 +41,11 @@ def uses_slurm():
 def is_chief():
     """Whether this process is the run's only one or its first, the one that reports and writes."""
     return processes()[1] == 0
+
+
+def say(*lines):
+    """Print those lines that are not None, in the chief's process."""
+    if is_chief():
+        for line in lines:
+            if line is not None:
+                print(line, flush=True)

@@ -40,12 +40,22 @@ def at_least(kind, low, high=None):
     def parse(text):
         value = kind(text)
         if not low <= value <= (float("inf") if high is None else high) or value == float("inf"):
-            raise argparse.ArgumentTypeError(
-                f"{text[:40]} is not {f'at least {low}' if high is None else f'between {low} and {high}'}"
-            )
+            bounds = f"at least {low}" if high is None else f"between {low} and {high}"
+            raise argparse.ArgumentTypeError(f"{text[:40]} is not {bounds}")
         return value
 
     parse.__name__ = kind.__name__  # argparse's messages say "invalid int value"
+    return parse
+
+
+def matching(pattern, meaning):
+    """An argparse type: a text that a regular expression matches whole; `meaning`: what it is, for the message."""
+
+    def parse(text):
+        if not re.fullmatch(pattern, text):
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is not {meaning}")
+        return text
+
     return parse
 
 

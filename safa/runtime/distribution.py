@@ -67,17 +67,15 @@ class Distribution:
             batch_size: of all replicas together, a multiple of their number; the last batch may have fewer.
 
         Returns:
-            (N * local share,) rows, in batches of `local_batch_size(batch_size)`.
+            rows: (N * local share,).
+            size: of a batch of them.
         """
         parts = []
         for start in range(0, len(order), batch_size):
             batch = np.asarray(order[start : start + batch_size])
             parts.append(batch.reshape(self.replicas, -1)[self._own].reshape(-1))
-        return np.concatenate([order[:0], *parts])  # a run that was stopped after an epoch's last step has none left
-
-    def local_batch_size(self, batch_size):
-        """Pairs of a batch that this process reads."""
-        return batch_size // self.replicas * len(self._own)
+        rows = np.concatenate([order[:0], *parts])  # a run that was stopped after an epoch's last step has none left
+        return rows, batch_size // self.replicas * len(self._own)
 
     def spread(self, *arrays):
         """Give each of this process's replicas its share of a batch, as `strategy.run` takes it.
@@ -91,12 +89,9 @@ class Distribution:
         """
         each = len(arrays[0]) // len(self._own)
 
-        def share(array, number):
-            start = (number - self._own[0]) * each
-            return tf.convert_to_tensor(array[start : start + each])
-
         def shares(array):
-            return self._from_function(lambda context: share(array, context.replica_id_in_sync_group))
+            own = dict(zip(self._own, np.split(array, len(self._own)), strict=True))
+            return self._from_function(lambda context: tf.convert_to_tensor(own[context.replica_id_in_sync_group]))
 
         offset = self._from_function(lambda context: tf.constant(context.replica_id_in_sync_group * each, tf.int64))
         return offset, *(None if array is None else shares(array) for array in arrays)
@@ -127,10 +122,7 @@ class Distribution:
         digest = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
         digests = self.traced(gather_rows)(self._from_function(lambda _: tf.constant([digest], tf.int64)))
         if len(np.unique(digests)) > 1:
-            raise UserError(
-                "the processes of the run were started with different settings, or see different data; "
-                "give all of them the same"
-            )
+            raise UserError("the processes of the run have different settings or different data; give all of them the same")
 
     def share_chiefs_values(self, variables):
         """Give variables of all processes the chief's values."""
@@ -154,7 +146,7 @@ class Distribution:
                 return tf.distribute.MultiWorkerMirroredStrategy(resolver)
             except (tf.errors.OpError, ValueError, RuntimeError) as error:
                 raise UserError(
-                    f"the run's other processes: {first_line(error)}; check the addresses, and that all of them were started"
+                    f"the run's other processes: {first_line(error)}; check that all run at these addresses"
                 ) from None
             finally:
                 for number, handler in handlers.items():

@@ -10,21 +10,11 @@ import warnings
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # of the project
 NAMED = 5  # how many of the wrong files or rows a message names
-NO_SPACE = "free some space (or quota) and run the same command again; finished files are kept"
-IN_THE_WAY = "a file or folder of this name stands in the way; move it, or choose another path"
-FAILED = "the disk or its connection failed; check it and run the same command again"
-NOT_ALLOWED = "check the permissions, or choose another folder"
 REMEDIES = {
-    errno.ENOSPC: NO_SPACE,
-    errno.EDQUOT: NO_SPACE,
-    errno.EACCES: NOT_ALLOWED,
-    errno.EPERM: NOT_ALLOWED,
-    errno.EROFS: NOT_ALLOWED,
-    errno.EIO: FAILED,
-    errno.ESTALE: FAILED,
-    errno.EEXIST: IN_THE_WAY,
-    errno.ENOTDIR: IN_THE_WAY,
-    errno.EISDIR: IN_THE_WAY,
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space (or quota) and run the same command again"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check the permissions, or choose another folder"),
+    **dict.fromkeys((errno.EIO, errno.ESTALE), "the disk or its connection failed; check it and run the same command again"),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR), "it stands in the way; move it, or choose another path"),
 }
 
 

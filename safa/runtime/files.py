@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import itertools
 import os
 import re
 import shutil
@@ -137,11 +138,13 @@ def check_space(folder, needed, what, remedy):
         raise UserError(f"{folder}: {what} need {needed / 1e9:.3g} GB and {free / 1e9:.3g} GB are free; {remedy}")
 
 
-def allocate(path):
-    """Take the space of a new file that is mapped into memory: a full disk is an OSError here, and ends the process later."""
-    if hasattr(os, "posix_fallocate"):
-        with naming(path), open(path, "r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
+def put_aside(path):
+    """Rename a file or folder that another run left to its name with .previous-1, or the next free number; returns that."""
+    stem, ending = os.path.splitext(path)
+    names = (f"{stem}.previous-{number}{ending}" for number in itertools.count(1))
+    kept = next(name for name in names if not os.path.exists(name))
+    os.rename(path, kept)
+    return kept
 
 
 def partial_path(path):

@@ -47,11 +47,8 @@ class StopRequest:
         self.signal = number
         if again or self._at_once:
             raise Stopped(number)
-        print(
-            f"\n{signal.Signals(number).name}: saving after this step; a second one ends the run at once",
-            file=sys.stderr,
-            flush=True,
-        )
+        name = signal.Signals(number).name
+        print(f"\n{name}: saving after this step; a second one ends the run at once", file=sys.stderr, flush=True)
 
 
 class StopVote:

@@ -1,5 +1,6 @@
 """What a run's results came from: packages, the project's commit, the command."""
 
+import contextlib
 import datetime
 import importlib.metadata
 import os
@@ -13,16 +14,11 @@ PACKAGES = ("tensorflow", "keras", "numpy", "opencv-python-headless", "scipy")
 
 
 def session():
-    """One start of a script, for a result or manifest.
-
-    {"started", "command", "machine", "python", "packages", "git_commit"}.
-    """
-    packages = {}
+    """One start of a script: {"started", "command", "machine", "python", "packages", "git_commit"}."""
+    packages = dict.fromkeys(PACKAGES)
     for name in PACKAGES:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # OpenCV may come from another package
             packages[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # OpenCV may come from another package
-            packages[name] = None
     return {
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],

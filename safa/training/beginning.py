@@ -1,24 +1,63 @@
-"""How a run begins, restored or with its starting weights, and how it ends."""
+"""How a run begins – what can refuse it, then restored or with its starting weights – and how it ends."""
 
 import contextlib
 import dataclasses
 import os
 
+import keras
+import tensorflow as tf
+
 from safa import __version__
+from safa.report.epoch_lines import read_lines
 from safa.report.recall_line import recall_line
-from safa.runtime.files import write_json
+from safa.runtime.backend import explain_tensorflow_errors
+from safa.runtime.cluster import say
+from safa.runtime.distribution import Distribution
+from safa.runtime.errors import UserError
+from safa.runtime.files import locked, write_json
+from safa.runtime.interruption import StopRequest
 from safa.runtime.provenance import session
 from safa.training.checkpoints import Progress
 from safa.training.initial_weights import continue_published, initialise
 from safa.training.run_folder import MANIFEST, RunManifest, data_identity, read_manifest
-from safa.training.validation import validate
 from safa.training.weights import write_keras_weights
+
+
+@contextlib.contextmanager
+def training_session(settings, train_pairs, val_pairs, paths):
+    """A context with the Distribution and the StopRequest of a run: all that can refuse it; arguments as of `train`."""
+    read_lines(paths.csv)  # refuses what is not one, before anything is written
+    config, options = settings.training, settings.run
+    if options.deterministic:
+        tf.config.experimental.enable_op_determinism()
+        keras.utils.set_random_seed(config.seed)
+    distribution = Distribution(options.devices, config.precision)
+    _check_shares(config.batch_size, distribution.replicas, options.micro_batch)
+    with contextlib.ExitStack() as stack:
+        if distribution.is_chief:
+            os.makedirs(paths.folder, exist_ok=True)
+            busy = "another run is training there at the moment; wait for it, or use another --run or --model_dir"
+            stack.enter_context(locked(paths.lock, f"{paths.folder}: {busy}"))
+        full = "a smaller --micro_batch" if options.micro_batch else "--micro_batch, which needs less for the same result"
+        stack.enter_context(explain_tensorflow_errors(distribution, full))
+        identities = [data_identity(pairs) for pairs in (train_pairs, val_pairs)]
+        distribution.agree(repr((settings.network, config, options.micro_batch, options.deterministic, *identities)))
+        yield distribution, stack.enter_context(StopRequest())
+
+
+def _check_shares(batch_size, replicas, micro_batch):
+    if batch_size % replicas:
+        remedy = f"use a multiple of {replicas}, or fewer --devices"
+        raise UserError(f"--batch_size {batch_size}: cannot be shared evenly by {replicas} devices; {remedy}")
+    share = batch_size // replicas
+    if micro_batch is not None and share % micro_batch:
+        raise UserError(f"--micro_batch {micro_batch}: does not divide a device's {share} pairs of a batch; use a divisor")
 
 
 def restore_or_begin(run, stop):
     """The Progress of a run that goes on, or that begins with its starting weights and a validation of these."""
     config, pairs = run.settings.training, run.train_images.pairs
-    run.say(
+    say(
         f"{pairs.dataset.name}: {run.settings.network}; {len(pairs):,} pairs for training, "
         f"{len(run.val_images.pairs):,} for validation; on {run.distribution}, {config.precision}"
     )
@@ -26,13 +65,11 @@ def restore_or_begin(run, stop):
     progress = run.checkpoints.share(progress)
     if not progress.steps and progress.best_recall < 0:  # nothing was trained here yet
         before = "untrained" if config.continue_from is None else "before training"
-        run.say(
-            f"weights: {config.continue_from or config.init}; Adam's step {run.adam_steps}, {progress.epochs} epochs done; "
-            f"dropout keeps {config.keep_prob:g} of the activations"
-        )
-        result = validate(run, before, 0, stop)
+        done = f"Adam's step {run.adam_steps}, {progress.epochs} epochs done"
+        say(f"weights: {config.continue_from or config.init}; {done}; dropout keeps {config.keep_prob:g} of the activations")
+        result = run.validate(before, 0, stop)
         if result is not None:
-            run.say(f"{before}: {recall_line(result['pessimistic_recall'])}")
+            say(f"{before}: {recall_line(result['pessimistic_recall'])}")
     if progress.epochs < config.epochs and run.distribution.is_chief:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(run.paths.final)  # of fewer epochs
@@ -43,8 +80,7 @@ def _chiefs_progress(run):
     """What `restore_or_begin` does in the chief's process alone: files."""
     config, paths, data = run.settings.training, run.paths, data_identity(run.train_images.pairs)
     progress, restored, notes = run.checkpoints.restore()
-    for note in notes:
-        run.say(note)
+    say(*notes)
     if progress is None:
         progress = Progress()
         run.checkpoints.check_space()
@@ -52,8 +88,7 @@ def _chiefs_progress(run):
             step = continue_published(run.network, run.optimizer, config.continue_from, run.settings.network)
             progress.epochs = step // run.steps
         else:
-            for note in initialise(run.network, config.init, run.settings.network, paths.authors_model):
-                run.say(note)
+            say(*initialise(run.network, config.init, run.settings.network, paths.authors_model))
         run.log.forget()
     earlier = read_manifest(paths.folder)
     now = session() | {"devices": str(run.distribution), "options": dataclasses.asdict(run.settings.run)}
@@ -61,10 +96,10 @@ def _chiefs_progress(run):
     manifest = RunManifest(run.settings.network, config, data, sessions, run.train_images.pairs.dataset.name, __version__)
     write_json(os.path.join(paths.folder, MANIFEST), manifest)
     if (kept := run.log.put_foreign_lines_aside()) is not None:
-        run.say(f"{paths.csv}: held the lines of another run, or of one cut off; kept as {kept}")
+        say(f"{paths.csv}: held the lines of another run, or of one cut off; kept as {kept}")
     if restored is not None:
         within = f" and {progress.steps} steps" if progress.steps else ""
-        run.say(f"going on after epoch {progress.epochs} of {config.epochs}{within}, from {restored}")
+        say(f"going on after epoch {progress.epochs} of {config.epochs}{within}, from {restored}")
     return progress
 
 
@@ -72,12 +107,12 @@ def finish(run, progress):
     """Write the last weights of a run all of whose epochs are finished."""
     config, paths = run.settings.training, run.paths
     if progress.epochs > config.epochs or os.path.exists(paths.final):
-        run.say(f"all {config.epochs} epochs were finished before; raise --epochs to continue")
+        say(f"all {config.epochs} epochs were finished before; raise --epochs to continue")
         return
     if run.distribution.is_chief:
         with run.averages:
             write_keras_weights(paths.final, run.network)
-    run.say(
+    say(
         f"finished {config.epochs} epochs; best R@1 {100 * progress.best_recall:.2f}; "
         f"checkpoints in {paths.folder}, losses and recalls in {paths.csv}"
     )

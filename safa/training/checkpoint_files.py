@@ -5,7 +5,7 @@ import os
 import re
 import zipfile
 
-from safa.runtime.errors import UserError
+from safa.runtime.errors import UserError, shortened
 from safa.runtime.files import ordinary, read_file
 
 KERAS, TENSORFLOW = "Keras weights", "TensorFlow checkpoint"
@@ -13,13 +13,7 @@ KERAS_MODEL, NUMPY = "Keras model", "NumPy arrays"  # zip archives, which VGG16'
 INDEX, DATA = ".index", ".data-00000-of-00001"
 INDEX_END = bytes.fromhex("57fb808b247547db")  # magic number at the end of TensorFlow's sorted string tables
 RUN_FILE = re.compile(r"ckpt-([0-9]{1,18})\.(index|data-[0-9]{5}-of-[0-9]{5})")  # of a training run's checkpoint
-# What downloads leave behind when they fail or are not unpacked: first bytes, name, remedy.
-NOT_WEIGHTS = (
-    (b"<", "an HTML or XML page", "the download failed; download the file again"),
-    (b"\x1f\x8b", "a gzip archive", "unpack it and name the checkpoint inside"),
-    (b"Rar!", "a rar archive", "unpack it and name the checkpoint inside"),
-    (b"7z\xbc\xaf", "a 7z archive", "unpack it and name the checkpoint inside"),
-)
+ARCHIVES = {b"\x1f\x8b": "gzip", b"Rar!": "rar", b"7z\xbc\xaf": "7z"}  # by their first bytes
 
 
 def find_checkpoint(path):
@@ -66,9 +60,7 @@ def _kind_of_archive(path):
     if names and all(name.endswith(".npy") for name in names):
         return NUMPY
     if any(name.endswith("data.pkl") for name in names):
-        raise UserError(
-            f"{path}: a PyTorch file, whose VGG16 takes other images (RGB, scaled to 1); use Keras's file or vgg16_weights.npz"
-        )
+        raise UserError(f"{path}: a PyTorch file, whose VGG16 takes other images; use Keras's file or vgg16_weights.npz")
     raise UserError(f"{path}: a zip archive, not weights; unpack it and name the checkpoint inside")
 
 
@@ -106,9 +98,9 @@ def checkpoint_digest(path):
 
 
 def run_checkpoints(folder):
-    """The numbers of a run's checkpoints, ascending, by the names of their files; some may lack one of their files."""
-    matches = [RUN_FILE.fullmatch(name) for name in os.listdir(folder)]
-    return sorted({int(match[1]) for match in matches if match})
+    """A run's checkpoints by the names of their files, of which some may be missing: {number: prefix}, ascending."""
+    numbers = {int(match[1]) for match in map(RUN_FILE.fullmatch, os.listdir(folder)) if match}
+    return {number: os.path.join(folder, f"ckpt-{number}") for number in sorted(numbers)}
 
 
 def remove_checkpoint(prefix):
@@ -121,11 +113,36 @@ def remove_checkpoint(prefix):
 
 def remove_leftovers(folder):
     """Remove the newest checkpoint's data if a kill left it without its index, in a folder where no other run is training."""
-    *others, newest = run_checkpoints(folder) or [None]
-    if newest is not None and all(os.path.exists(os.path.join(folder, f"ckpt-{number}{INDEX}")) for number in others):
-        prefix = os.path.join(folder, f"ckpt-{newest}")
-        if not os.path.exists(prefix + INDEX):
-            remove_checkpoint(prefix)
+    prefixes = list(run_checkpoints(folder).values())
+    if prefixes and [prefix for prefix in prefixes if not os.path.exists(prefix + INDEX)] == prefixes[-1:]:
+        remove_checkpoint(prefixes[-1])
+
+
+def refuse_foreign_content(path, content=None):
+    """Refuse an HDF5 file whose datasets or links lead to other files (CVE-2026-1669, for instance).
+
+    `content`: of the file, where it is read from memory.
+
+    Raises:
+        UserError: with the name of the first.
+        OSError: it cannot be read as HDF5.
+    """
+    import h5py
+
+    def walk(group, seen):
+        for name in group:
+            link = group.get(name, getlink=True)
+            if isinstance(link, h5py.SoftLink):
+                continue  # what it leads to in this file is walked where it stands
+            item = None if isinstance(link, h5py.ExternalLink) else group[name]
+            if item is None or isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
+                raise UserError(f"{path}: {shortened(name)} lies in another file; use a file that holds its own content")
+            address = h5py.h5o.get_info(item.id).addr
+            if isinstance(item, h5py.Group) and address not in seen:
+                walk(item, seen | {address})
+
+    with h5py.File(content or path) as file:
+        walk(file, set())
 
 
 def _indices(path):
@@ -135,10 +152,7 @@ def _indices(path):
 def _newest(folder):
     found = [name.removesuffix(INDEX) for name in _indices(folder)]
     if not found:
-        raise UserError(
-            f"{folder}: a folder without a checkpoint in it (no file *{INDEX}); name a checkpoint, for instance "
-            f"{os.path.join(folder, 'model.ckpt')}, or train first"
-        )
+        raise UserError(f"{folder}: a folder without a checkpoint in it (no file *{INDEX}); name a checkpoint, or train first")
 
     def number(name):
         digits = name.rpartition("-")[2]
@@ -150,9 +164,7 @@ def _newest(folder):
 def _check_tensorflow_files(prefix):
     _first_bytes(prefix + INDEX)
     if not read_file(prefix + INDEX).endswith(INDEX_END):
-        raise UserError(
-            f"{prefix}{INDEX}: not the index of a TensorFlow checkpoint, or cut off; copy or download the file again"
-        )
+        raise UserError(f"{prefix}{INDEX}: not a TensorFlow checkpoint's index, or cut off; copy or download the file again")
     folder, name = os.path.split(prefix)
     parts = [other for other in os.listdir(folder or ".") if other.startswith(name + ".data-")]
     if not parts:
@@ -167,8 +179,8 @@ def _first_bytes(path, of_numbers=False):
         start = file.read(64)
     if not start:
         raise UserError(f"{path}: empty; copy or download the file again")
-    text = start.lstrip().lower()
-    for mark, name, remedy in NOT_WEIGHTS:
-        if text.startswith((b"<!doctype", b"<html", b"<?xml") if of_numbers and mark == b"<" else mark.lower()):
-            raise UserError(f"{path}: {name}, not weights; {remedy}")
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml") if of_numbers else b"<"):
+        raise UserError(f"{path}: an HTML or XML page, not weights; the download failed; download the file again")
+    for archive in (kind for mark, kind in ARCHIVES.items() if start.startswith(mark)):
+        raise UserError(f"{path}: a {archive} archive, not weights; unpack it and name the checkpoint inside")
     return start

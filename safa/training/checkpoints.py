@@ -1,7 +1,6 @@
 """A run's checkpoints: the last three and the best."""
 
 import dataclasses
-import itertools
 import os
 import time
 
@@ -9,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from safa.runtime.errors import UserError, first_line
-from safa.runtime.files import check_space, remove_abandoned, write_whole
+from safa.runtime.files import check_space, put_aside, remove_abandoned, write_whole
 from safa.settings import save_interval
 from safa.training.checkpoint_files import INDEX, find_checkpoint, remove_checkpoint, remove_leftovers, run_checkpoints
 from safa.training.run_folder import BEST
@@ -91,8 +90,7 @@ class RunCheckpoints:
             UserError: there are checkpoints, and none can be read; a run never begins among them.
         """
         notes = []
-        for number in reversed(run_checkpoints(self._folder)):
-            prefix = _prefix(self._folder, number)
+        for prefix in reversed(run_checkpoints(self._folder).values()):
             try:
                 find_checkpoint(prefix)
                 with open_checkpoint(prefix) as reader:
@@ -106,11 +104,12 @@ class RunCheckpoints:
                 return Progress(**{name: number.item() for name, number in numbers.items()}), prefix, notes
         found = sorted(name for name in os.listdir(self._folder) if name.endswith(INDEX) or ".data-" in name)
         if found:
-            raise UserError(
-                f"{self._folder}: holds {found[-1]}, but no checkpoint that the run can go on from (made by a version before "
-                "1.0, or damaged); restore the files from a copy, move them to another folder, or use another --model_dir"
-            )
-        return None, None, notes + self._put_best_aside()
+            what = f"holds {found[-1]}, but no checkpoint that the run can go on from (damaged, or of a version before 1.0)"
+            raise UserError(f"{self._folder}: {what}; restore the files, move them away, or use another --model_dir")
+        if os.path.isdir(self._best_folder) and os.listdir(self._best_folder):
+            kept = put_aside(self._best_folder)
+            notes.append(f"{self._best_folder}: held the best weights of a run without other checkpoints; kept as {kept}")
+        return None, None, notes
 
     def save(self, progress, best=False):
         """Save the run; `best` says whether these weights are the best so far.
@@ -122,10 +121,8 @@ class RunCheckpoints:
             return
         tensors = {name: variable.numpy() for name, variable in self._variables.items()}
         if not all(np.isfinite(tensors[name]).all() for name in self._learned):
-            raise UserError(
-                f"{self._folder}: the weights are no longer finite and are not saved; those of "
-                "the checkpoints before are. Use a lower --learning_rate with another --model_dir"
-            )
+            what = f"{self._folder}: the weights are no longer finite and are not saved; earlier ones are"
+            raise UserError(f"{what}. Use a lower --learning_rate with another --model_dir")
         if best:
             os.makedirs(self._best_folder, exist_ok=True)
             with self._averages:
@@ -135,31 +132,14 @@ class RunCheckpoints:
         self._write(tensors | numbers, self._folder, CHECKPOINTS_KEPT)
 
     def _write(self, tensors, folder, kept):
-        numbers = run_checkpoints(folder)
-        # A number of its own: a checkpoint that is written over could be lost.
-        numbers.append(1 + max(numbers, default=0))
-        write_checkpoint(_prefix(folder, numbers[-1]), tensors)
-        for number in numbers[:-kept]:
-            remove_checkpoint(_prefix(folder, number))
+        earlier = run_checkpoints(folder)
+        name = f"ckpt-{1 + max(earlier, default=0)}"  # of its own: a checkpoint that is written over could be lost
+        prefix = os.path.join(folder, name)
+        write_checkpoint(prefix, tensors)
+        for each in [*earlier.values(), prefix][:-kept]:
+            remove_checkpoint(each)
         # For tf.train.latest_checkpoint and the like; this project reads the folder itself.
-        lines = [
-            f'model_checkpoint_path: "{_name(numbers[-1])}"',
-            *(f'all_model_checkpoint_paths: "{_name(number)}"' for number in numbers[-kept:]),
-            "",
-        ]
-        write_whole(os.path.join(folder, "checkpoint"), "\n".join(lines).encode())
-
-    def _put_best_aside(self):
-        """Keep the best weights of a run whose other checkpoints are gone: they are not this run's."""
-        if not os.path.isdir(self._best_folder) or not os.listdir(self._best_folder):
-            return []
-        kept = next(
-            path
-            for path in (f"{self._best_folder}.previous-{number}" for number in itertools.count(1))
-            if not os.path.exists(path)
-        )
-        os.rename(self._best_folder, kept)
-        return [f"{self._best_folder}: held the best weights of a run that has no other checkpoints; kept as {kept}"]
+        write_whole(os.path.join(folder, "checkpoint"), f'model_checkpoint_path: "{name}"\n'.encode())
 
 
 class SaveClock:
@@ -178,11 +158,3 @@ class SaveClock:
     def saved(self):
         """Count from now on."""
         self._since = time.monotonic()
-
-
-def _name(number):
-    return f"ckpt-{number}"
-
-
-def _prefix(folder, number):
-    return os.path.join(folder, _name(number))

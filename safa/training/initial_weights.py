@@ -1,17 +1,24 @@
 """Starting weights of a network: random, VGG16's from ImageNet (paper, section 4), or a checkpoint's."""
 
+import io
 import itertools
 import os
+import re
+import zipfile
 
+import h5py
 import keras
+import numpy as np
 
 from safa.runtime.errors import UserError, first_line
-from safa.training.checkpoint_files import KERAS, TENSORFLOW, use_checkpoint
+from safa.training.checkpoint_files import KERAS, KERAS_MODEL, NUMPY, TENSORFLOW, refuse_foreign_content, use_checkpoint
 from safa.training.variables import ADAM, STEP, adam_variables
-from safa.training.vgg16_files import KERAS_FILE, SOURCES, read_vgg16
-from safa.training.weights import is_published, load_weights, optimizer_state, skipped_note
-from VGG import VGG16
+from safa.training.weights import load_weights, optimizer_state
+from VGG import BLOCKS, VGG16
 
+NAMES = [name for block in BLOCKS for name, _ in block]
+KERAS_FILE = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
+SOURCES = f"Keras's {KERAS_FILE}, vgg16_weights.npz, or the authors' initial_model.ckpt"
 # Where `keras.applications` downloads it from, and its MD5 digest.
 DOWNLOADS = "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
 HASH = "6d6bbae143d832006294945121d1f1fc"
@@ -23,10 +30,8 @@ def initialise(network, init, description, authors_model=None):
 
     Args:
         network: spatial_net.Network, which has random weights.
-        init: "random" makes both backbones alike, as ImageNet's weights do; "imagenet" takes VGG16's, which Keras downloads
-            once, or those that another backbone loads by its method `load_imagenet`; "default" takes the authors' initial model
-            where it is and fits, else ImageNet's; else a path: VGG16's weights (`vgg16_files`), or a checkpoint, all of which
-            is taken.
+        init: of TrainingConfig. "random" makes both backbones alike, as ImageNet's weights do; with "imagenet", a backbone that
+            is not VGG16 loads its own by its method `load_imagenet`.
         description: of the network, for messages.
         authors_model: where the authors' initial model may be.
 
@@ -36,8 +41,11 @@ def initialise(network, init, description, authors_model=None):
     Raises:
         UserError: the weights cannot be had or do not fit.
     """
+    backbones = network.sat.backbone, network.grd.backbone
     if init == "random":
-        _make_backbones_alike(network)
+        # Both begin alike: otherwise their descriptors have nothing in common, and some seeds need half an epoch for that.
+        for sat, grd in zip(*(backbone.trainable_variables for backbone in backbones), strict=True):
+            grd.assign(sat)
         return []
     if init not in ("default", "imagenet"):
         return use_checkpoint(init, lambda path, kind: _start_from(network, path, kind, description))
@@ -48,10 +56,10 @@ def initialise(network, init, description, authors_model=None):
             return [f"starting weights: {authors_model}, the authors' (--init imagenet for ImageNet's)", *notes]
         except UserError as error:
             notes = [f"{error}. ImageNet's weights are used"]
-    if all(isinstance(backbone, VGG16) for backbone in (network.sat.backbone, network.grd.backbone)):
+    if all(isinstance(backbone, VGG16) for backbone in backbones):
         _assign_vgg16(network, "imagenet", _downloaded_vgg16())
         return notes
-    for backbone in network.sat.backbone, network.grd.backbone:
+    for backbone in backbones:
         if not hasattr(backbone, "load_imagenet"):
             raise UserError(f"--init: {backbone.name} has no method load_imagenet for such weights; use random or a checkpoint")
         backbone.load_imagenet()
@@ -60,31 +68,25 @@ def initialise(network, init, description, authors_model=None):
 
 def _start_from(network, path, kind, description):
     if kind == TENSORFLOW or kind == KERAS and _is_network_weights(path):
-        skipped = skipped_note(path, load_weights(network, path, kind, description))
-        return [] if skipped is None else [skipped]
+        return list(filter(None, [load_weights(network, path, kind, description)]))
     _assign_vgg16(network, path, read_vgg16(path, kind))
     return []
 
 
 def continue_published(network, optimizer, path, description):
-    """Take over weights, Adam's moments and step from a published training checkpoint.
-
-    Returns:
-        Number of steps that were taken.
+    """Take over weights, Adam's moments and step from a published training checkpoint; returns the number of steps taken.
 
     Raises:
         UserError: the checkpoint does not fit, or holds no training state.
     """
 
     def take_over(path, kind):
-        load_weights(network, path, kind, description)
-        if kind != TENSORFLOW or not is_published(path):
-            raise UserError(f"{path}: not a checkpoint of the authors' code; use it with --init instead")
-        return path, *optimizer_state(path, network)
+        is_published = load_weights(network, path, kind, description) is not None
+        return optimizer_state(path, network) if is_published else (0, None)
 
-    path, step, moments = use_checkpoint(path, take_over)
+    step, moments = use_checkpoint(path, take_over)
     if moments is None:
-        raise UserError(f"{path}: the checkpoint holds no training state; use it with --init instead")
+        raise UserError(f"{path}: holds no training state of the authors' code; use it with --init instead")
     kept = adam_variables(network, optimizer)
     kept[STEP].assign(step)
     for (name, moment), value in moments.items():
@@ -92,25 +94,67 @@ def continue_published(network, optimizer, path, description):
     return step
 
 
-def _make_backbones_alike(network):
-    """Give the ground branch's backbone the weights of the satellite branch's.
-
-    Else both images of a place begin with descriptors that have nothing in common, and some seeds need half an epoch of a toy
-    town until the branches agree on anything.
-    """
-    sat, grd = network.sat.backbone, network.grd.backbone
-    for own, other in zip(grd.trainable_variables, sat.trainable_variables, strict=True):
-        own.assign(other)
-
-
 def _is_network_weights(path):
-    import h5py
-
     try:
         with h5py.File(path) as file:
             return "sat" in file and "grd" in file
     except OSError:
         return False  # damaged: Keras says how
+
+
+def read_vgg16(path, kind):
+    """VGG16's convolutions from a file.
+
+    Args:
+        path, kind: of the file (`checkpoint_files.find_checkpoint`): NUMPY, KERAS_MODEL or KERAS.
+
+    Returns:
+        {"conv1_1": (kernel, bias), ...}, float32, for BGR images less the mean.
+
+    Raises:
+        UserError: it holds something else, or is damaged.
+    """
+    try:
+        if kind == NUMPY:
+            with np.load(path, allow_pickle=False) as arrays:
+                weights = {name: (arrays[f"{name}_W"], arrays[f"{name}_b"]) for name in NAMES}
+        elif kind == KERAS_MODEL:
+            with zipfile.ZipFile(path) as archive:
+                weights = _of_keras(path, io.BytesIO(archive.read("model.weights.h5")))
+        else:
+            weights = _of_keras(path, path)
+    except UserError:
+        raise
+    except Exception as error:  # the readers raise many kinds for broken bytes
+        raise UserError(f"{path}: not VGG16's weights, or damaged ({first_line(repr(error))}); use {SOURCES}") from None
+    return weights | {"conv1_1": _for_bgr(*weights["conv1_1"])}
+
+
+def _of_keras(path, content):
+    """The 3x3 convolutions of an HDF5 file, in the order of their names, in which numbers count as such."""
+    found = {}
+
+    def collect(name, item):
+        if isinstance(item, h5py.Dataset) and item.ndim in (1, 4) and "optimizer" not in name:
+            order = (int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name))
+            found[(item.ndim, *order)] = item[()]
+
+    refuse_foreign_content(path, content)
+    with h5py.File(content) as file:
+        file.visititems(collect)
+    biases, kernels = ([found[key] for key in sorted(found) if key[0] == ndim] for ndim in (1, 4))
+    if len(kernels) != len(NAMES):
+        raise ValueError(f"{len(kernels)} convolutions instead of {len(NAMES)}")
+    return dict(zip(NAMES, zip(kernels, biases, strict=False), strict=True))
+
+
+def _for_bgr(kernel, bias):
+    """A first convolution for BGR images: vgg16_weights.npz has it for RGB.
+
+    VGG16's first kernels weigh red more than blue: their absolute values add up to 98.2 and 86.6.
+    """
+    red_first = kernel.ndim == 4 and np.abs(kernel[:, :, 0]).sum() > np.abs(kernel[:, :, -1]).sum()
+    return kernel[:, :, ::-1] if red_first else kernel, bias
 
 
 def _downloaded_vgg16():
@@ -130,9 +174,7 @@ def _assign_vgg16(network, init, weights):
             raise UserError(f"--init {init}: lacks {name}, kernel and bias; use {SOURCES}")
         found, expected = ([tuple(array.shape) for array in arrays] for arrays in (weights[name], (layer.kernel, layer.bias)))
         if found != expected:
-            raise UserError(
-                f"--init {init}: {name} has shapes {found}, and in this network {expected}; ImageNet weights need "
-                "--width_multiplier 1"
-            )
+            what = f"{name} has shapes {found}, and in this network {expected}"
+            raise UserError(f"--init {init}: {what}; ImageNet's weights need --width_multiplier 1")
         layer.kernel.assign(weights[name][0])
         layer.bias.assign(weights[name][1])

@@ -1,16 +1,17 @@
 """What a run reports: lines, the CSV file of its epochs, and TensorBoard's scalars."""
 
 import collections
+import contextlib
 import os
 import sys
 import time
 
 import tensorflow as tf
 
-from safa.report.epoch_lines import put_aside, read_lines, write_lines
+from safa.report.epoch_lines import read_lines, write_lines
 from safa.report.recall_line import recall_line
 from safa.runtime.errors import first_line
-from safa.runtime.files import remove_abandoned
+from safa.runtime.files import put_aside, remove_abandoned
 
 TENSORBOARD = "tensorboard"
 
@@ -34,7 +35,7 @@ class TrainingLog:
 
     def forget(self):
         """Begin a new run: lines of an earlier one in its folder do not count."""
-        if os.path.exists(self._own_path):
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(self._own_path)
 
     def put_foreign_lines_aside(self):
@@ -56,12 +57,10 @@ class TrainingLog:
             learning_rate: of the next step.
             step: of Adam.
         """
+        pace = f"{rates['pairs/s']:.1f} pairs/s, {100 * rates['input wait']:.0f} % waiting for input"
+        where = f"epoch {epoch}, step {number} of {steps}"
+        print(f"{where}: loss {rates['loss']:.4f}, {pace}, learning rate {learning_rate:.3g}", flush=True)
         rates = rates | {"learning rate": learning_rate}
-        print(
-            f"epoch {epoch}, step {number} of {steps}: loss {rates['loss']:.4f}, {rates['pairs/s']:.1f} pairs/s, "
-            f"{100 * rates['input wait']:.0f} % waiting for input, learning rate {rates['learning rate']:.3g}",
-            flush=True,
-        )
         self._scalars({f"steps/{name}": value for name, value in rates.items()}, step)
 
     def epoch(self, epoch, loss, recalls, seconds, rate, step):
@@ -75,20 +74,22 @@ class TrainingLog:
 
     def picture(self, name, pixels, step):
         """Show a picture in TensorBoard: (H, W, 3) uint8, BGR."""
-        try:
-            with self._writer.as_default(step):
-                tf.summary.image(name, pixels[None, ..., ::-1])
-            self._writer.flush()
-        except tf.errors.OpError as error:
-            _complain(error)
+        with self._tensorboard(step):
+            tf.summary.image(name, pixels[None, ..., ::-1])
 
     def _scalars(self, values, step):
+        with self._tensorboard(step):
+            for name, value in values.items():
+                tf.summary.scalar(name, value)
+
+    @contextlib.contextmanager
+    def _tensorboard(self, step):
+        """A context for summaries of a step; what goes wrong with them is not worth a run."""
         try:
             with self._writer.as_default(step):
-                for name, value in values.items():
-                    tf.summary.scalar(name, value)
+                yield
             self._writer.flush()
-        except tf.errors.OpError as error:  # pictures are not worth a run
+        except tf.errors.OpError as error:
             _complain(error)
 
 
@@ -102,7 +103,7 @@ class Meter:
     Args:
         batch_size: pairs of a step.
         progress: checkpoints.Progress of the run, whose `steps` and `loss_sum` follow what was read.
-        bar: tqdm bar of the epoch's pairs.
+        bar: ProgressBar of the epoch's pairs.
     """
 
     def __init__(self, batch_size, progress, bar):
@@ -147,13 +148,9 @@ class Meter:
     def rates(self):
         """{"loss", "pairs/s", "input wait": share of the time} since the last report."""
         seconds, steps = time.perf_counter() - self._began, len(self._losses)
-        rates = {
-            "loss": sum(self._losses) / steps,
-            "pairs/s": steps * self._batch_size / seconds,
-            "input wait": self._waited / seconds,
-        }
+        loss, wait = sum(self._losses) / steps, self._waited / seconds
         self._report_begins()
-        return rates
+        return {"loss": loss, "pairs/s": steps * self._batch_size / seconds, "input wait": wait}
 
     def epoch_rates(self):
         """Seconds since the epoch began here, and pairs/s of its steps."""

@@ -39,11 +39,6 @@ def is_bookkeeping(name, shape):
     return bool(SLOT.fullmatch(last) or COUNTER.fullmatch(last) and not shape)
 
 
-def has_slots(shapes):
-    """Whether a published checkpoint holds an optimizer's moments, not weights alone."""
-    return any(SLOT.fullmatch(name.rpartition("/")[2]) for name in shapes)
-
-
 def optimizer_state(path, reader, network):
     """Adam's moments and step from a published training checkpoint, in whatever scope they are.
 
@@ -53,15 +48,16 @@ def optimizer_state(path, reader, network):
         network: spatial_net.Network.
 
     Returns:
-        step: number of steps taken.
-        moments: {(our name of a weight, "momentum" or "velocity"): array}.
+        step: number of steps taken; 0 where the file holds weights only.
+        moments: {(our name of a weight, "momentum" or "velocity"): array}; None there.
 
     Raises:
         UserError: some are missing, misshapen or twice there with different values, or step and beta2_power contradict
             each other.
     """
-    shapes = reader.get_variable_to_shape_map()
-    lacking = []
+    shapes, lacking = reader.get_variable_to_shape_map(), []
+    if not any(SLOT.fullmatch(name.rpartition("/")[2]) for name in shapes):
+        return 0, None
 
     def tensor(name, shape):
         keys = [key for key in sorted(shapes) if key == name or key.endswith(f"/{name}")]
@@ -70,10 +66,7 @@ def optimizer_state(path, reader, network):
             lacking.append(name)
             return np.zeros(shape)
         if any(not np.array_equal(each, tensors[0]) for each in tensors):
-            raise UserError(
-                f"{path}: {' and '.join(keys)} differ, so nobody knows where training stood; use the "
-                "checkpoint with --init instead"
-            )
+            raise UserError(f"{path}: {' and '.join(keys)} differ; use it with --init instead")
         return tensors[0]
 
     step, powers = tensor(STEP, []), {name: tensor(name, []) for name in BETAS}
@@ -84,16 +77,12 @@ def optimizer_state(path, reader, network):
         for slot, moment in SLOTS.items()
     }
     if lacking:
-        raise UserError(
-            f"{path}: {len(lacking)} of Adam's variables are missing or misshapen, the first {lacking[0]}: "
-            "the checkpoint holds no training state; use it with --init instead"
-        )
+        what = f"{len(lacking)} of Adam's variables are missing or misshapen, the first {lacking[0]}"
+        raise UserError(f"{path}: {what}; use it with --init instead")
     power, expected = float(powers["beta2_power"]), BETAS["beta2_power"] ** (step + 1)
     if not np.isclose(power, expected, rtol=0.02, atol=1e-30):
-        raise UserError(
-            f"{path}: {STEP} counts {step} steps, but beta2_power is {power:.3g} and not {expected:.3g}: "
-            "the training state is of another run; use it with --init instead"
-        )
+        what = f"{STEP} counts {step} steps, but beta2_power is {power:.3g} and not {expected:.3g}"
+        raise UserError(f"{path}: {what}; use it with --init instead")
     return int(step), moments
 
 

@@ -15,9 +15,7 @@ from safa.settings import NetworkConfig, TrainingConfig
 
 MANIFEST = "config.json"
 BEST = "best"  # folder of the best checkpoint inside the run's
-FINAL = "final.weights.h5"  # written when all epochs are finished, removed when more are asked for
 EPOCHS = "epochs.csv"  # the run's own copy of its CSV file
-LOCK = ".lock"  # held by the process that trains in a folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +26,10 @@ class RunPaths:
         folder: of its checkpoints.
         csv, json: losses and recalls of its epochs, and its test.
         authors_model: where the authors' initial model may be.
+        best: folder of the best checkpoint.
+        final: the last weights; they are there when all epochs are finished, and removed when more are asked for.
+        own_csv: the folder's own copy of `csv`.
+        lock: held by the process that trains in the folder.
     """
 
     folder: str
@@ -35,25 +37,10 @@ class RunPaths:
     json: str
     authors_model: str | None = None
 
-    @property
-    def best(self):
-        """Folder of the best checkpoint."""
-        return os.path.join(self.folder, BEST)
-
-    @property
-    def final(self):
-        """File of the last weights, which is there when all epochs are finished."""
-        return os.path.join(self.folder, FINAL)
-
-    @property
-    def own_csv(self):
-        """Copy of the CSV file in the run's folder."""
-        return os.path.join(self.folder, EPOCHS)
-
-    @property
-    def lock(self):
-        """File that the process has locked that trains in the folder."""
-        return os.path.join(self.folder, LOCK)
+    best = property(lambda self: os.path.join(self.folder, BEST))
+    final = property(lambda self: os.path.join(self.folder, "final.weights.h5"))
+    own_csv = property(lambda self: os.path.join(self.folder, EPOCHS))
+    lock = property(lambda self: os.path.join(self.folder, ".lock"))
 
 
 def run_paths(model_dir, result_dir, dataset_name, network, run=None, seed=0):
@@ -97,9 +84,8 @@ def read_manifest(folder):
     Raises:
         UserError: it cannot be understood.
     """
-    path = os.path.join(folder, MANIFEST)
     try:
-        return read_json(path, RunManifest, "restore the file, or use another --model_dir")
+        return read_json(os.path.join(folder, MANIFEST), RunManifest, "restore the file, or use another --model_dir")
     except FileNotFoundError:
         return None
 
@@ -119,24 +105,17 @@ def agree_with_earlier_run(folder, network, training, data=None):
         return  # without a checkpoint the settings may still change
     earlier = read_manifest(folder)
     if earlier is None:
-        raise UserError(
-            f"{folder}: holds checkpoints without {MANIFEST}, so nobody knows which run they are; restore the file, or use "
-            "another --model_dir"
-        )
+        raise UserError(f"{folder}: holds checkpoints without {MANIFEST}; restore the file, or use another --model_dir")
     for before, now in (earlier.network, network), (earlier.training, training):
         for name, value in dataclasses.asdict(now).items():
             noted = getattr(before, name)
             if noted != value and (name != "epochs" or training.schedule != "constant"):
-                raise UserError(
-                    f"{folder}: holds a run with --{name} {noted}, not {value}; use --{name} {noted} to continue it, or "
-                    "another --run or --model_dir for a new run"
-                )
+                remedy = f"use --{name} {noted} to continue it, or another --run or --model_dir for a new run"
+                raise UserError(f"{folder}: holds a run with --{name} {noted}, not {value}; {remedy}")
     for name, value in (data or {}).items():
         if (noted := earlier.data.get(name)) != value:
-            raise UserError(
-                f"{folder}: holds a run with {name} {noted}, and now {value}; restore the data (or --skip_missing) as it was, "
-                "or use another --model_dir"
-            )
+            remedy = "restore the data (or --skip_missing) as it was, or use another --model_dir"
+            raise UserError(f"{folder}: holds a run with {name} {noted}, and now {value}; {remedy}")
 
 
 def data_identity(train_pairs):
@@ -153,7 +132,7 @@ def given_settings(args):
     return {name: value for name, value in given.items() if value is not None}
 
 
-def checkpoint_manifest(path):
-    """The RunManifest beside a checkpoint's files or above them, or None."""
-    folder = os.path.dirname(os.path.abspath(path))
-    return read_manifest(folder) or read_manifest(os.path.dirname(folder))
+def folder_of(checkpoint):
+    """The folder of the run that a checkpoint, by its path, is of: with a manifest, beside its files or above; or None."""
+    own = os.path.dirname(os.path.abspath(checkpoint))
+    return next((each for each in (own, os.path.dirname(own)) if os.path.exists(os.path.join(each, MANIFEST))), None)

@@ -37,16 +37,12 @@ def learning_rate_schedule(learning_rate, schedule, warmup_steps, steps):
     Returns:
         A number, or a keras.optimizers.schedules.LearningRateSchedule.
     """
-    if schedule == "cosine":
-        return keras.optimizers.schedules.CosineDecay(
-            0.0 if warmup_steps else learning_rate,
-            max(1, steps - warmup_steps),
-            warmup_target=learning_rate if warmup_steps else None,
-            warmup_steps=warmup_steps,
-        )
-    if warmup_steps:
-        return keras.optimizers.schedules.PolynomialDecay(0.0, warmup_steps, end_learning_rate=learning_rate)
-    return learning_rate
+    if schedule == "constant" and not warmup_steps:
+        return learning_rate
+    begin, target = (0.0, learning_rate) if warmup_steps else (learning_rate, None)
+    least = {"constant": 1.0, "cosine": 0.0}[schedule]  # share of the highest that stays at the end
+    warmup = {"warmup_target": target, "warmup_steps": warmup_steps}
+    return keras.optimizers.schedules.CosineDecay(begin, max(1, steps - warmup_steps), alpha=least, **warmup)
 
 
 def negatives_of(pairs, of, among):

@@ -45,10 +45,8 @@ def write_checkpoint(prefix, tensors):
         for ending in (DATA, INDEX):
             os.replace(os.path.join(partial, NAME + ending), prefix + ending)
     except (tf.errors.OpError, OSError) as error:
-        raise UserError(
-            f"{prefix}: the checkpoint cannot be written ({first_line(error)}); what was saved before is "
-            "whole: free some space, or choose another folder, and run the same command again"
-        ) from None
+        what = f"{prefix}: cannot be written ({first_line(error)})"
+        raise UserError(f"{what}; free some space, or choose another folder, and run the same command again") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -7,7 +7,6 @@ import typing
 
 import keras
 import numpy as np
-from tqdm import tqdm
 
 from input_data import Batch, batches
 from safa.datasets.pair_augmentation import AugmentedPairs
@@ -16,19 +15,22 @@ from safa.datasets.panorama_views import PanoramaView
 from safa.parts import LOSSES, build_network
 from safa.report.recall_line import recall_line, tie_warning
 from safa.retrieval.descriptors import DescriptorExtractor
+from safa.retrieval.evaluation import WINNERS, recalls
+from safa.retrieval.search import search
+from safa.retrieval.task import task_of
+from safa.runtime.cluster import say
 from safa.runtime.distribution import Distribution
 from safa.runtime.errors import Stopped, UserError
 from safa.runtime.interruption import StopVote
+from safa.runtime.progress import ProgressBar
 from safa.runtime.worker_pool import available_cores
 from safa.settings import Settings
-from safa.training.beginning import finish, restore_or_begin
+from safa.training.beginning import finish, restore_or_begin, training_session
 from safa.training.checkpoints import Progress, RunCheckpoints, SaveClock
 from safa.training.epoch_order import order_of_epoch
 from safa.training.log import Meter, TrainingLog
 from safa.training.run_folder import RunPaths
-from safa.training.session import training_session
 from safa.training.step import adam, batch_loss, learning_rate_schedule, negatives_of, training_step
-from safa.training.validation import validate
 from safa.training.variables import Averages
 
 
@@ -76,7 +78,7 @@ def train(settings, train_pairs, val_pairs, paths):
                 if logs and run.log is not None:
                     run.log.steps(epoch, number, run.steps, meter.rates(), run.learning_rate, run.adam_steps)
             try:
-                result = validate(run, "validation", epoch, stop)
+                result = run.validate("validation", epoch, stop)
             except Stopped as stopped:
                 if run.averages.are_in:  # a second signal, while they are exchanged
                     raise
@@ -87,7 +89,7 @@ def train(settings, train_pairs, val_pairs, paths):
                 # A run that is killed between these repeats the epoch, and writes the same line and checkpoint again.
                 run.log.epoch(epoch, mean_loss, result["recall"], *meter.epoch_rates(), run.adam_steps)
                 if (warning := tie_warning(result["tied_queries"], result["queries"])) is not None:
-                    run.say(f"{warning}; pessimistic: {recall_line(result['pessimistic_recall'])}")
+                    say(f"{warning}; pessimistic: {recall_line(result['pessimistic_recall'])}")
                 recall = result["pessimistic_recall"]["1"]  # so a collapsed network is never the best
                 is_best = recall > progress.best_recall
                 progress.best_recall = max(recall, progress.best_recall)
@@ -131,20 +133,14 @@ class TrainingRun:
 
     @property
     def describing_batch_size(self):
-        """Images that are described at a time."""
+        """Images whose descriptors are computed at a time."""
         batch_size, micro_batch = self.settings.training.batch_size, self.settings.run.micro_batch
         return batch_size if micro_batch is None else min(batch_size, micro_batch * self.distribution.replicas)
 
-    def say(self, line):
-        """Print a line, in the chief's process."""
-        if self.distribution.is_chief:
-            print(line, flush=True)
-
     def progress_bar(self, epoch, done):
         """A bar of an epoch's pairs, in the chief's process."""
-        quiet = None if self.distribution.is_chief else True
         total, initial = (steps * self.settings.training.batch_size for steps in (self.steps, done))
-        return tqdm(total=total, initial=initial, desc=f"epoch {epoch}", unit="pair", leave=False, disable=quiet)
+        return ProgressBar(None, f"epoch {epoch}", total, "pairs", initial, quiet=not self.distribution.is_chief)
 
     def batches(self, epoch, done):
         """The batches of an epoch after the first `done`, spread over the devices."""
@@ -154,33 +150,42 @@ class TrainingRun:
         panoramas = view.training_panoramas(len(pairs), width, self.network.grd.fill, config.seed, epoch)
         images = self.train_images.changed(augmented, panoramas)
         order = order_of_epoch(self, epoch, done)[done * config.batch_size : self.steps * config.batch_size]
-        rows = self.distribution.local_rows(order, config.batch_size)
-        local_size = self.distribution.local_batch_size(config.batch_size)
+        rows, local_size = self.distribution.local_rows(order, config.batch_size)
         whole_batches = np.split(order, range(config.batch_size, len(order), config.batch_size))
         for whole, batch in zip(whole_batches, batches(images, rows, local_size, available_cores()), strict=False):
-            negatives = negatives_of(pairs, self.distribution.local_rows(whole, config.batch_size), whole)
-            offset, *shares = self.distribution.spread(batch.sat, batch.grd, negatives)
+            own_rows, _ = self.distribution.local_rows(whole, config.batch_size)
+            offset, *shares = self.distribution.spread(batch.sat, batch.grd, negatives_of(pairs, own_rows, whole))
             yield Batch(*shares, offset)
 
     def check_loss(self, epoch, number, loss):
         """Refuse to go on with a loss that is not finite."""
         where = f"epoch {epoch}, step {number} of {self.steps}"
         if not np.isfinite(loss):
-            raise UserError(
-                f"{where}: the loss is {loss}, so the run is stopped; the checkpoints of the epochs before are kept. "
-                "Use a lower --learning_rate with another --model_dir"
-            )
+            raise UserError(f"{where}: the loss is {loss}. Use a lower --learning_rate with another --model_dir")
         if loss == 0:
-            self.say(f"{where}: the loss of this batch is 0; the paper's is where all places are too close to be negatives")
+            say(f"{where}: the loss of this batch is 0; the paper's is where all places are too close to be negatives")
 
     def saved_and_stopped(self, progress, number, epoch):
         """Save the run in the middle of an epoch; returns the Stopped to raise for signal `number`."""
         self.checkpoints.save(progress)
         return Stopped(number, f"epoch {epoch} is saved up to step {progress.steps} of {self.steps}")
 
-    def leavable(self, stop):
-        """A context that a signal ends at once; with other processes, which wait for this one, only a step can."""
-        return contextlib.nullcontext() if self.distribution.has_others else stop.at_once()
+    def validate(self, title, epoch, stop):
+        """Recalls on the validation split (`retrieval.evaluation.recalls`); None in processes that are not the chief's."""
+        averages = self.averages if self.adam_steps else contextlib.nullcontext()  # they begin with the first step
+        # A signal ends it at once, but for other processes, which wait for this one; and never the exchange of weights.
+        with averages, contextlib.nullcontext() if self.distribution.has_others else stop.at_once():
+            references, queries = self.extractor.pairs(self.val_images, self.describing_batch_size, title)
+        if not self.distribution.is_chief:
+            return None
+        task, every = task_of(self.val_images.pairs), self.settings.run.figures_every
+        shows = bool(every and epoch) and epoch % every == 0
+        found = search(references, queries, task.truth, task.near, WINNERS * shows)
+        if shows:
+            from safa.report.figures import validation_sheet
+
+            self.log.picture("validation", validation_sheet(self.val_images, task, found), self.adam_steps)
+        return recalls(task, found)
 
 
 def build_run(settings, train_pairs, val_pairs, paths, distribution):

@@ -16,31 +16,24 @@ def network_weights(network):
     A name says the branch, the part, and the variable's place in it; what layers are called does not matter, so twins and
     layers that Keras numbers for itself keep apart in every process.
     """
-    return {
-        f"{part}/{number:02}_{variable.name}": variable.value
-        for part, layer in _parts(network).items()
-        for number, variable in enumerate(layer.trainable_variables)
-    }
+    return _by_name(network, "trainable_variables")
 
 
 def network_variables(network):
     """The same of all that a network learns: its weights and, for instance, the means of a BatchNormalization."""
-    return network_weights(network) | {
-        f"{part}/state_{number:02}_{variable.name}": variable.value
-        for part, layer in _parts(network).items()
-        for number, variable in enumerate(layer.non_trainable_variables)
-    }
+    return network_weights(network) | _by_name(network, "non_trainable_variables", "state_")
 
 
-def _parts(network):
-    """{name: layer} of all that has weights, in the order of the network's own list."""
-    branches = {"sat": network.sat, "grd": network.grd}
-    parts = {
-        f"{name}/{part}": getattr(branch, part) for name, branch in branches.items() for part in ("backbone", "aggregation")
-    }
+def _by_name(network, kind, prefix=""):
+    """The variables of a kind of all parts that have weights, in the order of the network's own list."""
+    branches = {"sat": network.sat, "grd": network.grd}.items()
+    parts = {f"{name}/{part}": getattr(branch, part) for name, branch in branches for part in ("backbone", "aggregation")}
     if network.is_shared:
         del parts["grd/backbone"]  # the satellite branch's
-    return parts if network.loss_layer is None else parts | {LOSS: network.loss_layer}
+    if network.loss_layer is not None:
+        parts[LOSS] = network.loss_layer
+    of_parts = ((part, *each) for part, layer in parts.items() for each in enumerate(getattr(layer, kind)))
+    return {f"{part}/{prefix}{number:02}_{variable.name}": variable.value for part, number, variable in of_parts}
 
 
 def adam_variables(network, optimizer):
@@ -74,25 +67,23 @@ class Averages:
 
     Args:
         network, optimizer: as of `adam_variables`.
+
+    Attributes:
+        are_in: whether the network has averages, or some of them: weights that nobody may save as its own.
     """
 
     def __init__(self, network, optimizer):
-        kept = adam_variables(network, optimizer)
-        names = {name: f"{ADAM}{name}/{AVERAGE}" for name in network_weights(network)}
-        self._pairs = [(each, kept[names[name]]) for name, each in network_weights(network).items() if names[name] in kept]
-        self._own = None
+        kept, weights = adam_variables(network, optimizer), network_weights(network).items()
+        averages = {name: kept.get(f"{ADAM}{name}/{AVERAGE}") for name, _ in weights}
+        self._pairs = [(weight, averages[name]) for name, weight in weights if averages[name] is not None]
+        self._own, self.are_in = [], False
 
     def __enter__(self):
-        self._own = [weight.numpy() for weight, _ in self._pairs]
+        self._own, self.are_in = [weight.numpy() for weight, _ in self._pairs], True
         for weight, average in self._pairs:
             weight.assign(average)
 
     def __exit__(self, *_):
         for (weight, _), own in zip(self._pairs, self._own, strict=True):
             weight.assign(own)
-        self._own = None
-
-    @property
-    def are_in(self):
-        """Whether the network has averages, or some of them: weights that nobody may save as its own."""
-        return self._own is not None
+        self._own, self.are_in = [], False

@@ -8,9 +8,8 @@ import numpy as np
 
 from safa.runtime.errors import UserError, first_few, first_line
 from safa.runtime.files import write_whole
-from safa.runtime.hdf5 import refuse_foreign_content
 from safa.training import published_checkpoint
-from safa.training.checkpoint_files import KERAS, TENSORFLOW
+from safa.training.checkpoint_files import KERAS, TENSORFLOW, refuse_foreign_content
 from safa.training.tensorflow_files import open_checkpoint
 from safa.training.variables import ADAM, AVERAGE, LOSS, MOMENTS, NETWORK, STEP, network_variables, network_weights
 
@@ -48,14 +47,14 @@ def load_weights(network, path, kind, description):
         description: of the network, for messages.
 
     Returns:
-        Names of the optimizer's variables in a checkpoint of the authors', which were skipped; else an empty list.
+        A line on the optimizer's variables in a checkpoint of the authors', which are skipped; None where there are none.
 
     Raises:
         UserError: the file is damaged, holds another network, or weights that are not finite.
     """
     if kind not in (KERAS, TENSORFLOW):
         raise UserError(f"{path}: {kind}, of which only VGG16's starting weights are read; use it with --init")
-    variables, skipped = network_variables(network), []
+    variables, note = network_variables(network), None
     try:
         if kind == KERAS:
             refuse_foreign_content(path)
@@ -70,37 +69,21 @@ def load_weights(network, path, kind, description):
                 shapes = reader.get_variable_to_shape_map()
                 keys = _keys(shapes, network, path, description)
                 tensors = {name: reader.get_tensor(key) for name, key in keys.items()}
-                if published_checkpoint.MARK in shapes:
-                    skipped = sorted(set(shapes) - set(keys.values()))
+                if published_checkpoint.MARK in shapes and (names := sorted(set(shapes) - set(keys.values()))):
+                    what = f"{len(names)} variables of the optimizer ({first_few(names)})"
+                    note = f"{path}: {what} are skipped; only the weights are used"
     except UserError:
         raise
     except Exception as error:  # TensorFlow's and HDF5's readers raise many kinds for broken bytes
-        raise UserError(
-            f"{path}: cannot be read as weights of {description} ({first_line(error)}); it is damaged or "
-            "another network's: copy or download it again, or use another one"
-        ) from None
+        what = f"{path}: cannot be read as weights of {description} ({first_line(error)})"
+        raise UserError(f"{what}; it is damaged or another network's: copy it again, or use another one") from None
     wrong = [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]
     if wrong:
-        raise UserError(
-            f"{path}: {len(wrong)} weights are not finite, the first {wrong[0]}; the network that it holds "
-            "has diverged: use an earlier checkpoint"
-        )
+        what = f"{len(wrong)} weights are not finite, the first {wrong[0]}"
+        raise UserError(f"{path}: {what}; its network has diverged: use an earlier checkpoint")
     for name, tensor in tensors.items():
         variables[name].assign(tensor)
-    return skipped
-
-
-def skipped_note(path, names):
-    """A line that says which variables of a checkpoint were not loaded, or None."""
-    if not names:
-        return None
-    return f"{path}: {len(names)} variables of the optimizer ({first_few(names)}) are skipped; only the weights are used"
-
-
-def is_published(path):
-    """Whether a TensorFlow checkpoint is the authors', by the names of its variables."""
-    with open_checkpoint(path) as reader:
-        return published_checkpoint.MARK in reader.get_variable_to_shape_map()
+    return note
 
 
 def _keys(shapes, network, path, description):
@@ -113,55 +96,33 @@ def _keys(shapes, network, path, description):
     else:
         others = [key for key in shapes if key.startswith(NETWORK) and not key.startswith(f"{NETWORK}{LOSS}/")]
         if not others:
-            raise UserError(
-                f"{path}: a TensorFlow checkpoint, but of something else (it holds {first_few(sorted(shapes))}), or made by a "
-                "version before 1.0; name a checkpoint of this project or the authors'"
-            )
+            what = f"{path}: a checkpoint of something else (it holds {first_few(sorted(shapes))}), or of a version before 1.0"
+            raise UserError(f"{what}; name a checkpoint of this project or the authors'")
         averages = {name: f"{ADAM}{name}/{AVERAGE}" for name in variables}  # what a run that keeps them validates
         keys = {name: averages[name] if averages[name] in shapes else NETWORK + name for name in variables}
         others = set(others) - {NETWORK + name for name in variables}
-    lacking = [name for name, key in keys.items() if key not in shapes]
-    misshapen = [
-        f"{name} {shapes[key]} instead of {list(variables[name].shape)}"
-        for name, key in keys.items()
-        if key in shapes and shapes[key] != list(variables[name].shape)
-    ]
-    unexpected = sorted(set(others) - set(keys.values()))
-    if lacking or misshapen or unexpected:
-        counts = [
-            f"{len(names)} {what} ({first_few(names)})"
-            for what, names in (("missing", lacking), ("misshapen", misshapen), ("unexpected", unexpected))
-            if names
-        ]
-        raise UserError(
-            f"{path}: not a checkpoint of {description}: {'; '.join(counts)}. Name the network that it was trained as with "
-            "--network_type, --polar, --backbone and the sizes, or use another checkpoint"
-        )
+    found = {name: (shapes.get(key), list(variables[name].shape)) for name, key in keys.items()}
+    wrong = {
+        "missing": [name for name, (shape, _) in found.items() if shape is None],
+        "misshapen": [f"{name} {shape} instead of {own}" for name, (shape, own) in found.items() if shape not in (None, own)],
+        "unexpected": sorted(set(others) - set(keys.values())),
+    }
+    if counts := [f"{len(names)} {what} ({first_few(names)})" for what, names in wrong.items() if names]:
+        remedy = "name its network with --network_type, --polar, --backbone and the sizes, or use another checkpoint"
+        raise UserError(f"{path}: not a checkpoint of {description}: {', '.join(counts)}; {remedy}")
     return keys
 
 
 def optimizer_state(path, network):
     """Adam's step and moments from a TensorFlow checkpoint of a training run, ours or the authors'.
 
-    Args:
-        path: prefix of its files.
-        network: spatial_net.Network, whose weights it holds.
-
-    Returns:
-        step, {(our name of a weight, "momentum" or "velocity"): array}; 0 and None where the file holds weights only.
-
-    Raises:
-        UserError: see `published_checkpoint.optimizer_state`.
+    Returns and raises as `published_checkpoint.optimizer_state`; `path`: prefix of its files.
     """
     with open_checkpoint(path) as reader:
         shapes = reader.get_variable_to_shape_map()
         if published_checkpoint.MARK in shapes:
-            if not published_checkpoint.has_slots(shapes):
-                return 0, None
             return published_checkpoint.optimizer_state(path, reader, network)
         if STEP not in shapes:
             return 0, None
-        names = [(name, moment) for name in network_weights(network) for moment in MOMENTS]
-        return int(reader.get_tensor(STEP)), {
-            (name, moment): reader.get_tensor(f"{ADAM}{name}/{moment}") for name, moment in names
-        }
+        keys = {(name, moment): f"{ADAM}{name}/{moment}" for name in network_weights(network) for moment in MOMENTS}
+        return int(reader.get_tensor(STEP)), {moments: reader.get_tensor(key) for moments, key in keys.items()}

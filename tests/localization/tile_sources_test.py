@@ -60,15 +60,19 @@ def write_raster(path, left=0, width=600, height=600, crs=f"EPSG:{UTM}", dtype="
     return str(path)
 
 
+@functools.cache
+def map_tile(zoom, column, row):
+    pixels = np.stack(np.meshgrid(np.arange(256), np.arange(256)), axis=-1) + 0.5
+    return painted(mercator_locations(pixels + (column * 256, row * 256), zoom).reshape(256, 256, 2))
+
+
 def write_map_tiles(folder, zoom, tms=False):
     """Web Mercator tiles of the painted ground around FRAME's centre."""
     centre = mercator_pixels(FRAME.locations([(0, 0)]), zoom, 1)[0].astype(int)
-    pixels = np.stack(np.meshgrid(np.arange(256), np.arange(256)), axis=-1) + 0.5
     for column, row in itertools.product(*(range(middle - 2, middle + 3) for middle in centre)):
-        image = painted(mercator_locations(pixels + (column * 256, row * 256), zoom).reshape(256, 256, 2))
         name = folder / str(zoom) / str(column) / f"{2**zoom - 1 - row if tms else row}.png"
         os.makedirs(name.parent, exist_ok=True)
-        cv2.imwrite(str(name), image)
+        cv2.imwrite(str(name), map_tile(zoom, column, row))
     return str(folder)
 
 
@@ -147,7 +151,7 @@ def test_map_tiles_are_cut_to_their_ground_size(tmp_path, tms):
     with pytest.raises(UserError, match="--zoom 17: .* has 18"):
         open_tile_source([folder], Cut(100, 60, 80), zoom=17)
     source = open_tile_source([folder], Cut(100, 60, 80), tms=tms)
-    assert len(source) > 20 and f"zoom 18: {mercator_resolution(-35.3, 18):.3f} m a pixel" in source.note
+    assert len(source) > 20 and f"zoom 18: {mercator_resolution(-35.3, 18):.3f} m a pixel" in " ".join(source.notes)
     for row in (0, len(source) // 2, len(source) - 1):
         assert source.tile(row).shape == (80, 80, 3) and shows(source.tile(row), source.locations[row], 100, tolerance=4)
 
@@ -164,7 +168,7 @@ def test_a_region_bounds_the_centres(tmp_path):
 @pytest.mark.parametrize(
     ("name", "settings", "said"),
     [
-        ("a.tif", {"crs": None}, "no georeference"),
+        ("a.tif", {"crs": None}, "in no reference system, .* --epsg"),
         ("a.tif", {"dtype": "uint16"}, "8 bits"),
         ("a.tif", {"height": 60}, "no tile of 100 m lies wholly on imagery"),
         ("text.tif", None, "cannot be read as a raster"),

@@ -22,11 +22,9 @@ def small(branch, width_multiplier, keep_prob, seed, dtype):
     """A convolution with batch normalisation and Keras's own dropout, whose states are not weights, as a Keras model."""
     import keras
 
-    images, kernel = keras.Input((None, None, 3)), keras.initializers.HeNormal(seed)
+    images, options = keras.Input((None, None, 3)), {"kernel_initializer": keras.initializers.HeNormal(seed), "dtype": dtype}
     maps = keras.layers.Rescaling(1 / 128, -1)(images)
-    maps = keras.layers.Conv2D(
-        round(160 * width_multiplier), 5, 4, kernel_initializer=kernel, activation="relu", padding="same", dtype=dtype
-    )(maps)
+    maps = keras.layers.Conv2D(round(160 * width_multiplier), 5, 4, activation="relu", padding="same", **options)(maps)
     maps = keras.layers.BatchNormalization(momentum=0.5, dtype=dtype)(maps)
     return keras.Model(images, keras.layers.Dropout(0.1, seed=seed, dtype=dtype)(maps), name=f"small_{branch}")
 
@@ -71,24 +69,6 @@ def info_nce():
     return InfoNCE()
 
 
-def resnet50(branch, width_multiplier, keep_prob, seed, dtype):
-    """ResNet-50 with its own preprocessing and, where --init asks for them, its ImageNet weights."""
-    import keras
-
-    network = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(None, None, 3))
-    images = keras.Input((None, None, 3))
-    # BGR images less the mean, as Keras's weights expect.
-    maps = network(images - keras.ops.convert_to_tensor((103.939, 116.779, 123.68)))
-    backbone = keras.Model(images, maps, name=f"resnet50_{branch}")
-
-    def load_imagenet():
-        source = keras.applications.ResNet50(include_top=False, weights="imagenet", input_shape=(None, None, 3))
-        network.set_weights(source.get_weights())
-
-    backbone.load_imagenet = load_imagenet
-    return backbone
-
-
 def near_then_alike(pairs, epoch, seed, batch_size, sat, grd):
     """Batches of pairs that are hard to tell apart: first near each other, then alike (Deuser et al., ICCV 2023)."""
     left, order = np.random.default_rng([seed, epoch]).permutation(len(pairs)), []
@@ -117,7 +97,7 @@ class Views(CVUSA):
 
 
 if __name__ == "__main__":
-    parts.BACKBONES |= {"small": small, "augmented": augmented, "resnet50": resnet50}
+    parts.BACKBONES |= {"small": small, "augmented": augmented}
     parts.AGGREGATIONS["mean"] = mean
     parts.LOSSES["info_nce"] = info_nce
     parts.SAMPLERS["near_then_alike"] = near_then_alike

@@ -1,11 +1,12 @@
 """Runs reproduce.py with steps that only copy the files of a real row: folder of the steps, then reproduce.py's flags.
 
-The steps are links to this file. $REAL is the folder of the real row, $FAILS a word of the steps that fail, $WAITS one of
-those that wait for a signal.
+The steps are links to this file. $REAL is the folder of the real row; without it they are the project's scripts, which know
+the tiny backbone. $FAILS is a word of the steps that fail, $WAITS one of those that wait for a signal.
 """
 
 import json
 import os
+import runpy
 import shutil
 import signal
 import sys
@@ -30,23 +31,31 @@ def step(script, *words):
     network, end = {"network_type": row, "polar": int(polar)}, f"polar_{polar}" + (f"_seed_{seed}" if seed != "0" else "")
     copied = "Model/CVUSA/VGG_gp/polar_1" if script == "train_cvusa.py" else "Result/CVUSA/VGG_gp_polar_1.json"
     target = copied.replace("VGG_gp", row).replace("polar_1", end)
-    if script == "train_cvusa.py":
-        shutil.copytree(os.path.join(os.environ["REAL"], copied), target)
-        with open(f"{target}/config.json") as file:
-            manifest = json.load(file)
-        manifest["network"] |= network
-        manifest["training"]["seed"] = int(seed)
-        content, target = manifest, f"{target}/config.json"
+    source, is_training = os.path.join(os.environ["REAL"], copied), script == "train_cvusa.py"
+    if is_training:
+        shutil.copytree(source, target)
+        source = target = f"{target}/config.json"
+    with open(source) as file:
+        content = json.load(file)
+    content["network"] |= network
+    if is_training:
+        content["training"]["seed"] = int(seed)
     else:
-        with open(os.path.join(os.environ["REAL"], copied)) as file:
-            result = json.load(file)
-        checkpoint = result["checkpoint"].replace("VGG_gp/polar_1", f"{row}/{end}")
-        content = result | network | {"seed": int(seed), "checkpoint": checkpoint, "network": result["network"] | network}
+        checkpoint = content["checkpoint"].replace("VGG_gp/polar_1", f"{row}/{end}")
+        content |= network | {"seed": int(seed), "checkpoint": checkpoint}
     with open(target, "w") as file:
         json.dump(content, file)
 
 
-if os.path.islink(sys.argv[0]):
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+if os.path.islink(sys.argv[0]) and "REAL" not in os.environ:
+    sys.path.insert(0, ROOT)
+    from safa import parts
+    from tests.programs import other_parts
+
+    parts.BACKBONES["tiny"] = other_parts.small
+    runpy.run_path(os.path.join(ROOT, os.path.basename(sys.argv[0])), run_name="__main__")
+elif os.path.islink(sys.argv[0]):
     step(os.path.basename(sys.argv[0]), *sys.argv[1:])
 else:
     import reproduce
