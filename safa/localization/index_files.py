@@ -19,6 +19,7 @@ from safa.runtime.worker_pool import available_cores
 from safa.settings import NetworkConfig
 
 MANIFEST = "index.json"  # written last: an index that has it is whole
+UNFINISHED = "index.unfinished"  # folder in an index, where a build writes
 DESCRIPTORS, LOCATIONS, NAMES = "descriptors.npy", "locations.npy", "tiles.json"
 THUMBNAILS, WEIGHTS, PROJECTION = "thumbnails.npy", "network.weights.h5", "projection.npy"
 APPROXIMATE, CALIBRATION, RECORDS = "approximate.faiss", "calibration.json", "tiles.npy"
@@ -122,9 +123,19 @@ def read_index_manifest(folder):
         ) from None
 
 
-def earlier_source(folder):
-    """The SourceRecord of the index in a folder, or None if it holds none that is finished."""
-    return read_index_manifest(folder).source if os.path.lexists(os.path.join(folder, MANIFEST)) else None
+def earlier_manifest(folder):
+    """The IndexManifest of the finished index in a folder; None if that is empty or missing, or a build was stopped there.
+
+    Raises:
+        UserError: as of `read_index_manifest`, or the folder holds something else.
+    """
+    for place in os.path.join(folder, UNFINISHED), folder:  # whose files are being moved, and the index
+        if os.path.lexists(os.path.join(place, MANIFEST)):
+            return read_index_manifest(place)
+    names = [name for name in os.listdir(folder) if not name.startswith(".")] if os.path.isdir(folder) else []
+    if names and UNFINISHED not in names:
+        raise UserError(f"{shortened(folder)}: holds files that are not of an index; name a new folder")
+    return None
 
 
 def file_digest(path):
@@ -147,9 +158,10 @@ def file_digests(folder):
 
 def check_files(folder, manifest):
     """Raise a UserError if a file of an index is not as it was written."""
-    for name, digest in manifest.files.items():
-        with _whole(os.path.join(folder, name)):
-            if file_digest(os.path.join(folder, name)) != digest:
+    for name in CHECKED:
+        path = os.path.join(folder, name)
+        with _whole(path):
+            if (name in manifest.files or os.path.lexists(path)) and file_digest(path) != manifest.files.get(name):
                 raise ValueError("its content has changed")
 
 

@@ -118,7 +118,7 @@ def test_a_killed_build_goes_on_and_ends_in_the_same_bytes(made, stoppable, tmp_
     tiles, flags, build = stoppable
     stderr, code = build(4, "killed")
     assert code == -signal.SIGKILL, stderr
-    assert json.loads((tmp_path / "killed" / "full.json").read_text())["done"] == 12
+    assert json.loads((tmp_path / "killed/index.unfinished/full.json").read_text())["done"] == 12
     shutil.copytree(tmp_path / "killed", tmp_path / "changed")
     assert "no finished index" in complains("localize.py", "query", "killed", made / "panoramas.csv", cwd=tmp_path)
     other = flags | {"tile_metres": 70}
