@@ -25,14 +25,13 @@ from safa.localization.index_files import (
     IndexManifest,
     SearchRecall,
     earlier_manifest,
-    new_array,
     read_array,
     save_array,
 )
 from safa.localization.tile_images import DIGEST_BYTES, RECORD_BYTES, THUMBNAIL_BYTES, TileImages
 from safa.localization.tile_search import ApproximateSearch, closest, fit_projection, similarities, write_approximate
 from safa.localization.tile_source import ChosenTiles, TileSource
-from safa.retrieval.resumable_rows import ResumableRows, read_rows_manifest
+from safa.retrieval.resumable_rows import ResumableRows, new_array_file, read_rows_manifest
 from safa.runtime.command_line import Checked, at_least, setting
 from safa.runtime.errors import UserError, shortened
 from safa.runtime.files import locked, write_json
@@ -239,16 +238,16 @@ def _mapped(folder, name, width, rows):
     """(N, width) uint8, mapped into memory, beside the rows that a stopped build left."""
     shape = len(rows.rows), width
     if not rows.done:
-        return new_array(folder, name, shape, np.uint8)
+        return new_array_file(os.path.join(folder, name), shape, np.uint8, name, index_files.SPACE)
     read_array(folder, name, shape, ("uint8",))
     return np.load(os.path.join(folder, name), mmap_mode="r+")
 
 
 def _project(folder, full, values):
     """Write the projection of (N, D) descriptors to fewer values, and the projected ones; returns the search's recall."""
-    directions = fit_projection(full, values)
+    directions, path = fit_projection(full, values), os.path.join(folder, DESCRIPTORS)
     save_array(os.path.join(folder, PROJECTION), directions)
-    kept = new_array(folder, DESCRIPTORS, (len(full), values), full.dtype)
+    kept = new_array_file(path, (len(full), values), full.dtype, DESCRIPTORS, index_files.SPACE)
     for start in tqdm(range(0, len(full), ROWS_AT_A_TIME), desc="projection", unit="block", leave=False, disable=None):
         rows = slice(start, start + ROWS_AT_A_TIME)
         kept[rows] = np.asarray(full[rows], np.float32) @ directions

@@ -12,7 +12,6 @@ import numpy as np
 
 from safa.localization.coordinates import problem_of
 from safa.localization.tile_source import SourceRecord
-from safa.retrieval.resumable_rows import new_array_file
 from safa.runtime.errors import UserError, first_line, shortened
 from safa.runtime.files import open_whole, ordinary, read_file, read_json, write_json
 from safa.runtime.worker_pool import available_cores
@@ -157,7 +156,7 @@ def file_digests(folder):
 
 
 def check_files(folder, manifest):
-    """Raise a UserError if a file of an index is not as it was written."""
+    """Raise a UserError if a file of an index is not as it was written, or one is there that was not."""
     for name in CHECKED:
         path = os.path.join(folder, name)
         with _whole(path):
@@ -211,11 +210,6 @@ def read_names(folder, count):
         if len(names) != count:
             raise ValueError(f"{len(names):,} names instead of {count:,}")
         return names
-
-
-def new_array(folder, name, shape, dtype):
-    """A new array of an index, mapped into memory; a UserError says that the disk has too little space."""
-    return new_array_file(os.path.join(folder, name), shape, dtype, name, SPACE)
 
 
 def save_array(path, array):

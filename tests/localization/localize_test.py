@@ -283,6 +283,7 @@ def text(name, content):
     [
         (cut("descriptors.npy"), "descriptors.npy: missing, cut off or damaged"),
         (lambda index: shutil.copy(index / "thumbnails.npy", index / "descriptors.npy"), "descriptors.npy: .*has changed"),
+        (lambda index: shutil.copy(index / "tiles.npy", index / "approximate.faiss"), "approximate.faiss: .*has changed"),
         (cut("tiles.json"), "tiles.json: missing, cut off or damaged"),
         (cut("network.weights.h5"), "cannot be read as weights"),
         (text("index.json", '{"format": 1}'), "of another version"),
