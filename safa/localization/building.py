@@ -17,18 +17,20 @@ from safa.localization.coordinates import LocalFrame
 from safa.localization.index_files import (
     DESCRIPTORS,
     DTYPES,
+    PROJECTION,
+    RECORDS,
+    THUMBNAILS,
     DescriptorRecipe,
     IndexManifest,
     SearchRecall,
-    new_array,
+    earlier_manifest,
     read_array,
-    read_index_manifest,
     save_array,
 )
 from safa.localization.tile_images import DIGEST_BYTES, RECORD_BYTES, THUMBNAIL_BYTES, TileImages
 from safa.localization.tile_search import ApproximateSearch, closest, fit_projection, similarities, write_approximate
 from safa.localization.tile_source import ChosenTiles, TileSource
-from safa.retrieval.resumable_rows import ResumableRows, read_rows_manifest
+from safa.retrieval.resumable_rows import ResumableRows, new_array_file, read_rows_manifest
 from safa.runtime.command_line import Checked, at_least, setting
 from safa.runtime.errors import UserError, shortened
 from safa.runtime.files import locked, write_json
@@ -36,9 +38,8 @@ from safa.runtime.progress import ProgressBar
 
 ROWS = DESCRIPTORS.removesuffix(".npy")
 FULL = "full"  # the network's descriptors while they are projected, FULL.npy
-OWN_FILES = {f"{name}.{ending}" for name in (ROWS, FULL) for ending in ("npy", "json")}  # of a build that was stopped
 RECALL_SAMPLE = 500  # tiles that the recall of a search is measured with: good to two points
-PROJECTED_ROWS = 4096  # at a time
+ROWS_AT_A_TIME = 4096
 RESULT_BYTES = 2**28  # of similarities that are held at a time
 LEAST_TILES = 1000  # for an approximate search: fewer are compared in a millisecond
 OTHER = "other tiles, another network or other settings"
@@ -75,34 +76,14 @@ class TileComputer:
     distribution: Any
     batch_size: int
 
-    def fill(self, folder, source, config, identity, signatures):
-        """Write the descriptors, names, weights and pictures of a source's tiles, or the rest of them.
 
-        Args:
-            identity: of what they depend on besides the tiles.
-            signatures: of `updating.row_signatures`.
+class ProjectedRows(ResumableRows):
+    """Rows that are projected to fewer values as they come, if there are (D, K) `directions`."""
 
-        Returns:
-            ResumableRows of the descriptors.
-        """
-        from safa.retrieval.descriptors import DescriptorExtractor
-        from safa.training.weights import write_keras_weights
+    directions = None
 
-        os.makedirs(folder, exist_ok=True)
-        path = os.path.join(folder, ROWS if config.pca is None else FULL)
-        _forget_changed(folder, path, signatures)
-        shape, identity = (len(source), self.network.sat.dimension), {"index": _tiles_digest(identity, source)}
-        rows = ResumableRows(shape, config.dtype, path, identity, remedy=index_files.SPACE)
-        index_files.write_tile_names(folder, source)
-        write_keras_weights(os.path.join(folder, index_files.WEIGHTS), self.network)
-        records = _mapped(folder, index_files.RECORDS, RECORD_BYTES, rows)
-        records[:, :DIGEST_BYTES] = signatures
-        thumbnails = None if config.no_thumbnails else _mapped(folder, index_files.THUMBNAILS, THUMBNAIL_BYTES, rows)
-        images = TileImages(source, self.recipe.network, self.recipe.stretch, records, thumbnails)
-        title = os.path.basename(os.path.abspath(folder))
-        DescriptorExtractor(self.network, self.distribution).fill(rows, "sat", images, self.batch_size, title)
-        records.flush()
-        return rows
+    def write(self, start, rows, milliseconds=None):
+        super().write(start, rows if self.directions is None else rows @ self.directions, milliseconds)
 
 
 def build_index(folder: str, source: TileSource, computer: TileComputer, config: IndexConfig):
@@ -126,35 +107,88 @@ def build_index(folder: str, source: TileSource, computer: TileComputer, config:
     busy = f"{shortened(folder)}: another build is writing there; wait for it, or name another folder"
     with locked(os.path.join(folder, ".lock"), busy):
         updating.move_in(folder)
+        unfinished, earlier = os.path.join(folder, index_files.UNFINISHED), earlier_manifest(folder)
         identity = hashlib.sha256(msgspec.json.encode([computer.recipe, config, source.record])).hexdigest()
         signatures = updating.row_signatures(source)
-        tiles = {"source": source, "content": _tiles_digest(identity, source, signatures), "identity": identity}
-        earlier = _earlier(folder, identity, source)
-        if earlier is None:
-            rows = computer.fill(folder, source, config, identity, signatures).rows
-            recall = None if config.pca is None else _project(folder, rows, config.pca)
-            _finish(folder, computer.recipe, config, rows, recall, values, **tiles)
-        elif earlier.content == tiles["content"]:
+        content = hashlib.sha256(_tiles_digest(identity, source).encode() + signatures.tobytes()).hexdigest()
+        kept, pca_recall = (), None
+        if earlier is not None:
+            if earlier.identity != identity:
+                raise UserError(f"{shortened(folder)}: holds an index of {OTHER}; name another folder, or delete this one")
             index_files.check_files(folder, earlier)
-            note = f"{shortened(folder)}: was finished before, of the same tiles and weights"
-        else:
-            index_files.check_files(folder, earlier)
-            kept = updating.kept_rows(folder, earlier, source, signatures)
-            new = np.flatnonzero(kept < 0)
-            if len(new):
-                plain, added = dataclasses.replace(config, pca=None, approximate=False), os.path.join(folder, updating.ADDED)
-                computer.fill(added, ChosenTiles(source, new), plain, identity, signatures[new])
-            merged, rows = updating.merge(folder, earlier, source, kept, signatures)
-            _finish(merged, computer.recipe, config, rows, earlier.pca_recall, values, **tiles)
-            updating.move_in(folder)
-            gone = earlier.tiles - len(np.unique(kept[kept >= 0]))
-            note = f"{shortened(folder)}: updated; {len(kept) - len(new):,} tiles kept, {len(new):,} computed, {gone:,} removed"
-        for name in OWN_FILES - {DESCRIPTORS}:  # what only a stopped build needs
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(os.path.join(folder, name))
-        for name in updating.ADDED, updating.MERGED:
-            shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
-        return read_index_manifest(folder), note
+            if earlier.content == content:
+                shutil.rmtree(unfinished, ignore_errors=True)
+                return earlier, f"{shortened(folder)}: was finished before, of the same tiles and weights"
+            rows, pca_recall = updating.kept_rows(folder, earlier, source, signatures), earlier.pca_recall
+            order = np.argsort(rows < 0, kind="stable")  # those that are kept come first
+            source, signatures, kept = ChosenTiles(source, order), signatures[order], rows[rows >= 0]
+            new, gone = len(rows) - len(kept), earlier.tiles - len(np.unique(kept))
+            note = f"{shortened(folder)}: updated; {len(kept):,} tiles kept, {new:,} computed, {gone:,} removed"
+        full, records = _fill(folder, source, computer, config, _tiles_digest(identity, source), signatures, earlier, kept)
+        if config.pca is not None and earlier is None:
+            pca_recall = _project(unfinished, full, config.pca)
+        manifest = IndexManifest(
+            computer.recipe,
+            tiles=len(source),
+            values=values,
+            kept_values=config.pca or values,
+            source=source.record,
+            identity=identity,
+            content=content,
+            one_colour=int(np.count_nonzero(records[:, -1])),
+            spacing=_spacing(source.locations),
+            pca_recall=pca_recall,
+            approximate_recall=_sort(unfinished, full) if config.approximate else None,
+            files=index_files.file_digests(unfinished),
+        )
+        manifest = dataclasses.replace(manifest, digest=manifest.own_digest)
+        write_json(os.path.join(unfinished, index_files.MANIFEST), manifest)
+        updating.move_in(folder)
+        return manifest, note
+
+
+def _fill(folder, source, computer, config, tiles, signatures, earlier, kept):
+    """Write what an unfinished index holds of each tile, or the rest of it.
+
+    Args:
+        tiles: digest of what it depends on, but the content of files.
+        signatures: of `updating.row_signatures`.
+        earlier: IndexManifest of the index in the folder, whose rows `kept`, (n,), are the first tiles; or None.
+
+    Returns:
+        (N, D) descriptors, (N, K) of an index that is updated in its own directions, and (N, RECORD_BYTES) records.
+    """
+    from safa.retrieval.descriptors import DescriptorExtractor
+    from safa.training.weights import write_keras_weights
+
+    unfinished = os.path.join(folder, index_files.UNFINISHED)
+    os.makedirs(unfinished, exist_ok=True)
+    _check_stopped(folder, unfinished, tiles, signatures, earlier is not None)
+    write_keras_weights(os.path.join(unfinished, index_files.WEIGHTS), computer.network)
+    index_files.write_tile_names(unfinished, source)
+    directions, values = None, computer.network.sat.dimension
+    if config.pca is not None and earlier is not None:
+        directions = read_array(folder, PROJECTION, (values, config.pca), ("float32",))
+        save_array(os.path.join(unfinished, PROJECTION), directions)
+    path = os.path.join(unfinished, FULL if config.pca is not None and directions is None else ROWS)
+    shape = len(source), values if directions is None else config.pca
+    rows = ProjectedRows(shape, config.dtype, path, {"index": tiles}, remedy=index_files.SPACE)
+    arrays = {RECORDS: _mapped(unfinished, RECORDS, RECORD_BYTES, rows)}
+    if not config.no_thumbnails:
+        arrays[THUMBNAILS] = _mapped(unfinished, THUMBNAILS, THUMBNAIL_BYTES, rows)
+    for start in range(rows.done, len(kept), ROWS_AT_A_TIME):
+        own = kept[start : start + ROWS_AT_A_TIME]
+        for name, array in arrays.items():
+            array[start : start + len(own)] = np.load(os.path.join(folder, name), mmap_mode="r")[own]
+        rows.write(start, np.load(os.path.join(folder, DESCRIPTORS), mmap_mode="r")[own])
+    arrays[RECORDS][:, :DIGEST_BYTES] = signatures
+    rows.directions = directions
+    images = TileImages(source, computer.recipe.network, computer.recipe.stretch, arrays[RECORDS], arrays.get(THUMBNAILS))
+    title = os.path.basename(os.path.abspath(folder))
+    DescriptorExtractor(computer.network, computer.distribution).fill(rows, "sat", images, computer.batch_size, title)
+    for array in rows.rows, *arrays.values():
+        array.flush()
+    return rows.rows, arrays[RECORDS]
 
 
 def built_lines(folder, manifest, note):
@@ -173,83 +207,50 @@ def built_lines(folder, manifest, note):
             )
 
 
-def _finish(folder, recipe, config, full, pca_recall, values, source, content, identity):
-    """Write what follows from an index's (N, D or K) descriptors, and its manifest."""
-    records = np.load(os.path.join(folder, index_files.RECORDS), mmap_mode="r")
-    manifest = IndexManifest(
-        recipe,
-        tiles=len(source),
-        values=values,
-        kept_values=config.pca or values,
-        source=source.record,
-        identity=identity,
-        content=content,
-        one_colour=int(np.count_nonzero(records[:, -1])),
-        spacing=_spacing(source.locations),
-        pca_recall=pca_recall,
-        approximate_recall=_sort(folder, full) if config.approximate else None,
-        files=index_files.file_digests(folder),
-    )
-    write_json(os.path.join(folder, index_files.MANIFEST), dataclasses.replace(manifest, digest=manifest.own_digest))
-
-
-def _tiles_digest(identity, source, signatures=b""):
-    """Digest of what an index depends on; without signatures, except the content of the tiles' files."""
+def _tiles_digest(identity, source):
+    """Digest of what an index depends on, except the content of the tiles' files."""
     digest = hashlib.sha256(identity.encode())
     digest.update("\n".join(source.names).encode(errors="surrogateescape"))
     digest.update(np.ascontiguousarray(source.locations))
-    digest.update(signatures)
     return digest.hexdigest()
 
 
-def _earlier(folder, identity, source):
-    """The IndexManifest of the finished index in a folder, or None; an error if it holds anything else than a part of it."""
-    if os.path.lexists(os.path.join(folder, index_files.MANIFEST)):
-        manifest = read_index_manifest(folder)
-        if manifest.identity != identity:
-            raise UserError(f"{shortened(folder)}: holds an index of {OTHER}; name another folder, or delete this one")
-        return manifest
+def _check_stopped(folder, unfinished, tiles, signatures, is_update):
+    """Refuse to go on with a stopped build of other tiles, and forget the rows of one if files of its tiles changed since."""
     for name in ROWS, FULL:
-        manifest = None
+        path, manifest = os.path.join(unfinished, name), None
         with contextlib.suppress(UserError):  # damaged: all rows are computed again
-            manifest = read_rows_manifest(os.path.join(folder, name))
-        if manifest is not None and manifest.done and manifest.identity != {"index": _tiles_digest(identity, source)}:
+            manifest = read_rows_manifest(path)
+        if manifest is None or not manifest.done:
+            continue
+        if manifest.identity != {"index": tiles} and not is_update:
             raise UserError(
                 f"{shortened(folder)}: holds {manifest.done:,} tiles of a build with {OTHER}; run that command again to go on "
                 "with it, name another folder, or delete this one"
             )
-    names = {name for name in os.listdir(folder) if not name.startswith(".")}
-    if names - OWN_FILES and not names & OWN_FILES:
-        raise UserError(f"{shortened(folder)}: holds files that are not of an index; name a new folder")
-    return None
-
-
-def _forget_changed(folder, path, signatures):
-    """Delete the manifest of the rows that a stopped build left if files of their tiles changed since."""
-    with contextlib.suppress(UserError, OSError, ValueError):  # damaged: ResumableRows finds that
-        manifest = read_rows_manifest(path)
-        records = np.load(os.path.join(folder, index_files.RECORDS), mmap_mode="r") if manifest is not None else None
-        if manifest is not None and (records[: manifest.done, :DIGEST_BYTES] != signatures[: manifest.done]).any():
-            os.unlink(f"{path}.json")
+        with contextlib.suppress(OSError, ValueError):  # damaged: ResumableRows finds that
+            records = np.load(os.path.join(unfinished, RECORDS), mmap_mode="r")
+            if (records[: manifest.done, :DIGEST_BYTES] != signatures[: manifest.done]).any():
+                os.unlink(f"{path}.json")
 
 
 def _mapped(folder, name, width, rows):
     """(N, width) uint8, mapped into memory, beside the rows that a stopped build left."""
     shape = len(rows.rows), width
     if not rows.done:
-        return new_array(folder, name, shape, np.uint8)
+        return new_array_file(os.path.join(folder, name), shape, np.uint8, name, index_files.SPACE)
     read_array(folder, name, shape, ("uint8",))
     return np.load(os.path.join(folder, name), mmap_mode="r+")
 
 
 def _project(folder, full, values):
     """Write the projection of (N, D) descriptors to fewer values, and the projected ones; returns the search's recall."""
-    directions = fit_projection(full, values)
-    save_array(os.path.join(folder, index_files.PROJECTION), directions)
-    kept = new_array(folder, DESCRIPTORS, (len(full), values), full.dtype)
-    starts = range(0, len(full), PROJECTED_ROWS)
+    directions, path = fit_projection(full, values), os.path.join(folder, DESCRIPTORS)
+    save_array(os.path.join(folder, PROJECTION), directions)
+    kept = new_array_file(path, (len(full), values), full.dtype, DESCRIPTORS, index_files.SPACE)
+    starts = range(0, len(full), ROWS_AT_A_TIME)
     for start in ProgressBar(starts, "projection", len(starts), "blocks"):
-        rows = slice(start, start + PROJECTED_ROWS)
+        rows = slice(start, start + ROWS_AT_A_TIME)
         kept[rows] = np.asarray(full[rows], np.float32) @ directions
     kept.flush()
     return _recall(full, kept, functools.partial(similarities, kept))

@@ -1,7 +1,6 @@
 """The flags of localize.py, and its first command: build an index."""
 
 import dataclasses
-import os
 
 import numpy as np
 
@@ -9,7 +8,7 @@ from safa.datasets.registry import DATASETS, dataset_in
 from safa.launch.given_data import say
 from safa.loading import found_network, load_network
 from safa.localization.building import IndexConfig, TileComputer, build_index, built_lines
-from safa.localization.index_files import MANIFEST, DescriptorRecipe, earlier_source
+from safa.localization.index_files import DescriptorRecipe, earlier_manifest
 from safa.localization.open_tiles import open_tile_source
 from safa.localization.query_command import add_calibrate, add_query, calibrate, query
 from safa.localization.tile_source import Cut
@@ -110,13 +109,13 @@ def _add_build(parser):
 
 def _build(args):
     """Compute descriptors of geo-tagged aerial tiles and keep them in an index. The same command goes on after a stop."""
-    _check_folder(args.index)
+    earlier = earlier_manifest(args.index)
     network, manifest = found_network(args.checkpoint, given_settings(args))
     trained_on = dataset_in(args.checkpoint) if manifest is None else manifest.dataset
     dataset = next((kind for kind in DATASETS.values() if kind.name == trained_on), None)
     config = _as_trained(parsed(BuildConfig, args), dataset, args.checkpoint)
     cut = Cut(config.tile_metres, config.spacing, config.tile_pixels, args.region)
-    imagery = config.zoom, config.tms, config.skip_missing, config.epsg, earlier_source(args.index)
+    imagery = config.zoom, config.tms, config.skip_missing, config.epsg, earlier and earlier.source
     source = open_tile_source(args.tiles, cut, *imagery)
     say(source.extent, *source.notes, _size_warning(source, cut.metres))
     with importing_tensorflow():
@@ -134,13 +133,6 @@ def _build(args):
         computer = TileComputer(recipe, loaded.model, distribution, config.batch_size)
         built = build_index(args.index, source, computer, parsed(IndexConfig, args))
     say(*built_lines(args.index, *built))
-
-
-def _check_folder(folder):
-    """Refuse a folder that holds files and that no build began in."""
-    names = os.listdir(folder) if os.path.isdir(folder) else []
-    if names and not {".lock", MANIFEST} & set(names):
-        raise UserError(f"{shortened(folder)}: holds files that are not of an index; name a new folder")
 
 
 def _as_trained(config, dataset, checkpoint):

@@ -27,10 +27,17 @@ def wgs84_of(first, second, epsg):
     They are not finite where the system does not reach. A UserError says that the number is not a system's.
     """
     try:
-        _, to_wgs84 = projections(epsg)
+        system = needed("pyproj").CRS(epsg)
+        if not is_flat(system):
+            raise UserError(f"EPSG:{epsg}: no reference system for locations on a map ({system.type_name}); use another number")
+        return projections(epsg)[1](np.stack([first, second], axis=-1))
     except needed("pyproj").exceptions.ProjError as error:
         raise UserError(f"EPSG:{epsg}: no reference system for locations ({first_line(error)}); use another number") from None
-    return to_wgs84(np.stack([first, second], axis=-1))
+
+
+def is_flat(system):
+    """Whether a pyproj.CRS has places on a map: neither a geocentric one, nor one of heights or of a building site."""
+    return system.is_geographic or system.is_projected
 
 
 @functools.lru_cache(64)  # sheets of a folder share few systems
@@ -58,10 +65,8 @@ def missing_grid(system):
 
 def reaches(epsg, locations):
     """Whether a reference system's area of use holds (n, 2) longitudes and latitudes, a degree around it too: (n,) bool."""
-    area = needed("pyproj").CRS(epsg).area_of_use
-    longitudes, latitudes = locations.T
-    width = (area.east - area.west) % 360 or 360
-    is_inside = (longitudes - area.west + 1) % 360 <= width + 2
+    area, (longitudes, latitudes) = needed("pyproj").CRS(epsg).area_of_use, locations.T
+    is_inside = (longitudes - area.west + 1) % 360 <= ((area.east - area.west) % 360 or 360) + 2
     return is_inside & (latitudes >= area.south - 1) & (latitudes <= area.north + 1)
 
 
@@ -113,9 +118,9 @@ class LocalFrame:
         return np.stack(self._projection(metres[:, 0], metres[:, 1], inverse=True), axis=1)
 
 
-def mercator_resolution(latitude, zoom):
-    """Metres of ground that a pixel of a 256-pixel Web Mercator tile shows: 156543.03 cos(latitude) / 2^zoom."""
-    return EQUATOR_METRES * math.cos(math.radians(latitude)) / 2**zoom
+def mercator_resolution(latitudes, zoom, tile_pixels=256):
+    """Metres of ground that a pixel of a Web Mercator tile shows: 156543.03 cos(latitude) / 2^zoom of 256 pixels."""
+    return EQUATOR_METRES * np.cos(np.radians(latitudes)) / 2**zoom * 256 / tile_pixels
 
 
 def mercator_pixels(locations, zoom, tile_pixels=256):

@@ -12,13 +12,13 @@ import numpy as np
 
 from safa.localization.coordinates import problem_of
 from safa.localization.tile_source import SourceRecord
-from safa.retrieval.resumable_rows import new_array_file
 from safa.runtime.errors import UserError, first_line, shortened
 from safa.runtime.files import open_whole, ordinary, read_file, read_json, write_json
 from safa.runtime.worker_pool import available_cores
 from safa.settings import NetworkConfig
 
 MANIFEST = "index.json"  # written last: an index that has it is whole
+UNFINISHED = "index.unfinished"  # folder in an index, where a build writes
 DESCRIPTORS, LOCATIONS, NAMES = "descriptors.npy", "locations.npy", "tiles.json"
 THUMBNAILS, WEIGHTS, PROJECTION = "thumbnails.npy", "network.weights.h5", "projection.npy"
 APPROXIMATE, CALIBRATION, RECORDS = "approximate.faiss", "calibration.json", "tiles.npy"
@@ -122,9 +122,19 @@ def read_index_manifest(folder):
         ) from None
 
 
-def earlier_source(folder):
-    """The SourceRecord of the index in a folder, or None if it holds none that is finished."""
-    return read_index_manifest(folder).source if os.path.lexists(os.path.join(folder, MANIFEST)) else None
+def earlier_manifest(folder):
+    """The IndexManifest of the finished index in a folder; None if that is empty or missing, or a build was stopped there.
+
+    Raises:
+        UserError: as of `read_index_manifest`, or the folder holds something else.
+    """
+    for place in os.path.join(folder, UNFINISHED), folder:  # whose files are being moved, and the index
+        if os.path.lexists(os.path.join(place, MANIFEST)):
+            return read_index_manifest(place)
+    names = [name for name in os.listdir(folder) if not name.startswith(".")] if os.path.isdir(folder) else []
+    if names and UNFINISHED not in names:
+        raise UserError(f"{shortened(folder)}: holds files that are not of an index; name a new folder")
+    return None
 
 
 def file_digest(path):
@@ -146,10 +156,11 @@ def file_digests(folder):
 
 
 def check_files(folder, manifest):
-    """Raise a UserError if a file of an index is not as it was written."""
-    for name, digest in manifest.files.items():
-        with _whole(os.path.join(folder, name)):
-            if file_digest(os.path.join(folder, name)) != digest:
+    """Raise a UserError if a file of an index is not as it was written, or one is there that was not."""
+    for name in CHECKED:
+        path = os.path.join(folder, name)
+        with _whole(path):
+            if (name in manifest.files or os.path.lexists(path)) and file_digest(path) != manifest.files.get(name):
                 raise ValueError("its content has changed")
 
 
@@ -199,11 +210,6 @@ def read_names(folder, count):
         if len(names) != count:
             raise ValueError(f"{len(names):,} names instead of {count:,}")
         return names
-
-
-def new_array(folder, name, shape, dtype):
-    """A new array of an index, mapped into memory; a UserError says that the disk has too little space."""
-    return new_array_file(os.path.join(folder, name), shape, dtype, name, SPACE)
 
 
 def save_array(path, array):

@@ -71,15 +71,15 @@ def read_located_files(path: str, needs_locations: bool) -> LocatedFiles:
         raise UserError(f"{path}: has no coordinates; add the columns {COLUMNS}")
     if kind is PROJECTED and "epsg" not in names:
         raise UserError(f"{path}: easting and northing without a column epsg, the number of their reference system; add it")
-    paths = [_existing(os.path.join(os.path.dirname(path), row["path"])) for row in rows.values()]
     locations, notes = (None, ()) if kind is None else _locations(path, rows, kind, needs_locations)
-    headings = _numbers(path, rows, "heading") % 360 if "heading" in names else np.full(len(rows), math.nan)
-    accuracies = _numbers(path, rows, "accuracy") if "accuracy" in names else np.full(len(rows), math.nan)
-    metres = _numbers(path, rows, "tile_metres") if "tile_metres" in names else None
-    for name, values in (("accuracy", accuracies), ("tile_metres", metres)):
-        if values is not None and (values <= 0).any():
-            raise UserError(f"{path}, line {list(rows)[(values <= 0).argmax()]}: {name} is not more than 0; correct it")
-    return LocatedFiles(paths, locations, headings, metres, accuracies, notes)
+    return LocatedFiles(
+        [_existing(os.path.join(os.path.dirname(path), row["path"])) for row in rows.values()],
+        locations,
+        _numbers(path, rows, "heading") % 360,
+        _numbers(path, rows, "tile_metres", is_length=True) if "tile_metres" in names else None,
+        _numbers(path, rows, "accuracy", is_length=True),
+        notes,
+    )
 
 
 def _existing(path):
@@ -117,17 +117,19 @@ def _rows(path):
     return {line: dict(zip(header, cells, strict=True)) for line, cells in rows.items()}
 
 
-def _numbers(path, rows, name):
-    """The numbers of a column, (N,) float64; NaN for empty cells, but of tile_metres."""
+def _numbers(path, rows, name, is_length=False):
+    """The numbers of a column, (N,) float64; NaN for empty cells, but of tile_metres, and for a column that is missing."""
     values = []
     for line, row in rows.items():
-        text = row[name]
+        text = row.get(name, "")
         try:
             value = float(text) if text or name == "tile_metres" else math.nan
-            if text and not math.isfinite(value):
-                raise ValueError
         except ValueError:
-            raise UserError(f"{path}, line {line}: {name} {shortened(text)!r} is not a number; correct it") from None
+            value = math.inf
+        if math.isinf(value) or (text and math.isnan(value)):
+            raise UserError(f"{path}, line {line}: {name} {shortened(text)!r} is not a number; correct it")
+        if is_length and value <= 0:
+            raise UserError(f"{path}, line {line}: {name} is not more than 0; correct it")
         values.append(value)
     return np.array(values)
 

@@ -1,8 +1,10 @@
 """Tiles cut out of a folder of Web Mercator map tiles: zoom/x/y.png, .jpg or .webp."""
 
 import concurrent.futures
+import contextlib
 import functools
 import io
+import itertools
 import os
 import pathlib
 import re
@@ -42,29 +44,28 @@ class MapTiles(TileSource):
     """
 
     def __init__(self, folder: str, cut: Cut, zoom: int | None, tms: bool, skip_missing: bool = False):
-        zooms, from_south = zooms_in(folder), tms or _has_resource(folder)
-        zoom = zooms[-1] if zoom is None else zoom
+        zooms, has_resource = zooms_in(folder), _has_resource(folder)
+        self._zoom = zoom = zooms[-1] if zoom is None else zoom
         if zoom not in zooms:
             raise UserError(f"--zoom {zoom}: {folder} has {', '.join(map(str, zooms))}; choose one of these")
-        self._zoom, self._cut, self._count = zoom, cut, 2**zoom
-        files = _files(os.path.join(folder, str(zoom)), zoom, from_south)
+        files = _files(os.path.join(folder, str(zoom)), zoom, tms or has_resource)
         self._side, self._files, self._masks, left_out = _usable(folder, files, skip_missing)
-        west_north = mercator_locations(list(self._files), zoom, 1)
-        west_north[:, 0] = unwrapped(west_north[:, 0], LocalFrame.around(west_north).centre[0])
-        south = mercator_locations([(0, max(row for _, row in self._files) + 1)], zoom, 1)[0, 1]
-        (west, _), (east, north) = west_north.min(axis=0), west_north.max(axis=0)
-        box = float(west), float(south), float(east) + 360 / self._count, float(north)
+        corners = mercator_locations([(x + far, y + far) for x, y in self._files for far in (0, 1)], zoom, 1)
+        west = unwrapped(corners[::2, 0], LocalFrame.around(corners[::2]).centre[0])
+        south, north = np.percentile(corners[:, 1], (0, 100)).tolist()
+        box = float(west.min()), south, float(west.max()) + 360 / 2**zoom, north
         centres, grid = grid_locations(box, cut, self._covered, folder)
+        # Between pixels, and half a cut in pixels of the map tiles.
         self._centres = np.round(mercator_pixels(centres, zoom, self._side)).astype(np.int64)
         self.locations = mercator_locations(self._centres, zoom, self._side)
+        metres_a_pixel = mercator_resolution(self.locations[:, 1], zoom, self._side)
+        self._halves, self._pixels = np.maximum(1, np.round(cut.metres / metres_a_pixel / 2)).astype(np.int64), cut.pixels
         self.metres = np.full(len(centres), cut.metres)
         self.names = [f"{zoom}/{right}/{down}" for right, down in self._centres.tolist()]
-        self.paths = [next(iter(self._parts(row)))[0] for row in range(len(centres))]
-        sizes = {"metres": cut.metres, "spacing": cut.spacing, "grid": grid}
-        self.record = SourceRecord("map tiles", cut.pixels, zoom, from_south, **sizes)
-        metres_a_pixel = mercator_resolution(float(np.median(self.locations[:, 1])), zoom) * 256 / self._side
-        size = f"{metres_a_pixel:.3f} m a pixel, cut to {cut.metres:g} m and {cut.pixels} pixels"
-        rows = ", rows counted from the south" + f" as {RESOURCE} says" * (not tms) if from_south else ""
+        self.paths = [self.files(row)[0] for row in range(len(centres))]
+        self.record = SourceRecord("map tiles", cut.on(grid), zoom, tms or has_resource)
+        size = f"{np.median(metres_a_pixel):.3f} m a pixel, cut to {cut.metres:g} m and {cut.pixels} pixels"
+        rows = f", rows counted from the south as {RESOURCE if has_resource else '--tms'} says" * (tms or has_resource)
         self.notes = [f"map tiles of zoom {zoom}: {size}{rows}"]
         if left_out:
             self.notes.append(f"{left_out:,} map tiles cannot be read and are left out")
@@ -74,38 +75,29 @@ class MapTiles(TileSource):
         pixels = mercator_pixels(locations, self._zoom, 1)
         squares = np.floor(pixels).astype(np.int64)
         points = ((pixels - squares) * MASK_SIDE).astype(np.int64)
-        masks = [self._masks.get((column % self._count, row), False) for column, row in squares.tolist()]
+        masks = [self._masks.get((column % 2**self._zoom, row), False) for column, row in squares.tolist()]
         places = zip(masks, points.tolist(), strict=True)
         return np.array([mask if isinstance(mask, bool) else mask[down, right] for mask, (right, down) in places], bool)
 
     def _parts(self, row):
-        """Yield the map tiles of a row, the one with its centre first: path, and its corner's column and row in the cut."""
-        (right, down), side, half = self._centres[row].tolist(), self._side, self._half(row)
-        corners = [
-            (column, line)
-            for column in range((right - half) // side, (right + half - 1) // side + 1)
-            for line in range((down - half) // side, (down + half - 1) // side + 1)
-        ]
-        for column, line in sorted(corners, key=lambda corner: corner != (right // side, down // side)):
-            path = self._files.get((column % self._count, line))  # None at the edge, by a rounded pixel
-            if path is not None:
-                yield path, (column * side - right + half, line * side - down + half)
-
-    def _half(self, row):
-        """Map tiles' pixels in half a cut."""
-        metres_a_pixel = mercator_resolution(self.locations[row, 1], self._zoom) * 256 / self._side
-        return max(1, round(self._cut.metres / metres_a_pixel / 2))
+        """The map tiles of a row, the one with its centre first: path, and its corner's column and row in the cut."""
+        (right, down), half, side = self._centres[row].tolist(), int(self._halves[row]), self._side
+        columns, rows = (range((middle - half) // side, (middle + half - 1) // side + 1) for middle in (right, down))
+        squares = sorted(itertools.product(columns, rows), key=lambda square: square != (right // side, down // side))
+        paths = [self._files.get((x % 2**self._zoom, y)) for x, y in squares]  # None at the edge, by a rounded pixel
+        corners = [(x * side - right + half, y * side - down + half) for x, y in squares]
+        return [(path, corner) for path, corner in zip(paths, corners, strict=True) if path is not None]
 
     def files(self, row):
         return [path for path, _ in self._parts(row)]
 
     def tile(self, row):
-        half, pixels = self._half(row), self._cut.pixels
-        image = Image.new("RGB", (2 * half, 2 * half))
+        size, pixels = 2 * int(self._halves[row]), self._pixels
+        image = Image.new("RGB", (size, size))
         for path, corner in self._parts(row):
             image.paste(Image.fromarray(self._read(path)), corner)
-        image = np.asarray(image)
-        return cv2.resize(image, (pixels, pixels), interpolation=cv2.INTER_AREA if pixels < 2 * half else cv2.INTER_LINEAR)
+        interpolation = cv2.INTER_AREA if pixels < size else cv2.INTER_LINEAR
+        return cv2.resize(np.asarray(image), (pixels, pixels), interpolation=interpolation)
 
 
 def _has_resource(folder):
@@ -158,36 +150,39 @@ def _usable(folder, files, skip_missing):
     return size[0], {place: files[place] for place in masks}, masks, len(wrong)
 
 
+@contextlib.contextmanager
+def _pillow_image(path):
+    """The PIL.Image of a map tile; whatever goes wrong inside is an ImageError."""
+    try:
+        with name_image(path), Image.open(io.BytesIO(read_file(path))) as image:
+            yield image
+    except ImageError:
+        raise
+    except Exception as error:  # whatever broken bytes lead Pillow to
+        raise ImageError(f"{shortened(path)}: damaged ({first_line(error)})") from None
+
+
 def _size_and_mask(path):
     """(height, width) of a map tile, and where it is not transparent: True or (MASK_SIDE, MASK_SIDE) bool; or an ImageError."""
     try:
-        size = None if _is_webp(path) else image_size(path)
+        size = None if path.lower().endswith(".webp") else image_size(path)
         if path.lower().endswith((".jpg", ".jpeg")):
             return size, True
-        with name_image(path), Image.open(io.BytesIO(read_file(path))) as image:
-            size = size or image.size[::-1]
+        with _pillow_image(path) as image:
             if not image.has_transparency_data:
-                return size, True
+                return image.size[::-1], True
             alpha = np.asarray(image.convert("RGBA"))[..., 3] > 0
     except ImageError as error:
         return error
-    except Exception as error:  # whatever broken bytes lead Pillow to
-        return ImageError(f"{shortened(path)}: damaged ({first_line(error)})")
-    if alpha.all():
-        return size, True
-    down, right = ((np.arange(MASK_SIDE) + 0.5) * side // MASK_SIDE for side in alpha.shape)
-    return size, alpha[np.ix_(down.astype(int), right.astype(int))]
+    down, right = ((np.arange(MASK_SIDE) * 2 + 1) * side // (2 * MASK_SIDE) for side in alpha.shape)
+    return alpha.shape, bool(alpha.all()) or alpha[np.ix_(down, right)]
 
 
 def _read(path, size):
-    if not _is_webp(path):
+    if not path.lower().endswith(".webp"):
         return read_tile(path, size)
     try:
-        with name_image(path), Image.open(path) as image:
+        with _pillow_image(path) as image:
             return np.asarray(image.convert("RGB"))[..., ::-1]
     except ImageError as error:
         raise UserError(f"{error}; replace the file") from None
-
-
-def _is_webp(path):
-    return path.lower().endswith(".webp")

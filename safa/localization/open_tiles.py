@@ -31,8 +31,8 @@ def open_tile_source(paths, cut, zoom=None, tms=False, skip_missing=False, epsg=
         UserError: there is nothing there, or nothing that can be used.
     """
     own = tuple(path if _is_gdals(path) else os.path.abspath(path) for path in paths)
-    if earlier is not None and earlier.paths == own:
-        cut = dataclasses.replace(cut, grid=earlier.grid)
+    if earlier is not None and earlier.paths == own and earlier.cut is not None:
+        cut = dataclasses.replace(cut, grid=earlier.cut.grid)
     source = _source(paths, cut, zoom, tms, skip_missing, epsg)
     source.record = dataclasses.replace(source.record, paths=own)
     return source

@@ -6,8 +6,13 @@ import os
 import threading
 
 import numpy as np
+import rasterio.errors
+import rasterio.vrt
+from pyproj import CRS
+from pyproj.exceptions import ProjError
+from rasterio.enums import MaskFlags, Resampling
 
-from safa.localization.coordinates import LocalFrame, missing_grid, needed, projections, unwrapped
+from safa.localization.coordinates import LocalFrame, is_flat, missing_grid, projections, unwrapped
 from safa.runtime.errors import UserError, first_line, shortened
 from safa.runtime.files import ordinary
 
@@ -18,22 +23,17 @@ MASK_SIDE = 2048  # pixels of the mask that tells where a raster has imagery
 MIDDLES = (0.5, 0.5), (0, 0.5), (1, 0.5), (0.5, 0), (0.5, 1)  # of a raster and of its four sides, in parts of it
 STEPS = np.linspace(0, 1, 21)  # along a side: its points by which a raster's box is found
 OUTLINE = np.array([*MIDDLES, *(place for end in (0, 1) for step in STEPS for place in ((end, step), (step, end)))])
-_SAID = set()  # by GDAL
 MARGIN = 1 / 64  # of a box, by which curved sides may leave it between these points
-
-
-def _rasterio():
-    needed("rasterio", "--tiles: this imagery")
-    import rasterio.errors
-    import rasterio.vrt
-
-    logging.getLogger("rasterio._env").addFilter(_is_new)  # GDAL repeats itself at each tile, in each thread
-    return rasterio
+ERRORS = rasterio.errors.RasterioError, rasterio.errors.CRSError, rasterio._err.CPLE_BaseError, ProjError
+_SAID = set()  # by GDAL, which repeats itself at each tile, in each thread
 
 
 def _is_new(record):
     text = record.getMessage()
     return text not in _SAID and not _SAID.add(text)
+
+
+logging.getLogger("rasterio._env").addFilter(_is_new)
 
 
 class RasterFile:
@@ -55,8 +55,7 @@ class RasterFile:
     """
 
     def __init__(self, path, epsg=None):
-        self.path, self.notes, rasterio = path, set(), _rasterio()
-        proj_error = needed("pyproj").exceptions.ProjError
+        self.path, self.notes, self._mask = path, set(), None
         if os.path.exists(path):  # GDAL waits for a pipe
             os.close(ordinary(path, os.O_RDONLY))
         try:
@@ -68,20 +67,17 @@ class RasterFile:
                     raise UserError(f"{shortened(path)}: {problem}")
                 if file.count > 3 and not set(COLOURS) & {each.name for each in file.colorinterp}:
                     self.notes.add("warning: no band is tagged as red, green or blue; the first three are taken as these")
-                self._mask = None
-                if not all(rasterio.enums.MaskFlags.all_valid in flags for flags in file.mask_flag_enums):
+                if not all(MaskFlags.all_valid in flags for flags in file.mask_flag_enums):
                     mask = file.dataset_mask(out_shape=(min(file.height, MASK_SIDE), min(file.width, MASK_SIDE))) > 0
                     self._mask = None if mask.all() else mask
             self._locate()
-        except (proj_error, *_errors()) as error:
-            problem = f"cannot be read as a raster ({first_line(error)})"
-            raise UserError(f"{shortened(path)}: {problem}; correct or replace it") from None
+        except ERRORS as error:
+            raise UserError(f"{shortened(path)}: cannot be read as a raster ({first_line(error)}); correct it") from None
 
     def _problem(self, file):
         """What keeps a file from being used, and what to do; or None."""
-        names, transform = [each.name for each in file.colorinterp], self._transform
-        bits = file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", "8")
-        if (file.gcps[0] or file.rpcs) and transform.is_identity:
+        transform, bits = self._transform, file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", "8")
+        if transform.is_identity and (file.gcps[0] or file.rpcs):
             return "has control points only; warp it (gdalwarp -t_srs EPSG:...)"
         if transform.is_identity:
             return "has no georeference; add one (gdal_translate -a_srs -a_ullr), or list the images in a CSV file"
@@ -89,16 +85,13 @@ class RasterFile:
             return "says where it lies, but in no reference system, as world files do; name its number with --epsg"
         if not abs(transform.determinant) > 0:
             return "its georeference has no area (determinant 0); correct it (gdal_edit -a_ullr)"
-        if "palette" in names:
-            return "has a colour table; convert it (gdal_translate -expand rgb)"
         if self._bands is None:
-            return f"its bands are {', '.join(names)}, not colours; choose red, green, blue (gdal_translate -b -colorinterp)"
-        if wrong := [file.dtypes[band - 1] for band in self._bands if file.dtypes[band - 1] != "uint8"]:
-            return f"{wrong[0]} values, and tiles have 8 bits a colour; convert it (gdal_translate -ot Byte -scale)"
-        if bits != "8":
-            return f"{bits} bits a colour instead of 8; convert it (gdal_translate -co NBITS=8 -scale 0 {2 ** int(bits) - 1})"
-        crs = needed("pyproj").CRS(self._crs.to_wkt())
-        if not (crs.is_geographic or crs.is_projected):
+            names = ", ".join(each.name for each in file.colorinterp)
+            return f"its bands are {names}; make them red, green, blue (gdal_translate -expand rgb, or -b and -colorinterp)"
+        if wrong := {file.dtypes[band - 1] for band in self._bands} - {"uint8"} or {f"{bits} bits"} - {"8 bits"}:
+            return f"has colours of {wrong.pop()} instead of 8 bits; convert it (gdal_translate -ot Byte -co NBITS=8 -scale)"
+        crs = CRS(self._crs.to_wkt())
+        if not is_flat(crs):
             name = f"{shortened(crs.name, 60)} ({crs.type_name})"
             return f"its reference system {name} has no place on a map; assign the real one (gdal_edit -a_srs EPSG:...)"
         return None
@@ -142,17 +135,17 @@ class RasterFile:
 
     def read(self, centre, metres, pixels):
         """A tile as far as it has it: (pixels, pixels, 3) uint8 BGR, and (pixels, pixels) bool where it has imagery."""
-        rasterio, step = _rasterio(), metres / pixels
+        step = metres / pixels
         grid = {"src_crs": self._crs, "crs": LocalFrame(*centre).proj4, "width": pixels, "height": pixels}
         grid["transform"] = rasterio.Affine(step, 0, -metres / 2, 0, -step, metres / 2)
         is_finer = step > 1.5 * self.metres[0] / self._size[0]  # linear interpolation would blur what is averaged
-        grid["resampling"] = rasterio.enums.Resampling.average if is_finer else rasterio.enums.Resampling.bilinear
+        grid["resampling"] = Resampling.average if is_finer else Resampling.bilinear
         try:
             file = _opened(self, threading.get_ident())
-            has_alpha = "alpha" in [interpretation.name for interpretation in file.colorinterp]
+            has_alpha = rasterio.enums.ColorInterp.alpha in file.colorinterp
             with rasterio.vrt.WarpedVRT(file, **grid, add_alpha=not has_alpha) as warped:
                 colours, mask = warped.read(self._bands), warped.dataset_mask()
-        except _errors() as error:
+        except ERRORS as error:
             raise UserError(f"{self.path}: cannot be read ({first_line(error.__cause__ or error)}); replace the file") from None
         colours = np.ascontiguousarray(colours[::-1].transpose(1, 2, 0))
         return ~colours if self._is_inverted else colours, mask > 0
@@ -161,24 +154,16 @@ class RasterFile:
 def _bands(file):
     """Numbers of the bands that are red, green and blue, a grey one three times; None if there are no such bands."""
     names = [each.name for each in file.colorinterp]
-    if set(names).issuperset(COLOURS):
-        return [names.index(name) + 1 for name in COLOURS]
+    if set(names) & set(COLOURS):
+        return [names.index(name) + 1 for name in COLOURS] if set(names).issuperset(COLOURS) else None
     plain = [number for number, name in enumerate(names, start=1) if name in PLAIN]
-    if not plain or set(names) & set(COLOURS):
-        return None
-    return plain[:3] if len(plain) >= 3 else plain[:1] * 3
-
-
-def _errors():
-    """What GDAL's errors become."""
-    rasterio = _rasterio()
-    return rasterio.errors.RasterioError, rasterio.errors.CRSError, rasterio._err.CPLE_BaseError
+    return plain[:3] if len(plain) >= 3 else plain[:1] * 3 or None
 
 
 @functools.lru_cache(MOST_OPEN)
 def _opened(raster, thread):
     """The open file of a RasterFile; GDAL's belong to one thread each."""
-    return _rasterio().open(raster.path)
+    return rasterio.open(raster.path)
 
 
 def _apply(transform, points):

@@ -5,8 +5,7 @@ import os
 import cv2
 import numpy as np
 
-from safa.localization.coordinates import unwrapped
-from safa.localization.raster_file import RasterFile
+from safa.localization.coordinates import needed, unwrapped
 from safa.localization.tile_source import Cut, SourceRecord, TileSource, grid_locations
 
 ENDINGS = (".tif", ".tiff", ".vrt", ".jp2", ".mbtiles")
@@ -18,34 +17,33 @@ class RasterTiles(TileSource):
     """North-up tiles of rasters in any reference system; several rasters are one mosaic.
 
     Rasters no larger than TILE_RATIO tiles are one tile each, and all others are cut on a grid. The top of each tile is true
-    north, not the reference system's.
-
-    Raises:
-        UserError: a raster cannot be read, has no georeference, or no 8-bit colours; or no tile lies on imagery.
+    north, not the reference system's. Errors as of RasterFile and `grid_locations`.
     """
 
     def __init__(self, paths: list[str], cut: Cut, epsg: int | None = None):
-        grid, self._cut, self._rasters = {}, cut, [RasterFile(path, epsg) for path in paths]
-        self._boxes = np.array([raster.box for raster in self._rasters])
+        needed("rasterio", "--tiles: this imagery")
+        needed("pyproj")
+        from safa.localization.raster_file import RasterFile
+
+        self._rasters, grid = [RasterFile(path, epsg) for path in paths], None
         self._middle = self._rasters[0].centre[0]  # boxes lie around this meridian
-        shift = unwrapped(self._boxes[:, 0], self._middle) - self._boxes[:, 0]
-        self._boxes[:, [0, 2]] += shift[:, None]
+        self._boxes = np.array([raster.box for raster in self._rasters])
+        self._boxes[:, [0, 2]] += (unwrapped(self._boxes[:, 0], self._middle) - self._boxes[:, 0])[:, None]
         if all(max(raster.metres) <= TILE_RATIO * cut.metres for raster in self._rasters):
             self.locations = np.array([raster.centre for raster in self._rasters])
             self.metres = np.array([min(raster.metres) for raster in self._rasters])
-            self.paths, self.names = list(paths), [os.path.basename(path) for path in paths]
-            self._of_row = [[raster] for raster in self._rasters]
+            self.names, self._of_row = [os.path.basename(path) for path in paths], [[raster] for raster in self._rasters]
         else:
             box = *self._boxes[:, :2].min(axis=0).tolist(), *self._boxes[:, 2:].max(axis=0).tolist()
             where = paths[0] if len(paths) == 1 else os.path.dirname(paths[0]) or "."
-            self.locations, origin = grid_locations(box, cut, self._covered, where)
-            grid = {"metres": cut.metres, "spacing": cut.spacing, "grid": origin}
+            self.locations, grid = grid_locations(box, cut, self._covered, where)
             self.metres = np.full(len(self.locations), cut.metres)
-            self._of_row = self._rasters_of_rows()
-            self.paths = [rasters[0].path for rasters in self._of_row]
             self.names = [f"{longitude:.7f} {latitude:.7f}" for longitude, latitude in self.locations.tolist()]
+            self._of_row = self._rasters_of_rows(cut.metres)
+        self.paths = [rasters[0].path for rasters in self._of_row]
         self.notes = sorted(set().union(*(raster.notes for raster in self._rasters)))
-        self.record = SourceRecord("rasters", cut.pixels, epsg=epsg, **grid)
+        self.record = SourceRecord("rasters", cut.on(grid), epsg=epsg)
+        self._pixels = cut.pixels
 
     def _covered(self, locations):
         points, covered = self._around(locations), np.zeros(len(locations), bool)
@@ -59,11 +57,11 @@ class RasterTiles(TileSource):
     def _around(self, locations):
         return np.stack([unwrapped(locations[:, 0], self._middle), locations[:, 1]], axis=1)
 
-    def _rasters_of_rows(self):
+    def _rasters_of_rows(self, metres):
         """For each tile the rasters whose boxes it touches, the one with its centre first."""
         points, chosen = self._around(self.locations), [[] for _ in self.locations]
-        high = self._cut.metres / 2 / DEGREE_METRES
-        margins = np.stack([high / np.maximum(np.cos(np.radians(points[:, 1])), 1e-3), np.full(len(points), high)], axis=1)
+        high = np.full(len(points), metres / 2 / DEGREE_METRES)
+        margins = np.stack([high / np.maximum(np.cos(np.radians(points[:, 1])), 1e-3), high], axis=1)
         low, top = points - margins, points + margins
         for raster, box in zip(reversed(self._rasters), self._boxes[::-1], strict=True):
             rows = np.flatnonzero(((top >= box[:2]) & (low <= box[2:])).all(axis=1))
@@ -75,7 +73,7 @@ class RasterTiles(TileSource):
         return [path for raster in self._of_row[row] for path in raster.files]
 
     def tile(self, row):
-        pixels = self._cut.pixels
+        pixels = self._pixels
         image, empty = np.zeros((pixels, pixels, 3), np.uint8), np.ones((pixels, pixels), bool)
         for raster in self._of_row[row]:
             colours, there = raster.read(self.locations[row], self.metres[row], pixels)

@@ -43,26 +43,27 @@ class Cut:
                 "meridian) and south below north; correct it"
             )
 
+    def on(self, grid):
+        """This cut on a grid, whatever the region."""
+        return dataclasses.replace(self, region=None, grid=grid)
+
 
 @dataclasses.dataclass(frozen=True)
 class SourceRecord:
     """What a source of tiles is; fields that its kind does not have are None.
 
     Attributes:
-        pixels, metres, spacing, grid: as of Cut, of tiles that are cut.
+        cut: of imagery, without a region.
         zoom, tms: of map tiles, and whether their rows are counted from the south.
         epsg: reference system of rasters that do not name theirs.
         paths: absolute ones, of what was named as --tiles.
     """
 
     kind: Literal["list", "rasters", "map tiles"]
-    pixels: int | None = None
+    cut: Cut | None = None
     zoom: int | None = None
     tms: bool | None = None
     epsg: int | None = None
-    metres: float | None = None
-    spacing: float | None = None
-    grid: tuple[float, float] | None = None
     paths: tuple[str, ...] = ()
 
 

@@ -118,7 +118,7 @@ def test_a_killed_build_goes_on_and_ends_in_the_same_bytes(made, stoppable, tmp_
     tiles, flags, build = stoppable
     stderr, code = build(4, "killed")
     assert code == -signal.SIGKILL, stderr
-    assert json.loads((tmp_path / "killed" / "full.json").read_text())["done"] == 12
+    assert json.loads((tmp_path / "killed/index.unfinished/full.json").read_text())["done"] == 12
     shutil.copytree(tmp_path / "killed", tmp_path / "changed")
     assert "no finished index" in complains("localize.py", "query", "killed", made / "panoramas.csv", cwd=tmp_path)
     other = flags | {"tile_metres": 70}
@@ -283,6 +283,7 @@ def text(name, content):
     [
         (cut("descriptors.npy"), "descriptors.npy: missing, cut off or damaged"),
         (lambda index: shutil.copy(index / "thumbnails.npy", index / "descriptors.npy"), "descriptors.npy: .*has changed"),
+        (lambda index: shutil.copy(index / "tiles.npy", index / "approximate.faiss"), "approximate.faiss: .*has changed"),
         (cut("tiles.json"), "tiles.json: missing, cut off or damaged"),
         (cut("network.weights.h5"), "cannot be read as weights"),
         (text("index.json", '{"format": 1}'), "of another version"),

@@ -58,7 +58,9 @@ def built(computer, folder, tiles, earlier=None, **settings):
 
 
 def arrays(folder):
-    return {name: np.load(folder / f"{name}.npy") for name in ("descriptors", "locations", "thumbnails", "tiles")}
+    """Those of an index, its tiles from west to east: an update puts those that it keeps first."""
+    order = np.lexsort(np.load(folder / "locations.npy").T)
+    return {name: np.load(folder / f"{name}.npy")[order] for name in ("descriptors", "locations", "thumbnails", "tiles")}
 
 
 @pytest.fixture(scope="module")
@@ -84,10 +86,10 @@ def own(sheets, tmp_path):
 
 
 def updated(computer, own):
-    from safa.localization.index_files import earlier_source
+    from safa.localization.index_files import earlier_manifest
 
     tiles, index = own
-    return built(computer, index, tiles, earlier_source(index), dtype="float32")
+    return built(computer, index, tiles, earlier_manifest(index).source, dtype="float32")
 
 
 def blacken(path):
@@ -136,9 +138,9 @@ def test_a_shortened_index_is_updated_in_its_own_directions(computer, own):
     built(computer, index, tiles, pca=8)
     before, directions = arrays(index), np.load(index / "projection.npy")
     blacken(tiles / "0.tif")
-    from safa.localization.index_files import earlier_source
+    from safa.localization.index_files import earlier_manifest
 
-    _, note, _ = built(computer, index, tiles, earlier_source(index), pca=8)
+    _, note, _ = built(computer, index, tiles, earlier_manifest(index).source, pca=8)
     assert "updated" in note
     np.testing.assert_array_equal(np.load(index / "projection.npy"), directions)
     after = arrays(index)
@@ -151,7 +153,7 @@ def test_an_update_that_was_stopped_while_files_were_exchanged_goes_on(computer,
     replace = os.replace
 
     def stopped(source, target):
-        if str(source).endswith("merged/tiles.json"):
+        if str(source).endswith("index.unfinished/tiles.json"):
             raise KeyboardInterrupt
         replace(source, target)
 
@@ -161,4 +163,4 @@ def test_an_update_that_was_stopped_while_files_were_exchanged_goes_on(computer,
     monkeypatch.undo()
     assert not (own[1] / "index.json").exists()
     _, note, source = updated(computer, own)
-    assert "finished before" in note and not source.read and not (own[1] / "merged").exists()
+    assert "finished before" in note and not source.read and not (own[1] / "index.unfinished").exists()
