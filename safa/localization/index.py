@@ -19,11 +19,11 @@ from safa.localization.index_files import read_array, read_index_manifest
 from safa.localization.panorama import asked_panorama, far_outside, read_canvas, turned
 from safa.localization.places import Answer, QueryConfig
 from safa.localization.position_estimate import PER_SIMILARITY
-from safa.localization.progress import Progress
 from safa.localization.tile_images import THUMBNAIL_BYTES, decoded_thumbnail
 from safa.localization.tile_search import ApproximateSearch, as_float32, similarities
 from safa.runtime.errors import UserError, first_few, printable
 from safa.runtime.files import locked, write_json, write_whole
+from safa.runtime.progress import ProgressBar
 from safa.runtime.worker_pool import available_cores
 from safa.settings import FULL_CIRCLE
 
@@ -113,7 +113,7 @@ class Index:
         Of a drive they hold only the evidence for `finished`; `with_evidence`: others hold theirs too.
         """
         at_once = min(max(1, SIMILARITY_BYTES // (6 * len(self))), AT_ONCE)
-        with Progress(len(panoramas), "panoramas") as progress:
+        with ProgressBar(None, "search", len(panoramas), "panoramas") as progress:
             for start in range(0, len(panoramas), at_once):
                 part = panoramas[start : start + at_once]
                 for panorama, compared in zip(part, self._compared(part, config), strict=True):

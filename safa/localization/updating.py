@@ -8,11 +8,11 @@ import os
 import shutil
 
 import numpy as np
-from tqdm import tqdm
 
 from safa.localization import index_files
 from safa.localization.index_files import MANIFEST, UNFINISHED
 from safa.localization.tile_images import DIGEST_BYTES, RECORD_BYTES, tile_digest
+from safa.runtime.progress import ProgressBar
 from safa.runtime.worker_pool import available_cores
 
 
@@ -51,7 +51,7 @@ def kept_rows(folder, earlier, source, signatures):
         return rows.get((place, tile_digest(source.tile(row))), -1) if found is None and place in rows else found
 
     with concurrent.futures.ThreadPoolExecutor(available_cores()) as pool:
-        found = tqdm(pool.map(kept, range(len(source))), "tiles that are kept", len(source), leave=False, disable=None)
+        found = ProgressBar(pool.map(kept, range(len(source))), "tiles that are kept", len(source), "tiles")
         return np.array([-1 if row is None else row for row in found], np.int64)
 
 
