@@ -172,7 +172,7 @@ def test_two_calibrations_at_once_are_both_kept(index):
 
 
 def test_the_library_takes_paths_bytes_and_arrays_and_refuses_what_no_flag_could_say(index, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("safa.localization.progress.SECONDS", 0.0)
+    monkeypatch.setattr("safa.runtime.progress.LINE_SECONDS", 0.0)
     list(index.found(panoramas(range(40)), QueryConfig()))
     assert "16 of 40 panoramas, " in capsys.readouterr().err  # without a terminal
     made.write_photos(tmp_path / "photos", [7])
