@@ -29,23 +29,14 @@ MOST_METRES = 1e8  # of a coordinate: ten times UTM's greatest northing
 
 @dataclasses.dataclass(frozen=True)
 class LocatedFiles:
-    """Image files of a list, N rows.
+    """Image files of a list, N rows; numbers are float64, NaN where they are not known."""
 
-    Attributes:
-        paths: N files; those that the list names relative to its own folder are complete here.
-        locations: (N, 2) float64 longitude and latitude (WGS 84), NaN where they are not known; None if the list lacks them.
-        headings: (N,) float64 degrees clockwise from north, 0 to 360, NaN where they are not known.
-        metres: (N,) float64 ground size of each tile; None if the list lacks it.
-        accuracies: (N,) float64 metres, standard deviation of each location, NaN where it is not known.
-        notes: lines to be said of them.
-    """
-
-    paths: list[str]
-    locations: np.ndarray | None
-    headings: np.ndarray | None
-    metres: np.ndarray | None
-    accuracies: np.ndarray
-    notes: tuple[str, ...] = ()
+    paths: list[str]  # those that the list names relative to its own folder are complete here
+    locations: np.ndarray | None  # (N, 2) longitude and latitude (WGS 84); None if the list lacks them
+    headings: np.ndarray  # (N,) degrees clockwise from north, 0 to 360
+    metres: np.ndarray | None  # (N,) ground size of each tile; None if the list lacks it
+    accuracies: np.ndarray  # (N,) metres, standard deviation of each location
+    notes: tuple[str, ...] = ()  # lines to be said of them
 
 
 def read_located_files(path: str, needs_locations: bool) -> LocatedFiles:

@@ -37,10 +37,7 @@ class MapTiles(TileSource):
     """North-up tiles, cut out of Web Mercator map tiles on a grid.
 
     A cut's ground size is exact at its own latitude. Its centre lies between pixels, so its location is exact too. What is
-    transparent is not imagery. Arguments are those of `open_tiles.open_tile_source`.
-
-    Raises:
-        UserError: the folder holds no such tiles, or lacks this zoom; or map tiles cannot be read.
+    transparent is not imagery. Arguments and errors are those of `open_tiles.open_tile_source`.
     """
 
     def __init__(self, folder: str, cut: Cut, zoom: int | None, tms: bool, skip_missing: bool = False):
