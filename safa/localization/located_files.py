@@ -24,6 +24,7 @@ OTHER_NAMES = {  # of columns, as spreadsheets and cameras' tools have them
 }
 NAME_OF = {other: name for name, others in OTHER_NAMES.items() for other in others}
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+EPSG_CODE = re.compile(r"(?:EPSG:)?([0-9][0-9,]{0,7})(?:\.0)?", re.IGNORECASE)  # also as a spreadsheet writes it
 MOST_METRES = 1e8  # of a coordinate: ten times UTM's greatest northing
 
 
@@ -88,15 +89,15 @@ def _rows(path):
             reader = csv.reader(file, strict=True, delimiter=delimiter)
             header, rows = [name.strip().lower() for name in next(reader, [])], {}
             for cells in reader:
-                rows[reader.line_num] = cells = [cell.strip() for cell in cells]
-                if delimiter != ",":
-                    cells[:] = [cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell for cell in cells]
+                rows[reader.line_num] = [cell.strip() for cell in cells]
     except OSError as error:
         raise UserError(f"{shortened(path)}: {error.strerror}; name a CSV list of images") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: not a CSV list in UTF-8 ({first_line(error)}); save it as one") from None
     rows = {line: cells for line, cells in rows.items() if any(cells)}
     for line, cells in rows.items():
+        if delimiter != ",":
+            cells[:] = [cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell for cell in cells]
         if len(cells) != len(header):
             quotes = " (quotes around a name keep its commas together)" if len(cells) > len(header) else ""
             raise UserError(f"{path}, line {line}: {len(cells)} values under {len(header)} columns; correct this line{quotes}")
@@ -131,15 +132,13 @@ def _locations(path, rows, kind, needs_all):
     locations, notes = np.stack([first, second], axis=1), []
     blank = np.isnan(locations).all(axis=1) & (not needs_all)
     if kind is PROJECTED:
-        # A spreadsheet may write 32755 as 32,755 or 32755.0.
-        texts = [row["epsg"].upper().removeprefix("EPSG:").removesuffix(".0").replace(",", "") for row in rows.values()]
-        texts = ["0" if is_blank and not text else text for is_blank, text in zip(blank, texts, strict=True)]
-        for line, text in zip(rows, texts, strict=True):
-            if not (text.isascii() and text.isdecimal() and len(text) < 8):
-                raise UserError(
-                    f"{path}, line {line}: epsg {shortened(text)!r} is not a code like {WGS84} or 28355; correct it"
-                )
-        systems = np.array(texts, int)
+        systems = np.zeros(len(rows), int)
+        for number, (line, row) in enumerate(rows.items()):
+            if code := EPSG_CODE.fullmatch(row["epsg"]):
+                systems[number] = int(code[1].replace(",", ""))
+            elif row["epsg"] or not blank[number]:
+                problem = f"epsg {shortened(row['epsg'])!r} is not a code like {WGS84} or 28355"
+                raise UserError(f"{path}, line {line}: {problem}; correct it")
         for epsg in np.unique(systems[~blank]).tolist():
             chosen = (systems == epsg) & ~blank
             locations[chosen] = wgs84_of(first[chosen], second[chosen], epsg)
