@@ -46,14 +46,6 @@ class DescriptorRecipe:
 
 
 @dataclasses.dataclass(frozen=True)
-class SearchRecall:
-    """How often a search finds a tile's nearest other tile first, and among the first ten."""
-
-    first: float
-    among_ten: float
-
-
-@dataclasses.dataclass(frozen=True)
 class IndexManifest:
     """What an index holds."""
 
@@ -67,8 +59,9 @@ class IndexManifest:
     one_colour: int  # number of tiles that show one colour
     files: dict[Literal[CHECKED], str]  # digests
     spacing: Annotated[float, msgspec.Meta(ge=0)] | None  # median metres from a tile to the nearest other one
-    pca_recall: SearchRecall | None = None  # None: the search is exact
-    approximate_recall: SearchRecall | None = None
+    # How often a search finds a tile's nearest other tile first, and among the first ten; None: the search is exact.
+    pca_recall: tuple[float, float] | None = None
+    approximate_recall: tuple[float, float] | None = None
     digest: str = ""  # own_digest, by which a damaged manifest is found
     format: Literal[4] = 4  # another one cannot be read by this version
 

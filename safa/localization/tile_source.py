@@ -102,10 +102,10 @@ class ChosenTiles(TileSource):
         return self._source.files(self._rows[row])
 
 
-def read_tile(path, size=None):
-    """`read_image`, and an error that says how to go on."""
+def read_tile(path, size=None, read=read_image):
+    """What `read_image`, or a function like it, reads; its error says how to go on."""
     try:
-        return read_image(path, size)
+        return read(path, size)
     except ImageError as error:
         raise UserError(f"{error}; replace the file, and run the same command again") from None
 
