@@ -22,7 +22,6 @@ from safa.localization.index_files import (
     THUMBNAILS,
     DescriptorRecipe,
     IndexManifest,
-    SearchRecall,
     earlier_manifest,
     read_array,
     save_array,
@@ -97,10 +96,8 @@ def build_index(folder: str, source: TileSource, computer: TileComputer, config:
     """
     values, note = computer.network.sat.dimension, None
     if config.pca is not None and not config.pca < min(values, len(source)):
-        raise UserError(
-            f"--pca {config.pca}: not less than the {values:,} values of a descriptor and the {len(source):,} tiles; use "
-            "fewer values, or leave it out"
-        )
+        most = f"the {values:,} values of a descriptor and the {len(source):,} tiles"
+        raise UserError(f"--pca {config.pca}: not less than {most}; use fewer values, or leave it out")
     if config.approximate and len(source) < LEAST_TILES:
         raise UserError(f"--approximate: {len(source):,} tiles are compared exactly in a millisecond; leave it out")
     os.makedirs(folder, exist_ok=True)
@@ -201,10 +198,8 @@ def built_lines(folder, manifest, note):
         yield f"warning: {manifest.one_colour:,} tiles show a single colour (water, snow, or no imagery), and no place"
     for name, recall in (("--pca", manifest.pca_recall), ("--approximate", manifest.approximate_recall)):
         if recall is not None:
-            yield (
-                f"{name}: finds a tile's nearest other tile, by the full descriptors, first in {100 * recall.first:.1f} % and "
-                f"among ten in {100 * recall.among_ten:.1f} %"
-            )
+            found = f"first in {100 * recall[0]:.1f} % and among ten in {100 * recall[1]:.1f} %"
+            yield f"{name}: finds a tile's nearest other tile, by the full descriptors, {found}"
 
 
 def _tiles_digest(identity, source):
@@ -267,12 +262,7 @@ def _sort(folder, full):
 def _recall(full, kept, search):
     """How often a search finds a tile's nearest other tile, by the full descriptors, among the 1 and 10 first others.
 
-    Args:
-        full, kept: (N, D) descriptors of the network, and (N, K) as the index keeps them.
-        search: as `similarities`, a function of queries.
-
-    Returns:
-        SearchRecall, of RECALL_SAMPLE tiles.
+    `full`, `kept`: (N, D) descriptors of the network, and (N, K) as the index keeps them; `search`: of queries of these.
     """
     sample = np.sort(np.random.default_rng(0).permutation(len(full))[:RECALL_SAMPLE])
     at_once, hits = max(1, RESULT_BYTES // (6 * len(full))), []
@@ -285,7 +275,7 @@ def _recall(full, kept, search):
         first = closest(found, min(10, len(full) - 1))[0]
         hits.append(first == exact.argmax(axis=1)[:, None])
     hits = np.concatenate(hits)
-    return SearchRecall(*(float(np.mean(hits[:, :k].any(axis=1))) for k in (1, 10)))
+    return tuple(float(np.mean(hits[:, :k].any(axis=1))) for k in (1, 10))
 
 
 def _spacing(locations):

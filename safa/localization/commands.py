@@ -37,14 +37,13 @@ class BuildConfig(Checked):
     )
     spacing: float | None = setting(
         None,
-        f"distance between the centres of tiles that are cut from imagery (default: --tile_metres / {SPACING})",
+        f"distance between the centres of tiles that are cut (default: --tile_metres / {SPACING})",
         _positive,
         metavar="METRES",
     )
     tile_pixels: int | None = setting(
         None,
-        "side of tiles that are cut from imagery (default: as the training dataset's, CVUSA 750, CVACT 1200; else "
-        f"{TILE_PIXELS})",
+        f"side of tiles that are cut (default: the training dataset's, CVUSA 750, CVACT 1200; else {TILE_PIXELS})",
         at_least(int, 32, 4096),
         metavar="PIXELS",
     )
@@ -159,8 +158,6 @@ def _size_warning(source, metres):
             "trained on with --tile_metres"
         )
     if count := np.count_nonzero(np.abs(ratio - 1) > OTHER_SIZE):
-        return (
-            f"warning: {count:,} tiles show another ground size than the {metres:g} m of the network's training, {shown}; "
-            "expect fewer right answers"
-        )
+        size = f"another ground size than the {metres:g} m of the network's training, {shown}"
+        return f"warning: {count:,} tiles show {size}; expect fewer right answers"
     return None

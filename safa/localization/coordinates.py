@@ -22,9 +22,9 @@ def needed(name, user="localize.py", install=INSTALL):
 
 
 def wgs84_of(first, second, epsg):
-    """Eastings and northings, (N,) each, of an EPSG reference system -> (N, 2) float64 longitude and latitude in degrees.
+    """Eastings and northings, (N,) each, of an EPSG system -> (N, 2) float64 longitude and latitude in degrees.
 
-    They are not finite where the system does not reach. A UserError says that the number is not a system's.
+    They are not finite where the system does not reach. A UserError says that the number is not a system's on a map.
     """
     try:
         system = needed("pyproj").CRS(epsg)

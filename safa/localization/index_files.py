@@ -34,65 +34,36 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 
 @dataclasses.dataclass(frozen=True)
 class DescriptorRecipe:
-    """How an index's descriptors are computed, and what their network expects.
-
-    Attributes:
-        weights: digest of its weights (`training.weights.weights_digest`).
-        trained_on: name of the dataset, or None.
-        stretch: whether polar maps are min-max stretched.
-        tile_metres: ground size of a tile that the network expects.
-        vertical_fov: degrees from top to bottom of the panoramas that the network expects.
-    """
+    """How an index's descriptors are computed, and what their network expects."""
 
     network: NetworkConfig
-    weights: str
+    weights: str  # digest, training.weights.weights_digest
     precision: Literal["float32", "tf32", "bfloat16"]
-    trained_on: str | None
-    stretch: bool
-    tile_metres: Positive
-    vertical_fov: Positive
-
-
-@dataclasses.dataclass(frozen=True)
-class SearchRecall:
-    """How often a search finds a tile's nearest other tile first, and among the first ten."""
-
-    first: float
-    among_ten: float
+    trained_on: str | None  # name of the dataset
+    stretch: bool  # polar maps are min-max stretched
+    tile_metres: Positive  # ground size of a tile
+    vertical_fov: Positive  # degrees from top to bottom of the panoramas
 
 
 @dataclasses.dataclass(frozen=True)
 class IndexManifest:
-    """What an index holds.
-
-    Attributes:
-        tiles: N, number of tiles.
-        values: D, of a descriptor as the network computes it; kept_values: K, as the index keeps it.
-        source: of the tiles.
-        identity: digest of all that the index depends on, except the tiles themselves.
-        content: digest of the tiles: their names, locations and files.
-        one_colour: number of tiles that show one colour.
-        files: {name: digest} of those of CHECKED that the index has.
-        spacing: median metres from a tile's centre to the nearest other one; None of a single tile.
-        pca_recall, approximate_recall: of the search, or None if it is exact.
-        digest: `own_digest`, by which a damaged manifest is found.
-        format: another number is an index that this version cannot read.
-    """
+    """What an index holds."""
 
     recipe: DescriptorRecipe
-    tiles: Count
-    values: Count
-    kept_values: Count
+    tiles: Count  # N
+    values: Count  # D, of a descriptor as the network computes it
+    kept_values: Count  # K, of a descriptor as the index keeps it
     source: SourceRecord
-    identity: str
-    content: str
-    one_colour: int
-    files: dict[Literal[CHECKED], str]
-    spacing: Annotated[float, msgspec.Meta(ge=0)] | None
-    pca_recall: SearchRecall | None = None
-    approximate_recall: SearchRecall | None = None
-    digest: str = ""
-    format: Literal[3] = 3
+    identity: str  # digest of all that the index depends on, except the tiles themselves
+    content: str  # digest of the tiles: their names, locations and files
+    one_colour: int  # number of tiles that show one colour
+    files: dict[Literal[CHECKED], str]  # digests
+    spacing: Annotated[float, msgspec.Meta(ge=0)] | None  # median metres from a tile to the nearest other one
+    # How often a search finds a tile's nearest other tile first, and among the first ten; None: the search is exact.
+    pca_recall: tuple[float, float] | None = None
+    approximate_recall: tuple[float, float] | None = None
+    digest: str = ""  # own_digest, by which a damaged manifest is found
+    format: Literal[4] = 4  # another one cannot be read by this version
 
     @property
     def own_digest(self):
@@ -112,14 +83,12 @@ def read_index_manifest(folder):
     path, remedy = os.path.join(folder, MANIFEST), f"damaged, or of another version: {REMEDY}"
     try:
         manifest = read_json(path, IndexManifest, remedy)
-        if manifest.digest != manifest.own_digest:
-            raise UserError(f"{shortened(path)}: {remedy}")
-        return manifest
     except FileNotFoundError:
-        raise UserError(
-            f"{shortened(folder)}: holds no finished index (no {MANIFEST}); run localize.py build to its end, or name another "
-            "folder"
-        ) from None
+        problem = f"holds no finished index (no {MANIFEST})"
+        raise UserError(f"{shortened(folder)}: {problem}; run localize.py build to its end, or name another folder") from None
+    if manifest.digest != manifest.own_digest:
+        raise UserError(f"{shortened(path)}: {remedy}")
+    return manifest
 
 
 def earlier_manifest(folder):
@@ -175,16 +144,7 @@ def _whole(path):
 
 
 def read_array(folder, name, shape, dtypes):
-    """An array of an index, mapped into memory.
-
-    Args:
-        folder, name: of its file.
-        shape: that it must have.
-        dtypes: names of the types that it may have.
-
-    Raises:
-        UserError: it is missing, cut off, or another one.
-    """
+    """An array of an index, mapped into memory; a UserError if it is missing, cut off, or of another shape or type (names)."""
     path = os.path.join(folder, name)
     with _whole(path):
         open(path, "rb", opener=ordinary).close()

@@ -24,28 +24,20 @@ OTHER_NAMES = {  # of columns, as spreadsheets and cameras' tools have them
 }
 NAME_OF = {other: name for name, others in OTHER_NAMES.items() for other in others}
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+EPSG_CODE = re.compile(r"(?:EPSG:)?([0-9][0-9,]{0,7})(?:\.0)?", re.IGNORECASE)  # also as a spreadsheet writes it
 MOST_METRES = 1e8  # of a coordinate: ten times UTM's greatest northing
 
 
 @dataclasses.dataclass(frozen=True)
 class LocatedFiles:
-    """Image files of a list, N rows.
+    """Image files of a list, N rows; numbers are float64, NaN where they are not known."""
 
-    Attributes:
-        paths: N files; those that the list names relative to its own folder are complete here.
-        locations: (N, 2) float64 longitude and latitude (WGS 84), NaN where they are not known; None if the list lacks them.
-        headings: (N,) float64 degrees clockwise from north, 0 to 360, NaN where they are not known.
-        metres: (N,) float64 ground size of each tile; None if the list lacks it.
-        accuracies: (N,) float64 metres, standard deviation of each location, NaN where it is not known.
-        notes: lines to be said of them.
-    """
-
-    paths: list[str]
-    locations: np.ndarray | None
-    headings: np.ndarray | None
-    metres: np.ndarray | None
-    accuracies: np.ndarray
-    notes: tuple[str, ...] = ()
+    paths: list[str]  # those that the list names relative to its own folder are complete here
+    locations: np.ndarray | None  # (N, 2) longitude and latitude (WGS 84); None if the list lacks them
+    headings: np.ndarray  # (N,) degrees clockwise from north, 0 to 360
+    metres: np.ndarray | None  # (N,) ground size of each tile; None if the list lacks it
+    accuracies: np.ndarray  # (N,) metres, standard deviation of each location
+    notes: tuple[str, ...] = ()  # lines to be said of them
 
 
 def read_located_files(path: str, needs_locations: bool) -> LocatedFiles:
@@ -97,15 +89,15 @@ def _rows(path):
             reader = csv.reader(file, strict=True, delimiter=delimiter)
             header, rows = [name.strip().lower() for name in next(reader, [])], {}
             for cells in reader:
-                rows[reader.line_num] = cells = [cell.strip() for cell in cells]
-                if delimiter != ",":
-                    cells[:] = [cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell for cell in cells]
+                rows[reader.line_num] = [cell.strip() for cell in cells]
     except OSError as error:
         raise UserError(f"{shortened(path)}: {error.strerror}; name a CSV list of images") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: not a CSV list in UTF-8 ({first_line(error)}); save it as one") from None
     rows = {line: cells for line, cells in rows.items() if any(cells)}
     for line, cells in rows.items():
+        if delimiter != ",":
+            cells[:] = [cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell for cell in cells]
         if len(cells) != len(header):
             quotes = " (quotes around a name keep its commas together)" if len(cells) > len(header) else ""
             raise UserError(f"{path}, line {line}: {len(cells)} values under {len(header)} columns; correct this line{quotes}")
@@ -140,15 +132,13 @@ def _locations(path, rows, kind, needs_all):
     locations, notes = np.stack([first, second], axis=1), []
     blank = np.isnan(locations).all(axis=1) & (not needs_all)
     if kind is PROJECTED:
-        # A spreadsheet may write 32755 as 32,755 or 32755.0.
-        texts = [row["epsg"].upper().removeprefix("EPSG:").removesuffix(".0").replace(",", "") for row in rows.values()]
-        texts = ["0" if is_blank and not text else text for is_blank, text in zip(blank, texts, strict=True)]
-        for line, text in zip(rows, texts, strict=True):
-            if not (text.isascii() and text.isdecimal() and len(text) < 8):
-                raise UserError(
-                    f"{path}, line {line}: epsg {shortened(text)!r} is not a code like {WGS84} or 28355; correct it"
-                )
-        systems = np.array(texts, int)
+        systems = np.zeros(len(rows), int)
+        for number, (line, row) in enumerate(rows.items()):
+            if code := EPSG_CODE.fullmatch(row["epsg"]):
+                systems[number] = int(code[1].replace(",", ""))
+            elif row["epsg"] or not blank[number]:
+                problem = f"epsg {shortened(row['epsg'])!r} is not a code like {WGS84} or 28355"
+                raise UserError(f"{path}, line {line}: {problem}; correct it")
         for epsg in np.unique(systems[~blank]).tolist():
             chosen = (systems == epsg) & ~blank
             locations[chosen] = wgs84_of(first[chosen], second[chosen], epsg)

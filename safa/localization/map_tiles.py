@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from safa.datasets.image_files import ImageError, by_pixels, image_size, name_image
+from safa.datasets.image_files import ImageError, by_pixels, image_size, name_image, read_image
 from safa.localization.coordinates import LocalFrame, mercator_locations, mercator_pixels, mercator_resolution, unwrapped
 from safa.localization.tile_source import Cut, SourceRecord, TileSource, grid_locations, read_tile
 from safa.runtime.errors import UserError, first_few, first_line, shortened
@@ -37,10 +37,7 @@ class MapTiles(TileSource):
     """North-up tiles, cut out of Web Mercator map tiles on a grid.
 
     A cut's ground size is exact at its own latitude. Its centre lies between pixels, so its location is exact too. What is
-    transparent is not imagery. Arguments are those of `open_tiles.open_tile_source`.
-
-    Raises:
-        UserError: the folder holds no such tiles, or lacks this zoom; or map tiles cannot be read.
+    transparent is not imagery. Arguments and errors are those of `open_tiles.open_tile_source`.
     """
 
     def __init__(self, folder: str, cut: Cut, zoom: int | None, tms: bool, skip_missing: bool = False):
@@ -69,7 +66,7 @@ class MapTiles(TileSource):
         self.notes = [f"map tiles of zoom {zoom}: {size}{rows}"]
         if left_out:
             self.notes.append(f"{left_out:,} map tiles cannot be read and are left out")
-        self._read = functools.lru_cache(DECODED)(functools.partial(_read, size=(self._side, self._side)))
+        self._read = functools.lru_cache(DECODED)(self._read)
 
     def _covered(self, locations):
         pixels = mercator_pixels(locations, self._zoom, 1)
@@ -87,6 +84,9 @@ class MapTiles(TileSource):
         paths = [self._files.get((x % 2**self._zoom, y)) for x, y in squares]  # None at the edge, by a rounded pixel
         corners = [(x * side - right + half, y * side - down + half) for x, y in squares]
         return [(path, corner) for path, corner in zip(paths, corners, strict=True) if path is not None]
+
+    def _read(self, path):
+        return read_tile(path, (self._side, self._side), _read_webp if path.lower().endswith(".webp") else read_image)
 
     def files(self, row):
         return [path for path, _ in self._parts(row)]
@@ -178,11 +178,8 @@ def _size_and_mask(path):
     return alpha.shape, bool(alpha.all()) or alpha[np.ix_(down, right)]
 
 
-def _read(path, size):
-    if not path.lower().endswith(".webp"):
-        return read_tile(path, size)
-    try:
-        with _pillow_image(path) as image:
-            return np.asarray(image.convert("RGB"))[..., ::-1]
-    except ImageError as error:
-        raise UserError(f"{error}; replace the file") from None
+def _read_webp(path, size):
+    with _pillow_image(path) as image:
+        if image.size[::-1] != size:
+            raise ImageError(f"{shortened(path)}: {by_pixels(image.size[::-1])} pixels instead of {by_pixels(size)}")
+        return np.asarray(image.convert("RGB"))[..., ::-1]

@@ -63,11 +63,7 @@ def _is_gdals(path):
 
 
 class ListedTiles(TileSource):
-    """The tiles of a CSV list, in its order; arguments as of `open_tile_source`.
-
-    Raises:
-        UserError: the list is wrong, or files are missing, broken or not square.
-    """
+    """The tiles of a CSV list, in its order; a UserError if the list is wrong, or files are missing, broken or not square."""
 
     def __init__(self, path, skip_missing):
         listed = read_located_files(path, needs_locations=True)

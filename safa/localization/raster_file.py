@@ -37,10 +37,10 @@ logging.getLogger("rasterio._env").addFilter(_is_new)
 
 
 class RasterFile:
-    """A raster's file.
+    """A raster's file; a UserError if it cannot be read, has no usable georeference, or no 8-bit colours.
 
     Attributes:
-        path: as it was given; files: all that GDAL reads for it.
+        files: all that GDAL reads for it.
         centre: longitude and latitude.
         box: (4,) float64 west, south, east, north in degrees that hold it, west to east across the 180th meridian too.
         metres: of its width and height on the ground.
@@ -49,9 +49,6 @@ class RasterFile:
     Args:
         path: of the file, or any name that GDAL opens: /vsizip/..., a URL.
         epsg: number of the reference system, of a raster that does not name one; or None.
-
-    Raises:
-        UserError: it cannot be read, has no usable georeference, or no 8-bit colours.
     """
 
     def __init__(self, path, epsg=None):
@@ -101,8 +98,7 @@ class RasterFile:
         system = self._crs.to_wkt()
         self._from_wgs84, to_wgs84 = projections(system)
         self.notes.update(missing_grid(system))
-        points = _apply(self._transform, OUTLINE * self._size)
-        found = to_wgs84(points)
+        found = to_wgs84(_apply(self._transform, OUTLINE * self._size))
         if not np.isfinite(found).all() or (np.abs(found) > (360 + 1e-6, 90 + 1e-6)).any():
             raise UserError(f"{shortened(self.path)}: its georeference lies outside its reference system; correct it")
         self.centre = tuple(found[0].tolist())
@@ -129,8 +125,7 @@ class RasterFile:
         inside = ((fractions >= 0) & (fractions < 1)).all(axis=1)
         if self._mask is None:
             return inside
-        height, width = self._mask.shape
-        columns, rows = (np.where(inside[:, None], fractions, 0) * (width, height)).astype(np.int64).T
+        columns, rows = (np.where(inside[:, None], fractions, 0) * self._mask.shape[::-1]).astype(np.int64).T
         return inside & self._mask[rows, columns]
 
     def read(self, centre, metres, pixels):

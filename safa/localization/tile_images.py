@@ -23,7 +23,7 @@ class TileImages:
     """The images of an index's tiles, as `input_data.image_batches` reads them.
 
     Args:
-        stretch: whether polar maps are min-max stretched, as the paper's.
+        stretch: polar maps are min-max stretched, as the paper's.
         records: (N, RECORD_BYTES) uint8 that takes the digest of each tile that is read, and whether it has one colour.
         thumbnails: (N, THUMBNAIL_BYTES) uint8 that takes a thumbnail of each tile that is read, or None.
     """
@@ -56,13 +56,9 @@ def tile_digest(tile):
 def encoded_thumbnail(tile):
     """A small JPEG of a tile in a place of fixed size: (S, S, 3) uint8 -> (THUMBNAIL_BYTES,) uint8, filled up with zeros."""
     small = cv2.resize(tile, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA)
-    place = np.zeros(THUMBNAIL_BYTES, np.uint8)
-    for quality in JPEG_QUALITIES:
-        content = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        if len(content) <= THUMBNAIL_BYTES:
-            place[: len(content)] = content
-            break
-    return place
+    contents = (cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, quality])[1] for quality in JPEG_QUALITIES)
+    content = next((content for content in contents if len(content) <= THUMBNAIL_BYTES), [])
+    return np.pad(np.array(content, np.uint8), (0, THUMBNAIL_BYTES - len(content)))
 
 
 def decoded_thumbnail(place):

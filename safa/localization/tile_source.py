@@ -18,22 +18,14 @@ SAMPLES = 5  # points along a tile's side that must have imagery
 class Cut:
     """How imagery is cut into overlapping north-up tiles.
 
-    Attributes:
-        metres: ground size of a tile.
-        spacing: metres between the centres of neighbouring tiles.
-        pixels: side of a tile.
-        region: west, south, east, north in degrees, in which the centres lie; None: wherever there is imagery.
-        grid: longitude and latitude of a centre, from which the grid is counted; None: it lies in the middle of the imagery.
-
-    Raises:
-        UserError: the region is not one.
+    The region is west, south, east, north in degrees; a UserError says that it is not one.
     """
 
-    metres: float
-    spacing: float
-    pixels: int
-    region: tuple[float, float, float, float] | None = None
-    grid: tuple[float, float] | None = None
+    metres: float  # ground size of a tile
+    spacing: float  # metres between the centres of neighbouring tiles
+    pixels: int  # side of a tile
+    region: tuple[float, float, float, float] | None = None  # in which the centres lie; None: wherever there is imagery
+    grid: tuple[float, float] | None = None  # longitude, latitude of a centre to count from; None: the imagery's middle
 
     def __post_init__(self):
         west, south, east, north = self.region or (-180, -90, 180, 90)
@@ -50,21 +42,14 @@ class Cut:
 
 @dataclasses.dataclass(frozen=True)
 class SourceRecord:
-    """What a source of tiles is; fields that its kind does not have are None.
-
-    Attributes:
-        cut: of imagery, without a region.
-        zoom, tms: of map tiles, and whether their rows are counted from the south.
-        epsg: reference system of rasters that do not name theirs.
-        paths: absolute ones, of what was named as --tiles.
-    """
+    """What a source of tiles is; fields that its kind does not have are None."""
 
     kind: Literal["list", "rasters", "map tiles"]
-    cut: Cut | None = None
+    cut: Cut | None = None  # of imagery, without a region
     zoom: int | None = None
-    tms: bool | None = None
-    epsg: int | None = None
-    paths: tuple[str, ...] = ()
+    tms: bool | None = None  # rows of map tiles are counted from the south
+    epsg: int | None = None  # reference system of rasters that do not name theirs
+    paths: tuple[str, ...] = ()  # absolute ones, of what was named as --tiles
 
 
 class TileSource(abc.ABC):
@@ -97,8 +82,8 @@ class TileSource(abc.ABC):
         """Number and extent of the tiles' centres, as a line."""
         frame = LocalFrame.around(self.locations)
         wide, high = np.ptp(frame.metres(self.locations), axis=0) / 1000
-        longitudes = unwrapped(self.locations[:, 0], frame.centre[0])
-        west, east, (south, north) = longitudes.min(), longitudes.max(), np.percentile(self.locations[:, 1], (0, 100))
+        places = np.stack([unwrapped(self.locations[:, 0], frame.centre[0]), self.locations[:, 1]])
+        (west, south), (east, north) = places.min(axis=1), places.max(axis=1)
         edges = f"west {west:.5f}, south {south:.5f}, east {east:.5f}, north {north:.5f}"
         return f"{len(self):,} tiles: {edges}, a box of {wide * high:,.2f} km²"
 
@@ -117,28 +102,24 @@ class ChosenTiles(TileSource):
         return self._source.files(self._rows[row])
 
 
-def read_tile(path, size=None):
-    """`read_image`, and an error that says how to go on."""
+def read_tile(path, size=None, read=read_image):
+    """What `read_image`, or a function like it, reads; its error says how to go on."""
     try:
-        return read_image(path, size)
+        return read(path, size)
     except ImageError as error:
         raise UserError(f"{error}; replace the file, and run the same command again") from None
 
 
 def grid_locations(bounds, cut, covered, where):
-    """Centres of tiles on a grid, those whose ground is covered by imagery.
+    """Centres of tiles on a grid, those whose ground is covered by imagery; a UserError if there are none, or too many.
 
     Args:
         bounds: west, south, east, north of the imagery, degrees.
-        cut: Cut.
         covered: function from (n, 2) longitude and latitude to (n,) bool, whether there is imagery.
         where: the source, for messages.
 
     Returns:
-        (N, 2) float64 longitude and latitude, row by row from the north-west, and `Cut.grid`, longitude and latitude.
-
-    Raises:
-        UserError: no tile fits, or there are too many.
+        (N, 2) float64 longitude and latitude, row by row from the north-west, and `Cut.grid`.
     """
     region = np.array(cut.region or bounds)
     region[[0, 2]] += 360 * round((bounds[0] + bounds[2] - region[0] - region[2]) / 720)
@@ -160,7 +141,7 @@ def grid_locations(bounds, cut, covered, where):
     frame = LocalFrame(*grid)
     low, high = np.percentile(frame.metres(corners), (0, 100), axis=0)
     (left, bottom), (right, top) = (np.ceil(low / spacing) * spacing).tolist(), (np.floor(high / spacing) * spacing).tolist()
-    columns, rows = (round((last - first) / spacing) + 1 for first, last in ((left, right), (bottom, top)))
+    columns, rows = round((right - left) / spacing) + 1, round((top - bottom) / spacing) + 1
     if columns * rows > MOST_TILES:
         raise UserError(f"{where}: {columns:,} by {rows:,} tiles at --spacing {spacing:g}; choose a larger one")
     across, down = left + spacing * np.arange(columns), top - spacing * np.arange(rows)
@@ -172,8 +153,6 @@ def grid_locations(bounds, cut, covered, where):
         longitudes, latitudes = unwrapped(locations[:, 0], middle), locations[:, 1]
         inside = (longitudes >= west) & (longitudes <= east) & (latitudes >= south) & (latitudes <= north)
         inside[inside] = covered(locations[inside])
-        if not inside.any():
-            continue
         samples = frame.locations((centres[inside, None] + offsets).reshape(-1, 2))
         found.append(locations[inside][covered(samples).reshape(-1, len(offsets)).all(axis=1)])
     found = np.concatenate([np.empty((0, 2)), *found])

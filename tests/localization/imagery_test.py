@@ -160,8 +160,12 @@ def test_map_tiles_may_be_webp_or_of_two_pixel_ratios_and_broken_ones_are_found_
         cv2.imwrite(str(path.with_name(f"{path.stem}@2x.webp")), cv2.imread(str(path)), [cv2.IMWRITE_WEBP_QUALITY, 100])
         path.unlink()
     source = open_tile_source([str(tmp_path)], Cut(100, 60, 80))
-    assert shows(source.tile(0), source.locations[0], 100, tolerance=4)
+    middle = len(source) // 2
+    assert shows(source.tile(middle), source.locations[middle], 100, tolerance=4)
     broken = paths[0].with_name(f"{paths[0].stem}@2x.webp")
+    cv2.imwrite(str(broken), np.zeros((128, 256, 3), np.uint8))
+    with pytest.raises(UserError, match="128x256 pixels instead of 256x256; replace the file"):
+        [source.tile(row) for row in range(len(source))]
     broken.write_bytes(b"")
     with pytest.raises(UserError, match=f"1 of 25 map tiles cannot be used: .*{broken.name}"):
         open_tile_source([str(tmp_path)], Cut(100, 60, 80))

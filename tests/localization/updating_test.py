@@ -8,8 +8,10 @@ import pytest
 import rasterio
 from conftest import TINY
 
+from safa.localization.index_files import DescriptorRecipe, check_files, earlier_manifest
 from safa.localization.open_tiles import open_tile_source
-from safa.localization.tile_source import Cut, TileSource
+from safa.localization.rasters import RasterTiles
+from safa.localization.tile_source import Cut
 from safa.runtime.errors import UserError
 from tests.localization.tile_sources_test import write_raster
 
@@ -20,7 +22,6 @@ SIZES = {name: TINY[name] for name in ("height", "width", "aerial_input_size", "
 def computer():
     from safa import parts
     from safa.localization.building import TileComputer
-    from safa.localization.index_files import DescriptorRecipe
     from safa.runtime.distribution import Distribution
     from safa.settings import NetworkConfig
     from safa.training.variables import weights_digest
@@ -33,28 +34,16 @@ def computer():
     return TileComputer(recipe, network, Distribution(None, "float32"), 8)
 
 
-class Counted(TileSource):
-    """A source that counts the tiles that are read."""
-
-    def __init__(self, source):
-        self.__dict__.update(vars(source))
-        self.source, self.read = source, []
-
-    def tile(self, row):
-        self.read.append(row)
-        return self.source.tile(row)
-
-    def files(self, row):
-        return self.source.files(row)
-
-
 def built(computer, folder, tiles, earlier=None, **settings):
-    """What a build of a folder of imagery says, and which tiles it reads."""
+    """What a build of a folder of imagery returns, its source, and the rows of the tiles that it reads."""
     from safa.localization.building import IndexConfig, build_index
 
-    source = Counted(open_tile_source([str(tiles)], Cut(60, 30, 64), earlier=earlier))
+    source, read = open_tile_source([str(tiles)], Cut(60, 30, 64), earlier=earlier), []
+    tile = source.tile
+    source.tile = lambda row: read.append(row) or tile(row)
     manifest, note = build_index(str(folder), source, computer, IndexConfig(**settings))
-    return manifest, note, source
+    source.tile = tile
+    return manifest, note, source, read
 
 
 def arrays(folder):
@@ -85,11 +74,9 @@ def own(sheets, tmp_path):
     os.rename(sheets / "kept", sheets / "sheets")
 
 
-def updated(computer, own):
-    from safa.localization.index_files import earlier_manifest
-
+def updated(computer, own, **settings):
     tiles, index = own
-    return built(computer, index, tiles, earlier_manifest(index).source, dtype="float32")
+    return built(computer, index, tiles, earlier_manifest(index).source, **{"dtype": "float32"} | settings)
 
 
 def blacken(path):
@@ -99,11 +86,11 @@ def blacken(path):
 
 
 def test_a_finished_index_costs_nothing_and_a_touched_file_no_descriptor(computer, own):
-    manifest, note, source = updated(computer, own)
-    assert "finished before" in note and not source.read
+    _, note, _, read = updated(computer, own)
+    assert "finished before" in note and not read
     os.utime(own[0] / "0.tif", ns=(1, 1))
-    manifest, note, source = updated(computer, own)
-    assert f"{manifest.tiles} tiles kept, 0 computed, 0 removed" in note and 0 < len(source.read) < manifest.tiles
+    manifest, note, _, read = updated(computer, own)
+    assert f"{manifest.tiles} tiles kept, 0 computed, 0 removed" in note and 0 < len(read) < manifest.tiles
     assert "finished before" in updated(computer, own)[1]
     os.truncate(own[1] / "descriptors.npy", 1000)
     with pytest.raises(UserError, match=r"descriptors.npy: missing, cut off or damaged"):
@@ -111,23 +98,21 @@ def test_a_finished_index_costs_nothing_and_a_touched_file_no_descriptor(compute
 
 
 def test_new_changed_and_removed_tiles_cost_only_themselves_and_end_as_a_new_build(computer, own, tmp_path):
-    from safa.localization.index_files import check_files
-
     tiles, index = own
     before = arrays(index)["locations"]
     write_raster(tiles / "400.tif", 400, 200, 300)
     blacken(tiles / "0.tif")
-    manifest, note, source = updated(computer, own)
+    manifest, note, source, _ = updated(computer, own)
     after = arrays(index)["locations"]
     assert {place.tobytes() for place in before} < {place.tobytes() for place in after}
-    changed = {row for row in range(len(source)) if (source.source.tile(row) == 0).all(axis=2).any()}
-    computed = len(after) - len(before) + len(changed)
+    changed = sum((source.tile(row) == 0).all(axis=2).any() for row in range(len(source)))
+    computed = len(after) - len(before) + changed
     assert changed and manifest.one_colour > 0 and f"{len(after) - computed} tiles kept, {computed} computed" in note
     built(computer, tmp_path / "new", tiles, manifest.source, dtype="float32")
     for name, array in arrays(tmp_path / "new").items():
         np.testing.assert_allclose(arrays(index)[name], array, atol=1e-6, err_msg=name)
     os.unlink(tiles / "400.tif")
-    manifest, note, _ = updated(computer, own)
+    manifest, note, *_ = updated(computer, own)
     assert f"{len(before)} tiles kept, 0 computed, {len(after) - len(before)} removed" in note
     check_files(str(index), manifest)
 
@@ -136,31 +121,39 @@ def test_a_shortened_index_is_updated_in_its_own_directions(computer, own):
     tiles, index = own
     shutil.rmtree(index)
     built(computer, index, tiles, pca=8)
-    before, directions = arrays(index), np.load(index / "projection.npy")
+    before, directions = arrays(index), (index / "projection.npy").read_bytes()
     blacken(tiles / "0.tif")
-    from safa.localization.index_files import earlier_manifest
-
-    _, note, _ = built(computer, index, tiles, earlier_manifest(index).source, pca=8)
-    assert "updated" in note
-    np.testing.assert_array_equal(np.load(index / "projection.npy"), directions)
+    assert "updated" in updated(computer, own, dtype="float16", pca=8)[1]
+    assert (index / "projection.npy").read_bytes() == directions
     after = arrays(index)
     same = (after["tiles"] == before["tiles"]).all(axis=1)
     np.testing.assert_array_equal(after["descriptors"][same], before["descriptors"][same])
 
 
-def test_an_update_that_was_stopped_while_files_were_exchanged_goes_on(computer, own, monkeypatch):
+@pytest.mark.parametrize("place", ["0.tif", "tiles.json", "locations.npy"])
+def test_an_update_that_was_stopped_goes_on(computer, own, monkeypatch, place):
+    """While descriptors are computed, or files are exchanged."""
     blacken(own[0] / "0.tif")
-    replace = os.replace
+    replace, read = os.replace, RasterTiles.tile
 
     def stopped(source, target):
-        if str(source).endswith("index.unfinished/tiles.json"):
+        if str(source).endswith(f"index.unfinished/{place}"):
             raise KeyboardInterrupt
         replace(source, target)
 
+    def unreadable(self, row):
+        if not read(self, row).all() and os.path.exists(own[1] / "index.unfinished/descriptors.npy"):
+            raise KeyboardInterrupt
+        return read(self, row)
+
     monkeypatch.setattr(os, "replace", stopped)
+    if place == "0.tif":
+        monkeypatch.setattr(RasterTiles, "tile", unreadable)
     with pytest.raises(KeyboardInterrupt):
         updated(computer, own)
     monkeypatch.undo()
-    assert not (own[1] / "index.json").exists()
-    _, note, source = updated(computer, own)
-    assert "finished before" in note and not source.read and not (own[1] / "index.unfinished").exists()
+    assert (own[1] / "index.json").exists() == (place == "0.tif")
+    manifest, note, _, read = updated(computer, own)
+    assert not (own[1] / "index.unfinished").exists()
+    assert "updated" in note if place == "0.tif" else "finished before" in note and not read
+    check_files(str(own[1]), manifest)
