@@ -1,14 +1,16 @@
 """How sure an answer is: the probability that it is right, and a threshold below which it is "unknown"."""
 
 import dataclasses
+import hashlib
 
+import msgspec
 import numpy as np
 import scipy.optimize
 from scipy.special import expit, logit
 
 from safa.localization.position_estimate import Uncertainty
-from safa.runtime.errors import UserError
-from safa.runtime.files import read_json
+from safa.runtime.errors import UserError, shortened
+from safa.runtime.files import read_json, write_json
 
 LEAST_ANSWERS = 20  # that a calibration needs: a share of 5 % is one of twenty
 # Standard deviation of the prior of the three weights, for similarities and margins in units of 0.1: wide, but the weights
@@ -106,13 +108,34 @@ def _features(margins, similarities):
     return np.stack([margins / UNIT, np.asarray(similarities, np.float64) / UNIT, np.ones(len(margins))], axis=1)
 
 
+@dataclasses.dataclass(frozen=True)
+class KeptCalibrations:
+    """What a file of calibrations holds: {name of a view: Calibration}, and a digest by which a damaged file is found."""
+
+    views: dict[str, Calibration]
+    digest: str
+
+
+def write_calibrations(path, views):
+    """Write {name of a view: Calibration}."""
+    write_json(path, KeptCalibrations(views, _digest(views)))
+
+
 def read_calibrations(path):
     """{name of a view: Calibration} of a file; {} without a file.
 
     Raises:
-        UserError: the file cannot be understood.
+        UserError: the file cannot be understood, or was changed.
     """
+    remedy = "delete it, and run localize.py calibrate again"
     try:
-        return read_json(path, dict[str, Calibration], "delete it, and run localize.py calibrate again")
+        kept = read_json(path, KeptCalibrations, remedy)
     except FileNotFoundError:
         return {}
+    if kept.digest != _digest(kept.views):
+        raise UserError(f"{shortened(path)}: has changed since it was written; {remedy}")
+    return kept.views
+
+
+def _digest(views):
+    return hashlib.sha256(msgspec.json.encode(views)).hexdigest()

@@ -13,7 +13,7 @@ from safa.loading import load_network
 from safa.localization import index_files
 from safa.localization.answering import answer_alone, drive_answers
 from safa.localization.calibrating import fit_answers
-from safa.localization.calibration import check_count, read_calibrations
+from safa.localization.calibration import check_count, read_calibrations, write_calibrations
 from safa.localization.coordinates import LocalFrame
 from safa.localization.index_files import read_array, read_index_manifest
 from safa.localization.panorama import asked_panorama, far_outside, read_canvas, turned
@@ -22,7 +22,7 @@ from safa.localization.position_estimate import PER_SIMILARITY
 from safa.localization.tile_images import THUMBNAIL_BYTES, decoded_thumbnail
 from safa.localization.tile_search import ApproximateSearch, as_float32, similarities
 from safa.runtime.errors import UserError, first_few, printable
-from safa.runtime.files import locked, write_json, write_whole
+from safa.runtime.files import locked, write_whole
 from safa.runtime.progress import ProgressBar
 from safa.runtime.worker_pool import available_cores
 from safa.settings import FULL_CIRCLE
@@ -159,7 +159,7 @@ class Index:
         path = os.path.join(self.folder, index_files.CALIBRATION)
         with locked(os.path.join(self.folder, ".lock"), f"{self.folder}: waiting for another calibration", wait=True):
             self.calibrations = read_calibrations(path) | {names.pop(): calibration}
-            write_json(path, self.calibrations)
+            write_calibrations(path, self.calibrations)
         return calibration, answers, [answer for answer in found if answer.problem is not None]
 
     def calibration(self, config, panorama=None):

@@ -170,7 +170,7 @@ def test_answers_are_calibrated_and_less_sure_ones_are_unknown(own):
     asked = succeeds("localize.py", "query", "index", "panoramas.csv", json="a.json", cwd=own)
     assert "confidence: of 34 calibrated answers" in asked
     answers = json.loads((own / "a.json").read_text())["answers"]
-    threshold = next(iter(json.loads((own / "index/calibration.json").read_text()).values()))["threshold"]
+    threshold = next(iter(json.loads((own / "index/calibration.json").read_text())["views"].values()))["threshold"]
     assert all(answer["known"] == (answer["confidence"] >= threshold) for answer in answers)
     assert "not calibrated" in succeeds("localize.py", "query", "index", "panoramas.csv", fov=90, cwd=own)
     assert "10 panoramas are too few" in complains("localize.py", "calibrate", "index", "panoramas.csv", cwd=own)

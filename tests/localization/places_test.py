@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import sys
 from types import SimpleNamespace
 
@@ -12,13 +13,12 @@ from scipy.spatial import cKDTree
 from scipy.special import expit
 
 from safa.localization.answers import as_csv, as_geojson, as_json
-from safa.localization.calibration import fit_calibration, read_calibrations
+from safa.localization.calibration import fit_calibration, read_calibrations, write_calibrations
 from safa.localization.drive import LOST, smoothed
 from safa.localization.panorama import Panorama, read_canvas, turned
 from safa.localization.places import Answer, Place, QueryConfig, distinct_places, margin_of
 from safa.localization.tile_search import ApproximateSearch, as_float32, fit_projection, similarities, write_approximate
 from safa.runtime.errors import UserError
-from safa.runtime.files import write_json
 from VGG import MEAN_BGR
 
 RNG = np.random.default_rng(0)
@@ -141,9 +141,10 @@ def test_calibrations_are_kept_by_their_view(tmp_path):
     path = str(tmp_path / "calibration.json")
     assert read_calibrations(path) == {}
     calibrations = {name: fit_calibration(*simulated(100, seed)[:3], 0.1) for seed, name in enumerate("ab")}
-    write_json(path, calibrations)
+    write_calibrations(path, calibrations)
     assert read_calibrations(path) == calibrations
-    for text in '{"a": {"weights": [1, 2]}}', '{"a": {"weights": [1,2,3], "threshold": NaN}}', "{":
+    flipped = re.sub(r'("threshold": 0\.\d*)\d', r"\g<1>", (tmp_path / "calibration.json").read_text(), count=1)
+    for text in flipped, '{"a": {"weights": [1, 2]}}', '{"a": {"weights": [1,2,3], "threshold": NaN}}', "{":
         (tmp_path / "calibration.json").write_text(text)
         with pytest.raises(UserError, match="calibrate again"):
             read_calibrations(path)
