@@ -14,7 +14,8 @@ LEARN = --init random --keep_prob 1 --learning_rate 1e-3 --warmup_epochs 0.5 --b
 NARROW = --height 56 --width 308 --aerial_input_size 128 --width_multiplier 0.0625
 SHORT = --init random --keep_prob 1 --learning_rate 1e-3 --batch_size 8 --ema 0.99
 
-.PHONY: demo demo-cvact localize-demo localize-picture miniature-cvusa miniature-cvact tables pictures test lint clean-demo
+.PHONY: demo demo-cvact localize-demo localize-worth localize-picture miniature-cvusa miniature-cvact tables pictures test lint \
+	clean-demo full-size whole whole-cvact whole-table
 
 demo: DATASET = cvusa
 demo: PANORAMA = 112x616
@@ -50,6 +51,9 @@ localize-demo: $(VENV)/installed-localize
 	echo "" && \
 	echo "This took $$(($$(date +%s) - begin)) s. Open $(HERE)/places.html and $(HERE)/drive.html in a browser."
 
+localize-worth: localize-demo
+	$(RUN) -m docs.photo_worth demo/localize
+
 localize-picture: localize-demo
 	$(RUN) -m docs.pictures localisation demo/localize
 
@@ -70,6 +74,51 @@ tables: miniature-cvusa miniature-cvact
 	$(RUN) train_cvusa.py --run untrained $(CONTROL) $(NARROW) --init random --learning_rate 0 --epochs 1 --data_dir miniature/Data
 	$(RUN) test_cvusa.py --run untrained $(CONTROL) --data_dir miniature/Data
 	$(RUN) -m docs.miniature page miniature
+
+# The paper's network and recipe on the toy town: a day or two on two cores; a stopped one continues. INIT: VGG16's weights,
+# by default those that Keras downloads.
+FULL = full-size
+FULL_TRAIN ?= 1500
+FULL_TEST ?= 300
+EPOCHS ?= 8
+FULL_FLAGS ?=
+FULL_FOLDERS = --data_dir $(FULL)/Data --model_dir $(FULL)/Model --result_dir $(FULL)/Result
+PAPERS = $(if $(INIT),--init $(INIT)) $(FULL_FLAGS) $(FULL_FOLDERS)
+BFLOAT16 = --epochs $(EPOCHS) --precision bfloat16 $(PAPERS)
+
+full-size: $(INSTALLED)
+	$(RUN) -m toy_town --dataset cvusa --train $(FULL_TRAIN) --test $(FULL_TEST) --data_dir $(FULL)/Data
+	$(RUN) reproduce.py --dataset cvusa --rows SAFA_8,VGG_gp $(BFLOAT16)
+	$(RUN) -m toy_town --dataset cvact --train $(FULL_TRAIN) --test $(FULL_TEST) --data_dir $(FULL)/Data
+	$(RUN) reproduce.py --dataset cvact --rows SAFA_8 --polar 1 $(BFLOAT16)
+	$(RUN) reproduce.py --dataset cvusa --rows SAFA_8,VGG_gp --polar 1 --seeds 1 $(BFLOAT16)
+	$(RUN) train_cvusa.py --run float32 --epochs 2 --precision float32 $(PAPERS)
+	$(RUN) test_cvusa.py --run float32 $(FULL_FOLDERS)
+	$(RUN) -m docs.full_size $(FULL)
+
+# As many places as the datasets have, at their sizes (CVUSA 10 GB, CVACT 24 GB), with the demos' network; finished steps are
+# skipped. whole-table: the other rows of the paper's table.
+WHOLE_TRAIN ?= 35532
+WHOLE_TEST ?= 8884
+WHOLE_EPOCHS ?= 2
+WHOLE_SIZES ?=
+STEP = $(RUN) -m docs.whole step whole/$(DATASET)
+OF_WHOLE = --data_dir whole/$(DATASET)/Data --model_dir whole/$(DATASET)/Model --result_dir whole/$(DATASET)/Result
+ONCE = $(SMALL) --init random --keep_prob 1 --learning_rate 1e-3 --warmup_epochs 0.5 --batch_size 32 --epochs $(WHOLE_EPOCHS) --ema 0.99
+
+whole whole-table: DATASET = cvusa
+whole-cvact: DATASET = cvact
+whole whole-cvact: $(INSTALLED)
+	$(STEP) rendering -m toy_town --dataset $(DATASET) --train $(WHOLE_TRAIN) --test $(WHOLE_TEST) $(WHOLE_SIZES) --data_dir whole/$(DATASET)/Data
+	$(STEP) preparation data_preparation.py --dataset $(DATASET) --data_dir whole/$(DATASET)/Data
+	$(STEP) checks check_data.py --dataset $(DATASET) --data_dir whole/$(DATASET)/Data
+	$(STEP) training train_$(DATASET).py $(ONCE) $(OF_WHOLE)
+	$(STEP) test test_$(DATASET).py --report --figures 20 --attention 3 $(OF_WHOLE)
+	$(RUN) -m docs.whole page whole/cv*
+
+whole-table: whole
+	$(RUN) reproduce.py --dataset $(DATASET) $(ONCE) $(OF_WHOLE)
+	$(RUN) -m docs.whole page whole/cv*
 
 # The README's pictures, from the demo on CVUSA's toy town.
 pictures: FOLDERS = --data_dir demo/cvusa/Data --model_dir demo/cvusa/Model --result_dir demo/cvusa/Result

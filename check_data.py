@@ -13,13 +13,13 @@ import re
 import sys
 
 from safa.datasets.checked_pair import check_pairs
-from safa.datasets.checks import check_existence, check_images, check_lists, check_quickly, copies, files_of
+from safa.datasets.checks import check_existence, check_images, check_lists, check_quickly, copies, files_of, lone_files
 from safa.datasets.dataset import AERIAL, POLAR
 from safa.datasets.orientation import orientation
 from safa.datasets.registry import DATASETS
-from safa.launch.given_data import Folders, given_dataset
+from safa.launch.given_data import OWN_FLAGS, Folders, given_dataset
 from safa.runtime.command_line import WORKERS, Parser, add_settings, at_least
-from safa.runtime.errors import NAMED, UserError, reported, shortened
+from safa.runtime.errors import NAMED, reported, shortened
 from safa.runtime.files import write_json
 from safa.runtime.outputs import Output, check_outputs
 from safa.runtime.worker_pool import available_cores
@@ -32,7 +32,7 @@ def flags():
     """The script's flags."""
     parser = Parser(__doc__)
     parser.add_argument("--dataset", required=True, choices=list(DATASETS), help="dataset to check")
-    add_settings(parser, Folders, ["data_dir", "prepared_dir", "act_data"])
+    add_settings(parser, Folders, ["data_dir", "prepared_dir", *OWN_FLAGS])
     parser.add_argument("--workers", type=at_least(int, 1), default=available_cores(), help=WORKERS)
     parser.add_argument("--quick", action="store_true", help="run only the checks that decode nothing")
     parser.add_argument(
@@ -45,22 +45,20 @@ def flags():
 def main(argv=None):
     args = flags().parse_args(argv)
     kind = DATASETS[args.dataset]
-    if args.act_data and not kind.has_act_data:
-        raise UserError(f"--act_data: {kind.name} has none; leave it out")
+    dataset = given_dataset(kind, Folders(args.data_dir, args.prepared_dir, act_data=args.act_data, labels=args.labels))
     check_outputs([Output("--json", args.json, FINDINGS)])
     if args.figures is not None:
         os.makedirs(args.figures, exist_ok=True)
-    dataset = given_dataset(kind, Folders(args.data_dir, args.prepared_dir, act_data=args.act_data))
     splits = {split: dataset.pairs(split, AERIAL if dataset.polar_dir is None else POLAR) for split in dataset.splits}
     findings, results = check_lists(splits), {}
     for split, pairs in splits.items():
-        files = files_of(pairs)
-        if args.quick:
-            findings += check_quickly(split, files)
-        else:
-            results[split] = check_pairs(pairs, files, args.workers)
-            findings += check_existence(split, files) + check_images(pairs, results[split])
-            findings += orientation(split, [result.colours for result in results[split]])
+        for files in filter(None, (files_of(pairs), lone_files(pairs))):
+            findings += check_quickly(split, files) if args.quick else check_existence(split, files)
+            results[split] = results.get(split, []) + ([] if args.quick else check_pairs(pairs, files, args.workers))
+        if not args.quick:
+            findings += check_images(pairs, results[split])
+            if dataset.is_centred and dataset.has_panoramas:
+                findings += orientation(split, [result.colours for result in results[split]])
     findings += copies({split: [result.files for result in of_split] for split, of_split in results.items()})
     problems = sum(finding.problem for finding in findings)
     counts = {split: len(pairs) for split, pairs in splits.items()}

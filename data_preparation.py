@@ -41,7 +41,9 @@ def main(argv=None):
         folders = ", ".join(dataset.tile_dir for dataset in absent)
         raise UserError(f"{args.data_dir}: no dataset in it (looked for {folders}); {absent[0].remedy()}")
     plans = []
-    for job in (job for dataset in datasets for job in dataset.preparations()):  # all mistakes before the first file
+    for job in dict.fromkeys(
+        job for dataset in datasets for job in dataset.preparations()
+    ):  # all mistakes before the first file
         plans.append(plan_preparation(job))
         print(plans[-1], flush=True)
     if not plans:

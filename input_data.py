@@ -26,15 +26,11 @@ class Pairs(typing.Protocol):
     Attributes:
         sat, grd: Images of N references and Q queries.
         truth: (Q,) int64, the row of each query's reference.
-        utm: (N, 2) float64 easting and northing of the references in metres, or None.
-        one_to_one: whether every query has a reference of its own.
     """
 
     sat: Images
     grd: Images
     truth: np.ndarray
-    utm: np.ndarray | None
-    one_to_one: bool
 
 
 class Batch(typing.NamedTuple):
@@ -42,15 +38,14 @@ class Batch(typing.NamedTuple):
 
     Attributes:
         sat, grd: (B, H, W, 3), BGR, of the images' dtype.
-        utm: (B, 2) float64 easting and northing in metres, or None.
-        references: (B,) int64 rows of the references, or None where every query has its own.
+        negatives: (B, B of the whole batch) float32, 1 where the satellite image of a slot is a negative of a panorama; None:
+            of all but its own.
         offset: () int64, the slot in the whole batch that a device's share begins with; None before it is spread.
     """
 
     sat: np.ndarray
     grd: np.ndarray
-    utm: np.ndarray | None = None
-    references: np.ndarray | None = None
+    negatives: np.ndarray | None = None
     offset: typing.Any = None
 
 
@@ -70,12 +65,8 @@ def batches(pairs, order, batch_size, threads=None):
         What `read` raises. A batch never holds an image that was not read.
     """
     order = np.asarray(order, np.int64)
-    truth = pairs.truth[order]
-    images_of_batches = _read_ahead([(pairs.sat, truth), (pairs.grd, order)], batch_size, threads)
-    for (sat, grd), start in zip(images_of_batches, itertools.count(0, batch_size), strict=False):
-        references = truth[start : start + batch_size]
-        utm = None if pairs.utm is None else pairs.utm[references]
-        yield Batch(sat, grd, utm, None if pairs.one_to_one else references)
+    for sat, grd in _read_ahead([(pairs.sat, pairs.truth[order]), (pairs.grd, order)], batch_size, threads):
+        yield Batch(sat, grd)
 
 
 def image_batches(images, order, batch_size, threads=None):

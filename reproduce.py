@@ -101,7 +101,7 @@ def main():
     rows = [table_row(args.dataset, kind, given, passed, *of_row) for of_row in of_rows]
     of_data = ["--dataset", args.dataset, *as_flags(Folders(folders.data_dir, folders.prepared_dir))]
     prepare = ["data_preparation.py", *of_data]
-    check = ["check_data.py", *of_data, *as_flags(Folders(act_data=folders.act_data))]
+    check = ["check_data.py", *of_data, *as_flags(Folders(act_data=folders.act_data, labels=folders.labels))]
     if args.dry_run:
         steps = [(prepare, False), (check, False), *(step for row in rows for step in row.steps)]
         print(*(shown(command) + "  # finished" * is_finished for command, is_finished in steps), sep="\n")

@@ -5,6 +5,8 @@ import inspect
 import keras
 from keras import ops
 
+from VGG import MEAN_BGR
+
 NORM_EPSILON = 1e-12  # of the squared norm, TensorFlow's l2_normalize
 SPATIAL_STDDEV, SPATIAL_BIAS = 0.005, 0.1  # initial values of the embedding's linear layers (published code)
 
@@ -105,7 +107,7 @@ class Branch(keras.Model):
     Output: (B, D) float32 descriptors of length 1.
 
     Args:
-        backbone: layer from images to maps; it gets the cursor if its `call` takes one.
+        backbone: layer from images to maps; gets the cursor if its `call` takes one. Its `fill` (BGR) stands for the unseen.
         aggregation: layer from maps to features.
         image_shape: (height, width) of the images.
     """
@@ -114,7 +116,7 @@ class Branch(keras.Model):
         super().__init__(**kwargs)
         self.backbone, self.aggregation = backbone, aggregation
         self.normalization = L2Normalization(dtype="float32")
-        self.image_shape = tuple(image_shape)
+        self.image_shape, self.fill = tuple(image_shape), tuple(getattr(backbone, "fill", MEAN_BGR))
         self._takes_cursor = "cursor" in inspect.signature(backbone.call).parameters
         self.dimension = self(keras.KerasTensor((None, *image_shape, 3))).shape[-1]  # builds all layers
 
@@ -132,6 +134,7 @@ class Network(keras.Model):
 
     Args:
         sat, grd: Branch.
+        is_shared: whether both have the same backbone.
 
     Attributes:
         loss_layer: a loss with weights of its own, which are trained with the network's; None.
@@ -140,30 +143,31 @@ class Network(keras.Model):
         ValueError: the branches have a weight in common.
     """
 
-    def __init__(self, sat, grd, **kwargs):
+    def __init__(self, sat, grd, is_shared=False, **kwargs):
         super().__init__(**kwargs)
-        self.sat, self.grd, self.loss_layer = sat, grd, None
-        if {id(weight) for weight in sat.weights} & {id(weight) for weight in grd.weights}:
+        self.sat, self.grd, self.loss_layer, self.is_shared = sat, grd, None, is_shared
+        common = {id(weight) for weight in sat.weights} & {id(weight) for weight in grd.weights}
+        if common - {id(weight) for weight in sat.backbone.weights if is_shared}:
             raise ValueError("both branches got the same layer; make a new one for each")
         self.built = True
 
     def call(self, images, cursor=None, training=False):
         sat, grd = images
-        return self.sat(sat, cursor, training=training), self.grd(grd, cursor, training=training)
+        of_grd = cursor + [2**32, 0] if self.is_shared and cursor is not None else cursor  # other masks than the tiles'
+        return self.sat(sat, cursor, training=training), self.grd(grd, of_grd, training=training)
 
 
-def network(sat_shape, grd_shape, backbone, aggregation):
+def network(sat_shape, grd_shape, backbone, aggregation, is_shared=False):
     """A network of two branches.
 
     Args:
         sat_shape, grd_shape: (height, width) of the images.
         backbone, aggregation: functions of a branch's name, "sat" or "grd", that make its layers (see `Branch`).
+        is_shared: whether both branches get the satellite branch's backbone.
 
     Returns:
         Network.
     """
-    sat, grd = (
-        Branch(backbone(name), aggregation(name), shape, name=f"branch_{name}")
-        for name, shape in (("sat", sat_shape), ("grd", grd_shape))
-    )
-    return Network(sat, grd)
+    sat = Branch(backbone("sat"), aggregation("sat"), sat_shape, name="branch_sat")
+    grd = Branch(sat.backbone if is_shared else backbone("grd"), aggregation("grd"), grd_shape, name="branch_grd")
+    return Network(sat, grd, is_shared)

@@ -49,17 +49,3 @@ def triplet_loss(sat, grd, negatives=None, batch_hard_count=0):
 
 def _quotient(total, count):
     return ops.where(count > 0, total / ops.maximum(count, 1.0), 0.0)
-
-
-def far_apart(utm, metres):
-    """Which places of a batch are far enough from each other to be negatives.
-
-    Args:
-        utm: (B, 2) float64 easting and northing in metres; float32 is good to half a metre only at CVACT's northings.
-        metres: the least distance.
-
-    Returns:
-        (B, B) float32, 1 where two places are at least that far apart.
-    """
-    differences = utm[:, None, :] - utm[None, :, :]
-    return ops.cast(ops.sum(ops.square(differences), axis=-1) >= metres**2, "float32")

@@ -9,11 +9,9 @@ import csv
 import datetime
 import glob
 import os
-import platform
 import random
-import re
-import statistics
 
+from docs.measured import DOCS, claims, hours, machine
 from safa.datasets.cvusa import CVUSA
 from safa.report.charts import recall_figure
 from safa.report.drawing import file_bytes
@@ -21,19 +19,8 @@ from safa.report.result_file import find_results
 from safa.report.rows import collect
 from safa.report.table_formats import as_markdown, tables_of
 from safa.runtime.files import write_whole
-from safa.runtime.worker_pool import available_cores
 
-DOCS = os.path.dirname(os.path.abspath(__file__))
 CONTROLS = {"shuffled": "trained on panoramas of other places", "untrained": "untrained"}
-# (what, better row, other row): the paper's claims, as (network type, polar).
-CLAIMS = (
-    ("polar maps over aerial tiles, SAFA_8", ("SAFA_8", 1), ("SAFA_8", 0)),
-    ("polar maps over aerial tiles, VGG_gp", ("VGG_gp", 1), ("VGG_gp", 0)),
-    ("SAFA_8 over VGG_gp, polar maps", ("SAFA_8", 1), ("VGG_gp", 1)),
-    ("SAFA_8 over VGG_gp, aerial tiles", ("SAFA_8", 0), ("VGG_gp", 0)),
-    ("SAFA_8 over SAFA_1, polar maps", ("SAFA_8", 1), ("SAFA_1", 1)),
-    ("SAFA_8 over SAFA_4, polar maps", ("SAFA_8", 1), ("SAFA_4", 1)),
-)
 TEXT = """# The paper's table in miniature
 
 The paper's ablation on toy towns in both datasets' formats: {train:,} pairs for training and {test:,} for testing each,
@@ -57,10 +44,8 @@ Mean and standard deviation over seeds {seeds}; ms: milliseconds a pair of descr
 
 ## What appears of the paper's ordering
 
-Difference of R@1 in points, seed by seed.
+Difference of R@1 in points, seed by seed, and McNemar's exact p.
 
-| | dataset | mean | each seed | all of one sign |
-| --- | --- | --- | --- | --- |
 {claims}
 
 ## Controls
@@ -108,12 +93,12 @@ def write_page(folder):
         train=2500,
         test=table_rows[0].results[0].queries,
         date=f"{datetime.date.today():%-d %B %Y}",
-        machine=_machine(),
-        hours=_hours(folder),
+        machine=machine(),
+        hours=hours(os.path.join(folder, "Result")),
         seeds=", ".join(str(result.seed) for result in table_rows[0].results),
         tables=as_markdown(tables_of(table_rows)).strip(),
         picture="miniature.png",
-        claims="\n".join(_claims(table_rows)),
+        claims=claims(table_rows),
         chance=100 / count,
         chance_percent=100 * (count // 100) / count,
         controls="\n".join(
@@ -122,40 +107,6 @@ def write_page(folder):
         ),
     )
     write_whole(os.path.join(DOCS, "miniature.md"), text.encode())
-
-
-def _claims(rows):
-    """Lines on the differences that the paper claims."""
-    found = {(row.kind.dataset, (row.kind.network_type, row.kind.polar)): row.results for row in rows}
-    for title, better, other in CLAIMS:
-        for dataset in sorted({row.kind.dataset for row in rows}):
-            pairs = zip(found[dataset, better], found[dataset, other], strict=True)
-            points = [100 * (one.recalls["recall"]["1"] - two.recalls["recall"]["1"]) for one, two in pairs]
-            each = ", ".join(f"{point:+.1f}" for point in points)
-            same = "yes" if min(points) > 0 or max(points) < 0 else "no"
-            yield f"| {title} | {dataset} | {statistics.fmean(points):+.1f} | {each} | {same} |"
-
-
-def _hours(folder):
-    """What the CSV files say that all epochs took."""
-    seconds = 0.0
-    for path in glob.glob(os.path.join(folder, "Result", "*", "*.csv")):
-        with open(path, newline="", encoding="utf-8") as file:
-            seconds += sum(float(row["seconds"]) for row in csv.DictReader(file))
-    return seconds / 3600
-
-
-def _machine():
-    """Processor and cores of this machine, in words."""
-    model = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            cpuinfo = file.read()
-        model = re.search(r"model name\s*: (.*)", cpuinfo)[1]
-        model += " with AVX-512" if "avx512f" in cpuinfo else " with AVX2" if " avx2 " in cpuinfo else ""
-    except (OSError, TypeError):
-        pass
-    return f"{available_cores()} cores of {model}, no GPU"
 
 
 if __name__ == "__main__":

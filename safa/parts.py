@@ -45,6 +45,15 @@ class Loss(typing.Protocol):
     def __call__(self) -> typing.Callable: ...
 
 
+class Sampler(typing.Protocol):
+    """Draws the order of an epoch's pairs, (Q,) int64, each row once; batches are taken from it one after the other.
+
+    `epoch` counts from 1; sat and grd: (N, D) and (Q, D) float32 descriptors of all references and queries as it begins.
+    """
+
+    def __call__(self, pairs, epoch: int, seed: int, batch_size: int, sat: typing.Any, grd: typing.Any): ...
+
+
 def vgg16(branch, width_multiplier, keep_prob, seed, dtype):
     """The paper's backbone."""
     from VGG import VGG16
@@ -76,6 +85,7 @@ def soft_margin_triplet():
 BACKBONES: dict[str, Backbone] = {"VGG16": vgg16}
 AGGREGATIONS: dict[str, Aggregation] = {"SAFA_M": safa, "VGG_gp": vgg_gp}  # M: a number, of embeddings
 LOSSES: dict[str, Loss] = {"soft_margin_triplet": soft_margin_triplet}
+SAMPLERS: dict[str, Sampler | None] = {"shuffled": None}  # None: `input_data.epoch_order`, the paper's
 
 
 def build_network(config, keep_prob=0.8, seed=0, precision="float32") -> "Network":
@@ -98,4 +108,5 @@ def build_network(config, keep_prob=0.8, seed=0, precision="float32") -> "Networ
         config.grd_shape,
         lambda branch: BACKBONES[config.backbone](branch, config.width_multiplier, keep_prob, seeds[branch], dtype),
         lambda branch: AGGREGATIONS[aggregation](branch, number, seeds[branch], dtype),
+        bool(config.shared),
     )

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import re
 
-from safa.parts import AGGREGATIONS, BACKBONES, LOSSES
+from safa.parts import AGGREGATIONS, BACKBONES, LOSSES, SAMPLERS
 from safa.runtime.command_line import Checked, add_settings, at_least, setting
 
 OUTPUT_STRIDE = 32  # input pixels behind one position of the last map: five 2x2 poolings
@@ -66,6 +66,7 @@ class NetworkConfig(Checked):
         1.0, "factor on the backbone's number of channels", at_least(float, 1 / 64, 4), metavar="FACTOR", paper="1"
     )
     backbone: str = setting("VGG16", "network from images to feature maps", choices=BACKBONES, paper="VGG16")
+    shared: int = setting(0, "backbones: 1 the same for both views, 0 one for each", int, choices=(0, 1), paper="0")
 
     @property
     def aggregation(self):
@@ -94,6 +95,7 @@ class NetworkConfig(Checked):
 
     def __str__(self):
         (height, width), backbone = self.sat_shape, "" if self.backbone == "VGG16" else f", {self.backbone}"
+        backbone += ", one backbone for both" * self.shared
         sizes = f", satellite {height}x{width}, ground {self.height}x{self.width}, width multiplier {self.width_multiplier:g}"
         return f"{self.network_type}, polar {self.polar}{'' if self.is_papers else sizes + backbone}"
 
@@ -176,6 +178,7 @@ class TrainingConfig(Checked):
     loss: str = setting(
         "soft_margin_triplet", "loss: function of a batch's descriptors", choices=LOSSES, paper="soft_margin_triplet"
     )
+    sampler: str = setting("shuffled", "order of an epoch's pairs", choices=SAMPLERS, paper="shuffled")
 
 
 @dataclasses.dataclass(frozen=True)

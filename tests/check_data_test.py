@@ -1,6 +1,7 @@
 """check_data.py finds what was done to a dataset, and nothing in one that is whole."""
 
 import dataclasses
+import datetime
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from safa.datasets import checks, orientation
 from safa.datasets.cvusa import CVUSA
 from safa.datasets.registry import DATASETS
 from safa.launch.given_data import Folders, checked_pairs, findings_of
+from safa.runtime import progress
 from safa.runtime.errors import UserError
 from safa.settings import NetworkConfig
 
@@ -50,6 +52,23 @@ def test_a_whole_dataset_has_nothing_but_notes(towns, tmp_path):
     found = {(each["check"], each["split"]): each for each in json.loads((tmp_path / "report.json").read_text())["findings"]}
     assert set(found) == {(check, split) for check in ("count", "orientation") for split in ("train", "val")}
     assert found["count", "train"]["count"] == 24 and "35,532" in found["count", "train"]["text"]
+
+
+def test_long_work_prints_lines_where_there_is_no_terminal_and_short_work_none(towns, monkeypatch, capsys):
+    words = ["--dataset", "cvusa", "--data_dir", str(towns / "Data"), "--workers", "1"]
+    check_data.main(words)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    check_data.main(words)
+    assert "checking CVUSA train: 24 of 24 pairs, " in capsys.readouterr().err
+    with progress.ProgressBar(None, "epoch 2", 2_000, "pairs", initial=1_000) as bar:
+        bar.start_t -= 1_800  # half an hour ago
+        bar.set_postfix(loss="0.5", refresh=False)
+        before = datetime.datetime.now()
+        bar.update(500)
+    ends = [f"{each + datetime.timedelta(minutes=30):%a %H:%M}" for each in (before, datetime.datetime.now())]
+    line = "epoch 2: 1,500 of 2,000 pairs, 0.28 pairs/s, ends about {}, loss=0.5\n"
+    assert capsys.readouterr().err in map(line.format, ends)
 
 
 def test_files_that_are_missing_broken_or_odd_are_named(own_towns, check):
@@ -169,7 +188,7 @@ def test_tiles_that_splits_share_by_design_are_no_leaks_and_nearness_is_to_place
         for odd, (name, pairs) in enumerate({"train": train, "val": val}.items())
     }
     assert checks.leakage(splits) == []
-    moved = dataclasses.replace(splits["val"], truth=np.append(splits["val"].truth[:9], 18))
+    moved = dataclasses.replace(splits["val"], truth=np.append(splits["val"].truth[:9], 18), query_utm=None)
     (near,) = checks.leakage(splits | {"val": moved})
     assert near.check == "leakage by distance" and near.examples == (val.ids[9],)
 

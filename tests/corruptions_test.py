@@ -4,26 +4,76 @@ import json
 import os
 
 import pytest
-from conftest import TINY, complains, refuses, succeeds
+from conftest import TINY, complains, contents, run, succeeds
 from forked_scripts import two_corruptions, with_corruptions
+
+SAFA = {"network_type": "SAFA_1"}
 
 
 @pytest.fixture(scope="module")
 def trained(towns, tmp_path_factory):
-    """A folder with a network trained on CVACT's toy town, and its clean test."""
+    """A folder with a network trained on CVACT's toy town, its clean test, and the whole grid."""
     folder = tmp_path_factory.mktemp("trained")
     os.symlink(towns / "Data", folder / "Data")
-    succeeds("train_cvact.py", **TINY, network_type="SAFA_1", epochs=4, cwd=folder)
-    succeeds("test_cvact.py", network_type="SAFA_1", cwd=folder)
+    succeeds("train_cvact.py", **TINY, **SAFA, epochs=4, cwd=folder)
+    succeeds("test_cvact.py", **SAFA, cwd=folder)
     return folder
 
 
-def test_try(trained):
-    given = {"network_type": "SAFA_1", "cwd": trained, "before": two_corruptions}
-    print(succeeds("test_cvact.py", corruption="all", report=True, **given))
-    print(succeeds("test_cvact.py", corruption="all", report=True, **given))
-    print(succeeds("test_cvact.py", corruption="fog", severity=0, **given))
-    print(succeeds("test_cvact.py", corruption="c_all", **given))
-    print(succeeds("recall_tables.py", output="out", cwd=trained))
-    print(sorted(os.listdir(trained / "Result/CVACT")), trained)
-    assert 0
+def result(folder, name=""):
+    return json.loads((folder / f"Result/CVACT/SAFA_1_polar_1{name}.json").read_text())
+
+
+def ranks(folder, name=""):
+    return result(folder, name)["ranks"], result(folder, name)["recall"]
+
+
+def test_severity_0_and_a_corruption_that_changes_nothing_give_the_clean_ranks(trained):
+    clean = ranks(trained)
+    given = {**SAFA, "cwd": trained, "before": with_corruptions}
+    succeeds("test_cvact.py", corruption="fog", severity=0, **given)
+    assert ranks(trained) == clean
+    succeeds("test_cvact.py", corruption="contrast", severity=5, **given)  # the stand-in's, with panoramas as published
+    assert ranks(trained, "_contrast_5") == clean
+    succeeds("test_cvact.py", corruption="fog", severity=5, **given)
+    assert ranks(trained, "_fog_5")[0] != clean[0]
+
+
+def test_a_draw_is_the_same_in_every_test_whatever_its_batches_are(trained):
+    drawn = []
+    for batch_size in (32, 3):
+        flags = {"corruption": "c_all", "descriptors": "memory", "batch_size": batch_size}
+        succeeds("test_cvact.py", **flags, **SAFA, cwd=trained, before=with_corruptions)
+        drawn.append(ranks(trained, "_c_all"))
+    assert drawn[0] == drawn[1]
+
+
+def test_a_grid_describes_the_references_once_goes_on_after_a_stop_and_ends_in_one_table(trained, tmp_path):
+    given = {**SAFA, "corruption": "all", "report": True, "result_dir": tmp_path, "cwd": trained, "before": two_corruptions}
+    first = succeeds("test_cvact.py", **given)
+    assert first.count("fog ") >= 5 and "contrast" in first and "mean" in first
+    files = sorted(path.name for path in (tmp_path / "CVACT").glob("*.json"))
+    assert len(files) == 11 and "SAFA_1_polar_1_fog_3.json" in files  # 2 x 5 and the clean one
+    page = (tmp_path / "CVACT/SAFA_1_polar_1.html").read_text()
+    assert "Corrupted queries" in page
+    kept = contents(tmp_path / "CVACT")
+    os.unlink(tmp_path / "CVACT/SAFA_1_polar_1_fog_3.json")
+    again = succeeds("test_cvact.py", **given)
+    assert "fog 3:" in again and "fog 2:" not in again.partition("severity")[0]
+    same = contents(tmp_path / "CVACT")
+    assert kept.keys() == same.keys() and all(kept[name] == same[name] for name in kept if name.endswith("_fog_2.json"))
+    table = succeeds("recall_tables.py", result_dir=tmp_path, cwd=trained)
+    assert "fog" in table
+
+
+def test_mistakes_are_one_line(trained):
+    for flags, text in (
+        ({"corruption": "fog"}, "--severity"),
+        ({"severity": 3}, "--severity"),
+        ({"corruption": "all", "severity": 3}, "--severity"),
+        ({"queries_dir": "x"}, "--corruption"),
+        ({"corruption": "fog", "severity": 1, "queries_dir": "nowhere"}, "nowhere"),
+    ):
+        assert text in complains("test_cvact.py", **flags, **SAFA, cwd=trained, before=with_corruptions)
+    process = run("test_cvact.py", corruption="fog", severity=1, **SAFA, cwd=trained)
+    assert process.returncode in (0, 2) and "Traceback" not in process.stderr  # with the package, or one line how to install it

@@ -109,7 +109,7 @@ def test_mistakes_are_named(tmp_path, monkeypatch):
         ("--dataset cvusa", "Data/CVUSA/bingmap/19"),
         ("--dataset cvact --data_dir nowhere", "nowhere/ANU_data_small/satview_polish"),
         ("", "no dataset in it"),
-        ("--dataset vigour", "'vigour'"),
+        ("--dataset kitti", "'kitti'"),
         ("--dataset cvusa --worker 2", "--worker 2"),
     ):
         refuses(expected, data_preparation.main, words.split())

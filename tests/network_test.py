@@ -7,6 +7,7 @@ import tensorflow as tf
 from golden import GOLDEN, NETWORKS, recipe
 
 from input_data import Batch
+from safa.datasets.positions import far_apart
 from safa.parts import build_network
 from safa.retrieval.cost import network_cost
 from safa.settings import NetworkConfig, TrainingConfig
@@ -14,7 +15,7 @@ from safa.training.published_checkpoint import published_names
 from safa.training.step import adam, batch_loss, learning_rate_schedule, training_step
 from safa.training.variables import adam_variables, network_weights
 from spatial_net import SpatialAwareEmbedding, network
-from triplet_loss import far_apart, triplet_loss
+from triplet_loss import triplet_loss
 from VGG import VGG16, Dropout
 
 
@@ -49,7 +50,8 @@ def test_descriptors_losses_gradients_and_adam_steps_are_the_published_codes(gol
     for branch, found in (("sat", sat), ("grd", grd)):
         np.testing.assert_allclose(found, numbers[f"{branch}_descriptors"], rtol=0, atol=2e-6)
         np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
-    negatives = far_apart(recipe.utm_positions(4), 25.0)
+    utm = recipe.utm_positions(4)
+    negatives = far_apart(utm, utm, 25.0)
     for loss, found in (
         ("loss_batch_hard_2", triplet_loss(sat, grd, batch_hard_count=2)),
         ("loss_cvact", triplet_loss(sat, grd, negatives)),

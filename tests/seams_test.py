@@ -1,17 +1,22 @@
-"""What is said to be one new file is one new file: a dataset, a backbone, an aggregation, a loss."""
+"""What is said to be one new function and a line is no more: a backbone, an aggregation, a loss."""
 
 import json
 import os
+import types
 
 import numpy as np
 import pytest
-from conftest import TINY, complains, rows_of, succeeds, tensors_of
+from conftest import complains, rows_of, succeeds, tensors_of
 
-from recall import reported_recalls
-from safa.retrieval.search import search
+from input_data import epoch_order
+from safa.datasets.image_files import image_size
+from safa.parts import SAMPLERS
+from safa.runtime.errors import UserError
+from safa.settings import TrainingConfig
+from safa.training.epoch_order import order_of_epoch
+from safa.training.run_folder import RunPaths
 
 PARTS = "tests/programs/other_parts.py"
-DATASET = "tests/programs/third_dataset.py"
 NETWORK = {"network_type": "mean", "backbone": "small", "width_multiplier": 0.1, "height": 32, "width": 128}
 TRAINING = {"loss": "info_nce", "init": "random", "learning_rate": 1e-3, "batch_size": 8}
 
@@ -60,40 +65,47 @@ def test_imagenet_weights_and_hard_negatives_are_refused_where_they_do_not_fit(h
     assert "invalid choice: 'small'" in complains("train_cvusa.py", backbone="small", cwd=here)
 
 
-@pytest.fixture
-def third(towns, tmp_path):
-    """A folder with the third dataset: 12 tiles for 24 panoramas, and for testing 10 panoramas among 14 tiles."""
-    data = tmp_path / "Data"
-    data.mkdir()
-    os.symlink(towns / "Data/CVUSA", data / "CVUSA")
-    names = [f"{number:07d}" for number in range(1, 35)]
-    train = {"tiles": names[:12], "panoramas": [[name, row % 12, []] for row, name in enumerate(names[:24])]}
-    tiles = names[20:34]  # four without a panorama of their own
-    val = {"tiles": tiles, "panoramas": [[name, tiles.index(name), [0]] for name in names[24:]]}
-    (data / "pairs.json").write_text(json.dumps({"train": train, "val": val}))
-    return tmp_path
+def test_one_backbone_for_both_views_hard_batches_and_other_views_are_trained_resumed_and_tested(towns, tmp_path):
+    os.symlink(towns / "Data", tmp_path / "Data")
+    prepared = {"prepared_dir": "Prepared", "cwd": tmp_path}
+    succeeds(PARTS, "prepare_views", dataset="views", workers=1, **prepared)
+    assert image_size(str(next((tmp_path / "Prepared/views/CVUSA/polarmap/19").glob("*.png")))) == (61, 336)
+    settings = NETWORK | TRAINING | {"backbone": "augmented", "shared": 1, "sampler": "near_then_alike"}
+    for flag in ({"random_heading": True}, {"train_fov": 90}, {"rotate_pairs": True}):
+        assert "Views has none" in complains(PARTS, "train_views", **settings, **flag, **prepared)
+    for epochs in (1, 2):
+        succeeds(PARTS, "train_views", **settings, epochs=epochs, **prepared)
+    succeeds(PARTS, "train_views", **settings, epochs=2, model_dir="at_once", devices=2, **prepared)
+    expected, found = (tensors_of(tmp_path / folder / "Views/mean/polar_1") for folder in ("at_once", "Model"))
+    assert not any("grd/backbone" in key for key in found) and expected.keys() == found.keys()
+    order = np.load(tmp_path / "Model/Views/mean/polar_1/order.npz")
+    assert order["epoch"] == 2 and sorted(order["order"]) == list(range(24))
+    flags = {"network_type": "mean", "checkpoint": "last", **prepared}
+    assert "one backbone for both" in succeeds(PARTS, "test_views", **flags)
+    recall = json.loads((tmp_path / "Result/Views/mean_polar_1.json").read_text())["recall"]["1"]
+    assert recall == float(rows_of(tmp_path / "Result/Views/mean_polar_1.csv")[-1]["recall@1"])
+    assert "--fov: turns or cuts" in complains(PARTS, "test_views", **flags, fov=90)
 
 
-def test_a_third_dataset_whose_panoramas_share_tiles_is_trained_and_tested(third):
-    settings = TINY | {"learning_rate": 1e-4}
-    output = succeeds(DATASET, "train", **settings, network_type="SAFA_1", epochs=2, cwd=third)
-    assert "Third" in output and "finished 2 epochs" in output and "stand in more than one row" not in output
-    output = succeeds(DATASET, "test", network_type="SAFA_1", save_descriptors=third / "d.npz", cwd=third)
-    assert "10 panoramas among 14 aerial images" in output and "acceptable" in output
-    saved = np.load(third / "d.npz")
-    sat, grd, truth = (saved[name] for name in ("sat_descriptors", "grd_descriptors", "truth"))
-    assert len(sat) == 14 and len(grd) == 10 and truth.tolist() == list(range(4, 14))
-    found = search(sat, grd, truth, [np.array([0, row]) for row in truth])
-    result = json.loads((third / "Result/Third/SAFA_1_polar_1.json").read_text())
-    assert result["recall"] == reported_recalls(found.closer, 14)
-    assert result["recall_acceptable"] == reported_recalls(found.near_closer, 14)
-
-
-def test_a_tile_that_is_missing_takes_its_panoramas_along_and_no_other(third):
-    path = third / "Data/pairs.json"
-    listed = json.loads(path.read_text())
-    listed["train"]["tiles"][3] = "9999999"
-    path.write_text(json.dumps(listed))
-    assert "which 2 of 24 pairs need" in complains(DATASET, "train", **TINY, network_type="SAFA_1", cwd=third)
-    output = succeeds(DATASET, "train", **TINY, network_type="SAFA_1", epochs=1, skip_missing=True, cwd=third)
-    assert "22 pairs remain" in output and "22 pairs for training" in output
+def test_an_epoch_that_was_stopped_continues_in_its_own_order(tmp_path, monkeypatch):
+    described, rows = [], np.random.default_rng(0).standard_normal((12, 5)).astype(np.float32)
+    monkeypatch.setitem(SAMPLERS, "hard", lambda pairs, epoch, seed, size, sat, grd: np.argsort(sat[:, 0] + epoch))
+    run = types.SimpleNamespace(
+        train_images=types.SimpleNamespace(pairs=list(range(12))),
+        settings=types.SimpleNamespace(training=TrainingConfig(sampler="shuffled")),
+        paths=RunPaths(str(tmp_path), "", ""),
+        distribution=types.SimpleNamespace(is_chief=True, share_chiefs_values=lambda variables: None),
+        extractor=types.SimpleNamespace(pairs=lambda *_: described.append(1) or (rows, rows)),
+        describing_batch_size=4,
+    )
+    np.testing.assert_array_equal(order_of_epoch(run, 3, 0), epoch_order(12, 3, 0))
+    run.settings.training = types.SimpleNamespace(sampler="hard", seed=0, batch_size=4)
+    order = order_of_epoch(run, 3, 0)
+    rows[:] = -rows
+    np.testing.assert_array_equal(order_of_epoch(run, 3, 2), order)
+    assert len(described) == 1 and not np.array_equal(order_of_epoch(run, 4, 0), order)
+    with pytest.raises(UserError, match="order.npz: the order of epoch 3 is not in it"):
+        order_of_epoch(run, 3, 2)
+    (tmp_path / "order.npz").write_bytes(b"PK")
+    with pytest.raises(UserError, match="order.npz"):
+        order_of_epoch(run, 4, 2)

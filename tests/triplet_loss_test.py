@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from triplet_loss import far_apart, triplet_loss
+from safa.datasets.positions import far_apart
+from triplet_loss import triplet_loss
 
 
 def descriptors(seed, batch=5, values=7):
@@ -31,7 +32,8 @@ def test_all_negatives_and_the_diagonal_count():
 
 def test_near_places_are_no_negatives_but_keep_their_constant():
     sat, grd = descriptors(0), descriptors(1)
-    mask = np.array(far_apart(np.array([[0, 0], [0, 24.9], [0, 25], [60, 0], [60, 1.0]]) + [693000, 6090000], 25.0))
+    utm = np.array([[0, 0], [0, 24.9], [0, 25], [60, 0], [60, 1.0]]) + [693000, 6090000]
+    mask = far_apart(utm, utm, 25.0).astype(np.float32)
     assert mask[0].tolist() == [0, 0, 1, 1, 1] and mask[3].tolist() == [1, 1, 1, 0, 0]
     assert float(triplet_loss(sat, grd, mask)) == pytest.approx(as_written(sat, grd, mask), rel=1e-5)
 
@@ -55,7 +57,8 @@ def test_a_batch_without_negatives_has_loss_0_and_no_gradient(batch_hard_count):
 
 def test_places_that_are_no_negatives_are_not_among_the_hardest():
     sat, grd = descriptors(0), descriptors(1)
-    mask = np.array(far_apart(np.array([[0, 0], [0, 9], [0, 40], [60, 0], [60, 1.0]]) + [693000, 6090000], 25.0))
+    utm = np.array([[0, 0], [0, 9], [0, 40], [60, 0], [60, 1.0]]) + [693000, 6090000]
+    mask = far_apart(utm, utm, 25.0).astype(np.float32)
     mask[4, :3] = mask[:3, 4] = 0  # the last place has no negative, the first two have two, the others two and three
     distances = 2 - 2 * sat.astype(np.float64) @ grd.T.astype(np.float64)
     views = []

@@ -1,4 +1,4 @@
-"""Render a procedural town as a dataset in the exact layout of CVUSA or CVACT, whose images may not be passed on.
+"""Render a procedural town as a dataset in the exact layout of CVUSA, CVACT or VIGOR, whose images may not be passed on.
 
 Every place is an aerial tile and a 360 degree panorama of the same height field: what lies at an azimuth in one lies at that
 azimuth in the other. All places share one palette, and each view has its own light, season, tint and exposure, so only the
@@ -11,6 +11,7 @@ import base64
 import dataclasses
 import hashlib
 import io
+import itertools
 import json
 import math
 import os
@@ -18,14 +19,15 @@ import os
 import cv2
 import numpy as np
 import scipy.io
-from tqdm import tqdm
 
 from safa.datasets.dataset import TOY_NOTE as NOTE
 from safa.datasets.image_files import same_ratio, write_image
 from safa.runtime.command_line import WORKERS, Parser, at_least
 from safa.runtime.errors import UserError
 from safa.runtime.files import PARTIAL, ordinary, remove_abandoned, write_whole
+from safa.runtime.progress import ProgressBar
 from safa.runtime.worker_pool import available_cores, worker_map
+from toy_town import overlapping
 from toy_town.layout import Town
 from toy_town.materials import CELL
 from toy_town.scene import RANGE
@@ -42,7 +44,7 @@ RENDERER = 1  # raise it when the pictures change: an interrupted dataset must n
 class Settings:
     """What decides every byte of a dataset; kept beside it in `NOTE`."""
 
-    dataset: str  # "cvusa" or "cvact"
+    dataset: str  # of SIZES
     train: int  # places
     test: int  # places
     seed: int
@@ -53,9 +55,13 @@ class Settings:
     offset: float = 0.0  # metres
 
 
-SIZES = {"cvusa": (750, 224, 1232), "cvact": (1200, 832, 1664)}  # tile, panorama's height and width; pixels
-FOLDERS = {"cvusa": "CVUSA", "cvact": "ANU_data_small"}
-IMAGE_FOLDERS = {"cvusa": ("bingmap/19", "streetview/panos"), "cvact": ("satview_polish", "streetview")}
+SIZES = {"cvusa": (750, 224, 1232), "cvact": (1200, 832, 1664), "vigor": (640, 1024, 2048)}  # tile, panorama; pixels
+FOLDERS = {"cvusa": "CVUSA", "cvact": "ANU_data_small", "vigor": "VIGOR"}
+IMAGE_FOLDERS = {
+    "cvusa": ("bingmap/19", "streetview/panos"),
+    "cvact": ("satview_polish", "streetview"),
+    "vigor": overlapping.FOLDERS,
+}
 
 
 def place_positions(settings):
@@ -124,9 +130,9 @@ def render_dataset(settings, data_dir, workers=1, progress=None):
 
     Args:
         settings: `Settings`.
-        data_dir: the folder that will hold `CVUSA/` or `ANU_data_small/`.
+        data_dir: the folder that will hold one of FOLDERS.
         workers: processes; the files do not depend on it.
-        progress: shown while rendering; has `update(count)`, as tqdm has.
+        progress: shown while rendering; a ProgressBar, or another object with `update(count)`.
 
     Returns:
         The dataset's folder.
@@ -136,14 +142,18 @@ def render_dataset(settings, data_dir, workers=1, progress=None):
     """
     folder = os.path.join(data_dir, FOLDERS[settings.dataset])
     _claim(folder, settings)
-    positions, districts = place_positions(settings)
-    jobs = {}
-    for number, district in enumerate(districts):
-        jobs.setdefault(district, []).append(number)
-    jobs = [(settings, folder, numbers, positions[numbers]) for numbers in jobs.values()]
+    if settings.dataset == "vigor":
+        render, cities = _render_files, _cities(settings)
+        jobs = _jobs_of_cities(settings, folder, cities)
+    else:
+        render, jobs = _render_district, {}
+        positions, districts = place_positions(settings)
+        for number, district in enumerate(districts):
+            jobs.setdefault(district, []).append(number)
+        jobs = [(settings, folder, numbers, positions[numbers]) for numbers in jobs.values()]
     jobs.sort(key=lambda job: -len(job[2]))  # no worker is left with a large one at the end
     with worker_map(min(workers, len(jobs))) as parallel_map:
-        for count in parallel_map(_render_district, jobs):
+        for count in parallel_map(render, jobs):
             if progress is not None:
                 progress.update(count)
     for name in (".", "splits", *IMAGE_FOLDERS[settings.dataset]):
@@ -151,6 +161,8 @@ def render_dataset(settings, data_dir, workers=1, progress=None):
             remove_abandoned(os.path.join(folder, name))
     if settings.dataset == "cvusa":
         _write_splits(folder, settings)
+    elif settings.dataset == "vigor":
+        _write_labels(folder, cities)
     else:
         _write_mat(folder, settings, positions)
     return folder
@@ -216,6 +228,45 @@ def _render_district(job):
     return len(numbers)
 
 
+def _cities(settings):
+    """The four cities, among which the places are shared out."""
+    town, shares = Town(settings.seed), []
+    for row in range(len(overlapping.CENTRES)):
+        shares.append([(count + row) // len(overlapping.CENTRES) for count in (settings.train, settings.test)])
+    return [overlapping.plan_city(town, name, *share) for name, share in zip(overlapping.CENTRES, shares, strict=True)]
+
+
+def _jobs_of_cities(settings, folder, cities):
+    """What `_render_files` draws: files that lie close together, as (number of the look, path, column, row)."""
+    jobs, numbers = {}, itertools.count()
+    for city in cities:
+        for kind, files in ("satellite", city.tiles), ("panorama", city.panoramas):
+            for name, cell in files.items():
+                district = city.name, *(at // (DISTRICT * overlapping.STEP) for at in cell)
+                path = os.path.join(folder, city.name, kind, name)
+                jobs.setdefault(district, []).append((next(numbers), path, *cell))
+    return [(settings, folder, files) for files in jobs.values()]
+
+
+def _render_files(job):
+    """Render the missing ones of a job's files, and say how many panoramas are among all of them."""
+    settings, folder, files = job
+    for name in IMAGE_FOLDERS[settings.dataset]:
+        os.makedirs(os.path.join(folder, name), exist_ok=True)
+    scene = None
+    for number, path, column, row in files:
+        if os.path.exists(path):
+            continue
+        scene = scene or _district_scene(settings.seed, np.array([cell for _, _, *cell in files]))
+        look = random_look(np.random.default_rng((settings.seed, 13, number)))
+        if path.endswith(".jpg"):
+            view = _view(settings.dataset, settings.panorama_height, settings.panorama_width)
+            write_image(path, render_panorama(scene, column, row, view, look), JPEG)
+        else:
+            write_image(path, render_aerial(scene, column, row, settings.tile_size, look))
+    return sum(path.endswith(".jpg") for _, path, *_ in files)
+
+
 def _offset(settings, number):
     """Cells by which a tile's centre lies to the east and south of its place: anywhere within `settings.offset` metres."""
     if not settings.offset:
@@ -251,6 +302,13 @@ def _write_splits(folder, settings):
             for number in range(first, first + count)
         ]
         write_whole(os.path.join(folder, "splits", f"{name}-19zl.csv"), "".join(rows).encode())
+
+
+def _write_labels(folder, cities):
+    for city in cities:
+        os.makedirs(os.path.join(folder, "splits", city.name), exist_ok=True)
+        for name, lines in city.lists.items():
+            write_whole(os.path.join(folder, "splits", city.name, name), "".join(f"{line}\n" for line in lines).encode())
 
 
 def _write_mat(folder, settings, positions):
@@ -305,7 +363,7 @@ def parser():
         "--data_dir",
         default="Data",
         metavar="DIR",
-        help="folder in which CVUSA/ or ANU_data_small/ is written; one that holds another dataset is refused",
+        help="folder in which CVUSA/, ANU_data_small/ or VIGOR/ is written; one that holds another dataset is refused",
     )
     result.add_argument(
         "--tile_size",
@@ -314,16 +372,16 @@ def parser():
         metavar="PIXELS",
         default=argparse.SUPPRESS,
         help=f"height and width of the aerial tiles, which are always {TILE:g} m across (default: as "
-        "in the dataset, 750 for cvusa and 1200 for cvact)",
+        "in the dataset, 750 for cvusa, 1200 for cvact and 640 for vigor)",
     )
     result.add_argument(
         "--panorama_size",
         type=_height_by_width,
         metavar="HxW",
         default=argparse.SUPPRESS,
-        help="height and width of the panoramas in pixels; cvact's are whole spheres, so twice as wide "
-        "as high, cvusa's 5.5 times (default: as in the dataset, 224x1232 for cvusa and "
-        "832x1664 for cvact)",
+        help="height and width of the panoramas in pixels; cvact's and vigor's are whole spheres, so twice as wide "
+        "as high, cvusa's 5.5 times (default: as in the dataset, 224x1232 for cvusa, 832x1664 for cvact and 1024x2048 for "
+        "vigor)",
     )
     result.add_argument(
         "--offset",
@@ -331,7 +389,7 @@ def parser():
         default=0.0,
         metavar="METRES",
         help="each tile's centre lies anywhere within this distance of its place, as on a grid of tiles; 0: panoramas are "
-        "taken at the centres, as the datasets' are",
+        "taken at the centres, as those of cvusa and cvact; vigor's lie on a grid without it",
     )
     return result
 
@@ -345,9 +403,14 @@ def main(argv=None):
     arguments = parser().parse_args(argv)
     tile_size, *panorama = SIZES[arguments.dataset]
     height, width = getattr(arguments, "panorama_size", panorama)
-    if arguments.dataset == "cvact" and (width != 2 * height or height % 4):
+    if arguments.dataset == "vigor":
+        if arguments.offset:
+            raise UserError("--offset: vigor's tiles lie on a grid, and panoramas off their centres; leave it out")
+        if min(arguments.train, arguments.test) < len(overlapping.CENTRES):
+            raise UserError("--train, --test: vigor has four cities; use at least 4 places each")
+    if arguments.dataset != "cvusa" and (width != 2 * height or height % 4):
         raise UserError(
-            f"--panorama_size {height}x{width}: cvact's panoramas are whole spheres, of which a quarter is "
+            f"--panorama_size {height}x{width}: {arguments.dataset}'s panoramas are whole spheres, and a quarter of cvact's is "
             "cropped above and below; choose twice as wide as high, and a height that 4 divides, such as "
             "224x448"
         )
@@ -365,6 +428,6 @@ def main(argv=None):
         width,
         offset=arguments.offset,
     )
-    with tqdm(total=settings.train + settings.test, unit="place", disable=None, smoothing=0) as progress:
+    with ProgressBar(None, "rendering", settings.train + settings.test, "places") as progress:
         folder = render_dataset(settings, arguments.data_dir, arguments.workers, progress)
     print(f"{folder}: {settings.train} training and {settings.test} test places")

@@ -56,7 +56,7 @@ def render_district(folder, metres, count, seed):
     groups = places[:count], places[count : 2 * count], _drive(town, CENTRE, metres / 2), others
     for number, (name, group) in enumerate(zip(LISTS, groups, strict=True)):
         rng = np.random.default_rng((seed, 22, number))
-        scene = _scene(town, np.array(group))
+        scene = scene_around(town, np.array(group))
         view = panorama_view("cvusa", HEIGHT, WIDTH)
         lines = ["path,easting,northing,epsg,heading"]
         for row, (column, line) in enumerate(group):
@@ -76,7 +76,7 @@ def _orthophoto(town, centre, half, rng):
     step = TILE / CELL
     first = centre - round(half / CELL)
     corners = [np.round(first + step * (number + 0.5)).astype(int) for number in range(pieces)]
-    scene = _scene(town, np.array([corners[0], corners[-1]]))
+    scene = scene_around(town, np.array([corners[0], corners[-1]]))
     rows = [
         np.concatenate([render_aerial(scene, corners[x][0], corners[y][1], PIXELS, look) for x in range(pieces)], axis=1)
         for y in range(pieces)
@@ -128,7 +128,7 @@ def _drive(town, crossroads, half):
     return places
 
 
-def _scene(town, cells):
+def scene_around(town, cells):
     """The piece of the town around lattice cells, with what is seen from them."""
     reach = math.ceil((RANGE + TILE) / CELL)
     low, high = cells.min(axis=0) - reach, cells.max(axis=0) + reach + 1

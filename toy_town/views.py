@@ -346,8 +346,8 @@ class PanoramaView:
 
 
 def panorama_view(dataset, height, width):
-    """The `PanoramaView` of a dataset: CVACT's panoramas are whole spheres, CVUSA's are cropped around the horizon."""
-    return PanoramaView(height, width, -90.0, 90.0) if dataset == "cvact" else PanoramaView(height, width, -35.0, 35.0)
+    """The `PanoramaView` of a dataset: CVUSA's panoramas are cropped around the horizon, others are whole spheres."""
+    return PanoramaView(height, width, -90.0, 90.0) if dataset != "cvusa" else PanoramaView(height, width, -35.0, 35.0)
 
 
 def render_panorama(scene, column, row, view, look):

@@ -5,13 +5,13 @@ import functools
 import hashlib
 
 import numpy as np
-from tqdm import tqdm
 
-from safa.datasets.checks import TITLES
+from safa.datasets.checks import COMPARED, TITLES
 from safa.datasets.image_files import ImageError, ImageMissing, read_image
 from safa.datasets.orientation import ground_colours
 from safa.datasets.preparation import polar_map
 from safa.runtime.files import read_file
+from safa.runtime.progress import ProgressBar
 from safa.runtime.worker_pool import worker_map
 
 
@@ -23,7 +23,7 @@ class CheckedFile:
         path: of the file.
         error: why it cannot be read, or None.
         size: (height, width), or None where it cannot be read, or does not exist.
-        digest: of the file's bytes, or None.
+        digest: of the bytes of a file that `checks.copies` compares with others, or None.
     """
 
     path: str
@@ -52,28 +52,28 @@ class CheckedPair:
 def check_pairs(pairs, files, workers):
     """A CheckedPair for each of a split's pairs, by some processes; `files`: as of `checks.files_of`."""
     prepare_panorama = next((job.transform for job in pairs.dataset.preparations() if job.transform), None)
-    check = functools.partial(check_pair, prepare_panorama)
+    check = functools.partial(check_pair, prepare_panorama, pairs.dataset.polar_size)
     rows = [dict(zip(files, paths, strict=True)) for paths in zip(*files.values(), strict=True)]
     with worker_map(min(workers, -(-len(rows) // 16)), chunksize=4) as parallel_map:
-        return list(tqdm(parallel_map(check, rows), pairs.name, len(rows), leave=False, unit="pair", disable=None))
+        return list(ProgressBar(parallel_map(check, rows), f"checking {pairs.name}", len(rows), "pairs"))
 
 
-def check_pair(prepare_panorama, paths):
+def check_pair(prepare_panorama, polar_size, paths):
     """The CheckedPair of files, {kind: path}; the function of a worker process.
 
-    `prepare_panorama`: how a panorama is prepared (`preparation.street_view`); None: it is not.
+    `prepare_panorama`: how a panorama is prepared (`preparation.street_view`); None: it is not. `polar_size`: of polar maps.
     """
-    read = {kind: _read(path) for kind, path in paths.items()}
+    read = {kind: _read(path, kind in COMPARED) for kind, path in paths.items()}
     tile, panorama, polar, prepared = (read.get(kind, (None, None))[1] for kind in TITLES)
     origin = agrees = colours = None
     if tile is not None and tile.shape[0] == tile.shape[1]:
-        expected = polar_map(tile)
+        expected = polar_map(tile, size=polar_size)
         if polar is None:
             polar = expected
         elif np.array_equal(polar, expected):
             origin = "published"
         else:
-            origin = "unstretched" if np.array_equal(polar, polar_map(tile, stretch=False)) else "other"
+            origin = "unstretched" if np.array_equal(polar, polar_map(tile, False, polar_size)) else "other"
     if prepare_panorama is not None and panorama is not None and panorama.shape[1] == 2 * panorama.shape[0]:
         panorama = prepare_panorama(panorama)
         agrees = None if prepared is None else np.array_equal(prepared, panorama)
@@ -82,11 +82,12 @@ def check_pair(prepare_panorama, paths):
     return CheckedPair({kind: file for kind, (file, _) in read.items()}, origin, agrees, colours)
 
 
-def _read(path):
-    """A path's CheckedFile and image; None where it cannot be read."""
+def _read(path, is_compared):
+    """A path's CheckedFile, with a digest if it is compared with others, and image; None where it cannot be read."""
     try:
         image = read_image(path)
-        return CheckedFile(path, None, image.shape[:2], hashlib.blake2b(read_file(path), digest_size=16).digest()), image
+        digest = hashlib.blake2b(read_file(path), digest_size=16).digest() if is_compared else None
+        return CheckedFile(path, None, image.shape[:2], digest), image
     except ImageMissing:
         return CheckedFile(path), None
     except ImageError as error:

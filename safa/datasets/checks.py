@@ -10,9 +10,9 @@ from safa.datasets.dataset import POLAR
 from safa.datasets.file_checks import resolve_case
 from safa.datasets.image_files import by_pixels, same_ratio
 from safa.datasets.positions import HIT_METRES, distances_to_nearest
-from safa.datasets.preparation import PREPARED_SIZE
 
 TITLES = {"tile": "aerial tiles", "panorama": "panoramas", "polar_map": "polar maps", "prepared_panorama": "prepared panoramas"}
+COMPARED = "tile", "panorama"  # kinds of files that are searched for copies
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +51,13 @@ def files_of(pairs):
     return {kind: resolve_case(paths) for kind, paths in files.items()}
 
 
+def lone_files(pairs):
+    """The same of the tiles that no panorama belongs to; no kinds where there are none."""
+    alone = np.setdiff1d(np.arange(len(pairs.sat_paths)), pairs.truth)
+    kinds = {"tile": pairs.tile_paths} | ({"polar_map": pairs.sat_paths} if pairs.reference == POLAR else {})
+    return {kind: resolve_case([paths[row] for row in alone]) for kind, paths in kinds.items()} if len(alone) else {}
+
+
 def check_lists(splits):
     """Counts, duplicates, and what training and test splits share, as far as the lists tell: list of Finding.
 
@@ -69,6 +76,10 @@ def check_lists(splits):
             repeated = [path for path, ids in rows.items() if len(ids) > 1]
             text = f"{TITLES[kind]} stand in more than one row: at most one of these rows can be right"
             findings += found("duplicate files", name, repeated, text)
+        if pairs.utm is not None and pairs.dataset.tile_metres is not None:
+            off = np.abs(pairs.query_utm - pairs.utm[pairs.truth]).max(axis=1) > pairs.dataset.tile_metres / 2
+            outside = [pairs.ids[row] for row in np.flatnonzero(off)]
+            findings += found("outside", name, outside, "panoramas lie outside their tiles: their order may be mixed up")
     return findings + leakage(splits)
 
 
@@ -97,7 +108,7 @@ def leakage(splits):
         text = f"{TITLES[kind]} are in the training split too, under other ids: their recall is of images that were trained on"
         findings += found("leakage by file", "val", both, text)
     if train.utm is not None:
-        distances = distances_to_nearest(val.utm[val.truth], train.utm[np.unique(train.truth)])  # tiles without panoramas: no
+        distances = distances_to_nearest(val.query_utm, train.query_utm)
         near = [val.ids[row] for row in np.flatnonzero(distances < HIT_METRES)]
         text = f"places are less than {HIT_METRES:g} m from a training place"
         findings += found("leakage by distance", "val", near, text, problem=False)
@@ -145,11 +156,11 @@ def copies(results):
         results: {name of the split: files of its CheckedPairs}.
     """
     findings = []
-    for kind in ("tile", "panorama"):
+    for kind in COMPARED:
         title, of_split = TITLES[kind], {}
         for split, pairs in results.items():
             same_bytes = of_split[split] = collections.defaultdict(set)
-            for pair in pairs:
+            for pair in (pair for pair in pairs if kind in pair):
                 same_bytes[pair[kind].digest].add(pair[kind].path)
             same_bytes.pop(None, None)  # of files that cannot be read
             groups = [" = ".join(sorted(same)) for same in same_bytes.values() if len(same) > 1]
@@ -171,7 +182,7 @@ def check_images(pairs, results):
         results: list of CheckedPair.
     """
     findings, split, dataset = [], pairs.split, pairs.dataset
-    sizes = dataset.tile_size, dataset.panorama_size, PREPARED_SIZE, PREPARED_SIZE
+    sizes = dataset.tile_size, dataset.panorama_size, dataset.polar_size, dataset.query_size
     for (kind, title), published in zip(TITLES.items(), sizes, strict=True):
         files = {file.path: file for file in (each.files[kind] for each in results if kind in each.files)}.values()
         sized = [file for file in files if file.size is not None]

@@ -30,7 +30,7 @@ class CVACT(Dataset):
     tile_metres = 146.0  # 1200 pixels at zoom 20 in Canberra
     vertical_fov = 90.0  # the middle half of a sphere
     negative_metres = NEGATIVE_METRES
-    has_act_data = True
+    own_flags = ("act_data",)
     toy_town = "cvact"
     released = "ANU_data_small"
     indices = {"train": ("trainSet", "trainInd"), "val": ("valSet", "valInd")}  # struct and field in ACT_data.mat

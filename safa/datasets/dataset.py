@@ -14,10 +14,9 @@ TOY_NOTE = "toy_world.json"  # in the folder of a dataset that `python -m toy_to
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-    """Queries and references of one split: Q panoramas, each taken at the centre of one of N aerial tiles.
+    """Queries and references of one split: Q panoramas, each taken on one of N aerial tiles.
 
-    In CVUSA and CVACT row i's panorama belongs to row i's tile; in other datasets several panoramas may share a tile, and
-    tiles may have none.
+    In CVUSA and CVACT row i's panorama belongs to row i's tile; elsewhere tiles may have several panoramas, or none.
 
     Attributes:
         dataset: Dataset.
@@ -29,7 +28,8 @@ class Pairs:
         tile_paths: N file paths of the aerial tiles, which polar maps are made from.
         utm: (N, 2) float64 easting and northing of the references in metres, or None where the dataset has none.
         truth: (Q,) int64, the row of each query's reference; left out: row i of both is one place.
-        acceptable: for each query the rows of further references that count as hits, (n,) int64 each; or None.
+        acceptable: for each query the rows of further references, hits and no negatives of it, (n,) int64 each; or None.
+        query_utm: (Q, 2) float64 easting and northing of the panoramas in metres; left out: their references'.
         panorama_paths: Q file paths of the images that `grd_paths` are prepared from; None: they are the dataset's own.
     """
 
@@ -44,10 +44,13 @@ class Pairs:
     truth: np.ndarray | None = None
     acceptable: list[np.ndarray] | None = None
     panorama_paths: list[str] | None = None
+    query_utm: np.ndarray | None = None
 
     def __post_init__(self):
         if self.truth is None:
             object.__setattr__(self, "truth", np.arange(len(self.ids)))
+        if self.query_utm is None and self.utm is not None:
+            object.__setattr__(self, "query_utm", self.utm[self.truth])
 
     def __len__(self):
         return len(self.ids)
@@ -65,7 +68,7 @@ class Pairs:
     @property
     def sizes(self):
         """(height, width) of references and panoramas as published; resized copies have the same aspect ratio."""
-        return PREPARED_SIZE if self.reference == POLAR else self.dataset.tile_size, self.dataset.query_size
+        return self.dataset.polar_size if self.reference == POLAR else self.dataset.tile_size, self.dataset.query_size
 
     def take(self, queries, references=None):
         """The pairs of some queries, by row, and of these references, which hold the queries' (default: those alone)."""
@@ -82,6 +85,7 @@ class Pairs:
             **{name: [getattr(self, name)[row] for row in queries] for name in ("ids", "grd_paths")},
             **{name: [getattr(self, name)[row] for row in references] for name in ("sat_paths", "tile_paths")},
             utm=None if self.utm is None else self.utm[references],
+            query_utm=None if self.query_utm is None else self.query_utm[queries],
             truth=row_of[self.truth[queries]],
             acceptable=acceptable,
             panorama_paths=self.panorama_paths and [self.panorama_paths[row] for row in queries],
@@ -104,12 +108,15 @@ class Dataset(abc.ABC):
     published_counts: dict[str, int] = {}  # pairs of each split as published
     tile_size: tuple[int, int]  # (height, width) in pixels, as published
     panorama_size: tuple[int, int]
+    polar_size = PREPARED_SIZE  # (height, width) of the polar maps
     query_size: tuple[int, int]  # of the panoramas that the network reads, prepared or not
     tile_metres: float | None = None  # ground size of a tile, roughly, for the imagery of others
     vertical_fov: float | None = None  # degrees from top to bottom of the panoramas that the network reads
     negative_metres: float | None = None  # in training, pairs closer than this are not negatives of each other
     hit_metres: float | None = None  # in testing, a match this close to the truth counts too
-    has_act_data = False  # whether a MATLAB file describes it, which the argument `act_data` names
+    has_panoramas = True  # False: its ground views do not show a full circle, and cannot be turned or cut
+    is_centred = True  # whether panoramas are taken at the centres of their tiles
+    own_flags: tuple[str, ...] = ()  # of `given_data.Folders`, which only this dataset takes, as arguments
     toy_town: str | None = None  # what `python -m toy_town --dataset` renders in its format
 
     def __init__(self, data_dir="Data", prepared_dir=None):
@@ -129,7 +136,8 @@ class Dataset(abc.ABC):
         """What `data_preparation.py` makes: list of Preparation, polar maps first."""
         if self.polar_dir is None:
             return []
-        return [Preparation(f"{self.name} polar maps", self.tile_dir, self.polar_dir, self.tile_size, self.remedy())]
+        folders = self.tile_dir, self.polar_dir, self.tile_size, self.remedy()
+        return [Preparation(f"{self.name} polar maps", *folders, size=self.polar_size)]
 
     def remedy(self):
         """What a user does about a dataset that is not there."""

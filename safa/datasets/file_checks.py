@@ -5,10 +5,10 @@ import dataclasses
 import os
 
 import numpy as np
-from tqdm import tqdm
 
 from safa.datasets.image_files import ImageError, ImageMissing, by_pixels, image_size, same_ratio
 from safa.runtime.errors import UserError, first_few, shortened
+from safa.runtime.progress import ProgressBar
 from safa.runtime.worker_pool import available_cores
 
 
@@ -74,7 +74,7 @@ def _sizes(title, paths):
 
     with concurrent.futures.ThreadPoolExecutor(4 * available_cores()) as threads:
         sizes = threads.map(size_or_error, paths)
-        return list(tqdm(sizes, f"checking {title}", len(paths), leave=False, unit="file", disable=None))
+        return list(ProgressBar(sizes, f"checking {title}", len(paths), "files"))
 
 
 def _unusable(paths, found, shape, published):

@@ -19,9 +19,8 @@ PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"IEND\xaeB`\x82"
 MARKER = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")  # FF 00 and FF D0 to FF D7 belong to a scan
 METADATA = re.compile(rb"[\xe0-\xed\xef\xfe]|\xee(?!..Adobe)", re.DOTALL)
 EDGE_BYTES = 4096  # of a file's beginning and end, which hold its size and its end marker, but for long headers
-# A small file can claim any size, and decoding takes three bytes a pixel. Street View's largest panoramas, 6656x13312,
-# have fewer.
-MOST_PIXELS = 100_000_000
+# A small file can claim any size, and decoding takes three bytes a pixel.
+MOST_PIXELS = 16384 * 8192  # Street View's largest panoramas
 MOST_BYTES = 8 * MOST_PIXELS  # of a file: the most that a PNG of so many pixels holds without compression
 
 

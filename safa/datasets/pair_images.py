@@ -86,5 +86,3 @@ class PairImages:
         return PairImages(self.pairs, sat, dataclasses.replace(self.grd, augmented=of_grd, turned=panoramas))
 
     truth = property(lambda self: self.pairs.truth)
-    utm = property(lambda self: self.pairs.utm)
-    one_to_one = property(lambda self: self.pairs.one_to_one)

@@ -152,6 +152,13 @@ class TurnedPanoramas:
         return (self.assumed - self.shifts) * (FULL_CIRCLE / width)
 
 
+def check_turns(dataset_class, settings, names):
+    """Refuse the settings of these names, which turn or cut panoramas, where a class of datasets has none."""
+    for name in names:
+        if not dataset_class.has_panoramas and getattr(settings, name) != getattr(type(settings)(), name):
+            raise UserError(f"--{name}: turns or cuts panoramas, and {dataset_class.name} has none; leave it out")
+
+
 def kept_columns(fov, width):
     """How many columns of a panorama are seen in a field of view of `fov` degrees."""
     return int(fov / FULL_CIRCLE * width)

@@ -18,6 +18,11 @@ def count_within(utm, metres, of):
     return int(tree.query_ball_point(of - centre, metres, return_length=True).sum())
 
 
+def far_apart(utm, others, metres):
+    """Which of n places lie at least that far from which of m others: (n, m) bool, computed in float64."""
+    return np.square(utm[:, None] - others[None]).sum(axis=-1) >= metres**2
+
+
 def distances_to_nearest(utm, others):
     """Distance in metres from each of N places to the nearest of others: (N,) float64."""
     tree, centre = _tree(others)

@@ -11,12 +11,12 @@ import typing
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from polar_transform import HEIGHT, WIDTH, min_max_stretch, polar_transform, to_uint8
 from safa.datasets.image_files import ImageError, by_pixels, image_size, name_image, read_image, write_image
 from safa.runtime.errors import UserError, shortened
 from safa.runtime.files import locked, read_json, write_json
+from safa.runtime.progress import ProgressBar
 from safa.runtime.worker_pool import worker_map
 
 PREPARED_SIZE = HEIGHT, WIDTH
@@ -30,17 +30,18 @@ NAME_ERRORS = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, err
 EXTENSIONS = ".jpg", ".jpeg", ".png"  # of the names, in upper or lower case, of images that are prepared
 
 
-def polar_map(tile, stretch=True):
+def polar_map(tile, stretch=True, size=PREPARED_SIZE):
     """The prepared reference of an aerial tile: polar transform and, as published, min-max stretch.
 
     Args:
         tile: (S, S, 3) uint8.
         stretch: False rounds the transform's grey levels as they are.
+        size: (height, width) of the polar map.
 
     Returns:
-        (112, 616, 3) uint8.
+        (*size, 3) uint8.
     """
-    return (min_max_stretch if stretch else to_uint8)(polar_transform(tile))
+    return (min_max_stretch if stretch else to_uint8)(polar_transform(tile, *size))
 
 
 def street_view(panorama):
@@ -65,7 +66,8 @@ class Preparation:
         source_dir, target_dir: folders of the images and of the prepared files.
         published_size: (height, width) of the dataset's images.
         remedy: what a user does if they are missing.
-        transform: (H, W, 3) uint8 -> (112, 616, 3) uint8; None: `polar_map`, with the run's stretch.
+        transform: (H, W, 3) uint8 -> (*size, 3) uint8; None: `polar_map`, with the run's stretch.
+        size: (height, width) of the prepared files.
     """
 
     title: str
@@ -74,6 +76,7 @@ class Preparation:
     published_size: tuple
     remedy: str
     transform: typing.Callable[[np.ndarray], np.ndarray] | None = None
+    size: tuple = PREPARED_SIZE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,13 +157,13 @@ def prepare(plan, stretch, workers, overwrite):
     with locked(os.path.join(job.target_dir, LOCK), f"{job.target_dir}: another run is preparing there; waiting", wait=True):
         if transform is None:
             _keep_manifest(job.target_dir, stretch, overwrite)
-            transform = functools.partial(polar_map, stretch=stretch)
+            transform = functools.partial(polar_map, stretch=stretch, size=job.size)
         paths = [(os.path.join(job.source_dir, one), os.path.join(job.target_dir, other)) for one, other in plan.files.items()]
-        todo = [each for each in paths if overwrite or not _finished(each[1])]
+        todo = [each for each in paths if overwrite or not _finished(each[1], job.size)]
         begin, finished = time.perf_counter(), len(paths) - len(todo)
         with worker_map(min(workers, -(-len(todo) // 16)) or 1, chunksize=4) as parallel_map:  # starting takes time
             results = parallel_map(functools.partial(_prepare_file, transform, plan.size), todo)
-            bar = tqdm(results, job.title, len(paths), initial=finished, unit="image", disable=None)
+            bar = ProgressBar(results, job.title, len(paths), "images", finished)
             failures = [failure for failure in bar if failure]
     seconds, done = time.perf_counter() - begin, len(todo) - len(failures)
     return f"{done:,} prepared in {seconds:.1f} s, {finished:,} were there already, {len(failures):,} failed", failures
@@ -181,10 +184,10 @@ def _prepare_file(transform, size, paths):
     return None
 
 
-def _finished(path):
+def _finished(path, size):
     """A prepared file that is whole; after a power cut the file system may have kept a name without its content."""
     try:
-        return image_size(path) == PREPARED_SIZE
+        return image_size(path) == size
     except ImageError:
         return False
 

@@ -4,8 +4,9 @@ import os
 
 from safa.datasets.cvact import CVACT, CVACTTest
 from safa.datasets.cvusa import CVUSA
+from safa.datasets.vigor import VIGOR, VIGORCross
 
-DATASETS = {dataset.name.lower(): dataset for dataset in (CVUSA, CVACT, CVACTTest)}
+DATASETS = {dataset.name.lower(): dataset for dataset in (CVUSA, CVACT, CVACTTest, VIGOR, VIGORCross)}
 
 
 def dataset_in(path):

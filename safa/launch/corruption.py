@@ -23,8 +23,10 @@ def queries_of(views, pairs, network):
 
 def seen_of(view):
     """What descriptors and results say of a PanoramaView."""
+    if not view.is_corrupted:
+        return {"view": view.name}
     made = os.path.abspath(view.queries_dir) if view.queries_dir else f"corrupt-tta {library().__version__}"
-    return {"view": view.name} | ({"corrupted_with": made} if view.is_corrupted else {})
+    return {"view": view.name, "corrupted_with": made}
 
 
 def unfinished(views, path_of, known, distribution):

@@ -12,6 +12,7 @@ from safa.runtime.cluster import say
 from safa.runtime.command_line import Checked, add_settings, setting
 from safa.runtime.errors import UserError
 
+OWN_FLAGS = "act_data", "labels"  # of `Folders`, which only some datasets take
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 
 
@@ -41,6 +42,9 @@ class Folders(Checked):
     act_data: str | None = setting(
         None, "ACT_data.mat (default: looked for in the dataset's folder, --data_dir, and OriNet_CVACT/)", metavar="FILE.mat"
     )
+    labels: str | None = setting(
+        None, "VIGOR's lists: published or SliceMatch's (default: the first there)", choices=("splits", "splits__corrected")
+    )
     skip_missing: bool = setting(False, "leave out pairs whose files do not exist")
     run: str | None = setting(
         None,
@@ -50,17 +54,20 @@ class Folders(Checked):
     )
 
 
-def add_run_folders(parser, has_act_data):
-    """Add the flags of `Folders`; `has_act_data`: the dataset is described by a MATLAB file."""
-    names = [field.name for field in dataclasses.fields(Folders) if has_act_data or field.name != "act_data"]
-    add_settings(parser, Folders, names)
-    parser.set_defaults(act_data=parser.get_default("act_data"))
+def add_run_folders(parser, dataset_class):
+    """Add the flags of `Folders` that a class of datasets takes."""
+    others = [name for name in OWN_FLAGS if name not in dataset_class.own_flags]
+    add_settings(parser, Folders, [field.name for field in dataclasses.fields(Folders) if field.name not in others])
+    parser.set_defaults(**dict.fromkeys(others))
 
 
 def given_dataset(dataset_class, folders):
-    """The Dataset in settings.Folders."""
-    act_data = {"act_data": folders.act_data} if dataset_class.has_act_data else {}
-    return dataset_class(folders.data_dir, folders.prepared_dir, **act_data)
+    """The Dataset in settings.Folders. Raises UserError for flags of other datasets."""
+    given = {name: value for name in OWN_FLAGS if (value := getattr(folders, name)) is not None}
+    for name in given:
+        if name not in dataset_class.own_flags:
+            raise UserError(f"--{name}: {dataset_class.name} has none; leave it out")
+    return dataset_class(folders.data_dir, folders.prepared_dir, **given)
 
 
 def checked_pairs(dataset, split, network, folders):

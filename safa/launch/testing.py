@@ -9,7 +9,7 @@ import time
 from safa import __version__
 from safa.datasets.corruptions import CorruptedPanoramas
 from safa.datasets.pair_images import PairImages
-from safa.datasets.panorama_views import PanoramaView, kept_columns
+from safa.datasets.panorama_views import PanoramaView, check_turns, kept_columns
 from safa.datasets.registry import dataset_in
 from safa.launch.corruption import grid_section, queries_of, seen_of, unfinished
 from safa.launch.given_data import Folders, add_run_folders, checked_pairs, findings_of, given_dataset, say
@@ -90,7 +90,7 @@ def testing_parser(description, dataset_classes):
     """The flags of a test script; arguments as of `launch_testing`."""
     parser = Parser(description)
     default_split = next(iter(dataset_classes))
-    add_run_folders(parser, dataset_classes[default_split].has_act_data)
+    add_run_folders(parser, dataset_classes[default_split])
     if len(dataset_classes) > 1:
         parser.add_argument("--split", choices=list(dataset_classes), help="which pairs to test on")
     parser.set_defaults(split=default_split)
@@ -121,6 +121,7 @@ def launch_testing(description, dataset_classes):
 
     # The data.
     check_view(view, config, network)
+    check_turns(dataset_classes[args.split], view, ("fov", "unknown_heading", "search_heading"))
     dataset = given_dataset(dataset_classes[args.split], folders)
     pairs = checked_pairs(dataset, args.split, network, folders)
     task = task_of(pairs, config.direction, config.radius)
@@ -150,7 +151,6 @@ def launch_testing(description, dataset_classes):
         from safa.retrieval.device_products import products_on
         from safa.runtime.backend import explain_tensorflow_errors
         from safa.runtime.distribution import Distribution
-        from VGG import MEAN_BGR
     distribution = Distribution(config.devices, config.precision)
     say(*distribution.notes)
     with explain_tensorflow_errors(distribution, "a smaller --batch_size"), contextlib.ExitStack() as stack:
@@ -169,7 +169,7 @@ def launch_testing(description, dataset_classes):
         computed = []
         for view in unfinished(views, path_of, known, distribution):
             begin, path = time.perf_counter(), path_of[view]
-            panoramas = view.test_panoramas(len(pairs), network.width, MEAN_BGR)
+            panoramas = view.test_panoramas(len(pairs), network.width, loaded.model.grd.fill)
             corrupted = CorruptedPanoramas.of(view, pairs_of[view], parallel_map) if view.is_corrupted else None
             images = PairImages.of(pairs_of[view], (network.sat_shape, network.grd_shape), panoramas, corrupted=corrupted)
             grd = "grd_corrupted" if view.is_corrupted else "_".join(filter(None, ("grd", view.name)))

@@ -5,7 +5,7 @@ TensorFlow is imported last: a mistake is reported within a second.
 
 import argparse
 
-from safa.datasets.panorama_views import kept_columns
+from safa.datasets.panorama_views import check_turns, kept_columns
 from safa.launch.given_data import Folders, add_run_folders, checked_pairs, findings_of, given_dataset, say
 from safa.runtime.backend import importing_tensorflow
 from safa.runtime.command_line import Parser, add_settings, parsed
@@ -18,7 +18,7 @@ from safa.training.run_folder import agree_with_earlier_run, data_identity, run_
 def training_parser(description, dataset_class):
     """The flags of a training script; arguments as of `launch_training`."""
     parser = Parser(description)
-    add_run_folders(parser, dataset_class.has_act_data)
+    add_run_folders(parser, dataset_class)
     add_network(parser)
     add_settings(parser.add_argument_group("training"), TrainingConfig)
     add_settings(parser.add_argument_group("run", "may change when a stopped run continues"), RunConfig)
@@ -41,6 +41,7 @@ def launch_training(description, dataset_class):
     folders, *configs = (parsed(kind, args) for kind in (Folders, NetworkConfig, TrainingConfig, RunConfig))
     settings = Settings(*configs)
     check_training(settings)
+    check_turns(dataset_class, settings.training, ("train_fov", "random_heading", "rotate_pairs"))
     dataset = given_dataset(dataset_class, folders)
     network, training = settings.network, settings.training
     paths = run_paths(folders.model_dir, folders.result_dir, dataset.name, network, folders.run, training.seed)

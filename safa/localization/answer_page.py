@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from safa.datasets.image_files import ImageError, read_image
+from safa.datasets.image_files import ImageError
 from safa.localization.answers import HEADERS, shown_place
 from safa.localization.index import Index
+from safa.localization.panorama import read_upright
 from safa.localization.places import Answer, QueryConfig
 from safa.localization.tile_images import THUMBNAIL_SIDE
 from safa.localization.tile_map import BEST, OTHER, Mark, TileMap
@@ -18,7 +19,7 @@ MOST_ROWS = 500  # of the table
 NOTHING = 200  # grey level of a picture that is missing
 
 
-def write_answer_page(path: str, index: Index, answers: list[Answer], config: QueryConfig):
+def write_answer_page(path: str, title: str, index: Index, answers: list[Answer], config: QueryConfig):
     """Write a self-contained page of answers.
 
     Raises:
@@ -28,9 +29,10 @@ def write_answer_page(path: str, index: Index, answers: list[Answer], config: Qu
     drawn = TileMap(index)
     sections = [_all(answers, index, drawn, config)]
     sections += [_one(number, answer, index, drawn) for number, answer in enumerate(answers[:MOST_PANORAMAS], start=1)]
-    known = sum(answer.known for answer in answers)
-    subtitle = f"{len(answers):,} panoramas, {known:,} of them placed, among {len(index):,} tiles; {config.view_name}"
-    write_page(path, "Where panoramas were taken", subtitle, sections)
+    known = [answer.known for answer in answers if answer.known is not None]
+    sure = f"{sum(known):,} of {len(known):,} sure enough" if known else "not calibrated"
+    subtitle = f"{len(answers):,} panoramas, {sure}, among {len(index):,} tiles; {config.view_name()}"
+    write_page(path, title, subtitle, sections)
 
 
 def _all(answers, index, drawn, config):
@@ -39,10 +41,10 @@ def _all(answers, index, drawn, config):
     for number, (answer, place) in enumerate(zip(answers[:MOST_ROWS], best, strict=False), start=1):
         name, *texts = shown_place(answer, place)
         rows.append([f"{number}. {name}", *texts])
-        look = (BEST, "o") if answer.known else (OTHER, "s")
+        look = (OTHER, "s") if answer.known is False else (BEST, "o")
         marks.append(Mark(index.metres[place.row], str(number), *look))
     path = None if config.sequence is None else [index.metres[place.row] for place in best]
-    caption = "Best places by number of the panorama. Green discs: placed. Red squares: unknown."
+    caption = "Best places by number of the panorama. Green discs: best places. Red squares: unknown."
     picture = Picture(drawn.draw(marks, path), "Map of the tiles with the best place of each panorama", caption)
     note = "" if len(answers) <= MOST_ROWS else f"The first {MOST_ROWS:,} of {len(answers):,}."
     return Section("places", "Places", note, HEADERS, rows, pictures=[picture])
@@ -62,7 +64,7 @@ def _one(number, answer, index, drawn):
         Picture(answer_panel(answer, index), f"Panorama {name} and the tiles of its best places"),
         Picture(drawn.draw(marks), f"Map with the best places of {name}", caption),
     ]
-    unknown = "" if answer.known else "Unknown: less sure than the calibration asks for; "
+    unknown = {None: "Not calibrated; ", False: "Unknown: less sure than the calibration asks for; ", True: ""}[answer.known]
     note = f"{unknown}heading: {answer.panorama.heading_source}"
     columns = ["place", *HEADERS[1:], "tile"]
     return Section(f"panorama-{number}", f"{number}. {name}", note, columns, rows, pictures=pictures)
@@ -71,7 +73,7 @@ def _one(number, answer, index, drawn):
 def answer_panel(answer, index):
     """A panorama above the tiles of its places, the best one framed: matplotlib Figure."""
     try:
-        panorama = read_image(answer.panorama.path)
+        panorama = read_upright(answer.panorama)
     except ImageError:  # gone since it was read
         panorama = np.full((100, 600, 3), NOTHING, np.uint8)
     tiles = []

@@ -4,33 +4,44 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import json
 import os
+import shutil
+from typing import Any
 
+import msgspec
 import numpy as np
 from scipy.spatial import cKDTree
-from tqdm import tqdm
 
-from safa.localization import index_files
+from safa.localization import index_files, updating
 from safa.localization.coordinates import LocalFrame
-from safa.localization.index_files import DESCRIPTORS, DTYPES, DescriptorRecipe, IndexManifest, read_array, read_index_manifest
-from safa.localization.tile_images import THUMBNAIL_BYTES, TileImages
+from safa.localization.index_files import (
+    DESCRIPTORS,
+    DTYPES,
+    PROJECTION,
+    RECORDS,
+    THUMBNAILS,
+    DescriptorRecipe,
+    IndexManifest,
+    earlier_manifest,
+    read_array,
+    save_array,
+)
+from safa.localization.tile_images import DIGEST_BYTES, RECORD_BYTES, THUMBNAIL_BYTES, TileImages
 from safa.localization.tile_search import ApproximateSearch, closest, fit_projection, similarities, write_approximate
-from safa.localization.tile_source import TileSource
+from safa.localization.tile_source import ChosenTiles, TileSource
 from safa.retrieval.resumable_rows import ResumableRows, new_array_file, read_rows_manifest
 from safa.runtime.command_line import Checked, at_least, setting
 from safa.runtime.errors import UserError, shortened
-from safa.runtime.files import locked, open_whole, write_json
+from safa.runtime.files import locked, write_json
+from safa.runtime.progress import ProgressBar
 
 ROWS = DESCRIPTORS.removesuffix(".npy")
 FULL = "full"  # the network's descriptors while they are projected, FULL.npy
-OWN_FILES = {f"{name}.{ending}" for name in (ROWS, FULL) for ending in ("npy", "json")}  # of a build that was stopped
 RECALL_SAMPLE = 500  # tiles that the recall of a search is measured with: good to two points
-PROJECTED_ROWS = 4096  # at a time
+ROWS_AT_A_TIME = 4096
 RESULT_BYTES = 2**28  # of similarities that are held at a time
 LEAST_TILES = 1000  # for an approximate search: fewer are compared in a millisecond
 OTHER = "other tiles, another network or other settings"
-REMEDY = "free some space, use --dtype float16 or --no_thumbnails, or name another folder"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,117 +65,187 @@ class IndexConfig(Checked):
     no_thumbnails: bool = setting(False, "leave out the small picture of each tile (6 kB), which pages show")
 
 
-def build_index(folder: str, source: TileSource, recipe: DescriptorRecipe, config, network, distribution, batch_size):
-    """Build an index, or the rest of one that was stopped; the files do not depend on stops.
+@dataclasses.dataclass(frozen=True)
+class TileComputer:
+    """What computes descriptors of tiles: a spatial_net.Network with its weights, a runtime.distribution.Distribution that it
+    was made for, and how many tiles at a time."""
 
-    Args:
-        config: IndexConfig.
-        network: spatial_net.Network, with its weights.
-        distribution: runtime.distribution.Distribution that the network was made for.
-        batch_size: tiles at a time.
+    recipe: DescriptorRecipe
+    network: Any
+    distribution: Any
+    batch_size: int
+
+
+class ProjectedRows(ResumableRows):
+    """Rows that are projected to fewer values as they come, if there are (D, K) `directions`."""
+
+    directions = None
+
+    def write(self, start, rows, milliseconds=None):
+        super().write(start, rows if self.directions is None else rows @ self.directions, milliseconds)
+
+
+def build_index(folder: str, source: TileSource, computer: TileComputer, config: IndexConfig):
+    """Build an index, or the rest of one that was stopped, or update one whose tiles changed; files do not depend on stops.
 
     Returns:
-        IndexManifest, and whether the index was finished before.
+        IndexManifest, and a line that says what was found in the folder, or None.
 
     Raises:
         UserError: the folder holds something else, another build writes there, or a tile cannot be read.
     """
-    from safa.retrieval.descriptors import DescriptorExtractor
-    from safa.training.weights import write_keras_weights
-
-    values = network.sat.dimension
+    values, note = computer.network.sat.dimension, None
     if config.pca is not None and not config.pca < min(values, len(source)):
-        raise UserError(
-            f"--pca {config.pca}: not less than the {values:,} values of a descriptor and the {len(source):,} tiles; use "
-            "fewer values, or leave it out"
-        )
+        most = f"the {values:,} values of a descriptor and the {len(source):,} tiles"
+        raise UserError(f"--pca {config.pca}: not less than {most}; use fewer values, or leave it out")
     if config.approximate and len(source) < LEAST_TILES:
         raise UserError(f"--approximate: {len(source):,} tiles are compared exactly in a millisecond; leave it out")
     os.makedirs(folder, exist_ok=True)
     busy = f"{shortened(folder)}: another build is writing there; wait for it, or name another folder"
     with locked(os.path.join(folder, ".lock"), busy):
-        identity = _identity(source, recipe, config)
-        was_finished = _is_finished(folder, identity)
-        if not was_finished:
-            shape, path = (len(source), values), os.path.join(folder, ROWS if config.pca is None else FULL)
-            rows = ResumableRows(shape, config.dtype, path, {"index": identity}, source.paths, REMEDY)
-            names = [name.encode(errors="replace").decode() for name in source.names]
-            write_json(os.path.join(folder, index_files.NAMES), names)
-            _save(os.path.join(folder, index_files.LOCATIONS), np.asarray(source.locations, np.float64))
-            write_keras_weights(os.path.join(folder, index_files.WEIGHTS), network)
-            thumbnails = None if config.no_thumbnails else _thumbnails(folder, rows)
-            images = TileImages(source, recipe.network, recipe.stretch, thumbnails)
-            title = os.path.basename(os.path.abspath(folder))
-            DescriptorExtractor(network, distribution).fill(rows, "sat", images, batch_size, title)
-            manifest = IndexManifest(
-                recipe,
-                tiles=len(source),
-                values=values,
-                kept_values=config.pca or values,
-                source=source.record,
-                identity=identity,
-                spacing=_spacing(source.locations),
-                pca_recall=None if config.pca is None else _project(folder, rows.rows, config.pca),
-                approximate_recall=_sort(folder, rows.rows) if config.approximate else None,
-            )
-            write_json(os.path.join(folder, index_files.MANIFEST), manifest)
-        for name in OWN_FILES - {DESCRIPTORS}:  # what only a stopped build needs
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(os.path.join(folder, name))
-        return read_index_manifest(folder), was_finished
+        updating.move_in(folder)
+        unfinished, earlier = os.path.join(folder, index_files.UNFINISHED), earlier_manifest(folder)
+        identity = hashlib.sha256(msgspec.json.encode([computer.recipe, config, source.record])).hexdigest()
+        signatures = updating.row_signatures(source)
+        content = hashlib.sha256(_tiles_digest(identity, source).encode() + signatures.tobytes()).hexdigest()
+        kept, pca_recall = (), None
+        if earlier is not None:
+            if earlier.identity != identity:
+                raise UserError(f"{shortened(folder)}: holds an index of {OTHER}; name another folder, or delete this one")
+            index_files.check_files(folder, earlier)
+            if earlier.content == content:
+                shutil.rmtree(unfinished, ignore_errors=True)
+                return earlier, f"{shortened(folder)}: was finished before, of the same tiles and weights"
+            rows, pca_recall = updating.kept_rows(folder, earlier, source, signatures), earlier.pca_recall
+            order = np.argsort(rows < 0, kind="stable")  # those that are kept come first
+            source, signatures, kept = ChosenTiles(source, order), signatures[order], rows[rows >= 0]
+            new, gone = len(rows) - len(kept), earlier.tiles - len(np.unique(kept))
+            note = f"{shortened(folder)}: updated; {len(kept):,} tiles kept, {new:,} computed, {gone:,} removed"
+        full, records = _fill(folder, source, computer, config, _tiles_digest(identity, source), signatures, earlier, kept)
+        if config.pca is not None and earlier is None:
+            pca_recall = _project(unfinished, full, config.pca)
+        manifest = IndexManifest(
+            computer.recipe,
+            tiles=len(source),
+            values=values,
+            kept_values=config.pca or values,
+            source=source.record,
+            identity=identity,
+            content=content,
+            one_colour=int(np.count_nonzero(records[:, -1])),
+            spacing=_spacing(source.locations),
+            pca_recall=pca_recall,
+            approximate_recall=_sort(unfinished, full) if config.approximate else None,
+            files=index_files.file_digests(unfinished),
+        )
+        manifest = dataclasses.replace(manifest, digest=manifest.own_digest)
+        write_json(os.path.join(unfinished, index_files.MANIFEST), manifest)
+        updating.move_in(folder)
+        return manifest, note
 
 
-def _identity(source, recipe, config):
+def _fill(folder, source, computer, config, tiles, signatures, earlier, kept):
+    """Write what an unfinished index holds of each tile, or the rest of it.
+
+    Args:
+        tiles: digest of what it depends on, but the content of files.
+        signatures: of `updating.row_signatures`.
+        earlier: IndexManifest of the index in the folder, whose rows `kept`, (n,), are the first tiles; or None.
+
+    Returns:
+        (N, D) descriptors, (N, K) of an index that is updated in its own directions, and (N, RECORD_BYTES) records.
+    """
+    from safa.retrieval.descriptors import DescriptorExtractor
+    from safa.training.weights import write_keras_weights
+
+    unfinished = os.path.join(folder, index_files.UNFINISHED)
+    os.makedirs(unfinished, exist_ok=True)
+    _check_stopped(folder, unfinished, tiles, signatures, earlier is not None)
+    write_keras_weights(os.path.join(unfinished, index_files.WEIGHTS), computer.network)
+    index_files.write_tile_names(unfinished, source)
+    directions, values = None, computer.network.sat.dimension
+    if config.pca is not None and earlier is not None:
+        directions = read_array(folder, PROJECTION, (values, config.pca), ("float32",))
+        save_array(os.path.join(unfinished, PROJECTION), directions)
+    path = os.path.join(unfinished, FULL if config.pca is not None and directions is None else ROWS)
+    shape = len(source), values if directions is None else config.pca
+    rows = ProjectedRows(shape, config.dtype, path, {"index": tiles}, remedy=index_files.SPACE)
+    arrays = {RECORDS: _mapped(unfinished, RECORDS, RECORD_BYTES, rows)}
+    if not config.no_thumbnails:
+        arrays[THUMBNAILS] = _mapped(unfinished, THUMBNAILS, THUMBNAIL_BYTES, rows)
+    for start in range(rows.done, len(kept), ROWS_AT_A_TIME):
+        own = kept[start : start + ROWS_AT_A_TIME]
+        for name, array in arrays.items():
+            array[start : start + len(own)] = np.load(os.path.join(folder, name), mmap_mode="r")[own]
+        rows.write(start, np.load(os.path.join(folder, DESCRIPTORS), mmap_mode="r")[own])
+    arrays[RECORDS][:, :DIGEST_BYTES] = signatures
+    rows.directions = directions
+    images = TileImages(source, computer.recipe.network, computer.recipe.stretch, arrays[RECORDS], arrays.get(THUMBNAILS))
+    title = os.path.basename(os.path.abspath(folder))
+    DescriptorExtractor(computer.network, computer.distribution).fill(rows, "sat", images, computer.batch_size, title)
+    for array in rows.rows, *arrays.values():
+        array.flush()
+    return rows.rows, arrays[RECORDS]
+
+
+def built_lines(folder, manifest, note):
+    """What is said of a finished index; `note` of `build_index`."""
+    if note is not None:
+        yield note
+    between = "" if manifest.spacing is None else f", {manifest.spacing:g} m apart"
+    yield f"{folder}: {manifest.tiles:,} tiles{between}, descriptors of {manifest.kept_values:,} values"
+    if manifest.one_colour:
+        yield f"warning: {manifest.one_colour:,} tiles show a single colour (water, snow, or no imagery), and no place"
+    for name, recall in (("--pca", manifest.pca_recall), ("--approximate", manifest.approximate_recall)):
+        if recall is not None:
+            found = f"first in {100 * recall[0]:.1f} % and among ten in {100 * recall[1]:.1f} %"
+            yield f"{name}: finds a tile's nearest other tile, by the full descriptors, {found}"
+
+
+def _tiles_digest(identity, source):
     """Digest of what an index depends on, except the content of the tiles' files."""
-    digest = hashlib.sha256(json.dumps([dataclasses.asdict(recipe), dataclasses.asdict(config), source.record]).encode())
+    digest = hashlib.sha256(identity.encode())
     digest.update("\n".join(source.names).encode(errors="surrogateescape"))
     digest.update(np.ascontiguousarray(source.locations))
     return digest.hexdigest()
 
 
-def _is_finished(folder, identity):
-    """Whether a folder holds this index, whole; an error if it holds anything else than a part of it."""
-    if os.path.lexists(os.path.join(folder, index_files.MANIFEST)):
-        if read_index_manifest(folder).identity != identity:
-            raise UserError(f"{shortened(folder)}: holds an index of {OTHER}; name another folder, or delete this one")
-        return True
+def _check_stopped(folder, unfinished, tiles, signatures, is_update):
+    """Refuse to go on with a stopped build of other tiles, and forget the rows of one if files of its tiles changed since."""
     for name in ROWS, FULL:
-        manifest = None
+        path, manifest = os.path.join(unfinished, name), None
         with contextlib.suppress(UserError):  # damaged: all rows are computed again
-            manifest = read_rows_manifest(os.path.join(folder, name))
-        if manifest is not None and manifest.done and manifest.identity != {"index": identity}:
+            manifest = read_rows_manifest(path)
+        if manifest is None or not manifest.done:
+            continue
+        if manifest.identity != {"index": tiles} and not is_update:
             raise UserError(
                 f"{shortened(folder)}: holds {manifest.done:,} tiles of a build with {OTHER}; run that command again to go on "
                 "with it, name another folder, or delete this one"
             )
-    names = {name for name in os.listdir(folder) if not name.startswith(".")}
-    if names - OWN_FILES and not names & OWN_FILES:
-        raise UserError(f"{shortened(folder)}: holds files that are not of an index; name a new folder")
-    return False
+        with contextlib.suppress(OSError, ValueError):  # damaged: ResumableRows finds that
+            records = np.load(os.path.join(unfinished, RECORDS), mmap_mode="r")
+            if (records[: manifest.done, :DIGEST_BYTES] != signatures[: manifest.done]).any():
+                os.unlink(f"{path}.json")
 
 
-def _save(path, array):
-    with open_whole(path) as file:
-        np.save(file, array)
-
-
-def _thumbnails(folder, rows):
-    """(N, THUMBNAIL_BYTES) uint8, mapped into memory, for the rows that a stopped build left."""
-    path, shape = os.path.join(folder, index_files.THUMBNAILS), (len(rows.rows), THUMBNAIL_BYTES)
-    if rows.done:
-        read_array(folder, index_files.THUMBNAILS, shape, ("uint8",))
-        return np.load(path, mmap_mode="r+")
-    return new_array_file(path, shape, np.uint8, "thumbnails", REMEDY)
+def _mapped(folder, name, width, rows):
+    """(N, width) uint8, mapped into memory, beside the rows that a stopped build left."""
+    shape = len(rows.rows), width
+    if not rows.done:
+        return new_array_file(os.path.join(folder, name), shape, np.uint8, name, index_files.SPACE)
+    read_array(folder, name, shape, ("uint8",))
+    return np.load(os.path.join(folder, name), mmap_mode="r+")
 
 
 def _project(folder, full, values):
     """Write the projection of (N, D) descriptors to fewer values, and the projected ones; returns the search's recall."""
-    directions = fit_projection(full, values)
-    _save(os.path.join(folder, index_files.PROJECTION), directions)
-    shape = len(full), values
-    kept = new_array_file(os.path.join(folder, DESCRIPTORS), shape, full.dtype, "projected descriptors", REMEDY)
-    for start in tqdm(range(0, len(full), PROJECTED_ROWS), desc="projection", unit="block", leave=False, disable=None):
-        rows = slice(start, start + PROJECTED_ROWS)
+    directions, path = fit_projection(full, values), os.path.join(folder, DESCRIPTORS)
+    save_array(os.path.join(folder, PROJECTION), directions)
+    kept = new_array_file(path, (len(full), values), full.dtype, DESCRIPTORS, index_files.SPACE)
+    starts = range(0, len(full), ROWS_AT_A_TIME)
+    for start in ProgressBar(starts, "projection", len(starts), "blocks"):
+        rows = slice(start, start + ROWS_AT_A_TIME)
         kept[rows] = np.asarray(full[rows], np.float32) @ directions
     kept.flush()
     return _recall(full, kept, functools.partial(similarities, kept))
@@ -181,12 +262,7 @@ def _sort(folder, full):
 def _recall(full, kept, search):
     """How often a search finds a tile's nearest other tile, by the full descriptors, among the 1 and 10 first others.
 
-    Args:
-        full, kept: (N, D) descriptors of the network, and (N, K) as the index keeps them.
-        search: as `similarities`, a function of queries.
-
-    Returns:
-        {"1": share, "10": share} of RECALL_SAMPLE tiles.
+    `full`, `kept`: (N, D) descriptors of the network, and (N, K) as the index keeps them; `search`: of queries of these.
     """
     sample = np.sort(np.random.default_rng(0).permutation(len(full))[:RECALL_SAMPLE])
     at_once, hits = max(1, RESULT_BYTES // (6 * len(full))), []
@@ -199,7 +275,7 @@ def _recall(full, kept, search):
         first = closest(found, min(10, len(full) - 1))[0]
         hits.append(first == exact.argmax(axis=1)[:, None])
     hits = np.concatenate(hits)
-    return {str(k): float(np.mean(hits[:, :k].any(axis=1))) for k in (1, 10)}
+    return tuple(float(np.mean(hits[:, :k].any(axis=1))) for k in (1, 10))
 
 
 def _spacing(locations):

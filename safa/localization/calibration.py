@@ -1,19 +1,23 @@
 """How sure an answer is: the probability that it is right, and a threshold below which it is "unknown"."""
 
 import dataclasses
+import hashlib
 
+import msgspec
 import numpy as np
 import scipy.optimize
-from scipy.special import expit
+from scipy.special import expit, logit
 
-from safa.runtime.errors import UserError
-from safa.runtime.files import read_json
+from safa.localization.position_estimate import Uncertainty
+from safa.runtime.errors import UserError, shortened
+from safa.runtime.files import read_json, write_json
 
 LEAST_ANSWERS = 20  # that a calibration needs: a share of 5 % is one of twenty
 # Standard deviation of the prior of the three weights, for similarities and margins in units of 0.1: wide, but the weights
 # stay finite where right and wrong answers are separated.
 PRIOR = 5.0
 UNIT = 0.1
+NOT_FITTED = Uncertainty()
 MOST_MARGIN = 1.0  # of an answer without a rival
 
 
@@ -27,6 +31,7 @@ class Calibration:
         wrong_share: that the threshold was chosen for.
         answers: number of panoramas it was fitted on; right: how many of their best places were.
         answered, wrong: numbers at the threshold.
+        uncertainty: of the estimated positions.
     """
 
     weights: tuple[float, float, float]
@@ -36,13 +41,19 @@ class Calibration:
     right: int
     answered: int
     wrong: int
+    uncertainty: Uncertainty
 
     def confidence(self, margin, similarity):
         """Probability that a best place of this margin and similarity is right."""
         return float(expit(_features([margin], [similarity]) @ np.array(self.weights))[0])
 
 
-def fit_calibration(margins, similarities, right, wrong_share):
+def margin_of_probability(probability):
+    """What stands for the margin where a drive gives probabilities: their logit, in UNIT."""
+    return float(UNIT * logit(np.clip(probability, 1e-9, 1 - 1e-9)))
+
+
+def fit_calibration(margins, similarities, right, wrong_share, uncertainty=NOT_FITTED):
     """Fit a Calibration on answers whose truth is known.
 
     The threshold is the lowest that keeps the share of wrong answers among those given at `wrong_share`, where one more wrong
@@ -52,13 +63,13 @@ def fit_calibration(margins, similarities, right, wrong_share):
         margins, similarities: (n,) of the best places.
         right: (n,) bool.
         wrong_share: fraction.
+        uncertainty: kept as it is.
 
     Raises:
         UserError: there are too few answers.
     """
     right = np.asarray(right, bool)
-    if len(right) < LEAST_ANSWERS:
-        raise UserError(f"{len(right)} panoramas are too few to calibrate on; use at least {LEAST_ANSWERS}, better hundreds")
+    check_count(len(right))
     features = _features(margins, similarities)
     signs = np.where(right, 1.0, -1.0)
 
@@ -81,7 +92,14 @@ def fit_calibration(margins, similarities, right, wrong_share):
         int(right.sum()),
         answered,
         int(wrong[answered - 1]) if answered else 0,
+        uncertainty,
     )
+
+
+def check_count(count):
+    """Refuse to calibrate on too few panoramas."""
+    if count < LEAST_ANSWERS:
+        raise UserError(f"{count} panoramas are too few to calibrate on; use at least {LEAST_ANSWERS}, better hundreds")
 
 
 def _features(margins, similarities):
@@ -90,13 +108,34 @@ def _features(margins, similarities):
     return np.stack([margins / UNIT, np.asarray(similarities, np.float64) / UNIT, np.ones(len(margins))], axis=1)
 
 
+@dataclasses.dataclass(frozen=True)
+class KeptCalibrations:
+    """What a file of calibrations holds: {name of a view: Calibration}, and a digest by which a damaged file is found."""
+
+    views: dict[str, Calibration]
+    digest: str
+
+
+def write_calibrations(path, views):
+    """Write {name of a view: Calibration}."""
+    write_json(path, KeptCalibrations(views, _digest(views)))
+
+
 def read_calibrations(path):
     """{name of a view: Calibration} of a file; {} without a file.
 
     Raises:
-        UserError: the file cannot be understood.
+        UserError: the file cannot be understood, or was changed.
     """
+    remedy = "delete it, and run localize.py calibrate again"
     try:
-        return read_json(path, dict[str, Calibration], "delete it, and run localize.py calibrate again")
+        kept = read_json(path, KeptCalibrations, remedy)
     except FileNotFoundError:
         return {}
+    if kept.digest != _digest(kept.views):
+        raise UserError(f"{shortened(path)}: has changed since it was written; {remedy}")
+    return kept.views
+
+
+def _digest(views):
+    return hashlib.sha256(msgspec.json.encode(views)).hexdigest()

@@ -1,28 +1,20 @@
-"""The flags of localize.py and its three commands: build an index, query it, calibrate it."""
+"""The flags of localize.py, and its first command: build an index."""
 
 import dataclasses
-import os
 
 import numpy as np
 
 from safa.datasets.registry import DATASETS, dataset_in
 from safa.launch.given_data import say
 from safa.loading import found_network, load_network
-from safa.localization.answers import answer_table, as_csv, as_geojson, as_json
-from safa.localization.building import IndexConfig, build_index
-from safa.localization.index import Index
-from safa.localization.index_files import CALIBRATION, DescriptorRecipe
-from safa.localization.located_files import read_located_files
+from safa.localization.building import IndexConfig, TileComputer, build_index, built_lines
+from safa.localization.index_files import DescriptorRecipe, earlier_manifest
 from safa.localization.open_tiles import open_tile_source
-from safa.localization.panorama import panorama_of
-from safa.localization.places import QueryConfig
+from safa.localization.query_command import add_calibrate, add_query, calibrate, query
 from safa.localization.tile_source import Cut
-from safa.retrieval.evaluation import HEADING_DEGREES
 from safa.runtime.backend import importing_tensorflow
 from safa.runtime.command_line import Checked, Parser, add_settings, at_least, parsed, setting
 from safa.runtime.errors import UserError, shortened
-from safa.runtime.files import write_whole
-from safa.runtime.outputs import ANYTHING, Output, check_outputs
 from safa.settings import RunConfig, TrainingConfig, add_network
 from safa.training.run_folder import given_settings
 
@@ -30,14 +22,6 @@ SPACING = 16  # tiles are cut this many times as dense as they are large: networ
 TILE_PIXELS = 750
 OTHER_SIZE = 0.1  # share by which a tile's ground size may differ from training's without a warning
 WRONG_SIZE = 2.0  # factor that is refused
-WITHIN = (5.0, 10.0, 25.0)  # metres of the known location: shares that are reported
-OUTPUTS = {
-    "json": "all places to this JSON file",
-    "geojson": "all places to this GEOJSON file",
-    "csv": "all places to this CSV file",
-    "html": "one self-contained page: panoramas, their places, and a map of the tiles",
-}
-
 _positive = at_least(float, 0.01)
 
 
@@ -53,14 +37,13 @@ class BuildConfig(Checked):
     )
     spacing: float | None = setting(
         None,
-        f"distance between the centres of tiles that are cut from imagery (default: --tile_metres / {SPACING})",
+        f"distance between the centres of tiles that are cut (default: --tile_metres / {SPACING})",
         _positive,
         metavar="METRES",
     )
     tile_pixels: int | None = setting(
         None,
-        "side of tiles that are cut from imagery (default: as the training dataset's, CVUSA 750, CVACT 1200; else "
-        f"{TILE_PIXELS})",
+        f"side of tiles that are cut (default: the training dataset's, CVUSA 750, CVACT 1200; else {TILE_PIXELS})",
         at_least(int, 32, 4096),
         metavar="PIXELS",
     )
@@ -68,7 +51,12 @@ class BuildConfig(Checked):
         None, "zoom of the Web Mercator tiles to cut from (default: the deepest)", at_least(int, 0, 24), metavar="Z"
     )
     tms: bool = setting(False, "Web Mercator tiles are counted from the south, as TMS has them")
-    skip_missing: bool = setting(False, "leave out tiles of a list whose files do not exist")
+    epsg: int | None = setting(
+        None, "number of the reference system of rasters that do not name theirs", at_least(int, 1024, 32767), metavar="CODE"
+    )
+    skip_missing: bool = setting(
+        False, "leave out tiles of a list whose files do not exist, and Web Mercator tiles that cannot be read"
+    )
     no_stretch: bool = setting(False, "the network was trained on polar maps without the paper's min-max stretch")
     input_vertical_fov: float | None = setting(
         None,
@@ -84,21 +72,10 @@ def launch_localization(description):
     parser = Parser(description)
     steps = parser.add_subparsers(dest="step", required=True, metavar="{build,query,calibrate}")
     _add_build(steps.add_parser("build", help="make an index of aerial tiles", description=_build.__doc__))
-    query = steps.add_parser("query", help="find where panoramas were taken", description=_query.__doc__)
-    _add_query(query)
-    for name, content in OUTPUTS.items():
-        query.add_argument(f"--{name}", metavar=f"FILE.{name}", help=f"write {content}")
-    calibrate = steps.add_parser("calibrate", help="learn how sure answers are", description=_calibrate.__doc__)
-    _add_query(calibrate, left_out=("top", "merge_metres", "sequence"))
-    calibrate.add_argument(
-        "--wrong_share",
-        type=at_least(float, 0.0001, 0.9999),
-        default=0.05,
-        metavar="SHARE",
-        help='share of the answers that may be wrong at most; less sure ones are "unknown"',
-    )
+    add_query(steps.add_parser("query", help="find where panoramas were taken", description=query.__doc__))
+    add_calibrate(steps.add_parser("calibrate", help="learn how sure answers are", description=calibrate.__doc__))
     args = parser.parse_args()
-    {"build": _build, "query": _query, "calibrate": _calibrate}[args.step](args)
+    {"build": _build, "query": query, "calibrate": calibrate}[args.step](args)
 
 
 def _add_build(parser):
@@ -108,8 +85,8 @@ def _add_build(parser):
         nargs="+",
         required=True,
         metavar="SOURCE",
-        help="a CSV list (path, and latitude, longitude or easting, northing, epsg; tile_metres if known), or GeoTIFFs, or a "
-        "folder of GeoTIFFs or of Web Mercator tiles (zoom/x/y.png)",
+        help="a CSV list (path, and latitude, longitude or easting, northing, epsg; tile_metres if known); GeoTIFFs, MBTiles "
+        "or whatever GDAL opens; or a folder of these or of Web Mercator tiles (zoom/x/y.png)",
     )
     parser.add_argument(
         "--checkpoint", required=True, metavar="PATH", help="weights of the network: ours, the authors' or Keras's"
@@ -129,29 +106,17 @@ def _add_build(parser):
     add_network(parser, from_checkpoint=True)
 
 
-def _add_query(parser, left_out=()):
-    parser.add_argument("index", metavar="INDEX", help="folder of the index")
-    parser.add_argument(
-        "panoramas",
-        nargs="+",
-        metavar="PANORAMA",
-        help="equirectangular images, or CSV lists of them (path, and if known heading, and latitude, longitude or easting, "
-        "northing, epsg)",
-    )
-    parser.add_argument("--checkpoint", metavar="PATH", help="check that the index was built with these weights")
-    add_settings(parser, QueryConfig, only=[each.name for each in dataclasses.fields(QueryConfig) if each.name not in left_out])
-    parser.set_defaults(**{name: getattr(QueryConfig, name) for name in left_out})
-
-
 def _build(args):
     """Compute descriptors of geo-tagged aerial tiles and keep them in an index. The same command goes on after a stop."""
+    earlier = earlier_manifest(args.index)
     network, manifest = found_network(args.checkpoint, given_settings(args))
     trained_on = dataset_in(args.checkpoint) if manifest is None else manifest.dataset
     dataset = next((kind for kind in DATASETS.values() if kind.name == trained_on), None)
     config = _as_trained(parsed(BuildConfig, args), dataset, args.checkpoint)
     cut = Cut(config.tile_metres, config.spacing, config.tile_pixels, args.region)
-    source = open_tile_source(args.tiles, cut, config.zoom, config.tms, config.skip_missing)
-    say(f"{len(source):,} tiles", source.note, _size_warning(source, cut.metres))
+    imagery = config.zoom, config.tms, config.skip_missing, config.epsg, earlier and earlier.source
+    source = open_tile_source(args.tiles, cut, *imagery)
+    say(source.extent, *source.notes, _size_warning(source, cut.metres))
     with importing_tensorflow():
         from safa.runtime.backend import explain_tensorflow_errors
         from safa.runtime.distribution import Distribution
@@ -164,44 +129,9 @@ def _build(args):
         say(f"checkpoint: {loaded.path}, {network}", loaded.note)
         stretch, metres, fov = not config.no_stretch, config.tile_metres, config.input_vertical_fov
         recipe = DescriptorRecipe(network, loaded.digest, args.precision, trained_on, stretch, metres, fov)
-        kept = parsed(IndexConfig, args)
-        built, was_finished = build_index(args.index, source, recipe, kept, loaded.model, distribution, config.batch_size)
-    say(*_built_lines(args.index, built, was_finished))
-
-
-def _query(args):
-    """Find where panoramas were taken: the best places of an index, with coordinates and how sure they are."""
-    check_outputs([Output(f"--{name}", getattr(args, name), ANYTHING) for name in OUTPUTS])
-    config = parsed(QueryConfig, args)
-    index, panoramas = _asked(args.index, args.panoramas, args.checkpoint, config)
-    answers = index.query(panoramas, **dataclasses.asdict(config))
-    say(*answer_table(answers), *result_lines(answers), *_confidence_notes(index, config))
-    contents = {"json": as_json(answers, index.manifest), "geojson": as_geojson(answers), "csv": as_csv(answers)}
-    for name, content in contents.items():
-        if getattr(args, name) is not None:
-            write_whole(getattr(args, name), content.encode(errors="replace"))
-    if args.html is not None:
-        from safa.localization.answer_page import write_answer_page
-
-        write_answer_page(args.html, index, answers, config)
-
-
-def _calibrate(args):
-    """Learn from panoramas of known locations how sure answers are, and below which confidence they are "unknown"."""
-    config = parsed(QueryConfig, args)
-    index, panoramas = _asked(args.index, args.panoramas, args.checkpoint, config)
-    calibration, answers = index.calibrate(panoramas, args.wrong_share, **dataclasses.asdict(config))
-    of = f"{calibration.right:,} of {calibration.answers:,} best places are right"
-    say(*result_lines(answers), f"{os.path.join(args.index, CALIBRATION)}: {config.view_name}; {of}", _confidence(calibration))
-
-
-def _confidence(calibration):
-    """What confidence rests on, and which answers are "unknown"."""
-    rule = 'no threshold keeps --wrong_share, so all are "unknown"; calibrate on more panoramas, or allow more'
-    if calibration.answered:
-        given = f"{calibration.answered:,} of them are given, {calibration.wrong:,} of these wrong"
-        rule = f'below {100 * calibration.threshold:.1f} % it is "unknown": {given}'
-    return f"confidence: of {calibration.answers:,} calibrated answers; {rule}"
+        computer = TileComputer(recipe, loaded.model, distribution, config.batch_size)
+        built = build_index(args.index, source, computer, parsed(IndexConfig, args))
+    say(*built_lines(args.index, *built))
 
 
 def _as_trained(config, dataset, checkpoint):
@@ -213,20 +143,6 @@ def _as_trained(config, dataset, checkpoint):
                 raise UserError(f"--{name}: {checkpoint} does not say which dataset it was trained on; name the value")
             config = dataclasses.replace(config, **{name: size})
     return config if config.spacing else dataclasses.replace(config, spacing=config.tile_metres / SPACING)
-
-
-def _built_lines(folder, manifest, was_finished):
-    """What is said of a finished index."""
-    if was_finished:
-        yield f"{folder}: was finished before, of the same tiles and weights"
-    between = "" if manifest.spacing is None else f", {manifest.spacing:g} m apart"
-    yield f"{folder}: {manifest.tiles:,} tiles{between}, descriptors of {manifest.kept_values:,} values"
-    for name, recall in (("--pca", manifest.pca_recall), ("--approximate", manifest.approximate_recall)):
-        if recall is not None:
-            yield (
-                f"{name}: finds a tile's nearest other tile, by the full descriptors, first in {100 * recall['1']:.1f} % and "
-                f"among ten in {100 * recall['10']:.1f} %"
-            )
 
 
 def _size_warning(source, metres):
@@ -242,59 +158,6 @@ def _size_warning(source, metres):
             "trained on with --tile_metres"
         )
     if count := np.count_nonzero(np.abs(ratio - 1) > OTHER_SIZE):
-        return (
-            f"warning: {count:,} tiles show another ground size than the {metres:g} m of the network's training, {shown}; "
-            "expect fewer right answers"
-        )
+        size = f"another ground size than the {metres:g} m of the network's training, {shown}"
+        return f"warning: {count:,} tiles show {size}; expect fewer right answers"
     return None
-
-
-def _confidence_notes(index, config):
-    """What the confidence of answers rests on."""
-    if config.sequence is not None:
-        yield "confidence: of the drive, as its panoramas agree"
-    elif index.calibration(config) is None:
-        yield (
-            f"margin: to the best tile more than {config.radius:g} m away; localize.py calibrate turns it into a confidence "
-            f"({config.view_name})"
-        )
-    else:
-        yield _confidence(index.calibration(config))
-
-
-def result_lines(answers):
-    """How far answers are from known locations and headings."""
-    located = [answer for answer in answers if answer.metres_off is not None]
-    if located:
-        off = np.array([answer.metres_off for answer in located])
-        shares = ", ".join(f"{100 * np.mean(off <= bound):.1f} % within {bound:g} m" for bound in WITHIN)
-        yield f"{len(off):,} panoramas of known location: {shares}; median {np.median(off):.1f} m"
-    near = [answer for answer in located if answer.degrees_off is not None and answer.metres_off <= WITHIN[-1]]
-    if near:
-        off = np.array([answer.degrees_off for answer in near])
-        yield (
-            f"headings of the {len(off):,} within {WITHIN[-1]:g} m: median {np.median(off):.1f} degrees off, "
-            f"{100 * np.mean(off <= HEADING_DEGREES):.1f} % within {HEADING_DEGREES:g} degrees"
-        )
-
-
-def _asked(folder, paths, checkpoint, config):
-    """The Index of a folder, and the Panoramas that paths name: images, or CSV lists of them."""
-    if config.heading is not None and config.unknown_heading:
-        raise UserError("--heading and --unknown_heading contradict each other; leave one out")
-    named = []  # path, heading, location
-    for path in paths:
-        if path.lower().endswith(".csv"):
-            listed = read_located_files(path, needs_locations=False)
-            headings = [None if np.isnan(heading) else heading for heading in listed.headings.tolist()]
-            locations = [None] * len(headings) if listed.locations is None else map(tuple, listed.locations.tolist())
-            named += zip(listed.paths, headings, locations, strict=True)
-        else:
-            named.append((path, None, None))
-    for path, _, _ in named:
-        if not os.path.isfile(path):
-            raise UserError(f"{shortened(path)}: no such panorama; name equirectangular images, or CSV lists of them")
-    index = Index(folder)
-    if checkpoint is not None:
-        index.load_ground(checkpoint)
-    return index, [panorama_of(path, config, heading, location) for path, heading, location in named]

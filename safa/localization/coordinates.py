@@ -1,5 +1,6 @@
 """Locations on the Earth (WGS 84), locations of other reference systems, and metres around a place."""
 
+import functools
 import importlib
 import math
 
@@ -21,17 +22,25 @@ def needed(name, user="localize.py", install=INSTALL):
 
 
 def wgs84_of(first, second, epsg):
-    """Eastings and northings, (N,) each, of an EPSG reference system -> (N, 2) float64 longitude and latitude in degrees.
+    """Eastings and northings, (N,) each, of an EPSG system -> (N, 2) float64 longitude and latitude in degrees.
 
-    They are not finite where the system does not reach. A UserError says that the number is not a system's.
+    They are not finite where the system does not reach. A UserError says that the number is not a system's on a map.
     """
     try:
-        _, to_wgs84 = projections(epsg)
+        system = needed("pyproj").CRS(epsg)
+        if not is_flat(system):
+            raise UserError(f"EPSG:{epsg}: no reference system for locations on a map ({system.type_name}); use another number")
+        return projections(epsg)[1](np.stack([first, second], axis=-1))
     except needed("pyproj").exceptions.ProjError as error:
         raise UserError(f"EPSG:{epsg}: no reference system for locations ({first_line(error)}); use another number") from None
-    return to_wgs84(np.stack([first, second], axis=-1))
 
 
+def is_flat(system):
+    """Whether a pyproj.CRS has places on a map: neither a geocentric one, nor one of heights or of a building site."""
+    return system.is_geographic or system.is_projected
+
+
+@functools.lru_cache(64)  # sheets of a folder share few systems
 def projections(system):
     """Functions of (n, 2) float64 points: from longitude and latitude to a reference system (EPSG number or WKT), and back."""
     there = needed("pyproj").Transformer.from_crs(WGS84, system, always_xy=True)
@@ -40,6 +49,30 @@ def projections(system):
         return lambda points: np.stack(there.transform(*np.asarray(points, np.float64).T, direction=direction), axis=1)
 
     return function("FORWARD"), function("INVERSE")
+
+
+@functools.lru_cache(64)
+def missing_grid(system):
+    """What is to be said if the best transformation of a system to WGS 84 needs a datum grid that PROJ lacks: lines."""
+    found = importlib.import_module("pyproj.transformer").TransformerGroup(WGS84, system, always_xy=True)
+    if found.best_available or not found.unavailable_operations:
+        return ()
+    grids = ", ".join(grid.short_name for grid in found.unavailable_operations[0].grids if not grid.available)
+    name, metres = needed("pyproj").CRS(system).name, found.transformers[0].accuracy if found.transformers else -1
+    off = f"about {metres:g} m" if metres > 0 else "an unknown distance"
+    return (f"warning: {name}: without the datum grid {grids} (pyproj sync) locations may be off by {off}",)
+
+
+def reaches(epsg, locations):
+    """Whether a reference system's area of use holds (n, 2) longitudes and latitudes, a degree around it too: (n,) bool."""
+    area, (longitudes, latitudes) = needed("pyproj").CRS(epsg).area_of_use, locations.T
+    is_inside = (longitudes - area.west + 1) % 360 <= ((area.east - area.west) % 360 or 360) + 2
+    return is_inside & (latitudes >= area.south - 1) & (latitudes <= area.north + 1)
+
+
+def unwrapped(longitudes, middle):
+    """Longitudes within 180 degrees of a middle one, also beyond -180 and 180: a region across that meridian is one piece."""
+    return longitudes + 360 * np.round((middle - longitudes) / 360)
 
 
 def problem_of(longitude, latitude):
@@ -63,6 +96,7 @@ class LocalFrame:
 
     def __init__(self, longitude, latitude):
         self.proj4 = f"+proj=aeqd +lat_0={latitude:.12f} +lon_0={longitude:.12f} +datum=WGS84 +units=m"
+        self.centre = longitude, latitude
         self._projection = needed("pyproj").Proj(self.proj4)
 
     @classmethod
@@ -84,9 +118,9 @@ class LocalFrame:
         return np.stack(self._projection(metres[:, 0], metres[:, 1], inverse=True), axis=1)
 
 
-def mercator_resolution(latitude, zoom):
-    """Metres of ground that a pixel of a 256-pixel Web Mercator tile shows: 156543.03 cos(latitude) / 2^zoom."""
-    return EQUATOR_METRES * math.cos(math.radians(latitude)) / 2**zoom
+def mercator_resolution(latitudes, zoom, tile_pixels=256):
+    """Metres of ground that a pixel of a Web Mercator tile shows: 156543.03 cos(latitude) / 2^zoom of 256 pixels."""
+    return EQUATOR_METRES * np.cos(np.radians(latitudes)) / 2**zoom * 256 / tile_pixels
 
 
 def mercator_pixels(locations, zoom, tile_pixels=256):

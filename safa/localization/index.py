@@ -4,29 +4,32 @@ import concurrent.futures
 import dataclasses
 import functools
 import os
+import tempfile
 
 import numpy as np
 from scipy.spatial import cKDTree
-from tqdm import tqdm
 
 from safa.loading import load_network
 from safa.localization import index_files
-from safa.localization.calibration import fit_calibration, read_calibrations
+from safa.localization.answering import answer_alone, drive_answers
+from safa.localization.calibrating import fit_answers
+from safa.localization.calibration import check_count, read_calibrations, write_calibrations
 from safa.localization.coordinates import LocalFrame
-from safa.localization.drive import CANDIDATES, smoothed
 from safa.localization.index_files import read_array, read_index_manifest
-from safa.localization.panorama import Panorama, panorama_of, read_canvas, turned
-from safa.localization.places import Answer, Place, QueryConfig, distinct_places, margin_of
+from safa.localization.panorama import asked_panorama, far_outside, read_canvas, turned
+from safa.localization.places import Answer, QueryConfig
+from safa.localization.position_estimate import PER_SIMILARITY
 from safa.localization.tile_images import THUMBNAIL_BYTES, decoded_thumbnail
-from safa.localization.tile_search import ApproximateSearch, closest, similarities
-from safa.runtime.errors import UserError
-from safa.runtime.files import write_json
+from safa.localization.tile_search import ApproximateSearch, as_float32, similarities
+from safa.runtime.errors import UserError, first_few, printable
+from safa.runtime.files import locked, write_whole
+from safa.runtime.progress import ProgressBar
 from safa.runtime.worker_pool import available_cores
 from safa.settings import FULL_CIRCLE
 
 AT_ONCE = 16  # panoramas that are read at a time, all their turns in memory
 BATCH = 32  # images that go through the network at a time
-AGREES = 0.01  # posterior probability from which a tile of a drive agrees with a place; less is the smoothing's background
+OVERLAP = 0.25  # tiles' size, up to which neighbours show so much of the same ground that a place between them looks like both
 SIMILARITY_BYTES = 2**28  # of the similarities of panoramas with all tiles that are held at a time
 
 
@@ -36,28 +39,44 @@ class Index:
     Attributes:
         manifest: index_files.IndexManifest.
         locations: (N, 2) float64 longitude and latitude of the tiles.
+        spacing: metres between neighbouring tiles; tiles_overlap: whether they show much of the same ground.
         frame: coordinates.LocalFrame around their middle; metres: (N, 2) float64, the locations in it.
         tree: scipy.spatial.cKDTree of `metres`.
         names: N strings.
+        calibrations: {name of a view: calibration.Calibration}.
+
+    Args:
+        folder: of the index.
+        dtype: "float32" holds all descriptors in memory, ready for searches; None maps the file.
 
     Raises:
         UserError: the index does not exist, is not finished, or one of its files is damaged.
     """
 
-    def __init__(self, folder: str):
+    def __init__(self, folder: str, dtype: str | None = None):
+        if dtype not in (None, "float32"):
+            raise UserError(f"dtype {dtype!r}: descriptors are held in memory as float32, or mapped (None)")
         self.folder, self.manifest = folder, read_index_manifest(folder)
+        index_files.check_files(folder, self.manifest)
         count, kept = self.manifest.tiles, self.manifest.kept_values
         self._descriptors = read_array(folder, index_files.DESCRIPTORS, (count, kept), index_files.DTYPES)
-        self.locations, self.names = index_files.read_locations(folder, count), index_files.read_names(folder, count)
+        if dtype is not None:
+            self._descriptors = as_float32(self._descriptors)
+        self.names = index_files.read_names(folder, count)
         self._thumbnails = self._directions = None
         if os.path.lexists(os.path.join(folder, index_files.THUMBNAILS)):
             self._thumbnails = read_array(folder, index_files.THUMBNAILS, (count, THUMBNAIL_BYTES), ("uint8",))
         if self.manifest.pca_recall is not None:
             self._directions = read_array(folder, index_files.PROJECTION, (self.manifest.values, kept), ("float32",))
-        self._calibrations = read_calibrations(os.path.join(folder, index_files.CALIBRATION))
-        self.frame = LocalFrame.around(self.locations)
-        self.metres = self.frame.metres(self.locations)
+        self.calibrations = read_calibrations(os.path.join(folder, index_files.CALIBRATION))
+        self._place_tiles(index_files.read_locations(folder, count))
+
+    def _place_tiles(self, locations):
+        self.locations, self.frame = locations, LocalFrame.around(locations)
+        self.metres = self.frame.metres(locations)
         self.tree = cKDTree(self.metres)
+        self.spacing = self.manifest.spacing or self.manifest.recipe.tile_metres
+        self.tiles_overlap = self.spacing <= OVERLAP * self.manifest.recipe.tile_metres
 
     def __len__(self):
         return self.manifest.tiles
@@ -66,17 +85,47 @@ class Index:
         """Where panoramas were taken: a list of Answer, one for each.
 
         Args:
-            panoramas: list of paths, or of Panorama (`panorama.panorama_of`).
-            settings: of QueryConfig: top=5, unknown_heading=True, heading=90.0, fov=90.0, sequence=10.0, ...
+            panoramas: list of paths, of the bytes of image files, of (H, W, 3) uint8 BGR arrays, or of Panorama.
+            settings: of QueryConfig: top=5, unknown_heading=True, heading=90.0, fov=90.0, sequence=10.0, near=50.0, ...
 
         Raises:
-            UserError: an image cannot be read or is not a panorama, or a file of the index is damaged.
+            UserError: a setting is out of bounds, an image cannot be read or is not a panorama, or a file of the index is
+                damaged.
         """
-        config = QueryConfig(**settings)
-        panoramas = [each if isinstance(each, Panorama) else panorama_of(each, config) for each in panoramas]
-        if config.sequence is None or not panoramas:
-            return [self._answer(*each, config) for each in self._similarities(panoramas, config)]
-        return self._drive(panoramas, config)
+        config = QueryConfig.of(settings)
+        with tempfile.TemporaryDirectory() as folder:
+            asked = []
+            for number, each in enumerate(panoramas):
+                if isinstance(each, (bytes, bytearray)):
+                    path = os.path.join(folder, f"image {number}")
+                    write_whole(path, each, durable=False)
+                    each = path
+                asked.append(asked_panorama(each, config))
+            answers = self.finished(list(self.found(asked, config)), config)
+        for answer in answers:
+            if answer.problem is not None:
+                raise UserError(answer.problem)
+        return answers
+
+    def found(self, panoramas, config, with_evidence=False):
+        """Yield the Answer of each Panorama by itself, as it comes; one that cannot be used has a problem instead of places.
+
+        Of a drive they hold only the evidence for `finished`; `with_evidence`: others hold theirs too.
+        """
+        at_once = min(max(1, SIMILARITY_BYTES // (6 * len(self))), AT_ONCE)
+        with ProgressBar(None, "search", len(panoramas), "panoramas") as progress:
+            for start in range(0, len(panoramas), at_once):
+                part = panoramas[start : start + at_once]
+                for panorama, compared in zip(part, self._compared(part, config), strict=True):
+                    if isinstance(compared, str):
+                        yield Answer(panorama, [], None, problem=printable(compared))
+                    else:
+                        yield answer_alone(self, panorama, *compared, config, with_evidence)
+                progress.update(len(part))
+
+    def finished(self, answers, config):
+        """The answers of `found`, all of them; those of a drive are given here, from all of its panoramas together."""
+        return answers if config.sequence is None else drive_answers(self, answers, config)
 
     def calibrate(self, panoramas, wrong_share=0.05, **settings):
         """Learn how sure answers are from panoramas of known locations, and keep it in the index.
@@ -87,51 +136,104 @@ class Index:
             settings: as of `query`; queries of the same view use it.
 
         Returns:
-            Calibration, and the list of Answer that it is fitted on.
+            Calibration, and the list of Answer that it is fitted on, and those of panoramas that could not be used.
 
         Raises:
             UserError: as of `query`; a location is missing, or there are too few panoramas.
         """
+        config = QueryConfig.of(settings)
+        check_count(len(panoramas))
         for panorama in panoramas:
-            if panorama.location is None:
-                raise UserError(f"{panorama.path}: no known location; list panoramas with their coordinates in a CSV file")
-        answers = self.query(panoramas, **(settings | {"sequence": None}))
-        config = QueryConfig(**settings)
-        calibration = fit_calibration(
-            [answer.margin for answer in answers],
-            [answer.places[0].similarity for answer in answers],
-            [answer.metres_off <= config.radius for answer in answers],
-            wrong_share,
-        )
+            if panorama.location is None and panorama.problem is None:
+                remedy = "list panoramas with their coordinates in a CSV file, or take them from their tags with --truth exif"
+                raise UserError(f"{panorama.path}: no known location; {remedy}")
+        if far := far_outside(panoramas, self):
+            raise UserError(f"{len(far):,} known locations lie far outside the index: {first_few(far)}; correct or remove them")
+        names = {config.view_name(panorama.rough) for panorama in panoramas if panorama.problem is None}
+        if len(names) > 1:
+            raise UserError(f"panoramas of several views ({'; '.join(sorted(names))}); calibrate each of them by itself")
+        if (config.near or config.gps_sigma) and not any(panorama.rough for panorama in panoramas):
+            raise UserError("--near, --gps_sigma: no photo's tags say its position; leave them out")
+        found = list(self.found(panoramas, config, with_evidence=True))
+        calibration, answers = fit_answers(self, found, config, wrong_share)
         path = os.path.join(self.folder, index_files.CALIBRATION)
-        self._calibrations = read_calibrations(path) | {config.view_name: calibration}
-        write_json(path, self._calibrations)
-        return calibration, answers
+        with locked(os.path.join(self.folder, ".lock"), f"{self.folder}: waiting for another calibration", wait=True):
+            self.calibrations = read_calibrations(path) | {names.pop(): calibration}
+            write_calibrations(path, self.calibrations)
+        return calibration, answers, [answer for answer in found if answer.problem is not None]
 
-    def calibration(self, config):
-        """The Calibration for queries of a QueryConfig, or None."""
-        return self._calibrations.get(config.view_name)
+    def calibration(self, config, panorama=None):
+        """The Calibration for queries of a QueryConfig, or of a Panorama of them, or None."""
+        return self.calibrations.get(config.view_name(None if panorama is None else panorama.rough))
+
+    def weight(self, config, panorama):
+        """What a similarity weighs in a tile's log probability, by the calibration that is nearest to a Panorama's view."""
+        alone = dataclasses.replace(config, sequence=None)
+        names = config.view_name(panorama.rough), alone.view_name(panorama.rough), alone.view_name()
+        found = next((self.calibrations[name] for name in names if name in self.calibrations), None)
+        return PER_SIMILARITY if found is None else found.uncertainty.per_similarity
+
+    def _compared(self, panoramas, config):
+        """What each panorama is compared with: rows, similarities and headings of `answer_alone`, or why it cannot be used."""
+        descriptors, headings = self._compute_descriptors(panoramas, config)
+        compared = [each if isinstance(each, str) else None for each in descriptors]
+        together = {}  # panoramas that are compared with all tiles, by their number of headings
+        for number, (panorama, own) in enumerate(zip(panoramas, descriptors, strict=True)):
+            if compared[number] is None and panorama.rough is None:
+                together.setdefault(len(own), []).append(number)
+            elif compared[number] is None:
+                rough = panorama.rough
+                (place,) = self.frame.metres([(rough.longitude, rough.latitude)])
+                reach = rough.reach(self.spacing)
+                rows = np.array(sorted(self.tree.query_ball_point(place, reach)), np.int64)
+                found, turn = similarities(self._descriptors_of(rows), own[None])
+                compared[number] = rows, found[0], np.array(headings[number])[turn[0]]
+                if not len(rows):
+                    where = f"{rough.latitude:.6f}, {rough.longitude:.6f}"
+                    compared[number] = f"{panorama.path}: no tile within {reach:g} m of its rough position {where}"
+        for numbers in together.values():
+            queries = np.stack([descriptors[number] for number in numbers])
+            for number, found, turn in zip(numbers, *self._search(queries, config.approximate), strict=True):
+                compared[number] = None, found, np.array(headings[number])[turn]
+        return compared
+
+    def _search(self, queries, approximate):
+        """As tile_search.similarities, with all tiles of the index."""
+        return self._approximate.similarities(queries) if approximate else similarities(self._descriptors, queries)
+
+    def _descriptors_of(self, rows):
+        return self._descriptors[rows]
 
     def _compute_descriptors(self, panoramas, config):
-        """Descriptors of panoramas at all headings that are tried: (Q, T, K) float32; and T headings for each of them."""
+        """(T, K) float32 descriptors of each panorama at the headings that are tried, or what is wrong; and these headings."""
         recipe = self.manifest.recipe
         unknown = [FULL_CIRCLE * turn / config.turns for turn in range(config.turns)]
         headings = [unknown if panorama.heading is None else [panorama.heading] for panorama in panoramas]
 
         def read(number):
-            canvas = read_canvas(panoramas[number], config, recipe.vertical_fov)
-            return turned(canvas, headings[number], recipe.network.grd_shape)
+            try:
+                if panoramas[number].problem is not None:
+                    return panoramas[number].problem
+                canvas = read_canvas(panoramas[number], config, recipe.vertical_fov)
+                return turned(canvas, headings[number], recipe.network.grd_shape)
+            except UserError as error:
+                return str(error)
 
         with concurrent.futures.ThreadPoolExecutor(available_cores()) as pool:
-            images = np.concatenate(list(pool.map(read, range(len(panoramas)))))
-        found = [self._ground(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
-        found = np.concatenate(found).reshape(len(panoramas), len(headings[0]), -1)
+            read_ones = list(pool.map(read, range(len(panoramas))))
+        usable = [number for number, images in enumerate(read_ones) if not isinstance(images, str)]
+        if not usable:
+            return read_ones, headings
+        images = np.concatenate([read_ones[number] for number in usable])
+        found = np.concatenate([self._ground(images[start : start + BATCH]) for start in range(0, len(images), BATCH)])
         found = found if self._directions is None else found @ self._directions
-        finite = np.isfinite(found).all(axis=(1, 2))
-        if not finite.all():
-            path = panoramas[int(finite.argmin())].path
-            raise UserError(f"{path}: its descriptor is not finite; the network has diverged: use another index")
-        return found, headings
+        ends = np.cumsum([len(headings[number]) for number in usable])
+        for number, own in zip(usable, np.split(found, ends[:-1]), strict=True):
+            read_ones[number] = own
+            if not np.isfinite(own).all():
+                path = panoramas[number].path
+                read_ones[number] = f"{path}: its descriptor is not finite; the network has diverged: use another index"
+        return read_ones, headings
 
     def thumbnail(self, row):
         """A small picture of a tile, (128, 128, 3) uint8 BGR; None if the index keeps no pictures."""
@@ -165,54 +267,3 @@ class Index:
         ground = loaded.model.grd
         forward = tf.function(lambda images: ground(images, training=False), reduce_retracing=True, autograph=False)
         return lambda images: forward(tf.constant(images)).numpy()
-
-    def _similarities(self, panoramas, config):
-        """Yield each panorama, (N,) similarities of the tiles, and (N,) its heading in degrees at each of them."""
-        search = functools.partial(similarities, self._descriptors)
-        if config.approximate:
-            search = self._approximate.similarities
-        at_once = min(max(1, SIMILARITY_BYTES // (6 * len(self))), AT_ONCE)
-        with tqdm(total=len(panoramas), desc="panoramas", leave=False, disable=None) as progress:
-            for start in range(0, len(panoramas), at_once):
-                part = panoramas[start : start + at_once]
-                descriptors, headings = self._compute_descriptors(part, config)
-                for panorama, found, turn, tried in zip(part, *search(descriptors), headings, strict=True):
-                    yield panorama, found, np.array(tried)[turn]
-                progress.update(len(part))
-
-    def _answer(self, panorama, found, headings, config):
-        merged = distinct_places(found, self.tree, config.top + 1, config.merge_metres)
-        rivals = [float(found[row]) for row, _ in merged[1:]] + [-np.inf]
-        places = [
-            self._place(row, found[row], headings[row], int(np.count_nonzero(found[near] > rival)))
-            for (row, near), rival in zip(merged, rivals, strict=True)
-        ][: config.top]
-        margin = margin_of(found, self.tree, places[0].row, config.radius)
-        calibration = self.calibration(config)
-        confidence = None if calibration is None else calibration.confidence(margin, places[0].similarity)
-        known = calibration is None or confidence >= calibration.threshold
-        return Answer(panorama, places, margin, confidence, known)
-
-    def _place(self, row, similarity, heading, tiles=1):
-        longitude, latitude = self.locations[row].tolist()
-        return Place(longitude, latitude, float(similarity), float(heading), self.names[row], int(row), tiles)
-
-    def _drive(self, panoramas, config):
-        """The answers of a drive's panoramas, from all of them together."""
-        alone = []
-        for panorama, found, headings in self._similarities(panoramas, config):
-            rows, values = closest(found[None], min(CANDIDATES, len(self)))
-            places = [self._place(row, found[row], headings[row]) for row in rows[0][values[0] > -np.inf]]
-            alone.append(Answer(panorama, places, margin_of(found, self.tree, places[0].row, config.radius)))
-        rows = [[place.row for place in answer.places] for answer in alone]
-        values = [[place.similarity for place in answer.places] for answer in alone]
-        posteriors = smoothed(rows, values, self.metres, config.sequence, self.manifest.spacing or 0.0)
-        answers = []
-        for answer, own, posterior in zip(alone, rows, posteriors, strict=True):
-            places = []
-            for best, near in distinct_places(posterior, cKDTree(self.metres[own]), config.top, config.merge_metres):
-                agree, probability = int(np.count_nonzero(posterior[near] > AGREES)), float(posterior[near].sum())
-                places.append(dataclasses.replace(answer.places[best], tiles=agree, probability=probability))
-            places.sort(key=lambda place: -place.probability)
-            answers.append(dataclasses.replace(answer, places=places, confidence=places[0].probability))
-        return answers

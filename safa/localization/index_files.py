@@ -1,7 +1,9 @@
 """The files of an index, and the manifest that says what they hold."""
 
+import concurrent.futures
 import contextlib
 import dataclasses
+import hashlib
 import os
 from typing import Annotated, Literal
 
@@ -9,16 +11,22 @@ import msgspec
 import numpy as np
 
 from safa.localization.coordinates import problem_of
+from safa.localization.tile_source import SourceRecord
 from safa.runtime.errors import UserError, first_line, shortened
-from safa.runtime.files import ordinary, read_file, read_json
+from safa.runtime.files import open_whole, ordinary, read_file, read_json, write_json
+from safa.runtime.worker_pool import available_cores
 from safa.settings import NetworkConfig
 
 MANIFEST = "index.json"  # written last: an index that has it is whole
+UNFINISHED = "index.unfinished"  # folder in an index, where a build writes
 DESCRIPTORS, LOCATIONS, NAMES = "descriptors.npy", "locations.npy", "tiles.json"
 THUMBNAILS, WEIGHTS, PROJECTION = "thumbnails.npy", "network.weights.h5", "projection.npy"
-APPROXIMATE, CALIBRATION = "approximate.faiss", "calibration.json"
+APPROXIMATE, CALIBRATION, RECORDS = "approximate.faiss", "calibration.json", "tiles.npy"
+CHECKED = (DESCRIPTORS, LOCATIONS, NAMES, RECORDS, THUMBNAILS, PROJECTION, APPROXIMATE)  # whose digests a manifest holds
+DIGESTED_BYTES = 2**24  # that a thread reads at a time
 DTYPES = ("float16", "float32")
 REMEDY = "build it again, in another folder"
+SPACE = "free some space, use --dtype float16 or --no_thumbnails, or name another folder"
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -26,50 +34,42 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 
 @dataclasses.dataclass(frozen=True)
 class DescriptorRecipe:
-    """How an index's descriptors are computed, and what their network expects.
-
-    Attributes:
-        weights: digest of its weights (`training.weights.weights_digest`).
-        trained_on: name of the dataset, or None.
-        stretch: whether polar maps are min-max stretched.
-        tile_metres: ground size of a tile that the network expects.
-        vertical_fov: degrees from top to bottom of the panoramas that the network expects.
-    """
+    """How an index's descriptors are computed, and what their network expects."""
 
     network: NetworkConfig
-    weights: str
+    weights: str  # digest, training.weights.weights_digest
     precision: Literal["float32", "tf32", "bfloat16"]
-    trained_on: str | None
-    stretch: bool
-    tile_metres: Positive
-    vertical_fov: Positive
+    trained_on: str | None  # name of the dataset
+    stretch: bool  # polar maps are min-max stretched
+    tile_metres: Positive  # ground size of a tile
+    vertical_fov: Positive  # degrees from top to bottom of the panoramas
 
 
 @dataclasses.dataclass(frozen=True)
 class IndexManifest:
-    """What an index holds.
-
-    Attributes:
-        tiles: N, number of tiles.
-        values: D, of a descriptor as the network computes it; kept_values: K, as the index keeps it.
-        source: of the tiles, `tile_source.TileSource.record`.
-        identity: digest of all that the index depends on, except the content of the tiles' files.
-        spacing: median metres from a tile's centre to the nearest other one; None of a single tile.
-        pca_recall, approximate_recall: {"1", "10"}: how often the search finds a tile's nearest other tile among the K
-            first, or None if the search is exact.
-        format: another number is an index that this version cannot read.
-    """
+    """What an index holds."""
 
     recipe: DescriptorRecipe
-    tiles: Count
-    values: Count
-    kept_values: Count
-    source: dict
-    identity: str
-    spacing: float | None
-    pca_recall: dict[str, float] | None = None
-    approximate_recall: dict[str, float] | None = None
-    format: Literal[2] = 2
+    tiles: Count  # N
+    values: Count  # D, of a descriptor as the network computes it
+    kept_values: Count  # K, of a descriptor as the index keeps it
+    source: SourceRecord
+    identity: str  # digest of all that the index depends on, except the tiles themselves
+    content: str  # digest of the tiles: their names, locations and files
+    one_colour: int  # number of tiles that show one colour
+    files: dict[Literal[CHECKED], str]  # digests
+    spacing: Annotated[float, msgspec.Meta(ge=0)] | None  # median metres from a tile to the nearest other one
+    # How often a search finds a tile's nearest other tile first, and among the first ten; None: the search is exact.
+    pca_recall: tuple[float, float] | None = None
+    approximate_recall: tuple[float, float] | None = None
+    digest: str = ""  # own_digest, by which a damaged manifest is found
+    format: Literal[4] = 4  # another one cannot be read by this version
+
+    @property
+    def own_digest(self):
+        """Digest of all but itself, as it is read from the file: 60.0 where 60 was written."""
+        values = msgspec.to_builtins(dataclasses.replace(self, digest=""))
+        return hashlib.sha256(msgspec.json.encode(msgspec.convert(values, IndexManifest))).hexdigest()
 
 
 def read_index_manifest(folder):
@@ -80,34 +80,71 @@ def read_index_manifest(folder):
     """
     if not os.path.isdir(folder):
         raise UserError(f"{shortened(folder)}: no index; build one: localize.py build {shortened(folder)} --tiles ...")
+    path, remedy = os.path.join(folder, MANIFEST), f"damaged, or of another version: {REMEDY}"
     try:
-        return read_json(os.path.join(folder, MANIFEST), IndexManifest, f"damaged, or of another version: {REMEDY}")
+        manifest = read_json(path, IndexManifest, remedy)
     except FileNotFoundError:
-        raise UserError(
-            f"{shortened(folder)}: holds no finished index (no {MANIFEST}); run localize.py build to its end, or name another "
-            "folder"
-        ) from None
+        problem = f"holds no finished index (no {MANIFEST})"
+        raise UserError(f"{shortened(folder)}: {problem}; run localize.py build to its end, or name another folder") from None
+    if manifest.digest != manifest.own_digest:
+        raise UserError(f"{shortened(path)}: {remedy}")
+    return manifest
+
+
+def earlier_manifest(folder):
+    """The IndexManifest of the finished index in a folder; None if that is empty or missing, or a build was stopped there.
+
+    Raises:
+        UserError: as of `read_index_manifest`, or the folder holds something else.
+    """
+    for place in os.path.join(folder, UNFINISHED), folder:  # whose files are being moved, and the index
+        if os.path.lexists(os.path.join(place, MANIFEST)):
+            return read_index_manifest(place)
+    names = [name for name in os.listdir(folder) if not name.startswith(".")] if os.path.isdir(folder) else []
+    if names and UNFINISHED not in names:
+        raise UserError(f"{shortened(folder)}: holds files that are not of an index; name a new folder")
+    return None
+
+
+def file_digest(path):
+    """Digest of a file: of the digests of its blocks, each read by a thread. Errors as of `ordinary`."""
+
+    def block(start):
+        with open(path, "rb", opener=ordinary) as file:
+            file.seek(start)
+            return hashlib.sha256(file.read(DIGESTED_BYTES)).digest()
+
+    with concurrent.futures.ThreadPoolExecutor(available_cores()) as pool:
+        blocks = pool.map(block, range(0, max(1, os.stat(path).st_size), DIGESTED_BYTES))
+        return hashlib.sha256(b"".join(blocks)).hexdigest()
+
+
+def file_digests(folder):
+    """{name: digest} of those of CHECKED that a folder holds."""
+    return {name: file_digest(os.path.join(folder, name)) for name in CHECKED if os.path.lexists(os.path.join(folder, name))}
+
+
+def check_files(folder, manifest):
+    """Raise a UserError if a file of an index is not as it was written, or one is there that was not."""
+    for name in CHECKED:
+        path = os.path.join(folder, name)
+        with _whole(path):
+            if (name in manifest.files or os.path.lexists(path)) and file_digest(path) != manifest.files.get(name):
+                raise ValueError("its content has changed")
 
 
 @contextlib.contextmanager
 def _whole(path):
     try:
         yield
-    except (msgspec.MsgspecError, ValueError, OSError, EOFError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # whatever broken bytes lead the readers to
         raise UserError(f"{path}: missing, cut off or damaged ({first_line(error)}); {REMEDY}") from None
 
 
 def read_array(folder, name, shape, dtypes):
-    """An array of an index, mapped into memory.
-
-    Args:
-        folder, name: of its file.
-        shape: that it must have.
-        dtypes: names of the types that it may have.
-
-    Raises:
-        UserError: it is missing, cut off, or another one.
-    """
+    """An array of an index, mapped into memory; a UserError if it is missing, cut off, or of another shape or type (names)."""
     path = os.path.join(folder, name)
     with _whole(path):
         open(path, "rb", opener=ordinary).close()
@@ -133,3 +170,15 @@ def read_names(folder, count):
         if len(names) != count:
             raise ValueError(f"{len(names):,} names instead of {count:,}")
         return names
+
+
+def save_array(path, array):
+    """Write an array as NumPy's file, whole or not at all."""
+    with open_whole(path) as file:
+        np.save(file, array)
+
+
+def write_tile_names(folder, source):
+    """Write the names and locations of a TileSource's tiles."""
+    write_json(os.path.join(folder, NAMES), [name.encode(errors="replace").decode() for name in source.names])
+    save_array(os.path.join(folder, LOCATIONS), np.asarray(source.locations, np.float64))

@@ -4,70 +4,89 @@ import csv
 import dataclasses
 import math
 import os
+import re
 
 import numpy as np
 
-from safa.localization.coordinates import WGS84, problem_of, wgs84_of
+from safa.localization.coordinates import WGS84, missing_grid, problem_of, reaches, wgs84_of
 from safa.runtime.errors import UserError, first_few, first_line, shortened
 from safa.runtime.files import ordinary
 
 DEGREES, PROJECTED = ("longitude", "latitude"), ("easting", "northing")
 COLUMNS = "latitude and longitude, or easting, northing and epsg"
+OTHER_NAMES = {  # of columns, as spreadsheets and cameras' tools have them
+    "path": ("file", "filename", "file_name", "image", "image_path", "sourcefile"),
+    "latitude": ("lat", "gpslatitude"),
+    "longitude": ("lon", "lng", "long", "gpslongitude"),
+    "easting": ("east", "utm_east", "utm_easting"),
+    "northing": ("north", "utm_north", "utm_northing"),
+    "heading": ("bearing", "azimuth", "compass_angle", "gpsimgdirection"),
+}
+NAME_OF = {other: name for name, others in OTHER_NAMES.items() for other in others}
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+EPSG_CODE = re.compile(r"(?:EPSG:)?([0-9][0-9,]{0,7})(?:\.0)?", re.IGNORECASE)  # also as a spreadsheet writes it
 MOST_METRES = 1e8  # of a coordinate: ten times UTM's greatest northing
 
 
 @dataclasses.dataclass(frozen=True)
 class LocatedFiles:
-    """Image files of a list, N rows.
+    """Image files of a list, N rows; numbers are float64, NaN where they are not known."""
 
-    Attributes:
-        paths: N files; those that the list names relative to its own folder are complete here.
-        locations: (N, 2) float64 longitude and latitude (WGS 84), or None if the list lacks them.
-        headings: (N,) float64 degrees clockwise from north, NaN where they are not known.
-        metres: (N,) float64 ground size of each tile; None if the list lacks it.
-    """
-
-    paths: list[str]
-    locations: np.ndarray | None
-    headings: np.ndarray | None
-    metres: np.ndarray | None
+    paths: list[str]  # those that the list names relative to its own folder are complete here
+    locations: np.ndarray | None  # (N, 2) longitude and latitude (WGS 84); None if the list lacks them
+    headings: np.ndarray  # (N,) degrees clockwise from north, 0 to 360
+    metres: np.ndarray | None  # (N,) ground size of each tile; None if the list lacks it
+    accuracies: np.ndarray  # (N,) metres, standard deviation of each location
+    notes: tuple[str, ...] = ()  # lines to be said of them
 
 
 def read_located_files(path: str, needs_locations: bool) -> LocatedFiles:
     """The LocatedFiles of a CSV list with a header, which may have to have locations.
 
     Columns, in any order: path; latitude and longitude in degrees (WGS 84), or easting, northing and epsg; heading, degrees
-    clockwise from north; tile_metres, the ground size of a tile. Other columns are skipped.
+    clockwise from north; tile_metres, the ground size of a tile; accuracy, metres of a photo's location. Others are skipped.
+    Columns may have OTHER_NAMES, and be separated by semicolons or tabs, with commas in numbers. Paths may have backslashes.
 
     Raises:
         UserError: it cannot be read, lacks a column, or a row lacks a number or a location on Earth.
     """
     rows = _rows(path)
-    names = set(next(iter(rows.values())))
+    names = next(iter(rows.values())).keys()
     if "path" not in names:
-        raise UserError(f"{path}: its first line names no column 'path'; begin with a line like path,latitude,longitude")
+        problem = f"its first line names no column 'path' ({shortened(', '.join(names))})"
+        raise UserError(f"{path}: {problem}; begin with a line like path,latitude,longitude")
     for line, row in rows.items():
         if not row["path"] or "\0" in row["path"]:
             raise UserError(f"{path}, line {line}: no path; name the image's file")
-    kind = next((pair for pair in (DEGREES, PROJECTED) if names.issuperset(pair)), None)
+    kind = next((pair for pair in (DEGREES, PROJECTED) if names >= set(pair)), None)
     if kind is None and needs_locations:
         raise UserError(f"{path}: has no coordinates; add the columns {COLUMNS}")
     if kind is PROJECTED and "epsg" not in names:
         raise UserError(f"{path}: easting and northing without a column epsg, the number of their reference system; add it")
-    paths = [os.path.join(os.path.dirname(path), row["path"]) for row in rows.values()]
-    locations = None if kind is None else _locations(path, rows, kind)
-    headings = _numbers(path, rows, "heading") if "heading" in names else np.full(len(rows), math.nan)
-    metres = _numbers(path, rows, "tile_metres") if "tile_metres" in names else None
-    if metres is not None and metres.min() <= 0:
-        raise UserError(f"{path}, line {list(rows)[metres.argmin()]}: tile_metres is not more than 0; correct it")
-    return LocatedFiles(paths, locations, headings, metres)
+    locations, notes = (None, ()) if kind is None else _locations(path, rows, kind, needs_locations)
+    return LocatedFiles(
+        [_existing(os.path.join(os.path.dirname(path), row["path"])) for row in rows.values()],
+        locations,
+        _numbers(path, rows, "heading") % 360,
+        _numbers(path, rows, "tile_metres", is_length=True) if "tile_metres" in names else None,
+        _numbers(path, rows, "accuracy", is_length=True),
+        notes,
+    )
+
+
+def _existing(path):
+    """A path of Windows where this system has none of its name."""
+    return path.replace("\\", "/") if "\\" in path and not os.path.exists(path) else path
 
 
 def _rows(path):
     """{line: {column: text}} of a CSV file's rows."""
     try:
         with open(path, newline="", encoding="utf-8-sig", opener=ordinary) as file:
-            reader = csv.reader(file, strict=True)
+            first = file.readline()
+            delimiter = max(",;\t", key=first.count)
+            file.seek(0)
+            reader = csv.reader(file, strict=True, delimiter=delimiter)
             header, rows = [name.strip().lower() for name in next(reader, [])], {}
             for cells in reader:
                 rows[reader.line_num] = [cell.strip() for cell in cells]
@@ -77,8 +96,12 @@ def _rows(path):
         raise UserError(f"{path}: not a CSV list in UTF-8 ({first_line(error)}); save it as one") from None
     rows = {line: cells for line, cells in rows.items() if any(cells)}
     for line, cells in rows.items():
+        if delimiter != ",":
+            cells[:] = [cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell for cell in cells]
         if len(cells) != len(header):
-            raise UserError(f"{path}, line {line}: {len(cells)} values under {len(header)} columns; correct this line")
+            quotes = " (quotes around a name keep its commas together)" if len(cells) > len(header) else ""
+            raise UserError(f"{path}, line {line}: {len(cells)} values under {len(header)} columns; correct this line{quotes}")
+    header = [name if NAME_OF.get(name, name) in header else NAME_OF.get(name, name) for name in header]
     if len(set(header)) < len(header):
         raise UserError(f"{path}: two columns have one name; rename one of them")
     if not rows:
@@ -86,38 +109,47 @@ def _rows(path):
     return {line: dict(zip(header, cells, strict=True)) for line, cells in rows.items()}
 
 
-def _numbers(path, rows, name):
-    """The numbers of a column, (N,) float64; NaN for empty cells of headings."""
+def _numbers(path, rows, name, is_length=False):
+    """The numbers of a column, (N,) float64; NaN for empty cells, but of tile_metres, and for a column that is missing."""
     values = []
     for line, row in rows.items():
-        text = row[name]
+        text = row.get(name, "")
         try:
-            value = float(text) if text or name != "heading" else math.nan
-            if text and not math.isfinite(value):
-                raise ValueError
+            value = float(text) if text or name == "tile_metres" else math.nan
         except ValueError:
-            raise UserError(f"{path}, line {line}: {name} {shortened(text)!r} is not a number; correct it") from None
+            value = math.inf
+        if math.isinf(value) or (text and math.isnan(value)):
+            raise UserError(f"{path}, line {line}: {name} {shortened(text)!r} is not a number; correct it")
+        if is_length and value <= 0:
+            raise UserError(f"{path}, line {line}: {name} is not more than 0; correct it")
         values.append(value)
     return np.array(values)
 
 
-def _locations(path, rows, kind):
+def _locations(path, rows, kind, needs_all):
+    """(N, 2) longitude and latitude, NaN where both cells are blank and that is allowed; and notes."""
     first, second = (_numbers(path, rows, name) for name in kind)
-    locations = np.stack([first, second], axis=1)
+    locations, notes = np.stack([first, second], axis=1), []
+    blank = np.isnan(locations).all(axis=1) & (not needs_all)
     if kind is PROJECTED:
-        texts = [row["epsg"].upper().removeprefix("EPSG:") for row in rows.values()]
-        for line, text in zip(rows, texts, strict=True):
-            if not (text.isascii() and text.isdecimal() and len(text) < 8):
-                raise UserError(
-                    f"{path}, line {line}: epsg {shortened(text)!r} is not a code like {WGS84} or 28355; correct it"
-                )
-        systems = np.array(texts, int)
-        for epsg in np.unique(systems):
-            chosen = systems == epsg
-            locations[chosen] = wgs84_of(first[chosen], second[chosen], int(epsg))
+        systems = np.zeros(len(rows), int)
+        for number, (line, row) in enumerate(rows.items()):
+            if code := EPSG_CODE.fullmatch(row["epsg"]):
+                systems[number] = int(code[1].replace(",", ""))
+            elif row["epsg"] or not blank[number]:
+                problem = f"epsg {shortened(row['epsg'])!r} is not a code like {WGS84} or 28355"
+                raise UserError(f"{path}, line {line}: {problem}; correct it")
+        for epsg in np.unique(systems[~blank]).tolist():
+            chosen = (systems == epsg) & ~blank
+            locations[chosen] = wgs84_of(first[chosen], second[chosen], epsg)
+            notes += missing_grid(epsg)
+            if not reaches(epsg, locations[chosen]).any():
+                if reaches(epsg, wgs84_of(second[chosen], first[chosen], epsg)).all():
+                    raise UserError(f"{path}: easting and northing look swapped, by EPSG:{epsg}'s area of use; exchange them")
+                notes.append(f"warning: {shortened(path)}: no row lies in EPSG:{epsg}'s area of use")
         locations[np.maximum(np.abs(first), np.abs(second)) > MOST_METRES] = np.nan
-    problems = [problem_of(*location) for location in locations.tolist()]
+    problems = [None if each else problem_of(*place) for each, place in zip(blank, locations.tolist(), strict=True)]
     wrong = [f"line {line} {problem}" for line, problem in zip(rows, problems, strict=True) if problem]
     if wrong:
         raise UserError(f"{path}: {len(wrong):,} rows without a location on Earth: {first_few(wrong)}; correct them")
-    return locations
+    return locations, tuple(notes)

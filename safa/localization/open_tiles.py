@@ -1,6 +1,7 @@
 """Where an index's tiles come from: a list, rasters, or a folder of map tiles."""
 
 import concurrent.futures
+import dataclasses
 import os
 
 import numpy as np
@@ -9,12 +10,12 @@ from safa.datasets.image_files import ImageError, ImageMissing, by_pixels, image
 from safa.localization.located_files import read_located_files
 from safa.localization.map_tiles import MapTiles, zooms_in
 from safa.localization.rasters import ENDINGS, RasterTiles
-from safa.localization.tile_source import TileSource, read_tile
+from safa.localization.tile_source import SourceRecord, TileSource, read_tile
 from safa.runtime.errors import UserError, first_few
 from safa.runtime.worker_pool import available_cores
 
 
-def open_tile_source(paths, cut, zoom=None, tms=False, skip_missing=False):
+def open_tile_source(paths, cut, zoom=None, tms=False, skip_missing=False, epsg=None, earlier=None):
     """The TileSource that paths name.
 
     Args:
@@ -22,35 +23,47 @@ def open_tile_source(paths, cut, zoom=None, tms=False, skip_missing=False):
         cut: Cut, for imagery that is not in tiles already.
         zoom: of the Web Mercator tiles to cut from (default: the deepest).
         tms: their rows are counted from the south, as TMS has them, instead of from the north.
-        skip_missing: leave out tiles of a list whose files do not exist.
+        skip_missing: leave out tiles of a list whose files do not exist, and map tiles that cannot be read.
+        epsg: number of the reference system of rasters that do not name theirs.
+        earlier: SourceRecord of an index that may be updated: imagery of the same paths is cut on the same grid; or None.
 
     Raises:
         UserError: there is nothing there, or nothing that can be used.
     """
+    own = tuple(path if _is_gdals(path) else os.path.abspath(path) for path in paths)
+    if earlier is not None and earlier.paths == own and earlier.cut is not None:
+        cut = dataclasses.replace(cut, grid=earlier.cut.grid)
+    source = _source(paths, cut, zoom, tms, skip_missing, epsg)
+    source.record = dataclasses.replace(source.record, paths=own)
+    return source
+
+
+def _source(paths, cut, zoom, tms, skip_missing, epsg):
     first = paths[0]
-    if len(paths) == 1 and first.lower().endswith(".csv"):
+    if len(paths) == 1 and first.lower().endswith(".csv") and not _is_gdals(first):
         return ListedTiles(first, skip_missing)
     for path in paths:
-        if not os.path.exists(path):
+        if not (_is_gdals(path) or os.path.exists(path)):
             raise UserError(f"--tiles {path}: does not exist; name a CSV list, rasters, or a folder of either kind of tiles")
     if len(paths) == 1 and os.path.isdir(first):
         if zooms_in(first):
-            return MapTiles(first, cut, zoom, tms)
+            return MapTiles(first, cut, zoom, tms, skip_missing)
         paths = sorted(entry.path for entry in os.scandir(first) if entry.name.lower().endswith(ENDINGS))
         if not paths:
             raise UserError(
                 f"--tiles {first}: holds neither rasters ({', '.join(ENDINGS)}) nor folders of map tiles (zoom/x/y.png); name "
                 "another folder, or a CSV list"
             )
-    return RasterTiles(paths, cut)
+    return RasterTiles(paths, cut, epsg)
+
+
+def _is_gdals(path):
+    """Whether GDAL opens a name that is not of a local file: /vsizip/..., https://..."""
+    return path.startswith("/vsi") or "://" in path
 
 
 class ListedTiles(TileSource):
-    """The tiles of a CSV list, in its order; arguments as of `open_tile_source`.
-
-    Raises:
-        UserError: the list is wrong, or files are missing, broken or not square.
-    """
+    """The tiles of a CSV list, in its order; a UserError if the list is wrong, or files are missing, broken or not square."""
 
     def __init__(self, path, skip_missing):
         listed = read_located_files(path, needs_locations=True)
@@ -65,14 +78,14 @@ class ListedTiles(TileSource):
             )
         if all(missing):
             raise UserError(f"{path}: none of its {len(problems):,} files exists; check the paths, which start in its folder")
-        kept = np.flatnonzero(np.invert(missing))
+        kept, self.notes = np.flatnonzero(np.invert(missing)), listed.notes
         self.paths = [listed.paths[row] for row in kept]
         self.locations = listed.locations[kept]
         self.metres = None if listed.metres is None else listed.metres[kept]
         self.names = [os.path.relpath(each, os.path.dirname(path) or ".") for each in self.paths]
         if any(missing):
-            self.note = f"{sum(missing):,} tiles of the list do not exist and are left out"
-        self.record = {"kind": "list", "paths": [os.path.abspath(path)]}
+            self.notes = [*self.notes, f"{sum(missing):,} tiles of the list do not exist and are left out"]
+        self.record = SourceRecord("list")
 
     def tile(self, row):
         return read_tile(self.paths[row])

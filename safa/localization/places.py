@@ -6,7 +6,9 @@ import numpy as np
 
 from safa.localization.coordinates import LocalFrame
 from safa.localization.panorama import Panorama
+from safa.localization.position_estimate import Estimate
 from safa.runtime.command_line import Checked, at_least, setting
+from safa.runtime.errors import UserError, shortened
 from safa.settings import FULL_CIRCLE
 
 SAME_PLACE_METRES = 25.0  # the paper's bound on CVACT: closer pairs are not negatives of each other
@@ -28,21 +30,36 @@ class QueryConfig(Checked):
         False, "search with each panorama at --turns headings; the best place is reported with its own"
     )
     turns: int = setting(TURNS, "headings that are tried with --unknown_heading", at_least(int, 2, 360), metavar="N")
-    fov: float = setting(
-        float(FULL_CIRCLE),
-        "horizontal field of view; the rest of the circle gets the mean colour",
+    fov: float | None = setting(
+        None,
+        "horizontal field of view; the rest of the circle gets the mean colour (default: as the photo's crop tags say, else "
+        f"{FULL_CIRCLE})",
         at_least(float, 1, FULL_CIRCLE),
         metavar="DEGREES",
         paper="360",
     )
     vertical_fov: float | None = setting(
         None,
-        "degrees from a panorama's top to its bottom (default: as its size says for square pixels; a whole sphere has 180)",
+        "degrees from a panorama's top to its bottom (default: as the photo's crop tags say, else its size for square pixels; "
+        "a whole sphere has 180)",
         at_least(float, 1, 180),
         metavar="DEGREES",
     )
-    horizon: float = setting(
-        0.5, "height of the horizon in a panorama: 0 is the top, 1 the bottom", at_least(float, 0, 1), metavar="FRACTION"
+    horizon: float | None = setting(
+        None,
+        "height of the horizon in a panorama: 0 is the top, 1 the bottom (default: as the photo's crop tags say, else 0.5)",
+        at_least(float, 0, 1),
+        metavar="FRACTION",
+    )
+    level: bool = setting(
+        False,
+        "level tilted photos by their tags PosePitchDegrees and PoseRollDegrees, as Google defines them; not all cameras do",
+    )
+    truth: str = setting(
+        "list",
+        "source of the known locations and headings to compare with: a list's columns, or exif: where these say nothing, the "
+        "photos' own tags",
+        choices=("list", "exif"),
     )
     merge_metres: float = setting(
         SAME_PLACE_METRES, "distance within which tiles belong to one answer", at_least(float, 0), metavar="METRES"
@@ -60,12 +77,47 @@ class QueryConfig(Checked):
         metavar="METRES",
     )
     approximate: bool = setting(False, "search by what build --approximate made")
+    near: float | None = setting(
+        None,
+        "distance from a panorama's rough position beyond which no tile is compared",
+        at_least(float, 0.1),
+        metavar="METRES",
+    )
+    gps_sigma: float | None = setting(
+        None,
+        "standard deviation of rough positions, east and north: tiles near them are preferred (a list's column accuracy says "
+        "it of each panorama)",
+        at_least(float, 0.1),
+        metavar="METRES",
+    )
+    gps_from: str = setting(
+        "list",
+        "source of rough positions: the list, else the photo's tags; or the photo alone, so that the list tells the truth",
+        choices=("list", "photo"),
+    )
 
-    @property
-    def view_name(self):
-        """What confidence depends on: one calibration serves queries of one name."""
+    def __post_init__(self):
+        super().__post_init__()
+        if self.heading is not None and self.unknown_heading:
+            raise UserError("--heading and --unknown_heading contradict each other; leave one out")
+
+    @classmethod
+    def of(cls, settings):
+        """The QueryConfig of a dict of settings; a UserError says what is wrong with them."""
+        try:
+            return cls(**{name: value.item() if isinstance(value, np.generic) else value for name, value in settings.items()})
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"settings of a query: {shortened(error)}; `localize.py query --help` says what they may be"
+            ) from None
+
+    def view_name(self, rough=None):
+        """What confidence depends on: one calibration serves queries of one name. `rough`: the panorama's RoughPosition."""
         heading = f"unknown heading, {self.turns} turns" if self.unknown_heading else "known heading"
-        return f"{heading}, fov {self.fov:g}, radius {self.radius:g} m"
+        drive = "" if self.sequence is None else ", drive"
+        return (
+            f"{heading}, fov {self.fov or FULL_CIRCLE:g}, radius {self.radius:g} m{drive}{'' if rough is None else rough.name}"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +125,7 @@ class Place:
     """A place of an answer.
 
     Attributes:
-        longitude, latitude: degrees (WGS 84), of the best tile's centre.
+        longitude, latitude: degrees (WGS 84), of the best tile's centre; `Answer.estimate` lies between tiles.
         similarity: of the best tile, at most 1.
         heading: degrees clockwise from north of the panorama's centre column, as known or as found.
         tile: the best tile's name; row: its row in the index.
@@ -92,36 +144,56 @@ class Place:
 
 
 @dataclasses.dataclass(frozen=True)
+class Evidence:
+    """The tiles that a panorama looks most like, C of them, the best first.
+
+    Attributes:
+        rows: (C,) int64, in the index; similarities: (C,) float64; headings: (C,) float64 degrees.
+    """
+
+    rows: np.ndarray
+    similarities: np.ndarray
+    headings: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
 class Answer:
     """What was found for a panorama.
 
     Attributes:
-        panorama: the query.
-        places: the best first.
+        panorama: the query; None in a journal's line.
+        places: the best first; [] of a panorama with a problem, and of a drive's until all of it is known.
         margin: by how much the best place is more similar than the best tile farther than the radius; infinite if all tiles
             are closer.
         confidence: probability that the best place is right, of a calibration or a drive; None if neither tells.
-        known: False where the confidence is below the calibration's threshold: the answer is "unknown".
+        known: False where the confidence is below the calibration's threshold: the answer is "unknown"; None where nothing
+            was calibrated for this view.
+        estimate: where the panorama is, between tiles, and how far from there it may be.
+        problem: why it cannot be answered, or None.
+        evidence: what a drive or a calibration needs of it, or None.
     """
 
-    panorama: Panorama
+    panorama: Panorama | None
     places: list[Place]
-    margin: float
+    margin: float | None
     confidence: float | None = None
-    known: bool = True
+    known: bool | None = None
+    estimate: Estimate | None = None
+    problem: str | None = None
+    evidence: Evidence | None = None
 
     @property
     def metres_off(self):
-        """Metres from the best place to the panorama's known location, or None."""
-        if self.panorama.location is None:
+        """Metres from the estimated location to the panorama's known one, or None."""
+        if self.panorama.location is None or self.problem is not None:
             return None
-        best = self.places[0].longitude, self.places[0].latitude
-        return float(np.hypot(*LocalFrame(*self.panorama.location).metres([best])[0]))
+        found = self.estimate or self.places[0]
+        return float(np.hypot(*LocalFrame(*self.panorama.location).metres([(found.longitude, found.latitude)])[0]))
 
     @property
     def degrees_off(self):
         """Degrees, 0 to 180, between the best place's heading and the true one; None if that is not known or was given."""
-        if self.panorama.true_heading is None:
+        if self.panorama.true_heading is None or self.problem is not None:
             return None
         return abs((self.places[0].heading - self.panorama.true_heading + 180) % FULL_CIRCLE - 180)
 

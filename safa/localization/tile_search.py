@@ -1,16 +1,22 @@
 """How panoramas are compared with an index's descriptors: all of them, shorter ones (PCA), or candidates (FAISS)."""
 
+import collections
 import concurrent.futures
+import functools
+import threading
 
 import numpy as np
 import scipy.linalg
 
 from safa.localization.coordinates import needed
 from safa.runtime.errors import UserError, first_line
-from safa.runtime.files import open_whole
+from safa.runtime.files import open_whole, ordinary
 from safa.runtime.worker_pool import available_cores
 
-BLOCK_BYTES = 2**24  # of descriptors in float32 that are multiplied at a time: they stay in the processor's cache
+BLOCK_BYTES = 2**22  # of descriptors in float32 that a core multiplies at a time: they stay in its cache
+# A float16's sign, exponent and fraction, moved to where a float32 has them, are a number that is smaller by this factor, since
+# exponents of float32 begin at -127 and those of float16 at -15.
+HALF_BITS, HALF_SHIFT, HALF_FACTOR = np.uint32(0x8FFFE000).view(np.int32), 13, np.float32(2.0**112)
 PROJECTION_ROWS = 50_000  # that the directions are fitted on; more change them little
 FITTED_AT_A_TIME, SORTED_AT_A_TIME = 4096, 16_384  # rows
 ROWS_A_LIST = 1000  # descriptors in one of the lists that FAISS sorts them into, on average
@@ -35,17 +41,36 @@ def similarities(descriptors, queries):
     rows = queries.reshape(-1, dimension)
     found, turn = np.empty((number, count), np.float32), np.zeros((number, count), np.int16)
     block = max(1, BLOCK_BYTES // (4 * dimension))
-    starts = range(0, count, block)
-    # One block is multiplied while the next ones are read and converted.
-    with concurrent.futures.ThreadPoolExecutor(available_cores()) as pool:
-        ahead = [pool.submit(_float32, descriptors, start, block) for start in starts[:2]]
-        for start in starts:
-            ahead.append(pool.submit(_float32, descriptors, start + 2 * block, block))  # empty after the last one
-            products = (rows @ ahead.pop(0).result().T).reshape(number, turns, -1)
-            best = products.argmax(axis=1)
-            turn[:, start : start + block] = best
-            found[:, start : start + block] = np.take_along_axis(products, best[:, None], axis=1)[:, 0]
+
+    def compare(start):
+        products = (rows @ as_float32(descriptors[start : start + block]).T).reshape(number, turns, -1)
+        best = products.argmax(axis=1)
+        turn[:, start : start + block] = best
+        found[:, start : start + block] = np.take_along_axis(products, best[:, None], axis=1)[:, 0]
+
+    # Each core converts and multiplies blocks of its own. BLAS's threads would wait for each other in every block.
+    with _SEARCH, _blas().limit(limits=1, user_api="blas"), concurrent.futures.ThreadPoolExecutor(available_cores()) as pool:
+        collections.deque(pool.map(compare, range(0, count, block)), maxlen=0)
     return found, turn
+
+
+_SEARCH = threading.Lock()  # a search uses all cores, and BLAS's number of threads is the process's
+
+
+@functools.cache
+def _blas():
+    return needed("threadpoolctl").ThreadpoolController()
+
+
+def as_float32(block):
+    """(n, D) finite float16 or float32 -> float32, exactly; NumPy's own conversion takes ten times as long."""
+    if block.dtype != np.float16:
+        return np.asarray(block, np.float32)
+    bits = block.view(np.int16).astype(np.int32)
+    np.left_shift(bits, HALF_SHIFT, out=bits)
+    np.bitwise_and(bits, HALF_BITS, out=bits)
+    values = bits.view(np.float32)
+    return np.multiply(values, HALF_FACTOR, out=values)
 
 
 def closest(found, top_k):
@@ -56,10 +81,6 @@ def closest(found, top_k):
     values = np.take_along_axis(found, chosen, axis=1)
     order = np.argsort(-values, axis=1, kind="stable")
     return np.take_along_axis(chosen, order, axis=1), np.take_along_axis(values, order, axis=1)
-
-
-def _float32(descriptors, start, block):
-    return np.asarray(descriptors[start : start + block], np.float32)
 
 
 def fit_projection(descriptors, values):
@@ -113,8 +134,9 @@ class ApproximateSearch:
     def __init__(self, path, descriptors):
         faiss = needed(*FAISS)
         try:
+            open(path, "rb", opener=ordinary).close()
             self._index = faiss.read_index(path)
-        except RuntimeError as error:
+        except (OSError, RuntimeError) as error:
             raise UserError(f"{path}: cannot be read ({first_line(error)}); delete the index and build it again") from None
         if (self._index.ntotal, self._index.d) != descriptors.shape:
             raise UserError(f"{path}: is of other descriptors; delete the index and build it again")
@@ -129,7 +151,7 @@ class ApproximateSearch:
         _, candidates = self._index.search(queries.reshape(-1, dimension), min(DEPTH, shape[1]))
         for row, own in enumerate(candidates.reshape(number, -1)):
             chosen = np.unique(own[own >= 0])
-            products = queries[row] @ np.asarray(self._descriptors[chosen], np.float32).T
+            products = queries[row] @ as_float32(self._descriptors[chosen]).T
             turn[row, chosen] = products.argmax(axis=0)
             found[row, chosen] = products.max(axis=0)
         return found, turn

@@ -5,7 +5,6 @@ import os
 import re
 
 import numpy as np
-from tqdm import tqdm
 
 from safa.datasets.image_files import ImageError, read_image
 from safa.datasets.pair_images import PairImages
@@ -19,6 +18,7 @@ from safa.retrieval.task import GROUND_TO_AERIAL, Task
 from safa.runtime.command_line import Checked, at_least, setting
 from safa.runtime.errors import UserError, first_few
 from safa.runtime.files import remove_abandoned, write_whole
+from safa.runtime.progress import ProgressBar
 
 SEED = 0  # of the draw of queries
 MOST_ON_SHEET = 40  # queries: a picture that viewers still open
@@ -190,7 +190,7 @@ def draw_figures(config, folder, tested, network):
             if re.fullmatch(rf"{prefix}\d{{3,}}_.*\.png", name):
                 os.unlink(os.path.join(folder, name))
         rows = config.chosen(tested.task, tested.ranks, asked)
-        for number, row in enumerate(tqdm(rows, "figures", leave=False, unit="figure", disable=None), 1):
+        for number, row in enumerate(ProgressBar(rows, "figures", len(rows), "figures"), 1):
             name = re.sub(r"[^A-Za-z0-9_-]", "_", tested.task.ids[row])[:80]
             write_whole(os.path.join(folder, f"{prefix}{number:03}_{name}.png"), file_bytes(draw(row)))
         count += len(rows)

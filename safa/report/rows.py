@@ -244,4 +244,5 @@ def _sizes(network):
     parts = [f"{network.height}x{network.width}", f"aerial tiles {side}x{side}"]
     parts += [f"width multiplier {network.width_multiplier:g}"]
     parts += [] if network.backbone == NetworkConfig.backbone else [network.backbone]
+    parts += ["one backbone for both"] * network.shared
     return "" if network.is_papers else ", ".join(parts)

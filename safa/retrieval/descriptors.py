@@ -4,13 +4,13 @@ import time
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from input_data import image_batches
 from safa.retrieval.resumable_rows import ResumableRows
 from safa.runtime.cluster import say
 from safa.runtime.distribution import gather_rows
 from safa.runtime.errors import UserError
+from safa.runtime.progress import ProgressBar
 
 BRANCHES = {"sat": "satellite", "grd": "ground"}  # of a network, and how people call them
 
@@ -76,8 +76,8 @@ class DescriptorExtractor:
         order = np.minimum(np.arange(first, -(-count // replicas) * replicas), count - 1)
         batches = image_batches(images, *self.distribution.local_rows(order, batch_size))
         seconds, timed, size = 0.0, 0, None
-        bar = {"desc": f"{title}, {BRANCHES[branch]}", "unit": "image", "leave": False, "disable": None if is_chief else True}
-        with rows, tqdm(total=count, initial=done, **bar) as progress:
+        bar = ProgressBar(None, f"{title}, {BRANCHES[branch]}", count, "images", done, quiet=not is_chief)
+        with rows, bar as progress:
             for start, batch in zip(range(first, count, batch_size), batches, strict=True):
                 begin = time.perf_counter()
                 found = self.batch(branch, batch)[: count - start]

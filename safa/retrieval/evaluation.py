@@ -21,7 +21,8 @@ def recalls(task, found):
         {"queries": Q, "references": N, "recall": {"1", "5", "10", "1%"}, "tied_queries": number of queries whose truth
         shares its distance with another reference, "pessimistic_recall": as "recall", with every tied reference before the
         truth}. Recalls are fractions. Where the task counts further references as hits, also "recall_within_5m" or
-        "recall_acceptable", as "recall".
+        "recall_acceptable", as "recall". Where it has a hit rate, "recall_hit_rate": of the truth among all references but the
+        acceptable ones, whose "1" is the hit rate of VIGOR (Zhu et al. 2021): no other reference is closer than the truth.
     """
     result = {
         "queries": len(found.closer),
@@ -32,6 +33,8 @@ def recalls(task, found):
     }
     if task.near is not None:
         result[f"recall_{task.counted}"] = reported_recalls(found.near_closer, found.references)
+    if task.has_hit_rate:
+        result["recall_hit_rate"] = reported_recalls(found.others_closer, found.references)
     return result
 
 
@@ -46,14 +49,15 @@ def evaluate(task, found, degrees_off=None):
     Returns:
         As `recalls`, and: "recall_curve": [recall@1, ..., recall@1%]; "intervals": {name of a recall: {K: (low, high)}};
         "rank": {"median", "90%"}, where 1 is the best; "query_ids": digest; "ranks": {"exact", and "within_5m" or
-        "acceptable": (Q,) ranks from 0, "first_match": (Q,) rows of references}. Where places have coordinates, "metres":
-        {"median", "within": {metres: share}} of the first match's distance to the truth. With `degrees_off`,
+        "acceptable" and "hit_rate": (Q,) ranks from 0, "first_match": (Q,) rows of references}. Where places have coordinates,
+        "metres": {"median", "within": {metres: share}} of the first match's distance to the truth. With `degrees_off`,
         "heading_right": share of the queries whose descriptor closest to the truth is off by less than HEADING_DEGREES.
     """
     count = found.references
     result = recalls(task, found)
     result["recall_curve"] = recall_curve(found.closer, one_percent(count)).tolist()
     ranks = {"exact": found.closer} | ({} if task.near is None else {task.counted: found.near_closer})
+    ranks |= {"hit_rate": found.others_closer} if task.has_hit_rate else {}
     counted = ["recall", *(f"recall_{name}" for name in ranks if name != "exact")]
     result["intervals"] = {
         name: {k: recall_interval(recall, len(found.closer)) for k, recall in result[name].items()} for name in counted

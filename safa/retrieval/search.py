@@ -6,9 +6,10 @@ import functools
 
 import numpy as np
 
+from safa.runtime.progress import ProgressBar
 from safa.runtime.worker_pool import available_cores
 
-BLOCK_BYTES = 2**27  # of one block of similarities
+BLOCK_BYTES = 2**29  # of one block of similarities: the references are converted once for all its queries
 PIECE_BYTES = 2**26  # of the references that are multiplied at a time
 CHUNK = 64  # queries whose similarities are compared at a time: they stay in the processor's cache
 # Error of a product of descriptors of length 1: BLAS sums in another order at the edges of a matrix. The largest seen at 64 to
@@ -29,6 +30,7 @@ class SearchResult:
         tied: (Q,) int64, the number of other references that are as close but for rounding and not counted in `closer`:
             the rank is `closer + tied` if they all come before the truth.
         near_closer: (Q,) int64, as `closer`, for the closest of each query's `near` references; None without `near`.
+        others_closer: (Q,) int64, as `closer`, without the query's `near` references; None without `near`.
         winners: (Q, K) int64, the K closest references, the closest first.
         similarities: (Q, K) float64, theirs.
     """
@@ -39,6 +41,7 @@ class SearchResult:
     closer: np.ndarray
     tied: np.ndarray
     near_closer: np.ndarray | None
+    others_closer: np.ndarray | None
     winners: np.ndarray
     similarities: np.ndarray
 
@@ -51,8 +54,7 @@ def search(references, queries, truth, near=None, top_k=0, multiply=None):
         queries: (Q, D) float32 descriptors of length 1, or (Q, T, D): T descriptors of each query, of which the closest
             to a reference counts.
         truth: (Q,) integers, the row of each query's true reference.
-        near: for each query the rows of the references that count as hits too, the true one among them
-            (`positions.within`); or None.
+        near: for each query the rows of the references that count as hits too, each once, the true one among them; or None.
         top_k: K, how many of the closest references to name; at most N.
         multiply: function from (n, D) float32 descriptors to their (n, N) float64 products with all references; it may
             compute them on a GPU (`device_products`). Default: NumPy's.
@@ -79,11 +81,13 @@ def search(references, queries, truth, near=None, top_k=0, multiply=None):
         return _compare(products, truth[rows], near and [near[row] for row in rows], top_k)
 
     parts = []
-    with concurrent.futures.ThreadPoolExecutor(available_cores()) as pool:
+    bar = ProgressBar(None, "search", len(queries), "queries")
+    with bar, concurrent.futures.ThreadPoolExecutor(available_cores()) as pool:
         for start in range(0, len(queries), block):
             products = multiply(queries[start : start + block].reshape(-1, dimension)).reshape(-1, turns, len(references))
             rows, cuts = np.arange(start, start + len(products)), range(chunk, len(products), chunk)
             parts += pool.map(compare, np.split(products, cuts), np.split(rows, cuts))
+            bar.update(len(rows))
     columns = zip(*parts, strict=True)
     return SearchResult(len(references), *(None if column[0] is None else np.concatenate(column) for column in columns))
 
@@ -102,15 +106,17 @@ def _compare(products, truth, near, top_k):
     queries = np.arange(len(products))
     turn = products[queries, :, truth].argmax(axis=1)
     products = products.max(axis=1) if products.shape[1] > 1 else products[:, 0]
-    true, near_closer = products[queries, truth], None
+    true, near_closer, others_closer = products[queries, truth], None, None
     closer = np.count_nonzero(products > (true + ROUNDING)[:, None], axis=1)  # distances are 2 - 2s: closer is more similar
     tied = np.count_nonzero(products >= (true - TIE * np.abs(true))[:, None], axis=1) - 1 - closer
     if near is not None:
-        best = np.array([similarities[rows].max() for similarities, rows in zip(products, near, strict=True)])
+        of_near = [similarities[rows] for similarities, rows in zip(products, near, strict=True)]
+        best = np.array([similarities.max() for similarities in of_near])
         near_closer = np.count_nonzero(products > (best + ROUNDING)[:, None], axis=1)
+        others_closer = closer - [np.count_nonzero(each > bound) for each, bound in zip(of_near, true + ROUNDING, strict=True)]
     top_k = min(top_k, products.shape[1])
     winners = np.sort(np.argpartition(products, -top_k, axis=1)[:, products.shape[1] - top_k :], axis=1)
     similarities = np.take_along_axis(products, winners, axis=1)
     order = np.argsort(-similarities, axis=1, kind="stable")
     winners, similarities = (np.take_along_axis(each, order, axis=1) for each in (winners, similarities))
-    return true, turn, closer, tied, near_closer, winners, similarities
+    return true, turn, closer, tied, near_closer, others_closer, winners, similarities

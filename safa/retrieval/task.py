@@ -21,8 +21,9 @@ class Task:
         ids: Q strings.
         queries: (Q,) int64, their rows among the images of their kind.
         truth: (Q,) int64, the row of each query's true reference.
-        near: for each query the rows of all references that count as hits, the true one among them; None: only the truth.
+        near: for each query the rows of all hits, each once, the true reference among them; None: only the truth.
         counted: name of the recall that counts them: "within_5m" or "acceptable"; None without `near`.
+        has_hit_rate: whether VIGOR's hit rate is reported, of the true reference among all that are not `near`.
         query_utm, reference_utm: (Q, 2) and (N, 2) float64 easting and northing in metres, or None.
     """
 
@@ -33,6 +34,7 @@ class Task:
     counted: str | None = None
     query_utm: np.ndarray | None = None
     reference_utm: np.ndarray | None = None
+    has_hit_rate: bool = False
 
     @property
     def digest(self):
@@ -57,23 +59,26 @@ def task_of(pairs, direction=GROUND_TO_AERIAL, radius=None):
     """
     if direction == GROUND_TO_AERIAL:
         queries, truth, ids = np.arange(len(pairs)), pairs.truth, pairs.ids
-        query_tiles, reference_tiles, acceptable = pairs.truth, np.arange(len(pairs.sat_paths)), pairs.acceptable
-        if acceptable is not None:
-            acceptable = [np.append(rows, true) for rows, true in zip(acceptable, truth, strict=True)]
+        acceptable, place = _with(truth, pairs.acceptable), (pairs.query_utm, pairs.utm)
     else:
         queries, truth = np.unique(pairs.truth, return_index=True)
-        query_tiles, reference_tiles, ids = queries, pairs.truth, [pairs.ids[row] for row in truth]
-        acceptable = None if pairs.one_to_one else _panoramas_of(pairs, queries)
-    place = None if pairs.utm is None else (pairs.utm[query_tiles], pairs.utm[reference_tiles])
+        ids, acceptable = [pairs.ids[row] for row in truth], None if pairs.one_to_one else _panoramas_of(pairs, queries)
+        place = (None if pairs.utm is None else pairs.utm[queries]), pairs.query_utm
     radius = pairs.dataset.hit_metres if radius is None else radius
     if radius is None:
-        return Task(ids, queries, truth, acceptable, acceptable and "acceptable", *(place or (None, None)))
-    if place is None:
+        has_hit_rate = acceptable is not None and direction == GROUND_TO_AERIAL
+        return Task(ids, queries, truth, acceptable, acceptable and "acceptable", *place, has_hit_rate)
+    if pairs.utm is None:
         raise UserError(f"--radius {radius:g}: {pairs.dataset.name} has no coordinates in metres; leave it out")
     if (found := count_within(place[1], radius, place[0])) > MOST_NEAR:
         what = f"within it of the queries lie {found:,} references, more than {MOST_NEAR:,}"
         raise UserError(f"--radius {radius:g}: {what}; use a smaller one")
-    return Task(ids, queries, truth, within(place[1], radius, of=place[0]), f"within_{radius:g}m", *place)
+    return Task(ids, queries, truth, _with(truth, within(place[1], radius, of=place[0])), f"within_{radius:g}m", *place)
+
+
+def _with(truth, near):
+    """The rows of each query's near references, its true one among them; None for None."""
+    return near and [rows if true in rows else np.append(rows, true) for rows, true in zip(near, truth, strict=True)]
 
 
 def _panoramas_of(pairs, tiles):

@@ -103,7 +103,7 @@ class Meter:
     Args:
         batch_size: pairs of a step.
         progress: checkpoints.Progress of the run, whose `steps` and `loss_sum` follow what was read.
-        bar: tqdm bar of the epoch's pairs.
+        bar: ProgressBar of the epoch's pairs.
     """
 
     def __init__(self, batch_size, progress, bar):

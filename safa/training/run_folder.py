@@ -7,6 +7,7 @@ import re
 import typing
 
 import msgspec
+import numpy as np
 
 from safa.runtime.errors import UserError
 from safa.runtime.files import read_json
@@ -118,9 +119,11 @@ def agree_with_earlier_run(folder, network, training, data=None):
 
 
 def data_identity(train_pairs):
-    """What a run's order of pairs depends on: {"train_pairs": number, "train_ids": digest of their ids in order}."""
-    digest = hashlib.sha256("\n".join(train_pairs.ids).encode()).hexdigest()[:16]
-    return {"train_pairs": len(train_pairs), "train_ids": digest}
+    """What a run's batches depend on: {"train_pairs": number, "train_ids": digest of their ids, and of tiles they share}."""
+    digest = hashlib.sha256("\n".join(train_pairs.ids).encode())
+    if not train_pairs.one_to_one:
+        digest.update(np.asarray(train_pairs.truth, "<i8").tobytes())
+    return {"train_pairs": len(train_pairs), "train_ids": digest.hexdigest()[:16]}
 
 
 def given_settings(args):

@@ -3,12 +3,13 @@
 import functools
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from safa.datasets.positions import far_apart
 from safa.parts import LOSSES
 from safa.runtime.distribution import gather_rows
 from safa.training.gradient_cache import cached_gradients
-from triplet_loss import far_apart
 
 ADAM_EPSILON = 1e-8  # TensorFlow 1's default; Keras's is 1e-7
 
@@ -44,30 +45,37 @@ def learning_rate_schedule(learning_rate, schedule, warmup_steps, steps):
     return keras.optimizers.schedules.CosineDecay(begin, max(1, steps - warmup_steps), alpha=least, **warmup)
 
 
-def batch_loss(config, negative_metres=None, loss=None):
-    """The loss of a whole batch.
+def negatives_of(pairs, of, among):
+    """Which references of a batch are negatives of which panoramas.
+
+    A panorama's own reference is not, nor are its acceptable ones and those closer to its own than the dataset's
+    `negative_metres`.
 
     Args:
-        config: settings.TrainingConfig.
-        negative_metres: pairs closer than this are not negatives of each other; None: all other pairs are.
-        loss: made by `parts.LOSSES` (default: that of `config`).
+        pairs: datasets.dataset.Pairs.
+        of: n rows of queries whose references are asked about.
+        among: (B,) rows of the queries of the whole batch.
 
     Returns:
-        Function of both branches' (B, D) float32 descriptors, (B, 2) float64 easting and northing or None, and (B,) int64
-        rows of the references or None, that returns () float32. Queries that share a reference are not negatives of each other.
+        (n, B) float32, 1 where the reference of query of[i] is a negative of query among[j]; None in datasets where all are
+        but a panorama's own.
     """
+    metres = pairs.dataset.negative_metres
+    if pairs.one_to_one and metres is None and pairs.acceptable is None:
+        return None
+    references, own = pairs.truth[of], pairs.truth[among]
+    negatives = references[:, None] != own
+    if metres is not None:
+        negatives &= far_apart(pairs.utm[references], pairs.utm[own], metres)
+    if pairs.acceptable is not None:
+        negatives &= ~np.stack([np.isin(references, pairs.acceptable[row]) for row in among], axis=1)
+    return negatives.astype(np.float32)
+
+
+def batch_loss(config, loss=None):
+    """The loss of a whole batch, as of `parts.Loss`; `loss`: made by `parts.LOSSES` (default: that of TrainingConfig)."""
     loss = loss or LOSSES[config.loss]()
-    if config.batch_hard_count:
-        loss = functools.partial(loss, batch_hard_count=config.batch_hard_count)
-
-    def of_batch(sat, grd, utm, references):
-        negatives = None if negative_metres is None else far_apart(utm, negative_metres)
-        if references is not None:
-            others = tf.cast(references[:, None] != references[None, :], tf.float32)
-            negatives = others if negatives is None else tf.cast(negatives, tf.float32) * others
-        return loss(sat, grd, negatives)
-
-    return of_batch
+    return functools.partial(loss, batch_hard_count=config.batch_hard_count) if config.batch_hard_count else loss
 
 
 def training_step(network, optimizer, loss, strategy=None, micro_batch=None, clip_norm=None):
@@ -102,7 +110,7 @@ def training_step(network, optimizer, loss, strategy=None, micro_batch=None, cli
 
     def replica_step(batch):
         def share_of_loss(sat, grd):
-            gathered = [None if rows is None else gather_rows(rows) for rows in (sat, grd, batch.utm, batch.references)]
+            gathered = [None if rows is None else gather_rows(rows) for rows in (sat, grd, batch.negatives)]
             return loss(*gathered) / strategy.num_replicas_in_sync  # gather_rows sums the replicas' gradients
 
         state = [tf.convert_to_tensor(variable.value) for variable in states]

@@ -7,9 +7,8 @@ import typing
 
 import keras
 import numpy as np
-from tqdm import tqdm
 
-from input_data import batches, epoch_order
+from input_data import Batch, batches
 from safa.datasets.pair_augmentation import AugmentedPairs
 from safa.datasets.pair_images import PairImages
 from safa.datasets.panorama_views import PanoramaView
@@ -23,15 +22,16 @@ from safa.runtime.cluster import say
 from safa.runtime.distribution import Distribution
 from safa.runtime.errors import Stopped, UserError
 from safa.runtime.interruption import StopVote
+from safa.runtime.progress import ProgressBar
 from safa.runtime.worker_pool import available_cores
 from safa.settings import Settings
 from safa.training.beginning import finish, restore_or_begin, training_session
 from safa.training.checkpoints import Progress, RunCheckpoints, SaveClock
+from safa.training.epoch_order import order_of_epoch
 from safa.training.log import Meter, TrainingLog
 from safa.training.run_folder import RunPaths
-from safa.training.step import adam, batch_loss, learning_rate_schedule, training_step
+from safa.training.step import adam, batch_loss, learning_rate_schedule, negatives_of, training_step
 from safa.training.variables import Averages
-from VGG import MEAN_BGR
 
 
 def train(settings, train_pairs, val_pairs, paths):
@@ -54,7 +54,7 @@ def train(settings, train_pairs, val_pairs, paths):
     with training_session(settings, train_pairs, val_pairs, paths) as (distribution, stop):
         run = build_run(settings, train_pairs, val_pairs, paths, distribution)
         progress = restore_or_begin(run, stop)
-        loss_of_batch = batch_loss(config, train_pairs.dataset.negative_metres, run.loss)
+        loss_of_batch = batch_loss(config, run.loss)
         step = training_step(
             run.network, run.optimizer, loss_of_batch, distribution.strategy, options.micro_batch, config.clip_norm
         )
@@ -131,24 +131,31 @@ class TrainingRun:
         """Of the next step."""
         return float(keras.ops.convert_to_numpy(self.optimizer.learning_rate))
 
+    @property
+    def describing_batch_size(self):
+        """Images whose descriptors are computed at a time."""
+        batch_size, micro_batch = self.settings.training.batch_size, self.settings.run.micro_batch
+        return batch_size if micro_batch is None else min(batch_size, micro_batch * self.distribution.replicas)
+
     def progress_bar(self, epoch, done):
         """A bar of an epoch's pairs, in the chief's process."""
-        quiet = None if self.distribution.is_chief else True
         total, initial = (steps * self.settings.training.batch_size for steps in (self.steps, done))
-        return tqdm(total=total, initial=initial, desc=f"epoch {epoch}", unit="pair", leave=False, disable=quiet)
+        return ProgressBar(None, f"epoch {epoch}", total, "pairs", initial, quiet=not self.distribution.is_chief)
 
     def batches(self, epoch, done):
         """The batches of an epoch after the first `done`, spread over the devices."""
         config, pairs, width = self.settings.training, self.train_images.pairs, self.settings.network.width
         augmented = AugmentedPairs.drawn(pairs, config.rotate_pairs, config.flip_pairs, config.seed, epoch)
         view = PanoramaView(config.train_fov, config.random_heading)
-        panoramas = view.training_panoramas(len(pairs), width, MEAN_BGR, config.seed, epoch)
+        panoramas = view.training_panoramas(len(pairs), width, self.network.grd.fill, config.seed, epoch)
         images = self.train_images.changed(augmented, panoramas)
-        order = epoch_order(len(pairs), epoch, config.seed)[done * config.batch_size : self.steps * config.batch_size]
+        order = order_of_epoch(self, epoch, done)[done * config.batch_size : self.steps * config.batch_size]
         rows, local_size = self.distribution.local_rows(order, config.batch_size)
-        for batch in batches(images, rows, local_size, available_cores()):
-            offset, *shares = self.distribution.spread(*batch[:-1])
-            yield batch.__class__(*shares, offset)
+        whole_batches = np.split(order, range(config.batch_size, len(order), config.batch_size))
+        for whole, batch in zip(whole_batches, batches(images, rows, local_size, available_cores()), strict=False):
+            own_rows, _ = self.distribution.local_rows(whole, config.batch_size)
+            offset, *shares = self.distribution.spread(batch.sat, batch.grd, negatives_of(pairs, own_rows, whole))
+            yield Batch(*shares, offset)
 
     def check_loss(self, epoch, number, loss):
         """Refuse to go on with a loss that is not finite."""
@@ -165,13 +172,10 @@ class TrainingRun:
 
     def validate(self, title, epoch, stop):
         """Recalls on the validation split (`retrieval.evaluation.recalls`); None in processes that are not the chief's."""
-        batch_size, micro_batch = self.settings.training.batch_size, self.settings.run.micro_batch
-        if micro_batch is not None:
-            batch_size = min(batch_size, micro_batch * self.distribution.replicas)
         averages = self.averages if self.adam_steps else contextlib.nullcontext()  # they begin with the first step
         # A signal ends it at once, but for other processes, which wait for this one; and never the exchange of weights.
         with averages, contextlib.nullcontext() if self.distribution.has_others else stop.at_once():
-            references, queries = self.extractor.pairs(self.val_images, batch_size, title)
+            references, queries = self.extractor.pairs(self.val_images, self.describing_batch_size, title)
         if not self.distribution.is_chief:
             return None
         task, every = task_of(self.val_images.pairs), self.settings.run.figures_every
@@ -200,7 +204,7 @@ def build_run(settings, train_pairs, val_pairs, paths, distribution):
         optimizer.build(network.trainable_variables)
     shapes, cached = (network_config.sat_shape, network_config.grd_shape), settings.run.cache == "memory"
     view = PanoramaView(config.train_fov, config.random_heading)
-    val_panoramas = view.test_panoramas(len(val_pairs), network_config.width, MEAN_BGR)
+    val_panoramas = view.test_panoramas(len(val_pairs), network_config.width, network.grd.fill)
     run = TrainingRun(
         settings=settings,
         paths=paths,

@@ -28,6 +28,8 @@ def _by_name(network, kind, prefix=""):
     """The variables of a kind of all parts that have weights, in the order of the network's own list."""
     branches = {"sat": network.sat, "grd": network.grd}.items()
     parts = {f"{name}/{part}": getattr(branch, part) for name, branch in branches for part in ("backbone", "aggregation")}
+    if network.is_shared:
+        del parts["grd/backbone"]  # the satellite branch's
     if network.loss_layer is not None:
         parts[LOSS] = network.loss_layer
     of_parts = ((part, *each) for part, layer in parts.items() for each in enumerate(getattr(layer, kind)))

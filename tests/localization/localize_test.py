@@ -12,6 +12,7 @@ import pytest
 from browser import needs_browser, opened
 from conftest import TINY, complains, rows_of, start, succeeds
 from forked_scripts import die_after_batches
+from PIL import Image
 
 from safa.runtime.errors import UserError
 
@@ -117,7 +118,7 @@ def test_a_killed_build_goes_on_and_ends_in_the_same_bytes(made, stoppable, tmp_
     tiles, flags, build = stoppable
     stderr, code = build(4, "killed")
     assert code == -signal.SIGKILL, stderr
-    assert json.loads((tmp_path / "killed" / "full.json").read_text())["done"] == 12
+    assert json.loads((tmp_path / "killed/index.unfinished/full.json").read_text())["done"] == 12
     shutil.copytree(tmp_path / "killed", tmp_path / "changed")
     assert "no finished index" in complains("localize.py", "query", "killed", made / "panoramas.csv", cwd=tmp_path)
     other = flags | {"tile_metres": 70}
@@ -169,12 +170,26 @@ def test_answers_are_calibrated_and_less_sure_ones_are_unknown(own):
     asked = succeeds("localize.py", "query", "index", "panoramas.csv", json="a.json", cwd=own)
     assert "confidence: of 34 calibrated answers" in asked
     answers = json.loads((own / "a.json").read_text())["answers"]
-    threshold = next(iter(json.loads((own / "index/calibration.json").read_text()).values()))["threshold"]
+    threshold = next(iter(json.loads((own / "index/calibration.json").read_text())["views"].values()))["threshold"]
     assert all(answer["known"] == (answer["confidence"] >= threshold) for answer in answers)
-    assert "turns it into a confidence" in succeeds("localize.py", "query", "index", "panoramas.csv", fov=90, cwd=own)
+    assert "not calibrated" in succeeds("localize.py", "query", "index", "panoramas.csv", fov=90, cwd=own)
     assert "10 panoramas are too few" in complains("localize.py", "calibrate", "index", "panoramas.csv", cwd=own)
     panoramas = [PANORAMA.format(1)] * 20
     assert "no known location" in complains("localize.py", "calibrate", "index", *panoramas, cwd=own)
+
+
+def test_far_known_locations_are_said_and_refused_in_calibration_and_a_photo_s_own_is_known_only_on_request(own):
+    write_list(own / "far.csv", [(own / PANORAMA.format(n + 1), n) for n in range(TILES)])
+    (own / "far.csv").write_text((own / "far.csv").read_text().replace(str(EPSG), str(EPSG - 1)))
+    assert "34 known locations lie far outside" in complains("localize.py", "calibrate", "index", "far.csv", cwd=own)
+    assert not (own / "index/calibration.json").exists()
+    exif = Image.Exif()
+    exif.get_ifd(0x8825).update({1: "S", 2: (35.3, 0.0, 0.0), 3: "W", 4: (149.1, 0.0, 0.0)})
+    Image.open(own / PANORAMA.format(1)).save(own / "photo.jpg", exif=exif)
+    said = succeeds("localize.py", "query", "index", "photo.jpg", cwd=own)
+    assert "1 rough places" in said and "1 photos say no heading; north is assumed" in said and "known location" not in said
+    said = succeeds("localize.py", "query", "index", "photo.jpg", truth="exif", cwd=own)
+    assert "warning: 1 known locations lie far outside the index: photo.jpg" in said and "1 panoramas of known location" in said
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +249,8 @@ def test_tiles_that_are_missing_or_of_another_ground_size_are_named(own):
     assert "0000001.jpg 90.0 m of ground" in complains("localize.py", "build", "new", **flags | {"tile_metres": 40}, cwd=own)
     assert not (own / "new").exists()
     said = succeeds("localize.py", "build", "new", **flags, cwd=own)
-    assert "1 tiles of the list do not exist" in said and "warning: 33 tiles show another ground size" in said
+    for text in "33 tiles: west 149.1", "1 tiles of the list do not exist", "warning: 33 tiles show another ground size":
+        assert text in said
 
 
 @pytest.mark.parametrize(
@@ -242,12 +258,15 @@ def test_tiles_that_are_missing_or_of_another_ground_size_are_named(own):
     [
         ("index", {}, "holds an index of other tiles"),
         (".", {}, "not of an index"),
+        ("foreign", {}, "not of an index"),
         ("new", {"pca": 64}, "--pca 64: not less than"),
         ("new", {"tile_metres": None}, "--tile_metres: net.weights.h5 does not say"),
         ("new", {"width": 256}, "cannot be read as weights"),
     ],
 )
 def test_mistakes_of_build_are_one_line_each(own, index, flags, said):
+    (own / "foreign").mkdir()
+    (own / "foreign/full.json").write_text("{}")  # of another program
     assert said in complains("localize.py", "build", index, **(BUILD | {"tiles": "tiles.csv"} | flags), cwd=own)
 
 
@@ -263,6 +282,8 @@ def text(name, content):
     ("change", "said"),
     [
         (cut("descriptors.npy"), "descriptors.npy: missing, cut off or damaged"),
+        (lambda index: shutil.copy(index / "thumbnails.npy", index / "descriptors.npy"), "descriptors.npy: .*has changed"),
+        (lambda index: shutil.copy(index / "tiles.npy", index / "approximate.faiss"), "approximate.faiss: .*has changed"),
         (cut("tiles.json"), "tiles.json: missing, cut off or damaged"),
         (cut("network.weights.h5"), "cannot be read as weights"),
         (text("index.json", '{"format": 1}'), "of another version"),

@@ -11,8 +11,8 @@ import pyproj
 import pytest
 import rasterio
 
+from safa.localization import raster_file
 from safa.localization.coordinates import LocalFrame, mercator_locations, mercator_pixels, mercator_resolution, wgs84_of
-from safa.localization.located_files import read_located_files
 from safa.localization.open_tiles import open_tile_source
 from safa.localization.tile_source import Cut
 from safa.runtime.errors import UserError
@@ -46,29 +46,39 @@ def whole_ground():
     return painted(wgs84_of(x, y, UTM).reshape(600, 600, 2))
 
 
-def write_raster(path, left=0, width=600, height=600, crs=f"EPSG:{UTM}", dtype="uint8", nodata=None, hole=None):
-    """A GeoTIFF of the painted ground, `left` pixels from CORNER."""
-    image = whole_ground()[:height, left : left + width]
-    if nodata is not None:
-        image = np.maximum(image, 1)
-    if hole is not None:
-        image[hole] = nodata
+def write_bands(path, bands, tags=None, left=0, mask=None, **profile):
+    """A GeoTIFF of (H, W) bands, `left` pixels from CORNER, tagged as colours."""
+    (height, width), dtype = bands[0].shape, profile.pop("dtype", "uint8")
     transform = rasterio.Affine(METRES_A_PIXEL, 0, CORNER[0] + left * METRES_A_PIXEL, 0, -METRES_A_PIXEL, CORNER[1])
-    profile = {"driver": "GTiff", "count": 3, "dtype": dtype, "crs": crs, "height": height, "width": width, "nodata": nodata}
-    with rasterio.open(path, "w", transform=transform, **profile) as file:
-        file.write(image[..., ::-1].transpose(2, 0, 1).astype(dtype))
+    profile = {"driver": "GTiff", "crs": f"EPSG:{UTM}", "transform": transform, "dtype": dtype} | profile
+    with rasterio.open(path, "w", count=len(bands), height=height, width=width, **profile) as file:
+        if tags is not None:
+            file.colorinterp = [rasterio.enums.ColorInterp[tag] for tag in tags.split()]
+        file.write(np.stack(bands).astype(dtype))
+        if mask is not None:
+            file.write_mask(mask)
     return str(path)
+
+
+def write_raster(path, left=0, width=600, height=600, **profile):
+    """A GeoTIFF of the painted ground."""
+    bands = np.moveaxis(whole_ground()[:height, left : left + width, ::-1], 2, 0)
+    return write_bands(path, bands, left=left, **profile)
+
+
+@functools.cache
+def map_tile(zoom, column, row):
+    pixels = np.stack(np.meshgrid(np.arange(256), np.arange(256)), axis=-1) + 0.5
+    return painted(mercator_locations(pixels + (column * 256, row * 256), zoom).reshape(256, 256, 2))
 
 
 def write_map_tiles(folder, zoom, tms=False):
     """Web Mercator tiles of the painted ground around FRAME's centre."""
     centre = mercator_pixels(FRAME.locations([(0, 0)]), zoom, 1)[0].astype(int)
-    pixels = np.stack(np.meshgrid(np.arange(256), np.arange(256)), axis=-1) + 0.5
     for column, row in itertools.product(*(range(middle - 2, middle + 3) for middle in centre)):
-        image = painted(mercator_locations(pixels + (column * 256, row * 256), zoom).reshape(256, 256, 2))
         name = folder / str(zoom) / str(column) / f"{2**zoom - 1 - row if tms else row}.png"
         os.makedirs(name.parent, exist_ok=True)
-        cv2.imwrite(str(name), image)
+        cv2.imwrite(str(name), map_tile(zoom, column, row))
     return str(folder)
 
 
@@ -110,23 +120,18 @@ def test_finer_imagery_is_averaged(tmp_path):
     assert tile.std() < 15  # 127 / 10 of an average over ten by ten pixels; single pixels of black and white have 127
 
 
-def test_two_sheets_are_one_mosaic(tmp_path):
-    whole = open_tile_source([write_raster(tmp_path / "whole.tif")], Cut(60, 40, 90))
-    (tmp_path / "sheets").mkdir()
-    for left, width in ((0, 301), (301, 299)):
-        write_raster(tmp_path / "sheets" / f"{left}.tif", left, width)
-    mosaic = open_tile_source([str(tmp_path / "sheets")], Cut(60, 40, 90))
+def test_sheets_are_one_mosaic_and_few_of_them_are_open_at_a_time(tmp_path, monkeypatch):
+    cut, folder = Cut(60, 40, 90), tmp_path / "sheets"
+    whole = open_tile_source([write_raster(tmp_path / "whole.tif")], cut)
+    folder.mkdir()
+    for left in range(0, 600, 43):
+        write_raster(folder / f"{left}.tif", left, 43)
+    mosaic, before = open_tile_source([str(folder)], cut), len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(raster_file, "_opened", functools.lru_cache(4)(raster_file._opened.__wrapped__))
     np.testing.assert_allclose(mosaic.locations, whole.locations, atol=1e-6)
-    for row in range(len(whole)):
+    for row in range(0, len(whole), 3):
         assert np.abs(mosaic.tile(row).astype(int) - whole.tile(row)).mean() < 1.5
-
-
-def test_tiles_lie_on_imagery_only(tmp_path):
-    path = write_raster(tmp_path / "ortho.tif", nodata=0, hole=(slice(200, 400), slice(200, 400)))
-    cut = Cut(60, 20, 60)
-    holed, whole = open_tile_source([path], cut), open_tile_source([write_raster(tmp_path / "whole.tif")], cut)
-    assert 0 < len(holed) < len(whole)
-    assert all((holed.tile(row) > 0).any(axis=2).all() for row in range(len(holed)))
+    assert len(os.listdir("/proc/self/fd")) <= before + 4
 
 
 def test_small_rasters_are_tiles_themselves(tmp_path):
@@ -141,15 +146,21 @@ def test_small_rasters_are_tiles_themselves(tmp_path):
     np.testing.assert_allclose(north, CORNER[1] - 30, atol=0.01)
 
 
-@pytest.mark.parametrize("tms", [False, True])
-def test_map_tiles_are_cut_to_their_ground_size(tmp_path, tms):
-    folder = write_map_tiles(tmp_path, 18, tms)
-    with pytest.raises(UserError, match="--zoom 17: .* has 18"):
-        open_tile_source([folder], Cut(100, 60, 80), zoom=17)
-    source = open_tile_source([folder], Cut(100, 60, 80), tms=tms)
-    assert len(source) > 20 and f"zoom 18: {mercator_resolution(-35.3, 18):.3f} m a pixel" in source.note
+@pytest.mark.parametrize("counted", ["from the north", "as --tms says", "as tilemapresource.xml says"])
+def test_map_tiles_are_cut_to_their_ground_size_wherever_rows_are_counted_from(tmp_path, counted):
+    cut, folder, flags = Cut(100, 60, 80), write_map_tiles(tmp_path, 18, "north" not in counted), {"tms": "tms" in counted}
+    if "xml" in counted:
+        (tmp_path / "tilemapresource.xml").write_text('<TileMap><TileSets profile="mercator"></TileSets></TileMap>')
+    source = open_tile_source([folder], cut, **flags)
+    assert len(source) > 20 and f"zoom 18: {mercator_resolution(-35.3, 18):.3f} m a pixel" in source.notes[0]
+    assert "north" in counted or counted in source.notes[0]
     for row in (0, len(source) // 2, len(source) - 1):
         assert source.tile(row).shape == (80, 80, 3) and shows(source.tile(row), source.locations[row], 100, tolerance=4)
+    with pytest.raises(UserError, match="--zoom 17: .* has 18"):
+        open_tile_source([folder], cut, zoom=17)
+    (tmp_path / "tilemapresource.xml").write_text('<TileMap><TileSets profile="geodetic"></TileSets></TileMap>')
+    with pytest.raises(UserError, match="tilemapresource.xml: tiles of the profile geodetic"):
+        open_tile_source([folder], cut)
 
 
 def test_a_region_bounds_the_centres(tmp_path):
@@ -159,58 +170,6 @@ def test_a_region_bounds_the_centres(tmp_path):
     assert 16 <= len(source) <= 36 and np.abs(FRAME.metres(source.locations)).max() < 50.1
     with pytest.raises(UserError, match="--region"):
         open_tile_source([path], Cut(60, 20, 60, (0.0, 0.0, 1.0, 1.0)))
-
-
-@pytest.mark.parametrize(
-    ("name", "settings", "said"),
-    [
-        ("a.tif", {"crs": None}, "no georeference"),
-        ("a.tif", {"dtype": "uint16"}, "8 bits"),
-        ("a.tif", {"height": 60}, "no tile of 100 m lies wholly on imagery"),
-        ("text.tif", None, "cannot be read as a raster"),
-        ("empty", None, "neither rasters"),
-        ("nothing", None, "does not exist"),
-    ],
-)
-def test_what_is_no_imagery_is_named(tmp_path, name, settings, said):
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "text.tif").write_text("not a raster")
-    if settings is not None:
-        write_raster(tmp_path / name, **settings)
-    with pytest.raises(UserError, match=said):
-        open_tile_source([str(tmp_path / name)], Cut(100, 20, 60))
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("name,latitude,longitude\na.png,1,2\n", "no column 'path'"),
-        ("path,heading\na.png,1\n", "has no coordinates"),
-        ("path,easting,northing,epsg\na.png,1,2,999999\n", "EPSG:999999: no reference system"),
-        ("path,latitude,longitude\na.png,149.1,-35.3\n", "line 2 has latitude 149.1, .* may be swapped"),
-        ("path,latitude,longitude\na.png,nan,2\n", "line 2: latitude 'nan' is not a number"),
-        ("path,latitude,longitude\na.png,1\n", "line 2: 2 values under 3 columns"),
-        ("path,latitude,longitude\n", "has no rows"),
-        ("path,path\na,b\n", "two columns"),
-        ("path,latitude,longitude,tile_metres\na.png,1,2,0\n", "tile_metres is not more than 0"),
-    ],
-)
-def test_a_wrong_list_is_named_with_its_line(tmp_path, text, said):
-    path = tmp_path / "tiles.csv"
-    path.write_text(text)
-    with pytest.raises(UserError, match=said):
-        read_located_files(str(path), needs_locations=True)
-
-
-def test_a_list_may_mix_reference_systems_and_order_its_columns_freely(tmp_path):
-    path = tmp_path / "tiles.csv"
-    path.write_text(
-        "\ufeffEPSG, northing ,easting,path,heading\n32755,6090000,693000,a.png,90\nEPSG:3857,-4200000,16600000,b.png,\n"
-    )
-    listed = read_located_files(str(path), needs_locations=True)
-    assert listed.paths == [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
-    assert listed.headings[0] == 90 and np.isnan(listed.headings[1])
-    np.testing.assert_allclose(listed.locations[1], wgs84_of([16600000.0], [-4200000.0], 3857)[0])
 
 
 def test_a_missing_package_is_named_with_what_installs_it(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from input_data import Batch
+from safa.datasets.positions import far_apart
 from safa.parts import build_network
 from safa.runtime.distribution import Distribution
 from safa.settings import NetworkConfig, TrainingConfig
@@ -14,24 +15,24 @@ two_devices = Distribution(2)
 random = np.random.default_rng(0)
 sat, grd = random.integers(0, 256, (2, 8, 32, 128, 3), np.uint8)
 utm = 6e6 + random.random((8, 2)) * 60
+far = far_apart(utm, utm, 25.0).astype(np.float32)
 
 
 class OneDevice:
     strategy = tf.distribute.get_strategy()
 
     def spread(self, *arrays):
-        return tf.constant(0, tf.int64), *map(tf.constant, arrays)
+        return tf.constant(0, tf.int64), *(None if array is None else tf.constant(array) for array in arrays)
 
 
-def gradients(distribution, micro_batch, negative_metres, clip_norm=None):
+def gradients(distribution, micro_batch, negatives, clip_norm=None):
     with distribution.strategy.scope():
         model = build_network(NetworkConfig("SAFA_2", 1, 32, 128, 64, 1 / 16, "few_blocks"), 0.8, seed=1)
         optimizer = keras.optimizers.SGD(1.0)
         optimizer.build(model.trainable_variables)
-    loss = batch_loss(TrainingConfig(), negative_metres)
-    step = training_step(model, optimizer, loss, distribution.strategy, micro_batch, clip_norm)
+    step = training_step(model, optimizer, batch_loss(TrainingConfig()), distribution.strategy, micro_batch, clip_norm)
     before = [variable.numpy() for variable in model.trainable_variables]
-    offset, *shares = distribution.spread(sat, grd, utm)
+    offset, *shares = distribution.spread(sat, grd, negatives)
     loss = step(Batch(*shares, offset=offset))
     after = [variable.numpy() for variable in model.trainable_variables]
     return float(loss), [old - new for old, new in zip(before, after, strict=True)]
@@ -41,13 +42,13 @@ def norm(of_gradients):
     return np.sqrt(sum(np.square(each, dtype=np.float64).sum() for each in of_gradients))
 
 
-for metres, ways in ((None, [(two_devices, 2)]), (25.0, [(OneDevice(), 2), (two_devices, None)])):
-    loss, expected = gradients(OneDevice(), None, metres)
+for negatives, ways in ((None, [(two_devices, 2)]), (far, [(OneDevice(), 2), (two_devices, None)])):
+    loss, expected = gradients(OneDevice(), None, negatives)
     for distribution, micro_batch in ways:
-        other, found = gradients(distribution, micro_batch, metres)
+        other, found = gradients(distribution, micro_batch, negatives)
         assert abs(loss - other) < 1e-6, (loss, other)
         for one, two in zip(expected, found, strict=True):
             assert np.abs(one).max() > 0
             np.testing.assert_allclose(one, two, rtol=0, atol=1e-4 * np.abs(one).max() + 1e-7)
-_, clipped = gradients(two_devices, None, 25.0, norm(expected) / 2)
+_, clipped = gradients(two_devices, None, far, norm(expected) / 2)
 assert abs(norm(clipped) - norm(expected) / 2) < 1e-3 * norm(expected)

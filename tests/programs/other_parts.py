@@ -1,12 +1,18 @@
-"""Trains and tests with a backbone, an aggregation and a loss of its own: each a function here and a line below.
+"""Trains and tests with parts of its own, each a function or class here and a line below.
 
-Arguments: "train" or "test", then the flags of train_cvusa.py or test_cvusa.py.
+Arguments: "train", "test" or "prepare", with "_views" on the dataset `Views`, then the flags of the script that does this to
+CVUSA.
 """
 
+import os
 import sys
 
+import numpy as np
+
+import data_preparation
 from safa import parts
 from safa.datasets.cvusa import CVUSA
+from safa.datasets.registry import DATASETS
 from safa.launch.testing import launch_testing
 from safa.launch.training import launch_training
 from safa.runtime.errors import reported
@@ -21,6 +27,16 @@ def small(branch, width_multiplier, keep_prob, seed, dtype):
     maps = keras.layers.Conv2D(round(160 * width_multiplier), 5, 4, activation="relu", padding="same", **options)(maps)
     maps = keras.layers.BatchNormalization(momentum=0.5, dtype=dtype)(maps)
     return keras.Model(images, keras.layers.Dropout(0.1, seed=seed, dtype=dtype)(maps), name=f"small_{branch}")
+
+
+def augmented(branch, width_multiplier, keep_prob, seed, dtype):
+    """The same of images that Keras's own layer makes brighter or darker in training; what it does not see is grey."""
+    import keras
+
+    change = keras.layers.RandomBrightness(0.05, value_range=(0, 255), seed=seed, dtype=dtype)
+    backbone = keras.Sequential([change, small(branch, width_multiplier, keep_prob, seed, dtype)])
+    backbone.fill = 128.0, 128.0, 128.0
+    return backbone
 
 
 def few_blocks(branch, width_multiplier, keep_prob, seed, dtype):
@@ -53,11 +69,45 @@ def info_nce():
     return InfoNCE()
 
 
+def near_then_alike(pairs, epoch, seed, batch_size, sat, grd):
+    """Batches of pairs that are hard to tell apart: first near each other, then alike (Deuser et al., ICCV 2023)."""
+    left, order = np.random.default_rng([seed, epoch]).permutation(len(pairs)), []
+    while len(left):
+        if epoch == 1 and pairs.query_utm is not None:
+            apart = np.linalg.norm(pairs.query_utm[left] - pairs.query_utm[left[0]], axis=1)
+        else:
+            apart = -(grd[left] @ sat[pairs.truth[left[0]]])
+        hardest = np.argsort(apart, kind="stable")[:batch_size]
+        order += left[hardest].tolist()
+        left = np.delete(left, hardest)
+    return np.array(order)
+
+
+class Views(CVUSA):
+    """CVUSA's images as views that are no panoramas, with polar maps of another size."""
+
+    name = "Views"
+    polar_size = (61, 336)
+    has_panoramas = False
+
+    def __init__(self, data_dir="Data", prepared_dir=None):
+        super().__init__(data_dir, prepared_dir)
+        self.prepared_dir = os.path.join(self.prepared_dir, "views")
+        self.polar_dir = os.path.join(self.prepared_dir, "CVUSA", "polarmap", "19")
+
+
 if __name__ == "__main__":
-    parts.BACKBONES["small"], parts.AGGREGATIONS["mean"], parts.LOSSES["info_nce"] = small, mean, info_nce
-    action = sys.argv.pop(1)
+    parts.BACKBONES |= {"small": small, "augmented": augmented}
+    parts.AGGREGATIONS["mean"] = mean
+    parts.LOSSES["info_nce"] = info_nce
+    parts.SAMPLERS["near_then_alike"] = near_then_alike
+    DATASETS["views"] = Views
+    action, _, views = sys.argv.pop(1).partition("_")
+    dataset = Views if views else CVUSA
     with reported():
         if action == "train":
-            launch_training(__doc__, CVUSA)
+            launch_training(__doc__, dataset)
+        elif action == "test":
+            launch_testing(__doc__, {"val": dataset})
         else:
-            launch_testing(__doc__, {"val": CVUSA})
+            sys.exit(data_preparation.main())

@@ -1,0 +1,119 @@
+"""Writes docs/full_size.md and its curves from what `make full-size` trained so far: python -m docs.full_size FOLDER."""
+
+import hashlib
+import os
+import shlex
+import sys
+
+from docs.measured import DOCS, claims, hours, machine
+from safa.report.charts import training_curves
+from safa.report.drawing import file_bytes
+from safa.report.epoch_lines import find_runs
+from safa.report.result_file import find_results
+from safa.report.rows import collect
+from safa.report.table_formats import as_markdown, tables_of
+from safa.runtime.files import read_file, read_json, write_whole
+
+# Result files, without their ending, that `make full-size` makes.
+RUNS = [f"CVUSA/{network}_polar_{polar}" for polar in (1, 0) for network in ("SAFA_8", "VGG_gp")]
+RUNS += ["CVUSA/SAFA_8_polar_1_seed_1", "CVUSA/VGG_gp_polar_1_seed_1", "CVACT/SAFA_8_polar_1", "CVUSA/SAFA_8_polar_1_float32"]
+TEXT = """# The paper's network and recipe on toy towns
+
+Full VGG16 from ImageNet's weights, inputs of 112x616 pixels, dropout that keeps 0.8, Adam at 1e-5, batches of 32, soft-margin
+triplets: all settings are the paper's but for the epochs and, where a command says so, bfloat16. The images are toy towns in
+the datasets' formats and sizes: {counts}. **These are not recalls on CVUSA or CVACT.**
+
+Made by `make full-size` on {machine}. Its epochs took {hours:.1f} hours so far.
+
+## Recalls
+
+{tables}
+
+![Loss and recall over the epochs](full_size.png)
+
+## Epochs
+
+Loss is the mean over the epoch's steps, hours include the validation.
+
+| run | epochs | loss of the first, last | R@1 after each epoch | hours |
+| --- | ---: | --- | --- | ---: |
+{epochs}
+
+{missing}
+
+## How far the paper's ordering shows
+
+Difference of R@1 in points, seed by seed, and McNemar's exact p on the same queries.
+
+{claims}
+
+## What made them
+
+{sessions}
+
+| result file | SHA-256 |
+| --- | --- |
+{digests}
+"""
+
+
+def write_page(folder):
+    """Write the page of the runs below FOLDER/Result, finished or not; it lists those that have not begun."""
+    results = os.path.join(folder, "Result")
+    runs = {os.path.relpath(path, results): lines for path, lines in find_runs([results]).items()}
+    rows, notes = collect(find_results([results]))
+    print(*notes, sep="\n", end="\n" if notes else "")
+    tested = [each for each in RUNS if os.path.exists(_path(results, each))]
+    unfinished = [f"`{each}`" + " (training)" * (each in runs) for each in RUNS if each not in tested]
+    text = TEXT.format(
+        counts=_counts(folder),
+        machine=machine(),
+        hours=hours(results),
+        tables=as_markdown(tables_of(rows)).strip() if rows else "No run has been tested yet.",
+        epochs="\n".join(_epochs(name, lines) for name, lines in runs.items()),
+        missing=f"Not run to the end yet: {', '.join(unfinished)}." if unfinished else "All runs are finished.",
+        claims=claims([row for row in rows if row.kind.run is None]),
+        sessions="\n".join(_session(_path(results, each)) for each in tested),
+        digests="\n".join(f"| `{each}.json` | `{_digest(_path(results, each))}` |" for each in tested),
+    )
+    write_whole(os.path.join(DOCS, "full_size.png"), file_bytes(training_curves(runs)))
+    write_whole(os.path.join(DOCS, "full_size.md"), text.encode())
+
+
+def _path(results, name):
+    return os.path.join(results, *f"{name}.json".split("/"))
+
+
+def _counts(folder):
+    """How many places the toy towns below a folder have."""
+    counts = []
+    for dataset, name in ("CVUSA", "CVUSA"), ("CVACT", "ANU_data_small"):
+        path = os.path.join(folder, "Data", name, "toy_world.json")
+        if os.path.exists(path):
+            made = read_json(path, dict, "delete the folder")
+            counts.append(f"{made['train']:,} pairs for training and {made['test']:,} for testing in {dataset}'s")
+    return ", ".join(counts)
+
+
+def _epochs(name, lines):
+    recalls = ", ".join(f"{100 * float(line[2]):.1f}" for line in lines)
+    taken = sum(float(line[-1]) for line in lines) / 3600
+    return f"| {name} | {len(lines)} | {float(lines[0][1]):.3f}, {float(lines[-1][1]):.3f} | {recalls} | {taken:.1f} |"
+
+
+def _session(path):
+    """When, where and by which command a result was made, and by which commit."""
+    result = read_json(path, dict, "test again")
+    session = result["session"]
+    command = shlex.join(os.path.basename(word) if os.path.isabs(word) else word for word in session["command"])
+    return f"- `{command}`: {session['started'][:10]}, commit {session['git_commit']}, {session['machine']}, {result['device']}"
+
+
+def _digest(path):
+    return hashlib.sha256(read_file(path)).hexdigest()
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    write_page(sys.argv[1])

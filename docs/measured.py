@@ -1,0 +1,66 @@
+"""What the pages of measurements share: the paper's claims, hours of training, this machine."""
+
+import os
+import platform
+import re
+import statistics
+
+from safa.report.epoch_lines import find_runs
+from safa.retrieval.confidence import paired_difference
+from safa.runtime.worker_pool import available_cores
+
+DOCS = os.path.dirname(os.path.abspath(__file__))
+# (what, better row, other row): the paper's claims, as (network type, polar).
+CLAIMS = (
+    ("polar maps over aerial tiles, SAFA_8", ("SAFA_8", 1), ("SAFA_8", 0)),
+    ("polar maps over aerial tiles, VGG_gp", ("VGG_gp", 1), ("VGG_gp", 0)),
+    ("SAFA_8 over VGG_gp, polar maps", ("SAFA_8", 1), ("VGG_gp", 1)),
+    ("SAFA_8 over VGG_gp, aerial tiles", ("SAFA_8", 0), ("VGG_gp", 0)),
+    ("SAFA_8 over SAFA_1, polar maps", ("SAFA_8", 1), ("SAFA_1", 1)),
+    ("SAFA_8 over SAFA_4, polar maps", ("SAFA_8", 1), ("SAFA_4", 1)),
+)
+HEADER = "| | dataset | R@1, mean | each seed | McNemar's p, each | all of one sign |\n| --- | --- | --- | --- | --- | --- |"
+
+
+def claims(rows):
+    """A Markdown table of the differences in R@1 that the paper claims, in points, by the seeds that both rows have.
+
+    `rows`: of `report.rows.collect`. Rows that are missing are left out.
+    """
+    found = {
+        (row.kind.dataset, (row.kind.network_type, row.kind.polar)): {result.seed: result for result in row.results}
+        for row in rows
+    }
+    lines = [HEADER]
+    for title, better, other in CLAIMS:
+        for dataset in sorted({row.kind.dataset for row in rows}):
+            one, two = (found.get((dataset, key), {}) for key in (other, better))
+            pairs = [(one[seed].ranks["exact"] < 1, two[seed].ranks["exact"] < 1) for seed in sorted(one.keys() & two.keys())]
+            if not pairs:
+                continue
+            differences = [paired_difference(*pair) for pair in pairs]
+            points = [100 * each.difference for each in differences]
+            each = ", ".join(f"{point:+.1f}" for point in points)
+            chances = ", ".join(f"{difference.p_value:.1g}" for difference in differences)
+            same = "yes" if min(points) > 0 or max(points) < 0 else "no"
+            lines.append(f"| {title} | {dataset} | {statistics.fmean(points):+.1f} | {each} | {chances} | {same} |")
+    return "\n".join(lines) if len(lines) > 1 else "No two of these rows have been tested yet."
+
+
+def hours(folder):
+    """What the CSV files below a folder of results say that all epochs took."""
+    return sum(float(line[-1]) for lines in find_runs([folder]).values() for line in lines) / 3600
+
+
+def machine():
+    """Processor and cores of this machine, in words."""
+    model = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            cpuinfo = file.read()
+        model = re.search(r"model name\s*: (.*)", cpuinfo)[1]
+        extension = "AVX-512 BF16" if "avx512_bf16" in cpuinfo else "AVX-512" if "avx512f" in cpuinfo else "AVX2"
+        model += f" with {extension}" * (extension != "AVX2" or " avx2 " in cpuinfo)
+    except (OSError, TypeError):
+        pass
+    return f"{available_cores()} cores of {model}, no GPU"

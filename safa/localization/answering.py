@@ -1,0 +1,129 @@
+"""From what a panorama is compared with to its answer: alone, or with all others of a drive."""
+
+import dataclasses
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from safa.localization.calibration import margin_of_probability
+from safa.localization.drive import CANDIDATES, smoothed
+from safa.localization.places import Answer, Evidence, Place, distinct_places, margin_of
+from safa.localization.position_estimate import Posterior
+from safa.localization.tile_search import closest
+
+EVIDENCE = 1000  # tiles that an estimate of the position looks at
+AGREES = 0.01  # posterior probability from which a tile of a drive agrees with a place; less is the smoothing's background
+
+
+def answer_alone(index, panorama, rows, found, headings, config, with_evidence=False, weight=None):
+    """The Answer of a panorama by itself; of a drive's, only its evidence.
+
+    Args:
+        index: index.Index.
+        rows: (C,) of the tiles that it is compared with, None for all of them.
+        found, headings: (C,) similarities, and its heading in degrees at each of these tiles.
+        with_evidence: keep it in the answer.
+        weight: per similarity (default: as calibrated).
+    """
+    weight = weight or index.weight(config, panorama)
+    metres, tree = index.metres, index.tree
+    if rows is None:
+        rows = range(len(index))
+    else:
+        metres = index.metres[rows]
+        tree = cKDTree(metres)
+    scores = found
+    if panorama.rough is not None:
+        scores = found + _log_prior(index, panorama.rough, metres).astype(np.float32) / np.float32(weight)
+    count = min(CANDIDATES if config.sequence is not None else EVIDENCE, len(found))
+    best, values = (each[0] for each in closest(scores[None], count))
+    best = best[values > -np.inf]
+    evidence = Evidence(np.asarray(rows)[best], found[best].astype(np.float64).round(6), headings[best].round(2))
+    margin = margin_of(scores, tree, best[0], config.radius)
+    if config.sequence is not None:
+        return Answer(panorama, [], margin, evidence=evidence)
+    merged = distinct_places(scores, tree, config.top + 1, config.merge_metres)
+    rivals = [float(scores[row]) for row, _ in merged[1:]] + [-np.inf]
+    places = [
+        _place(index, rows[row], found[row], headings[row], int(np.count_nonzero(scores[near] > rival)))
+        for (row, near), rival in zip(merged, rivals, strict=True)
+    ][: config.top]
+    answer = Answer(panorama, places, margin, evidence=evidence)
+    calibration = index.calibration(config, panorama)
+    confidence = None if calibration is None else calibration.confidence(margin, places[0].similarity)
+    answer = _sure(index, answer, posterior_alone(index, answer, weight), calibration, confidence)
+    return answer if with_evidence else dataclasses.replace(answer, evidence=None)
+
+
+def posterior_alone(index, answer, weight):
+    """The Posterior of an answer by its panorama alone; `weight`: per similarity."""
+    logits = weight * answer.evidence.similarities + log_priors(index, answer)
+    return Posterior(index.metres[answer.evidence.rows], logits, index.spacing, index.tiles_overlap)
+
+
+def log_priors(index, answer):
+    """(C,) of an answer's evidence, from its panorama's rough position."""
+    rough, rows = answer.panorama.rough, answer.evidence.rows
+    return np.zeros(len(rows)) if rough is None else _log_prior(index, rough, index.metres[rows])
+
+
+def drive_answers(index, answers, config):
+    """The answers of a drive's panoramas, from all of them together; those with a problem stay as they are."""
+    usable = [answer for answer in answers if answer.problem is None]
+    if not usable:
+        return answers
+    calibration = index.calibration(config, usable[0].panorama)
+    given, weight = [], index.weight(config, usable[0].panorama)
+    for answer, posterior in zip(*smoothed_answers(index, answers, config, weight), strict=True):
+        confidence = answer.confidence
+        if calibration is not None:
+            confidence = calibration.confidence(margin_of_probability(confidence), answer.places[0].similarity)
+        given.append(_sure(index, dataclasses.replace(answer, evidence=None), posterior, calibration, confidence))
+    given = iter(given)
+    return [answer if answer.problem is not None else next(given) for answer in answers]
+
+
+def smoothed_answers(index, answers, config, weight):
+    """Answers of a drive with places, whose confidence is the best one's posterior probability; and their Posteriors.
+
+    `weight`: per similarity. A panorama that could not be used has none, and makes the step across it longer.
+    """
+    numbers = [number for number, answer in enumerate(answers) if answer.problem is None]
+    alone = [answers[number] for number in numbers]
+    rows = [answer.evidence.rows for answer in alone]
+    emissions = [weight * answer.evidence.similarities + log_priors(index, answer) for answer in alone]
+    steps, tracks = np.diff(numbers) * config.sequence, [answer.panorama.track for answer in alone]
+    if None not in tracks:
+        steps = np.linalg.norm(np.diff(index.frame.metres(tracks), axis=0), axis=1)
+    probabilities = smoothed(rows, emissions, index.metres, steps, index.manifest.spacing or 0.0)
+    given, posteriors = [], []
+    for answer, own, probability in zip(alone, rows, probabilities, strict=True):
+        evidence, places = answer.evidence, []
+        for best, near in distinct_places(probability, cKDTree(index.metres[own]), config.top, config.merge_metres):
+            agree, whole = int(np.count_nonzero(probability[near] > AGREES)), float(probability[near].sum())
+            place = _place(index, own[best], evidence.similarities[best], evidence.headings[best], agree)
+            places.append(dataclasses.replace(place, probability=whole))
+        places.sort(key=lambda place: -place.probability)
+        given.append(dataclasses.replace(answer, places=places, confidence=places[0].probability))
+        logits = np.log(np.maximum(probability, 1e-300))
+        posteriors.append(Posterior(index.metres[own], logits, index.spacing, index.tiles_overlap))
+    return given, posteriors
+
+
+def _place(index, row, similarity, heading, tiles):
+    longitude, latitude = index.locations[row].tolist()
+    return Place(longitude, latitude, float(similarity), float(heading), index.names[row], int(row), tiles)
+
+
+def _log_prior(index, rough, metres):
+    (place,) = index.frame.metres([(rough.longitude, rough.latitude)])
+    return rough.log_prior(np.linalg.norm(metres - place, axis=1), index.spacing)
+
+
+def _sure(index, answer, posterior, calibration, confidence):
+    """An answer with what a calibration, or None, says of it."""
+    uncertainty = None if calibration is None else calibration.uncertainty
+    known = None if calibration is None else confidence >= calibration.threshold
+    return dataclasses.replace(
+        answer, estimate=posterior.estimate(index.frame, uncertainty), confidence=confidence, known=known
+    )

@@ -1,0 +1,54 @@
+"""Several indexes of one network, asked together: parts of a region that were built on different machines, for instance."""
+
+import dataclasses
+import hashlib
+
+import numpy as np
+
+from safa.localization.index import Index
+from safa.runtime.errors import UserError
+
+
+class JoinedIndex(Index):
+    """The tiles of several indexes, one after another. It has no calibrations: those of a part are of the part's tiles.
+
+    Raises:
+        UserError: as of Index, or the indexes' descriptors cannot be compared.
+    """
+
+    def __init__(self, folders):
+        self._parts = [Index(folder) for folder in folders]
+        first, manifests = self._parts[0], [part.manifest for part in self._parts]
+        for part in self._parts[1:]:
+            if part.manifest.recipe != first.manifest.recipe or any(each.pca_recall for each in manifests):
+                raise UserError(
+                    f"{part.folder}: not comparable with {first.folder}; only indexes of one network, with the same settings "
+                    "and without --pca, are asked together"
+                )
+        identity = hashlib.sha256(" ".join(each.identity for each in manifests).encode()).hexdigest()
+        spacing = max((each.spacing for each in manifests if each.spacing is not None), default=None)
+        tiles = sum(each.tiles for each in manifests)
+        self.folder, self._directions, self.calibrations = first.folder, None, {}
+        self.manifest = dataclasses.replace(first.manifest, tiles=tiles, identity=identity, spacing=spacing)
+        self.names = [name for part in self._parts for name in part.names]
+        self._starts = np.cumsum([0] + [each.tiles for each in manifests])
+        self._place_tiles(np.concatenate([part.locations for part in self._parts]))
+
+    def thumbnail(self, row):
+        part, own = self._part_of(row)
+        return part.thumbnail(own)
+
+    def calibrate(self, panoramas, wrong_share=0.05, **settings):
+        raise UserError("several indexes cannot be calibrated together; calibrate one")
+
+    def _search(self, queries, approximate):
+        found = [part._search(queries, approximate) for part in self._parts]
+        return tuple(np.concatenate(own, axis=1) for own in zip(*found, strict=True))
+
+    def _descriptors_of(self, rows):
+        return np.stack([part._descriptors_of([own])[0] for part, own in map(self._part_of, rows)])
+
+    def _part_of(self, row):
+        """The index that a row is of, and its row there."""
+        number = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return self._parts[number], row - self._starts[number]

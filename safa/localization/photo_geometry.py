@@ -1,0 +1,216 @@
+"""What a photo's own tags say about its geometry: XMP of photo spheres (Google's GPano), and EXIF with its GPS part."""
+
+import contextlib
+import dataclasses
+import datetime
+import fractions
+import math
+import warnings
+
+import numpy as np
+
+from safa.datasets.image_files import MOST_PIXELS
+from safa.localization.coordinates import needed, problem_of
+from safa.runtime.errors import first_line, shortened
+from safa.runtime.files import ordinary
+from safa.settings import FULL_CIRCLE
+
+NAMESPACES = ("{http://ns.google.com/photos/1.0/panorama", "{http://ns.adobe.com/exif/1.0")
+SPHERE = "equirectangular"
+POSE = {"PoseHeadingDegrees", "PosePitchDegrees", "PoseRollDegrees"}
+CROP = ["FullPanoWidthPixels", "FullPanoHeightPixels", "CroppedAreaImageWidthPixels", "CroppedAreaImageHeightPixels"]
+CROP += ["CroppedAreaLeftPixels", "CroppedAreaTopPixels"]
+MOST_SIDE = 1e6  # pixels of a full sphere
+MOST_XMP = 2**20  # bytes; JPEG files hold 2**16 of them
+OTHER_SHAPE = 0.01  # share by which proportions may differ: sizes are rounded, by some to whole blocks of a JPEG
+
+
+@dataclasses.dataclass(frozen=True)
+class PhotoGeometry:
+    """What a photo says about its geometry; None, or the default, where it says nothing that can be used.
+
+    Attributes:
+        orientation: EXIF's, 1 to 8: how the stored pixels have to be turned and mirrored.
+        fov, vertical_fov: degrees that the upright photo shows of its sphere.
+        horizon: its height in the photo: 0 is the top, 1 the bottom; outside of these if it is cut off.
+        offset: degrees to the right from the sphere's centre to the photo's.
+        heading: degrees clockwise from (magnetic) north of the photo's centre column; heading_tag: which says it.
+        pitch, roll: degrees that the sphere's centre looks up, and that the camera's right side is down.
+        longitude, latitude: degrees (WGS 84) of a rough place; accuracy: its error in metres.
+        time: it knows its zone if the photo says one.
+        unused: (tag, why) of those that are there and cannot be used.
+    """
+
+    projection: str = SPHERE
+    orientation: int = 1
+    fov: float | None = None
+    vertical_fov: float | None = None
+    horizon: float | None = None
+    offset: float = 0.0
+    heading: float | None = None
+    heading_tag: str | None = None
+    magnetic: bool = False
+    pitch: float = 0.0
+    roll: float = 0.0
+    longitude: float | None = None
+    latitude: float | None = None
+    accuracy: float | None = None
+    time: datetime.datetime | None = None
+    unused: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def location(self):
+        """Longitude and latitude, or None."""
+        return None if self.longitude is None else (self.longitude, self.latitude)
+
+    @property
+    def tilt(self):
+        """Degrees between the camera's vertical and the true one."""
+        return math.degrees(math.acos(math.cos(math.radians(self.pitch)) * math.cos(math.radians(self.roll))))
+
+
+def photo_geometry(path) -> PhotoGeometry:
+    """The PhotoGeometry of a JPEG or PNG file. Whatever that holds, a UserError is raised for a missing package alone."""
+    tags = _Tags(path)
+    fields = {"projection": shortened(tags.text("ProjectionType").lower() or SPHERE, 40)}
+    fields["orientation"] = int(tags.number("Orientation", 0, 8) or 1)
+    fields["pitch"] = tags.number("PosePitchDegrees", -90, 90) or 0.0
+    fields["roll"] = tags.number("PoseRollDegrees", -FULL_CIRCLE, FULL_CIRCLE) or 0.0
+    fields |= _crop(tags)
+    fields |= _heading(tags, fields.get("offset", 0.0), fields["pitch"] == fields["roll"] == 0)
+    return PhotoGeometry(**fields, **_location(tags), time=_time(tags), unused=tuple(tags.unused.items()))
+
+
+class _Tags:
+    """A photo's size (width, height) as it is seen, values {name: as EXIF, else XMP has it}, and unused {name: why}."""
+
+    def __init__(self, path):
+        from PIL import Image
+
+        self.size, self.values, self.unused, packet = (1, 1), {}, {}, b""
+        try:
+            with warnings.catch_warnings(record=True) as said, open(path, "rb", opener=ordinary) as file:
+                warnings.simplefilter("always")
+                with Image.open(file, formats=("JPEG", "PNG")) as image:
+                    if image.format == "PNG" and image.width * image.height <= MOST_PIXELS:
+                        image.load()  # tags may stand behind the pixels
+                    self.size, packet = image.size, image.info.get("xmp", b"").rstrip(b"\0 ")
+                    self._add_exif(image.getexif())
+            if skipped := [each.message for each in said if each.category is UserWarning]:  # Pillow's, of damaged tags
+                self.unused["EXIF"] = first_line(skipped[0])
+        except Exception as error:  # broken files raise many kinds; whoever reads the pixels says more
+            self.unused["EXIF"] = first_line(error)
+        if self.values.get("Orientation") in (5, 6, 7, 8):
+            self.size = self.size[::-1]
+        parse = needed("defusedxml.ElementTree").fromstring if packet else None
+        try:
+            if len(packet) > MOST_XMP:
+                raise ValueError(f"{len(packet):,} bytes")
+            for element in parse(packet).iter() if packet else ():
+                for name, text in ((element.tag, element.text), *element.attrib.items()):
+                    if name.startswith(NAMESPACES):
+                        self.values.setdefault(name.rpartition("}")[2], text or "")
+        except Exception as error:  # damaged ones, and hostile ones (entities)
+            self.unused["XMP"] = first_line(error)
+
+    def _add_exif(self, exif):
+        from PIL.ExifTags import GPSTAGS, IFD, TAGS, Base
+
+        gps = exif.get_ifd(IFD.GPSInfo)
+        for part, names in ((exif, {Base.Orientation: "Orientation"}), (exif.get_ifd(IFD.Exif), TAGS), (gps, GPSTAGS)):
+            self.values |= {names[number]: value for number, value in part.items() if number in names}
+
+    def read(self, name, parse):
+        """What `parse` makes of a tag's value; None if it is not there or cannot be read."""
+        if name in self.values:
+            with contextlib.suppress(TypeError, ValueError, ArithmeticError, LookupError):
+                return parse(self.values[name])
+            self.unused[name] = f"{shortened(self.values[name], 40)!r} cannot be read"
+        return None
+
+    def number(self, name, low=-math.inf, high=math.inf):
+        """A tag's finite number within bounds, or None."""
+
+        def parse(value):
+            number = float(fractions.Fraction(value) if isinstance(value, str) and "/" in value else value)
+            if not (math.isfinite(number) and low <= number <= high):
+                raise ValueError
+            return number
+
+        return self.read(name, parse)
+
+    def text(self, name):
+        """A tag as text; empty if it is not there."""
+        return str(self.values.get(name, "")).strip("\0\n ")
+
+
+def _crop(tags):
+    """Fields of PhotoGeometry that the tags of a cropped sphere tell."""
+    if tags.values.keys().isdisjoint(CROP):
+        return {}
+    full_width, full_height, width, height, left, top = numbers = [tags.number(name, 0, MOST_SIDE) for name in CROP]
+    if None in numbers:
+        tags.unused["CroppedArea"] = "its numbers are not complete"
+    elif abs(full_width - 2 * full_height) > OTHER_SHAPE * full_width:
+        tags.unused["CroppedArea"] = "its full sphere is not twice as wide as high"
+    elif not (0 < width <= full_width and left <= full_width and 0 < height <= full_height - top):
+        tags.unused["CroppedArea"] = "lies outside its full sphere"
+    elif abs(tags.size[0] * height - tags.size[1] * width) > OTHER_SHAPE * tags.size[0] * height:
+        tags.unused["CroppedArea"] = "is of other proportions than the photo's {}x{} pixels".format(*tags.size)
+    else:
+        fov, vertical_fov = FULL_CIRCLE * width / full_width, FULL_CIRCLE / 2 * height / full_height
+        offset, horizon = FULL_CIRCLE * ((left + width / 2) / full_width - 0.5), (full_height / 2 - top) / height
+        return {"fov": fov, "vertical_fov": vertical_fov, "horizon": horizon, "offset": offset}
+    return {}
+
+
+def _heading(tags, offset, is_level):
+    """Fields of PhotoGeometry that tell the heading of the photo's centre; GPano's is that of the full sphere's."""
+    for name, turn in (("PoseHeadingDegrees", offset), ("GPSImgDirection", 0), ("GPSTrack", 0)):
+        heading = tags.number(name)
+        if heading == 0 and is_level and name in POSE and tags.values.keys() >= POSE:
+            tags.unused[name] = "0 with pitch 0 and roll 0 stands for an unknown one"  # GoPro's cameras have no compass
+        elif heading is not None:
+            is_magnetic = tags.text(f"{name}Ref").upper() == "M"
+            return {"heading": (heading + turn) % FULL_CIRCLE, "heading_tag": name, "magnetic": is_magnetic}
+    return {}
+
+
+def _location(tags):
+    """Fields of PhotoGeometry that tell where it was taken."""
+
+    def degrees(name, value):
+        letter = tags.text(f"{name}Ref")
+        if isinstance(value, str):  # XMP: "149,6.5E" or "149,6,30E"
+            value, letter = value.strip()[:-1].split(","), value.strip()[-1]
+        found = sum(float(part) / 60**power for power, part in enumerate(np.atleast_1d(value)))
+        return {"N": found, "E": found, "S": -found, "W": -found}[letter.upper()]
+
+    names = ("GPSLongitude", "GPSLatitude")
+    longitude, latitude = (tags.read(name, lambda value, name=name: degrees(name, value)) for name in names)
+    if longitude is None or latitude is None:
+        return {}
+    unknown = "0 with longitude 0 stands for an unknown place" if longitude == latitude == 0 else None
+    if problem := unknown or problem_of(longitude, latitude):
+        tags.unused["GPSLatitude"] = problem
+        return {}
+    return {"longitude": longitude, "latitude": latitude, "accuracy": tags.number("GPSHPositioningError", 0)}
+
+
+def _time(tags):
+    """By the camera's clock if its zone is known, else by GPS, else by the camera's clock; None if neither tells."""
+    parse, fraction = datetime.datetime.fromisoformat, tags.text("SubsecTimeOriginal")[:6]
+    # EXIF has in several tags what XMP has in one.
+    rest = f".{fraction:0<6}" * fraction.isdecimal() + tags.text("OffsetTimeOriginal")
+
+    def taken(value):
+        text = str(value).strip("\0 ").replace("Z", "+00:00")
+        return parse(text[:10].replace(":", "-") + text[10:] + rest * (len(text) == 19))
+
+    def fix(clock):
+        day = tags.text("GPSDateStamp").replace(":", "-")
+        return parse("{}T{:02.0f}:{:02.0f}:{:06.3f}+00:00".format(day, *map(float, clock)))
+
+    by_camera = tags.read("DateTimeOriginal", taken)
+    by_gps = tags.read("GPSTimeStamp", fix) if "GPSDateStamp" in tags.values else None
+    return by_camera if by_gps is None or by_camera and by_camera.tzinfo else by_gps

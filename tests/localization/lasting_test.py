@@ -1,0 +1,254 @@
+"""Queries that last, rough positions, and how far answers may be off, on an index of random waves."""
+
+import json
+import os
+import re
+import signal
+
+import numpy as np
+import pytest
+import synthetic_index as made
+from conftest import rows_of, run, start, succeeds
+from PIL import Image
+
+from safa.localization import Index, JoinedIndex
+from safa.localization.gpx_track import TrackConfig, along_track
+from safa.localization.panorama import Panorama, asked_panorama
+from safa.localization.places import QueryConfig
+from safa.localization.rough_position import RoughPosition
+from safa.runtime.errors import ROOT, UserError
+
+PROGRAM = "tests/programs/localize_synthetic.py"
+
+
+@pytest.fixture
+def index(tmp_path, monkeypatch):
+    monkeypatch.setattr(Index, "_ground", property(lambda self: made.ground))
+    return Index(made.write_index(tmp_path / "index"))
+
+
+def panoramas(numbers, rough=None):
+    """Panoramas of places with their true locations; `rough`: a function from a number to a RoughPosition."""
+    colours = np.zeros((len(numbers), 112, 616, 3), np.uint8)
+    colours[..., 0], colours[..., 1] = ((np.array(numbers) % 256)[:, None, None], (np.array(numbers) // 256)[:, None, None])
+    locations = map(tuple, made.FRAME.locations(made.TRUTHS[numbers]).tolist())
+    return [
+        Panorama(str(number), 0.0, "given", location, rough=rough and rough(number), image=image)
+        for number, location, image in zip(numbers, locations, colours, strict=True)
+    ]
+
+
+def complains(*arguments, **flags):
+    """The line of a refusal."""
+    found = run(PROGRAM, 0, *arguments, **flags)
+    assert found.returncode == 2 and found.stderr.startswith("localize.py: error: "), found
+    (line,) = found.stderr.splitlines()
+    return line
+
+
+def errors(answers):
+    return np.array([answer.metres_off for answer in answers])
+
+
+def test_a_query_of_damaged_photos_that_is_killed_twice_ends_as_if_it_had_never_been(tmp_path):
+    made.write_index(tmp_path / "index")
+    made.write_photos(tmp_path / "photos" / "deep", range(60))
+    damaged = tmp_path / "photos" / "deep" / "0013.png"
+    damaged.write_bytes(damaged.read_bytes()[:150])
+    outputs = {name: f"a.{name}" for name in ("csv", "jsonl", "json", "geojson")}
+    whole = run(PROGRAM, 0, "query", "index", "photos", **{name: f"b.{name}" for name in outputs}, cwd=tmp_path)
+    assert whole.returncode == 1 and "1 of 60 panoramas could not be used" in whole.stderr and "0013.png" in whole.stderr
+    for done in (20, 40):
+        process = start(PROGRAM, 20, "query", "index", "photos", **outputs, cwd=tmp_path)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        assert len({row["panorama"] for row in rows_of(tmp_path / "a.csv")}) in (done - 1, done)
+    assert "answers of a query with other" in complains("query", "index", "photos", **outputs, top=3, cwd=tmp_path)
+    last = run(PROGRAM, 0, "query", "index", "photos", **outputs, cwd=tmp_path)
+    assert last.returncode == 1 and "40 of 60 panoramas were answered before" in last.stdout
+    for found, expected in zip(rows_of(tmp_path / "a.csv"), rows_of(tmp_path / "b.csv"), strict=True):
+        assert all(found[name] == expected[name] for name in ("panorama", "rank", "tile", "problem"))
+        assert found["problem"] or abs(float(found["similarity"]) - float(expected["similarity"])) < 1e-5  # batches differ
+    rows = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert json.loads((tmp_path / "a.json").read_text())["answers"] == rows
+    assert len(json.loads((tmp_path / "a.geojson").read_text())["features"]) == len(rows_of(tmp_path / "a.csv")) == 59 * 5 + 1
+    assert [row["problem"] is None for row in rows].count(False) == 1 and "0013.png" in rows[13]["problem"]
+    assert all(row["known"] is None for row in rows) and not (tmp_path / "a.csv.progress").exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "path", "content"),
+    [
+        ("csv", "photos/list.csv", None),
+        ("json", "index/index.json", None),
+        ("jsonl", "photos/0001.png", None),
+        ("csv", "own.csv", "panorama,mine\n1,2\n"),
+        ("geojson", "own.geojson", '{"type": "FeatureCollection", "features": []}'),
+        ("quality", "own.html", "<html><title>Where panoramas were taken</title>"),
+    ],
+)
+def test_a_query_writes_over_nothing_but_its_own_output(tmp_path, flag, path, content):
+    made.write_index(tmp_path / "index")
+    made.write_photos(tmp_path / "photos", range(3))
+    if content is not None:
+        (tmp_path / path).write_text(content)
+    before = (tmp_path / path).read_bytes()
+    said = complains("query", "index", "photos/list.csv", **{flag: path}, cwd=tmp_path)
+    assert f"--{flag} {path}" in said and (tmp_path / path).read_bytes() == before
+
+
+def test_an_estimate_lies_between_tiles_and_its_radii_hold_as_many_truths_as_they_say(index):
+    index.calibrate(panoramas(range(200)), wrong_share=0.2)
+    answers = list(index.found(panoramas(range(200, 400)), QueryConfig()))
+    centres = [made.FRAME.metres([(each.places[0].longitude, each.places[0].latitude)])[0] for each in answers]
+    off = errors(answers)
+    assert np.median(off) < 0.9 * np.median(np.linalg.norm(centres - made.TRUTHS[200:400], axis=1))
+    for share in (68, 95):
+        radii = [getattr(each.estimate, f"radius_{share}") for each in answers]
+        held = np.mean(off <= np.array([np.inf if radius is None else radius for radius in radii]))
+        assert abs(held - share / 100) < 0.09, (share, held)
+    east, both, north = answers[0].estimate.covariance
+    assert east > 0 and north > 0 and both**2 < east * north
+
+
+def test_a_rough_position_decides_between_alike_places_and_only_tiles_within_reach_are_compared(index, monkeypatch):
+    rng, compared = np.random.default_rng(1), []
+    search = index.found.__globals__["similarities"]
+    monkeypatch.setitem(
+        index.found.__globals__, "similarities", lambda rows, own: compared.append(len(rows)) or search(rows, own)
+    )
+
+    def gps(number):
+        return RoughPosition(*made.FRAME.locations(made.TRUTHS[number] + rng.normal(0, 5, 2))[0].tolist(), 5.0, np.inf, ", GPS")
+
+    alone = errors(index.found(panoramas(range(200)), QueryConfig()))
+    near = errors(index.found(panoramas(range(200), gps), QueryConfig()))
+    assert np.mean(near < 5) > np.mean(alone < 5) + 0.05 and near.max() < 40 < alone.max()
+    assert max(compared[-200:]) < 160 < len(index) == compared[0]
+    far = RoughPosition(10.0, 50.0, None, 30.0, "")
+    with pytest.raises(UserError, match="no photo's tags say its position"):
+        index.calibrate(panoramas(range(20)), near=50.0)
+    (answer,) = index.found(panoramas([0], lambda number: far), QueryConfig())
+    assert "no tile within 30 m of its rough position 50.000000, 10.000000" in answer.problem and not answer.places
+
+
+def test_rough_positions_come_from_the_list_or_the_photo_and_are_not_taken_for_the_truth(tmp_path):
+    exif, path = Image.Exif(), str(tmp_path / "a.jpg")
+    exif.get_ifd(0x8825).update({1: "S", 2: (35.0, 18.0, 0.0), 3: "E", 4: (149.0, 6.0, 0.0)})
+    Image.new("RGB", (616, 112)).save(path, exif=exif)
+    listed, tagged = (150.0, -36.0), (pytest.approx(149.1), pytest.approx(-35.3))
+    for settings, source, rough, truth in (
+        ({"near": 50.0}, "list", listed, None),
+        ({"gps_sigma": 5.0}, "photo", tagged, listed),
+        ({}, "list", None, listed),
+    ):
+        found = asked_panorama(path, QueryConfig(**settings, gps_from=source), 0.0, listed)
+        assert found.location == truth
+        assert (found.rough and (found.rough.longitude, found.rough.latitude)) == rough
+    assert asked_panorama(path, QueryConfig(), 0.0, listed, 4.0).rough.reach(5.0) == 29.0  # a list's accuracy suffices
+    assert asked_panorama(path, QueryConfig(near=9.0)).rough.reach(5.0) == 9.0
+
+
+def test_a_drive_is_as_sure_as_it_is_right_and_goes_on_over_a_damaged_photo(index, tmp_path):
+    drive = range(made.PLACES, len(made.TRUTHS))
+    asked = panoramas(drive)
+    asked[5] = Panorama("broken.jpg", None, "unknown", problem="broken.jpg: damaged")
+    config = QueryConfig(sequence=made.SPACING)
+    answers = index.finished(list(index.found(asked, config)), config)
+    assert answers[5].problem and answers[4].known is None
+    off = errors(answers[:5] + answers[6:])
+    assert np.mean(off < 10) > np.mean(errors(index.found(asked[6:], QueryConfig())) < 10) and np.median(off) < 5
+    calibration, *_ = index.calibrate(asked, 0.3, sequence=made.SPACING)
+    again = index.finished(list(index.found(asked, config)), config)
+    assert abs(np.mean([each.confidence for each in again if each.places]) - calibration.right / 27) < 0.05
+    assert again[0].known is not None and again[0].estimate.radius_68 is not None
+
+
+def test_two_calibrations_at_once_are_both_kept(index):
+    other = Index(index.folder)
+    index.calibrate(panoramas(range(40)), 0.3)
+    other.calibrate(panoramas(range(40)), 0.3, radius=10.0)
+    assert len(Index(index.folder).calibrations) == 2
+
+
+def test_the_library_takes_paths_bytes_and_arrays_and_refuses_what_no_flag_could_say(index, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("safa.runtime.progress.LINE_SECONDS", 0.0)
+    list(index.found(panoramas(range(40)), QueryConfig()))
+    assert "16 of 40 panoramas, " in capsys.readouterr().err  # without a terminal
+    made.write_photos(tmp_path / "photos", [7])
+    path = tmp_path / "photos" / "0007.png"
+    asked = [path, str(path), path.read_bytes(), panoramas([7])[0].image]
+    found = index.query(asked, top=np.int64(1), heading=np.float32(0.1))
+    assert len({answer.places[0].tile for answer in found}) == 1
+    held = Index(index.folder, dtype="float32").query(asked[:1])
+    assert held[0].places[0].tile == found[0].places[0].tile
+    for settings in ({"top": 0}, {"top": "x"}, {"fov": np.nan}, {"tpo": 3}, {"heading": 3.0, "unknown_heading": True}):
+        with pytest.raises(UserError):
+            index.query([path], **settings)
+    for wrong in (b"", 7, None, tmp_path, np.zeros((4, 4)), "gone.jpg"):
+        with pytest.raises(UserError):
+            index.query([wrong])
+
+
+def test_the_service_of_the_documentation_answers(index, tmp_path, monkeypatch):
+    testclient = pytest.importorskip("fastapi.testclient")
+    with open(os.path.join(ROOT, "docs", "localisation.md"), encoding="utf-8") as file:
+        (code,) = [block for block in re.findall(r"```python\n(.*?)```", file.read(), re.DOTALL) if "FastAPI" in block]
+    monkeypatch.setenv("SAFA_INDEX", index.folder)
+    service = {}
+    exec(code, service)
+    client = testclient.TestClient(service["app"])
+    made.write_photos(tmp_path / "photos", [7])
+    found = client.post("/locate?top=2", content=(tmp_path / "photos" / "0007.png").read_bytes())
+    assert len(found.json()["places"]) == 2 and found.json()["known"] is None
+    assert client.post("/locate", content=b"nothing").status_code == 422
+
+
+def test_a_quality_page_says_how_far_answers_are_off_and_how_sure_they_were(tmp_path):
+    made.write_index(tmp_path / "index")
+    listed = made.write_photos(tmp_path / "photos", range(60))
+    succeeds(PROGRAM, 0, "calibrate", "index", listed, quality="q.html", wrong_share=0.3, cwd=tmp_path)
+    text = (tmp_path / "q.html").read_text()
+    assert text.count("<img") == 3 and "hold the known location" in text and "68 % radius" in text
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert "no such panorama" in complains("query", "index", "pipe.jpg", cwd=tmp_path)
+    assert "--quality: no panorama's location" in complains("query", "index", "photos", quality="r.html", cwd=tmp_path)
+
+
+def test_several_indexes_answer_as_one_of_all_their_tiles(index, tmp_path):
+    east = Index(made.write_index(tmp_path / "east", shift=made.SIDE + made.SPACING, dtype=np.float32))
+    both = JoinedIndex([index.folder, east.folder])
+    assert len(both) == 2 * len(index)
+    for asked in (panoramas(range(9)), panoramas(range(9), lambda number: RoughPosition(149.101, -35.299, None, 500.0, ""))):
+        apart, together = ([list(each.found(asked, QueryConfig())) for each in own] for own in ((index, east), (both,)))
+        for one, other, joined in zip(*apart, *together, strict=True):
+            best = max((one, other), key=lambda answer: answer.places[0].similarity)
+            assert (joined.places[0].tile, joined.places[0].longitude) == (best.places[0].tile, best.places[0].longitude)
+    made.write_photos(tmp_path / "photos", range(3))
+    said = succeeds(PROGRAM, 0, "query", "index", "east", "photos", cwd=tmp_path)
+    assert "0000.png" in said and "not calibrated" in said
+    assert "name them after the indexes" in complains("query", "index", "east", cwd=tmp_path)
+
+
+def test_a_track_gives_headings_positions_and_order(tmp_path):
+    """Of a car that goes east, waits, and turns north; the camera looks to its right."""
+    corners = ((0, (0, 0)), (10, (100, 0)), (70, (100, 0)), (80, (100, 100)))
+    points = [(second, *made.FRAME.locations([corner])[0]) for second, corner in corners]
+    points = [
+        f'<trkpt lon="{x:.9f}" lat="{y:.9f}"><time>2026-05-01T10:0{s // 60}:{s % 60:02}Z</time></trkpt>' for s, x, y in points
+    ]
+    (tmp_path / "a.gpx").write_text(f'<gpx version="1.1" creator="t"><trk><trkseg>{"".join(points)}</trkseg></trk></gpx>')
+    asked = []
+    for number, time in enumerate(["12:01:15", "12:00:05", "12:00:40", "12:09:00", None]):
+        exif = Image.Exif()
+        exif.get_ifd(0x8769).update({} if time is None else {0x9003: f"2026:05:01 {time}", 0x9011: "+02:00"})
+        Image.new("RGB", (616, 112)).save(tmp_path / f"{number}.jpg", exif=exif)
+        asked.append(asked_panorama(tmp_path / f"{number}.jpg", QueryConfig()))
+    found = along_track(asked, TrackConfig(str(tmp_path / "a.gpx"), 90.0), QueryConfig(near=20.0))
+    assert [os.path.basename(each.path)[0] for each in found] == ["1", "2", "0", "3", "4"]
+    assert [each.heading for each in found[:3]] == pytest.approx([180, 135, 90], abs=0.1)
+    np.testing.assert_allclose(made.FRAME.metres([each.track for each in found[:3]]), [(50, 0), (100, 0), (100, 50)], atol=0.05)
+    assert found[0].rough.near == 20 and "outside the times" in found[3].problem and "no time" in found[4].problem
+    (tmp_path / "b.gpx").write_text("<gpx")
+    with pytest.raises(UserError, match="not a GPX file"):
+        along_track(asked, TrackConfig(str(tmp_path / "b.gpx")), QueryConfig())
