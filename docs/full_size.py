@@ -71,7 +71,7 @@ def write_page(folder):
         hours=hours(results),
         tables=as_markdown(tables_of(rows)).strip() if rows else "No run has been tested yet.",
         epochs="\n".join(_epochs(name, lines) for name, lines in runs.items()),
-        missing=f"Not run to the end yet: {', '.join(unfinished)}." if unfinished else "All runs are finished.",
+        missing=f"Not run yet, or stopped early (the paper's epochs are 100, `make full-size`'s 8): {', '.join(unfinished)}." if unfinished else "All runs are finished.",
         claims=claims([row for row in rows if row.kind.run is None]),
         sessions="\n".join(_session(_path(results, each)) for each in tested),
         digests="\n".join(f"| `{each}.json` | `{_digest(_path(results, each))}` |" for each in tested),
@@ -102,11 +102,11 @@ def _epochs(name, lines):
 
 
 def _session(path):
-    """When, where and by which command a result was made, and by which commit."""
+    """When, on what device and by which command a result was made, and by which commit."""
     result = read_json(path, dict, "test again")
     session = result["session"]
     command = shlex.join(os.path.basename(word) if os.path.isabs(word) else word for word in session["command"])
-    return f"- `{command}`: {session['started'][:10]}, commit {session['git_commit']}, {session['machine']}, {result['device']}"
+    return f"- `{command}`: {session['started'][:10]}, commit {session['git_commit'][:12]}, on {result['device']}"
 
 
 def _digest(path):
