@@ -33,7 +33,7 @@ Made by `make full-size` on {machine}. Its epochs took {hours:.1f} hours so far.
 
 ## Epochs
 
-Loss is the mean over the epoch's steps, hours include the validation.
+Loss is the mean over the epoch's steps, hours include the validation. A run with fewer epochs than others goes on later.
 
 | run | epochs | loss of the first, last | R@1 after each epoch | hours |
 | --- | ---: | --- | --- | ---: |
@@ -71,7 +71,7 @@ def write_page(folder):
         hours=hours(results),
         tables=as_markdown(tables_of(rows)).strip() if rows else "No run has been tested yet.",
         epochs="\n".join(_epochs(name, lines) for name, lines in runs.items()),
-        missing=f"Not run yet, or stopped early (the paper's epochs are 100, `make full-size`'s 8): {', '.join(unfinished)}." if unfinished else "All runs are finished.",
+        missing=f"Not run to the end yet: {', '.join(unfinished)}." if unfinished else "All runs are finished.",
         claims=claims([row for row in rows if row.kind.run is None]),
         sessions="\n".join(_session(_path(results, each)) for each in tested),
         digests="\n".join(f"| `{each}.json` | `{_digest(_path(results, each))}` |" for each in tested),
