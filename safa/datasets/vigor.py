@@ -56,14 +56,12 @@ class VIGOR(Dataset):
         """
         tiles, utm, queries = [], [], []
         for city in self.cities[split]:
-            folder, of_city = os.path.join(self.tile_dir, city), self._read(city, TILES, TILE)
-            row_of = {name: row for row, (name, _, _) in enumerate(of_city, len(tiles))}
-            if len(row_of) < len(of_city):
-                what = f"{TILES}: {len(of_city) - len(row_of):,} tiles stand there twice; {AGAIN}"
-                raise UserError(os.path.join(self.tile_dir, self.labels, city, what))
-            latitude = np.mean([place[0] for _, place, _ in of_city])
-            tiles += [os.path.join(folder, "satellite", name) for name in row_of]
-            utm += [_metres(place, latitude) for _, place, _ in of_city]
+            folder = os.path.join(self.tile_dir, city)
+            place_of = {name: place for name, place, _ in self._read(city, TILES, TILE)}
+            row_of = {name: row for row, name in enumerate(place_of, len(tiles))}
+            latitude = np.mean([place[0] for place in place_of.values()])
+            tiles += [os.path.join(folder, "satellite", name) for name in place_of]
+            utm += [_metres(place, latitude) for place in place_of.values()]
             for name, place, (tile, *semi) in self._read(city, self.lists[split] + LABELS[self.labels], LABEL, row_of):
                 path, acceptable = os.path.join(folder, "panorama", name), {row_of[each] for each in semi} - {row_of[tile]}
                 acceptable = np.array(sorted(acceptable), np.int64)
