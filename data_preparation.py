@@ -41,9 +41,8 @@ def main(argv=None):
         folders = ", ".join(dataset.tile_dir for dataset in absent)
         raise UserError(f"{args.data_dir}: no dataset in it (looked for {folders}); {absent[0].remedy()}")
     plans = []
-    for job in dict.fromkeys(
-        job for dataset in datasets for job in dataset.preparations()
-    ):  # all mistakes before the first file
+    jobs = dict.fromkeys(job for dataset in datasets for job in dataset.preparations())  # datasets may share some
+    for job in jobs:  # all mistakes before the first file
         plans.append(plan_preparation(job))
         print(plans[-1], flush=True)
     if not plans:

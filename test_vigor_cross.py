@@ -1,7 +1,4 @@
-"""Test SAFA on VIGOR, cross-area: recall of the true tile among all tiles of the test's cities, and VIGOR's hit rate.
-
-Prints a table and writes Result/VIGOR_cross/<network_type>_polar_<0|1>.json.
-"""
+"""Test SAFA on VIGOR, cross-area: as test_vigor.py, with results in Result/VIGOR_cross/."""
 
 from safa.datasets.vigor import VIGORCross
 from safa.launch.testing import launch_testing

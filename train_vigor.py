@@ -1,9 +1,7 @@
 """Train SAFA on VIGOR, same-area: the four cities are those of the test (Zhu et al. 2021).
 
-Of a panorama, its tile and the three more that show its place are not negatives. VIGOR's authors train with aerial tiles:
---polar 0 --aerial_input_size 320 --height 320 --width 640. After every epoch: recall on the published test split, a line in
-Result/VIGOR/<network_type>_polar_<0|1>.csv, a checkpoint in Model/VIGOR/<network_type>/polar_<0|1>/. The same command
-again continues from the last saved step. All GPUs of this machine are used automatically.
+The four tiles that show a panorama's place are not negatives of it. VIGOR's authors train with aerial tiles: --polar 0
+--aerial_input_size 320 --height 320 --width 640. What is written, and where, is as of train_cvact.py, for VIGOR.
 """
 
 from safa.datasets.vigor import VIGOR

@@ -46,10 +46,7 @@ class Loss(typing.Protocol):
 
 
 class Sampler(typing.Protocol):
-    """Draws the order of an epoch's pairs, (Q,) int64, each row once; batches are taken from it one after the other.
-
-    `epoch` counts from 1; sat and grd: (N, D) and (Q, D) float32 descriptors of all references and queries as it begins.
-    """
+    """The order of an epoch's pairs, (Q,) int64, each row once; sat and grd: all descriptors as the epoch, from 1, begins."""
 
     def __call__(self, pairs, epoch: int, seed: int, batch_size: int, sat: typing.Any, grd: typing.Any): ...
 

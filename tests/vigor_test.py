@@ -6,18 +6,16 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import TINY, complains, rows_of, run, succeeds, tensors_of
+from conftest import TINY, complains, refuses, rows_of, run, succeeds, tensors_of
 
 from safa.datasets.file_checks import check_files
 from safa.datasets.vigor import CITIES, VIGOR, VIGORCross
 from safa.retrieval.evaluation import evaluate
 from safa.retrieval.search import search
 from safa.retrieval.task import AERIAL_TO_GROUND, task_of
-from safa.runtime.errors import UserError
 from safa.training.step import negatives_of
 
-NETWORK = {"network_type": "SAFA_1"}
-RADIANS = np.pi / 180
+TRAINING = TINY | {"network_type": "SAFA_1", "epochs": 2}
 
 
 @pytest.fixture(scope="module")
@@ -27,58 +25,38 @@ def vigor(tmp_path_factory):
     sizes = {"tile_size": 128, "panorama_size": "112x224"}
     succeeds("toy_town", dataset="vigor", train=32, test=12, **sizes, workers=1, cwd=folder)
     succeeds("data_preparation.py", dataset="all", workers=1, cwd=folder)
-    succeeds("train_vigor.py", **NETWORK, **TINY, epochs=1, cwd=folder)
+    succeeds("train_vigor.py", **TRAINING | {"epochs": 1}, cwd=folder)
     return folder
 
 
 @pytest.fixture
 def own(vigor, tmp_path):
-    """A copy of its data to break."""
-    shutil.copytree(vigor / "Data", tmp_path / "Data")
-    return tmp_path
+    """A copy of it to go on with, or to break."""
+    return shutil.copytree(vigor, tmp_path, dirs_exist_ok=True)
 
 
-def labels_of(data, city, name):
-    """Panoramas, and for each its four (tile, dx, dy), by splitting at blanks as VIGOR's code does."""
-    rows = [line.split(" ") for line in (data / "VIGOR/splits" / city / name).read_text().splitlines()]
-    return [(row[0], [(row[i], float(row[i + 1]), float(row[i + 2])) for i in (1, 4, 7, 10)]) for row in rows]
-
-
-@pytest.mark.parametrize(
-    "kind, split, cities, name",
-    [
-        (VIGOR, "train", CITIES, "same_area_balanced_train.txt"),
-        (VIGOR, "val", CITIES, "same_area_balanced_test.txt"),
-        (VIGORCross, "train", ("NewYork", "Seattle"), "pano_label_balanced.txt"),
-        (VIGORCross, "val", ("SanFrancisco", "Chicago"), "pano_label_balanced.txt"),
-    ],
-)
-def test_pairs_are_the_lines_of_the_lists_and_lie_where_names_and_offsets_say(vigor, kind, split, cities, name):
-    pairs, row, tiles = kind(vigor / "Data").pairs(split, "aerial"), 0, []
-    for city in cities:
-        folder = vigor / "Data/VIGOR" / city
-        tiles += [str(folder / "satellite" / each) for each in sorted(os.listdir(folder / "satellite"))]
-        for panorama, label in labels_of(vigor / "Data", city, name):
+@pytest.mark.parametrize("kind, train, val", [(VIGOR, CITIES, CITIES), (VIGORCross, CITIES[:2], CITIES[2:])])
+def test_pairs_are_the_lists_lines_lie_where_names_and_offsets_say_and_have_no_near_negatives(vigor, kind, train, val):
+    for split, cities, same_area in (("train", train, "same_area_balanced_train"), ("val", val, "same_area_balanced_test")):
+        pairs, lines, tiles = kind(vigor / "Data").pairs(split, "aerial"), [], set()
+        for folder in (vigor / "Data/VIGOR" / city for city in cities):
+            path = vigor / "Data/VIGOR/splits" / folder.name / f"{same_area if kind is VIGOR else 'pano_label_balanced'}.txt"
+            lines += [(folder, line.split(" ")) for line in path.read_text().splitlines()]  # as VIGOR's code splits them
+            tiles |= set(map(str, (folder / "satellite").iterdir()))
+        assert len(lines) == len(pairs) and set(pairs.sat_paths) == tiles
+        assert len(np.unique(pairs.truth)) < len(tiles) == len(pairs.sat_paths)
+        for row, (folder, (panorama, *label)) in enumerate(lines):
             assert pairs.grd_paths[row] == str(folder / "panorama" / panorama) and panorama.startswith(pairs.ids[row] + ",")
             listed = [os.path.basename(pairs.sat_paths[each]) for each in (pairs.truth[row], *pairs.acceptable[row])]
-            assert listed[0] == label[0][0] and sorted(listed) == sorted(tile for tile, *_ in label)
-            _, south, west = label[0]  # pixels of tiles of 640, which show 80 m in the toy town
-            east, north = pairs.query_utm[row] - pairs.utm[pairs.truth[row]]
-            assert max(abs(south), abs(west)) <= 160
-            assert [-north, -east] == pytest.approx([0.125 * south, 0.125 * west], abs=0.1)
-            row += 1
-    assert row == len(pairs) and sorted(pairs.sat_paths) == sorted(tiles) and len(np.unique(pairs.truth)) < len(tiles)
-
-
-def test_positives_and_semi_positives_are_no_negatives(vigor):
-    pairs = VIGORCross(vigor / "Data").pairs("train")
-    everyone = np.arange(len(pairs))
-    negatives = negatives_of(pairs, everyone[3:9], everyone)
-    for i, of in enumerate(everyone[3:9]):
-        for j in everyone:
-            near = {pairs.truth[j], *pairs.acceptable[j]}
-            assert negatives[i, j] == (pairs.truth[of] not in near)
-    assert (pairs.truth[:, None] != pairs.truth).sum() > negatives_of(pairs, everyone, everyone).sum() > 0
+            assert listed[0] == label[0] and sorted(listed) == sorted(label[::3])
+            offset = np.float64(label[1:3])  # to the south and west, pixels of tiles of 640, which show 80 m in the toy town
+            west, south = pairs.utm[pairs.truth[row]] - pairs.query_utm[row]
+            np.testing.assert_allclose([south, west], 0.125 * offset, atol=0.1)
+            assert np.abs(offset).max() <= 160
+        negatives = negatives_of(pairs, np.arange(3, 9), np.arange(len(pairs)))
+        near = [{true, *semi} for true, semi in zip(pairs.truth, pairs.acceptable, strict=True)]
+        np.testing.assert_array_equal(negatives, [[pairs.truth[of] not in rows for rows in near] for of in range(3, 9)])
+        assert (pairs.truth[3:9, None] != pairs.truth).sum() > negatives.sum() > 0
 
 
 def by_vigors_formula(sat, grd, pairs):
@@ -86,10 +64,8 @@ def by_vigors_formula(sat, grd, pairs):
     distances = 2 - 2 * grd.astype(np.float64) @ sat.T.astype(np.float64)
     hits = np.zeros((len(grd), 2))
     for row, (of_query, true, semi) in enumerate(zip(distances, pairs.truth, pairs.acceptable, strict=True)):
-        counted = np.ones(len(sat))
-        counted[semi] = 0
         closer = of_query < of_query[true] - 1e-12
-        hits[row] = closer.sum() < 1, (closer * counted).sum() < 1
+        hits[row] = closer.sum() < 1, np.delete(closer, semi).sum() < 1
     return hits.mean(axis=0).tolist()
 
 
@@ -103,90 +79,71 @@ def test_the_hit_rate_is_vigors_and_not_the_recall_of_acceptable_tiles(vigor):
     result = evaluate(task, search(sat, grd, task.truth, task.near, 1))
     found = [result[name]["1"] for name in ("recall", "recall_hit_rate", "recall_acceptable")]
     assert found[:2] == by_vigors_formula(sat, grd, pairs) and found[0] < found[1] < found[2]
-    best = (grd @ sat.T).argmax(axis=1)
-    metres = np.hypot(*(pairs.query_utm - pairs.utm[best]).T)  # from panoramas, not from their tiles
+    metres = np.hypot(*(pairs.query_utm - pairs.utm[(grd @ sat.T).argmax(axis=1)]).T)  # from panoramas, not from their tiles
     assert result["metres"]["median"] == pytest.approx(np.median(metres)) and "hit_rate" in result["ranks"]
     assert not task_of(pairs, AERIAL_TO_GROUND).has_hit_rate
     near = task_of(pairs, radius=1.0)  # holds the truth, which is further away
     assert all(true in rows for true, rows in zip(near.truth, near.near, strict=True)) and near.counted == "within_1m"
 
 
-def test_a_town_goes_through_every_script(vigor, tmp_path):
-    shutil.copytree(vigor, tmp_path, dirs_exist_ok=True)
-    assert "no problems found" in succeeds("check_data.py", dataset="vigor", workers=1, cwd=tmp_path)
-    output = succeeds("train_vigor.py", **NETWORK, **TINY, epochs=2, cwd=tmp_path)
+def test_a_town_goes_through_every_script(own):
+    assert "no problems found" in succeeds("check_data.py", dataset="vigor", workers=1, cwd=own)
+    output = succeeds("train_vigor.py", **TRAINING, cwd=own)
     assert "going on after epoch 1 of 2" in output and "32 pairs for training, 12 for validation" in output
-    succeeds("train_vigor.py", **NETWORK, **TINY, epochs=2, model_dir=tmp_path / "at_once", cwd=tmp_path)
-    expected, found = (tensors_of(tmp_path / folder / "VIGOR/SAFA_1/polar_1") for folder in ("at_once", "Model"))
+    succeeds("train_vigor.py", **TRAINING, model_dir="at_once", cwd=own)
+    expected, found = (tensors_of(own / folder / "VIGOR/SAFA_1/polar_1") for folder in ("at_once", "Model"))
     assert all(np.array_equal(expected[key], found[key]) for key in expected)
-    output = succeeds("test_vigor.py", **NETWORK, checkpoint="last", report=True, save_descriptors="d.npz", cwd=tmp_path)
-    pairs, saved = VIGOR(tmp_path / "Data").pairs("val"), np.load(tmp_path / "d.npz")
-    assert f"12 panoramas among {len(pairs.sat_paths)} aerial images" in output and "hit rate" in output
-    result = json.loads((tmp_path / "Result/VIGOR/SAFA_1_polar_1.json").read_text())
-    shares = by_vigors_formula(saved["sat_descriptors"], saved["grd_descriptors"], pairs)
-    assert [result["recall"]["1"], result["recall_hit_rate"]["1"]] == shares
-    assert result["recall"]["1"] == float(rows_of(tmp_path / "Result/VIGOR/SAFA_1_polar_1.csv")[-1]["recall@1"])
-    assert "hit rate" in (tmp_path / "Result/VIGOR/SAFA_1_polar_1.html").read_text()
-    assert "hit rate" in succeeds("recall_tables.py", output="tables", cwd=tmp_path)
+    output = succeeds("test_vigor.py", network_type="SAFA_1", checkpoint="last", report=True, cwd=own)
+    assert f"12 panoramas among {len(VIGOR(own / 'Data').pairs('val').sat_paths)} aerial images" in output
+    result = json.loads((own / "Result/VIGOR/SAFA_1_polar_1.json").read_text())
+    assert result["recall"]["1"] == float(rows_of(own / "Result/VIGOR/SAFA_1_polar_1.csv")[-1]["recall@1"])
+    tables = succeeds("recall_tables.py", output="tables", cwd=own)
+    assert all("hit rate" in text for text in (output, tables, (own / "Result/VIGOR/SAFA_1_polar_1.html").read_text()))
+
+
+def test_slicematchs_lists_and_both_cross_area_scripts_are_found(own):
     flags = {"dataset": "vigor_cross", "labels": "splits", "polar": 0, "rows": "SAFA_8"}
-    commands = succeeds("reproduce.py", **flags, dry_run=True, cwd=tmp_path)
+    commands = succeeds("reproduce.py", **flags, dry_run=True, cwd=own)
     assert "check_data.py --dataset vigor_cross --labels splits" in commands and "train_vigor_cross.py" in commands
-    os.rename(tmp_path / "Data/VIGOR/splits", tmp_path / "Data/VIGOR/splits__corrected")
-    aerial = TINY | {"polar": 0, "epochs": 1, "labels": "splits__corrected"}
-    assert "22 pairs for training, 22 for validation" in succeeds("train_vigor_cross.py", **NETWORK, **aerial, cwd=tmp_path)
-    assert "--labels: CVUSA has none" in complains("check_data.py", dataset="cvusa", labels="splits", cwd=tmp_path)
+    os.rename(own / "Data/VIGOR/splits", own / "Data/VIGOR/splits__corrected")
+    for corrected in (own / "Data/VIGOR/splits__corrected").glob("*/*_balanced*.txt"):
+        corrected.rename(corrected.with_name(f"{corrected.stem}__corrected.txt"))  # as SliceMatch names them
+    flags = TRAINING | {"polar": 0, "epochs": 1, "labels": "splits__corrected"}
+    assert "22 pairs for training, 22 for validation" in succeeds("train_vigor_cross.py", **flags, cwd=own)
+    assert "22 panoramas" in succeeds("test_vigor_cross.py", network_type="SAFA_1", polar=0, checkpoint="last", cwd=own)
+    assert len(VIGOR(own / "Data").pairs("val")) == 12
 
 
-GOOD = "a,b,1.5,2.5,.jpg"
-TILES = "s_1_2.png 0 0 s_1_3.png 0 0 s_1_4.png 0 0 s_1_5.png 0 0"
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        GOOD,
-        f"{GOOD} {TILES} 7",
-        f"{GOOD} {TILES.replace('s_1_5', 's_1_6')}",
-        f"{GOOD} {TILES.replace('0', 'nan', 1)}",
-        f"{GOOD} {TILES.replace('0', 'x', 1)}",
-        f"../{GOOD} {TILES}",
-        f"a,95,2.5,.jpg {TILES}",
-        f"a,1.5,181,.jpg {TILES}",
-        f"a,1.5,.jpg {TILES}",
-        f"a,{'1' * 200_000},2.5,.jpg {TILES}",
-        f"a\0b,1.5,2.5,.jpg {TILES}",
-    ],
-)
-def test_a_line_of_a_list_that_is_wrong_is_named_in_one_line(tmp_path, line):
+def test_what_is_wrong_in_a_list_is_one_line(tmp_path):
+    good, tiles = "a,b,1.5,2.5,.jpg", "s_1_2.png 0 0 s_1_3.png 0 -0.5 s_1_4.png 1e-05 0 s_1_5.png 0 0"
+    wrong = [
+        good,
+        f"{good} {tiles} 7",
+        f"../{good} {tiles}",
+        *(f"{good} {tiles.replace('0', text, 1)}" for text in ("nan", "x")),
+    ]
+    for name in ("a,95,2.5,.jpg", "a,1.5,181,.jpg", "a,1.5,.jpg", f"a,{'1' * 200_000},2.5,.jpg", "a\0b,1.5,2.5,.jpg"):
+        wrong.append(f"{name} {tiles}")
     for city in CITIES:
         folder = tmp_path / "VIGOR/splits" / city
         folder.mkdir(parents=True)
-        (folder / "satellite_list.txt").write_text("\n".join(TILES.split()[::3]) + "\n\n")
-        (folder / "same_area_balanced_val.txt").write_text("")
-        (folder / "same_area_balanced_test.txt").write_text(f"\ufeff{GOOD} {TILES}\r\n")
-    assert VIGOR(tmp_path).pairs("val").ids == ["a,b"] * 4  # names may hold commas
-    with open(tmp_path / "VIGOR/splits/Seattle/same_area_balanced_test.txt", "a") as file:
-        file.write(line)
-    wrong = "Seattle/same_area_balanced_test.txt: 1 of 2 lines are not .*line 2.*dataset again$"
-    with pytest.raises(UserError, match=wrong) as error:
-        VIGOR(tmp_path).pairs("val")
-    assert len(str(error.value)) < 600
-
-
-def test_lists_that_are_missing_empty_binary_or_doubled_are_one_line(own):
-    path = own / "Data/VIGOR/splits/Chicago/satellite_list.txt"
-    content = path.read_text()
+        (folder / "satellite_list.txt").write_text("\n".join(tiles.split()[::3] * 2) + "\n\n")
+        (folder / "same_area_balanced_test.txt").write_text(f"\ufeff{good} {tiles}\r\n")
+    pairs = VIGOR(tmp_path).pairs("val")  # names may hold commas, and tiles that stand there twice are the same
+    assert pairs.ids == ["a,b"] * 4 and len(pairs.sat_paths) == len(pairs.utm) == 16
+    (folder / "same_area_balanced_test.txt").write_text(
+        "\n".join([f"{good} {tiles}", *wrong, good + " " + tiles.replace("s_1_5", "s_1_6")])
+    )
+    refuses("Chicago/same_area_balanced_test.txt: 11 of 12 lines are not .*line 2.*again$", VIGOR(tmp_path).pairs, "val")
     for spoilt, text in (
-        (None, "not found; put the dataset into"),
         (b"", "0 of 0 lines are not"),
         (b"\xff\xfe\0", "not a text file"),
-        (f"{content}{content}".encode(), "tiles stand there twice"),
         (b"satellite.png\n", "1 of 1 lines are not tiles' names"),
     ):
-        path.unlink(missing_ok=True)
-        if spoilt is not None:
-            path.write_bytes(spoilt)
-        assert text in complains("check_data.py", dataset="vigor", cwd=own)
+        (folder / "satellite_list.txt").write_bytes(spoilt)
+        refuses(text, VIGOR(tmp_path).pairs, "val")
+    (folder / "satellite_list.txt").unlink()
+    assert "not found; put the dataset into" in complains("check_data.py", dataset="vigor", data_dir=tmp_path, cwd=tmp_path)
 
 
 def test_a_tile_that_is_missing_takes_its_panoramas_along_and_no_other(own):
@@ -194,13 +151,14 @@ def test_a_tile_that_is_missing_takes_its_panoramas_along_and_no_other(own):
     gone = np.bincount(pairs.truth).argmax()
     os.unlink(pairs.sat_paths[gone])
     kept, note = check_files(pairs, ((32, 128), (32, 128)), skip_missing=True)
-    count = np.count_nonzero(pairs.truth == gone)
-    assert count == 2 and "which 2 of 32 pairs need" in note and len(kept) == 30
-    rows = [row for row in range(32) if pairs.truth[row] != gone]
+    rows = np.flatnonzero(pairs.truth != gone)
+    assert "which 2 of 32 pairs need" in note and len(rows) == 30
+
+    def tiles(each, row):
+        return [each.sat_paths[tile] for tile in (each.truth[row], *each.acceptable[row])]
+
     for row, before in enumerate(rows):
-        paths = [[each.sat_paths[tile] for tile in each.acceptable[at]] for each, at in ((kept, row), (pairs, before))]
-        assert paths[0] == [path for path in paths[1] if path != pairs.sat_paths[gone]]
-        assert kept.sat_paths[kept.truth[row]] == pairs.sat_paths[pairs.truth[before]]
+        assert tiles(kept, row) == [path for path in tiles(pairs, before) if path != pairs.sat_paths[gone]]
     np.testing.assert_array_equal(kept.query_utm, pairs.query_utm[rows])
 
 
@@ -212,11 +170,15 @@ def test_mixed_up_lists_and_missing_tiles_without_panoramas_are_found(own):
     rows = [line.partition(" ") for line in path.read_text().splitlines()]
     path.write_text("".join(f"{rows[-1 - row][0]} {label}\n" for row, (_, _, label) in enumerate(rows)))
     process = run("check_data.py", dataset="vigor", workers=1, cwd=own)
-    output = process.stdout
-    assert process.returncode == 1 and "panoramas lie outside their tiles" in output and os.path.basename(alone) in output
+    assert process.returncode == 1 and "panoramas lie outside their tiles" in process.stdout
+    assert os.path.basename(alone) in process.stdout
 
 
-def test_a_town_without_a_place_for_each_city_and_offsets_on_a_grid_are_refused(tmp_path):
-    assert "four cities" in complains("toy_town", dataset="vigor", train=3, cwd=tmp_path)
-    assert "lie on a grid" in complains("toy_town", dataset="vigor", offset=4, cwd=tmp_path)
-    assert "twice as wide" in complains("toy_town", dataset="vigor", panorama_size="112x616", cwd=tmp_path)
+def test_flags_that_do_not_fit_the_dataset_are_refused(tmp_path):
+    assert "--labels: CVUSA has none" in complains("check_data.py", dataset="cvusa", labels="splits", cwd=tmp_path)
+    for flags, text in (
+        ({"train": 3}, "four cities"),
+        ({"offset": 4}, "lie on a grid"),
+        ({"panorama_size": "112x616"}, "twice as"),
+    ):
+        assert text in complains("toy_town", dataset="vigor", **flags, cwd=tmp_path)

@@ -57,17 +57,8 @@ class CVACT(Dataset):
         return Pairs(self, split, reference, ids, sat_paths, grd_paths, tile_paths, utm, panorama_paths=panoramas)
 
     def preparations(self):
-        return [
-            *super().preparations(),
-            Preparation(
-                f"{self.name} street views",
-                self.panorama_dir,
-                self.prepared_panorama_dir,
-                self.panorama_size,
-                self.remedy(),
-                street_view,
-            ),
-        ]
+        folders = self.panorama_dir, self.prepared_panorama_dir, self.panorama_size, self.remedy()
+        return [*super().preparations(), Preparation(f"{self.name} street views", *folders, street_view)]
 
     def _places(self):
         """For the message that ACT_data.mat is missing: where else it was looked for, and what to do."""

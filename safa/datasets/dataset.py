@@ -98,7 +98,6 @@ class Dataset(abc.ABC):
     Args:
         data_dir: folder that holds the dataset's folder.
         prepared_dir: folder for the prepared files (default: `data_dir`).
-
     """
 
     tile_dir: str  # of the aerial tiles; `__init__` sets it

@@ -1,6 +1,5 @@
 """VIGOR: panoramas of four American cities among overlapping aerial tiles that cover them (Zhu et al., CVPR 2021)."""
 
-import functools
 import math
 import os
 import re
@@ -13,13 +12,14 @@ from safa.runtime.errors import UserError, first_few
 from safa.runtime.files import naming, ordinary
 
 EARTH_METRES = 6_371_004.0  # radius in VIGOR's own distances
-LABELS = "splits", "splits__corrected"  # folders of the lists: as published, and corrected by SliceMatch (CVPR 2023)
 CITIES = "NewYork", "Seattle", "SanFrancisco", "Chicago"  # in the order of VIGOR's code
+# Folders of the lists and the ends of their names: as published, and corrected by SliceMatch (Lentsch et al., CVPR 2023).
+LABELS = {"splits": ".txt", "splits__corrected": "__corrected.txt"}
 TILES = "satellite_list.txt"
 AGAIN = "take the file from the dataset again"
-NUMBER = r"(-?\d{1,3}(?:\.\d{1,15})?)"
-TILE = re.compile(rf"([^/\\\0]+)_{NUMBER}_{NUMBER}\.\w+")  # satellite_<latitude>_<longitude>.png
-PANORAMA = re.compile(rf"([^/\\\0]+),{NUMBER},{NUMBER},\.\w+")  # <id>,<latitude>,<longitude>,.jpg
+# satellite_<latitude>_<longitude>.png and <id>,<latitude>,<longitude>,.jpg
+FILE = re.compile(r"[^/\\\0]+" + r"[_,](-?\d{1,3}(?:\.\d{1,15})?)" * 2 + r",?\.\w+")
+TILE, LABEL = re.compile("(.+)"), re.compile("(.+)" + (r"\s+(\S+)" + r"\s+-?[\d.]+(?:e-?\d+)?" * 2) * 4)  # lines
 
 
 class VIGOR(Dataset):
@@ -32,8 +32,7 @@ class VIGOR(Dataset):
     name = "VIGOR"
     splits = ("train", "val")
     cities = {"train": CITIES, "val": CITIES}
-    lists = {"train": "same_area_balanced_train.txt", "val": "same_area_balanced_test.txt"}
-    published_counts = {"train": 52_609, "val": 52_605}
+    lists = {"train": "same_area_balanced_train", "val": "same_area_balanced_test"}
     tile_size = (640, 640)
     panorama_size = query_size = (1024, 2048)
     tile_metres = 71.0  # 640 pixels at zoom 20, twice as fine: 64 in Seattle to 75 in San Francisco
@@ -48,85 +47,63 @@ class VIGOR(Dataset):
         self.tile_dir = os.path.join(data_dir, "VIGOR")
         self.polar_dir = os.path.join(self.prepared_dir, "VIGOR", "polarmap")
         there = (name for name in LABELS if os.path.isdir(os.path.join(self.tile_dir, name)))
-        self.label_dir = os.path.join(self.tile_dir, labels or next(there, LABELS[0]))
+        self.labels = labels or next(there, "splits")
 
     def pairs(self, split, reference=POLAR):
         """As of `Dataset`: the panoramas of the cities' lists, in their order, among all tiles of these cities.
 
         Positions are those that the files' names say; a list's offsets in pixels say the same and are not used.
         """
-        tiles, tile_places, panoramas, ids, places, labels = [], [], [], [], [], []
+        tiles, utm, queries = [], [], []
         for city in self.cities[split]:
-            folder, of_tiles = os.path.join(self.tile_dir, city), self._read(city, TILES, _tile)
-            row_of = {name: len(tiles) + row for row, (name, _) in enumerate(of_tiles)}
-            if len(row_of) < len(of_tiles):
-                path = os.path.join(self.label_dir, city, TILES)
-                raise UserError(f"{path}: {len(of_tiles) - len(row_of):,} tiles stand there twice; {AGAIN}")
-            latitude = np.mean([place[0] for _, place in of_tiles])
-            tiles += [os.path.join(folder, "satellite", name) for name in row_of]
-            tile_places += [_metres(place, latitude) for _, place in of_tiles]
-            for name, number, place, label in self._read(city, self.lists[split], functools.partial(_label, row_of)):
-                panoramas.append(os.path.join(folder, "panorama", name))
-                ids.append(number)
-                places.append(_metres(place, latitude))
-                labels.append(label)
+            folder = os.path.join(self.tile_dir, city)
+            place_of = {name: place for name, place, _ in self._read(city, TILES, TILE)}
+            row_of = {name: row for row, name in enumerate(place_of, len(tiles))}
+            latitude = np.mean([place[0] for place in place_of.values()])
+            tiles += [os.path.join(folder, "satellite", name) for name in place_of]
+            utm += [_metres(place, latitude) for place in place_of.values()]
+            for name, place, (tile, *semi) in self._read(city, self.lists[split] + LABELS[self.labels], LABEL, row_of):
+                path, acceptable = os.path.join(folder, "panorama", name), {row_of[each] for each in semi} - {row_of[tile]}
+                acceptable = np.array(sorted(acceptable), np.int64)
+                queries.append((name.rsplit(",", 3)[0], path, _metres(place, latitude), row_of[tile], acceptable))
+        ids, panoramas, places, truth, semi = map(list, zip(*queries, strict=True))
         polar = [os.path.join(self.polar_dir, os.path.splitext(os.path.basename(path))[0] + ".png") for path in tiles]
-        sat_paths, truth = polar if reference == POLAR else tiles, np.array([label[0] for label in labels])
-        semi = [np.setdiff1d(label[1:], label[:1]) for label in labels]
-        utm, query_utm = np.array(tile_places), np.array(places)
-        return Pairs(self, split, reference, ids, sat_paths, panoramas, tiles, utm, truth, semi, query_utm=query_utm)
+        paths = ids, polar if reference == POLAR else tiles, panoramas, tiles
+        return Pairs(self, split, reference, *paths, np.array(utm), np.array(truth), semi, query_utm=np.array(places))
 
     def preparations(self):
         folders = {city: os.path.join(self.tile_dir, city, "satellite") for city in CITIES}
-        return [
-            Preparation(
-                f"VIGOR polar maps, {city}", folder, self.polar_dir, self.tile_size, self.remedy(), size=self.polar_size
-            )
-            for city, folder in folders.items()
-        ]
+        others = self.polar_dir, self.tile_size, self.remedy(), None, self.polar_size
+        return [Preparation(f"VIGOR polar maps, {city}", folder, *others) for city, folder in folders.items()]
 
-    def _read(self, city, name, parse):
-        """What `parse` makes of the lines of a city's list; None says that a line is wrong."""
-        path = os.path.join(self.label_dir, city, name)
+    def _read(self, city, name, form, known=()):
+        """File, (latitude, longitude) and tiles of each line of a city's list; the lines have a form and `known` tiles."""
+        path, rows, wrong = os.path.join(self.tile_dir, self.labels, city, name), [], []
         try:
             with naming(path), open(path, encoding="utf-8-sig", opener=ordinary) as file:
-                lines = {number: line for number, line in enumerate(map(str.strip, file), 1) if line}
+                lines = list(map(str.strip, file))
         except FileNotFoundError:
             raise UserError(f"{path}: not found; {self.remedy()}") from None
         except UnicodeDecodeError as error:
             raise UserError(f"{path}: not a text file ({error}); {AGAIN}") from None
-        found = {number: parse(line) for number, line in lines.items()}
-        wrong = [f"line {number} ({lines[number][:80]!r})" for number, row in found.items() if row is None]
-        if wrong or not found:
-            form = "tiles' names" if name == TILES else f"'panorama tile dx dy tile dx dy ...' with four tiles of {TILES}"
-            raise UserError(f"{path}: {len(wrong):,} of {len(found):,} lines are not {form}: {first_few(wrong)}; {AGAIN}")
-        return list(found.values())
+        for number, line in enumerate(lines, 1):
+            match = form.fullmatch(line)
+            if match and (place := _place(match[1])) and all(tile in known for tile in match.groups()[1:]):
+                rows.append((match[1], place, match.groups()[1:]))
+            elif line:
+                wrong.append(f"line {number} ({line[:80]!r})")
+        if wrong or not rows:
+            form = "tiles' names" if form is TILE else f"'panorama tile dx dy tile dx dy ...' with four tiles of {TILES}"
+            total = len(wrong) + len(rows)
+            raise UserError(f"{path}: {len(wrong):,} of {total:,} lines are not {form}: {first_few(wrong)}; {AGAIN}")
+        return rows
 
 
-def _place(match):
-    """Latitude and longitude that a name says, or None where they are none."""
-    latitude, longitude = float(match[2]), float(match[3])
+def _place(name):
+    """Latitude and longitude in a file's name, or None where it has none."""
+    match = FILE.fullmatch(name)
+    latitude, longitude = map(float, match.groups()) if match else (math.inf, math.inf)
     return (latitude, longitude) if abs(latitude) < 90 and abs(longitude) <= 180 else None
-
-
-def _tile(line):
-    """A tile's name and its place."""
-    match = TILE.fullmatch(line)
-    place = match and _place(match)
-    return place and (line, place)
-
-
-def _label(row_of, line):
-    """A panorama's file, id and place, and the rows of its four tiles, the positive first."""
-    name, *fields = line.rsplit(maxsplit=12)
-    match = PANORAMA.fullmatch(name)
-    place, rows = match and _place(match), [row_of.get(tile) for tile in fields[::3]]
-    try:
-        offsets = [float(field) for position, field in enumerate(fields) if position % 3]
-    except ValueError:
-        return None
-    is_label = place and len(fields) == 12 and None not in rows and all(map(math.isfinite, offsets))
-    return (name, match[1], place, rows) if is_label else None
 
 
 def _metres(place, latitude):
@@ -140,5 +117,4 @@ class VIGORCross(VIGOR):
 
     name = "VIGOR_cross"
     cities = {"train": CITIES[:2], "val": CITIES[2:]}
-    lists = dict.fromkeys(("train", "val"), "pano_label_balanced.txt")
-    published_counts = {"train": 51_520, "val": 53_694}
+    lists = dict.fromkeys(("train", "val"), "pano_label_balanced")

@@ -39,21 +39,23 @@ class Progress:
 class RunCheckpoints:
     """Saves and restores all that a training run needs to continue as if it had not been stopped.
 
-    That is the weights, Adam's moments and step, and the Progress; dropout and the order of the pairs follow from these and the
-    seed. Only the chief's process touches files; the others get its values.
+    That is the weights, Adam's moments and step, the Progress, and a sampler's order of the pairs; dropout and the paper's
+    order follow from these and the seed. Only the chief's process touches files; the others get its values.
 
     Args:
         folder: the run's, in which no other process may be training.
         network: spatial_net.Network.
         optimizer: keras.optimizers.Adam, built for its trainable variables.
         distribution: runtime.distribution.Distribution.
+        order: variable with the epoch's order of pairs, where a sampler draws it.
     """
 
-    def __init__(self, folder, network, optimizer, distribution):
+    def __init__(self, folder, network, optimizer, distribution, order=None):
         self._folder, self._best_folder = folder, os.path.join(folder, BEST)
         self._distribution, self._averages = distribution, Averages(network, optimizer)
         self._learned = {NETWORK + name: variable for name, variable in network_variables(network).items()}
         self._variables = self._learned | adam_variables(network, optimizer)
+        self._variables |= {} if order is None else {PROGRESS + "order": order}
         if distribution.is_chief:
             for each in filter(os.path.isdir, (folder, self._best_folder)):
                 remove_abandoned(each, older_than=0)

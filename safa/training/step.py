@@ -48,17 +48,14 @@ def learning_rate_schedule(learning_rate, schedule, warmup_steps, steps):
 def negatives_of(pairs, of, among):
     """Which references of a batch are negatives of which panoramas.
 
-    A panorama's own reference is not, nor are its acceptable ones and those closer to its own than the dataset's
-    `negative_metres`.
+    A panorama's own reference is not, nor are its acceptable ones and those closer to its own than `negative_metres`.
 
     Args:
         pairs: datasets.dataset.Pairs.
-        of: n rows of queries whose references are asked about.
-        among: (B,) rows of the queries of the whole batch.
+        of, among: (n,) and (B,) rows of queries: those whose references are asked about, and the whole batch.
 
     Returns:
-        (n, B) float32, 1 where the reference of query of[i] is a negative of query among[j]; None in datasets where all are
-        but a panorama's own.
+        (n, B) float32, 1 where the reference of query of[i] is a negative of query among[j]; None: all but the own are.
     """
     metres = pairs.dataset.negative_metres
     if pairs.one_to_one and metres is None and pairs.acceptable is None:

@@ -7,12 +7,13 @@ import typing
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from input_data import Batch, batches
 from safa.datasets.pair_augmentation import AugmentedPairs
 from safa.datasets.pair_images import PairImages
 from safa.datasets.panorama_views import PanoramaView
-from safa.parts import LOSSES, build_network
+from safa.parts import LOSSES, SAMPLERS, build_network
 from safa.report.recall_line import recall_line, tie_warning
 from safa.retrieval.descriptors import DescriptorExtractor
 from safa.retrieval.evaluation import WINNERS, recalls
@@ -101,7 +102,7 @@ def train(settings, train_pairs, val_pairs, paths):
 
 @dataclasses.dataclass(frozen=True)
 class TrainingRun:
-    """What a run is made of; `log` is None in processes that are not the chief's."""
+    """What a run is made of; `log` is None in processes that are not the chief's, `order` without a sampler."""
 
     settings: Settings
     paths: RunPaths
@@ -114,6 +115,7 @@ class TrainingRun:
     checkpoints: RunCheckpoints
     train_images: PairImages
     val_images: PairImages
+    order: tf.Variable | None
     log: TrainingLog | None
 
     @property
@@ -151,8 +153,8 @@ class TrainingRun:
         images = self.train_images.changed(augmented, panoramas)
         order = order_of_epoch(self, epoch, done)[done * config.batch_size : self.steps * config.batch_size]
         rows, local_size = self.distribution.local_rows(order, config.batch_size)
-        whole_batches = np.split(order, range(config.batch_size, len(order), config.batch_size))
-        for whole, batch in zip(whole_batches, batches(images, rows, local_size, available_cores()), strict=False):
+        for number, batch in enumerate(batches(images, rows, local_size, available_cores())):
+            whole = order[number * config.batch_size :][: config.batch_size]
             own_rows, _ = self.distribution.local_rows(whole, config.batch_size)
             offset, *shares = self.distribution.spread(batch.sat, batch.grd, negatives_of(pairs, own_rows, whole))
             yield Batch(*shares, offset)
@@ -204,6 +206,7 @@ def build_run(settings, train_pairs, val_pairs, paths, distribution):
         optimizer.build(network.trainable_variables)
     shapes, cached = (network_config.sat_shape, network_config.grd_shape), settings.run.cache == "memory"
     view = PanoramaView(config.train_fov, config.random_heading)
+    order = None if SAMPLERS[config.sampler] is None else tf.Variable(np.arange(len(train_pairs)))
     val_panoramas = view.test_panoramas(len(val_pairs), network_config.width, network.grd.fill)
     run = TrainingRun(
         settings=settings,
@@ -214,9 +217,10 @@ def build_run(settings, train_pairs, val_pairs, paths, distribution):
         optimizer=optimizer,
         averages=Averages(network, optimizer),
         extractor=DescriptorExtractor(network, distribution),
-        checkpoints=RunCheckpoints(paths.folder, network, optimizer, distribution),
+        checkpoints=RunCheckpoints(paths.folder, network, optimizer, distribution, order),
         train_images=PairImages.of(train_pairs, shapes, cached=cached),
         val_images=PairImages.of(val_pairs, shapes, val_panoramas, cached),
+        order=order,
         log=TrainingLog(paths) if distribution.is_chief else None,
     )
     for note in distribution.notes:  # on this machine, the chief's or not

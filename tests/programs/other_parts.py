@@ -4,7 +4,6 @@ Arguments: "train", "test" or "prepare", with "_views" on the dataset `Views`, t
 CVUSA.
 """
 
-import os
 import sys
 
 import numpy as np
@@ -29,12 +28,11 @@ def small(branch, width_multiplier, keep_prob, seed, dtype):
     return keras.Model(images, keras.layers.Dropout(0.1, seed=seed, dtype=dtype)(maps), name=f"small_{branch}")
 
 
-def augmented(branch, width_multiplier, keep_prob, seed, dtype):
+def augmented(*settings):
     """The same of images that Keras's own layer makes brighter or darker in training; what it does not see is grey."""
     import keras
 
-    change = keras.layers.RandomBrightness(0.05, value_range=(0, 255), seed=seed, dtype=dtype)
-    backbone = keras.Sequential([change, small(branch, width_multiplier, keep_prob, seed, dtype)])
+    backbone = keras.Sequential([keras.layers.RandomBrightness(0.05, value_range=(0, 255), seed=0), small(*settings)])
     backbone.fill = 128.0, 128.0, 128.0
     return backbone
 
@@ -73,10 +71,9 @@ def near_then_alike(pairs, epoch, seed, batch_size, sat, grd):
     """Batches of pairs that are hard to tell apart: first near each other, then alike (Deuser et al., ICCV 2023)."""
     left, order = np.random.default_rng([seed, epoch]).permutation(len(pairs)), []
     while len(left):
+        apart = -grd[left] @ sat[pairs.truth[left[0]]]
         if epoch == 1 and pairs.query_utm is not None:
             apart = np.linalg.norm(pairs.query_utm[left] - pairs.query_utm[left[0]], axis=1)
-        else:
-            apart = -(grd[left] @ sat[pairs.truth[left[0]]])
         hardest = np.argsort(apart, kind="stable")[:batch_size]
         order += left[hardest].tolist()
         left = np.delete(left, hardest)
@@ -90,18 +87,11 @@ class Views(CVUSA):
     polar_size = (61, 336)
     has_panoramas = False
 
-    def __init__(self, data_dir="Data", prepared_dir=None):
-        super().__init__(data_dir, prepared_dir)
-        self.prepared_dir = os.path.join(self.prepared_dir, "views")
-        self.polar_dir = os.path.join(self.prepared_dir, "CVUSA", "polarmap", "19")
-
 
 if __name__ == "__main__":
-    parts.BACKBONES |= {"small": small, "augmented": augmented}
-    parts.AGGREGATIONS["mean"] = mean
-    parts.LOSSES["info_nce"] = info_nce
-    parts.SAMPLERS["near_then_alike"] = near_then_alike
-    DATASETS["views"] = Views
+    parts.BACKBONES["small"], parts.AGGREGATIONS["mean"], parts.LOSSES["info_nce"] = small, mean, info_nce
+    parts.BACKBONES["augmented"] = augmented
+    parts.SAMPLERS["near_then_alike"], DATASETS["views"] = near_then_alike, Views
     action, _, views = sys.argv.pop(1).partition("_")
     dataset = Views if views else CVUSA
     with reported():
