@@ -15,7 +15,7 @@ from PIL import Image  # matplotlib brings it
 from safa.localization import Index
 from safa.localization.answer_page import answer_panel
 from safa.localization.located_files import read_located_files
-from safa.localization.panorama import panorama_of
+from safa.localization.panorama import asked_panorama
 from safa.localization.places import QueryConfig
 from safa.localization.tile_map import BEST, Mark, TileMap
 from safa.report.charts import training_curves
@@ -34,7 +34,7 @@ def localisation(folder):
     index = Index(os.path.join(folder, "index"))
     config = QueryConfig(unknown_heading=True, sequence=DRIVE_METRES, top=3)
     listed = read_located_files(os.path.join(folder, "district", "drive.csv"), needs_locations=True)
-    panoramas = [panorama_of(path, config) for path in listed.paths]
+    panoramas = [asked_panorama(path, config) for path in listed.paths]
     answers = index.query(panoramas, **dataclasses.asdict(config))
     places = [tuple(index.metres[answer.places[0].row]) for answer in answers]
     marks = [Mark(place, str(number), BEST) for number, place in enumerate(places, start=1)]

@@ -13,12 +13,6 @@ from safa.runtime.files import read_file
 from safa.settings import FULL_CIRCLE
 
 COURSE_METRES = 5.0  # before and after a photo that the course is taken over: a car that stands still has none
-EXIF, TAKEN, TAKEN_OFFSET, TAKEN_FRACTION = (
-    0x8769,
-    0x9003,
-    0x9011,
-    0x9291,
-)  # EXIF's numbers: its own part, DateTimeOriginal, ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,40 +79,18 @@ def along_track(panoramas, track_config, config):
     """
     track, found = Track(track_config.gpx), []
     for panorama in panoramas:
-        seconds, place = None, None
-        if panorama.problem is None:
-            seconds = photo_seconds(panorama.path)
-            place = None if seconds is None else track.at(seconds + track_config.clock)
-            if place is None:
-                problem = (
-                    f"{panorama.path}: {'no time in its tags' if seconds is None else 'taken outside the times of the track'}"
-                )
-                panorama = dataclasses.replace(panorama, problem=problem)
-        if place is not None:
+        time, problem, changes = panorama.photo.time, panorama.problem, {}
+        seconds = np.inf if time is None else _seconds(time)
+        if problem is None and (place := track.at(seconds + track_config.clock)) is None:
+            what = "no time in its tags" if time is None else "taken outside the times of the track"
+            changes["problem"] = f"{panorama.path}: {what}"
+        elif problem is None:
             location, course = place
-            panorama = dataclasses.replace(panorama, track=location, rough=rough_position(None, config, location))
+            changes |= {"track": location, "rough": rough_position(config, location)}
             if panorama.heading_source in ("photo", "assumed"):
-                panorama = dataclasses.replace(
-                    panorama, heading=(course + track_config.mount) % FULL_CIRCLE, heading_source="track"
-                )
-        found.append((np.inf if seconds is None else seconds, panorama))
+                changes |= {"heading": (course + track_config.mount) % FULL_CIRCLE, "heading_source": "track"}
+        found.append((seconds, dataclasses.replace(panorama, **changes)))
     return [panorama for _, panorama in sorted(found, key=lambda own: own[0])]
-
-
-def photo_seconds(path):
-    """When a photo was taken, seconds since 1970, of its EXIF tags; UTC where they name no time zone; None without a time."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            tags = image.getexif().get_ifd(EXIF)
-        taken = datetime.datetime.strptime(str(tags[TAKEN]).strip("\0 "), "%Y:%m:%d %H:%M:%S")
-        zone = str(tags.get(TAKEN_OFFSET, "")).strip("\0 ") or "+00:00"
-        fraction = str(tags.get(TAKEN_FRACTION, "")).strip("\0 ")
-        zoned = datetime.datetime.fromisoformat(taken.isoformat() + zone)
-        return zoned.timestamp() + (float(f"0.{fraction}") if fraction.isdecimal() else 0.0)
-    except Exception:  # Pillow raises many kinds for broken tags
-        return None
 
 
 def _seconds(time):

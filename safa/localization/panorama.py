@@ -52,6 +52,10 @@ class Panorama:
 def asked_panorama(asked, config, heading=None, location=None, accuracy=None):
     """The Panorama that a query asks for, with its rough position; what is wrong with a photo is its `problem`.
 
+    Its heading is unknown if the config says so; else the first that is known of the config's, the list's and the photo's own
+    tags; else 0: its centre column looks north, as in the paper's datasets. Its known location is the list's: a photo's is
+    rough, and counts as known only if the config's truth is "exif". What the search uses as a position is not the truth.
+
     Args:
         asked: path, (H, W, 3) uint8 BGR array, or a Panorama, which is returned as it is.
         config: places.QueryConfig.
@@ -60,48 +64,31 @@ def asked_panorama(asked, config, heading=None, location=None, accuracy=None):
     if isinstance(asked, Panorama):
         return asked
     if isinstance(asked, np.ndarray):
-        source = "unknown" if config.unknown_heading else "assumed" if config.heading is None else "given"
-        found = None if config.unknown_heading else (config.heading or 0.0) % FULL_CIRCLE
-        return Panorama("array", found, source, location, image=asked)
-    if not isinstance(asked, (str, os.PathLike)):
+        path, image, photo = "array", asked, PhotoGeometry()
+    elif isinstance(asked, (str, os.PathLike)):
+        path, image = os.fspath(asked), None
+        try:
+            if not os.path.isfile(path):  # a pipe would wait for its writer
+                raise UserError(f"{shortened(path)}: missing, or not a file")
+            photo = photo_geometry(path)
+        except (OSError, ValueError, UserError) as error:
+            return Panorama(path, None, "unknown", location, problem=first_line(error))
+    else:
         raise UserError(f"{shortened(repr(asked))}: a panorama is a path, the bytes of a file, or an array of pixels")
-    path = os.fspath(asked)
-    try:
-        if not os.path.isfile(path):  # a pipe would wait for its writer
-            raise UserError(f"{shortened(path)}: missing, or not a file")
-        rough = rough_position(path, config, location, accuracy)
-        panorama = panorama_of(path, config, heading, location)
-    except (OSError, ValueError, UserError) as error:
-        return Panorama(path, None, "unknown", location, problem=first_line(error))
-    # Where the search uses a position, it is not the truth.
-    truth = panorama.location if rough is None else location if config.gps_from == "photo" else None
-    return dataclasses.replace(panorama, rough=rough, location=truth)
-
-
-def panorama_of(path, config, heading=None, location=None):
-    """The Panorama of a file.
-
-    Its heading is unknown if the config says so; else the first that is known of the config's, the list's and the photo's own
-    tags; else 0: its centre column looks north, as in the paper's datasets. Its known location is the list's: a photo's is
-    rough, and counts as known only if the config's truth is "exif".
-
-    Args:
-        config: places.QueryConfig.
-        heading, location: a list's, or None.
-
-    Raises:
-        UserError: defusedxml is missing.
-    """
-    photo = photo_geometry(path)
-    if config.truth == "exif":
+    rough = rough_position(config, location, accuracy, photo)
+    if rough is not None:
+        location = location if config.gps_from == "photo" else None
+    elif config.truth == "exif":
         location = location or photo.location
+    true_heading = None
     if config.unknown_heading:
         true_heading = photo.heading if heading is None and config.truth == "exif" else heading
-        return Panorama(path, None, "unknown", location, true_heading, photo)
-    for found, source in ((config.heading, "given"), (heading, "list"), (photo.heading, "photo")):
-        if found is not None:
-            return Panorama(path, found % FULL_CIRCLE, source, location, photo=photo)
-    return Panorama(path, 0.0, "assumed", location, photo=photo)
+        found, source = None, "unknown"
+    else:
+        known = (config.heading, "given"), (heading, "list"), (photo.heading, "photo"), (0.0, "assumed")
+        found, source = next(each for each in known if each[0] is not None)
+        found %= FULL_CIRCLE
+    return Panorama(path, found, source, location, true_heading, photo, rough, image)
 
 
 def photo_notes(panoramas, index, config):

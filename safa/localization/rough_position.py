@@ -4,8 +4,6 @@ import dataclasses
 
 import numpy as np
 
-from safa.localization.photo_geometry import photo_geometry
-
 REACH = 6.0  # standard deviations of a rough position beyond which no tile is compared: e^-18 of the prior's height
 
 
@@ -40,25 +38,19 @@ class RoughPosition:
         return -0.5 * np.asarray(distances) ** 2 / (self.sigma**2 + spacing**2 / 12)
 
 
-def photo_position(path):
-    """((longitude, latitude) or None, accuracy in metres or None) of a photo's tags."""
-    photo = photo_geometry(path)
-    return photo.location, photo.accuracy
-
-
-def rough_position(path, config, location=None, accuracy=None):
+def rough_position(config, location=None, accuracy=None, photo=None):
     """The RoughPosition of a panorama, or None if nothing asks for one or no position is known.
 
     Args:
-        path: of its file, or None.
         config: places.QueryConfig.
         location, accuracy: of a list, or None.
+        photo: PhotoGeometry, or None.
     """
     if config.near is None and config.gps_sigma is None and accuracy is None:
         return None
     tagged = None
-    if path is not None and (location is None or config.gps_from == "photo"):
-        location, tagged = photo_position(path)
+    if photo is not None and (location is None or config.gps_from == "photo"):
+        location, tagged = photo.location, photo.accuracy
     if location is None:
         return None
     own = accuracy or (tagged if config.gps_sigma is not None else None)

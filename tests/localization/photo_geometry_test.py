@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 
 from docs.photo_worth import tilted
 from safa.localization.coordinates import LocalFrame
-from safa.localization.panorama import panorama_of, photo_notes, read_canvas, read_upright
+from safa.localization.panorama import asked_panorama, photo_notes, read_canvas, read_upright
 from safa.localization.photo_geometry import PhotoGeometry, photo_geometry
 from safa.localization.places import QueryConfig
 from safa.runtime.errors import UserError
@@ -91,9 +91,9 @@ def test_exif_and_xmp_say_where_when_and_which_way(tmp_path):
 def test_a_crop_of_a_sphere_shows_what_the_sphere_shows_there(tmp_path, left, top, width, height):
     sphere = cv2.resize(np.random.default_rng(3).integers(0, 255, (12, 24, 3), np.uint8), (720, 360))
     part = np.ascontiguousarray(sphere[top : top + height, left : left + width])
-    whole = panorama_of(photo(tmp_path / "a.png", {"PoseHeadingDegrees": 30}, image=sphere), QueryConfig())
+    whole = asked_panorama(photo(tmp_path / "a.png", {"PoseHeadingDegrees": 30}, image=sphere), QueryConfig())
     tags = {"PoseHeadingDegrees": 30} | crop_tags(1440, 2 * left, 2 * top, 2 * width, 2 * height)  # the photo was halved since
-    own = panorama_of(photo(tmp_path / "b.png", tags, image=part), QueryConfig())
+    own = asked_panorama(photo(tmp_path / "b.png", tags, image=part), QueryConfig())
     expected, found = (
         np.roll(read_canvas(each, QueryConfig(), 90.0).astype(float), round(each.heading / 360 * 616), axis=1)
         for each in (whole, own)
@@ -109,7 +109,7 @@ def test_a_photo_is_turned_and_mirrored_as_its_tag_says(tmp_path, orientation):
     image = np.random.default_rng(0).integers(0, 255, (16, 32, 3), np.uint8)
     path = photo(tmp_path / "a.png", exif={0x0112: orientation}, image=image)
     expected = np.asarray(ImageOps.exif_transpose(Image.open(path)))[..., ::-1]
-    np.testing.assert_array_equal(read_upright(panorama_of(path, QueryConfig())), expected)
+    np.testing.assert_array_equal(read_upright(asked_panorama(path, QueryConfig())), expected)
 
 
 def smooth_sphere():
@@ -121,8 +121,8 @@ def smooth_sphere():
 @pytest.mark.parametrize(("pitch", "roll"), [(10, 0), (-8, 170), (6, -12)])
 def test_a_tilted_sphere_is_levelled_by_its_tags_and_else_said_to_be_tilted(tmp_path, pitch, roll):
     sphere, tags = smooth_sphere(), {"PosePitchDegrees": pitch, "PoseRollDegrees": roll, "PoseHeadingDegrees": 40}
-    level = panorama_of(photo(tmp_path / "a.png", image=sphere), QueryConfig())
-    own = panorama_of(photo(tmp_path / "b.png", tags, image=tilted(sphere, pitch, roll)), QueryConfig())
+    level = asked_panorama(photo(tmp_path / "a.png", image=sphere), QueryConfig())
+    own = asked_panorama(photo(tmp_path / "b.png", tags, image=tilted(sphere, pitch, roll)), QueryConfig())
     expected = read_canvas(level, QueryConfig(), 90.0).astype(float)
     found = read_canvas(own, QueryConfig(level=True), 90.0)
     left = np.abs(read_canvas(own, QueryConfig(), 90.0) - expected).mean()
@@ -148,9 +148,9 @@ def test_a_crop_is_levelled_about_its_spheres_centre(tmp_path):
     sphere = smooth_sphere()
     part = np.ascontiguousarray(tilted(sphere, 6, -12)[60:300, 400:640])
     tags = {"PosePitchDegrees": 6, "PoseRollDegrees": -12} | crop_tags(720, 400, 60, 240, 240)
-    own = panorama_of(photo(tmp_path / "b.png", tags, image=part), QueryConfig(level=True))
+    own = asked_panorama(photo(tmp_path / "b.png", tags, image=part), QueryConfig(level=True))
     found = read_canvas(own, QueryConfig(level=True), 90.0).astype(float)
-    level = read_canvas(panorama_of(photo(tmp_path / "a.png", image=sphere), QueryConfig()), QueryConfig(), 90.0)
+    level = read_canvas(asked_panorama(photo(tmp_path / "a.png", image=sphere), QueryConfig()), QueryConfig(), 90.0)
     expected = np.roll(level, -round(own.photo.offset / 360 * 616), axis=1).astype(float)
     assert np.abs(found - expected)[20:92, 250:366].mean() < 2
     np.testing.assert_allclose(found[:, 0], np.tile(MEAN_BGR, (112, 1)), atol=0.5)
@@ -181,7 +181,7 @@ def test_a_crop_is_levelled_about_its_spheres_centre(tmp_path):
     ],
 )
 def test_a_tag_that_is_there_and_cannot_be_used_is_said_and_the_photo_stays(tmp_path, tags, why):
-    own = panorama_of(photo(tmp_path / "a.jpg", **tags), QueryConfig())
+    own = asked_panorama(photo(tmp_path / "a.jpg", **tags), QueryConfig())
     assert own == type(own)(own.path, 0.0, "assumed", photo=PhotoGeometry(unused=own.photo.unused))
     (said,) = [line for line in photo_notes([own], INDEX, QueryConfig()) if line.startswith("warning")]
     assert re.search(f"warning: {why}", said.replace(f"of 1 photos is not used; {own.path}: ", "")), said
@@ -189,7 +189,7 @@ def test_a_tag_that_is_there_and_cannot_be_used_is_said_and_the_photo_stays(tmp_
 
 
 def test_another_projection_is_refused_by_its_name_and_no_photo_is_left_to_the_reader_of_pixels(tmp_path):
-    own = panorama_of(photo(tmp_path / "a.jpg", {"ProjectionType": "Cylindrical"}), QueryConfig())
+    own = asked_panorama(photo(tmp_path / "a.jpg", {"ProjectionType": "Cylindrical"}), QueryConfig())
     with pytest.raises(UserError, match="a.jpg: its tags say projection cylindrical"):
         read_canvas(own, QueryConfig(), 65.45)
     (tmp_path / "b.jpg").write_bytes(b"\xff\xd8 nothing")
@@ -203,25 +203,25 @@ def test_another_projection_is_refused_by_its_name_and_no_photo_is_left_to_the_r
 
 def test_what_is_given_comes_before_a_list_and_a_list_before_tags(tmp_path):
     path = photo(tmp_path / "a.jpg", crop_tags(64, 0, 8, 64, 16), HERE | {17: 123.5}, image=np.zeros((16, 64, 3), np.uint8))
-    assert panorama_of(path, QueryConfig(heading=5.0), heading=7.0).heading == 5
-    assert panorama_of(path, QueryConfig(), heading=7.0).heading == 7
-    assert panorama_of(path, QueryConfig()).heading_source == "photo"
-    assert panorama_of(path, QueryConfig(unknown_heading=True), heading=7.0).true_heading == 7
-    rough, true = (panorama_of(path, QueryConfig(unknown_heading=True, truth=truth)) for truth in ("list", "exif"))
+    assert asked_panorama(path, QueryConfig(heading=5.0), heading=7.0).heading == 5
+    assert asked_panorama(path, QueryConfig(), heading=7.0).heading == 7
+    assert asked_panorama(path, QueryConfig()).heading_source == "photo"
+    assert asked_panorama(path, QueryConfig(unknown_heading=True), heading=7.0).true_heading == 7
+    rough, true = (asked_panorama(path, QueryConfig(unknown_heading=True, truth=truth)) for truth in ("list", "exif"))
     assert (rough.location, rough.true_heading) == (None, None)
     assert (true.location, true.true_heading) == (true.photo.location, 123.5)
     with pytest.raises(UserError, match="around --horizon 1"):
-        read_canvas(panorama_of(path, QueryConfig()), QueryConfig(horizon=1.0, vertical_fov=180.0), 0.1)
+        read_canvas(asked_panorama(path, QueryConfig()), QueryConfig(horizon=1.0, vertical_fov=180.0), 0.1)
 
 
 def test_photos_of_one_heading_of_none_and_of_far_away_deserve_a_second_look(tmp_path):
-    same = panorama_of(photo(tmp_path / "a.jpg", gps={17: 90.0, 16: "M"}), QueryConfig())
+    same = asked_panorama(photo(tmp_path / "a.jpg", gps={17: 90.0, 16: "M"}), QueryConfig())
     said = list(photo_notes([same, same], INDEX, QueryConfig()))
     assert said[0] == "tags of 2 photos: 2 headings, 2 of these magnetic, not corrected; flags and lists come first"
     assert "all photos say heading 90" in said[1] and len(said) == 2
     plain = photo(tmp_path / "b.jpg", gps={15: 7.0}), photo(tmp_path / "c.jpg")
     there = (-30.9, 35.3)  # the antipode, up to tenths of a degree
-    said = list(photo_notes([panorama_of(path, QueryConfig(), location=there) for path in plain], INDEX, QueryConfig()))
+    said = list(photo_notes([asked_panorama(path, QueryConfig(), location=there) for path in plain], INDEX, QueryConfig()))
     assert "1 photos say no heading; north is assumed; --unknown_heading tries all" in said
     assert "1 of these directions of travel (GPSTrack)" in said[0]
     assert "2 known locations lie far outside the index" in said[-1] and re.search(r"b.jpg [12]\d,\d{3} km", said[-1])
