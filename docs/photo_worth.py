@@ -25,7 +25,7 @@ from safa.runtime.files import write_whole
 from toy_town.district import EPSG, ORIGIN, WIDTH, scene_around
 from toy_town.layout import Town
 from toy_town.materials import CELL
-from toy_town.views import PanoramaView, random_look, render_panorama
+from toy_town.views import PanoramaShape, random_look, render_panorama
 
 PAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "localisation.md")
 BEGIN, END = "<!-- by make localize-worth -->\n", "<!-- end -->\n"
@@ -90,7 +90,7 @@ CASES = (
 
 def render_spheres(folder):
     """Yield (sphere (308, 616, 3) uint8 BGR with north in the middle, (longitude, latitude)) of the district's places."""
-    town, view = Town(1), PanoramaView(WIDTH // 2, WIDTH, -90.0, 90.0)
+    town, view = Town(1), PanoramaShape(WIDTH // 2, WIDTH, -90.0, 90.0)
     for name in ("panoramas", "calibration"):
         listed = read_located_files(os.path.join(folder, "district", f"{name}.csv"), needs_locations=True)
         cells = np.round((projections(EPSG)[0](listed.locations) - ORIGIN) * (1, -1) / CELL).astype(int)

@@ -21,6 +21,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # oneDNN's convolutions; TensorFlow has them off on CPUs without AVX-512 VNNI, where they are 3 to 5 times faster too.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-from safa.loading import load_network  # noqa: E402  (after the environment)
 
-__all__ = ["load_network"]
+def __getattr__(name):
+    """`from safa import load_network`, imported when it is asked for: scripts that check their flags need none of it."""
+    if name != "load_network":
+        raise AttributeError(f"module 'safa' has no attribute {name!r}")
+    from safa.loading import load_network
+
+    return load_network

@@ -126,6 +126,6 @@ def with_corruptions():
 def two_corruptions():
     """The same, and a grid of two corruptions."""
     with_corruptions()
-    from safa.datasets import panorama_views
+    from safa.datasets import corruptions
 
-    panorama_views.CORRUPTIONS = "contrast", "fog"
+    corruptions.CORRUPTIONS = "contrast", "fog"

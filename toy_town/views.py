@@ -232,7 +232,7 @@ def _leaves():
     return np.clip(128 + 26 * seamless_noise(), 40, 250).astype(np.uint8)
 
 
-class PanoramaView:
+class PanoramaShape:
     """The rays of a panorama of one size, prepared once for all places.
 
     Column j of w looks towards azimuth 180 + 360 * j / w degrees, as the polar transform has it; row i of h looks at
@@ -346,8 +346,8 @@ class PanoramaView:
 
 
 def panorama_view(dataset, height, width):
-    """The `PanoramaView` of a dataset: CVUSA's panoramas are cropped around the horizon, others are whole spheres."""
-    return PanoramaView(height, width, -90.0, 90.0) if dataset != "cvusa" else PanoramaView(height, width, -35.0, 35.0)
+    """The `PanoramaShape` of a dataset: CVUSA's panoramas are cropped around the horizon, others are whole spheres."""
+    return PanoramaShape(height, width, -90.0, 90.0) if dataset != "cvusa" else PanoramaShape(height, width, -35.0, 35.0)
 
 
 def render_panorama(scene, column, row, view, look):
@@ -360,7 +360,7 @@ def render_panorama(scene, column, row, view, look):
     Args:
         scene: finished `Scene` that holds `RANGE` metres around the place.
         column, row: the place, lattice cells.
-        view: `PanoramaView`.
+        view: `PanoramaShape`.
         look: `Look`.
 
     Returns:
@@ -436,7 +436,7 @@ def _first_hits(view, heights, base):
     """At which step of the march each pixel meets a thing.
 
     Args:
-        view: `PanoramaView`.
+        view: `PanoramaShape`.
         heights: (steps, width) uint8, decimetres along the rays; 0 for nothing.
         base: function from flat indices into `heights` to the decimetres at which those things begin; None for ground.
 

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import dataclasses
 import functools
+import itertools
 import os
 import typing
 import zlib
@@ -11,6 +12,8 @@ import zlib
 import numpy as np
 
 from safa.datasets.image_files import ImageError, image_size, read_input, same_ratio
+from safa.datasets.panorama_views import PanoramaView
+from safa.runtime.command_line import at_least, setting
 from safa.runtime.errors import UserError
 
 # The benchmark's sixteen, in its order, by the library's names.
@@ -40,6 +43,58 @@ def corrupt(image, corruption, severity, seed):
 
 
 @dataclasses.dataclass(frozen=True)
+class QueryView(PanoramaView):
+    """A PanoramaView of queries that may be corrupted."""
+
+    corruption: str | None = setting(
+        None,
+        "corrupt the queries, as published, before they are resized; references stay clean. all: each corruption in each "
+        f"severity, one table at the end; {DRAWN}: one of these drawn for each query (default: clean)",
+        choices=(*CORRUPTIONS, GRID, DRAWN),
+        metavar=f"{{{GRID},{DRAWN},{','.join(CORRUPTIONS)}}}",
+    )
+    severity: int | None = setting(None, "severity of one corruption, 1 to 5; 0: clean (default: none)", at_least(int, 0, 5))
+    queries_dir: str | None = setting(
+        None,
+        "folder of queries that are corrupted as --corruption says, the benchmark's own for instance, named as the dataset's "
+        f"panoramas; with {GRID}, folders CORRUPTION/SEVERITY in it (default: they are corrupted here)",
+        metavar="DIR",
+    )
+
+    @property
+    def is_corrupted(self):
+        return self.corruption is not None and self.severity != 0
+
+    @property
+    def name(self):
+        """As of PanoramaView, and "fog_3", or "files_fog_3" of a folder."""
+        if not self.is_corrupted:
+            return super().name
+        parts = super().name, "files" * bool(self.queries_dir), self.corruption, str(self.severity or "")
+        return "_".join(filter(None, parts))
+
+    @property
+    def cells(self):
+        """The views to test: of a grid all corrupted ones, and the clean one at the end; else this one alone."""
+        if self.corruption != GRID:
+            return [self]
+        cells = []
+        for one, each in itertools.product(CORRUPTIONS, SEVERITIES):
+            folder = self.queries_dir and os.path.join(self.queries_dir, one, str(each))
+            cells.append(dataclasses.replace(self, corruption=one, severity=each, queries_dir=folder))
+        return [*cells, dataclasses.replace(self, corruption=None, queries_dir=None)]
+
+    def check_corruption(self):
+        """Raises UserError: the flags of a corruption contradict each other, or it needs what is not installed."""
+        if (self.severity is None) == (self.corruption in CORRUPTIONS):
+            raise UserError("--severity: belongs to --corruption with the name of one, and to no other test")
+        if self.queries_dir and self.corruption is None:
+            raise UserError("--queries_dir: --corruption says how its images are corrupted; name it")
+        if self.is_corrupted and not self.queries_dir:
+            library()
+
+
+@dataclasses.dataclass(frozen=True)
 class CorruptedPanoramas:
     """Reads panoramas, corrupts them, and makes the network's input of them.
 
@@ -55,7 +110,7 @@ class CorruptedPanoramas:
 
     @classmethod
     def of(cls, view, pairs, parallel_map):
-        """Those of a PanoramaView and `published_panoramas`; a query's id says what it draws, in every test the same."""
+        """Those of a QueryView and `published_panoramas`; a query's id says what it draws, in every test the same."""
         prepare = next((job.transform for job in pairs.dataset.preparations() if job.transform is not None), None)
         seeds = [zlib.crc32(each.encode(errors="surrogateescape")) for each in pairs.ids]
         draws = [(view.corruption, view.severity, seed) for seed in seeds]

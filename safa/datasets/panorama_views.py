@@ -1,13 +1,10 @@
-"""Panoramas of unknown heading and limited field of view (DSM, Shi et al., CVPR 2020), or corrupted, as later papers test."""
+"""Panoramas of unknown heading and limited field of view, as later papers test (DSM, Shi et al., CVPR 2020)."""
 
 import dataclasses
-import itertools
-import os
 import typing
 
 import numpy as np
 
-from safa.datasets.corruptions import CORRUPTIONS, DRAWN, GRID, SEVERITIES, library
 from safa.runtime.command_line import Checked, at_least, setting
 from safa.runtime.errors import UserError
 from safa.settings import FULL_CIRCLE
@@ -36,53 +33,13 @@ class PanoramaView(Checked):
         metavar="N",
         paper="1",
     )
-    corruption: str | None = setting(
-        None,
-        "corrupt the queries, as published, before they are resized; references stay clean. all: each corruption in each "
-        f"severity, one table at the end; {DRAWN}: one of these drawn for each query (default: clean)",
-        choices=(*CORRUPTIONS, GRID, DRAWN),
-        metavar=f"{{{GRID},{DRAWN},{','.join(CORRUPTIONS)}}}",
-    )
-    severity: int | None = setting(None, "severity of one corruption, 1 to 5; 0: clean (default: none)", at_least(int, 0, 5))
-    queries_dir: str | None = setting(
-        None,
-        "folder of queries that are corrupted as --corruption says, the benchmark's own for instance, named as the dataset's "
-        f"panoramas; with {GRID}, folders CORRUPTION/SEVERITY in it (default: they are corrupted here)",
-        metavar="DIR",
-    )
-
-    @property
-    def is_corrupted(self):
-        return self.corruption is not None and self.severity != 0
 
     @property
     def name(self):
-        """For files: "fov_90_unknown_heading_search_16", "fog_3", "files_fog_3" of a folder, or "" for the paper's."""
+        """For files: "fov_90_unknown_heading_search_16", or "" for the paper's."""
         parts = [f"fov_{self.fov}"] * (self.fov != FULL_CIRCLE)
         parts += ["unknown_heading"] * self.unknown_heading + [f"search_{self.search_heading}"] * (self.search_heading > 1)
-        if self.is_corrupted:
-            parts += ["files"] * bool(self.queries_dir) + [self.corruption] + [str(self.severity)] * bool(self.severity)
         return "_".join(parts)
-
-    @property
-    def cells(self):
-        """The views to test: of a grid all corrupted ones, and the clean one at the end; else this one alone."""
-        if self.corruption != GRID:
-            return [self]
-        cells = []
-        for one, each in itertools.product(CORRUPTIONS, SEVERITIES):
-            folder = self.queries_dir and os.path.join(self.queries_dir, one, str(each))
-            cells.append(dataclasses.replace(self, corruption=one, severity=each, queries_dir=folder))
-        return [*cells, dataclasses.replace(self, corruption=None, queries_dir=None)]
-
-    def check_corruption(self):
-        """Raises UserError: the flags of a corruption contradict each other, or it needs what is not installed."""
-        if (self.severity is None) == (self.corruption in CORRUPTIONS):
-            raise UserError("--severity: belongs to --corruption with the name of one, and to no other test")
-        if self.queries_dir and self.corruption is None:
-            raise UserError("--queries_dir: --corruption says how its images are corrupted; name it")
-        if self.is_corrupted and not self.queries_dir:
-            library()
 
     def test_panoramas(self, count, width, fill):
         """The TurnedPanoramas of a test's queries, the rows of each turn after those of the turn before; None: as they are.

@@ -13,7 +13,7 @@ from safa.runtime.files import read_json
 
 
 def queries_of(views, pairs, network):
-    """{PanoramaView: Pairs that its queries are read from}; those of corrupted queries are checked as `pairs` were."""
+    """{QueryView: Pairs that its queries are read from}; those of corrupted queries are checked as `pairs` were."""
     found, shapes = {(False, None): pairs}, (network.sat_shape, network.grd_shape)
     for view in views:
         if view.is_corrupted and (True, view.queries_dir) not in found:
@@ -22,7 +22,7 @@ def queries_of(views, pairs, network):
 
 
 def seen_of(view):
-    """What descriptors and results say of a PanoramaView."""
+    """What descriptors and results say of a QueryView."""
     if not view.is_corrupted:
         return {"view": view.name}
     made = os.path.abspath(view.queries_dir) if view.queries_dir else f"corrupt-tta {library().__version__}"

@@ -7,9 +7,9 @@ import re
 import time
 
 from safa import __version__
-from safa.datasets.corruptions import CorruptedPanoramas
+from safa.datasets.corruptions import CorruptedPanoramas, QueryView
 from safa.datasets.pair_images import PairImages
-from safa.datasets.panorama_views import PanoramaView, check_turns, kept_columns
+from safa.datasets.panorama_views import check_turns, kept_columns
 from safa.datasets.registry import dataset_in
 from safa.launch.corruption import grid_section, queries_of, seen_of, unfinished
 from safa.launch.given_data import Folders, add_run_folders, checked_pairs, findings_of, given_dataset, say
@@ -97,7 +97,7 @@ def testing_parser(description, dataset_classes):
     add_settings(parser.add_argument_group("test"), TestConfig)
     add_network(parser, from_checkpoint=True)
     views = parser.add_argument_group("queries", "the paper's by default; others have result files of their own")
-    add_settings(views, PanoramaView)
+    add_settings(views, QueryView)
     figures = parser.add_argument_group("figures", "written to a folder beside the result file, after the numbers")
     add_settings(figures, FigureConfig)
     return parser
@@ -112,7 +112,7 @@ def launch_testing(description, dataset_classes):
             first.
     """
     args = testing_parser(description, dataset_classes).parse_args()
-    config, folders, view, figures = (parsed(kind, args) for kind in (TestConfig, Folders, PanoramaView, FigureConfig))
+    config, folders, view, figures = (parsed(kind, args) for kind in (TestConfig, Folders, QueryView, FigureConfig))
 
     # The weights: what they are says which images they need.
     trained_for = next(iter(dataset_classes.values())).name
@@ -280,7 +280,7 @@ def tested_weights(path, manifest, folders):
 
 
 def check_view(view, config, network):
-    """Refuse a PanoramaView that a TestConfig or NetworkConfig contradicts."""
+    """Refuse a QueryView that a TestConfig or NetworkConfig contradicts."""
     if not kept_columns(view.fov, network.width):
         raise UserError(f"--fov {view.fov}: less than a column of {network.width}; use a larger one")
     view.check_corruption()
