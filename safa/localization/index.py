@@ -149,7 +149,7 @@ class Index:
                 raise UserError(f"{panorama.path}: no known location; {remedy}")
         if far := far_outside(panoramas, self):
             raise UserError(f"{len(far):,} known locations lie far outside the index: {first_few(far)}; correct or remove them")
-        names = {config.view_name(panorama.rough) for panorama in panoramas if panorama.problem is None}
+        names = {config.view_name(panorama) for panorama in panoramas if panorama.problem is None}
         if len(names) > 1:
             raise UserError(f"panoramas of several views ({'; '.join(sorted(names))}); calibrate each of them by itself")
         if (config.near or config.gps_sigma) and not any(panorama.rough for panorama in panoramas):
@@ -164,12 +164,12 @@ class Index:
 
     def calibration(self, config, panorama=None):
         """The Calibration for queries of a QueryConfig, or of a Panorama of them, or None."""
-        return self.calibrations.get(config.view_name(None if panorama is None else panorama.rough))
+        return self.calibrations.get(config.view_name(panorama))
 
     def weight(self, config, panorama):
         """What a similarity weighs in a tile's log probability, by the calibration that is nearest to a Panorama's view."""
         alone = dataclasses.replace(config, sequence=None)
-        names = config.view_name(panorama.rough), alone.view_name(panorama.rough), alone.view_name()
+        names = config.view_name(panorama), alone.view_name(panorama), alone.view_name()
         found = next((self.calibrations[name] for name in names if name in self.calibrations), None)
         return PER_SIMILARITY if found is None else found.uncertainty.per_similarity
 

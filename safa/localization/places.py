@@ -111,13 +111,12 @@ class QueryConfig(Checked):
                 f"settings of a query: {shortened(error)}; `localize.py query --help` says what they may be"
             ) from None
 
-    def view_name(self, rough=None):
-        """What confidence depends on: one calibration serves queries of one name. `rough`: the panorama's RoughPosition."""
+    def view_name(self, panorama=None):
+        """What confidence depends on: one calibration serves queries of one name. `panorama`: None: whole, of unknown place."""
         heading = f"unknown heading, {self.turns} turns" if self.unknown_heading else "known heading"
-        drive = "" if self.sequence is None else ", drive"
-        return (
-            f"{heading}, fov {self.fov or FULL_CIRCLE:g}, radius {self.radius:g} m{drive}{'' if rough is None else rough.name}"
-        )
+        drive, rough = "" if self.sequence is None else ", drive", panorama and panorama.rough
+        fov = self.fov or round(panorama and panorama.photo.fov or FULL_CIRCLE)
+        return f"{heading}, fov {fov:g}, radius {self.radius:g} m{drive}{rough.name if rough else ''}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -117,7 +117,7 @@ def calibrate(args):
     config = parsed(QueryConfig, args)
     index, panoramas, _ = _asked(args, config)
     calibration, answers, failed = index.calibrate(panoramas, args.wrong_share, **dataclasses.asdict(config))
-    name, of = config.view_name(answers[0].panorama.rough), f"{calibration.right:,} of {calibration.answers:,}"
+    name, of = config.view_name(answers[0].panorama), f"{calibration.right:,} of {calibration.answers:,}"
     lines = f"{os.path.join(args.index, CALIBRATION)}: {name}; {of} best places are right", _confidence(calibration)
     say(*result_lines(answers), *lines)
     _write_quality(args.quality, index, answers, config)
@@ -247,18 +247,12 @@ def _notes(index, panoramas, config):
     if rough or config.near is not None or config.gps_sigma is not None:
         everywhere = len(panoramas) - len(rough)
         yield f"{len(rough):,} panoramas searched around a rough position, {everywhere:,} of unknown position everywhere"
-    for each in dict.fromkeys(None if each.rough is None else each.rough.name for each in panoramas):
-        panorama = next(own for own in panoramas if (None if own.rough is None else own.rough.name) == each)
-        calibration, name = index.calibration(config, panorama), config.view_name(panorama.rough)
-        if calibration is not None:
-            yield _confidence(calibration)
-        elif config.sequence is not None:
-            yield f"confidence: of the drive, as its panoramas agree; not calibrated ({name})"
-        else:
-            yield (
-                f"not calibrated ({name}): localize.py calibrate turns the margin, to the best tile more than "
-                f"{config.radius:g} m away, into a confidence"
-            )
+    calibrated = {config.view_name(each): index.calibration(config, each) for each in panoramas if each.problem is None}
+    yield from map(_confidence, filter(None, calibrated.values()))
+    if others := first_few([name for name, calibration in calibrated.items() if calibration is None]):
+        margin = f"calibrate turns the margin, to the best tile more than {config.radius:g} m away, into a confidence"
+        drive = "the confidence of a drive is how far its panoramas agree"
+        yield f"not calibrated ({others}): {margin if config.sequence is None else drive}"
 
 
 def _confidence(calibration):

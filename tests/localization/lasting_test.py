@@ -1,5 +1,6 @@
 """Queries that last, rough positions, and how far answers may be off, on an index of random waves."""
 
+import dataclasses
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from PIL import Image
 from safa.localization import Index, JoinedIndex
 from safa.localization.gpx_track import TrackConfig, along_track
 from safa.localization.panorama import Panorama, asked_panorama
+from safa.localization.photo_geometry import PhotoGeometry
 from safa.localization.places import QueryConfig
 from safa.localization.rough_position import RoughPosition
 from safa.runtime.errors import ROOT, UserError
@@ -162,6 +164,15 @@ def test_a_drive_is_as_sure_as_it_is_right_and_goes_on_over_a_damaged_photo(inde
     again = index.finished(list(index.found(asked, config)), config)
     assert abs(np.mean([each.confidence for each in again if each.places]) - calibration.right / 27) < 0.05
     assert again[0].known is not None and again[0].estimate.radius_68 is not None
+
+
+def test_what_whole_panoramas_taught_says_nothing_of_cropped_ones(index):
+    index.calibrate(panoramas(range(40)), 0.3)
+    whole, cropped = panoramas([0, 1])
+    cropped = dataclasses.replace(cropped, photo=PhotoGeometry(fov=270.3))
+    assert index.calibration(QueryConfig(), whole) and index.calibration(QueryConfig(), cropped) is None
+    with pytest.raises(UserError, match="several views .*fov 270, .*fov 360"):
+        index.calibrate([whole, cropped] * 20)
 
 
 def test_two_calibrations_at_once_are_both_kept(index):
