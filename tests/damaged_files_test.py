@@ -4,6 +4,7 @@ import collections
 import contextlib
 import io
 import os
+import pathlib
 import struct
 import zlib
 
@@ -145,8 +146,17 @@ def test_a_damaged_list_is_refused_or_read(own_towns):
 
 def test_a_damaged_mat_file_is_refused_or_read(own_towns):
     path = own_towns / "Data/ANU_data_small/ACT_data.mat"
-    for pairs in pairs_of_damaged(path, CVACT(str(own_towns / "Data")), 105):
+    for pairs in pairs_of_damaged(path, CVACT(str(own_towns / "Data")), 21):
         assert len(pairs) == len(pairs.utm) == len(pairs.sat_paths) and np.isfinite(pairs.utm).all()
+
+
+def test_a_mat_file_that_crashes_its_reader_is_refused(tmp_path):
+    dataset = cvact_of(tmp_path, GOOD)
+    content = bytearray((path := pathlib.Path(dataset.mat)).read_bytes())
+    assert content[184] == 16  # type of the ids: text
+    content[184] = 0
+    path.write_bytes(content)
+    refuses("ACT_data.mat: .* is damaged .*crashes.*; take the file", dataset.pairs, "train")
 
 
 def claiming(content, height, width):
