@@ -6,6 +6,7 @@ Result/<DATASET>/descriptors/<NAME>.json, a result as those of the test scripts:
 """
 
 import collections
+import dataclasses
 import hashlib
 import os
 import re
@@ -28,7 +29,7 @@ from safa.retrieval.evaluation import WINNERS, evaluate
 from safa.retrieval.saved_descriptors import read_descriptors, read_truth, row_lengths
 from safa.retrieval.search import search
 from safa.retrieval.task import GROUND_TO_AERIAL, task_of
-from safa.runtime.command_line import Parser, add_settings, matching
+from safa.runtime.command_line import Checked, Parser, add_settings, matching, parsed, same_setting, setting
 from safa.runtime.errors import UserError, first_few, reported
 from safa.runtime.outputs import Output, check_outputs
 from safa.runtime.provenance import session
@@ -36,6 +37,22 @@ from safa.runtime.provenance import session
 LENGTH_ERROR = 1e-3  # of a descriptor of length 1, in float16 too
 NAME = matching(r"\w[\w .+-]{0,59}", "up to 60 letters, digits, spaces, '.', '_', '+' and '-', a letter or digit first")
 K = matching("1%|[1-9][0-9]{0,6}", "1% or a whole number")
+ROWS = "lines with the row of each query's reference, from 0, and of other hits (default: row i of both is one place)"
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig(Checked):
+    """What the descriptors are of, and how they are searched."""
+
+    split: str | None = setting(None, "split of the dataset (default: its last, val or test)", NAME)
+    name: str | None = setting(None, "name of the network, for tables (default: the file's)", NAME)
+    trained_on: str | None = setting(None, "dataset of the training (default: the same)", NAME, metavar="DATASET")
+    truth: str | None = setting(None, ROWS, metavar="FILE.txt")
+    normalise: bool = setting(False, "divide each descriptor by its length")
+    report: bool = setting(False, "also write one page that shows the result")
+    seed: int = same_setting(TestConfig, "seed")
+    direction: str = same_setting(TestConfig, "direction")
+    radius: float | None = same_setting(TestConfig, "radius")
 
 
 def flags():
@@ -44,32 +61,26 @@ def flags():
     parser.add_argument("files", nargs="+", metavar="FILE", help="FILE.npz, FILE.mat, or SAT.npy GRD.npy")
     lists = f"dataset; the list of {', '.join(DATASETS)} in --data_dir has the queries' ids and coordinates"
     parser.add_argument("--dataset", type=NAME, required=True, help=lists)
-    parser.add_argument("--split", type=NAME, help="split of the dataset (default: its last, val or test)")
-    parser.add_argument("--name", type=NAME, help="name of the network, for tables (default: the file's)")
-    parser.add_argument("--trained_on", type=NAME, metavar="DATASET", help="dataset of the training (default: the same)")
-    rows = "lines with the row of each query's reference, from 0, and of other hits (default: row i of both is one place)"
-    parser.add_argument("--truth", metavar="FILE.txt", help=rows)
-    parser.add_argument("--normalise", action="store_true", help="divide each descriptor by its length")
+    add_settings(parser, EvaluationConfig)
     at = "K of the printed recalls (default: 1 5 10 1%%)"
     parser.add_argument("--recall_at", nargs="+", type=K, default=RECALLS, metavar="K", help=at)
-    parser.add_argument("--report", action="store_true", help="also write one page that shows the result")
-    add_settings(parser, TestConfig, ["seed", "direction", "radius"])
     add_settings(parser, Folders, ["data_dir", "act_data", "result_dir"])
     return parser
 
 
 def main():
     args = flags().parse_args()
+    config, folders = parsed(EvaluationConfig, args), Folders(args.data_dir, result_dir=args.result_dir, act_data=args.act_data)
     if len(args.files) > 2:
         raise UserError(f"{first_few(args.files)}: name one .npz or .mat file, or two .npy files")
     sat, grd, ids, truth = read_descriptors(args.files)
-    pairs = pairs_of((len(sat), len(grd)), ids, truth, args)
-    task = task_of(pairs, args.direction, args.radius)
+    pairs = pairs_of(first_few(args.files), (len(sat), len(grd)), ids, truth, args.dataset, config, folders)
+    task = task_of(pairs, config.direction, config.radius)
     stem = os.path.splitext(os.path.basename(args.files[0]))[0]
-    dataset, name = pairs.dataset, args.name or re.sub(r"^\W|[^\w.+-]", "_", stem)[:60]
-    special = {"seed_": args.seed, "trained_on_": args.trained_on, "": args.direction.replace(GROUND_TO_AERIAL, "")}
+    dataset, name = pairs.dataset, config.name or re.sub(r"^\W|[^\w.+-]", "_", stem)[:60]
+    special = {"seed_": config.seed, "trained_on_": config.trained_on, "": config.direction.replace(GROUND_TO_AERIAL, "")}
     path = "_".join([name, *(f"{kind}{value}" for kind, value in special.items() if value)])
-    path = os.path.join(args.result_dir, dataset.name, "descriptors", f"{path}.json")
+    path = os.path.join(folders.result_dir, dataset.name, "descriptors", f"{path}.json")
     os.makedirs(os.path.dirname(path), exist_ok=True)
     check_outputs([Output("the result", path, RESULT)], args.files)
 
@@ -78,51 +89,53 @@ def main():
     used = []
     for rows, what in (sat, "references"), (grd, "queries"):
         lengths = row_lengths(rows)
-        if args.normalise and not lengths.all():
+        if config.normalise and not lengths.all():
             raise UserError(f"--normalise: {np.count_nonzero(lengths == 0):,} {what} are 0 and have no direction; leave it out")
-        if not args.normalise and (wrong := np.count_nonzero(abs(lengths - 1) > LENGTH_ERROR)):
+        if not config.normalise and (wrong := np.count_nonzero(abs(lengths - 1) > LENGTH_ERROR)):
             print(f"warning: {wrong:,} of {len(rows):,} {what} are not of length 1, as cosines need; --normalise divides by it")
-        used.append((rows / lengths).astype(np.float32) if args.normalise else rows)
-    references, queries = used if args.direction == GROUND_TO_AERIAL else (used[1], used[0][task.queries])
+        used.append((rows / lengths).astype(np.float32) if config.normalise else rows)
+    references, queries = used if config.direction == GROUND_TO_AERIAL else (used[1], used[0][task.queries])
     found = search(references, queries, task.truth, task.near, WINNERS)
     tested = {"version": __version__, "dataset": dataset.name, "split": pairs.split, "toy_town": dataset.is_toy_town}
-    tested |= {"name": name, "network": None, "cost": None, "run": None, "seed": args.seed, "trained_on": args.trained_on}
-    tested |= {"direction": args.direction, "view": "", "normalised": args.normalise, "session": started}
+    tested |= {"name": name, "network": None, "cost": None, "run": None, "seed": config.seed, "trained_on": config.trained_on}
+    tested |= {"direction": config.direction, "view": "", "normalised": config.normalise, "session": started}
     tested |= {"checkpoint": ", ".join(args.files), "checkpoint_digest": digest.hexdigest()}
     write_result(path, tested | evaluate(task, found))
     (row,), _ = collect([path])
     print(*result_lines(row, args.recall_at), f"written to {path}", sep="\n", flush=True)
-    if args.report:
-        shown = FigureSource(PairImages.of(pairs, (None, None)), task, args.direction, found, references, queries)
+    if config.report:
+        shown = FigureSource(PairImages.of(pairs, (None, None)), task, config.direction, found, references, queries)
         print(f"page: {report_page(FigureConfig(report=True), path, row, shown, None)}")
 
 
-def pairs_of(counts, ids, truth, args):
+def pairs_of(files, counts, ids, truth, name, config, folders):
     """The datasets.dataset.Pairs that descriptors are of.
 
     Args:
+        files: their names, for messages.
         counts: N references and Q queries.
         ids, truth: of `read_descriptors`.
-        args: parsed flags.
+        name: of the dataset.
+        config, folders: EvaluationConfig and Folders.
     """
-    files, known, acceptable = first_few(args.files), DATASETS.get(args.dataset.lower()), None
+    known, acceptable = DATASETS.get(name.lower()), None
     if known is None:
-        if args.truth is not None:
-            truth, acceptable = read_truth(args.truth, *counts)
+        if config.truth is not None:
+            truth, acceptable = read_truth(config.truth, *counts)
         elif truth is None and counts[0] != counts[1]:
             raise UserError(f"{files}: {counts[0]:,} references and {counts[1]:,} queries; name those that match with --truth")
-        dataset = types.SimpleNamespace(name=args.dataset, hit_metres=None, is_toy_town=False)  # all that is known of it
+        dataset = types.SimpleNamespace(name=name, hit_metres=None, is_toy_town=False)  # all that is known of it
         nowhere = [[""] * count for count in (*counts, counts[0])]
         ids = ids or [str(row) for row in range(counts[1])]
-        return Pairs(dataset, args.split or "test", AERIAL, ids, *nowhere, truth=truth, acceptable=acceptable)
-    split = args.split or known.splits[-1]
+        return Pairs(dataset, config.split or "test", AERIAL, ids, *nowhere, truth=truth, acceptable=acceptable)
+    split = config.split or known.splits[-1]
     if split not in known.splits:
         raise UserError(f"--split {split}: {known.name} has {', '.join(known.splits)}")
-    if args.truth is not None:
-        raise UserError(f"--truth {args.truth}: the list of {known.name} says which reference is a query's; leave it out")
-    pairs = given_dataset(known, Folders(args.data_dir, act_data=args.act_data)).pairs(split, AERIAL)
+    if config.truth is not None:
+        raise UserError(f"--truth {config.truth}: the list of {known.name} says which reference is a query's; leave it out")
+    pairs = given_dataset(known, folders).pairs(split, AERIAL)
     if ids not in (None, pairs.ids):
-        row_of = {name: row for row, name in enumerate(pairs.ids)}
+        row_of = {each: row for row, each in enumerate(pairs.ids)}
         if wrong := [name for name, count in collections.Counter(ids).items() if name not in row_of or count > 1]:
             raise UserError(f"{files}: {len(wrong):,} ids are not of {pairs.name}, or stand twice: {first_few(wrong)}")
         pairs = pairs.take([row_of[name] for name in ids], None if pairs.one_to_one else np.arange(len(pairs.sat_paths)))

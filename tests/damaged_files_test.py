@@ -145,8 +145,15 @@ def test_a_damaged_list_is_refused_or_read(own_towns):
 
 def test_a_damaged_mat_file_is_refused_or_read(own_towns):
     path = own_towns / "Data/ANU_data_small/ACT_data.mat"
-    for pairs in pairs_of_damaged(path, CVACT(str(own_towns / "Data")), 105):
+    for pairs in pairs_of_damaged(path, CVACT(str(own_towns / "Data")), 21):
         assert len(pairs) == len(pairs.utm) == len(pairs.sat_paths) and np.isfinite(pairs.utm).all()
+
+
+def test_a_mat_file_that_crashes_its_reader_is_refused(tmp_path):
+    dataset = cvact_of(tmp_path, GOOD)
+    with open(dataset.mat, "r+b") as file:
+        file.seek(184), file.write(b"\0")  # type of the ids
+    refuses("ACT_data.mat: .* is damaged .*crashes.*; take the file", dataset.pairs, "train")
 
 
 def claiming(content, height, width):

@@ -10,6 +10,7 @@ import pytest
 import scipy.io
 from conftest import TINY, complains, succeeds
 
+from safa.retrieval.saved_descriptors import read_descriptors
 from safa.retrieval.task import DIRECTIONS
 
 RANDOM = np.random.default_rng(0)
@@ -68,11 +69,12 @@ def test_the_files_of_a_test_give_the_very_result_of_the_test(own_towns):
 def test_all_forms_of_files_are_read(tmp_path):
     save(tmp_path), save(tmp_path, "half.npz", sat_descriptors=SAT.astype(np.float16), grd_descriptors=GRD.astype(np.float16))
     np.savez_compressed(tmp_path / "field.npz", **FIELD)
-    scipy.io.savemat(tmp_path / "old.mat", FIELD)
+    scipy.io.savemat(tmp_path / "old.mat", FIELD | {"ids": np.array(names := [str(7**row) for row in range(50)])})
     np.save(tmp_path / "sat.npy", SAT), np.save(tmp_path / "grd.npy", GRD)
     for files in ["d.npz"], ["half.npz"], ["field.npz"], ["old.mat"], ["sat.npy", "grd.npy"]:
         succeeds("evaluate_descriptors.py", *files, dataset="X", name="+".join(["n", *files]), cwd=tmp_path)
         assert result_of(tmp_path, "+".join(["n", *files]))["recall"]["1"] == R1, files
+    assert read_descriptors([str(tmp_path / "old.mat")])[2] == names  # which MATLAB pads with blanks to equal lengths
 
 
 def test_descriptors_that_are_not_of_length_1_are_warned_of_or_normalised(tmp_path):
@@ -102,6 +104,13 @@ def test_many_queries_may_share_references_and_have_several(tmp_path):
     assert "another kind" in complains("evaluate_descriptors.py", "d.npz", dataset="X", cwd=tmp_path)
 
 
+def damaged(write, at, value):
+    """What a file's writer writes, with one byte changed."""
+    write(content := io.BytesIO(), FIELD if write is scipy.io.savemat else SAT)
+    content.seek(at), content.write(bytes([value]))
+    return content.getvalue()
+
+
 def bomb():
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as file, file.open("a.npy", "w", force_zip64=True) as member:
@@ -124,6 +133,7 @@ HOSTILE = {
     "not a zip": b"PK\x03\x04".ljust(100),
     "truncated": b"",
     "unpack to": bomb(),
+    "crashes": damaged(scipy.io.savemat, 200, 0),  # type of the first array's numbers
     "version 7": b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM".ljust(600),
 }
 
@@ -139,3 +149,10 @@ def test_what_is_not_descriptors_is_one_line(tmp_path, message):
         save(tmp_path, **content)
     assert message in complains("evaluate_descriptors.py", "d.npz", dataset="X", cwd=tmp_path)
     assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_damaged_header_of_a_npy_file_is_one_line(tmp_path):
+    (tmp_path / "sat.npy").write_bytes(damaged(np.save, 22, ord(",")))  # Python's parser refuses it
+    np.save(tmp_path / "grd.npy", GRD)
+    output = complains("evaluate_descriptors.py", "sat.npy", "grd.npy", dataset="X", cwd=tmp_path)
+    assert "sat.npy, grd.npy: not readable as descriptors (invalid syntax" in output

@@ -3,13 +3,13 @@
 import os
 
 import numpy as np
-import scipy.io
 
 from safa.datasets.dataset import POLAR, Dataset, Pairs
 from safa.datasets.positions import HIT_METRES
 from safa.datasets.preparation import PREPARED_SIZE, Preparation, street_view
 from safa.runtime.errors import UserError, first_few, first_line, shortened
 from safa.runtime.files import ordinary
+from safa.runtime.mat_file import read_mat
 
 NEGATIVE_METRES = 25.0  # the authors' code: pairs closer than this are not negatives of each other
 MAT = "ACT_data.mat"
@@ -75,7 +75,7 @@ class CVACT(Dataset):
         struct, field = self.indices[split]
         try:
             with open(self.mat, "rb", opener=ordinary) as file:
-                content = scipy.io.loadmat(file, variable_names=["panoIds", "utm", struct])
+                content = read_mat(file, ["panoIds", "utm", struct])
             ids = [np.asarray(cell).item().strip() for cell in content["panoIds"].ravel()]  # a matrix's rows, or cells
             utm, numbers = np.float64(content["utm"]), np.float64(content[struct][field][0, 0]).ravel()
         except FileNotFoundError:

@@ -3,10 +3,10 @@
 import io
 
 import numpy as np
-import scipy.io
 
 from safa.runtime.errors import UserError, first_line
 from safa.runtime.files import ordinary
+from safa.runtime.mat_file import read_mat
 
 MOST_BYTES = 2**26  # of a file
 
@@ -23,9 +23,9 @@ def read_recalls(path):
     """
     try:
         with open(path, "rb", opener=ordinary) as file:
-            content = file.read(MOST_BYTES)
+            content = read_mat(file) if path.endswith(".mat") else file.read(MOST_BYTES)
         if path.endswith(".mat"):
-            arrays = (value for name, value in scipy.io.loadmat(io.BytesIO(content)).items() if not name.startswith("_"))
+            arrays = (value for name, value in content.items() if not name.startswith("_"))
             (numbers,) = (array for array in arrays if array.dtype.kind in "fiu" and array.size > 1)
         elif path.endswith(".npy"):
             numbers = np.load(io.BytesIO(content), allow_pickle=False)

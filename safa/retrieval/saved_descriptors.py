@@ -7,6 +7,7 @@ import scipy.io
 
 from safa.runtime.errors import UserError, first_line, shortened
 from safa.runtime.files import open_whole, ordinary, read_file
+from safa.runtime.mat_file import read_mat
 
 SAT_NAME, GRD_NAME = "sat_global_descriptor", "grd_global_descriptor"  # the field's scripts look for these
 NAMES = {"sat_descriptors": SAT_NAME, "grd_descriptors": GRD_NAME}  # ours, in NumPy's files, and the field's
@@ -36,9 +37,9 @@ def read_descriptors(paths):
                     content[name] = np.lib.format.open_memmap(path, mode="r")  # refuses a header that promises too much
                 else:
                     is_zip = file.peek(2).startswith(b"PK")
-                    content = _npz(file, names) if is_zip else scipy.io.loadmat(file, variable_names=names)
+                    content = _npz(file, names) if is_zip else read_mat(file, names)
     except Exception as error:  # whatever broken bytes lead the readers to
-        if isinstance(error, UserError) or getattr(error, "filename", None):
+        if isinstance(error, UserError) or isinstance(error, OSError) and error.filename:
             raise
         raise UserError(
             f"{shown}: not readable as descriptors ({first_line(error)}); write .npz, .npy, or .mat up to version 7"
@@ -54,7 +55,12 @@ def read_descriptors(paths):
         raise UserError(f"{shown}: {len(ids):,} ids of type {ids.dtype}; write a text for each of {len(queries):,} queries")
     if truth is not None and (len(truth) != len(queries) or not np.isin(truth, np.arange(len(references))).all()):
         raise UserError(f"{shown}: truth is not the row of each query's reference, from 0 to {len(references) - 1:,}")
-    return references, queries, ids if ids is None else ids.astype(str).tolist(), truth if truth is None else np.int64(truth)
+    return (
+        references,
+        queries,
+        ids if ids is None else [*map(str.strip, ids.astype(str).tolist())],
+        truth if truth is None else np.int64(truth),
+    )
 
 
 def _npz(file, names):
