@@ -55,12 +55,8 @@ def read_descriptors(paths):
         raise UserError(f"{shown}: {len(ids):,} ids of type {ids.dtype}; write a text for each of {len(queries):,} queries")
     if truth is not None and (len(truth) != len(queries) or not np.isin(truth, np.arange(len(references))).all()):
         raise UserError(f"{shown}: truth is not the row of each query's reference, from 0 to {len(references) - 1:,}")
-    return (
-        references,
-        queries,
-        ids if ids is None else [*map(str.strip, ids.astype(str).tolist())],
-        truth if truth is None else np.int64(truth),
-    )
+    ids = ids if ids is None else [each.strip() for each in ids.astype(str).tolist()]  # MATLAB pads them with blanks
+    return references, queries, ids, truth if truth is None else np.int64(truth)
 
 
 def _npz(file, names):
