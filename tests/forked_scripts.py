@@ -14,7 +14,8 @@ import subprocess
 import sys
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["cv2", "keras", "tensorflow", "scipy.io", "scipy.spatial", "scipy.stats"])
+LIBRARIES = ["cv2", "keras", "tensorflow", "scipy.io", "scipy.spatial", "scipy.stats", "rasterio", "pyproj"]
+CONTEXT.set_forkserver_preload([*LIBRARIES, "tests.programs.other_parts"])
 
 
 class ForkedScript:

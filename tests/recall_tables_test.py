@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import scipy.io
-from conftest import complains, rows_of, run, succeeds
+from conftest import complains, refuses, rows_of, run, succeeds
 from scipy import stats
 
 from recall import reported_k
@@ -23,7 +23,6 @@ from safa.report.result_lines import recall_cells, result_lines
 from safa.report.rows import choose, collect
 from safa.report.table_formats import Line, RecallTable, as_markdown, as_text, tables_of
 from safa.retrieval.confidence import recall_interval
-from safa.runtime.errors import UserError
 
 # Of a toy town in CVACT's format, written by the commit before results had a version.
 BEFORE_1_0 = os.path.join(os.path.dirname(__file__), "golden", "result.json")
@@ -38,10 +37,8 @@ def write(path, ranks, references=None, **changes):
         result = {name: value for name, value in json.load(file).items() if name not in ("heading_right", "recall_within_200m")}
     result |= {"dataset": "CVUSA", "trained_on": "CVUSA", "view": "", "network": {"network_type": "SAFA_8", "polar": 1}}
     result |= {"queries": len(ranks), "references": references, "recall": shares, "pessimistic_recall": shares}
-    result |= {
-        "ranks": {"exact": ranks},
-        "cost": {"parameters": 29_503_104, "gmac": 42.1, "descriptor": 4096, "milliseconds": 3.0},
-    }
+    cost = {"parameters": 29_503_104, "gmac": 42.1, "descriptor": 4096, "milliseconds": 3.0}
+    result |= {"ranks": {"exact": ranks}, "cost": cost}
     os.makedirs(os.path.dirname(path), exist_ok=True)
     write_result(str(path), result | changes)
 
@@ -70,8 +67,7 @@ def test_seeds_are_one_row_in_all_formats_beside_the_curves(folder):
     assert set(find_runs([str(place)])) == {str(place / "other"), str(place / "run")}
     process = run("recall_tables.py", output="out", others=True, cwd=folder)
     assert (process.returncode, process.stderr) == (0, ""), "no warnings of characters or of names without room"
-    lines = process.stdout.splitlines()
-    recalls = [100 * np.mean(drawn(seed) == 0) for seed in range(3)]
+    lines, recalls = process.stdout.splitlines(), [100 * np.mean(drawn(seed) == 0) for seed in range(3)]
     row = next(line for line in lines if line.startswith("SAFA_8, polar "))
     assert f"{np.mean(recalls):.2f} ± {np.std(recalls, ddof=1):.2f}" in row and row.split()[2] == "3"
     assert "29.50" in row and "42.1" in row and "4,096" in row and row.endswith(" 3")
@@ -98,10 +94,8 @@ def test_characters_that_latex_or_markdown_would_obey_stay_text():
         "CVACT_test", {"R@1": "R@1 #"}, [Line(title, {"R@1": "1.50"}, 0, note=1)], {published.note: published.source}, ["A & B"]
     )
     latex = as_latex([table])
-    assert (
-        r"{[}a\_b] \& 1 \% \textbackslash{}input\{x\} \textbar{} \textless{}i\textgreater{} {*}y{*} \_z\_ \$x\$ "
-        r"\textasciitilde{}\textasciicircum{}\#\tnote{1} & 1.50 \\"
-    ) in latex
+    escaped = r"{[}a\_b] \& 1 \% \textbackslash{}input\{x\} \textbar{} \textless{}i\textgreater{} {*}y{*}"
+    assert rf"{escaped} \_z\_ \$x\$ \textasciitilde{{}}\textasciicircum{{}}\#\tnote{{1}} & 1.50 \\" in latex
     assert r"CVACT\_test" in latex and r"{R@1 \#}" in latex and r"\item A \& B" in latex
     assert rf"\url{{{published.source.url}}}~\cite{{shi2019safa}}" in latex
     assert r"\[a_b\] \& 1 % \\input{x} \| \<i\> \*y\* \_z\_ \$x\$ \~^#" in as_markdown([table])
@@ -133,15 +127,14 @@ def test_rows_and_columns_are_chosen_renamed_and_ranked_within_their_task(folder
     assert rf"& \bfseries {best} &" in latex and rf"\underline{{${second}$}}" in latex and latex.count(r"\midrule") == 4
     assert f"**{best}**" in markdown and f"<ins>{second}</ins>" in markdown
     for flags, message in (
-        (("--rows", "none"), "no row has this title"),
-        (("--rows", "TransGeo (published)"), "name one of yours"),
-        (("--columns", "R@0"), "not one of seeds"),
-        (("--caption", "x"), "of one table"),
-        (("--label", "}"), "not made of letters"),
+        ({"rows": "none"}, "no row has this title"),
+        ({"rows": "TransGeo (published)"}, "name one of yours"),
+        ({"columns": "R@0"}, "not one of seeds"),
+        ({"caption": "x"}, "of one table"),
+        ({"label": "}"}, "not made of letters"),
     ):
-        assert message in complains("recall_tables.py", *flags, cwd=folder)
-    with pytest.raises(UserError, match="no row has"):
-        choose(found, {"SAFA_9": ""})
+        assert message in complains("recall_tables.py", **flags, cwd=folder)
+    refuses("no row has", choose, found, {"SAFA_9": ""})
 
 
 def test_rows_of_several_seeds_are_tested_against_one(folder):
@@ -150,9 +143,8 @@ def test_rows_of_several_seeds_are_tested_against_one(folder):
         write(place / f"low_{seed}.json", drawn(20 + seed, 0.3), seed=seed, run="low")
         write(place / f"same_{seed}.json", drawn(0, 0.3), seed=seed, run="same")
     (table,) = tables_of(collect(find_results([str(place)]))[0], against="SAFA_8, polar, run same")
-    found = [
-        [100 * np.mean(drawn(seed, share) == 0) for seed in seeds] for seeds, share in ((range(3), 0.5), (range(20, 23), 0.3))
-    ]
+    groups = (range(3), 0.5), (range(20, 23), 0.3)
+    found = [[100 * np.mean(drawn(seed, share) == 0) for seed in seeds] for seeds, share in groups]
     p_values = [2 * stats.ttest_ind(each, [100 * np.mean(drawn(0, 0.3) == 0)] * 3, equal_var=False).pvalue for each in found]
     (note,) = table.notes
     assert "2 comparisons (Welch's t-test over seeds, p multiplied by 2)" in note and "VGG_gp" not in note
@@ -160,7 +152,10 @@ def test_rows_of_several_seeds_are_tested_against_one(folder):
     assert not tables_of(collect(find_results([str(place)]))[0], against="VGG_gp, no polar")[0].notes
 
 
-def test_files_that_are_not_results_are_named_and_left_out(folder):
+def test_files_that_are_not_results_are_named_and_left_out(folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for flags, expected in ({}, "no such folder"), ({"result_dir": "."}, "no results"):
+        assert expected in complains("recall_tables.py", **flags, cwd=tmp_path / "empty")
     place = folder / "Result" / "CVUSA"
     whole = (place / "VGG_gp_polar_0.json").read_text()
     content = json.loads(whole)
@@ -220,9 +215,8 @@ def test_published_recalls_stand_beside_the_same_task_only(tmp_path):
     for (dataset, trained_on), systems in OTHERS.items():
         away = "" if trained_on is None else f", trained on {trained_on}"
         for system, published in systems.items():
-            line = re.search(
-                rf"^{re.escape(system)}{away} \(published\) (\[\d\]) .*{published.recalls[0]:.2f}", text, re.MULTILINE
-            )
+            pattern = rf"(?m)^{re.escape(system)}{away} \(published\) (\[\d\]) .*{published.recalls[0]:.2f}"
+            line = re.search(pattern, text)
             assert bool(line) == ((dataset, trained_on) in (("CVUSA", None), ("CVACT", "CVUSA"))), (dataset, system)
             assert not line or f"\n{line[1]} {published.note}" in text
     for name, changes in {"small and foreign": {"trained_on": "CVACT"}, "small": {}}.items():
@@ -262,8 +256,7 @@ def test_the_authors_recalls_are_read_in_their_forms_and_other_files_refused(fol
     (tmp_path / "text.txt").write_text("recall")
     (tmp_path / "broken.mat").write_bytes(b"MATLAB 5.0" * 30)
     for name in ("falls.txt", "text.txt", "broken.mat", "none.npy"):
-        with pytest.raises(UserError, match=name):
-            read_recalls(str(tmp_path / name))
+        refuses(name, read_recalls, str(tmp_path / name))
     for flags in (
         {"authors_curve": f"cvact={tmp_path / 'a.mat'}", "output": "out"},
         {"authors_curve": f"cvusa={tmp_path / 'a.mat'}"},
@@ -286,8 +279,7 @@ def test_two_results_on_the_same_queries_are_compared(folder):
     for flags in {"output": "out"}, {"others": True}, {"result_dir": "."}:
         assert f"--{next(iter(flags))}" in complains("recall_tables.py", "--compare", *names, **flags, cwd=folder)
     for other, expected in ("others", "of other queries"), ("few", "numbers of queries"), ("none", "none.json"):
-        with pytest.raises(UserError, match=expected):
-            compare(names[0], str(place / f"{other}.json"))
+        refuses(expected, compare, names[0], str(place / f"{other}.json"))
     write(place / "red\x1b[31m.json", base)
     assert "\x1b" not in compare(names[0], str(place / "red\x1b[31m.json"))
 
@@ -314,10 +306,4 @@ def test_a_collapsed_network_does_not_look_perfect_in_a_table(tmp_path):
     write(tmp_path / "a.json", np.zeros(500, int), tied_queries=500, pessimistic_recall=none)
     _, cells, below = recall_cells(collect([str(tmp_path / "a.json")])[0][0])
     assert ["- pessimistic", "0.00"] in [line[:2] for line in cells]
-    assert any(line.startswith("ties: 500 of 500 queries") for line in below)
-
-
-def test_no_results_are_one_line(tmp_path):
-    assert "no such folder" in complains("recall_tables.py", cwd=tmp_path)
-    (tmp_path / "Result").mkdir()
-    assert "no results" in complains("recall_tables.py", cwd=tmp_path)
+    assert any(line.startswith("ties: 500 of 500 queries") and "collapsed" in line for line in below)
