@@ -26,8 +26,9 @@ SMALL |= {"init": "random", "keep_prob": 1, "learning_rate": 1e-3, "batch_size":
 TINY, SHALLOW = SMALL | {"backbone": "tiny"}, SMALL | {"backbone": "few_blocks"}
 NETWORK = {name: TINY[name] for name in ("height", "width", "aerial_input_size", "width_multiplier", "backbone")}
 
-# Files that take longest come first: what is left for the end is short, and both processes stay busy.
-LONGEST = ("distribution", "network", "training", "published_checkpoint", "reproduction", "seams")
+# Files that take longest come first: what is left for the end is short, and all processes stay busy.
+LONGEST = """distribution network training localize published_checkpoint seams figures vigor pages reproduction input_data
+    data_preparation toy_world check_data pair_augmentation lasting""".split()
 
 
 def pytest_collection_modifyitems(items):

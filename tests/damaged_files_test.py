@@ -1,11 +1,11 @@
 """Some hundred damaged files: each is refused by name, or read as what it is; none crashes, hangs or half-loads."""
 
 import collections
-import contextlib
 import io
 import os
 import struct
 import zlib
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -184,32 +184,17 @@ def test_other_formats_and_subsamplings_are_refused_by_name_whatever_the_files_a
 
 
 def test_a_lack_of_memory_belongs_to_the_file_that_needs_it(tmp_path, monkeypatch):
-    def out_of_memory(*_, **__):
-        raise MemoryError
-
-    def out_of_opencvs_memory(*_, **__):
-        error = cv2.error("Failed to allocate 12873750000 bytes")
-        error.code = cv2.Error.StsNoMem
-        raise error
-
-    monkeypatch.setattr(simplejpeg, "decode_jpeg", out_of_memory)
-    monkeypatch.setattr(cv2, "imdecode", out_of_opencvs_memory)
+    of_opencv = cv2.error("Failed to allocate 12873750000 bytes")
+    of_opencv.code = cv2.Error.StsNoMem
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", mock.Mock(side_effect=MemoryError))
+    monkeypatch.setattr(cv2, "imdecode", mock.Mock(side_effect=of_opencv))
     for name in ("a.jpg", "a.png"):
         path = str(tmp_path / name)
         cv2.imwrite(path, PHOTO)
         refuses(f"{name}: too little memory", read_input, path, (80, 160))
 
 
-@contextlib.contextmanager
-def pipe(path):
-    """A named pipe in a file's place for a while."""
-    before = path.rename(path.with_suffix(".before"))
-    os.mkfifo(path)
-    yield
-    before.replace(path)
-
-
-def test_a_pipe_is_refused_wherever_a_file_should_be(own_towns, in_time):
+def test_a_pipe_is_refused_wherever_a_file_should_be_and_a_manifest_that_cannot_be_understood(own_towns, in_time):
     data = own_towns / "Data"
     cvusa, cvact = CVUSA(str(data)), CVACT(str(data))
     pairs = cvusa.pairs("train")
@@ -221,14 +206,14 @@ def test_a_pipe_is_refused_wherever_a_file_should_be(own_towns, in_time):
         ("CVUSA/polarmap/19/preparation.json", polar_maps_are_stretched, cvusa.polar_dir),
         ("CVUSA/toy_world.json", toy_world.main, ["--data_dir", str(data)]),
     ):
-        with pipe(data / name):
-            refuses(f"{os.path.basename(name)}: a folder, pipe or device", read, *arguments)
-
-
-def test_a_manifest_that_cannot_be_understood_is_refused(tmp_path):
+        path = data / name
+        path.rename(path.with_suffix(".before"))
+        os.mkfifo(path)
+        refuses(f"{path.name}: a folder, pipe or device", read, *arguments)
+        path.with_suffix(".before").replace(path)
     for content in b"[" * 9000, b'{"stretch": "no"}', b"{}", b"\xff":
-        (tmp_path / "preparation.json").write_bytes(content)
-        refuses("preparation.json: not what this project writes there", polar_maps_are_stretched, str(tmp_path))
+        (data / "CVUSA/polarmap/19/preparation.json").write_bytes(content)
+        refuses("preparation.json: not what this project writes there", polar_maps_are_stretched, cvusa.polar_dir)
 
 
 def cvact_of(folder, ids, utm=None, rows=None):

@@ -120,13 +120,11 @@ WORKER = '{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "in
 OF_PARAMETERS = '{"cluster": {"ps": ["a:1"]}, "task": {"type": "ps", "index": 0}}'
 
 
-def test_what_tf_config_must_not_be(monkeypatch):
+def test_a_tf_config_devices_and_batches_that_cannot_be_are_one_line(here, monkeypatch):
     for config in "{", "[]", OF_PARAMETERS, WORKER % 2, WORKER % "1e400", WORKER % '"x"', "[" * 100_000:
         monkeypatch.setenv("TF_CONFIG", config)
         assert len(refuses("TF_CONFIG", processes)) < 500
-
-
-def test_devices_and_batches_that_do_not_fit_are_one_line(here):
+    monkeypatch.undo()
     mistakes = ("devices", 3, "--batch_size 8"), ("micro_batch", 3, "--micro_batch 3"), ("devices", 10**30, "--devices")
     for flag, value, expected in mistakes:
         assert expected in complains("train_cvusa.py", **TINY, **{flag: value}, cwd=here)

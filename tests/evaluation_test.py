@@ -48,10 +48,7 @@ def test_places_within_a_distance_are_those_of_brute_force():
         for found, distances in zip(within(given, 5.0), scipy.spatial.distance.cdist(given, given), strict=True):
             certain, possible = (set(np.flatnonzero(distances <= limit)) for limit in (5 - slack, 5 + slack))
             assert certain <= set(found.tolist()) <= possible
-
-
-def test_a_radius_that_holds_too_many_places_is_one_line_before_they_take_the_memory():
-    utm = np.random.default_rng(0).uniform(0, 100, (5000, 2))
+    utm = random.uniform(0, 100, (5000, 2))  # a radius that holds too many is refused before they take the memory
     assert sum(map(len, task_of(places(5000, utm), radius=5.0).near)) == count_within(utm, 5.0, utm)
     refuses("--radius 1e.06: .* 25,000,000 references", task_of, places(5000, utm), radius=1e6)
 
@@ -163,22 +160,19 @@ def test_references_that_nearly_tie_are_ranked_as_published(spread):
     assert spread == 1e-4 or (closer + tied == 199).all()
 
 
-def test_a_reference_that_is_listed_twice_is_not_closer_than_itself():
+def test_a_reference_that_is_listed_twice_is_not_closer_than_itself_and_a_collapsed_network_perfect_by_ties_only():
     random = np.random.default_rng(0)
     sat = unit(random.standard_normal((600, 512)))
     grd = unit(sat + 0.02 * random.standard_normal(sat.shape))
     sat[100:300], grd[100:300] = sat[300:500], grd[300:500]
     closer, tied = ranks(sat, grd)
     assert not closer.any() and tied.sum() == 400
-
-
-@pytest.mark.parametrize("row", [np.zeros(64), np.full(64, 1 / 3), unit(np.random.default_rng(0).standard_normal((1, 500)))[0]])
-def test_a_collapsed_network_is_perfect_by_ties_only(row):
-    same = np.tile(row.astype(np.float32), (300, 1))
-    closer, tied = ranks(same, same)
-    assert not closer.any() and (tied == 299).all()
-    result = evaluated(same, same, task_of(places(300)))
-    assert (result["recall"]["1"], result["pessimistic_recall"]["1"], result["tied_queries"]) == (1, 0, 300)
+    for row in np.zeros(64), np.full(64, 1 / 3), sat[0]:
+        same = np.tile(row.astype(np.float32), (300, 1))
+        closer, tied = ranks(same, same)
+        assert not closer.any() and (tied == 299).all()
+        result = evaluated(same, same, task_of(places(300)))
+        assert (result["recall"]["1"], result["pessimistic_recall"]["1"], result["tied_queries"]) == (1, 0, 300)
 
 
 def test_one_percent_is_rounded_down_and_never_nothing():

@@ -175,10 +175,7 @@ def test_hits_and_others_differ_by_more_than_colour(source, monkeypatch):
     monkeypatch.setattr("safa.report.retrieval_panels.image_rows", drawn.extend)
     contact_sheet(tested, [3])
     assert [each.caption for each in drawn[0]][1:] == ["✓ 1", "✓ 2", "✗ 3", "truth, 1"]
-
-
-def test_captions_of_a_drive_show_what_the_order_follows(monkeypatch):
-    drawn, index = [], SimpleNamespace(thumbnail=lambda row: None)
+    drawn, index = [], SimpleNamespace(thumbnail=lambda row: None)  # of a drive, captions show what the order follows
     monkeypatch.setattr("safa.localization.answer_page.image_rows", drawn.extend)
     for probability, first in (0.6, "1: 60 %, 0°"), (None, "1: 0.500, 0°"):
         place = SimpleNamespace(row=0, similarity=0.5, heading=0, tile="a", probability=probability)
@@ -186,20 +183,16 @@ def test_captions_of_a_drive_show_what_the_order_follows(monkeypatch):
         assert drawn[-1][0].caption == f"{first}\na"
 
 
-def contrast(*colours):
-    """Of two colours "#rrggbb" or "#rgb", as WCAG 2 defines it."""
-    values = np.array([matplotlib.colors.to_rgb(colour) for colour in colours])
-    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
-    dark, light = sorted(linear @ (0.2126, 0.7152, 0.0722))
-    return (light + 0.05) / (dark + 0.05)
-
-
 def test_text_stands_out_from_what_is_behind_it():
-    for colour in SOFT, HIT, WRONG, TRUTH:  # captions on white; white numbers on the marks of a map
-        assert contrast(colour, "#ffffff") >= 4.5, colour
+    """By the contrast of two colours that WCAG 2 defines."""
     with open(os.path.join(ROOT, "safa/report/page.html"), encoding="utf-8") as file:
         light, dark = re.findall(r"--soft: (#\w+); --paper: (#\w+)", file.read())
-    assert min(contrast(*light), contrast(*dark)) >= 4.5
+    # Captions on white; white numbers on the marks of a map; the page.
+    for colours in *((colour, "#ffffff") for colour in (SOFT, HIT, WRONG, TRUTH)), light, dark:
+        values = np.array([matplotlib.colors.to_rgb(colour) for colour in colours])
+        linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+        less, more = sorted(linear @ (0.2126, 0.7152, 0.0722))
+        assert (more + 0.05) / (less + 0.05) >= 4.5, colours
 
 
 def test_a_turned_query_is_shown_as_the_network_sees_it(source):
