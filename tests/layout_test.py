@@ -5,6 +5,7 @@ import graphlib
 import importlib
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -27,6 +28,7 @@ PLACES = [
     "toy_town",
     "scripts",
 ]
+PAGES = [path for folder in (".", "docs", "Data", "Model") for path in (ROOT / folder).glob("*.md")]
 # With all features; without localisation of one's own photos in other people's world, VIGOR, corruptions and descriptors made
 # elsewhere it was 11,400 and 5,600.
 LINES = {"code": 14_600, "tests": 7_050, "README.md": 200}
@@ -84,28 +86,38 @@ HELP = """
 import contextlib, io, json, os, runpy, sys
 root, *commands = sys.argv[1:]
 sys.path.insert(0, root)
+text = io.StringIO()
 for command in commands:
     script, *words = command.split()
     sys.argv = [script, *words, "--help"]
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+    with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
         runpy.run_path(os.path.join(root, script), run_name="__main__")
 paths = [module.__file__ for module in sys.modules.values() if getattr(module, "__file__", None)]
 own = [path for path in paths if path.startswith(root) and os.sep + "." not in path[len(root):]]
-print(json.dumps([len(own) + 1, [name for name in ("tensorflow", "keras") if name in sys.modules]]))
+print(json.dumps([len(own) + 1, [name for name in ("tensorflow", "keras") if name in sys.modules], text.getvalue()]))
 """
 
 
 def after_help(*commands):
-    """How many of the project's files are imported, and which heavy libraries, when the flags of scripts are parsed."""
+    """How many of the project's files and which heavy libraries are imported when flags of scripts are parsed; the help."""
     output = subprocess.check_output([sys.executable, "-c", HELP, str(ROOT), *commands], text=True, cwd=ROOT)
     return json.loads(output)
 
 
-def test_no_script_imports_tensorflow_before_its_flags_are_parsed_and_the_training_script_what_its_flags_need():
+def test_scripts_import_no_tensorflow_before_their_flags_are_parsed_and_pages_name_flags_and_files_that_exist():
     scripts = {path.name for path in ROOT.glob("*.py")} - {f"{name}.py" for name in METHOD} - {"localize.py"}
-    assert len(scripts) == 15
-    assert after_help(*sorted(scripts), *(f"localize.py {step}" for step in ("build", "query", "calibrate")))[1] == []
-    assert after_help("train_cvusa.py")[0] <= 27
+    assert len(scripts) == 15 and after_help("train_cvusa.py")[0] <= 27
+    steps = [f"localize.py {step}" for step in ("build", "query", "calibrate")]
+    _, heavy, text = after_help(*sorted(scripts), *steps, "toy_town/__main__.py")
+    known = set(re.findall(r"--\w+", text))
+    assert not heavy
+    for page in PAGES:
+        lines = page.read_text(encoding="utf-8").splitlines()
+        ours = [line for line in lines if not re.search("SBATCH|benchmarks|tensorboard|cache disk", line)]
+        unknown = set(re.findall(r"--\w+", "".join(ours))) - known
+        links = re.findall(r"\]\(([^)#]+)[^)]*\)", "\n".join(lines))
+        gone = [link for link in links if not link.startswith("https://") and not (page.parent / link).exists()]
+        assert not unknown and not gone, (page.name, unknown, gone)
 
 
 def test_benchmarks_and_pages_import_what_there_is():

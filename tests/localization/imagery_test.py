@@ -124,7 +124,9 @@ def test_imagery_on_both_sides_of_the_180th_meridian_is_one_mosaic(tmp_path):
     assert mercator_locations([(0, 17951)], 15, 1)[0, 1] == pytest.approx(source.locations[:, 1].mean(), abs=0.01)
 
 
-def test_a_missing_system_is_named_and_names_of_gdal_are_passed_on_to_it(tmp_path):
+def test_a_missing_datum_grid_or_system_is_named_and_names_of_gdal_are_passed_on_to_it(tmp_path):
+    (note,) = open_tile_source([write_bands(tmp_path / "b.tif", **grey_at("EPSG:27700", 400000, 300000))], CUT).notes
+    assert "without the datum grid uk_os_OSTN15_NTv2_OSGBtoETRS.tif" in note and "off by about 2 m" in note
     path = write_raster(tmp_path / "a.tif", crs=None)
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.write(path, "a.tif")
@@ -132,11 +134,10 @@ def test_a_missing_system_is_named_and_names_of_gdal_are_passed_on_to_it(tmp_pat
         source = open_tile_source([name], CUT, epsg=UTM)
         assert shows(source.tile(17), source.locations[17], 60) and source.record.paths == (name,)
     refuses("/vsizip/nothing.zip/a.tif: cannot be read as a raster", open_tile_source, ["/vsizip/nothing.zip/a.tif"], CUT)
-
-
-def test_a_missing_datum_grid_is_said(tmp_path):
-    (note,) = open_tile_source([write_bands(tmp_path / "a.tif", **grey_at("EPSG:27700", 400000, 300000))], CUT).notes
-    assert "without the datum grid uk_os_OSTN15_NTv2_OSGBtoETRS.tif" in note and "off by about 2 m" in note
+    # An MBTiles file is a raster.
+    place = grey_at("EPSG:3857", 16590000, -4200000, 1.194328566955879)
+    source = open_tile_source([write_bands(tmp_path / "a.mbtiles", driver="MBTiles", **place)], CUT)
+    assert len(source) > 50 and (source.tile(0) == 99).all()
 
 
 def test_transparent_map_tiles_are_not_imagery(tmp_path):
@@ -170,12 +171,6 @@ def test_map_tiles_may_be_webp_or_of_two_pixel_ratios_and_broken_ones_are_found_
     assert len(fewer) < len(source) and "1 map tiles cannot be read" in fewer.notes[1]
     broken.with_suffix(".png").write_bytes(b"")
     refuses("is the same map tile", open_tile_source, [str(tmp_path)], Cut(100, 60, 80))
-
-
-def test_an_mbtiles_file_is_a_raster(tmp_path):
-    place = grey_at("EPSG:3857", 16590000, -4200000, 1.194328566955879)
-    source = open_tile_source([write_bands(tmp_path / "a.mbtiles", driver="MBTiles", **place)], CUT)
-    assert len(source) > 50 and (source.tile(0) == 99).all()
 
 
 def test_a_list_is_read_as_spreadsheets_and_windows_write_it_with_mixed_reference_systems_and_columns(tmp_path):
@@ -215,12 +210,9 @@ def test_a_wrong_list_is_named_with_its_line(tmp_path):
         refuses(said, read_located_files, str(tmp_path / "tiles.csv"), needs_locations=True)
 
 
-def test_street_view_s_largest_panorama_may_be_read(tmp_path):
+def test_street_view_s_largest_panorama_may_be_read_and_a_thumbnail_of_another_size_is_not_decoded(tmp_path):
     (tmp_path / "a.png").write_bytes(PNG_START + struct.pack(">II", 16384, 8192) + PNG_END)
     assert image_size(str(tmp_path / "a.png")) == (8192, 16384)
-
-
-def test_a_thumbnail_of_another_size_is_not_decoded():
     for content in cv2.imencode(".jpg", np.zeros((65500, 16, 3), np.uint8))[1].tobytes(), b"\xff\xd8nothing":
         place = content[:THUMBNAIL_BYTES].ljust(THUMBNAIL_BYTES, b"\0")
         assert decoded_thumbnail(np.frombuffer(place, np.uint8)) is None

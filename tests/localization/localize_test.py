@@ -12,7 +12,7 @@ import numpy as np
 import pyproj
 import pytest
 from browser import assert_whole, needs_browser
-from conftest import complains, refuses, rows_of, start, succeeds
+from conftest import complains, refuses, rows_of, run, succeeds
 from forked_scripts import die_after_batches
 from PIL import Image
 
@@ -93,54 +93,36 @@ def test_coordinates_survive_from_the_list_to_geojson_and_the_library_answers_as
         assert np.hypot(easting - EAST - STEP * number, northing - NORTH) < 0.01
 
 
-@pytest.fixture
-def stoppable(made, tmp_path):
-    """A folder of tiles that may change, the flags of a build of 24 of them, and a function that runs it for some batches."""
+def test_a_killed_build_goes_on_and_ends_in_the_same_bytes_and_a_broken_tile_costs_no_finished_rows(made, tmp_path):
     tiles = tmp_path / "tiles"
     shutil.copytree(made / "Data/CVUSA/bingmap/19", tiles)
     write_list(tmp_path / "tiles.csv", [(tiles / f"{n + 1:07d}.jpg", n) for n in range(24)], step=1)
     flags = {"tiles": "tiles.csv", **BUILD, "checkpoint": made / "net.weights.h5", "pca": 8}
+    four = {"before": functools.partial(die_after_batches, 4), "cwd": tmp_path}
+    broken, content = tiles / "0000014.jpg", (tiles / "0000014.jpg").read_bytes()
+    broken.write_bytes(content[: len(content) // 2] + content[-2:])
+    said = complains("localize.py", "build", "index", **flags, cwd=tmp_path)
+    assert "0000014.jpg" in said and "replace the file, and run the same command again" in said
+    broken.write_bytes(content)
+    succeeds("localize.py", "build", "index", **flags, **four)  # of eight batches: the four from the broken tile's on
 
-    def build(batches, name):
-        killed = functools.partial(die_after_batches, batches)
-        process = start("localize.py", "build", name, **flags, before=killed, cwd=tmp_path)
-        return process.communicate()[1], process.returncode
-
-    return tiles, flags, build
-
-
-def test_a_killed_build_goes_on_and_ends_in_the_same_bytes(made, stoppable, tmp_path):
-    tiles, flags, build = stoppable
-    stderr, code = build(4, "killed")
-    assert code == -signal.SIGKILL, stderr
+    killed = run("localize.py", "build", "killed", **flags, **four)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert json.loads((tmp_path / "killed/index.unfinished/full.json").read_text())["done"] == 12
     shutil.copytree(tmp_path / "killed", tmp_path / "changed")
     assert "no finished index" in complains("localize.py", "query", "killed", made / "panoramas.csv", cwd=tmp_path)
     other = flags | {"tile_metres": 70}
     assert "holds 12 tiles of a build with other" in complains("localize.py", "build", "killed", **other, cwd=tmp_path)
 
-    succeeds("localize.py", "build", "whole", **flags, cwd=tmp_path)
     said = succeeds("localize.py", "build", "killed", **flags, cwd=tmp_path)
     assert "full descriptors" in said and "finished before" not in said
-    assert files_of(tmp_path / "killed") == files_of(tmp_path / "whole")
+    assert files_of(tmp_path / "killed") == files_of(tmp_path / "index")
     assert "was finished before" in succeeds("localize.py", "build", "killed", **flags, cwd=tmp_path)
 
     shutil.copy(tiles / "0000020.jpg", tiles / "0000002.jpg")  # after it was described
     for folder in ("changed", "new"):
         succeeds("localize.py", "build", folder, **flags, cwd=tmp_path)
-    assert files_of(tmp_path / "changed") == files_of(tmp_path / "new") != files_of(tmp_path / "whole")
-
-
-def test_a_tile_that_could_not_be_read_and_was_replaced_costs_no_finished_rows(stoppable, tmp_path):
-    tiles, flags, build = stoppable
-    broken = tiles / "0000014.jpg"
-    content = broken.read_bytes()
-    broken.write_bytes(content[: len(content) // 2] + content[-2:])
-    said = complains("localize.py", "build", "index", **flags, cwd=tmp_path)
-    assert "0000014.jpg" in said and "replace the file, and run the same command again" in said
-    broken.write_bytes(content)
-    stderr, code = build(4, "index")  # of eight batches: the four from the broken tile's on
-    assert code == 0, stderr
+    assert files_of(tmp_path / "changed") == files_of(tmp_path / "new") != files_of(tmp_path / "killed")
 
 
 def test_a_turned_panorama_is_found_where_it_was_with_its_heading(made, tmp_path):

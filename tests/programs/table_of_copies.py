@@ -1,7 +1,7 @@
 """Runs reproduce.py with steps that only copy the files of a real row: folder of the steps, then reproduce.py's flags.
 
 The steps are links to this file. $REAL is the folder of the real row; without it the project's scripts run, each in a fork,
-which has imported TensorFlow. $FAILS is a word of the steps that fail, $WAITS one of those that wait for a signal.
+which has imported TensorFlow. $FAILS are words of steps that fail, $WAITS one of those that wait for a signal.
 """
 
 import json
@@ -17,7 +17,7 @@ import time
 def step(script, *words):
     with open("calls", "a") as file:
         print(script, *words, file=file)
-    if os.environ.get("FAILS") in (script, *words):
+    if {script, *words} & set(os.environ.get("FAILS", "").split()):
         sys.exit("some lines\nand a reason")
     if os.environ.get("WAITS") in words:
         for number in signal.SIGINT, signal.SIGTERM:
