@@ -103,7 +103,8 @@ def test_problems_of_the_data_stop_the_table_before_training_and_a_row_that_fail
     monkeypatch.setenv("FAILS", "check_data.py VGG_gp")
     process, log = run(COPIES, copies, **flags, ignore_problems=True), "Result/CVUSA/logs/VGG_gp_polar_1.log"
     assert process.returncode == 1 and networks_of_table(tmp_path) == ["SAFA_1"]
-    assert process.stderr == f"VGG_gp polar 1 seed 0: train_cvusa.py ended with exit code 1: and a reason ({log})\n"
+    line = f"VGG_gp polar 1 seed 0: train_cvusa.py ended with exit code 1: and a reason ({log})"
+    assert process.stderr == f"some lines\nand a reason\n{line}\n"  # the checks' own, then the row's
 
 
 def test_a_dry_run_prints_the_commands_and_does_nothing(real, tmp_path):

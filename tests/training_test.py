@@ -1,6 +1,5 @@
 """Training and testing as a user runs them: whole runs, mistakes, and runs that were stopped, which end with the same bits."""
 
-import argparse
 import functools
 import json
 import os
@@ -13,22 +12,17 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
-from conftest import SHALLOW, TINY, complains, rows_of, start, succeeds, tensors_of, wait_until
+from conftest import SHALLOW, TINY, complains, refuses, rows_of, start, succeeds, tensors_of, wait_until
 from forked_scripts import no_file_grows_beyond
 
 from recall import reported_recalls
-from safa.launch.given_data import Folders
+from safa.datasets.cvusa import CVUSA
+from safa.launch.training import training_parser
 from safa.retrieval.search import search
 from safa.runtime.files import locked
 from safa.training.run_folder import RunPaths
 
 FLAGS = TINY | {"network_type": "SAFA_2", "epochs": 4}
-
-
-def datasets_of(group):
-    found = []
-    group.visititems(lambda _, each: found.append(each) if isinstance(each, h5py.Dataset) else None)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +41,9 @@ def test_every_epoch_leaves_a_line_and_a_checkpoint(trained):
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"]) and float(rows[0]["recall@10"]) == 1
     run_folder = trained / "Model/CVUSA/SAFA_2/polar_1"
     assert sorted(path.name for path in run_folder.glob("*.index")) == [f"ckpt-{n}.index" for n in (2, 3, 4)]
+    kept = []
     with h5py.File(run_folder / "final.weights.h5") as file:
-        kept = [each[()] for each in datasets_of(file)]
+        file.visititems(lambda _, each: kept.append(each[()]) if isinstance(each, h5py.Dataset) else None)
     for name, tensor in tensors_of(run_folder).items():
         if name.startswith("network/") and "seed_generator" not in name:
             assert any(np.array_equal(tensor, each) for each in kept), name
@@ -77,15 +72,11 @@ def test_the_test_script_reports_what_the_descriptors_say(trained, tmp_path):
     assert "--network_type SAFA_2" in complains("test_cvusa.py", **flags | {"network_type": "SAFA_8"}, cwd=trained)
 
 
-@pytest.fixture
-def own(trained, tmp_path):
-    """A copy of `trained` to break, and its run's folder."""
-    shutil.copytree(trained, tmp_path, symlinks=True, dirs_exist_ok=True)
-    return tmp_path, tmp_path / "Model/CVUSA/SAFA_2/polar_1"
-
-
-def test_a_damaged_checkpoint_is_passed_over_and_a_lost_list_of_checkpoints_loses_nothing(own):
-    folder, run_folder = own
+def test_a_damaged_checkpoint_is_passed_over_a_lost_list_loses_nothing_and_a_loss_that_is_not_finite_stops_the_run(
+    trained, tmp_path
+):
+    folder, run_folder = tmp_path, tmp_path / "Model/CVUSA/SAFA_2/polar_1"
+    shutil.copytree(trained, folder, symlinks=True, dirs_exist_ok=True)
     newest = run_folder / "ckpt-4.data-00000-of-00001"
     newest.write_bytes(newest.read_bytes()[:1000])
     output = succeeds("train_cvusa.py", **FLAGS, cwd=folder)
@@ -98,12 +89,9 @@ def test_a_damaged_checkpoint_is_passed_over_and_a_lost_list_of_checkpoints_lose
     (run_folder / "config.json").unlink()
     assert "config.json" in complains("train_cvusa.py", **FLAGS, cwd=folder)
     assert len(list(run_folder.glob("*.index"))) == 3
-
-
-def test_a_loss_that_is_not_finite_stops_the_run_and_what_another_run_left_is_kept(own):
-    folder, run_folder = own
+    # Another run; what this one left is kept.
     before = (folder / "Result/CVUSA/SAFA_2_polar_1.csv").read_text()
-    for path in [*run_folder.glob("ckpt-*"), run_folder / "checkpoint", run_folder / "config.json"]:
+    for path in [*run_folder.glob("ckpt-*"), run_folder / "checkpoint"]:
         path.unlink()
     message = complains("train_cvusa.py", **FLAGS | {"learning_rate": 1e36, "epochs": 6}, cwd=folder)
     assert "the loss is nan" in message and "Use a lower --learning_rate" in message
@@ -162,8 +150,7 @@ def test_runs_with_names_and_seeds_lie_beside_each_other(trained, here):
     message = complains("test_cvusa.py", network_type="SAFA_2", seed=3, run="low", cwd=here)
     assert "polar_1_low_seed_3" in message and "there are polar_1_low_seed_2" in message
     for name in ("", "../up", "a/b", "-x", "x" * 61):
-        with pytest.raises(argparse.ArgumentTypeError):
-            Folders.__dataclass_fields__["run"].metadata["parse"](name)
+        refuses("--run", training_parser("", CVUSA).parse_args, [f"--run={name}"])
 
 
 def test_data_that_cannot_be_used_are_found_before_training(own_towns):
