@@ -174,7 +174,7 @@ def test_tiles_that_splits_share_by_design_are_no_leaks_and_nearness_is_to_place
     tiles, utm = train.tile_paths[:20], np.stack([100.0 * np.arange(20), np.zeros(20)], axis=1)
     shared, rows = {"sat_paths": tiles, "tile_paths": tiles, "utm": utm}, 2 * np.arange(10)
     train, val = (dataclasses.replace(pairs.take(np.arange(10)), **shared, truth=rows) for pairs in (train, val))
-    val = dataclasses.replace(val, truth=rows + 1)
+    val = dataclasses.replace(val, truth=rows + 1, query_utm=None)
     assert checks.leakage({"train": train, "val": val}) == []
     moved = dataclasses.replace(val, truth=np.append(val.truth[:9], 18), query_utm=None)
     (near,) = checks.leakage({"train": train, "val": moved})
