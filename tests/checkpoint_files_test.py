@@ -75,13 +75,21 @@ def test_a_folder_whose_name_is_a_pattern_keeps_its_own_checkpoints_and_no_other
     assert all(map(np.array_equal, other.get_weights(), before))
 
 
-def test_the_newest_checkpoint_is_that_of_the_greatest_number_whatever_the_clock_says(model, tmp_path):
+def test_the_newest_checkpoint_is_that_of_the_greatest_number_and_what_killed_runs_left_is_removed(model, tmp_path):
     folder = tmp_path / "run"
     saved_run(folder, model, times=3)
+    whole = {path.name for path in folder.iterdir()}
+    for place in folder, folder / "best":
+        (partial := pathlib.Path(partial_path(str(place / "ckpt-9")))).mkdir()
+        (partial / "weights.data-00000-of-00001").write_bytes(bytes(10))
+    (folder / "ckpt-4.data-00000-of-00001").write_bytes(bytes(10))  # killed before it got its index
+    (folder / "notes.partial").write_text("the user's")
     for path in folder.rglob("*"):
-        os.utime(path, (0, 0))
+        os.utime(path, (0, 0))  # whatever the clock says
     again = checkpoints(folder, model)
     assert again.restore()[:2] == (Progress(3), str(folder / "ckpt-3"))
+    assert {path.name for path in folder.iterdir()} == whole | {"notes.partial"}
+    assert indices(folder / "best") == ["ckpt-3.index"] and len(list((folder / "best").iterdir())) == 3
     again.save(Progress(3))
     assert indices(folder) == ["ckpt-2.index", "ckpt-3.index", "ckpt-4.index"]
     assert tf.train.latest_checkpoint(str(folder)) == str(folder / "ckpt-4")
@@ -96,20 +104,6 @@ def test_a_folder_with_checkpoints_of_which_none_is_restored_never_starts_anew(s
     before = sorted(folder.iterdir())
     said = refuses("another --model_dir", checkpoints(folder, model).restore)
     assert "remove" not in said and sorted(folder.iterdir()) == before
-
-
-def test_what_killed_runs_left_is_removed_when_the_run_starts_again(model, tmp_path):
-    folder = tmp_path / "run"
-    saved_run(folder, model, times=2)
-    whole = {path.name for path in folder.iterdir()}
-    for place in folder, folder / "best":
-        (partial := pathlib.Path(partial_path(str(place / "ckpt-9")))).mkdir()
-        (partial / "weights.data-00000-of-00001").write_bytes(bytes(10))
-    (folder / "ckpt-3.data-00000-of-00001").write_bytes(bytes(10))  # killed before it got its index
-    (folder / "notes.partial").write_text("the user's")
-    assert checkpoints(folder, model).restore()[1] == str(folder / "ckpt-2")
-    assert {path.name for path in folder.iterdir()} == whole | {"notes.partial"}
-    assert indices(folder / "best") == ["ckpt-2.index"] and len(list((folder / "best").iterdir())) == 3
 
 
 def test_a_checkpoint_that_a_run_replaces_meanwhile_is_looked_for_again(model, tmp_path):

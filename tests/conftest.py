@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
@@ -55,11 +54,6 @@ def path_of(script):
 
 # Where the tests run in the background, Ctrl-C is ignored, also by what they start. A handler here gives children the default.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def command_of(script):
-    """How Python starts a script, or the package `toy_town`."""
-    return [sys.executable, path_of(script)] if script.endswith(".py") else [sys.executable, "-m", script]
 
 
 def start(script, *arguments, cwd, environment=None, before=None, **flags):

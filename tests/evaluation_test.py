@@ -173,9 +173,7 @@ def test_a_reference_that_is_listed_twice_is_not_closer_than_itself_and_a_collap
         assert not closer.any() and (tied == 299).all()
         result = evaluated(same, same, task_of(places(300)))
         assert (result["recall"]["1"], result["pessimistic_recall"]["1"], result["tied_queries"]) == (1, 0, 300)
-
-
-def test_one_percent_is_rounded_down_and_never_nothing():
+    # One percent is rounded down, and never nothing.
     assert [one_percent(n) for n in (8884, 100, 200, 199, 99, 1)] == [88, 1, 2, 1, 1, 1]
     assert reported_recalls(np.zeros(20, int), 20) == {"1": 1, "5": 1, "10": 1, "1%": 1}
     assert reported_recalls(np.full(20, 7), 1000)["1%"] == 1 and reported_recalls(np.full(20, 7), 700)["1%"] == 0

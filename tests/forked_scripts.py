@@ -1,7 +1,6 @@
 """Runs scripts in forks of a server that has imported their libraries: each as in a process of its own, but at once.
 
-Tests of a script's start, or of what it sets before it imports a library, start a process of their own instead
-(`conftest.command_of`).
+Tests of a script's start, or of what it sets before it imports a library, start a process of their own instead.
 """
 
 import concurrent.futures

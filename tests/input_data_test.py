@@ -57,9 +57,7 @@ def test_a_batch_holds_the_files_pixels_in_the_asked_order_and_a_reader_that_is_
     assert (threads := set(threading.enumerate()) - before)
     reader.close()
     assert not any(thread.is_alive() for thread in threads)
-
-
-def test_an_epochs_order_is_a_permutation_that_depends_on_seed_and_epoch():
+    # An epoch's order is a permutation that depends on seed and epoch.
     orders = [epoch_order(100, epoch, seed).tolist() for epoch, seed in ((1, 0), (2, 0), (1, 1))]
     assert all(sorted(order) == list(range(100)) for order in orders) and orders[0] == epoch_order(100, 1, 0).tolist()
     assert orders[0] != orders[1] != orders[2] != orders[0]

@@ -9,7 +9,7 @@ import warnings
 from unittest import mock
 
 import pytest
-from conftest import ROOT, command_of, complains, refuses
+from conftest import ROOT, complains, refuses
 from matplotlib.figure import Figure
 
 from safa.report.drawing import file_bytes
@@ -91,9 +91,8 @@ def test_a_closed_pipe_ends_a_script_without_a_word(lines, end):
 
 
 def test_a_script_before_its_requirements_are_installed_ends_in_a_line():
-    for script in ("check_data.py", "data_preparation.py", "train_cvusa.py", "reproduce.py", "localize.py", "toy_town"):
-        command, *words = command_of(script)
-        outcome = subprocess.run([command, "-S", *words], capture_output=True, text=True, cwd=ROOT)
+    for words in "check_data.py", "data_preparation.py", "train_cvusa.py", "reproduce.py", "localize.py", "-m toy_town":
+        outcome = subprocess.run([sys.executable, "-S", *words.split()], capture_output=True, text=True, cwd=ROOT)
         assert outcome.returncode == 2
         assert outcome.stderr.count("\n") == 1 and "lacks tensorflow, keras, numpy" in outcome.stderr
 

@@ -64,9 +64,7 @@ def test_draws_follow_from_seed_and_epoch(pairs):
     once, again = ([read(pairs, 8, AugmentedPairs.drawn(pairs, *way)).sat.tobytes() for way in ways] for _ in range(2))
     assert once == again and len(set(once)) == len(ways)
     assert AugmentedPairs.drawn(pairs, False, False, 0, 1) is None
-
-
-def test_queries_of_one_tile_share_its_change():
+    # Queries of one tile share its change.
     augmented = AugmentedPairs(np.array([0.25, 0.5]), np.array([False, False]), True, np.array([1, 0, 1]))
     image = np.arange(4 * 8 * 3, dtype=np.uint8).reshape(4, 8, 3)
     for row, reference in enumerate((1, 0, 1)):

@@ -278,7 +278,7 @@ def test_two_results_on_the_same_queries_are_compared(folder):
     assert "\x1b" not in compare(names[0], str(place / "red\x1b[31m.json"))
 
 
-def test_a_result_from_before_version_1_is_read_and_shown():
+def test_a_result_from_before_version_1_is_read_and_shown_and_that_of_a_collapsed_network_does_not_look_perfect(tmp_path):
     rows, notes = collect([BEFORE_1_0])
     assert not notes and rows[0].results[0].metres.within["25"] == pytest.approx(1 / 3)
     lines = "\n".join(result_lines(rows[0]))
@@ -293,9 +293,6 @@ def test_a_result_from_before_version_1_is_read_and_shown():
         assert expected in lines
     titles = [title for title, *_ in recall_cells(rows[0])[1]]
     assert titles == ["recall", "- 95 % interval", "- within 200 m", "- 95 % interval", "- heading within 11.25°"]
-
-
-def test_a_collapsed_network_does_not_look_perfect_in_a_table(tmp_path):
     none = dict.fromkeys(("1", "5", "10", "1%"), 0.0)
     write(tmp_path / "a.json", np.zeros(500, int), tied_queries=500, pessimistic_recall=none)
     _, cells, below = recall_cells(collect([str(tmp_path / "a.json")])[0][0])

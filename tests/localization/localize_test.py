@@ -136,8 +136,11 @@ def test_a_turned_panorama_is_found_where_it_was_with_its_heading(made, tmp_path
     assert same.similarity >= straight.places[0].similarity - 1e-5
 
 
-def test_answers_are_calibrated_and_less_sure_ones_are_unknown(own):
+def test_answers_are_calibrated_less_sure_ones_are_unknown_and_far_known_locations_are_said(own):
     write_list(own / "known.csv", [(PANORAMA.format(n + 1), n) for n in range(TILES)])
+    (own / "far.csv").write_text((own / "known.csv").read_text().replace(str(EPSG), str(EPSG - 1)))
+    assert "34 known locations lie far outside" in complains("localize.py", "calibrate", "index", "far.csv", cwd=own)
+    assert not (own / "index/calibration.json").exists()
     said = succeeds("localize.py", "calibrate", "index", "known.csv", wrong_share=0.2, cwd=own)
     assert "of 34 best places are right" in said
     asked = succeeds("localize.py", "query", "index", "panoramas.csv", json="a.json", cwd=own)
@@ -148,14 +151,7 @@ def test_answers_are_calibrated_and_less_sure_ones_are_unknown(own):
     assert "not calibrated" in succeeds("localize.py", "query", "index", "panoramas.csv", fov=90, cwd=own)
     assert "10 panoramas are too few" in complains("localize.py", "calibrate", "index", "panoramas.csv", cwd=own)
     assert "no known location" in complains("localize.py", "calibrate", "index", *[PANORAMA.format(1)] * 20, cwd=own)
-
-
-def test_far_known_locations_are_said_and_refused_in_calibration_and_a_photo_s_own_is_known_only_on_request(own):
-    write_list(own / "far.csv", [(PANORAMA.format(n + 1), n) for n in range(TILES)])
-    (own / "far.csv").write_text((own / "far.csv").read_text().replace(str(EPSG), str(EPSG - 1)))
-    assert "34 known locations lie far outside" in complains("localize.py", "calibrate", "index", "far.csv", cwd=own)
-    assert not (own / "index/calibration.json").exists()
-    exif = Image.Exif()
+    exif = Image.Exif()  # a photo's own location is known only on request
     exif.get_ifd(0x8825).update({1: "S", 2: (35.3, 0.0, 0.0), 3: "W", 4: (149.1, 0.0, 0.0)})
     Image.open(own / PANORAMA.format(1)).save(own / "photo.jpg", exif=exif)
     said = succeeds("localize.py", "query", "index", "photo.jpg", cwd=own)

@@ -39,10 +39,7 @@ def test_similarities_are_the_best_turns_products_whatever_the_blocks_and_types(
     halves = np.arange(2**16, dtype=np.uint16).view(np.float16)  # every finite one becomes the same float32
     halves = halves[np.isfinite(halves)][None]
     np.testing.assert_array_equal(as_float32(halves).view(np.uint32), halves.astype(np.float32).view(np.uint32))
-
-
-def test_a_projection_loses_nothing_of_descriptors_that_lie_in_few_directions():
-    descriptors = unit(RNG.standard_normal((300, 5)) @ RNG.standard_normal((5, 32)))
+    descriptors = unit(RNG.standard_normal((300, 5)) @ RNG.standard_normal((5, 32)))  # a projection to 5 loses nothing
     projected = descriptors @ fit_projection(descriptors, 5)
     np.testing.assert_allclose(projected @ projected.T, descriptors @ descriptors.T, atol=1e-5)
 
@@ -144,7 +141,7 @@ def test_a_known_heading_turns_north_into_the_middle(tmp_path):
         assert abs(int(image.sum(axis=(0, 2)).argmax()) - 308) <= 3
 
 
-def test_a_sphere_is_cut_to_the_network_s_rows_around_the_horizon(tmp_path):
+def test_a_sphere_is_cut_around_the_horizon_and_a_part_of_the_circle_lies_in_the_middle_of_the_mean_colour(tmp_path):
     image = np.repeat(np.arange(180, dtype=np.uint8)[:, None, None], 360, axis=1) + np.zeros(3, np.uint8)
     canvas = canvas_of(tmp_path, image, 90.0)
     assert canvas.dtype == np.uint8 and abs(canvas[0].mean() - 45) < 2 and abs(canvas[-1].mean() - 134) < 2
@@ -152,9 +149,6 @@ def test_a_sphere_is_cut_to_the_network_s_rows_around_the_horizon(tmp_path):
     canvas = canvas_of(tmp_path, image, 90.0, vertical_fov=60.0)  # it shows too little: the mean colour fills up
     np.testing.assert_allclose(canvas[[0, -1], 0], [MEAN_BGR, MEAN_BGR], rtol=1e-6)
     assert abs(canvas[56].mean() - 90) < 2
-
-
-def test_a_part_of_the_circle_lies_in_the_middle_and_the_mean_colour_around_it(tmp_path):
     canvas = canvas_of(tmp_path, np.full((112, 154, 3), 200, np.uint8), 65.45, fov=90.0)
     assert (canvas[56, 231:385] == 200).all() and (canvas[56, :230] == np.float32(MEAN_BGR)).all()
     (image,) = turned(canvas, [90], (112, 616))  # its centre looks east: a quarter of the circle to the right

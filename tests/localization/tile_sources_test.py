@@ -80,7 +80,7 @@ def write_map_tiles(folder, zoom, tms=False):
     return str(folder)
 
 
-def test_mercator_pixels_are_those_of_epsg_3857_and_shrink_with_the_latitude():
+def test_mercator_pixels_are_those_of_epsg_3857_and_a_local_frame_has_true_metres_also_across_the_180th_meridian():
     locations = np.array([[149.1, -35.3], [-179.9, 84.0], [0.0, 0.0], [7.5, 51.2]])
     transformer = pyproj.Transformer.from_crs(4326, 3857, always_xy=True)
     x, y = transformer.transform(*locations.T)
@@ -91,9 +91,6 @@ def test_mercator_pixels_are_those_of_epsg_3857_and_shrink_with_the_latitude():
     np.testing.assert_allclose(mercator_locations(pixels, 19), locations, atol=1e-11)
     assert mercator_resolution(0, 0) == pytest.approx(156543.03)
     assert mercator_resolution(60, 19) == pytest.approx(156543.03 / 2**20)
-
-
-def test_a_local_frame_has_true_metres_also_across_the_180th_meridian():
     places = (179.999, -17.0), (-179.999, -17.0)
     metres = LocalFrame.around(places).metres(places)
     length = pyproj.Geod(ellps="WGS84").inv(*places[0], *places[1])[2]
