@@ -184,11 +184,7 @@ def test_tiles_that_splits_share_by_design_are_no_leaks_and_nearness_is_to_place
 class WithoutPolarMaps(CVUSA):
     """A dataset that is registered and nothing more."""
 
-    name = "Without"
-
-    def __init__(self, data_dir="Data", prepared_dir=None):
-        super().__init__(data_dir, prepared_dir)
-        self.polar_dir = None
+    name, polar_dir = "Without", property(lambda self: None, lambda self, folder: None)
 
 
 def test_a_registered_dataset_without_polar_maps_is_checked_and_prepared(own_towns, check, monkeypatch):

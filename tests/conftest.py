@@ -47,18 +47,14 @@ def command(*arguments, **flags):
     return [*map(str, arguments), *itertools.chain(*words)]
 
 
-def path_of(script):
-    """The path of a script of the top level or of tests/programs; a package's name stays as it is."""
-    return os.path.join(ROOT, script) if script.endswith(".py") else script
-
-
 # Where the tests run in the background, Ctrl-C is ignored, also by what they start. A handler here gives children the default.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def start(script, *arguments, cwd, environment=None, before=None, **flags):
     """Start a script of the top level, of tests/programs, or the package `toy_town`; its process calls `before` first."""
-    return ForkedScript(path_of(script), command(*arguments, **flags), cwd, environment or os.environ, before)
+    path = os.path.join(ROOT, script) if script.endswith(".py") else script
+    return ForkedScript(path, command(*arguments, **flags), cwd, environment or os.environ, before)
 
 
 def run(script, *arguments, cwd, **flags):
