@@ -35,10 +35,14 @@ BROWSER += ["--disable-component-update", "--disable-sync", "--virtual-time-budg
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian's package chromium)")
 
 
-def opened(page, folder, width):
-    """What a browser says of a page, {"images", "loaded", "requests", "overflow", "errors", "width"}; `folder` is for files."""
-    (folder / "page.html").write_text(page.read_text().replace("</head>", PROBE, 1))
-    (folder / "around.html").write_text(AROUND.format(width=width))
-    words = [*BROWSER, "--window-size=1400,1000", f"--user-data-dir={folder / 'profile'}", f"file://{folder}/around.html"]
-    shown = subprocess.run([CHROMIUM, *words], capture_output=True, text=True, timeout=120)
-    return json.loads(html.unescape(re.search(r'data-found="([^"]*)"', shown.stdout)[1]))
+def assert_whole(page, folder):
+    """A browser shows all of a page without the network, on a telephone and on a screen; `folder` is for files."""
+    text = page.read_text()
+    (folder / "page.html").write_text(text.replace("</head>", PROBE, 1))
+    for width in 390, 1280:
+        (folder / "around.html").write_text(AROUND.format(width=width))
+        words = [*BROWSER, "--window-size=1400,1000", f"--user-data-dir={folder / 'profile'}", f"file://{folder}/around.html"]
+        shown = subprocess.run([CHROMIUM, *words], capture_output=True, text=True, timeout=120)
+        found = json.loads(html.unescape(re.search(r'data-found="([^"]*)"', shown.stdout)[1]))
+        assert found.pop("images") == found.pop("loaded") == text.count("<img ")
+        assert found == {"width": width, "requests": 0, "overflow": False, "errors": 0}

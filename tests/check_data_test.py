@@ -9,7 +9,7 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from conftest import run
+from conftest import refuses, run
 
 import check_data
 import data_preparation
@@ -18,7 +18,6 @@ from safa.datasets.cvusa import CVUSA
 from safa.datasets.registry import DATASETS
 from safa.launch.given_data import Folders, checked_pairs, findings_of
 from safa.runtime import progress
-from safa.runtime.errors import UserError
 from safa.settings import NetworkConfig
 
 
@@ -26,6 +25,10 @@ from safa.settings import NetworkConfig
 def enough_pairs(monkeypatch):
     """The toy towns' 24 pairs are enough to judge a split by."""
     monkeypatch.setattr(orientation, "LEAST_PAIRS", 20)
+
+
+def by_check(report):
+    return {(each["check"], each["split"]): each for each in report["findings"]}
 
 
 @pytest.fixture
@@ -39,7 +42,7 @@ def check(capsys, tmp_path):
         report, printed = json.loads(path.read_text()), capsys.readouterr().out
         assert all(finding["text"] in printed for finding in report["findings"])
         assert code == (report["problems"] > 0)
-        return code, {(each["check"], each["split"]): each for each in report["findings"]}
+        return code, by_check(report)
 
     return check
 
@@ -49,7 +52,7 @@ def test_a_whole_dataset_has_nothing_but_notes(towns, tmp_path):
     outcome = run("check_data.py", dataset="cvusa", workers=1, json="report.json", figures="look", cwd=tmp_path)
     assert all(cv2.imread(str(tmp_path / f"look/pairs_{split}.png")) is not None for split in ("train", "val"))
     assert outcome.returncode == 0 and "no problems found" in outcome.stdout.splitlines()
-    found = {(each["check"], each["split"]): each for each in json.loads((tmp_path / "report.json").read_text())["findings"]}
+    found = by_check(json.loads((tmp_path / "report.json").read_text()))
     assert set(found) == {(check, split) for check in ("count", "orientation") for split in ("train", "val")}
     assert found["count", "train"]["count"] == 24 and "35,532" in found["count", "train"]["text"]
 
@@ -96,29 +99,21 @@ def test_files_that_are_missing_broken_or_odd_are_named(own_towns, check):
         finding = found[name, "train"]
         assert finding["count"] == 1 and text in finding["text"], name
         assert os.path.basename(path) in finding["examples"][0], name
-
-
-def test_another_stretch_is_noticed(own_towns, check):
     words = ["--dataset", "cvusa", "--data_dir", str(own_towns / "Data"), "--workers", "1"]
-    assert data_preparation.main([*words, "--no_stretch", "--overwrite"]) == 0
+    data_preparation.main([*words, "--no_stretch", "--overwrite"])
     code, found = check(own_towns)
     assert code == 1 and found["stretch", "train"]["count"] > 20
 
 
-def test_duplicates_and_leaks_are_counted(own_towns, check):
-    splits = own_towns / "Data/CVUSA/splits"
-    train, val = ((splits / f"{name}-19zl.csv").read_text().splitlines() for name in ("train", "val"))
-    (splits / "train-19zl.csv").write_text("\n".join([*train, train[0], train[1], val[0]]))
-    code, found = check(own_towns, "cvusa", "--quick")
-    assert code == 1 and found["duplicate ids", "train"]["count"] == 2 and found["leakage by id", "val"]["count"] == 1
-
-
-def test_images_that_serve_two_pairs_are_problems(own_towns, check):
+def test_rows_and_images_that_serve_two_pairs_are_problems(own_towns, check):
     """By their names, without decoding and before training, and by their content under other names."""
     dataset = CVUSA(str(own_towns / "Data"))
     train, test = dataset.pairs("train"), dataset.pairs("val")
     lists = {name: own_towns / f"Data/CVUSA/splits/{name}-19zl.csv" for name in ("train", "val")}
     rows = {name: path.read_text().splitlines() for name, path in lists.items()}
+    lists["train"].write_text("\n".join([*rows["train"], *rows["train"][:2], rows["val"][0]]))
+    code, found = check(own_towns, "cvusa", "--quick")
+    assert code == 1 and found["duplicate ids", "train"]["count"] == 2 and found["leakage by id", "val"]["count"] == 1
     panorama = rows["train"][0].split(",")[1]
     for name, number in (("train", 1), ("val", 2)):
         aerial, _, unused = rows[name][number].split(",")
@@ -139,19 +134,18 @@ def test_images_that_serve_two_pairs_are_problems(own_towns, check):
     assert set(example.split(" = ")) == {train.tile_paths[7], test.tile_paths[3]}
 
 
-@pytest.mark.parametrize("change, expected", [("mirror", "mirrored"), ("turn", "turned by 180 degrees"), ("shuffle", "unlike")])
-def test_a_split_whose_panoramas_are_changed_alike_is_recognised(own_towns, check, change, expected):
+def test_a_split_whose_panoramas_are_changed_alike_is_recognised(own_towns, check):
     paths = CVUSA(str(own_towns / "Data")).pairs("train").grd_paths
     images = [cv2.imread(path) for path in paths]
-    for number, path in enumerate(paths):
-        image = {
-            "mirror": images[number][:, ::-1],
-            "turn": np.roll(images[number], images[number].shape[1] // 2, 1),
-            "shuffle": images[(number + 7) % len(images)],
-        }[change]
-        cv2.imwrite(path, image)
-    code, found = check(own_towns)
-    assert code == 1 and (expected, "train") in found and (expected, "val") not in found
+    for expected, changed in (
+        ("mirrored", [image[:, ::-1] for image in images]),
+        ("turned by 180 degrees", [np.roll(image, image.shape[1] // 2, 1) for image in images]),
+        ("unlike", images[7:] + images[:7]),
+    ):
+        for path, image in zip(paths, changed, strict=True):
+            cv2.imwrite(path, image)
+        code, found = check(own_towns)
+        assert code == 1 and (expected, "train") in found and (expected, "val") not in found
 
 
 def street_colours(count, turn=0, likeness=1.0, seed=0):
@@ -163,44 +157,34 @@ def street_colours(count, turn=0, likeness=1.0, seed=0):
     return list(np.stack([sat, np.roll(grd, turn, axis=2)], axis=1).astype(np.float32))
 
 
-@pytest.mark.parametrize(
-    "count, turn, likeness, expected",
-    [
-        (40, 0, 1.0, "ahead and behind"),
-        (100, 16, 1.0, "turned by 90 degrees or 270 degrees"),
-        (100, 32, -0.5, "turned by 180 degrees"),
-    ],
-)
-def test_turns_are_recognised_unless_streets_look_alike_ahead_and_behind(count, turn, likeness, expected):
-    for seed in range(3):
-        (found,) = orientation.orientation("train", street_colours(count, turn, likeness, seed))
-        assert set(found.check.split()) <= set(expected.split()) and found.problem == (expected != "ahead and behind")
+def test_turns_are_recognised_unless_streets_look_alike_ahead_and_behind():
+    for street, expected in (
+        ((40, 0, 1.0), "ahead and behind"),
+        ((100, 16, 1.0), "turned by 90 degrees or 270 degrees"),
+        ((100, 32, -0.5), "turned by 180 degrees"),
+    ):
+        for seed in range(3):
+            (found,) = orientation.orientation("train", street_colours(*street, seed))
+            assert set(found.check.split()) <= set(expected.split()) and found.problem == (expected != "ahead and behind")
 
 
 def test_tiles_that_splits_share_by_design_are_no_leaks_and_nearness_is_to_places_with_a_panorama(towns):
     """Both splits list the same tiles, 100 m apart; each tile has the panorama of one split."""
     train, val = (CVUSA(str(towns / "Data")).pairs(name) for name in ("train", "val"))
     tiles, utm = train.tile_paths[:20], np.stack([100.0 * np.arange(20), np.zeros(20)], axis=1)
-    splits = {
-        name: dataclasses.replace(
-            pairs.take(np.arange(10)), sat_paths=tiles, tile_paths=tiles, utm=utm, truth=2 * np.arange(10) + odd
-        )
-        for odd, (name, pairs) in enumerate({"train": train, "val": val}.items())
-    }
-    assert checks.leakage(splits) == []
-    moved = dataclasses.replace(splits["val"], truth=np.append(splits["val"].truth[:9], 18), query_utm=None)
-    (near,) = checks.leakage(splits | {"val": moved})
+    shared, rows = {"sat_paths": tiles, "tile_paths": tiles, "utm": utm}, 2 * np.arange(10)
+    train, val = (dataclasses.replace(pairs.take(np.arange(10)), **shared, truth=rows) for pairs in (train, val))
+    val = dataclasses.replace(val, truth=rows + 1, query_utm=None)
+    assert checks.leakage({"train": train, "val": val}) == []
+    moved = dataclasses.replace(val, truth=np.append(val.truth[:9], 18), query_utm=None)
+    (near,) = checks.leakage({"train": train, "val": moved})
     assert near.check == "leakage by distance" and near.examples == (val.ids[9],)
 
 
 class WithoutPolarMaps(CVUSA):
     """A dataset that is registered and nothing more."""
 
-    name = "Without"
-
-    def __init__(self, data_dir="Data", prepared_dir=None):
-        super().__init__(data_dir, prepared_dir)
-        self.polar_dir = None
+    name, polar_dir = "Without", property(lambda self: None, lambda self, folder: None)
 
 
 def test_a_registered_dataset_without_polar_maps_is_checked_and_prepared(own_towns, check, monkeypatch):
@@ -209,8 +193,8 @@ def test_a_registered_dataset_without_polar_maps_is_checked_and_prepared(own_tow
     assert code == 0 and ("missing", "train") not in found
     assert data_preparation.main(["--dataset", "without", "--data_dir", str(own_towns / "Data")]) == 0
     dataset = WithoutPolarMaps(str(own_towns / "Data"))
-    with pytest.raises(UserError, match="--polar 1: Without has no polar maps; use --polar 0"):
-        checked_pairs(dataset, "train", NetworkConfig(), Folders())
+    line = "--polar 1: Without has no polar maps; use --polar 0"
+    refuses(line, checked_pairs, dataset, "train", NetworkConfig(), Folders())
     shutil.rmtree(own_towns / "Data/CVUSA/polarmap")
     code, found = check(own_towns, "cvusa", "--quick")
     assert code == 0 and found["missing", "train"]["count"] == 24 and "--polar 0" in found["missing", "train"]["text"]

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
@@ -26,8 +25,9 @@ SMALL |= {"init": "random", "keep_prob": 1, "learning_rate": 1e-3, "batch_size":
 TINY, SHALLOW = SMALL | {"backbone": "tiny"}, SMALL | {"backbone": "few_blocks"}
 NETWORK = {name: TINY[name] for name in ("height", "width", "aerial_input_size", "width_multiplier", "backbone")}
 
-# Files that take longest come first: what is left for the end is short, and both processes stay busy.
-LONGEST = ("distribution", "network", "training", "published_checkpoint", "reproduction", "seams")
+# Files that take longest come first: what is left for the end is short, and all processes stay busy.
+LONGEST = """distribution network training localize published_checkpoint seams figures vigor pages reproduction input_data
+    data_preparation toy_world check_data pair_augmentation lasting""".split()
 
 
 def pytest_collection_modifyitems(items):
@@ -47,23 +47,14 @@ def command(*arguments, **flags):
     return [*map(str, arguments), *itertools.chain(*words)]
 
 
-def path_of(script):
-    """The path of a script of the top level or of tests/programs; a package's name stays as it is."""
-    return os.path.join(ROOT, script) if script.endswith(".py") else script
-
-
 # Where the tests run in the background, Ctrl-C is ignored, also by what they start. A handler here gives children the default.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def command_of(script):
-    """How Python starts a script, or the package `toy_town`."""
-    return [sys.executable, path_of(script)] if script.endswith(".py") else [sys.executable, "-m", script]
-
-
 def start(script, *arguments, cwd, environment=None, before=None, **flags):
     """Start a script of the top level, of tests/programs, or the package `toy_town`; its process calls `before` first."""
-    return ForkedScript(path_of(script), command(*arguments, **flags), cwd, environment or os.environ, before)
+    path = os.path.join(ROOT, script) if script.endswith(".py") else script
+    return ForkedScript(path, command(*arguments, **flags), cwd, environment or os.environ, before)
 
 
 def run(script, *arguments, cwd, **flags):

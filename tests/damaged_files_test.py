@@ -1,11 +1,11 @@
 """Some hundred damaged files: each is refused by name, or read as what it is; none crashes, hangs or half-loads."""
 
 import collections
-import contextlib
 import io
 import os
 import struct
 import zlib
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -24,7 +24,13 @@ from safa.runtime.errors import UserError
 from toy_town import dataset as toy_world
 
 PHOTO = cv2.resize(np.random.default_rng(0).integers(0, 256, (20, 40, 3), np.uint8), (320, 160), interpolation=cv2.INTER_CUBIC)
-WHOLE = cv2.imencode(".jpg", PHOTO, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
+
+
+def encoded(extension, options=()):
+    return cv2.imencode(extension, PHOTO, options)[1].tobytes()
+
+
+WHOLE = encoded(".jpg", [cv2.IMWRITE_JPEG_QUALITY, 92])
 TABLE, SCAN = WHOLE.index(b"\xff\xdb"), WHOLE.index(b"\xff\xda")
 PREVIEWED = WHOLE[:2] + b"\xff\xe1" + (2 + len(WHOLE)).to_bytes(2, "big") + WHOLE + WHOLE[2:]  # a preview in the header
 KINDS = "flip", "byte", "zeros", "noise", "cut", "drop", "insert"
@@ -67,61 +73,57 @@ def outcomes(path, whole, count=210):
             yield kind, None
 
 
-def test_a_damaged_png_is_refused(tmp_path):
-    images = [image for _, image in outcomes(tmp_path / "a.png", cv2.imencode(".png", PHOTO)[1].tobytes())]
-    read = [image for image in images if image is not None]
-    assert len(read) < 10  # a byte may have been replaced by itself
-    assert all(np.array_equal(image, PHOTO) for image in read)
+def test_a_damaged_png_is_refused_and_a_jpeg_is_refused_or_whole(tmp_path):
+    read = [image for _, image in outcomes(tmp_path / "a.png", encoded(".png")) if image is not None]
+    assert len(read) < 10 and all(np.array_equal(image, PHOTO) for image in read)  # a byte may have been replaced by itself
+    path = tmp_path / "a.jpg"
+    for whole in WHOLE, encoded(".jpg", [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]), cmyk():
+        refused = collections.Counter()
+        for kind, image in outcomes(path, whole):
+            if image is None:
+                refused[kind] += 1
+            else:  # JPEG has no checksums: other colours can be as valid. But every block was decoded.
+                assert image.dtype == np.uint8 and image.shape == (*image_size(str(path)), 3)
+        assert refused["cut"] == 30 and refused["noise"] >= 25 and refused["insert"] >= 25 and sum(refused.values()) > 110
 
 
-@pytest.mark.parametrize(
-    "whole",
-    [WHOLE, cv2.imencode(".jpg", PHOTO, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes(), cmyk()],
-    ids=["baseline", "progressive", "cmyk"],
-)
-def test_a_damaged_jpeg_is_refused_or_whole(tmp_path, whole):
-    path, refused = tmp_path / "a.jpg", collections.Counter()
-    for kind, image in outcomes(path, whole):
-        if image is None:
-            refused[kind] += 1
-        else:  # JPEG has no checksums: other colours can be as valid. But every block was decoded.
-            assert image.dtype == np.uint8 and image.shape == (*image_size(str(path)), 3)
-    assert refused["cut"] == 30 and refused["noise"] >= 25 and refused["insert"] >= 25 and sum(refused.values()) > 110
+def refuse(path, expected, readers=(read_image, image_size)):
+    """Every reader refuses the file."""
+    for read in readers:
+        with pytest.raises(ImageError, match=expected):
+            read(str(path))
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png"])
 def test_an_image_that_lost_its_end_is_refused_wherever_it_was_cut(tmp_path, name):
-    path, whole = tmp_path / name, cv2.imencode(name[1:], PHOTO)[1].tobytes()
+    path, whole = tmp_path / name, encoded(name[1:])
     for length in range(1, len(whole) - 2, len(whole) // 100):
-        for ending in (b"", b"\xff\xd9"):  # as it is, or closed again by a repairing program
-            path.write_bytes(whole[:length] + ending)
-            for read in (read_image,) if ending and name == "a.jpg" else (read_image, image_size):
-                with pytest.raises(ImageError, match=name):
-                    read(str(path))
+        path.write_bytes(whole[:length])
+        refuse(path, name)
+        path.write_bytes(whole[:length] + b"\xff\xd9")  # closed again by a repairing program
+        refuse(path, name, (read_image, image_size)[: 1 + (name == "a.png")])
 
 
-@pytest.mark.parametrize(
-    "odd",
-    [
-        *(WHOLE + np.random.default_rng(seed).bytes(9000) for seed in range(40)),  # cameras append previews and measurements
-        WHOLE + WHOLE[: len(WHOLE) // 2],
-        PREVIEWED + bytes(9000),
-        WHOLE[:-2] + bytes(20) + WHOLE[-2:],
-        WHOLE[:TABLE] + b"abc" + WHOLE[TABLE:],
-        WHOLE[: SCAN + 11] + b"\1\0\0" + WHOLE[SCAN + 14 :],
-        WHOLE.replace(b"JFIF\0\1", b"JFIF\0\7"),
-    ],
-)
-def test_a_jpeg_whose_oddity_costs_no_pixel_is_read_until_it_is_cut(tmp_path, odd, capfd):
-    path = tmp_path / "a.jpg"
-    path.write_bytes(odd)
-    np.testing.assert_array_equal(read_image(str(path)), cv2.imdecode(np.frombuffer(WHOLE, np.uint8), cv2.IMREAD_COLOR))
-    assert image_size(str(path)) == (160, 320) and capfd.readouterr().err == ""
-    end = odd.index(WHOLE[-600:-2]) + 500
-    path.write_bytes(odd[: end if odd.count(WHOLE) < 2 else len(odd) - 9600])
-    for read in (read_image, image_size):
-        with pytest.raises(ImageError, match="truncated"):
-            read(str(path))
+ODD = [
+    *(WHOLE + np.random.default_rng(seed).bytes(9000) for seed in range(40)),  # cameras append previews and measurements
+    WHOLE + WHOLE[: len(WHOLE) // 2],
+    PREVIEWED + bytes(9000),
+    WHOLE[:-2] + bytes(20) + WHOLE[-2:],
+    WHOLE[:TABLE] + b"abc" + WHOLE[TABLE:],
+    WHOLE[: SCAN + 11] + b"\1\0\0" + WHOLE[SCAN + 14 :],
+    WHOLE.replace(b"JFIF\0\1", b"JFIF\0\7"),
+]
+
+
+def test_a_jpeg_whose_oddity_costs_no_pixel_is_read_until_it_is_cut(tmp_path, capfd):
+    path, pixels = tmp_path / "a.jpg", cv2.imdecode(np.frombuffer(WHOLE, np.uint8), cv2.IMREAD_COLOR)
+    for odd in ODD:
+        path.write_bytes(odd)
+        np.testing.assert_array_equal(read_image(str(path)), pixels)
+        assert image_size(str(path)) == (160, 320) and capfd.readouterr().err == ""
+        end = odd.index(WHOLE[-600:-2]) + 500
+        path.write_bytes(odd[: end if odd.count(WHOLE) < 2 else len(odd) - 9600])
+        refuse(path, "truncated")
 
 
 def pairs_of_damaged(path, dataset, count):
@@ -138,19 +140,15 @@ def pairs_of_damaged(path, dataset, count):
 
 
 def test_a_damaged_list_is_refused_or_read(own_towns):
-    path = own_towns / "Data/CVUSA/splits/train-19zl.csv"
-    for pairs in pairs_of_damaged(path, CVUSA(str(own_towns / "Data")), 210):
+    data = own_towns / "Data"
+    for pairs in pairs_of_damaged(data / "CVUSA/splits/train-19zl.csv", CVUSA(str(data)), 210):
         assert 0 < len(pairs) == len(pairs.sat_paths) == len(pairs.grd_paths) and all(pairs.ids)
-
-
-def test_a_damaged_mat_file_is_refused_or_read(own_towns):
-    path = own_towns / "Data/ANU_data_small/ACT_data.mat"
-    for pairs in pairs_of_damaged(path, CVACT(str(own_towns / "Data")), 21):
+    for pairs in pairs_of_damaged(data / "ANU_data_small/ACT_data.mat", CVACT(str(data)), 21):
         assert len(pairs) == len(pairs.utm) == len(pairs.sat_paths) and np.isfinite(pairs.utm).all()
 
 
 def test_a_mat_file_that_crashes_its_reader_is_refused(tmp_path):
-    dataset = cvact_of(tmp_path, GOOD)
+    dataset = cvact_of(tmp_path, np.array(["a", "b", "c"]))
     with open(dataset.mat, "r+b") as file:
         file.seek(184), file.write(b"\0")  # type of the ids
     refuses("ACT_data.mat: .* is damaged .*crashes.*; take the file", dataset.pairs, "train")
@@ -170,66 +168,40 @@ def claiming(content, height, width):
 
 @pytest.mark.parametrize("name, options", [("a.jpg", ()), ("a.jpg", (cv2.IMWRITE_JPEG_PROGRESSIVE, 1)), ("a.png", ())])
 def test_a_size_that_cannot_be_true_is_refused_before_anything_is_decoded(tmp_path, monkeypatch, name, options):
-    whole = cv2.imencode(name[1:], PHOTO, options)[1].tobytes()
+    whole, path = encoded(name[1:], options), tmp_path / name
     for library, function in ((simplejpeg, "decode_jpeg"), (cv2, "imdecode")):
         monkeypatch.setattr(library, function, lambda *_, **__: pytest.fail("it is decoded"))
-    path = tmp_path / name
     path.write_bytes(claiming(whole, 65500, 65500))
-    for read in (read_image, image_size, lambda path: read_image(path, (65500, 65500))):
-        with pytest.raises(ImageError, match=f"{name}: 65500x65500 pixels, more than"):
-            read(str(path))
+    readers = read_image, image_size, lambda path: read_image(path, (65500, 65500))
+    refuse(path, f"{name}: 65500x65500 pixels, more than", readers)
     path.write_bytes(claiming(whole, 9000, 9000))
-    with pytest.raises(ImageError, match=f"{name}: 9000x9000 pixels instead of 160x320"):
-        read_image(str(path), (160, 320))
+    refuse(path, f"{name}: 9000x9000 pixels instead of 160x320", [lambda path: read_image(path, (160, 320))])
     os.truncate(path, 10**12)  # no disk has to hold it
-    with pytest.raises(ImageError, match="1,000,000,000,000 bytes"):
-        read_image(str(path))
+    refuse(path, "1,000,000,000,000 bytes", [read_image])
 
 
-def test_a_subsampling_that_the_decoder_does_not_know_is_named_and_not_called_damage(tmp_path):
-    content, path = bytearray(cv2.imencode(".jpg", PHOTO)[1]), tmp_path / "a.jpg"
-    content[content.find(b"\xff\xc0") + 11] = 0x42  # 4:1:0
+def test_other_formats_and_subsamplings_are_refused_by_name_whatever_the_files_are_called(tmp_path):
+    content, path = bytearray(encoded(".jpg")), tmp_path / "a.jpg"
+    content[content.find(b"\xff\xc0") + 11] = 0x42  # 4:1:0, which the decoder does not know, and which is no damage
     path.write_bytes(content)
-    with pytest.raises(ImageError, match="a.jpg: a rare colour subsampling"):
-        read_image(str(path))
-
-
-@pytest.mark.parametrize("extension", [".bmp", ".tiff", ".webp", ".ppm"])
-def test_other_formats_are_refused_whatever_their_name_says(tmp_path, extension):
-    path = tmp_path / "a.jpg"
-    path.write_bytes(cv2.imencode(extension, PHOTO)[1].tobytes())
-    for read in (read_image, image_size):
-        with pytest.raises(ImageError, match="a.jpg: neither a JPEG nor a PNG"):
-            read(str(path))
+    refuse(path, "a.jpg: a rare colour subsampling", [read_image])
+    for extension in ".bmp", ".tiff", ".webp", ".ppm":
+        path.write_bytes(encoded(extension))
+        refuse(path, "a.jpg: neither a JPEG nor a PNG")
 
 
 def test_a_lack_of_memory_belongs_to_the_file_that_needs_it(tmp_path, monkeypatch):
-    def out_of_memory(*_, **__):
-        raise MemoryError
-
-    def out_of_opencvs_memory(*_, **__):
-        error = cv2.error("Failed to allocate 12873750000 bytes")
-        error.code = cv2.Error.StsNoMem
-        raise error
-
-    monkeypatch.setattr(simplejpeg, "decode_jpeg", out_of_memory)
-    monkeypatch.setattr(cv2, "imdecode", out_of_opencvs_memory)
+    of_opencv = cv2.error("Failed to allocate 12873750000 bytes")
+    of_opencv.code = cv2.Error.StsNoMem
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", mock.Mock(side_effect=MemoryError))
+    monkeypatch.setattr(cv2, "imdecode", mock.Mock(side_effect=of_opencv))
     for name in ("a.jpg", "a.png"):
         path = str(tmp_path / name)
         cv2.imwrite(path, PHOTO)
         refuses(f"{name}: too little memory", read_input, path, (80, 160))
 
 
-@contextlib.contextmanager
-def pipe(path):
-    """A named pipe in a file's place for a while."""
-    before = path.rename(path.with_suffix(".before"))
-    os.mkfifo(path)
-    yield
-    before.replace(path)
-
-
-def test_a_pipe_is_refused_wherever_a_file_should_be(own_towns, in_time):
+def test_a_pipe_is_refused_wherever_a_file_should_be_and_a_manifest_that_cannot_be_understood(own_towns, in_time):
     data = own_towns / "Data"
     cvusa, cvact = CVUSA(str(data)), CVACT(str(data))
     pairs = cvusa.pairs("train")
@@ -241,14 +213,14 @@ def test_a_pipe_is_refused_wherever_a_file_should_be(own_towns, in_time):
         ("CVUSA/polarmap/19/preparation.json", polar_maps_are_stretched, cvusa.polar_dir),
         ("CVUSA/toy_world.json", toy_world.main, ["--data_dir", str(data)]),
     ):
-        with pipe(data / name):
-            refuses(f"{os.path.basename(name)}: a folder, pipe or device", read, *arguments)
-
-
-def test_a_manifest_that_cannot_be_understood_is_refused(tmp_path):
+        path = data / name
+        path.rename(path.with_suffix(".before"))
+        os.mkfifo(path)
+        refuses(f"{path.name}: a folder, pipe or device", read, *arguments)
+        path.with_suffix(".before").replace(path)
     for content in b"[" * 9000, b'{"stretch": "no"}', b"{}", b"\xff":
-        (tmp_path / "preparation.json").write_bytes(content)
-        refuses("preparation.json: not what this project writes there", polar_maps_are_stretched, str(tmp_path))
+        (data / "CVUSA/polarmap/19/preparation.json").write_bytes(content)
+        refuses("preparation.json: not what this project writes there", polar_maps_are_stretched, cvusa.polar_dir)
 
 
 def cvact_of(folder, ids, utm=None, rows=None):
@@ -260,31 +232,26 @@ def cvact_of(folder, ids, utm=None, rows=None):
     return CVACT(str(folder))
 
 
-def cells(names, shape):
-    array = np.empty(shape, object)
-    array.ravel()[:] = names
-    return array
+def cells(*names):
+    return np.array([*names, None], object)[:-1, None]  # not an array of characters
 
 
-@pytest.mark.parametrize("names", [["abc", "d_e", "f-g"], ["a", "longer", "of three"], ["alone"]])
-def test_ids_of_a_mat_file_are_read_from_a_character_matrix_and_from_cells(tmp_path, names):
-    for ids in (np.array(names), cells(names, (len(names), 1)), cells(names, (1, len(names)))):
-        pairs = cvact_of(tmp_path, ids).pairs("train")
-        assert pairs.ids == names and pairs.sat_paths[0].endswith(f"{names[0]}_satView_polish.png")
+def test_ids_of_a_mat_file_are_read_from_a_character_matrix_and_from_cells(tmp_path):
+    for names in ["abc", "d_e", "f-g"], ["a", "longer", "of three"], ["alone"]:
+        for ids in np.array(names), cells(*names), cells(*names).T:
+            pairs = cvact_of(tmp_path, ids).pairs("train")
+            assert pairs.ids == names and pairs.sat_paths[0].endswith(f"{names[0]}_satView_polish.png")
 
 
-LONG, GOOD = "x/" + 5000 * "y", np.array(["a", "b", "c"])
-
-
-@pytest.mark.parametrize(
-    "content, expected",
-    [
-        ((cells([1.0, "b"], (2, 1)),), "lacks panoIds, utm or trainSet.trainInd, or is damaged"),
-        *(((cells(["good", bad, "too"], (3, 1)),), "ACT_data.mat: 1 panoIds") for bad in ("../../../etc/passwd", LONG)),
-        ((GOOD, np.array([[693000.0, 6090000.0], [693000.0, 1e300], [np.nan, 0.0]])), "2 of 3 coordinates"),
-        *(((GOOD, *bad), "do not fit together") for bad in ([np.zeros((1, 2))], [None, [4]])),
-        ((GOOD, None, [1.5]), "not finite whole numbers"),
-    ],
-)
-def test_what_a_mat_file_cannot_mean_is_refused(tmp_path, content, expected):
-    assert len(refuses(expected, cvact_of(tmp_path, *content).pairs, "train")) < 600
+def test_what_a_mat_file_cannot_mean_is_refused(tmp_path):
+    good = np.array(["a", "b", "c"])
+    for content, expected in (
+        ([cells(1.0, "b")], "lacks panoIds, utm or trainSet.trainInd, or is damaged"),
+        ([cells("good", "../../../etc/passwd", "too")], "ACT_data.mat: 1 panoIds"),
+        ([cells("good", "x/" + 5000 * "y", "too")], "ACT_data.mat: 1 panoIds"),
+        ([good, np.array([[693000.0, 6090000.0], [693000.0, 1e300], [np.nan, 0.0]])], "2 of 3 coordinates"),
+        ([good, np.zeros((1, 2))], "do not fit together"),
+        ([good, None, [4]], "do not fit together"),
+        ([good, None, [1.5]], "not finite whole numbers"),
+    ):
+        assert len(refuses(expected, cvact_of(tmp_path, *content).pairs, "train")) < 600

@@ -48,26 +48,9 @@ def test_places_within_a_distance_are_those_of_brute_force():
         for found, distances in zip(within(given, 5.0), scipy.spatial.distance.cdist(given, given), strict=True):
             certain, possible = (set(np.flatnonzero(distances <= limit)) for limit in (5 - slack, 5 + slack))
             assert certain <= set(found.tolist()) <= possible
-
-
-def test_a_radius_that_holds_too_many_places_is_one_line_before_they_take_the_memory():
-    utm = np.random.default_rng(0).uniform(0, 100, (5000, 2))
+    utm = random.uniform(0, 100, (5000, 2))  # a radius that holds too many is refused before they take the memory
     assert sum(map(len, task_of(places(5000, utm), radius=5.0).near)) == count_within(utm, 5.0, utm)
     refuses("--radius 1e.06: .* 25,000,000 references", task_of, places(5000, utm), radius=1e6)
-
-
-def test_the_closest_of_a_querys_turns_counts():
-    random = np.random.default_rng(0)
-    references = unit(random.standard_normal((300, 24)))
-    turns = unit(references[:, None] + 1.5 * random.standard_normal((300, 5, 24)))
-    found = search(references, turns, np.arange(300), top_k=2)
-    similarity = np.einsum("qtd,nd->qtn", turns.astype(np.float64), references.astype(np.float64))
-    best = similarity.max(axis=1)
-    np.testing.assert_array_equal(found.closer, (best > np.diagonal(best)[:, None] + 1e-12).sum(axis=1))
-    np.testing.assert_allclose(found.similarities, -np.sort(-best, axis=1)[:, :2], atol=1e-12)
-    true = similarity[np.arange(300), :, np.arange(300)]
-    np.testing.assert_array_equal(found.turn, true.argmax(axis=1))
-    assert (found.closer < search(references, turns[:, 0], np.arange(300)).closer).any()
 
 
 def test_metres_and_ranks_of_a_test():
@@ -82,11 +65,8 @@ def test_metres_and_ranks_of_a_test():
     assert result["ranks"]["within_5m"].tolist() == [0, 0, 0, 1] and result["recall_curve"] == [0.5]
     assert result["intervals"]["recall_within_5m"]["1"] == recall_interval(0.75, 4)
     assert evaluated(references, queries, task_of(places(4, utm)))["recall"] == result["recall"]
-
-
-def test_metres_are_those_from_the_reference_that_was_found_where_queries_are_fewer():
+    # From the reference that was found, also where queries are fewer.
     utm = np.array([[0.0, 0.0], [1000.0, 0.0], [0.0, 7.0], [1000.0, 90.0]])
-    references = np.eye(4, dtype=np.float32)
     result = evaluated(references, references[:2], task_of(places(2, utm, truth=np.array([2, 3]), references=4)))
     assert result["metres"] == {"median": 48.5, "within": {"5": 0, "25": 0.5, "100": 1}}
 
@@ -116,10 +96,9 @@ def test_intervals_cover_the_truth_as_often_as_they_say_also_near_100_percent():
         intervals = np.array([recall_interval(found / count, count) for found in random.binomial(count, recall, 1000)])
         covered = np.mean((intervals[:, 0] <= recall) & (recall <= intervals[:, 1]))
         assert 0.92 <= covered <= 0.98, (recall, covered)  # a bootstrap's: 0.91 at 98 % of 200
-    # None but that of 100 % ends there.
-    assert recall_interval(1.0, 200) == (pytest.approx(0.9812, abs=1e-4), 1)
-    assert recall_interval(0.995, 200) == (pytest.approx(0.9722, abs=1e-4), pytest.approx(0.9991, abs=1e-4))
-    assert recall_interval(0.0, 50) == (0, pytest.approx(0.0713, abs=1e-4))
+    assert recall_interval(0.995, 200) == pytest.approx((0.9722, 0.9991), abs=1e-4)  # none but that of 100 % ends there
+    assert recall_interval(1.0, 200)[1] == 1 and recall_interval(1.0, 200)[0] == pytest.approx(0.9812, abs=1e-4)
+    assert recall_interval(0.0, 50)[0] == 0 and recall_interval(0.0, 50)[1] == pytest.approx(0.0713, abs=1e-4)
 
 
 def test_paired_differences_cover_the_truth_and_see_more_than_unpaired_ones():
@@ -156,12 +135,11 @@ def ranks(sat, grd, **options):
 @pytest.mark.parametrize("block_bytes", [search_module.BLOCK_BYTES, 500 * 4 * 7])
 def test_ranks_and_recalls_equal_the_golden_ones_whatever_the_block_also_with_products_of_a_device(block_bytes, monkeypatch):
     monkeypatch.setattr(search_module, "BLOCK_BYTES", block_bytes)
-    closer, tied = ranks(NUMBERS["sat_descriptors"], NUMBERS["grd_descriptors"])
-    np.testing.assert_array_equal(closer, NUMBERS["rank_of_truth"])
-    assert not tied.any()
-    of_device = products_on("CPU:0", NUMBERS["sat_descriptors"])
-    closer, _ = ranks(NUMBERS["sat_descriptors"], NUMBERS["grd_descriptors"], multiply=of_device)
-    np.testing.assert_array_equal(closer, NUMBERS["rank_of_truth"])
+    sat, grd = NUMBERS["sat_descriptors"], NUMBERS["grd_descriptors"]
+    for options in {}, {"multiply": products_on("CPU:0", sat)}:
+        closer, tied = ranks(sat, grd, **options)
+        np.testing.assert_array_equal(closer, NUMBERS["rank_of_truth"])
+        assert options or not tied.any()
     np.testing.assert_array_equal(recall_curve(closer, 100), NUMBERS["recall_at"][1:])
     np.testing.assert_array_equal([recall_at(closer, k) for k in range(101)], NUMBERS["recall_at"])
 
@@ -182,42 +160,42 @@ def test_references_that_nearly_tie_are_ranked_as_published(spread):
     assert spread == 1e-4 or (closer + tied == 199).all()
 
 
-def test_a_reference_that_is_listed_twice_is_not_closer_than_itself():
+def test_a_reference_that_is_listed_twice_is_not_closer_than_itself_and_a_collapsed_network_perfect_by_ties_only():
     random = np.random.default_rng(0)
     sat = unit(random.standard_normal((600, 512)))
     grd = unit(sat + 0.02 * random.standard_normal(sat.shape))
     sat[100:300], grd[100:300] = sat[300:500], grd[300:500]
     closer, tied = ranks(sat, grd)
     assert not closer.any() and tied.sum() == 400
-
-
-@pytest.mark.parametrize("row", [np.zeros(64), np.full(64, 1 / 3), unit(np.random.default_rng(0).standard_normal((1, 500)))[0]])
-def test_a_collapsed_network_is_perfect_by_ties_only(row):
-    same = np.tile(row.astype(np.float32), (300, 1))
-    closer, tied = ranks(same, same)
-    assert not closer.any() and (tied == 299).all()
-
-
-def test_one_percent_is_rounded_down_and_never_nothing():
+    for row in np.zeros(64), np.full(64, 1 / 3), sat[0]:
+        same = np.tile(row.astype(np.float32), (300, 1))
+        closer, tied = ranks(same, same)
+        assert not closer.any() and (tied == 299).all()
+        result = evaluated(same, same, task_of(places(300)))
+        assert (result["recall"]["1"], result["pessimistic_recall"]["1"], result["tied_queries"]) == (1, 0, 300)
+    # One percent is rounded down, and never nothing.
     assert [one_percent(n) for n in (8884, 100, 200, 199, 99, 1)] == [88, 1, 2, 1, 1, 1]
     assert reported_recalls(np.zeros(20, int), 20) == {"1": 1, "5": 1, "10": 1, "1%": 1}
     assert reported_recalls(np.full(20, 7), 1000)["1%"] == 1 and reported_recalls(np.full(20, 7), 700)["1%"] == 0
 
 
+@pytest.mark.parametrize("turns", [1, 3])
 @pytest.mark.parametrize("block_bytes", [search_module.BLOCK_BYTES, 2000 * 4 * 300])
-def test_one_pass_over_other_queries_than_references_gives_ranks_hits_and_winners(block_bytes, monkeypatch):
+def test_one_pass_gives_ranks_hits_and_winners_of_the_closest_of_each_querys_turns(turns, block_bytes, monkeypatch):
     monkeypatch.setattr(search_module, "BLOCK_BYTES", block_bytes)
     random = np.random.default_rng(0)
     references = unit(random.standard_normal((2000, 16)))
     references[1500:1600] = references[:100]  # places that look alike
     utm = np.array([693000.0, 6090000.0]) + random.uniform(0, 100, (2000, 2))
     truth = random.integers(0, 2000, 700)
-    queries = unit(references[truth] + 0.5 * random.standard_normal((700, 16)))
+    queries = unit(references[truth][:, None] + 0.5 * random.standard_normal((700, turns, 16)))
     of_places = within(utm, 5.0)
     near = [of_places[row] for row in truth]
-    found = search(references, queries, truth, near, top_k=7)
-    exact = queries.astype(np.float64) @ references.astype(np.float64).T
+    found = search(references, queries[:, 0] if turns == 1 else queries, truth, near, top_k=7)
+    of_turns = np.einsum("qtd,nd->qtn", queries.astype(np.float64), references.astype(np.float64))
+    exact = of_turns.max(axis=1)
     true = exact[np.arange(700), truth][:, None]
+    assert turns == 1 or np.array_equal(found.turn, of_turns[np.arange(700), :, truth].argmax(axis=1))
     np.testing.assert_allclose(found.similarity, true[:, 0], atol=1e-12)
     np.testing.assert_array_equal(found.closer, (exact > true + 1e-12).sum(axis=1))
     np.testing.assert_array_equal(found.tied, (np.abs(exact - true) < 1e-7).sum(axis=1) - 1)
@@ -227,7 +205,7 @@ def test_one_pass_over_other_queries_than_references_gives_ranks_hits_and_winner
     np.testing.assert_allclose(found.similarities, -np.sort(-exact, axis=1)[:, :7], atol=1e-12)
     np.testing.assert_allclose(np.take_along_axis(exact, found.winners, axis=1), found.similarities, atol=1e-12)
     assert all(len(set(row)) == 7 for row in found.winners.tolist())
-    assert search(references[:5], queries[:3], [0, 1, 2], top_k=9).winners.shape == (3, 5)
+    assert search(references[:5], queries[:3, 0], [0, 1, 2], top_k=9).winners.shape == (3, 5)
 
 
 def test_descriptors_that_are_not_finite_and_truths_that_name_no_reference_are_errors():

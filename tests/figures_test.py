@@ -5,24 +5,24 @@ import itertools
 import json
 import os
 import re
-import types
+from types import SimpleNamespace
 
 import cv2
 import matplotlib.colors
 import numpy as np
 import pytest
-from browser import needs_browser, opened
-from conftest import ROOT, TINY, complains, events_of, refuses, run, succeeds
+from browser import assert_whole, needs_browser
+from conftest import NETWORK, ROOT, TINY, complains, events_of, refuses, run, succeeds
 from forked_scripts import NoPictures
 
 from polar_transform import polar_transform, tile_of_polar
+from safa import parts
 from safa.datasets.cvact import CVACT
 from safa.datasets.cvusa import CVUSA
 from safa.datasets.pair_images import PairImages
 from safa.datasets.panorama_views import PanoramaView
 from safa.launch.page import shown_queries
 from safa.localization.answer_page import answer_panel
-from safa.parts import build_network
 from safa.report.drawing import GAP, HIT, SOFT, TRUTH, WIDTH, WRONG, Shown, bgr_pixels, file_bytes, image_rows
 from safa.report.figures import FigureConfig, FigureSource
 from safa.report.page import Section, write_page
@@ -33,6 +33,7 @@ from safa.retrieval.evaluation import margins
 from safa.retrieval.search import search
 from safa.retrieval.task import Task, task_of
 from safa.settings import NetworkConfig
+from tests.programs import other_parts
 from VGG import MEAN_BGR
 
 
@@ -70,19 +71,13 @@ def test_frames_are_green_for_hits_red_for_others_and_blue_for_the_truth(monkeyp
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("text", ["a\tb\0", "\udcff", "\u65e5\u672c", "a $\\frac{$ b", "x" * 10_000])
-def test_any_text_is_drawn_and_stays_above_its_image(text):
-    picture = bgr_pixels(image_rows([[Shown(np.full((64, 64, 3), 255, np.uint8), text)] * 4]))
-    dark = (picture < 128).any(axis=(0, 2))
-    assert dark.any() and not dark[[0, -1]].any()
-    assert not any(dark[GAP + number * (picture.shape[1] - GAP) // 4 - GAP // 2] for number in range(1, 4))
-    assert file_bytes(image_rows([[Shown(np.zeros((8, 8, 3), np.uint8), text)]], text)).startswith(b"\x89PNG")
-
-
-def test_a_run_without_pictures_loads_no_library_of_pictures(trained, tmp_path):  # as those of `trained`
-    given = {"network_type": "SAFA_2", "result_dir": tmp_path, "before": NoPictures.begin, "cwd": trained}
-    assert "recall" in succeeds("test_cvact.py", **given)
-    assert "AssertionError: " in run("test_cvact.py", figures=1, **given).stderr  # it is found where they are
+def test_any_text_is_drawn_and_stays_above_its_image():
+    for text in "a\tb\0", "\udcff", "\u65e5\u672c", "a $\\frac{$ b", "x" * 10_000:
+        picture = bgr_pixels(image_rows([[Shown(np.full((64, 64, 3), 255, np.uint8), text)] * 4]))
+        dark = (picture < 128).any(axis=(0, 2))
+        assert dark.any() and not dark[[0, -1]].any()
+        assert not any(dark[GAP + number * (picture.shape[1] - GAP) // 4 - GAP // 2] for number in range(1, 4))
+        assert file_bytes(image_rows([[Shown(np.zeros((8, 8, 3), np.uint8), text)]], text)).startswith(b"\x89PNG")
 
 
 def test_the_warp_back_undoes_the_polar_transform():
@@ -97,18 +92,19 @@ def test_the_warp_back_undoes_the_polar_transform():
 
 
 @pytest.mark.parametrize("network_type, polar", [("SAFA_3", 1), ("SAFA_1", 0), ("VGG_gp", 1)])
-def test_the_parts_of_a_match_add_up_to_its_similarity(network_type, polar):
-    config = NetworkConfig(network_type, polar, height=48, width=160, aerial_input_size=64, width_multiplier=0.1)
-    model = build_network(config, seed=1)
+def test_the_parts_of_a_match_add_up_to_its_similarity(network_type, polar, monkeypatch):
+    monkeypatch.setitem(parts.BACKBONES, "tiny", other_parts.small)
+    config = NetworkConfig(network_type, polar, **NETWORK)
+    model = parts.build_network(config, seed=1)
     random = np.random.default_rng(0)
     images = [random.integers(0, 256, (4, *shape, 3)).astype(np.float32) for shape in (config.sat_shape, config.grd_shape)]
     descriptors = [np.asarray(each) for each in model(images, training=False)]
     similarity = np.einsum("nd,nd->n", *(each.astype(np.float64) for each in descriptors))
     for branch, image, other in zip((model.sat, model.grd), images, descriptors[::-1], strict=True):
         maps = branch_maps(branch, image)
-        parts = maps.contributions(other)
-        assert parts.shape == (4, *maps.maps.shape[1:3]) and np.ptp(parts) > 0
-        np.testing.assert_allclose(parts.sum(axis=(1, 2)), similarity, atol=1e-5)
+        shares = maps.contributions(other)
+        assert shares.shape == (4, *maps.maps.shape[1:3]) and np.ptp(shares) > 0
+        np.testing.assert_allclose(shares.sum(axis=(1, 2)), similarity, atol=1e-5)
         if network_type != "VGG_gp":
             assert maps.weights.shape == (4, config.aggregation[1], *maps.maps.shape[1:3])
 
@@ -127,7 +123,9 @@ def test_the_hardest_negative_is_the_closest_reference_that_is_no_hit():
 
 def test_figures_of_a_test_say_which_of_the_named_queries_references_are_hits(trained, tmp_path):
     given = {"network_type": "SAFA_2", "result_dir": tmp_path, "cwd": trained}
-    plain = succeeds("test_cvact.py", **given)
+    plain = succeeds("test_cvact.py", **given, before=NoPictures.begin)  # loads no library of pictures, as that of `trained`
+    failed = run("test_cvact.py", figures=1, **given, before=NoPictures.begin)
+    assert "AssertionError: " in failed.stderr  # it is found where they are
     order = CVACT(str(trained / "Data")).pairs("val").ids[::-1]
     flags = {"figures": 10, "queries": ", ".join(order), "save_descriptors": tmp_path / "d.npz"}
     output = succeeds("test_cvact.py", **given, **flags)
@@ -146,29 +144,29 @@ def test_figures_of_a_test_say_which_of_the_named_queries_references_are_hits(tr
 
 def test_figures_that_contradict_the_test_are_refused():
     task = Task([str(row) for row in range(10)], np.arange(10), np.arange(10))
-    for config, direction, view, expected in (
-        (FigureConfig(figures=1, queries="99"), "ground_to_aerial", PanoramaView(), "no query 99"),
-        (FigureConfig(queries="3"), "ground_to_aerial", PanoramaView(), "--figures"),
-        (FigureConfig(only_wrong=True), "ground_to_aerial", PanoramaView(), "--figures"),
-        (FigureConfig(figures=1, queries="3", only_wrong=True), "ground_to_aerial", PanoramaView(), "--only_wrong"),
-        (FigureConfig(attention=2), "aerial_to_ground", PanoramaView(), "--attention"),
-        (FigureConfig(attention=2), "ground_to_aerial", PanoramaView(search_heading=4), "--attention"),
+    for flags, direction, turns, expected in (
+        ({"figures": 1, "queries": "99"}, "ground_to_aerial", 1, "no query 99"),
+        ({"queries": "3"}, "ground_to_aerial", 1, "--figures"),
+        ({"only_wrong": True}, "ground_to_aerial", 1, "--figures"),
+        ({"figures": 1, "queries": "3", "only_wrong": True}, "ground_to_aerial", 1, "--only_wrong"),
+        ({"attention": 2}, "aerial_to_ground", 1, "--attention"),
+        ({"attention": 2}, "ground_to_aerial", 4, "--attention"),
     ):
-        refuses(expected, config.check, task, direction, NetworkConfig(), view)
+        view = PanoramaView(search_heading=turns)
+        refuses(expected, FigureConfig(**flags).check, task, direction, NetworkConfig(), view)
 
 
 @pytest.fixture
 def source(own_towns):
     """FigureSource of CVUSA's toy town, and its pairs, to break."""
     pairs = CVUSA(str(own_towns / "Data")).pairs("val")
-    images = PairImages.of(pairs, ((32, 128), (32, 128)))
-    return FigureSource(images, task_of(pairs), "ground_to_aerial", None)
+    return FigureSource(PairImages.of(pairs, ((32, 128), (32, 128))), task_of(pairs), "ground_to_aerial", None)
 
 
 def test_hits_and_others_differ_by_more_than_colour(source, monkeypatch):
-    task, same = source.task, np.ones((len(source.task.ids), 1), np.float32)
-    task = dataclasses.replace(task, near=[np.array([row, (row + 1) % len(same)]) for row in range(len(same))], counted="near")
-    found = dataclasses.replace(search(same, same, task.truth, task.near, top_k=3), winners=np.tile([3, 4, 5], (len(same), 1)))
+    same = np.ones((10, 1), np.float32)
+    task = dataclasses.replace(source.task, near=[np.array([row, (row + 1) % 10]) for row in range(10)], counted="near")
+    found = dataclasses.replace(search(same, same, task.truth, task.near, top_k=3), winners=np.tile([3, 4, 5], (10, 1)))
     tested = dataclasses.replace(source, task=task, found=found)
     _, (query, *best, truth) = query_images(tested, 3)
     marks = [(each.caption[:3], each.frame) for each in best]
@@ -177,31 +175,24 @@ def test_hits_and_others_differ_by_more_than_colour(source, monkeypatch):
     monkeypatch.setattr("safa.report.retrieval_panels.image_rows", drawn.extend)
     contact_sheet(tested, [3])
     assert [each.caption for each in drawn[0]][1:] == ["✓ 1", "✓ 2", "✗ 3", "truth, 1"]
-
-
-def test_captions_of_a_drive_show_what_the_order_follows(monkeypatch):
-    drawn, index = [], types.SimpleNamespace(thumbnail=lambda row: None)
+    drawn, index = [], SimpleNamespace(thumbnail=lambda row: None)  # of a drive, captions show what the order follows
     monkeypatch.setattr("safa.localization.answer_page.image_rows", drawn.extend)
-    for probabilities, first in ((0.6, 0.3), "1: 60 %, 0°"), ((None, None), "1: 0.500, 0°"):
-        places = [types.SimpleNamespace(row=0, similarity=0.5, heading=0, tile="a", probability=each) for each in probabilities]
-        answer_panel(types.SimpleNamespace(panorama=types.SimpleNamespace(path="none.jpg"), places=places), index)
+    for probability, first in (0.6, "1: 60 %, 0°"), (None, "1: 0.500, 0°"):
+        place = SimpleNamespace(row=0, similarity=0.5, heading=0, tile="a", probability=probability)
+        answer_panel(SimpleNamespace(panorama=SimpleNamespace(path="none.jpg"), places=[place]), index)
         assert drawn[-1][0].caption == f"{first}\na"
 
 
-def contrast(*colours):
-    """Of two colours "#rrggbb" or "#rgb", as WCAG 2 defines it."""
-    values = np.array([matplotlib.colors.to_rgb(colour) for colour in colours])
-    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
-    dark, light = sorted(linear @ (0.2126, 0.7152, 0.0722))
-    return (light + 0.05) / (dark + 0.05)
-
-
 def test_text_stands_out_from_what_is_behind_it():
-    for colour in SOFT, HIT, WRONG, TRUTH:  # captions on white; white numbers on the marks of a map
-        assert contrast(colour, "#ffffff") >= 4.5, colour
+    """By the contrast of two colours that WCAG 2 defines."""
     with open(os.path.join(ROOT, "safa/report/page.html"), encoding="utf-8") as file:
         light, dark = re.findall(r"--soft: (#\w+); --paper: (#\w+)", file.read())
-    assert min(contrast(*light), contrast(*dark)) >= 4.5
+    # Captions on white; white numbers on the marks of a map; the page.
+    for colours in *((colour, "#ffffff") for colour in (SOFT, HIT, WRONG, TRUTH)), light, dark:
+        values = np.array([matplotlib.colors.to_rgb(colour) for colour in colours])
+        linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+        less, more = sorted(linear @ (0.2126, 0.7152, 0.0722))
+        assert (more + 0.05) / (less + 0.05) >= 4.5, colours
 
 
 def test_a_turned_query_is_shown_as_the_network_sees_it(source):
@@ -263,7 +254,10 @@ def test_a_page_is_whole_by_itself(page):
     assert anchors and all(f'id="{anchor}"' in text for anchor in anchors)
 
 
-def test_a_page_shows_a_few_of_many_queries_and_says_so():
+def test_a_page_shows_a_few_of_many_queries_and_says_so_and_hostile_names_stay_text(tmp_path):
+    bad, path = "<script>alert(1)</script>\"'&", tmp_path / "a.html"
+    write_page(str(path), bad, bad, [Section("a", bad, bad, [bad], [[bad]], [bad], (), [(bad, bad)])])
+    assert "<script" not in path.read_text() and path.read_text().count("&lt;script&gt;") == 12
     task = Task([str(row) for row in range(100)], np.arange(100), np.arange(100))
     similarity = np.eye(100, dtype=np.float32)
     right = FigureSource(None, task, "ground_to_aerial", search(similarity, similarity, task.truth))
@@ -276,19 +270,9 @@ def test_a_page_shows_a_few_of_many_queries_and_says_so():
     assert shown_queries(FigureConfig(only_wrong=True), right, 4, 24) == ([], "No query is wrong.")
 
 
-def test_hostile_names_stay_text_on_a_page(tmp_path):
-    bad, path = "<script>alert(1)</script>\"'&", tmp_path / "a.html"
-    write_page(str(path), bad, bad, [Section("a", bad, bad, [bad], [[bad]], [bad], (), [(bad, bad)])])
-    text = path.read_text()
-    assert "<script" not in text and text.count("&lt;script&gt;") == 12
-
-
 @needs_browser
-@pytest.mark.parametrize("width", [390, 1280])
-def test_a_browser_shows_the_whole_page_without_the_network(page, tmp_path, width):
-    found = opened(page, tmp_path, width)
-    assert found.pop("images") == found.pop("loaded") >= 8
-    assert found == {"width": width, "requests": 0, "overflow": False, "errors": 0}
+def test_a_browser_shows_the_whole_page_without_the_network(page, tmp_path):
+    assert_whole(page, tmp_path)
 
 
 def test_a_sheet_of_pairs_says_what_cannot_be_read(own_towns, tmp_path, monkeypatch):

@@ -1,7 +1,6 @@
 """Runs scripts in forks of a server that has imported their libraries: each as in a process of its own, but at once.
 
-Tests of a script's start, or of what it sets before it imports a library, start a process of their own instead
-(`conftest.command_of`).
+Tests of a script's start, or of what it sets before it imports a library, start a process of their own instead.
 """
 
 import concurrent.futures
@@ -14,7 +13,8 @@ import subprocess
 import sys
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["cv2", "keras", "tensorflow", "scipy.io", "scipy.spatial", "scipy.stats"])
+LIBRARIES = ["cv2", "keras", "tensorflow", "scipy.io", "scipy.spatial", "scipy.stats", "rasterio", "pyproj"]
+CONTEXT.set_forkserver_preload([*LIBRARIES, "tests.programs.other_parts"])
 
 
 class ForkedScript:

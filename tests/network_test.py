@@ -51,13 +51,8 @@ def test_descriptors_losses_gradients_and_adam_steps_are_the_published_codes(gol
         np.testing.assert_allclose(found, numbers[f"{branch}_descriptors"], rtol=0, atol=2e-6)
         np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
     utm = recipe.utm_positions(4)
-    negatives = far_apart(utm, utm, 25.0)
-    for loss, found in (
-        ("loss_batch_hard_2", triplet_loss(sat, grd, batch_hard_count=2)),
-        ("loss_cvact", triplet_loss(sat, grd, negatives)),
-    ):
-        assert float(found) == pytest.approx(float(numbers[loss]), abs=2e-6)
-
+    for loss, given in ("loss_batch_hard_2", {"batch_hard_count": 2}), ("loss_cvact", {"negatives": far_apart(utm, utm, 25.0)}):
+        assert float(triplet_loss(sat, grd, **given)) == pytest.approx(float(numbers[loss]), abs=2e-6)
     moments, published = adam_variables(model, optimizer), published_names(model)
     # The first momentum is a tenth of the gradient.
     norms = {published[own]: 10 * float(tf.norm(moments[f"adam/{own}/momentum"])) for own in published}
@@ -73,7 +68,7 @@ def test_descriptors_losses_gradients_and_adam_steps_are_the_published_codes(gol
 
 
 def test_a_networks_cost_is_that_of_vgg16_on_its_images(golden):
-    name, model, images, numbers = golden
+    _, model, images, numbers = golden
     cost = network_cost(model)
     assert cost["parameters"] == sum(np.size(variable) for variable in model.trainable_variables)
     pixels = sum(np.prod(each.shape[1:3]) for each in images)
@@ -85,26 +80,21 @@ def test_a_networks_cost_is_that_of_vgg16_on_its_images(golden):
 SMALL = NetworkConfig("SAFA_3", 1, 32, 64, 64, 1 / 16)
 
 
-def test_the_branches_share_no_weights_and_these_follow_from_the_seed():
-    model = build_network(SMALL, seed=0)
-    sat, grd = (branch.backbone.convolutions["conv1_1"].kernel.numpy() for branch in (model.sat, model.grd))
-    assert not np.array_equal(sat, grd)
-    again = [build_network(SMALL, seed=seed).sat.backbone.convolutions["conv1_1"].kernel.numpy() for seed in (0, 1)]
-    assert np.array_equal(again[0], sat) and not np.array_equal(again[1], sat)
-    shared = VGG16(1 / 64, seed=0)
-    with pytest.raises(ValueError, match="the same layer"):
-        network((32, 64), (32, 64), lambda _: shared, lambda _: keras.layers.GlobalMaxPooling2D())
+def test_the_branches_share_no_weights_whatever_their_layers_are_called_and_these_follow_from_the_seed():
+    def kernels(seed):
+        model = build_network(SMALL, seed=seed)
+        return [branch.backbone.convolutions["conv1_1"].kernel.numpy().tobytes() for branch in (model.sat, model.grd)]
 
-
-def test_twins_keep_apart_whatever_their_layers_are_called():
-    """A functional keras.Model as backbone: both branches' variables have the same path."""
-
-    def backbone(_):
-        images = keras.Input((32, 64, 3))
-        return keras.Model(images, keras.layers.Conv2D(4, 3, name="conv")(images))
-
-    model = network((32, 64), (32, 64), backbone, lambda _: keras.layers.GlobalMaxPooling2D())
+    first, again, other = map(kernels, (0, 0, 1))
+    assert first == again and len({*first, *other}) == 4
+    # Of functional models as backbones, both branches' variables have the same path.
+    images, pooling = keras.Input((32, 64, 3)), lambda _: keras.layers.GlobalMaxPooling2D()
+    shapes = (32, 64), (32, 64)
+    model = network(*shapes, lambda _: keras.Model(images, keras.layers.Conv2D(4, 3, name="conv")(images)), pooling)
     assert len(network_weights(model)) == len(model.trainable_variables) == 4
+    shared = keras.layers.Conv2D(4, 3)
+    with pytest.raises(ValueError, match="the same layer"):
+        network(*shapes, lambda _: shared, pooling)
 
 
 def test_dropout_works_in_training_only_and_only_in_blocks_4_and_5():
@@ -126,21 +116,14 @@ def test_the_layers_survive_saving_by_keras_in_a_model_of_somebody_elses(tmp_pat
 
 
 NARROW = NetworkConfig("SAFA_2", 1, 32, 128, 64, 1 / 16)
+SOME_IMAGES = [tf.constant(each) for each in np.random.default_rng(0).integers(0, 256, (2, 4, 32, 128, 3), np.uint8)]
 
 
-def some_images(count):
-    return np.random.default_rng(0).integers(0, 256, (2, count, 32, 128, 3), np.uint8)
-
-
-@pytest.mark.parametrize("shape", [(4, 8, 3), (3, 5, 7)])  # 7 x 15 values do not fill the generator's fours
-def test_a_batch_has_the_same_dropout_in_one_piece_and_in_micro_batches(shape):
-    maps, layer = tf.ones((8, *shape)), Dropout(0.8, seed=3)
-    whole = layer(maps, tf.constant([5, 0], tf.int64)).numpy()
-    parts = [layer(maps[start : start + 2], tf.constant([5, start], tf.int64)).numpy() for start in range(0, 8, 2)]
-    np.testing.assert_array_equal(np.concatenate(parts), whole)
-
-
-def test_dropout_keeps_its_share_and_differs_between_steps_rows_and_seeds():
+def test_dropout_keeps_its_share_differs_between_steps_rows_and_seeds_and_is_the_same_in_micro_batches():
+    for shape in (4, 8, 3), (3, 5, 7):  # 7 x 15 values do not fill the generator's fours
+        maps, layer = tf.ones((8, *shape)), Dropout(0.8, seed=3)
+        parts = [layer(maps[start : start + 2], tf.constant([5, start], tf.int64)) for start in range(0, 8, 2)]
+        np.testing.assert_array_equal(np.concatenate(parts), layer(maps, tf.constant([5, 0], tf.int64)))
     maps, ways = tf.ones((50, 10, 10, 32)), ((1, (0, 0)), (1, (1, 0)), (2, (0, 0)), (1, (0, 50)))
     masks = [Dropout(0.8, seed)(maps, tf.constant(cursor, tf.int64)).numpy() for seed, cursor in ways]
     for mask in masks:
@@ -156,7 +139,7 @@ def test_bfloat16_is_near_float32_and_keeps_weights_and_descriptors_in_float32()
     for precision in ("float32", "bfloat16"):
         model = build_network(NARROW, 1.0, seed=1, precision=precision)
         assert {variable.dtype for variable in model.trainable_variables} == {"float32"}
-        found[precision] = model(list(some_images(4)))[0]
+        found[precision] = model(SOME_IMAGES)[0]
         assert found[precision].dtype == tf.float32
         assert model.sat.backbone.convolutions["conv3_1"].compute_dtype == precision
     difference = np.abs(found["float32"] - found["bfloat16"]).max()
@@ -175,13 +158,11 @@ def test_learning_rates_are_constant_or_fall_to_0_after_a_warm_up():
 
 
 def test_a_loss_whose_variable_nobody_trains_is_refused():
-    scale, model = keras.Variable(10.0), build_network(NARROW, 1.0)
+    scale, backbone = keras.Variable(10.0), lambda _: keras.layers.Conv2D(4, 5, 4)
+    model = network((32, 128), (32, 128), backbone, lambda _: keras.layers.GlobalMaxPooling2D())
     optimizer = adam(1e-3)
     optimizer.build(model.trainable_variables)
-
-    def loss(sat, grd, negatives):
-        return keras.ops.mean(scale * sat * grd)
-
-    step = training_step(model, optimizer, batch_loss(TrainingConfig(), loss=loss))
+    loss = batch_loss(TrainingConfig(), loss=lambda sat, grd, negatives: keras.ops.mean(scale * sat * grd))
+    step = training_step(model, optimizer, loss)
     with pytest.raises(ValueError, match="make it a Keras layer"):
-        step(Batch(*map(tf.constant, some_images(4)), offset=tf.constant(0, tf.int64)))
+        step(Batch(*SOME_IMAGES, offset=tf.constant(0, tf.int64)))

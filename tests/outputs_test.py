@@ -1,16 +1,15 @@
 """What a command writes replaces nothing but its own earlier outputs; and how it ends, also when nobody reads its output."""
 
-import contextlib
 import errno
+import itertools
 import os
-import pathlib
 import subprocess
 import sys
-import types
 import warnings
+from unittest import mock
 
 import pytest
-from conftest import ROOT, command_of, complains, refuses
+from conftest import ROOT, complains, refuses
 from matplotlib.figure import Figure
 
 from safa.report.drawing import file_bytes
@@ -27,9 +26,9 @@ from safa.runtime.outputs import PICTURE, Output, check_outputs
 def here(tmp_path, monkeypatch):
     """The folder of the test, with a file of each kind; it is the working directory."""
     monkeypatch.chdir(tmp_path)
-    pathlib.Path("image.jpg").write_bytes(b"\xff\xd8\xff")
-    pathlib.Path("other.png").write_bytes(b"\x89PNG")
-    pathlib.Path("result.json").write_text('{\n  "version": "1.0.0"}')
+    files = {"image.jpg": b"\xff\xd8\xff", "other.png": b"\x89PNG", "result.json": b'{\n  "version": "1.0.0"}'}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
     os.link("result.json", "hard_link.json")
     os.symlink("image.jpg", "link.jpg")
     os.symlink(".", "again")
@@ -50,24 +49,18 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("earlier", [RESULT, NPZ, MAT, PICTURE])
-def test_an_output_that_would_lose_something_is_refused(here, earlier):
-    for path, expected in REFUSED.items():
+def test_an_output_that_would_lose_something_is_refused_new_files_empty_ones_and_earlier_outputs_are_written(here):
+    for earlier, (path, expected) in itertools.product((RESULT, NPZ, MAT, PICTURE), REFUSED.items()):
         inputs = ["result.json"] if earlier is RESULT or "reads" in expected else []
         outputs = [Output("--first", "new.json", RESULT), Output("--second", path, earlier)]
         refuses(rf"^--second {path}.*{expected}", check_outputs, outputs, inputs)
-
-
-def test_new_files_empty_ones_and_earlier_outputs_are_written(here):
     (here / "empty.mat").touch()
     (here / "drawn.png").write_bytes(file_bytes(Figure()))
     (here / "drawn.pdf").write_bytes(file_bytes(Figure(), "pdf"))
     outputs = [Output("a", "new.json", RESULT), Output("b", "result.json", RESULT), Output("c", None, MAT)]
     outputs += [Output("d", "empty.mat", MAT), Output("e", "drawn.png", PICTURE), Output("f", "drawn.pdf", EARLIER)]
     check_outputs(outputs, inputs=["image.jpg", "missing.jpg"])
-
-
-def test_scripts_replace_no_file_of_another_kind(here):
+    # Scripts ask for it.
     assert "another kind" in complains("check_data.py", dataset="cvusa", json="result.json", cwd=here)
     assert "another kind" in complains("training_curves.py", output="other.png", cwd=here)
     assert (here / "result.json").stat().st_size == 23
@@ -98,34 +91,32 @@ def test_a_closed_pipe_ends_a_script_without_a_word(lines, end):
 
 
 def test_a_script_before_its_requirements_are_installed_ends_in_a_line():
-    for script in ("check_data.py", "data_preparation.py", "train_cvusa.py", "reproduce.py", "localize.py", "toy_town"):
-        command, *words = command_of(script)
-        outcome = subprocess.run([command, "-S", *words], capture_output=True, text=True, cwd=ROOT)
+    for words in "check_data.py", "data_preparation.py", "train_cvusa.py", "reproduce.py", "localize.py", "-m toy_town":
+        outcome = subprocess.run([sys.executable, "-S", *words.split()], capture_output=True, text=True, cwd=ROOT)
         assert outcome.returncode == 2
         assert outcome.stderr.count("\n") == 1 and "lacks tensorflow, keras, numpy" in outcome.stderr
 
 
-def reading_of_a_broken_disk(monkeypatch):
-    def read(*_):
-        raise OSError(errno.EIO, "Input/output error")
+def read_from_a_broken_disk(path):
+    broken = mock.mock_open()
+    broken.return_value.read.side_effect = OSError(errno.EIO, "Input/output error")
+    with mock.patch.object(files, "open", broken, create=True):
+        files.read_file(path)
 
-    monkeypatch.setattr(files, "open", lambda *_, **__: contextlib.nullcontext(types.SimpleNamespace(read=read)), raising=False)
-    files.read_file("Data/\x1b[2Ja.json")
 
-
-def a_library_that_warns(_):
+def warn_and_fail(line):
     warnings.warn("for programmers", stacklevel=1)
-    raise UserError("named \x1b[2J\n")
+    raise UserError(line)
 
 
-DISK = r"Data/\x1b[2Ja.json: Input/output error; the disk"
-
-
-@pytest.mark.parametrize("fails, expected", [(reading_of_a_broken_disk, DISK), (a_library_that_warns, r"named \x1b[2J\n")])
-def test_a_mistake_is_one_line_that_moves_no_cursor(monkeypatch, capsys, fails, expected):
+def test_a_mistake_is_one_line_that_moves_no_cursor(monkeypatch, capsys):
     monkeypatch.setattr(sys, "warnoptions", [])
-    with warnings.catch_warnings(), pytest.raises(SystemExit) as end, reported():
-        fails(monkeypatch)
-    message = capsys.readouterr().err
-    assert end.value.code == 2 and expected in message and message.count("\n") == 1 and "\x1b" not in message
+    for fails, text, expected in (
+        (read_from_a_broken_disk, "Data/\x1b[2Ja.json", r"Data/\x1b[2Ja.json: Input/output error; the disk"),
+        (warn_and_fail, "named \x1b[2J\n", r"named \x1b[2J\n"),
+    ):
+        with warnings.catch_warnings(), pytest.raises(SystemExit) as end, reported():
+            fails(text)
+        message = capsys.readouterr().err
+        assert end.value.code == 2 and expected in message and message.count("\n") == 1 and "\x1b" not in message
     refuses("control characters", Parser("").parse_args, ["--model_dir", "a\x1b[2J"])

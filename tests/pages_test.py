@@ -1,16 +1,12 @@
-"""The notebook of docs/ runs, and the pages name files and flags that exist."""
+"""The notebook of docs/ runs."""
 
 import json
 import os
-import pathlib
-import re
 
 from conftest import NETWORK, ROOT, command, succeeds
 
 from safa import parts
 from tests.programs import other_parts
-
-PAGES = [path for folder in (".", "docs", "Data", "Model") for path in pathlib.Path(ROOT, folder).glob("*.md")]
 
 
 def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
@@ -36,22 +32,3 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
     assert f"R@1: {100 * recall:.1f} %" in capsys.readouterr().out, "load_network gives what the test script measured"
     assert {axes.get_title() for axes in names["figure"].axes} == set(names["pictures"])
     assert not any(cell["outputs"] for cell in cells)
-
-
-def test_flags_on_the_pages_are_flags_of_scripts():
-    scripts = [path.name for path in pathlib.Path(ROOT).glob("*.py") if '"__main__"' in path.read_text(encoding="utf-8")]
-    helps = [succeeds(script, "--help", cwd=ROOT) for script in [*scripts, "toy_town"]]
-    helps += [succeeds("localize.py", step, "--help", cwd=ROOT) for step in ("build", "calibrate", "query")]
-    known = set(re.findall(r"--\w+", "".join(helps)))
-    for page in PAGES:
-        lines = page.read_text(encoding="utf-8").splitlines()
-        ours = [line for line in lines if not re.search("SBATCH|benchmarks|tensorboard|cache disk", line)]
-        unknown = set(re.findall(r"--\w+", "".join(ours))) - known
-        assert not unknown, (page.name, unknown)
-
-
-def test_links_on_the_pages_lead_to_files():
-    for page in PAGES:
-        links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8"))
-        gone = [link for link in links if not link.startswith("https://") and not (page.parent / link).exists()]
-        assert not gone, (page.name, gone)

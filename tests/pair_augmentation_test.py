@@ -2,6 +2,8 @@
 limited field of view are DSM's, and the paper's path is left as it is.
 """
 
+import itertools
+
 import cv2
 import numpy as np
 import pytest
@@ -35,45 +37,34 @@ def queries(towns):
     return CVUSA(str(towns / "Data")).pairs("val")
 
 
-@pytest.mark.parametrize("quarters, flip", [(1, False), (3, False), (0, True), (1, True)])
-def test_a_tile_is_changed_as_its_polar_map(pairs, quarters, flip):
-    of_tiles, of_maps = (
-        AugmentedPairs(np.array([quarters / 4]), np.array([flip]), polar, np.array([0])) for polar in (False, True)
-    )
+def test_a_tile_is_changed_as_its_polar_map(pairs):
     tile = cv2.GaussianBlur(read_input(pairs.tile_paths[0], (128, 128)), (0, 0), 3)
-    expected = of_maps.sat(0, polar_transform(tile, 32, 128)).astype(int)
-    found = polar_transform(np.ascontiguousarray(of_tiles.sat(0, tile)), 32, 128).astype(int)
-    others = [np.abs(np.roll(expected, shift, axis=1) - found).mean() for shift in (32, 64, 96)]
-    assert np.abs(expected - found).mean() < min(others) / 3  # a mirrored tile's centre is a pixel off the polar map's
+    for quarters, flip in (1, False), (3, False), (0, True), (1, True):
+        change = np.array([quarters / 4]), np.array([flip])
+        of_tiles, of_maps = (AugmentedPairs(*change, polar, np.array([0])) for polar in (False, True))
+        expected = of_maps.sat(0, polar_transform(tile, 32, 128)).astype(int)
+        found = polar_transform(np.ascontiguousarray(of_tiles.sat(0, tile)), 32, 128).astype(int)
+        others = [np.abs(np.roll(expected, shift, axis=1) - found).mean() for shift in (32, 64, 96)]
+        assert np.abs(expected - found).mean() < min(others) / 3  # a mirrored tile's centre is a pixel off the polar map's
 
 
 def test_both_images_of_a_pair_are_changed_alike_and_stay_whole(pairs):
     plain = read(pairs, 16)
-    augmented = AugmentedPairs.drawn(pairs, True, True, 0, 1)
-    changed = read(pairs, 16, augmented)
-    changes = []
+    changed, ways = read(pairs, 16, AugmentedPairs.drawn(pairs, True, True, 0, 1)), set()
     before, after = (np.concatenate([batch.sat, batch.grd], axis=1) for batch in (plain, changed))  # one above the other
     for image, other in zip(before, after, strict=True):
-        ways = ((shift, flip) for flip in (1, -1) for shift in range(WIDTH))
-        (found,) = (way for way in ways if np.array_equal(np.roll(image[:, :: way[1]], way[0], axis=1), other))
-        changes.append(found)
-    shifts, flips = zip(*changes, strict=True)
-    assert len(set(shifts)) > 8 and len(set(flips)) == 2
+        all_ways = itertools.product(range(WIDTH), (1, -1))
+        (found,) = (way for way in all_ways if np.array_equal(np.roll(image[:, :: way[1]], way[0], axis=1), other))
+        ways.add(found)
+    assert len({shift for shift, _ in ways}) > 8 and len({flip for _, flip in ways}) == 2
 
 
 def test_draws_follow_from_seed_and_epoch(pairs):
-    def sat(seed, epoch, rotate=True, flip=True):
-        augmented = AugmentedPairs.drawn(pairs, rotate, flip, seed, epoch)
-        return read(pairs, 8, augmented).sat
-
-    first = sat(0, 1)
-    np.testing.assert_array_equal(first, sat(0, 1))
-    assert not np.array_equal(first, sat(0, 2)) and not np.array_equal(first, sat(1, 1))
-    assert not np.array_equal(sat(0, 1, flip=False), sat(0, 1, rotate=False))
+    ways = (True, True, 0, 1), (True, True, 0, 2), (True, True, 1, 1), (True, False, 0, 1), (False, True, 0, 1)
+    once, again = ([read(pairs, 8, AugmentedPairs.drawn(pairs, *way)).sat.tobytes() for way in ways] for _ in range(2))
+    assert once == again and len(set(once)) == len(ways)
     assert AugmentedPairs.drawn(pairs, False, False, 0, 1) is None
-
-
-def test_queries_of_one_tile_share_its_change():
+    # Queries of one tile share its change.
     augmented = AugmentedPairs(np.array([0.25, 0.5]), np.array([False, False]), True, np.array([1, 0, 1]))
     image = np.arange(4 * 8 * 3, dtype=np.uint8).reshape(4, 8, 3)
     for row, reference in enumerate((1, 0, 1)):
@@ -103,16 +94,15 @@ def test_a_query_of_unknown_heading_is_the_panorama_rolled_by_dsms_draw(queries)
         np.testing.assert_array_equal(turned[row][:, (7 + shift) % WIDTH], whole[row][:, 7])
 
 
-@pytest.mark.parametrize("fov", [180, 90, 70])
-def test_a_limited_query_keeps_its_first_columns_and_the_others_are_zero_in_the_network(queries, fov):
-    whole, limited = asked(queries, PanoramaView()), asked(queries, PanoramaView(fov))
-    kept = int(fov / 360 * WIDTH)
-    assert kept_columns(fov, WIDTH) == kept
-    np.testing.assert_array_equal(limited[:, :, :kept], whole[:, :, :kept])
-    np.testing.assert_array_equal(limited[:, :, kept:] - np.array(MEAN_BGR, np.float32), 0)
-    both = asked(queries, PanoramaView(fov, True))
-    for row, shift in enumerate(dsm_shifts(queries)):
-        np.testing.assert_array_equal(both[row][:, :kept], np.roll(whole[row], shift, axis=1)[:, :kept])
+def test_a_limited_query_keeps_its_first_columns_and_the_others_are_zero_in_the_network(queries):
+    whole = asked(queries, PanoramaView())
+    for fov, kept in (180, 64), (90, 32), (70, 24):
+        assert kept_columns(fov, WIDTH) == kept
+        limited, both = asked(queries, PanoramaView(fov)), asked(queries, PanoramaView(fov, True))
+        np.testing.assert_array_equal(limited[:, :, :kept], whole[:, :, :kept])
+        np.testing.assert_array_equal(limited[:, :, kept:] - np.array(MEAN_BGR, np.float32), 0)
+        for row, shift in enumerate(dsm_shifts(queries)):
+            np.testing.assert_array_equal(both[row][:, :kept], np.roll(whole[row], shift, axis=1)[:, :kept])
 
 
 def test_the_turns_of_a_query_cover_the_circle_and_one_of_them_is_near_its_heading(queries):
@@ -128,11 +118,11 @@ def test_the_turns_of_a_query_cover_the_circle_and_one_of_them_is_near_its_headi
 
 
 def test_the_whole_circle_with_known_heading_is_the_papers_path(queries):
-    assert PanoramaView().test_panoramas(10, WIDTH, MEAN_BGR) is None
-    assert PanoramaView().training_panoramas(10, WIDTH, MEAN_BGR, 0, 1) is None
-    assert PanoramaView().name == ""
+    whole = PanoramaView()
+    assert whole.test_panoramas(10, WIDTH, MEAN_BGR) is whole.training_panoramas(10, WIDTH, MEAN_BGR, 0, 1) is None
+    assert whole.name == ""
     expected = [read_input(path, SHAPES[1]) for path in queries.grd_paths]
-    np.testing.assert_array_equal(asked(queries, PanoramaView()), expected)
+    np.testing.assert_array_equal(asked(queries, whole), expected)
     first_turn = asked(queries, PanoramaView(360, False, 2))[: len(queries)]
     np.testing.assert_array_equal(first_turn, expected)
 

@@ -13,32 +13,24 @@ from safa.datasets.cvusa import CVUSA
 
 FLAGS = TINY | {"dataset": "cvusa", "rows": "VGG_gp", "polar": 1, "epochs": 1}
 COPIES = "tests/programs/table_of_copies.py"
-STEPS = "data_preparation.py", "check_data.py", "train_cvusa.py", "test_cvusa.py"
 
 
 @pytest.fixture(scope="module")
-def steps(tmp_path_factory):
-    """A folder with the steps of a table."""
-    folder = tmp_path_factory.mktemp("steps")
-    for name in STEPS:
-        os.symlink(os.path.join(ROOT, COPIES), folder / name)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def real(towns, steps, tmp_path_factory):
-    """A folder with a table of one row. Not to be changed."""
+def real(towns, tmp_path_factory):
+    """A folder with a table of one row, and with steps that copy it. Not to be changed."""
     folder = tmp_path_factory.mktemp("real")
     os.symlink(towns / "Data", folder / "Data")
-    succeeds(COPIES, steps, **FLAGS, cwd=folder)
+    for name in "data_preparation.py", "check_data.py", "train_cvusa.py", "test_cvusa.py":
+        os.symlink(os.path.join(ROOT, COPIES), folder / name)
+    succeeds(COPIES, folder, **FLAGS, cwd=folder)
     return folder
 
 
 @pytest.fixture
-def copies(real, steps, monkeypatch):
-    """The folder of steps, which copy the real row."""
+def copies(real, monkeypatch):
+    """The folder of steps that copy the real row."""
     monkeypatch.setenv("REAL", str(real))
-    return steps
+    return real
 
 
 def networks_of_table(folder):
@@ -78,9 +70,7 @@ def test_the_table_has_a_row_for_each_network_and_what_is_finished_is_not_starte
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
-def test_a_signal_ends_the_step_that_runs_then_the_table_which_goes_on_from_there(
-    steps, copies, tmp_path, monkeypatch, number, code
-):
+def test_a_signal_ends_the_step_that_runs_then_the_table_which_goes_on_from_there(copies, tmp_path, monkeypatch, number, code):
     monkeypatch.setenv("WAITS", "SAFA_1")
     flags = FLAGS | {"rows": "VGG_gp,SAFA_1,SAFA_2"}
     process = start(COPIES, copies, **flags, cwd=tmp_path)
@@ -103,20 +93,18 @@ def test_a_signal_ends_the_step_that_runs_then_the_table_which_goes_on_from_ther
     assert networks_of_table(tmp_path) == ["VGG_gp", "SAFA_1", "SAFA_2"] and "VGG_gp" not in "".join(calls(tmp_path))
 
 
-def test_a_row_that_fails_leaves_the_others_alone(copies, tmp_path, monkeypatch):
-    monkeypatch.setenv("FAILS", "VGG_gp")
-    process = run(COPIES, copies, **FLAGS | {"rows": "VGG_gp,SAFA_1"}, cwd=tmp_path)
-    assert process.returncode == 1
-    log = "Result/CVUSA/logs/VGG_gp_polar_1.log"
-    assert process.stderr == f"VGG_gp polar 1 seed 0: train_cvusa.py ended with exit code 1: and a reason ({log})\n"
-    assert networks_of_table(tmp_path) == ["SAFA_1"]
-
-
-def test_problems_of_the_data_stop_the_table_before_training(copies, tmp_path, monkeypatch):
+def test_problems_of_the_data_stop_the_table_before_training_and_a_row_that_fails_leaves_the_others_alone(
+    copies, tmp_path, monkeypatch
+):
+    flags = FLAGS | {"rows": "VGG_gp,SAFA_1", "cwd": tmp_path}
     monkeypatch.setenv("FAILS", "check_data.py")
-    process = run(COPIES, copies, **FLAGS, cwd=tmp_path)
+    process = run(COPIES, copies, **flags)
     assert process.returncode == 2 and "--ignore_problems" in process.stderr and len(calls(tmp_path)) == 2
-    succeeds(COPIES, copies, **FLAGS, ignore_problems=True, cwd=tmp_path)
+    monkeypatch.setenv("FAILS", "check_data.py VGG_gp")
+    process, log = run(COPIES, copies, **flags, ignore_problems=True), "Result/CVUSA/logs/VGG_gp_polar_1.log"
+    assert process.returncode == 1 and networks_of_table(tmp_path) == ["SAFA_1"]
+    line = f"VGG_gp polar 1 seed 0: train_cvusa.py ended with exit code 1: and a reason ({log})"
+    assert process.stderr == f"some lines\nand a reason\n{line}\n"  # the checks' own, then the row's
 
 
 def test_a_dry_run_prints_the_commands_and_does_nothing(real, tmp_path):
@@ -132,13 +120,10 @@ def test_a_dry_run_prints_the_commands_and_does_nothing(real, tmp_path):
     assert succeeds("reproduce.py", **FLAGS, dry_run=True, cwd=real).count("  # finished\n") == 2
 
 
-def test_a_registered_dataset_without_scripts_is_one_line(monkeypatch):
-    monkeypatch.setitem(reproduce.TRAINED, "third", CVUSA)
+def test_mistakes_are_found_before_the_first_step(real, tmp_path, monkeypatch):
+    monkeypatch.setitem(reproduce.TRAINED, "third", CVUSA)  # a dataset that is registered, and has no scripts
     monkeypatch.setattr("sys.argv", ["reproduce.py", "--dataset", "third", "--dry_run"])
     refuses(r"train_third\.py: not found; copy train_cvusa\.py", reproduce.main)
-
-
-def test_mistakes_are_found_before_the_first_step(real, tmp_path):
     for flags, expected in (
         ({"rows": "SAFA_8,SAFA_x"}, "SAFA_x"),
         ({"warmup_epochs": 9}, "--warmup_epochs"),
@@ -147,5 +132,5 @@ def test_mistakes_are_found_before_the_first_step(real, tmp_path):
     ):
         assert expected in complains("reproduce.py", **FLAGS | flags, cwd=tmp_path)
     assert not os.listdir(tmp_path)
-    message = complains("reproduce.py", **FLAGS | {"learning_rate": 1e-4}, cwd=real)
-    assert "--learning_rate 0.001, not 0.0001" in message
+    line = "--learning_rate 0.001, not 0.0001"
+    assert line in complains("reproduce.py", **FLAGS | {"learning_rate": 1e-4}, cwd=real)

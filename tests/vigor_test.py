@@ -95,8 +95,8 @@ def test_a_town_goes_through_every_script(own):
     assert all(np.array_equal(expected[key], found[key]) for key in expected)
     output = succeeds("test_vigor.py", network_type="SAFA_1", checkpoint="last", report=True, cwd=own)
     assert f"12 panoramas among {len(VIGOR(own / 'Data').pairs('val').sat_paths)} aerial images" in output
-    result = json.loads((own / "Result/VIGOR/SAFA_1_polar_1.json").read_text())
-    assert result["recall"]["1"] == float(rows_of(own / "Result/VIGOR/SAFA_1_polar_1.csv")[-1]["recall@1"])
+    recall = json.loads((own / "Result/VIGOR/SAFA_1_polar_1.json").read_text())["recall"]["1"]
+    assert recall == float(rows_of(own / "Result/VIGOR/SAFA_1_polar_1.csv")[-1]["recall@1"])
     tables = succeeds("recall_tables.py", output="tables", cwd=own)
     assert all("hit rate" in text for text in (output, tables, (own / "Result/VIGOR/SAFA_1_polar_1.html").read_text()))
 
@@ -116,14 +116,10 @@ def test_slicematchs_lists_and_both_cross_area_scripts_are_found(own):
 
 def test_what_is_wrong_in_a_list_is_one_line(tmp_path):
     good, tiles = "a,b,1.5,2.5,.jpg", "s_1_2.png 0 0 s_1_3.png 0 -0.5 s_1_4.png 1e-05 0 s_1_5.png 0 0"
-    wrong = [
-        good,
-        f"{good} {tiles} 7",
-        f"../{good} {tiles}",
-        *(f"{good} {tiles.replace('0', text, 1)}" for text in ("nan", "x")),
-    ]
-    for name in ("a,95,2.5,.jpg", "a,1.5,181,.jpg", "a,1.5,.jpg", f"a,{'1' * 200_000},2.5,.jpg", "a\0b,1.5,2.5,.jpg"):
-        wrong.append(f"{name} {tiles}")
+    wrong = [good, f"{good} {tiles} 7", f"../{good} {tiles}"]
+    wrong += [f"{good} {tiles.replace('0', text, 1)}" for text in ("nan", "x")]
+    names = "a,95,2.5,.jpg", "a,1.5,181,.jpg", "a,1.5,.jpg", f"a,{'1' * 200_000},2.5,.jpg", "a\0b,1.5,2.5,.jpg"
+    wrong += [f"{name} {tiles}" for name in names] + [f"{good} {tiles.replace('s_1_5', 's_1_6')}"]
     for city in CITIES:
         folder = tmp_path / "VIGOR/splits" / city
         folder.mkdir(parents=True)
@@ -131,9 +127,7 @@ def test_what_is_wrong_in_a_list_is_one_line(tmp_path):
         (folder / "same_area_balanced_test.txt").write_text(f"\ufeff{good} {tiles}\r\n")
     pairs = VIGOR(tmp_path).pairs("val")  # names may hold commas, and tiles that stand there twice are the same
     assert pairs.ids == ["a,b"] * 4 and len(pairs.sat_paths) == len(pairs.utm) == 16
-    (folder / "same_area_balanced_test.txt").write_text(
-        "\n".join([f"{good} {tiles}", *wrong, good + " " + tiles.replace("s_1_5", "s_1_6")])
-    )
+    (folder / "same_area_balanced_test.txt").write_text("\n".join([f"{good} {tiles}", *wrong]))
     refuses("Chicago/same_area_balanced_test.txt: 11 of 12 lines are not .*line 2.*again$", VIGOR(tmp_path).pairs, "val")
     for spoilt, text in (
         (b"", "0 of 0 lines are not"),
@@ -146,26 +140,23 @@ def test_what_is_wrong_in_a_list_is_one_line(tmp_path):
     assert "not found; put the dataset into" in complains("check_data.py", dataset="vigor", data_dir=tmp_path, cwd=tmp_path)
 
 
-def test_a_tile_that_is_missing_takes_its_panoramas_along_and_no_other(own):
+def tiles_of(pairs, row):
+    return [pairs.sat_paths[tile] for tile in (pairs.truth[row], *pairs.acceptable[row])]
+
+
+def test_a_tile_that_is_missing_takes_its_panoramas_along_and_no_other_and_mixed_up_lists_are_found(own):
     pairs = VIGOR(own / "Data").pairs("train")
     gone = np.bincount(pairs.truth).argmax()
     os.unlink(pairs.sat_paths[gone])
     kept, note = check_files(pairs, ((32, 128), (32, 128)), skip_missing=True)
     rows = np.flatnonzero(pairs.truth != gone)
     assert "which 2 of 32 pairs need" in note and len(rows) == 30
-
-    def tiles(each, row):
-        return [each.sat_paths[tile] for tile in (each.truth[row], *each.acceptable[row])]
-
     for row, before in enumerate(rows):
-        assert tiles(kept, row) == [path for path in tiles(pairs, before) if path != pairs.sat_paths[gone]]
+        assert tiles_of(kept, row) == [path for path in tiles_of(pairs, before) if path != pairs.sat_paths[gone]]
     np.testing.assert_array_equal(kept.query_utm, pairs.query_utm[rows])
-
-
-def test_mixed_up_lists_and_missing_tiles_without_panoramas_are_found(own):
     pairs = VIGOR(own / "Data").pairs("val", "aerial")
     alone = next(path for row, path in enumerate(pairs.sat_paths) if row not in pairs.truth)
-    os.unlink(alone)
+    os.unlink(alone)  # a tile without panoramas
     path = own / "Data/VIGOR/splits/Seattle/same_area_balanced_train.txt"
     rows = [line.partition(" ") for line in path.read_text().splitlines()]
     path.write_text("".join(f"{rows[-1 - row][0]} {label}\n" for row, (_, _, label) in enumerate(rows)))
@@ -176,9 +167,6 @@ def test_mixed_up_lists_and_missing_tiles_without_panoramas_are_found(own):
 
 def test_flags_that_do_not_fit_the_dataset_are_refused(tmp_path):
     assert "--labels: CVUSA has none" in complains("check_data.py", dataset="cvusa", labels="splits", cwd=tmp_path)
-    for flags, text in (
-        ({"train": 3}, "four cities"),
-        ({"offset": 4}, "lie on a grid"),
-        ({"panorama_size": "112x616"}, "twice as"),
-    ):
-        assert text in complains("toy_town", dataset="vigor", **flags, cwd=tmp_path)
+    mistakes = ("train", 3, "four cities"), ("offset", 4, "lie on a grid"), ("panorama_size", "112x616", "twice as")
+    for flag, value, expected in mistakes:
+        assert expected in complains("toy_town", dataset="vigor", **{flag: value}, cwd=tmp_path)

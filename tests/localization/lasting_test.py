@@ -6,10 +6,11 @@ import os
 import re
 import signal
 
+import cv2
 import numpy as np
 import pytest
 import synthetic_index as made
-from conftest import rows_of, run, start, succeeds
+from conftest import complains, contents, refuses, rows_of, run, succeeds
 from PIL import Image
 
 from safa.localization import Index, JoinedIndex
@@ -18,9 +19,9 @@ from safa.localization.panorama import Panorama, asked_panorama
 from safa.localization.photo_geometry import PhotoGeometry
 from safa.localization.places import QueryConfig
 from safa.localization.rough_position import RoughPosition
-from safa.runtime.errors import ROOT, UserError
+from safa.runtime.errors import ROOT
 
-PROGRAM = "tests/programs/localize_synthetic.py"
+PROGRAM = "tests/programs/synthetic/localize.py"
 
 
 @pytest.fixture
@@ -31,21 +32,9 @@ def index(tmp_path, monkeypatch):
 
 def panoramas(numbers, rough=None):
     """Panoramas of places with their true locations; `rough`: a function from a number to a RoughPosition."""
-    colours = np.zeros((len(numbers), 112, 616, 3), np.uint8)
-    colours[..., 0], colours[..., 1] = ((np.array(numbers) % 256)[:, None, None], (np.array(numbers) // 256)[:, None, None])
-    locations = map(tuple, made.FRAME.locations(made.TRUTHS[numbers]).tolist())
-    return [
-        Panorama(str(number), 0.0, "given", location, rough=rough and rough(number), image=image)
-        for number, location, image in zip(numbers, locations, colours, strict=True)
-    ]
-
-
-def complains(*arguments, **flags):
-    """The line of a refusal."""
-    found = run(PROGRAM, 0, *arguments, **flags)
-    assert found.returncode == 2 and found.stderr.startswith("localize.py: error: "), found
-    (line,) = found.stderr.splitlines()
-    return line
+    places = zip(numbers, map(tuple, made.FRAME.locations(made.TRUTHS[numbers]).tolist()), strict=True)
+    given = {"heading": 0.0, "heading_source": "given"}
+    return [Panorama(str(n), **given, location=at, rough=rough and rough(n), image=made.photo(n)) for n, at in places]
 
 
 def errors(answers):
@@ -57,15 +46,13 @@ def test_a_query_of_damaged_photos_that_is_killed_twice_ends_as_if_it_had_never_
     made.write_photos(tmp_path / "photos" / "deep", range(60))
     damaged = tmp_path / "photos" / "deep" / "0013.png"
     damaged.write_bytes(damaged.read_bytes()[:150])
-    outputs = {name: f"a.{name}" for name in ("csv", "jsonl", "json", "geojson")}
-    whole = run(PROGRAM, 0, "query", "index", "photos", **{name: f"b.{name}" for name in outputs}, cwd=tmp_path)
+    outputs, others = ({name: f"{each}.{name}" for name in ("csv", "jsonl", "json", "geojson")} for each in "ab")
+    whole = run(PROGRAM, 0, "query", "index", "photos", **others, cwd=tmp_path)
     assert whole.returncode == 1 and "1 of 60 panoramas could not be used" in whole.stderr and "0013.png" in whole.stderr
     for done in (20, 40):
-        process = start(PROGRAM, 20, "query", "index", "photos", **outputs, cwd=tmp_path)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
+        assert run(PROGRAM, 20, "query", "index", "photos", **outputs, cwd=tmp_path).returncode == -signal.SIGKILL
         assert len({row["panorama"] for row in rows_of(tmp_path / "a.csv")}) in (done - 1, done)
-    assert "answers of a query with other" in complains("query", "index", "photos", **outputs, top=3, cwd=tmp_path)
+    assert "answers of a query with other" in complains(PROGRAM, 0, "query", "index", "photos", **outputs, top=3, cwd=tmp_path)
     last = run(PROGRAM, 0, "query", "index", "photos", **outputs, cwd=tmp_path)
     assert last.returncode == 1 and "40 of 60 panoramas were answered before" in last.stdout
     for found, expected in zip(rows_of(tmp_path / "a.csv"), rows_of(tmp_path / "b.csv"), strict=True):
@@ -78,31 +65,28 @@ def test_a_query_of_damaged_photos_that_is_killed_twice_ends_as_if_it_had_never_
     assert all(row["known"] is None for row in rows) and not (tmp_path / "a.csv.progress").exists()
 
 
-@pytest.mark.parametrize(
-    ("flag", "path", "content"),
-    [
-        ("csv", "photos/list.csv", None),
-        ("json", "index/index.json", None),
-        ("jsonl", "photos/0001.png", None),
-        ("csv", "own.csv", "panorama,mine\n1,2\n"),
-        ("geojson", "own.geojson", '{"type": "FeatureCollection", "features": []}'),
-        ("quality", "own.html", "<html><title>Where panoramas were taken</title>"),
-    ],
-)
-def test_a_query_writes_over_nothing_but_its_own_output(tmp_path, flag, path, content):
+def test_a_query_writes_over_nothing_but_its_own_output(tmp_path):
     made.write_index(tmp_path / "index")
     made.write_photos(tmp_path / "photos", range(3))
-    if content is not None:
-        (tmp_path / path).write_text(content)
-    before = (tmp_path / path).read_bytes()
-    said = complains("query", "index", "photos/list.csv", **{flag: path}, cwd=tmp_path)
-    assert f"--{flag} {path}" in said and (tmp_path / path).read_bytes() == before
+    (tmp_path / "own.csv").write_text("panorama,mine\n1,2\n")
+    (tmp_path / "own.geojson").write_text('{"type": "FeatureCollection", "features": []}')
+    (tmp_path / "own.html").write_text("<html><title>Where panoramas were taken</title>")
+    before = contents(tmp_path)
+    for words in (
+        "csv photos/list.csv, json index/index.json, jsonl photos/0001.png, csv own.csv, geojson own.geojson, quality own.html"
+    ).split(", "):
+        flag, path = words.split()
+        assert f"--{flag} {path}" in complains(PROGRAM, 0, "query", "index", "photos/list.csv", **{flag: path}, cwd=tmp_path)
+    assert contents(tmp_path) == before
 
 
 def test_an_estimate_lies_between_tiles_and_its_radii_hold_as_many_truths_as_they_say(index):
+    other = Index(index.folder)
     index.calibrate(panoramas(range(200)), wrong_share=0.2)
+    other.calibrate(panoramas(range(40)), 0.3, radius=10.0)
+    assert len(Index(index.folder).calibrations) == 2  # two calibrations at once are both kept
     answers = list(index.found(panoramas(range(200, 400)), QueryConfig()))
-    centres = [made.FRAME.metres([(each.places[0].longitude, each.places[0].latitude)])[0] for each in answers]
+    centres = made.FRAME.metres([(each.places[0].longitude, each.places[0].latitude) for each in answers])
     off = errors(answers)
     assert np.median(off) < 0.9 * np.median(np.linalg.norm(centres - made.TRUTHS[200:400], axis=1))
     for share in (68, 95):
@@ -114,11 +98,9 @@ def test_an_estimate_lies_between_tiles_and_its_radii_hold_as_many_truths_as_the
 
 
 def test_a_rough_position_decides_between_alike_places_and_only_tiles_within_reach_are_compared(index, monkeypatch):
-    rng, compared = np.random.default_rng(1), []
-    search = index.found.__globals__["similarities"]
-    monkeypatch.setitem(
-        index.found.__globals__, "similarities", lambda rows, own: compared.append(len(rows)) or search(rows, own)
-    )
+    rng, compared, names = np.random.default_rng(1), [], index.found.__globals__
+    search = names["similarities"]
+    monkeypatch.setitem(names, "similarities", lambda rows, own: compared.append(len(rows)) or search(rows, own))
 
     def gps(number):
         return RoughPosition(*made.FRAME.locations(made.TRUTHS[number] + rng.normal(0, 5, 2))[0].tolist(), 5.0, np.inf, ", GPS")
@@ -128,8 +110,7 @@ def test_a_rough_position_decides_between_alike_places_and_only_tiles_within_rea
     assert np.mean(near < 5) > np.mean(alone < 5) + 0.05 and near.max() < 40 < alone.max()
     assert max(compared[-200:]) < 160 < len(index) == compared[0]
     far = RoughPosition(10.0, 50.0, None, 30.0, "")
-    with pytest.raises(UserError, match="no photo's tags say its position"):
-        index.calibrate(panoramas(range(20)), near=50.0)
+    refuses("no photo's tags say its position", index.calibrate, panoramas(range(20)), near=50.0)
     (answer,) = index.found(panoramas([0], lambda number: far), QueryConfig())
     assert "no tile within 30 m of its rough position 50.000000, 10.000000" in answer.problem and not answer.places
 
@@ -171,34 +152,24 @@ def test_what_whole_panoramas_taught_says_nothing_of_cropped_ones(index):
     whole, cropped = panoramas([0, 1])
     cropped = dataclasses.replace(cropped, photo=PhotoGeometry(fov=270.3))
     assert index.calibration(QueryConfig(), whole) and index.calibration(QueryConfig(), cropped) is None
-    with pytest.raises(UserError, match="several views .*fov 270, .*fov 360"):
-        index.calibrate([whole, cropped] * 20)
-
-
-def test_two_calibrations_at_once_are_both_kept(index):
-    other = Index(index.folder)
-    index.calibrate(panoramas(range(40)), 0.3)
-    other.calibrate(panoramas(range(40)), 0.3, radius=10.0)
-    assert len(Index(index.folder).calibrations) == 2
+    refuses("several views .*fov 270, .*fov 360", index.calibrate, [whole, cropped] * 20)
 
 
 def test_the_library_takes_paths_bytes_and_arrays_and_refuses_what_no_flag_could_say(index, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("safa.runtime.progress.LINE_SECONDS", 0.0)
     list(index.found(panoramas(range(40)), QueryConfig()))
     assert "16 of 40 panoramas, " in capsys.readouterr().err  # without a terminal
-    made.write_photos(tmp_path / "photos", [7])
-    path = tmp_path / "photos" / "0007.png"
-    asked = [path, str(path), path.read_bytes(), panoramas([7])[0].image]
+    made.write_photos(tmp_path, [7])
+    path = tmp_path / "0007.png"
+    asked = [path, str(path), path.read_bytes(), made.photo(7)]
     found = index.query(asked, top=np.int64(1), heading=np.float32(0.1))
     assert len({answer.places[0].tile for answer in found}) == 1
     held = Index(index.folder, dtype="float32").query(asked[:1])
     assert held[0].places[0].tile == found[0].places[0].tile
     for settings in ({"top": 0}, {"top": "x"}, {"fov": np.nan}, {"tpo": 3}, {"heading": 3.0, "unknown_heading": True}):
-        with pytest.raises(UserError):
-            index.query([path], **settings)
+        refuses(".", index.query, [path], **settings)
     for wrong in (b"", 7, None, tmp_path, np.zeros((4, 4)), "gone.jpg"):
-        with pytest.raises(UserError):
-            index.query([wrong])
+        refuses(".", index.query, [wrong])
 
 
 def test_the_service_of_the_documentation_answers(index, tmp_path, monkeypatch):
@@ -209,8 +180,7 @@ def test_the_service_of_the_documentation_answers(index, tmp_path, monkeypatch):
     service = {}
     exec(code, service)
     client = testclient.TestClient(service["app"])
-    made.write_photos(tmp_path / "photos", [7])
-    found = client.post("/locate?top=2", content=(tmp_path / "photos" / "0007.png").read_bytes())
+    found = client.post("/locate?top=2", content=cv2.imencode(".png", made.photo(7))[1].tobytes())
     assert len(found.json()["places"]) == 2 and found.json()["known"] is None
     assert client.post("/locate", content=b"nothing").status_code == 422
 
@@ -222,8 +192,9 @@ def test_a_quality_page_says_how_far_answers_are_off_and_how_sure_they_were(tmp_
     text = (tmp_path / "q.html").read_text()
     assert text.count("<img") == 3 and "hold the known location" in text and "68 % radius" in text
     os.mkfifo(tmp_path / "pipe.jpg")
-    assert "no such panorama" in complains("query", "index", "pipe.jpg", cwd=tmp_path)
-    assert "--quality: no panorama's location" in complains("query", "index", "photos", quality="r.html", cwd=tmp_path)
+    asked = PROGRAM, 0, "query", "index"
+    assert "no such panorama" in complains(*asked, "pipe.jpg", cwd=tmp_path)
+    assert "--quality: no panorama's location" in complains(*asked, "photos", quality="r.html", cwd=tmp_path)
 
 
 def test_several_indexes_answer_as_one_of_all_their_tiles(index, tmp_path):
@@ -238,17 +209,17 @@ def test_several_indexes_answer_as_one_of_all_their_tiles(index, tmp_path):
     made.write_photos(tmp_path / "photos", range(3))
     said = succeeds(PROGRAM, 0, "query", "index", "east", "photos", cwd=tmp_path)
     assert "0000.png" in said and "not calibrated" in said
-    assert "name them after the indexes" in complains("query", "index", "east", cwd=tmp_path)
+    assert "name them after the indexes" in complains(PROGRAM, 0, "query", "index", "east", cwd=tmp_path)
 
 
 def test_a_track_gives_headings_positions_and_order(tmp_path):
     """Of a car that goes east, waits, and turns north; the camera looks to its right."""
     corners = ((0, (0, 0)), (10, (100, 0)), (70, (100, 0)), (80, (100, 100)))
-    points = [(second, *made.FRAME.locations([corner])[0]) for second, corner in corners]
-    points = [
-        f'<trkpt lon="{x:.9f}" lat="{y:.9f}"><time>2026-05-01T10:0{s // 60}:{s % 60:02}Z</time></trkpt>' for s, x, y in points
-    ]
-    (tmp_path / "a.gpx").write_text(f'<gpx version="1.1" creator="t"><trk><trkseg>{"".join(points)}</trkseg></trk></gpx>')
+    points = ""
+    for s, corner in corners:
+        ((x, y),) = made.FRAME.locations([corner])
+        points += f'<trkpt lon="{x:.9f}" lat="{y:.9f}"><time>2026-05-01T10:0{s // 60}:{s % 60:02}Z</time></trkpt>'
+    (tmp_path / "a.gpx").write_text(f'<gpx version="1.1" creator="t"><trk><trkseg>{points}</trkseg></trk></gpx>')
     asked = []
     for number, time in enumerate(["12:01:15", "12:00:05", "12:00:40", "12:09:00", None]):
         exif = Image.Exif()
@@ -261,5 +232,4 @@ def test_a_track_gives_headings_positions_and_order(tmp_path):
     np.testing.assert_allclose(made.FRAME.metres([each.track for each in found[:3]]), [(50, 0), (100, 0), (100, 50)], atol=0.05)
     assert found[0].rough.near == 20 and "outside the times" in found[3].problem and "no time" in found[4].problem
     (tmp_path / "b.gpx").write_text("<gpx")
-    with pytest.raises(UserError, match="not a GPX file"):
-        along_track(asked, TrackConfig(str(tmp_path / "b.gpx")), QueryConfig())
+    refuses("not a GPX file", along_track, asked, TrackConfig(str(tmp_path / "b.gpx")), QueryConfig())

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import py360convert
 import pytest
+from conftest import refuses
 from PIL import Image, ImageOps, PngImagePlugin
 from scipy.spatial import cKDTree
 
@@ -16,7 +17,6 @@ from safa.localization.coordinates import LocalFrame
 from safa.localization.panorama import asked_panorama, photo_notes, read_canvas, read_upright
 from safa.localization.photo_geometry import PhotoGeometry, photo_geometry
 from safa.localization.places import QueryConfig
-from safa.runtime.errors import UserError
 from VGG import MEAN_BGR
 
 HERE = {1: "S", 2: (35.0, 18.0, 30.0), 3: "E", 4: (149.0, 6.0, 0.0)}
@@ -24,8 +24,9 @@ INDEX = SimpleNamespace(frame=LocalFrame(149.1, -35.3), tree=cKDTree([(0, 0)]))
 
 
 def xmp_of(tags, elements=False, prefix="GPano"):
-    attributes = "" if elements else " ".join(f'{prefix}:{name}="{value}"' for name, value in tags.items())
-    inside = "".join(f"<{prefix}:{name}>{value}</{prefix}:{name}>" for name, value in tags.items()) if elements else ""
+    form = "<{0}:{1}>{2}</{0}:{1}>" if elements else ' {0}:{1}="{2}"'
+    text = "".join(form.format(prefix, name, value) for name, value in tags.items())
+    attributes, inside = ("", text) if elements else (text, "")
     return (
         '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
         'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description '
@@ -54,19 +55,18 @@ def crop_tags(full, left, top, width, height):
     return tags | {"FullPanoWidthPixels": full, "FullPanoHeightPixels": full // 2}
 
 
-@pytest.mark.parametrize("form", ["attributes", "elements", "other prefix", "png", "compressed png", "behind a png's pixels"])
-def test_photo_sphere_tags_are_read_in_every_form(tmp_path, form):
+def test_photo_sphere_tags_are_read_in_every_form(tmp_path):
     tags = {"PoseHeadingDegrees": "\n271.2500000000000123456 ", "PosePitchDegrees": "-3e0", "ProjectionType": "Equirectangular"}
-    packet = xmp_of(tags, form == "elements", "ns7" if form == "other prefix" else "GPano")
-    path = photo(tmp_path / ("a.png" if "png" in form else "a.jpg"), packet, compressed=form == "compressed png")
-    if form.startswith("behind"):
-        content = (tmp_path / "a.png").read_bytes()
-        at, pixels = content.index(b"iTXt") - 4, content.index(b"IDAT") - 4
-        end = content.index(b"IEND") - 4
-        assert at < pixels < end
-        (tmp_path / "a.png").write_bytes(content[:at] + content[pixels:end] + content[at:pixels] + content[end:])
-    found = photo_geometry(path)
-    assert found == PhotoGeometry(heading=271.25, heading_tag="PoseHeadingDegrees", pitch=-3.0)
+    paths = [photo(tmp_path / f"{name}.png", xmp_of(tags), compressed=name == "compressed") for name in ("plain", "compressed")]
+    forms = {"attributes": xmp_of(tags), "elements": xmp_of(tags, True), "other prefix": xmp_of(tags, prefix="ns7")}
+    paths += [photo(tmp_path / f"{name}.jpg", packet) for name, packet in forms.items()]
+    content = (tmp_path / "plain.png").read_bytes()
+    at, pixels, end = (content.index(name) - 4 for name in (b"iTXt", b"IDAT", b"IEND"))
+    assert at < pixels < end
+    behind = tmp_path / "behind the pixels.png"
+    behind.write_bytes(content[:at] + content[pixels:end] + content[at:pixels] + content[end:])
+    for path in (*paths, str(behind)):
+        assert photo_geometry(path) == PhotoGeometry(heading=271.25, heading_tag="PoseHeadingDegrees", pitch=-3.0), path
 
 
 def test_exif_and_xmp_say_where_when_and_which_way(tmp_path):
@@ -85,10 +85,9 @@ def test_exif_and_xmp_say_where_when_and_which_way(tmp_path):
     assert found.location == pytest.approx((149.1, -35.308333), abs=1e-6) and found.heading == pytest.approx(123.55)
 
 
-@pytest.mark.parametrize(
-    ("left", "top", "width", "height"), [(0, 0, 720, 250), (0, 90, 720, 270), (180, 100, 300, 160), (500, 0, 220, 360)]
-)
-def test_a_crop_of_a_sphere_shows_what_the_sphere_shows_there(tmp_path, left, top, width, height):
+@pytest.mark.parametrize("crop", [(0, 0, 720, 250), (0, 90, 720, 270), (180, 100, 300, 160), (500, 0, 220, 360)])
+def test_a_crop_of_a_sphere_shows_what_the_sphere_shows_there(tmp_path, crop):
+    left, top, width, height = crop
     sphere = cv2.resize(np.random.default_rng(3).integers(0, 255, (12, 24, 3), np.uint8), (720, 360))
     part = np.ascontiguousarray(sphere[top : top + height, left : left + width])
     whole = asked_panorama(photo(tmp_path / "a.png", {"PoseHeadingDegrees": 30}, image=sphere), QueryConfig())
@@ -104,12 +103,12 @@ def test_a_crop_of_a_sphere_shows_what_the_sphere_shows_there(tmp_path, left, to
     assert np.abs(found - expected)[seen].mean() < 1.5
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_photo_is_turned_and_mirrored_as_its_tag_says(tmp_path, orientation):
+def test_a_photo_is_turned_and_mirrored_as_its_tag_says(tmp_path):
     image = np.random.default_rng(0).integers(0, 255, (16, 32, 3), np.uint8)
-    path = photo(tmp_path / "a.png", exif={0x0112: orientation}, image=image)
-    expected = np.asarray(ImageOps.exif_transpose(Image.open(path)))[..., ::-1]
-    np.testing.assert_array_equal(read_upright(asked_panorama(path, QueryConfig())), expected)
+    for orientation in range(1, 9):
+        path = photo(tmp_path / "a.png", exif={0x0112: orientation}, image=image)
+        expected = np.asarray(ImageOps.exif_transpose(Image.open(path)))[..., ::-1]
+        np.testing.assert_array_equal(read_upright(asked_panorama(path, QueryConfig())), expected)
 
 
 def smooth_sphere():
@@ -138,10 +137,8 @@ def test_a_tilted_sphere_is_levelled_by_its_tags_and_else_said_to_be_tilted(tmp_
 def test_as_roll_increases_the_horizon_turns_counterclockwise_and_as_pitch_increases_it_sinks():
     """Google's definitions: what `tilted` and so levelling rest on."""
     sphere = np.repeat(np.uint8([[[250]], [[0]]]), 180, axis=0) + np.zeros((1, 720, 3), np.uint8)
-    horizon = lambda image: (image[:, :, 0] > 125).sum(axis=0)  # noqa: E731
-    rolled = horizon(tilted(sphere, 0, 10))
-    assert rolled[540] == pytest.approx(160, abs=1) and rolled[180] == pytest.approx(200, abs=1)  # higher on the right
-    assert horizon(tilted(sphere, 10, 0))[360] == pytest.approx(200, abs=1)
+    rolled, sunk = ((tilted(sphere, *way)[:, :, 0] > 125).sum(axis=0) for way in ((0, 10), (10, 0)))
+    assert [rolled[540], rolled[180], sunk[360]] == pytest.approx([160, 200, 200], abs=1)  # rolled: higher on the right
 
 
 def test_a_crop_is_levelled_about_its_spheres_centre(tmp_path):
@@ -156,16 +153,13 @@ def test_a_crop_is_levelled_about_its_spheres_centre(tmp_path):
     np.testing.assert_allclose(found[:, 0], np.tile(MEAN_BGR, (112, 1)), atol=0.5)
 
 
-@pytest.mark.parametrize(
-    ("tags", "why"),
-    [
+def test_a_tag_that_is_there_and_cannot_be_used_is_said_and_the_photo_stays(tmp_path):
+    all_0 = dict.fromkeys(("PoseHeadingDegrees", "PosePitchDegrees", "PoseRollDegrees"), "0.0")
+    for tags, why in (
         ({"xmp": {"PoseHeadingDegrees": "north"}}, "PoseHeadingDegrees.*'north' cannot be read"),
         ({"xmp": {"PoseHeadingDegrees": "1/0"}}, "PoseHeadingDegrees"),
         ({"xmp": {"PosePitchDegrees": "91"}}, "PosePitchDegrees"),
-        (
-            {"xmp": dict.fromkeys(("PoseHeadingDegrees", "PosePitchDegrees", "PoseRollDegrees"), "0.0")},
-            "PoseHeadingDegrees 0 with",
-        ),
+        ({"xmp": all_0}, "PoseHeadingDegrees 0 with"),
         ({"xmp": {"FullPanoWidthPixels": 64}}, "CroppedArea.*not complete"),
         ({"xmp": crop_tags(64, 0, 8, 64, 32)}, "CroppedArea.*outside"),
         ({"xmp": crop_tags(64, 0, 0, 64, 16)}, "CroppedArea.*other proportions than the photo's 64x32"),
@@ -178,20 +172,17 @@ def test_a_crop_is_levelled_about_its_spheres_centre(tmp_path):
         ({"xmp": "<x:xmpmeta GPano:PoseHeadingDegrees='1'/>"}, "XMP.*unbound prefix"),
         ({"xmp": xmp_of({"PoseHeadingDegrees": 1})[:-60]}, "XMP"),
         ({"xmp": '<!DOCTYPE a [<!ENTITY b "bb"><!ENTITY c "&b;&b;">]><a>&c;</a>'}, "XMP.*EntitiesForbidden"),
-    ],
-)
-def test_a_tag_that_is_there_and_cannot_be_used_is_said_and_the_photo_stays(tmp_path, tags, why):
-    own = asked_panorama(photo(tmp_path / "a.jpg", **tags), QueryConfig())
-    assert own == type(own)(own.path, 0.0, "assumed", photo=PhotoGeometry(unused=own.photo.unused))
-    (said,) = [line for line in photo_notes([own], INDEX, QueryConfig()) if line.startswith("warning")]
-    assert re.search(f"warning: {why}", said.replace(f"of 1 photos is not used; {own.path}: ", "")), said
-    assert read_canvas(own, QueryConfig(), 65.45).shape == (112, 616, 3)
+    ):
+        own = asked_panorama(photo(tmp_path / "a.jpg", **tags), QueryConfig())
+        assert own == type(own)(own.path, 0.0, "assumed", photo=PhotoGeometry(unused=own.photo.unused))
+        (said,) = [line for line in photo_notes([own], INDEX, QueryConfig()) if line.startswith("warning")]
+        assert re.search(f"warning: {why}", said.replace(f"of 1 photos is not used; {own.path}: ", "")), said
+        assert read_canvas(own, QueryConfig(), 65.45).shape == (112, 616, 3)
 
 
 def test_another_projection_is_refused_by_its_name_and_no_photo_is_left_to_the_reader_of_pixels(tmp_path):
     own = asked_panorama(photo(tmp_path / "a.jpg", {"ProjectionType": "Cylindrical"}), QueryConfig())
-    with pytest.raises(UserError, match="a.jpg: its tags say projection cylindrical"):
-        read_canvas(own, QueryConfig(), 65.45)
+    refuses("a.jpg: its tags say projection cylindrical", read_canvas, own, QueryConfig(), 65.45)
     (tmp_path / "b.jpg").write_bytes(b"\xff\xd8 nothing")
     content = open(photo(tmp_path / "c.jpg", gps=HERE), "rb").read()
     latitude = bytes([0, 2, 0, 5, 0, 0, 0, 3])  # its number, its type, and how many
@@ -203,15 +194,14 @@ def test_another_projection_is_refused_by_its_name_and_no_photo_is_left_to_the_r
 
 def test_what_is_given_comes_before_a_list_and_a_list_before_tags(tmp_path):
     path = photo(tmp_path / "a.jpg", crop_tags(64, 0, 8, 64, 16), HERE | {17: 123.5}, image=np.zeros((16, 64, 3), np.uint8))
-    assert asked_panorama(path, QueryConfig(heading=5.0), heading=7.0).heading == 5
-    assert asked_panorama(path, QueryConfig(), heading=7.0).heading == 7
+    assert [asked_panorama(path, QueryConfig(heading=each), heading=7.0).heading for each in (5.0, None)] == [5, 7]
     assert asked_panorama(path, QueryConfig()).heading_source == "photo"
     assert asked_panorama(path, QueryConfig(unknown_heading=True), heading=7.0).true_heading == 7
     rough, true = (asked_panorama(path, QueryConfig(unknown_heading=True, truth=truth)) for truth in ("list", "exif"))
     assert (rough.location, rough.true_heading) == (None, None)
     assert (true.location, true.true_heading) == (true.photo.location, 123.5)
-    with pytest.raises(UserError, match="around --horizon 1"):
-        read_canvas(asked_panorama(path, QueryConfig()), QueryConfig(horizon=1.0, vertical_fov=180.0), 0.1)
+    config = QueryConfig(horizon=1.0, vertical_fov=180.0)
+    refuses("around --horizon 1", read_canvas, asked_panorama(path, QueryConfig()), config, 0.1)
 
 
 def test_photos_of_one_heading_of_none_and_of_far_away_deserve_a_second_look(tmp_path):

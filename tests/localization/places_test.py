@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from conftest import refuses
 from scipy.spatial import cKDTree
 from scipy.special import expit
 
@@ -18,7 +19,6 @@ from safa.localization.drive import LOST, smoothed
 from safa.localization.panorama import Panorama, read_canvas, turned
 from safa.localization.places import Answer, Place, QueryConfig, distinct_places, margin_of
 from safa.localization.tile_search import ApproximateSearch, as_float32, fit_projection, similarities, write_approximate
-from safa.runtime.errors import UserError
 from VGG import MEAN_BGR
 
 RNG = np.random.default_rng(0)
@@ -28,26 +28,18 @@ def unit(rows):
     return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
-@pytest.mark.parametrize("turns", [1, 3])
-def test_similarities_are_the_best_turns_products_whatever_the_blocks(monkeypatch, dtype, turns):
-    descriptors, queries = unit(RNG.standard_normal((101, 16))).astype(dtype), unit(RNG.standard_normal((5, turns, 16)))
-    products = np.einsum("qtd,nd->qtn", queries, descriptors.astype(np.float32))
-    for block_bytes in (4 * 16 * 10, 2**26):
+def test_similarities_are_the_best_turns_products_whatever_the_blocks_and_types(monkeypatch):
+    for dtype, turns, block_bytes in itertools.product(("float16", "float32"), (1, 3), (4 * 16 * 10, 2**26)):
+        descriptors, queries = unit(RNG.standard_normal((101, 16))).astype(dtype), unit(RNG.standard_normal((5, turns, 16)))
+        products = np.einsum("qtd,nd->qtn", queries, descriptors.astype(np.float32))
         monkeypatch.setattr("safa.localization.tile_search.BLOCK_BYTES", block_bytes)
         found, turn = similarities(descriptors, queries)
         np.testing.assert_allclose(found, products.max(axis=1), atol=1e-6)
         np.testing.assert_array_equal(turn, products.argmax(axis=1))
-
-
-def test_every_finite_float16_becomes_the_same_float32():
-    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)  # every finite one becomes the same float32
     halves = halves[np.isfinite(halves)][None]
     np.testing.assert_array_equal(as_float32(halves).view(np.uint32), halves.astype(np.float32).view(np.uint32))
-
-
-def test_a_projection_loses_nothing_of_descriptors_that_lie_in_few_directions():
-    descriptors = unit(RNG.standard_normal((300, 5)) @ RNG.standard_normal((5, 32)))
+    descriptors = unit(RNG.standard_normal((300, 5)) @ RNG.standard_normal((5, 32)))  # a projection to 5 loses nothing
     projected = descriptors @ fit_projection(descriptors, 5)
     np.testing.assert_allclose(projected @ projected.T, descriptors @ descriptors.T, atol=1e-5)
 
@@ -63,25 +55,20 @@ def test_an_approximate_search_finds_the_neighbours_of_clustered_descriptors_and
     known = found > -np.inf
     np.testing.assert_allclose(found[known], exact[known], atol=1e-6)
     assert np.mean(found.argmax(axis=1) == exact.argmax(axis=1)) > 0.95
-    with pytest.raises(UserError, match="of other descriptors"):
-        ApproximateSearch(path, descriptors[:-1])
+    refuses("of other descriptors", ApproximateSearch, path, descriptors[:-1])
     (tmp_path / "broken").write_bytes(b"IwFl nothing")
-    with pytest.raises(UserError, match="cannot be read"):
-        ApproximateSearch(str(tmp_path / "broken"), descriptors)
+    refuses("cannot be read", ApproximateSearch, str(tmp_path / "broken"), descriptors)
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(UserError, match="pip install faiss-cpu"):
-        write_approximate(path, descriptors)
+    refuses("pip install faiss-cpu", write_approximate, path, descriptors)
 
 
 def test_places_closer_than_the_merging_distance_are_one():
     tree = cKDTree([(0, 0), (10, 0), (20, 0), (100, 0), (110, 0), (500, 0)])
     scores = np.array([0.8, 0.9, 0.7, 0.85, 0.1, 0.6], np.float32)
     places = distinct_places(scores, tree, 5, 15)
-    assert [row for row, _ in places] == [1, 3, 5]
-    assert sorted(places[0][1].tolist()) == [0, 1, 2]
+    assert [row for row, _ in places] == [1, 3, 5] and sorted(places[0][1].tolist()) == [0, 1, 2]
     assert [row for row, _ in distinct_places(scores, tree, 5, 0)] == [1, 3, 0, 2, 5]
-    assert margin_of(scores, tree, 1, 25) == pytest.approx(0.05)
-    assert margin_of(scores, tree, 1, 1000) == np.inf
+    assert [margin_of(scores, tree, 1, metres) for metres in (25, 1000)] == pytest.approx([0.05, np.inf])
 
 
 def test_a_drive_is_smoothed_as_if_all_paths_were_weighed():
@@ -89,8 +76,7 @@ def test_a_drive_is_smoothed_as_if_all_paths_were_weighed():
     candidates = [RNG.permutation(9)[:3] for _ in range(4)]
     values = [RNG.uniform(0, 6, 3) for _ in range(4)]
     posterior = smoothed(candidates, values, metres, [10, 10, 10], 5)
-    deviation = 10  # half a step's length, at least 5 m, and the tolerance
-    weights = {}
+    deviation, weights = 10, {}  # half a step's length, at least 5 m, and the tolerance
     for path in itertools.product(range(3), repeat=4):
         rows = [own[place] for own, place in zip(candidates, path, strict=True)]
         weight = np.exp(sum(own[place] for own, place in zip(values, path, strict=True)))
@@ -98,10 +84,9 @@ def test_a_drive_is_smoothed_as_if_all_paths_were_weighed():
             length = np.linalg.norm(metres[before] - metres[after])
             weight *= np.exp(-0.5 * (max(length - 10, 0) / deviation) ** 2) + LOST
         weights[path] = weight
-    total = sum(weights.values())
     for step in range(4):
-        expected = [sum(weight for path, weight in weights.items() if path[step] == place) / total for place in range(3)]
-        np.testing.assert_allclose(posterior[step], expected, atol=1e-9)
+        expected = [sum(weight for path, weight in weights.items() if path[step] == place) for place in range(3)]
+        np.testing.assert_allclose(posterior[step], np.array(expected) / sum(weights.values()), atol=1e-9)
 
 
 def simulated(count, seed):
@@ -112,19 +97,14 @@ def simulated(count, seed):
     return margins, similar, rng.random(count) < chance, chance
 
 
-def test_confidence_is_the_probability_of_being_right():
-    margins, similar, right, _ = simulated(4000, 1)
-    calibration = fit_calibration(margins, similar, right, 0.05)
+def test_confidence_is_the_probability_of_being_right_and_a_threshold_keeps_the_share_of_wrong_answers():
+    calibration = fit_calibration(*simulated(4000, 1)[:3], 0.05)
     margins, similar, _, chance = simulated(300, 2)
     confidence = [calibration.confidence(*each) for each in zip(margins, similar, strict=True)]
     assert np.abs(confidence - chance).max() < 0.08
-
-
-def test_a_threshold_keeps_the_share_of_wrong_answers_or_all_are_unknown():
     shares = []
     for seed in range(40):
-        margins, similar, right, _ = simulated(300, seed)
-        calibration = fit_calibration(margins, similar, right, 0.1)
+        calibration = fit_calibration(*simulated(300, seed)[:3], 0.1)
         assert (calibration.wrong + 1) / (calibration.answered + 1) <= 0.1
         margins, similar, right, _ = simulated(1000, 1000 + seed)
         given = [calibration.confidence(*each) >= calibration.threshold for each in zip(margins, similar, strict=True)]
@@ -133,8 +113,7 @@ def test_a_threshold_keeps_the_share_of_wrong_answers_or_all_are_unknown():
     assert 0.06 < np.mean(shares) < 0.12
     hopeless = fit_calibration(np.full(30, 0.1), np.full(30, 0.5), np.zeros(30, bool), 0.05)
     assert not hopeless.answered and hopeless.confidence(1, 1) < hopeless.threshold
-    with pytest.raises(UserError, match="too few"):
-        fit_calibration([0.1], [0.5], [True], 0.05)
+    refuses("too few", fit_calibration, [0.1], [0.5], [True], 0.05)
 
 
 def test_calibrations_are_kept_by_their_view(tmp_path):
@@ -146,8 +125,7 @@ def test_calibrations_are_kept_by_their_view(tmp_path):
     flipped = re.sub(r'("threshold": 0\.\d*)\d', r"\g<1>", (tmp_path / "calibration.json").read_text(), count=1)
     for text in flipped, '{"a": {"weights": [1, 2]}}', '{"a": {"weights": [1,2,3], "threshold": NaN}}', "{":
         (tmp_path / "calibration.json").write_text(text)
-        with pytest.raises(UserError, match="calibrate again"):
-            read_calibrations(path)
+        refuses("calibrate again", read_calibrations, path)
 
 
 def canvas_of(folder, image, input_vertical_fov, **view):
@@ -155,17 +133,15 @@ def canvas_of(folder, image, input_vertical_fov, **view):
     return read_canvas(Panorama(str(folder / "p.png"), 0.0, "given"), QueryConfig(**view), input_vertical_fov)
 
 
-@pytest.mark.parametrize("heading", [0, 45, 300])
-@pytest.mark.parametrize("size", [(112, 616), (500, 1000)])
-def test_a_known_heading_turns_north_into_the_middle(tmp_path, heading, size):
-    image = np.zeros((*size, 3), np.uint8)
-    north = round(size[1] / 2 - heading / 360 * size[1]) % size[1]
-    image[:, [north - 1, north, (north + 1) % size[1]]] = 250
-    (image,) = turned(canvas_of(tmp_path, image, 65.45), [heading], (112, 616))
-    assert abs(int(image.sum(axis=(0, 2)).argmax()) - 308) <= 3
+def test_a_known_heading_turns_north_into_the_middle(tmp_path):
+    for heading, (height, width) in itertools.product((0, 45, 300), ((112, 616), (500, 1000))):
+        image, north = np.zeros((height, width, 3), np.uint8), round(width / 2 - heading / 360 * width) % width
+        image[:, [north - 1, north, (north + 1) % width]] = 250
+        (image,) = turned(canvas_of(tmp_path, image, 65.45), [heading], (112, 616))
+        assert abs(int(image.sum(axis=(0, 2)).argmax()) - 308) <= 3
 
 
-def test_a_sphere_is_cut_to_the_network_s_rows_around_the_horizon(tmp_path):
+def test_a_sphere_is_cut_around_the_horizon_and_a_part_of_the_circle_lies_in_the_middle_of_the_mean_colour(tmp_path):
     image = np.repeat(np.arange(180, dtype=np.uint8)[:, None, None], 360, axis=1) + np.zeros(3, np.uint8)
     canvas = canvas_of(tmp_path, image, 90.0)
     assert canvas.dtype == np.uint8 and abs(canvas[0].mean() - 45) < 2 and abs(canvas[-1].mean() - 134) < 2
@@ -173,9 +149,6 @@ def test_a_sphere_is_cut_to_the_network_s_rows_around_the_horizon(tmp_path):
     canvas = canvas_of(tmp_path, image, 90.0, vertical_fov=60.0)  # it shows too little: the mean colour fills up
     np.testing.assert_allclose(canvas[[0, -1], 0], [MEAN_BGR, MEAN_BGR], rtol=1e-6)
     assert abs(canvas[56].mean() - 90) < 2
-
-
-def test_a_part_of_the_circle_lies_in_the_middle_and_the_mean_colour_around_it(tmp_path):
     canvas = canvas_of(tmp_path, np.full((112, 154, 3), 200, np.uint8), 65.45, fov=90.0)
     assert (canvas[56, 231:385] == 200).all() and (canvas[56, :230] == np.float32(MEAN_BGR)).all()
     (image,) = turned(canvas, [90], (112, 616))  # its centre looks east: a quarter of the circle to the right

@@ -53,14 +53,17 @@ def write_index(folder, shift=0.0, dtype=np.float16):
     return str(folder)
 
 
-def write_photos(folder, numbers, exif=None):
+def photo(number):
+    """The panorama of a place."""
+    return np.full((112, 616, 3), (number % 256, number // 256, 0), np.uint8)
+
+
+def write_photos(folder, numbers):
     """Panoramas of some places, and list.csv of them with their true positions."""
     os.makedirs(folder, exist_ok=True)
     lines = ["path,longitude,latitude,heading"]
     for number in numbers:
-        image = np.zeros((112, 616, 3), np.uint8)
-        image[..., 0], image[..., 1] = number % 256, number // 256
-        cv2.imwrite(f"{folder}/{number:04d}.png", image)
+        cv2.imwrite(f"{folder}/{number:04d}.png", photo(number))
         longitude, latitude = FRAME.locations(TRUTHS[number])[0]
         lines.append(f"{number:04d}.png,{longitude:.9f},{latitude:.9f},0")
     with open(f"{folder}/list.csv", "w") as file:

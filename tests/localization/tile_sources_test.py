@@ -10,18 +10,16 @@ import numpy as np
 import pyproj
 import pytest
 import rasterio
+from conftest import refuses
 
 from safa.localization import raster_file
 from safa.localization.coordinates import LocalFrame, mercator_locations, mercator_pixels, mercator_resolution, wgs84_of
 from safa.localization.open_tiles import open_tile_source
 from safa.localization.tile_source import Cut
-from safa.runtime.errors import UserError
 
 UTM = 32755
 CORNER = (693000.0, 6090000.0)  # a grid's north is 1.2 degrees from true north there
 METRES_A_PIXEL = 0.5
-
-
 FRAME = LocalFrame(*wgs84_of([CORNER[0] + 150], [CORNER[1] - 150], UTM)[0])
 
 
@@ -82,7 +80,7 @@ def write_map_tiles(folder, zoom, tms=False):
     return str(folder)
 
 
-def test_mercator_pixels_are_those_of_epsg_3857_and_shrink_with_the_latitude():
+def test_mercator_pixels_are_those_of_epsg_3857_and_a_local_frame_has_true_metres_also_across_the_180th_meridian():
     locations = np.array([[149.1, -35.3], [-179.9, 84.0], [0.0, 0.0], [7.5, 51.2]])
     transformer = pyproj.Transformer.from_crs(4326, 3857, always_xy=True)
     x, y = transformer.transform(*locations.T)
@@ -93,27 +91,21 @@ def test_mercator_pixels_are_those_of_epsg_3857_and_shrink_with_the_latitude():
     np.testing.assert_allclose(mercator_locations(pixels, 19), locations, atol=1e-11)
     assert mercator_resolution(0, 0) == pytest.approx(156543.03)
     assert mercator_resolution(60, 19) == pytest.approx(156543.03 / 2**20)
-
-
-def test_a_local_frame_has_true_metres_also_across_the_180th_meridian():
-    frame = LocalFrame.around([(179.999, -17.0), (-179.999, -17.0)])
-    metres = frame.metres([(179.999, -17.0), (-179.999, -17.0)])
-    length = pyproj.Geod(ellps="WGS84").inv(179.999, -17.0, -179.999, -17.0)[2]
+    places = (179.999, -17.0), (-179.999, -17.0)
+    metres = LocalFrame.around(places).metres(places)
+    length = pyproj.Geod(ellps="WGS84").inv(*places[0], *places[1])[2]
     assert abs(np.hypot(*(metres[1] - metres[0])) - length) < 0.001
 
 
-def test_an_orthophoto_is_cut_north_up_on_a_grid(tmp_path):
-    source = open_tile_source([write_raster(tmp_path / "ortho.tif")], Cut(metres=60, spacing=40, pixels=90))
+def test_an_orthophoto_is_cut_north_up_on_a_grid_and_averaged_where_it_is_finer(tmp_path):
+    path = write_raster(tmp_path / "ortho.tif")
+    source = open_tile_source([path], Cut(metres=60, spacing=40, pixels=90))
     assert len(source) == 36  # seven by seven would touch the edge, which is 1.2 degrees from north
     metres = FRAME.metres(source.locations)
     assert np.abs(np.diff(np.unique(np.round(metres[:, 0], 2)))).min() == pytest.approx(40, abs=0.01)
     for row in (0, 17, 35):
         assert shows(source.tile(row), source.locations[row], 60)
         assert not shows(np.rot90(source.tile(row)), source.locations[row], 60)
-
-
-def test_finer_imagery_is_averaged(tmp_path):
-    path = write_raster(tmp_path / "ortho.tif")
     with rasterio.open(path, "r+") as file:
         file.write(np.random.default_rng(0).integers(0, 2, (3, 600, 600), dtype=np.uint8) * 255)
     tile = open_tile_source([path], Cut(metres=200, spacing=40, pixels=40)).tile(0)
@@ -156,24 +148,16 @@ def test_map_tiles_are_cut_to_their_ground_size_wherever_rows_are_counted_from(t
     assert "north" in counted or counted in source.notes[0]
     for row in (0, len(source) // 2, len(source) - 1):
         assert source.tile(row).shape == (80, 80, 3) and shows(source.tile(row), source.locations[row], 100, tolerance=4)
-    with pytest.raises(UserError, match="--zoom 17: .* has 18"):
-        open_tile_source([folder], cut, zoom=17)
+    refuses("--zoom 17: .* has 18", open_tile_source, [folder], cut, zoom=17)
     (tmp_path / "tilemapresource.xml").write_text('<TileMap><TileSets profile="geodetic"></TileSets></TileMap>')
-    with pytest.raises(UserError, match="tilemapresource.xml: tiles of the profile geodetic"):
-        open_tile_source([folder], cut)
+    refuses("tilemapresource.xml: tiles of the profile geodetic", open_tile_source, [folder], cut)
 
 
-def test_a_region_bounds_the_centres(tmp_path):
+def test_a_region_bounds_the_centres_and_a_missing_package_is_named_with_what_installs_it(tmp_path, monkeypatch):
     path = write_raster(tmp_path / "ortho.tif")
     west, south, east, north = *FRAME.locations([(-50, -50)])[0], *FRAME.locations([(50, 50)])[0]
     source = open_tile_source([path], Cut(60, 20, 60, (west, south, east, north)))
     assert 16 <= len(source) <= 36 and np.abs(FRAME.metres(source.locations)).max() < 50.1
-    with pytest.raises(UserError, match="--region"):
-        open_tile_source([path], Cut(60, 20, 60, (0.0, 0.0, 1.0, 1.0)))
-
-
-def test_a_missing_package_is_named_with_what_installs_it(tmp_path, monkeypatch):
-    path = write_raster(tmp_path / "ortho.tif")
+    refuses("--region", open_tile_source, [path], Cut(60, 20, 60, (0.0, 0.0, 1.0, 1.0)))
     monkeypatch.setitem(sys.modules, "rasterio", None)
-    with pytest.raises(UserError, match="package rasterio; pip install -r requirements-localize.txt"):
-        open_tile_source([path], Cut(60, 40, 60))
+    refuses("package rasterio; pip install -r requirements-localize.txt", open_tile_source, [path], Cut(60, 40, 60))

@@ -6,29 +6,25 @@ import shutil
 import numpy as np
 import pytest
 import rasterio
-from conftest import TINY
+from conftest import NETWORK, refuses
 
+from safa import parts
+from safa.localization.building import IndexConfig, TileComputer, build_index
 from safa.localization.index_files import DescriptorRecipe, check_files, earlier_manifest
 from safa.localization.open_tiles import open_tile_source
 from safa.localization.rasters import RasterTiles
 from safa.localization.tile_source import Cut
-from safa.runtime.errors import UserError
+from safa.runtime.distribution import Distribution
+from safa.settings import NetworkConfig
+from safa.training.variables import weights_digest
 from tests.localization.tile_sources_test import write_raster
-
-SIZES = {name: TINY[name] for name in ("height", "width", "aerial_input_size", "width_multiplier", "backbone")}
+from tests.programs import other_parts
 
 
 @pytest.fixture(scope="module")
 def computer():
-    from safa import parts
-    from safa.localization.building import TileComputer
-    from safa.runtime.distribution import Distribution
-    from safa.settings import NetworkConfig
-    from safa.training.variables import weights_digest
-    from tests.programs import other_parts
-
     parts.BACKBONES["tiny"] = other_parts.small
-    config = NetworkConfig(network_type="SAFA_2", **SIZES)
+    config = NetworkConfig(network_type="SAFA_2", **NETWORK)
     network = parts.build_network(config, seed=1)
     recipe = DescriptorRecipe(config, weights_digest(network), "float32", None, True, 60.0, 65.45)
     return TileComputer(recipe, network, Distribution(None, "float32"), 8)
@@ -36,8 +32,6 @@ def computer():
 
 def built(computer, folder, tiles, earlier=None, **settings):
     """What a build of a folder of imagery returns, its source, and the rows of the tiles that it reads."""
-    from safa.localization.building import IndexConfig, build_index
-
     source, read = open_tile_source([str(tiles)], Cut(60, 30, 64), earlier=earlier), []
     tile = source.tile
     source.tile = lambda row: read.append(row) or tile(row)
@@ -93,8 +87,7 @@ def test_a_finished_index_costs_nothing_and_a_touched_file_no_descriptor(compute
     assert f"{manifest.tiles} tiles kept, 0 computed, 0 removed" in note and 0 < len(read) < manifest.tiles
     assert "finished before" in updated(computer, own)[1]
     os.truncate(own[1] / "descriptors.npy", 1000)
-    with pytest.raises(UserError, match=r"descriptors.npy: missing, cut off or damaged"):
-        updated(computer, own)
+    refuses("descriptors.npy: missing, cut off or damaged", updated, computer, own)
 
 
 def test_new_changed_and_removed_tiles_cost_only_themselves_and_end_as_a_new_build(computer, own, tmp_path):
@@ -130,9 +123,8 @@ def test_a_shortened_index_is_updated_in_its_own_directions(computer, own):
     np.testing.assert_array_equal(after["descriptors"][same], before["descriptors"][same])
 
 
-@pytest.mark.parametrize("place", ["0.tif", "tiles.json", "locations.npy"])
+@pytest.mark.parametrize("place", ["0.tif", "tiles.json", "locations.npy"])  # computing descriptors, or exchanging files
 def test_an_update_that_was_stopped_goes_on(computer, own, monkeypatch, place):
-    """While descriptors are computed, or files are exchanged."""
     blacken(own[0] / "0.tif")
     replace, read = os.replace, RasterTiles.tile
 

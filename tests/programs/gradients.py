@@ -42,13 +42,12 @@ def norm(of_gradients):
     return np.sqrt(sum(np.square(each, dtype=np.float64).sum() for each in of_gradients))
 
 
-for negatives, ways in ((None, [(two_devices, 2)]), (far, [(OneDevice(), 2), (two_devices, None)])):
+for negatives, distribution, micro_batch in ((None, OneDevice(), 2), (far, two_devices, 2)):
     loss, expected = gradients(OneDevice(), None, negatives)
-    for distribution, micro_batch in ways:
-        other, found = gradients(distribution, micro_batch, negatives)
-        assert abs(loss - other) < 1e-6, (loss, other)
-        for one, two in zip(expected, found, strict=True):
-            assert np.abs(one).max() > 0
-            np.testing.assert_allclose(one, two, rtol=0, atol=1e-4 * np.abs(one).max() + 1e-7)
+    other, found = gradients(distribution, micro_batch, negatives)
+    assert abs(loss - other) < 1e-6, (loss, other)
+    for one, two in zip(expected, found, strict=True):
+        assert np.abs(one).max() > 0
+        np.testing.assert_allclose(one, two, rtol=0, atol=1e-4 * np.abs(one).max() + 1e-7)
 _, clipped = gradients(two_devices, None, far, norm(expected) / 2)
 assert abs(norm(clipped) - norm(expected) / 2) < 1e-3 * norm(expected)

@@ -1,10 +1,11 @@
 """Runs reproduce.py with steps that only copy the files of a real row: folder of the steps, then reproduce.py's flags.
 
-The steps are links to this file. $REAL is the folder of the real row; without it they are the project's scripts, which know
-the tiny backbone. $FAILS is a word of the steps that fail, $WAITS one of those that wait for a signal.
+The steps are links to this file. $REAL is the folder of the real row; without it the project's scripts run, each in a fork,
+which has imported TensorFlow. $FAILS are words of steps that fail, $WAITS one of those that wait for a signal.
 """
 
 import json
+import multiprocessing
 import os
 import runpy
 import shutil
@@ -16,7 +17,7 @@ import time
 def step(script, *words):
     with open("calls", "a") as file:
         print(script, *words, file=file)
-    if os.environ.get("FAILS") in (script, *words):
+    if {script, *words} & set(os.environ.get("FAILS", "").split()):
         sys.exit("some lines\nand a reason")
     if os.environ.get("WAITS") in words:
         for number in signal.SIGINT, signal.SIGTERM:
@@ -47,20 +48,30 @@ def step(script, *words):
         json.dump(content, file)
 
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
-if os.path.islink(sys.argv[0]) and "REAL" not in os.environ:
-    sys.path.insert(0, ROOT)
-    from safa import parts
-    from tests.programs import other_parts
+def finish_in_a_fork(command, **streams):
+    """As `reproduce.finish`."""
 
-    parts.BACKBONES["tiny"] = other_parts.small
-    runpy.run_path(os.path.join(ROOT, os.path.basename(sys.argv[0])), run_name="__main__")
-elif os.path.islink(sys.argv[0]):
+    def script():
+        for stream, file in streams.items():
+            os.dup2(file.fileno(), getattr(sys, stream).fileno())
+        sys.argv = command
+        runpy.run_path(os.path.join(ROOT, command[0]), run_name="__main__")
+
+    sys.stdout.flush()
+    process = multiprocessing.get_context("fork").Process(target=script)
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+if os.path.islink(sys.argv[0]):
     step(os.path.basename(sys.argv[0]), *sys.argv[1:])
 else:
     import reproduce
-    from safa.runtime.errors import reported
+    from safa.runtime.errors import ROOT, reported
 
     reproduce.ROOT = sys.argv.pop(1)
+    if "REAL" not in os.environ:
+        reproduce.finish = finish_in_a_fork
     with reported():
         sys.exit(reproduce.main())

@@ -5,12 +5,11 @@ import runpy
 import signal
 import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "localization"))
-import synthetic_index
-
 from safa.localization import index, journal
+from safa.runtime.errors import ROOT
+from tests.localization import synthetic_index
 
-index.Index._ground, left, add = property(lambda self: synthetic_index.ground), [int(sys.argv[1])], journal.Journal.add
+index.Index._ground, left, add = property(lambda self: synthetic_index.ground), [int(sys.argv.pop(1))], journal.Journal.add
 
 
 def counted(self, number, answer):
@@ -23,5 +22,4 @@ def counted(self, number, answer):
 
 
 journal.Journal.add = counted
-del sys.argv[1:2]
-runpy.run_path(os.path.join(os.path.dirname(__file__), "..", "..", "localize.py"), run_name="__main__")
+runpy.run_path(os.path.join(ROOT, "localize.py"), run_name="__main__")
