@@ -2,10 +2,11 @@
 
 import json
 import os
+import signal
 
 import pytest
 from conftest import TINY, complains, contents, run, succeeds
-from forked_scripts import two_corruptions, with_corruptions
+from forked_scripts import dies_in_a_grid, two_corruptions, with_corruptions
 
 SAFA = {"network_type": "SAFA_1"}
 
@@ -48,22 +49,20 @@ def test_a_draw_is_the_same_in_every_test_whatever_its_batches_are(trained):
     assert drawn[0] == drawn[1]
 
 
-def test_a_grid_describes_the_references_once_goes_on_after_a_stop_and_ends_in_one_table(trained, tmp_path):
+def test_a_grid_that_is_killed_goes_on_with_what_is_left_and_ends_in_one_table(trained, tmp_path):
     given = {**SAFA, "corruption": "all", "report": True, "result_dir": tmp_path, "cwd": trained, "before": two_corruptions}
-    first = succeeds("test_cvact.py", **given)
-    assert first.count("fog ") >= 5 and "contrast" in first and "mean" in first
-    files = sorted(path.name for path in (tmp_path / "CVACT").glob("*.json"))
-    assert len(files) == 11 and "SAFA_1_polar_1_fog_3.json" in files  # 2 x 5 and the clean one
-    page = (tmp_path / "CVACT/SAFA_1_polar_1.html").read_text()
-    assert "Corrupted queries" in page
-    kept = contents(tmp_path / "CVACT")
-    os.unlink(tmp_path / "CVACT/SAFA_1_polar_1_fog_3.json")
-    again = succeeds("test_cvact.py", **given)
-    assert "fog 3:" in again and "fog 2:" not in again.partition("severity")[0]
-    same = contents(tmp_path / "CVACT")
-    assert kept.keys() == same.keys() and all(kept[name] == same[name] for name in kept if name.endswith("_fog_2.json"))
-    table = succeeds("recall_tables.py", result_dir=tmp_path, cwd=trained)
-    assert "fog" in table
+    assert run("test_cvact.py", **given | {"radius": 5, "before": dies_in_a_grid}).returncode == -signal.SIGKILL
+    finished = contents(tmp_path / "CVACT")
+    found = succeeds("test_cvact.py", **given, radius=5)
+    assert "contrast 5:" in found and "contrast 1:" not in found.partition("severity")[0] and "mean" in found
+    files = contents(tmp_path / "CVACT")
+    results = [name for name in files if name.endswith(".json") and "/" not in name]
+    assert len(results) == 11 and "SAFA_1_polar_1_fog_3.json" in files  # 2 x 5 and the clean one
+    assert all(files[name] == content for name, content in finished.items() if name.endswith("_contrast_1.json"))
+    assert b"Corrupted queries" in files["SAFA_1_polar_1.html"]
+    # Without the radius, what was counted within it does not count as finished.
+    assert run("test_cvact.py", **given | {"before": dies_in_a_grid}).returncode == -signal.SIGKILL
+    assert "fog" in succeeds("recall_tables.py", result_dir=tmp_path, cwd=trained)
 
 
 def test_mistakes_are_one_line(trained):

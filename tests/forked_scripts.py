@@ -129,3 +129,9 @@ def two_corruptions():
     from safa.datasets import corruptions
 
     corruptions.CORRUPTIONS = "contrast", "fog"
+
+
+def dies_in_a_grid():
+    """The same, and the process kills itself in it."""
+    two_corruptions()
+    die_after_batches(4)

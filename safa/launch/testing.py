@@ -165,7 +165,7 @@ def launch_testing(description, dataset_classes):
         stack.enter_context(contextlib.nullcontext() if folder is None else own_folder(folder))
         parallel_map = stack.enter_context(worker_map(1 if view.corruption is None else available_cores() + 1))
         known = {**tested, "precision": config.precision, "checkpoint_digest": loaded.checkpoint_digest}
-        known |= {"query_ids": task.digest, "references": len(pairs.sat_paths)}
+        known |= {"query_ids": task.digest, "references": len(pairs.sat_paths), "counted": task.counted}
         computed = []
         for view in unfinished(views, path_of, known, distribution):
             begin, path = time.perf_counter(), path_of[view]
@@ -201,13 +201,11 @@ def launch_testing(description, dataset_classes):
                 "dataset": dataset.name,
                 "split": args.split,
                 "toy_town": dataset.is_toy_town,
-                **tested,
+                **known,
                 "network": dataclasses.asdict(network),
                 "direction": config.direction,
                 **seen_of(view),
-                "precision": config.precision,
                 "checkpoint": loaded.path,
-                "checkpoint_digest": loaded.checkpoint_digest,
                 **evaluate(task, found, degrees_off),
                 "cost": cost | {"milliseconds": milliseconds},
                 "device": str(distribution),
@@ -268,14 +266,16 @@ def authors_checkpoint(folders, dataset_name):
 def tested_weights(path, manifest, folders):
     """Whose weights a checkpoint holds, as results say it: {"trained_on", "run", "seed", "weights"}.
 
-    "weights" is None for a run of ours; others have results of their own, by their file's name and content.
+    "weights" is None for the best of a run of ours; others have results of their own, by their file's name, and content.
     """
+    name = re.sub(NOT_IN_NAMES, "_", os.path.basename(path))[:60]
     if manifest is not None:
-        run = folders.run or run_name(path, manifest)
-        return {"trained_on": manifest.dataset, "run": run, "seed": manifest.training.seed, "weights": None}
+        run, is_best = folders.run or run_name(path, manifest), os.path.basename(os.path.dirname(os.path.abspath(path))) == BEST
+        weights = None if is_best else name
+        return {"trained_on": manifest.dataset, "run": run, "seed": manifest.training.seed, "weights": weights}
     trained_on, weights = dataset_in(path), AUTHORS
     if trained_on is None or os.path.abspath(path) != os.path.abspath(authors_checkpoint(folders, trained_on)):
-        weights = f"{re.sub(NOT_IN_NAMES, '_', os.path.basename(path))[:60]}_{checkpoint_digest(path)[:8]}"
+        weights = f"{name}_{checkpoint_digest(path)[:8]}"
     return {"trained_on": trained_on, "run": folders.run, "seed": 0, "weights": weights}
 
 

@@ -86,7 +86,8 @@ def recall_figure(rows, authors, size=(960, 720)):
         axes.set_xticks(ticks, map(str, ticks))
         axes.set_xticks([], minor=True)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize="small", loc="lower right")
+        outside = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if len(unlike) > FEW_COLOURS else {"loc": "lower right"}
+        axes.legend(fontsize="small", **outside)
     return figure
 
 

@@ -60,7 +60,8 @@ def worker_map(workers, chunksize=1):
         signal.signal(signal.SIGINT, before)
         raise
     except concurrent.futures.process.BrokenProcessPool:
-        raise UserError("a worker process was killed, perhaps for want of memory; try again with fewer --workers") from None
+        remedy = "close other programs, or use fewer cores (taskset, or --workers where the script has it), and try again"
+        raise UserError(f"a worker process was killed, perhaps for want of memory; {remedy}") from None
     finally:
         pool.shutdown(cancel_futures=True)
 
