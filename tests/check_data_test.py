@@ -100,7 +100,7 @@ def test_files_that_are_missing_broken_or_odd_are_named(own_towns, check):
         assert finding["count"] == 1 and text in finding["text"], name
         assert os.path.basename(path) in finding["examples"][0], name
     words = ["--dataset", "cvusa", "--data_dir", str(own_towns / "Data"), "--workers", "1"]
-    data_preparation.main([*words, "--no_stretch", "--overwrite"])
+    assert data_preparation.main([*words, "--no_stretch", "--overwrite"]) == 0
     code, found = check(own_towns)
     assert code == 1 and found["stretch", "train"]["count"] > 20
 
