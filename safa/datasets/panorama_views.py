@@ -9,7 +9,7 @@ import numpy as np
 
 from safa.datasets.corruptions import CORRUPTIONS, DRAWN, GRID, SEVERITIES, library
 from safa.runtime.command_line import Checked, at_least, setting
-from safa.runtime.errors import UserError
+from safa.runtime.errors import UserError, first_few
 from safa.settings import FULL_CIRCLE
 
 TEST_SEED = 2019  # DSM's, so that everyone tests on the same queries
@@ -38,8 +38,9 @@ class PanoramaView(Checked):
     )
     corruption: str | None = setting(
         None,
-        "corrupt the queries, as published, before they are resized; references stay clean. all: each corruption in each "
-        f"severity, one table at the end; {DRAWN}: one of these drawn for each query (default: clean)",
+        "corrupt the queries, as published, before they are resized, with corrupt-tta, a rewrite of ImageNet-C's code; "
+        "references stay clean. all: each corruption in each severity, one table at the end; "
+        f"{DRAWN}: one of these drawn for each query (default: clean)",
         choices=(*CORRUPTIONS, GRID, DRAWN),
         metavar=f"{{{GRID},{DRAWN},{','.join(CORRUPTIONS)}}}",
     )
@@ -83,6 +84,10 @@ class PanoramaView(Checked):
             raise UserError("--queries_dir: --corruption says how its images are corrupted; name it")
         if self.is_corrupted and not self.queries_dir:
             library()
+        absent = [cell.queries_dir for cell in self.cells if cell.queries_dir and not os.path.isdir(cell.queries_dir)]
+        if absent:
+            needs = f"--corruption {GRID} needs its CORRUPTION/SEVERITY" if self.corruption == GRID else "name another"
+            raise UserError(f"--queries_dir {self.queries_dir}: no folder {first_few(absent)}; {needs}")
 
     def test_panoramas(self, count, width, fill):
         """The TurnedPanoramas of a test's queries, the rows of each turn after those of the turn before; None: as they are.
