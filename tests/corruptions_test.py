@@ -1,7 +1,9 @@
 """Queries that are corrupted as the benchmark of robustness corrupts them."""
 
+import functools
 import json
 import os
+import signal
 
 import pytest
 from conftest import TINY, complains, contents, run, succeeds
@@ -48,20 +50,24 @@ def test_a_draw_is_the_same_in_every_test_whatever_its_batches_are(trained):
     assert drawn[0] == drawn[1]
 
 
-def test_a_grid_describes_the_references_once_goes_on_after_a_stop_and_ends_in_one_table(trained, tmp_path):
+def test_a_killed_grid_goes_on_ends_in_one_table_and_is_tested_again_with_another_radius(trained, tmp_path):
     given = {**SAFA, "corruption": "all", "report": True, "result_dir": tmp_path, "cwd": trained, "before": two_corruptions}
-    first = succeeds("test_cvact.py", **given)
-    assert first.count("fog ") >= 5 and "contrast" in first and "mean" in first
+    killed = run("test_cvact.py", **given | {"before": functools.partial(two_corruptions, batches=4)})
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    kept = contents(tmp_path / "CVACT")
+    results = sorted(name for name in kept if name.endswith(".json") and "/" not in name)
+    assert results == [f"SAFA_1_polar_1_contrast_{severity}.json" for severity in (1, 2, 3)]  # after the references' batch
+    again = succeeds("test_cvact.py", **given)
+    assert again.count("fog ") >= 5 and "contrast 4:" in again and "contrast 3:" not in again and "mean" in again
     files = sorted(path.name for path in (tmp_path / "CVACT").glob("*.json"))
     assert len(files) == 11 and "SAFA_1_polar_1_fog_3.json" in files  # 2 x 5 and the clean one
     page = (tmp_path / "CVACT/SAFA_1_polar_1.html").read_text()
     assert "Corrupted queries" in page
-    kept = contents(tmp_path / "CVACT")
-    os.unlink(tmp_path / "CVACT/SAFA_1_polar_1_fog_3.json")
-    again = succeeds("test_cvact.py", **given)
-    assert "fog 3:" in again and "fog 2:" not in again.partition("severity")[0]
     same = contents(tmp_path / "CVACT")
-    assert kept.keys() == same.keys() and all(kept[name] == same[name] for name in kept if name.endswith("_fog_2.json"))
+    assert all(kept[name] == same[name] for name in results)
+    succeeds("test_cvact.py", **given, radius=30)
+    contents_of = [json.loads((tmp_path / "CVACT" / name).read_text()) for name in files]
+    assert all("recall_within_30m" in content for content in contents_of)
     table = succeeds("recall_tables.py", result_dir=tmp_path, cwd=trained)
     assert "fog" in table
 
@@ -72,7 +78,8 @@ def test_mistakes_are_one_line(trained):
         ({"severity": 3}, "--severity"),
         ({"corruption": "all", "severity": 3}, "--severity"),
         ({"queries_dir": "x"}, "--corruption"),
-        ({"corruption": "fog", "severity": 1, "queries_dir": "nowhere"}, "nowhere"),
+        ({"corruption": "fog", "severity": 1, "queries_dir": "nowhere"}, "no folder nowhere; name another"),
+        ({"corruption": "all", "queries_dir": "Data"}, "no folder Data/snow/1, Data/snow/2"),
     ):
         assert text in complains("test_cvact.py", **flags, **SAFA, cwd=trained, before=with_corruptions)
     process = run("test_cvact.py", corruption="fog", severity=1, **SAFA, cwd=trained)

@@ -123,9 +123,11 @@ def with_corruptions():
     sys.path.insert(0, os.path.join(os.path.dirname(__file__), "programs"))
 
 
-def two_corruptions():
-    """The same, and a grid of two corruptions."""
+def two_corruptions(batches=None):
+    """The same, and a grid of two corruptions, which kills itself after so many batches."""
     with_corruptions()
+    if batches is not None:
+        die_after_batches(batches)
     from safa.datasets import panorama_views
 
     panorama_views.CORRUPTIONS = "contrast", "fog"

@@ -33,7 +33,7 @@ def test_other_parts_learn_and_are_tested_with_what_they_learned(with_other_part
     assert any("seed_generator" in key for key in learned)  # of Keras's dropout
     assert learned["network/loss/00_scale"] != 10 and "adam/loss/00_scale/velocity" in learned  # the loss's temperature
     assert "small" in succeeds(PARTS, "test", network_type="mean", checkpoint="last", result_dir=tmp_path, cwd=folder)
-    assert json.loads((tmp_path / "CVUSA/mean_polar_1.json").read_text())["recall"]["1"] == float(two["recall@1"])
+    assert json.loads((tmp_path / "CVUSA/mean_polar_1_last.json").read_text())["recall"]["1"] == float(two["recall@1"])
 
 
 def test_other_parts_are_spread_over_devices_and_micro_batches(with_other_parts, here):

@@ -143,7 +143,7 @@ def test_a_collapsed_network_does_not_look_perfect(own):
         for each in datasets_of(file):
             each[...] = 0
     output = succeeds("test_cvusa.py", network_type="SAFA_2", checkpoint=final, cwd=folder)
-    result = json.loads((folder / "Result/CVUSA/SAFA_2_polar_1.json").read_text())
+    result = json.loads((folder / "Result/CVUSA/SAFA_2_polar_1_final.weights.h5.json").read_text())
     assert result["recall"]["1"] == 1 and result["pessimistic_recall"]["1"] == 0
     assert "pessimistic" in output and "collapsed" in output
 

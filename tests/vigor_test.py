@@ -95,10 +95,10 @@ def test_a_town_goes_through_every_script(own):
     assert all(np.array_equal(expected[key], found[key]) for key in expected)
     output = succeeds("test_vigor.py", network_type="SAFA_1", checkpoint="last", report=True, cwd=own)
     assert f"12 panoramas among {len(VIGOR(own / 'Data').pairs('val').sat_paths)} aerial images" in output
-    result = json.loads((own / "Result/VIGOR/SAFA_1_polar_1.json").read_text())
+    result = json.loads((own / "Result/VIGOR/SAFA_1_polar_1_last.json").read_text())
     assert result["recall"]["1"] == float(rows_of(own / "Result/VIGOR/SAFA_1_polar_1.csv")[-1]["recall@1"])
     tables = succeeds("recall_tables.py", output="tables", cwd=own)
-    assert all("hit rate" in text for text in (output, tables, (own / "Result/VIGOR/SAFA_1_polar_1.html").read_text()))
+    assert all("hit rate" in text for text in (output, tables, (own / "Result/VIGOR/SAFA_1_polar_1_last.html").read_text()))
 
 
 def test_slicematchs_lists_and_both_cross_area_scripts_are_found(own):
