@@ -1,12 +1,12 @@
 """Queries that are corrupted as the benchmark of robustness corrupts them."""
 
+import functools
 import json
 import os
-import signal
 
 import pytest
 from conftest import TINY, complains, contents, run, succeeds
-from forked_scripts import dies_in_a_grid, two_corruptions, with_corruptions
+from forked_scripts import two_corruptions, with_corruptions
 
 SAFA = {"network_type": "SAFA_1"}
 
@@ -49,19 +49,21 @@ def test_a_draw_is_the_same_in_every_test_whatever_its_batches_are(trained):
     assert drawn[0] == drawn[1]
 
 
-def test_a_grid_that_is_killed_goes_on_with_what_is_left_and_ends_in_one_table(trained, tmp_path):
+def test_a_killed_grid_goes_on_ends_in_one_table_and_is_tested_again_with_another_radius(trained, tmp_path):
     given = {**SAFA, "corruption": "all", "report": True, "result_dir": tmp_path, "cwd": trained, "before": two_corruptions}
-    assert run("test_cvact.py", **given | {"radius": 5, "before": dies_in_a_grid}).returncode == -signal.SIGKILL
-    finished = contents(tmp_path / "CVACT")
-    found = succeeds("test_cvact.py", **given, radius=5)
-    assert "contrast 5:" in found and "contrast 1:" not in found.partition("severity")[0] and "mean" in found
-    files = contents(tmp_path / "CVACT")
-    results = [name for name in files if name.endswith(".json") and "/" not in name]
-    assert len(results) == 11 and "SAFA_1_polar_1_fog_3.json" in files  # 2 x 5 and the clean one
-    assert all(files[name] == content for name, content in finished.items() if name.endswith("_contrast_1.json"))
-    assert b"Corrupted queries" in files["SAFA_1_polar_1.html"]
-    # Without the radius, what was counted within it does not count as finished.
-    assert run("test_cvact.py", **given | {"before": dies_in_a_grid}).returncode == -signal.SIGKILL
+    killed = run("test_cvact.py", **given | {"before": functools.partial(two_corruptions, batches=4)})
+    assert killed.returncode == -9, killed.stderr
+    kept = contents(tmp_path / "CVACT")
+    results = sorted(name for name in kept if name.endswith(".json") and "/" not in name)
+    assert results == [f"SAFA_1_polar_1_contrast_{severity}.json" for severity in (1, 2, 3)]  # after the references' batch
+    again = succeeds("test_cvact.py", **given)
+    assert again.count("fog ") >= 5 and "contrast 4:" in again and "contrast 3:" not in again and "mean" in again
+    files = sorted(path.name for path in (tmp_path / "CVACT").glob("*.json"))
+    assert len(files) == 11 and "SAFA_1_polar_1_fog_3.json" in files  # 2 x 5 and the clean one
+    assert "Corrupted queries" in (tmp_path / "CVACT/SAFA_1_polar_1.html").read_text()
+    assert all((tmp_path / "CVACT" / name).read_bytes() == kept[name] for name in results)
+    succeeds("test_cvact.py", **given, radius=30)
+    assert all("recall_within_30m" in (tmp_path / "CVACT" / name).read_text() for name in files)
     assert "fog" in succeeds("recall_tables.py", result_dir=tmp_path, cwd=trained)
 
 
@@ -71,7 +73,8 @@ def test_mistakes_are_one_line(trained):
         ({"severity": 3}, "--severity"),
         ({"corruption": "all", "severity": 3}, "--severity"),
         ({"queries_dir": "x"}, "--corruption"),
-        ({"corruption": "fog", "severity": 1, "queries_dir": "nowhere"}, "nowhere"),
+        ({"corruption": "fog", "severity": 1, "queries_dir": "nowhere"}, "no folder nowhere; name another"),
+        ({"corruption": "all", "queries_dir": "Data"}, "no folder Data/snow/1, Data/snow/2"),
     ):
         assert text in complains("test_cvact.py", **flags, **SAFA, cwd=trained, before=with_corruptions)
     process = run("test_cvact.py", corruption="fog", severity=1, **SAFA, cwd=trained)

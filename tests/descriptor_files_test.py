@@ -184,8 +184,12 @@ def test_what_is_of_other_images_or_weights_is_computed_again(own):
     os.unlink(own / "Data")
     shutil.copytree(data, own / "Data")
     assert KNOWN not in printed_by_test(own) and result_of(own) == expected
+    printed_by_test(own, checkpoint="last")
     succeeds("train_cvusa.py", **TINY, network_type="SAFA_2", epochs=2, cwd=own)
     assert KNOWN not in printed_by_test(own, checkpoint="last")
+    printed_by_test(own, checkpoint="Model/CVUSA/SAFA_2/polar_1/ckpt-1")
+    names = sorted(path.stem for path in (own / "R/CVUSA").glob("*.json"))
+    assert names == ["SAFA_2_polar_1", "SAFA_2_polar_1_ckpt-1", "SAFA_2_polar_1_last"] and result_of(own) == expected
 
 
 def test_descriptors_for_other_programs_hold_the_same_and_replace_their_own_kind_only(own, trained):

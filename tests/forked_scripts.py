@@ -123,15 +123,11 @@ def with_corruptions():
     sys.path.insert(0, os.path.join(os.path.dirname(__file__), "programs"))
 
 
-def two_corruptions():
-    """The same, and a grid of two corruptions."""
+def two_corruptions(batches=None):
+    """The same, and a grid of two corruptions, which kills itself after so many batches."""
     with_corruptions()
+    if batches is not None:
+        die_after_batches(batches)
     from safa.datasets import corruptions
 
     corruptions.CORRUPTIONS = "contrast", "fog"
-
-
-def dies_in_a_grid():
-    """The same, and the process kills itself in it."""
-    two_corruptions()
-    die_after_batches(4)

@@ -13,6 +13,8 @@ from conftest import complains, refuses, rows_of, run, succeeds
 from scipy import stats
 
 from recall import reported_k
+from safa.datasets.corruptions import CORRUPTIONS
+from safa.launch.corruption import grid_section
 from safa.report.authors_recalls import read_recalls
 from safa.report.charts import recall_figure
 from safa.report.comparison import compare
@@ -235,6 +237,19 @@ def test_every_published_recall_has_a_source_that_a_reader_can_open():
     # the paper's, from method.md
     assert PUBLISHED["CVUSA", "SAFA_8", 1].recalls == (89.84, 96.93, 98.14, 99.64)
     assert PUBLISHED["CVACT", "SAFA_8", 1].recalls == (81.03, 92.80, 94.84, 98.17)
+
+
+def test_a_grids_page_marks_its_published_lines_and_the_legend_of_its_curves_stands_beside_them(tmp_path):
+    paths = [str(tmp_path / f"{corruption}_1.json") for corruption in CORRUPTIONS]
+    for path, corruption in zip(paths, CORRUPTIONS, strict=True):
+        write(path, drawn(1, count=8884), view=f"{corruption}_1")
+    section = grid_section(dict(enumerate(paths)))
+    assert section.rows[2][0] == "fog [1]" and section.rows[2][-1] == "67.63" and section.lines[0].startswith("[1] Zhang")
+    figure = recall_figure(collect(paths)[0], {})
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    legend = axes.get_legend().get_window_extent()
+    assert axes.bbox.x1 <= legend.x0 and legend.x1 <= figure.bbox.x1 and legend.y0 >= 0 and axes.bbox.width > 400
 
 
 def test_the_authors_recalls_are_read_in_their_forms_and_other_files_refused(folder, tmp_path):

@@ -14,7 +14,7 @@ import numpy as np
 from safa.datasets.image_files import ImageError, image_size, read_input, same_ratio
 from safa.datasets.panorama_views import PanoramaView
 from safa.runtime.command_line import at_least, setting
-from safa.runtime.errors import UserError
+from safa.runtime.errors import UserError, first_few
 
 # The benchmark's sixteen, in its order, by the library's names.
 CORRUPTIONS = ("snow", "frost", "fog", "brightness", "spatter", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur")
@@ -48,8 +48,9 @@ class QueryView(PanoramaView):
 
     corruption: str | None = setting(
         None,
-        "corrupt the queries, as published, before they are resized; references stay clean. all: each corruption in each "
-        f"severity, one table at the end; {DRAWN}: one of these drawn for each query (default: clean)",
+        "corrupt the queries, as published, before they are resized, with corrupt-tta, a rewrite of ImageNet-C's code; "
+        "references stay clean. all: each corruption in each severity, one table at the end; "
+        f"{DRAWN}: one of these drawn for each query (default: clean)",
         choices=(*CORRUPTIONS, GRID, DRAWN),
         metavar=f"{{{GRID},{DRAWN},{','.join(CORRUPTIONS)}}}",
     )
@@ -92,6 +93,10 @@ class QueryView(PanoramaView):
             raise UserError("--queries_dir: --corruption says how its images are corrupted; name it")
         if self.is_corrupted and not self.queries_dir:
             library()
+        absent = [cell.queries_dir for cell in self.cells if cell.queries_dir and not os.path.isdir(cell.queries_dir)]
+        if absent:
+            needs = f"--corruption {GRID} needs its CORRUPTION/SEVERITY" if self.corruption == GRID else "name another"
+            raise UserError(f"--queries_dir {self.queries_dir}: no folder {first_few(absent)}; {needs}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from safa.launch.page import report_page
 from safa.loading import found_network, load_network
 from safa.report.figures import FigureConfig, FigureSource, draw_figures
 from safa.report.recall_line import recall_line
-from safa.report.result_file import AUTHORS, RESULT, write_result
+from safa.report.result_file import AUTHORS, LAST, RESULT, write_result
 from safa.report.result_lines import result_lines
 from safa.report.rows import collect
 from safa.retrieval.evaluation import WINNERS, evaluate
@@ -36,10 +36,10 @@ from safa.settings import NetworkConfig, RunConfig, TrainingConfig, add_network
 from safa.training.checkpoint_files import DATA, INDEX, checkpoint_digest, use_checkpoint
 from safa.training.run_folder import BEST, given_settings, run_name, run_paths
 
-LAST = "last"  # besides BEST: what --checkpoint takes for the run's own
 DESCRIPTORS = ".descriptors"  # endings of the folders of descriptors and figures beside a result file
 FIGURES = ".figures"
 REMEDY = "free some space, use another --result_dir, or --descriptors memory"  # where descriptors fill the disk
+KILLED = "free some, and go on with the same command"  # where a process that corrupts images lacks memory
 LOCK = ".lock"  # held by the process that writes in the folder of descriptors
 NOT_IN_NAMES = r"[^\w.+-]"  # of files and rows, beside `result_file.Name`
 
@@ -132,7 +132,7 @@ def launch_testing(description, dataset_classes):
 
     # Where the result goes.
     checkpoint = use_checkpoint(source, lambda path, _: path)
-    tested = tested_weights(checkpoint, manifest, folders)
+    tested = tested_weights(source, checkpoint, manifest, folders)
     paths = run_paths(folders.model_dir, folders.result_dir, dataset.name, network, tested["run"], tested["seed"])
     abroad = f"trained_on_{tested['trained_on']}" if tested["trained_on"] not in (None, trained_for) else None
     base = "_".join(filter(None, (paths.json.removesuffix(".json"), tested["weights"], abroad)))
@@ -163,7 +163,7 @@ def launch_testing(description, dataset_classes):
         identity = {"weights": loaded.digest, "network": dataclasses.asdict(network), "precision": config.precision}
         folder = base + DESCRIPTORS if config.descriptors == "disk" and distribution.is_chief else None
         stack.enter_context(contextlib.nullcontext() if folder is None else own_folder(folder))
-        parallel_map = stack.enter_context(worker_map(1 if view.corruption is None else available_cores() + 1))
+        parallel_map = stack.enter_context(worker_map(1 if view.corruption is None else available_cores() + 1, remedy=KILLED))
         known = {**tested, "precision": config.precision, "checkpoint_digest": loaded.checkpoint_digest}
         known |= {"query_ids": task.digest, "references": len(pairs.sat_paths), "counted": task.counted}
         computed = []
@@ -263,15 +263,16 @@ def authors_checkpoint(folders, dataset_name):
     return os.path.join(folders.model_dir, dataset_name, "Trained", "model.ckpt")
 
 
-def tested_weights(path, manifest, folders):
-    """Whose weights a checkpoint holds, as results say it: {"trained_on", "run", "seed", "weights"}.
+def tested_weights(source, path, manifest, folders):
+    """Whose weights the checkpoint at a path holds, as results say it: {"trained_on", "run", "seed", "weights"}.
 
-    "weights" is None for the best of a run of ours; others have results of their own, by their file's name, and content.
+    "weights" is None for the best of a run of ours, and LAST where `source` is its folder; others have results of their own, by
+    their file's name, and its content where no run says more.
     """
     name = re.sub(NOT_IN_NAMES, "_", os.path.basename(path))[:60]
     if manifest is not None:
-        run, is_best = folders.run or run_name(path, manifest), os.path.basename(os.path.dirname(os.path.abspath(path))) == BEST
-        weights = None if is_best else name
+        is_best = os.path.basename(os.path.dirname(os.path.abspath(path))) == BEST
+        weights, run = None if is_best else LAST if os.path.isdir(source) else name, folders.run or run_name(path, manifest)
         return {"trained_on": manifest.dataset, "run": run, "seed": manifest.training.seed, "weights": weights}
     trained_on, weights = dataset_in(path), AUTHORS
     if trained_on is None or os.path.abspath(path) != os.path.abspath(authors_checkpoint(folders, trained_on)):

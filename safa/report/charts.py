@@ -14,7 +14,8 @@ from safa.runtime.errors import shortened
 SIZE = 720, 510  # pixels: the text has 10 on a phone
 MOST_BINS, BIN = 60, 8  # of a histogram, and queries a bin where these are few
 MOST_OF_NAME = 60  # characters
-MOST_NAMED = 12  # runs that a legend names; one alone needs none
+MOST_NAMED = 12  # runs that a legend names; one alone needs none; where it names more curves, it stands beside them
+NAME_HEIGHT = 27  # pixels of a line of that legend
 MOST_MARKERS = 20  # of a line over epochs
 FEW_COLOURS = 10  # of matplotlib's first palette; the second has twice as many
 MARKERS = "osD^vP*X<>"
@@ -57,7 +58,8 @@ def recall_figure(rows, authors, size=(960, 720)):
     import matplotlib
 
     groups = [(key, list(group)) for key, group in itertools.groupby(rows, key=lambda row: row.kind.table)]
-    figure = _figure(size[0] * len(groups), size[1])
+    most = 6 + max(len(group) for _, group in groups)  # with the authors', the published ones, title and axis
+    figure = _figure(size[0] * len(groups), max(size[1], NAME_HEIGHT * most))
     for axes, (title, group) in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups, strict=True):
         likes = [dataclasses.replace(row.kind, polar=0) for row in group]  # both kinds of references have one colour
         unlike = list(dict.fromkeys(likes))
@@ -74,7 +76,7 @@ def recall_figure(rows, authors, size=(960, 720)):
                 axes.fill_between(ks, curves.min(axis=0), curves.max(axis=0), color=look["color"], alpha=0.15, linewidth=0)
             if row.published is not None:
                 depths = reported_k(row.results[0].references).values()
-                axes.plot(list(depths), row.published.recalls, "x", color=look["color"], label=f"{name}, published")
+                axes.plot(list(depths), row.published.recalls, "x", color=look["color"], label="published")
         of_authors = authors.get(group[0].kind.dataset, ())
         if len(of_authors):
             axes.plot(range(1, len(of_authors) + 1), of_authors, "k:", label="authors' file")
@@ -86,8 +88,9 @@ def recall_figure(rows, authors, size=(960, 720)):
         axes.set_xticks(ticks, map(str, ticks))
         axes.set_xticks([], minor=True)
         axes.grid(alpha=0.3)
-        outside = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if len(unlike) > FEW_COLOURS else {"loc": "lower right"}
-        axes.legend(fontsize="small", **outside)
+        named = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
+        beside = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if len(named) > MOST_NAMED else {"loc": "lower right"}
+        axes.legend(named.values(), named, fontsize="small", **beside)
     return figure
 
 

@@ -19,7 +19,7 @@ from safa.settings import NetworkConfig
 PACKED = "base64 of zlib of little-endian int32"
 RECALLS = ("1", "5", "10", "1%")
 RECALL = re.compile(r"(pessimistic_)?recall(?!_curve).*")  # names of what holds RECALLS
-AUTHORS = "authors"  # whose weights, in results
+AUTHORS, LAST = "authors", "last"  # which weights, in results, where they are not a run's best
 RESULT = re.compile(rb'\{\s*"(version|dataset)": "')  # how these files begin
 
 Share = typing.Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -56,7 +56,7 @@ class StoredResult:
         network: None where `name` says whose descriptors, computed elsewhere, were searched; so is `cost`.
         toy_town: whether the places were rendered.
         recalls: {"recall", "pessimistic_recall", "recall_within_5m", ...: {K: share}}.
-        weights: AUTHORS or the file's name where they are not a run of ours.
+        weights: AUTHORS, LAST or the file's name where they are not the best of a run of ours.
         checkpoint_digest: of `checkpoint_files.checkpoint_digest`.
         ranks: {"exact", ...: (queries,) int64 ranks from 0}, and "first_match": rows of references.
     """

@@ -11,7 +11,7 @@ from tabulate import tabulate
 from recall import one_percent
 from safa.report.comparison import welch_note
 from safa.report.published import OTHERS
-from safa.report.result_file import RECALLS
+from safa.report.result_file import LAST, RECALLS
 from safa.report.rows import COSTS, PUBLISHED_TITLE, pattern_of
 
 AT = "R@"  # begins the columns of recalls
@@ -134,7 +134,7 @@ def _lines(row, columns, sources, with_sizes):
         title = re.sub(r"(\d)m$", r"\1 m", name.removeprefix("recall_").removesuffix("_recall").replace("_", " "))
         recalls = list(map(_mean, row.percents(name, ks)))
         if name == "recall":
-            seeds = "" if row.kind.weights else str(len(row.results))
+            seeds = str(len(row.results)) if row.kind.weights in (None, LAST) else ""
             add(row.title(with_sizes), recalls, row.task, seeds=seeds, **_cost_cells(row.costs))
         elif name != "pessimistic_recall" or any(recalls[n] not in ("", lines[0].cells[AT + k]) for n, k in enumerate(ks)):
             add(PART + title, recalls)

@@ -26,12 +26,13 @@ def available_cores():
 
 
 @contextlib.contextmanager
-def worker_map(workers, chunksize=1):
+def worker_map(workers, chunksize=1, remedy="try again with fewer --workers"):
     """A `map(function, items)` over processes: results come in order; the first exception ends it and is raised.
 
     Args:
         workers: number of processes; 1 runs in this process.
         chunksize: items handed to a process at a time.
+        remedy: what the user can do if one is killed.
 
     Raises:
         UserError: a process was killed.
@@ -60,7 +61,6 @@ def worker_map(workers, chunksize=1):
         signal.signal(signal.SIGINT, before)
         raise
     except concurrent.futures.process.BrokenProcessPool:
-        remedy = "close other programs, or use fewer cores (taskset, or --workers where the script has it), and try again"
         raise UserError(f"a worker process was killed, perhaps for want of memory; {remedy}") from None
     finally:
         pool.shutdown(cancel_futures=True)
