@@ -6,6 +6,11 @@ import sys
 
 __version__ = "1.0.0"
 
+# Streams that the shell closed (2>&-) lead nowhere: the next file that is opened would get what libraries write there.
+for name in "stdin", "stdout", "stderr":
+    if getattr(sys, name) is None:
+        setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))
+
 # Every script imports this first, so what is missing is said in a line. An old Python must be able to read this file.
 REQUIRED = "tensorflow keras numpy cv2 simplejpeg PIL scipy h5py tqdm matplotlib jinja2 msgspec tabulate".split()
 MISSING = [name for name in REQUIRED if importlib.util.find_spec(name) is None]

@@ -90,6 +90,12 @@ def test_a_closed_pipe_ends_a_script_without_a_word(lines, end):
     assert (outcome.returncode, outcome.stderr) == (141, "")
 
 
+def test_streams_that_the_shell_closed_lead_nowhere_and_not_into_the_next_file(tmp_path):
+    code = "import os, sys, safa; file = open(sys.argv[1], 'w'); print(1); os.write(1, b'?'), os.write(2, b'?')"
+    words = ["bash", "-c", '"$0" -c "$1" "$2" <&- >&- 2>&-', sys.executable, code, str(tmp_path / "a")]
+    assert subprocess.run(words, cwd=ROOT, timeout=60).returncode == 0 and not (tmp_path / "a").read_bytes()
+
+
 def test_a_script_before_its_requirements_are_installed_ends_in_a_line():
     for words in "check_data.py", "data_preparation.py", "train_cvusa.py", "reproduce.py", "localize.py", "-m toy_town":
         outcome = subprocess.run([sys.executable, "-S", *words.split()], capture_output=True, text=True, cwd=ROOT)

@@ -48,8 +48,7 @@ def reported():
         try:
             yield
         finally:
-            if sys.stdout is not None and not sys.stdout.closed:  # closed by the shell: >&-
-                sys.stdout.flush()
+            sys.stdout.flush()
     except BrokenPipeError:
         # What is left to be written, at Python's end too, goes nowhere.
         for stream in sys.stdout, sys.stderr:
