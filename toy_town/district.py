@@ -43,14 +43,14 @@ def render_district(folder, metres, count, seed):
     Raises:
         UserError: rasterio is missing, or the district has too few places.
     """
-    os.makedirs(os.path.join(folder, "panoramas"), exist_ok=True)
     town = Town(seed)
     centre = np.round(town.node(*CENTRE) / CELL).astype(int)
     half = math.ceil((metres / TILE + 1) / 2) * TILE  # half a tile around the panoramas, and whole pieces
-    _write_orthophoto(folder, *_orthophoto(town, centre, half, np.random.default_rng((seed, 20))))
     places = _places(town, CENTRE, centre, metres / 2, np.random.default_rng((seed, 21)))
     if len(places) < 2 * count:
         raise UserError(f"--panoramas {count}: a district of {metres:g} m has room for {len(places) // 2}; choose fewer")
+    os.makedirs(os.path.join(folder, "panoramas"), exist_ok=True)
+    _write_orthophoto(folder, *_orthophoto(town, centre, half, np.random.default_rng((seed, 20))))
     far = np.round(town.node(*ELSEWHERE) / CELL).astype(int)
     others = _places(town, ELSEWHERE, far, metres / 2, np.random.default_rng((seed, 23)))[: max(1, count // 4)]
     groups = places[:count], places[count : 2 * count], _drive(town, CENTRE, metres / 2), others

@@ -219,13 +219,15 @@ class Index:
             except UserError as error:
                 return str(error)
 
+        # Before the threads, which need its mean colour.
+        ground = self._ground if any(panorama.problem is None for panorama in panoramas) else None
         with concurrent.futures.ThreadPoolExecutor(available_cores()) as pool:
             read_ones = list(pool.map(read, range(len(panoramas))))
         usable = [number for number, images in enumerate(read_ones) if not isinstance(images, str)]
         if not usable:
             return read_ones, headings
         images = np.concatenate([read_ones[number] for number in usable])
-        found = np.concatenate([self._ground(images[start : start + BATCH]) for start in range(0, len(images), BATCH)])
+        found = np.concatenate([ground(images[start : start + BATCH]) for start in range(0, len(images), BATCH)])
         found = found if self._directions is None else found @ self._directions
         ends = np.cumsum([len(headings[number]) for number in usable])
         for number, own in zip(usable, np.split(found, ends[:-1]), strict=True):

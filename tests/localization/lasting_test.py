@@ -15,7 +15,7 @@ from PIL import Image
 
 from safa.localization import Index, JoinedIndex
 from safa.localization.gpx_track import TrackConfig, along_track
-from safa.localization.panorama import Panorama, asked_panorama
+from safa.localization.panorama import Panorama, asked_panorama, read_canvas
 from safa.localization.photo_geometry import PhotoGeometry
 from safa.localization.places import QueryConfig
 from safa.localization.rough_position import RoughPosition
@@ -153,6 +153,14 @@ def test_what_whole_panoramas_taught_says_nothing_of_cropped_ones(index):
     cropped = dataclasses.replace(cropped, photo=PhotoGeometry(fov=270.3))
     assert index.calibration(QueryConfig(), whole) and index.calibration(QueryConfig(), cropped) is None
     refuses("several views .*fov 270, .*fov 360", index.calibrate, [whole, cropped] * 20)
+
+
+def test_the_network_is_loaded_before_threads_need_its_mean_colour(index, monkeypatch):
+    order, read = [], read_canvas
+    monkeypatch.setattr(Index, "_ground", property(lambda self: order.append("network") or made.ground))
+    monkeypatch.setattr("safa.localization.index.read_canvas", lambda *given: order.append("read") or read(*given))
+    list(index.found(panoramas([0, 1]), QueryConfig()))
+    assert order[0] == "network" and order.count("read") == 2
 
 
 def test_the_library_takes_paths_bytes_and_arrays_and_refuses_what_no_flag_could_say(index, tmp_path, monkeypatch, capsys):
