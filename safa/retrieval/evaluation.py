@@ -48,7 +48,7 @@ def evaluate(task, found, degrees_off=None):
 
     Returns:
         As `recalls`, and: "recall_curve": [recall@1, ..., recall@1%]; "intervals": {name of a recall: {K: (low, high)}};
-        "rank": {"median", "90%"}, where 1 is the best; "query_ids": digest; "ranks": {"exact", and "within_5m" or
+        "rank": {"median", "90%"}, where 1 is the best; "query_ids": digest; "counted": the task's; "ranks": {"exact", and "within_5m" or
         "acceptable" and "hit_rate": (Q,) ranks from 0, "first_match": (Q,) rows of references}. Where places have coordinates,
         "metres": {"median", "within": {metres: share}} of the first match's distance to the truth. With `degrees_off`,
         "heading_right": share of the queries whose descriptor closest to the truth is off by less than HEADING_DEGREES.
@@ -72,7 +72,7 @@ def evaluate(task, found, degrees_off=None):
     if degrees_off is not None:
         off = np.abs(degrees_off[np.arange(len(found.turn)), found.turn])
         result["heading_right"] = float(np.mean(np.minimum(off % 360, -off % 360) < HEADING_DEGREES))
-    return result | {"query_ids": task.digest, "ranks": ranks | {"first_match": first}}
+    return result | {"query_ids": task.digest, "counted": task.counted, "ranks": ranks | {"first_match": first}}
 
 
 def margins(task, found):
