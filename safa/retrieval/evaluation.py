@@ -48,10 +48,11 @@ def evaluate(task, found, degrees_off=None):
 
     Returns:
         As `recalls`, and: "recall_curve": [recall@1, ..., recall@1%]; "intervals": {name of a recall: {K: (low, high)}};
-        "rank": {"median", "90%"}, where 1 is the best; "query_ids": digest; "counted": the task's; "ranks": {"exact", and "within_5m" or
-        "acceptable" and "hit_rate": (Q,) ranks from 0, "first_match": (Q,) rows of references}. Where places have coordinates,
-        "metres": {"median", "within": {metres: share}} of the first match's distance to the truth. With `degrees_off`,
-        "heading_right": share of the queries whose descriptor closest to the truth is off by less than HEADING_DEGREES.
+        "rank": {"median", "90%"}, where 1 is the best; "query_ids": digest; "counted": of the task; "ranks": {"exact", and
+        "within_5m" or "acceptable" and "hit_rate": (Q,) ranks from 0, "first_match": (Q,) rows of references}. Where places
+        have coordinates, "metres": {"median", "within": {metres: share}} of the first match's distance to the truth. With
+        `degrees_off`, "heading_right": share of the queries whose descriptor closest to the truth is off by less than
+        HEADING_DEGREES.
     """
     count = found.references
     result = recalls(task, found)
