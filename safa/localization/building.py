@@ -223,10 +223,11 @@ def _check_stopped(folder, unfinished, tiles, signatures, is_update):
                 f"{shortened(folder)}: holds {manifest.done:,} tiles of a build with {OTHER}; run that command again to go on "
                 "with it, name another folder, or delete this one"
             )
-        with contextlib.suppress(OSError, ValueError):  # damaged: ResumableRows finds that
-            records = np.load(os.path.join(unfinished, RECORDS), mmap_mode="r")
-            if (records[: manifest.done, :DIGEST_BYTES] != signatures[: manifest.done]).any():
-                os.unlink(f"{path}.json")
+        records = np.zeros_like(signatures)
+        with contextlib.suppress(UserError):  # damaged: all rows are computed again
+            records = read_array(unfinished, RECORDS, (len(signatures), RECORD_BYTES), ("uint8",))[:, :DIGEST_BYTES]
+        if (records[: manifest.done] != signatures[: manifest.done]).any():
+            os.unlink(f"{path}.json")
 
 
 def _mapped(folder, name, width, rows):
@@ -280,6 +281,7 @@ def _recall(full, kept, search):
 
 def _spacing(locations):
     """Median metres from a place to its nearest other one; None of a single place."""
+    locations = np.unique(locations, axis=0)  # imagery of several years has several tiles of a place
     if len(locations) < 2:
         return None
     metres = LocalFrame.around(locations).metres(locations)

@@ -102,7 +102,8 @@ def _rows(path):
             quotes = " (quotes around a name keep its commas together)" if len(cells) > len(header) else ""
             raise UserError(f"{path}, line {line}: {len(cells)} values under {len(header)} columns; correct this line{quotes}")
     header = [name if NAME_OF.get(name, name) in header else NAME_OF.get(name, name) for name in header]
-    if len(set(header)) < len(header):
+    named = [name for name in header if name]  # spreadsheets also write empty columns
+    if len(set(named)) < len(named):
         raise UserError(f"{path}: two columns have one name; rename one of them")
     if not rows:
         raise UserError(f"{path}: has no rows; add a line for each image")

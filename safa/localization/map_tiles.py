@@ -56,6 +56,9 @@ class MapTiles(TileSource):
         self._centres = np.round(mercator_pixels(centres, zoom, self._side)).astype(np.int64)
         self.locations = mercator_locations(self._centres, zoom, self._side)
         metres_a_pixel = mercator_resolution(self.locations[:, 1], zoom, self._side)
+        if (coarsest := metres_a_pixel.max()) > cut.spacing:  # several centres would be one
+            problem = f"{coarsest:.3g} m a pixel, more than --spacing {cut.spacing:g}"
+            raise UserError(f"{folder}: its zoom {zoom} has {problem}; choose a deeper zoom, or a larger spacing")
         self._halves, self._pixels = np.maximum(1, np.round(cut.metres / metres_a_pixel / 2)).astype(np.int64), cut.pixels
         self.metres = np.full(len(centres), cut.metres)
         self.names = [f"{zoom}/{right}/{down}" for right, down in self._centres.tolist()]

@@ -11,7 +11,7 @@ from safa.localization.located_files import read_located_files
 from safa.localization.map_tiles import MapTiles, zooms_in
 from safa.localization.rasters import ENDINGS, RasterTiles
 from safa.localization.tile_source import SourceRecord, TileSource, read_tile
-from safa.runtime.errors import UserError, first_few
+from safa.runtime.errors import UserError, first_few, shortened
 from safa.runtime.worker_pool import available_cores
 
 
@@ -34,6 +34,8 @@ def open_tile_source(paths, cut, zoom=None, tms=False, skip_missing=False, epsg=
     if earlier is not None and earlier.paths == own and earlier.cut is not None:
         cut = dataclasses.replace(cut, grid=earlier.cut.grid)
     source = _source(paths, cut, zoom, tms, skip_missing, epsg)
+    if cut.region is not None and (source.record.cut is None or source.record.cut.grid is None):
+        raise UserError(f"--region: {shortened(paths[0])} holds tiles that are not cut; leave it out, and name fewer tiles")
     source.record = dataclasses.replace(source.record, paths=own)
     return source
 

@@ -14,7 +14,7 @@ CHART = (760, 420)  # pixels
 
 
 def write_quality_page(path, title, index, answers, config):
-    """Write a self-contained page about those answers whose panorama's location is known, at least one.
+    """Write a self-contained page about those answers whose panorama's location is known.
 
     Raises:
         UserError: Jinja2 is missing, or the page is too large.
@@ -22,7 +22,7 @@ def write_quality_page(path, title, index, answers, config):
     """
     located = [answer for answer in answers if answer.metres_off is not None]
     off = np.array([answer.metres_off for answer in located])
-    sections = [_errors(off), *_sureness(located, off, config), _where(located, off, index, config)]
+    sections = [_errors(off), *_sureness(located, off, config), _where(located, off, index, config)] if located else []
     subtitle = f"{len(off):,} panoramas of known location among {len(index):,} tiles; {config.view_name()}"
     write_page(path, title, subtitle, sections)
 

@@ -180,6 +180,8 @@ def test_a_list_is_read_as_spreadsheets_and_windows_write_it_with_mixed_referenc
     assert listed.paths == [str(tmp_path / "photos/a.png"), str(tmp_path / "b.png")]
     np.testing.assert_array_equal(listed.locations, [(13.25, 52.5), (np.nan, np.nan)])
     np.testing.assert_array_equal(listed.headings, [270, np.nan])
+    path.write_text("path;lat;lon;;\na.png;52,5;13,25;;\n;;;;\n")  # columns that were cleared
+    np.testing.assert_array_equal(read_located_files(str(path), needs_locations=True).locations, [(13.25, 52.5)])
     path.write_text('path,easting,northing,epsg\na.png,693000,6090000,"32,755"\nb.png,,,\n')
     assert np.isnan(read_located_files(str(path), needs_locations=False).locations).tolist() == [[False] * 2, [True] * 2]
     columns = "\ufeffEPSG, northing ,easting,path,heading"

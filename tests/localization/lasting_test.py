@@ -80,6 +80,16 @@ def test_a_query_writes_over_nothing_but_its_own_output(tmp_path):
     assert contents(tmp_path) == before
 
 
+def test_a_quality_page_is_written_where_no_panorama_of_known_location_can_be_used(tmp_path):
+    made.write_index(tmp_path / "index")
+    (tmp_path / "a.png").write_bytes(b"")
+    (tmp_path / "list.csv").write_text("path,longitude,latitude\na.png,149.1,-35.3\n")
+    assert "1 of 1 panoramas could not be used" in complains(
+        PROGRAM, 0, "query", "index", "list.csv", quality="a.html", cwd=tmp_path
+    )
+    assert "0 panoramas of known location" in (tmp_path / "a.html").read_text()
+
+
 def test_an_estimate_lies_between_tiles_and_its_radii_hold_as_many_truths_as_they_say(index):
     other = Index(index.folder)
     index.calibrate(panoramas(range(200)), wrong_share=0.2)

@@ -149,6 +149,8 @@ def test_map_tiles_are_cut_to_their_ground_size_wherever_rows_are_counted_from(t
     for row in (0, len(source) // 2, len(source) - 1):
         assert source.tile(row).shape == (80, 80, 3) and shows(source.tile(row), source.locations[row], 100, tolerance=4)
     refuses("--zoom 17: .* has 18", open_tile_source, [folder], cut, zoom=17)
+    coarse = Cut(100, 0.4, 80, (149.1249, -35.3157, 149.125, -35.3156))
+    refuses("its zoom 18 has 0.487 m a pixel, more than --spacing 0.4", open_tile_source, [folder], coarse, **flags)
     (tmp_path / "tilemapresource.xml").write_text('<TileMap><TileSets profile="geodetic"></TileSets></TileMap>')
     refuses("tilemapresource.xml: tiles of the profile geodetic", open_tile_source, [folder], cut)
 
@@ -159,5 +161,10 @@ def test_a_region_bounds_the_centres_and_a_missing_package_is_named_with_what_in
     source = open_tile_source([path], Cut(60, 20, 60, (west, south, east, north)))
     assert 16 <= len(source) <= 36 and np.abs(FRAME.metres(source.locations)).max() < 50.1
     refuses("--region", open_tile_source, [path], Cut(60, 20, 60, (0.0, 0.0, 1.0, 1.0)))
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((9, 9, 3), np.uint8))
+    (tmp_path / "tiles.csv").write_text(f"path,longitude,latitude\na.png,{west},{south}\n")
+    for name in "tiles.csv", "ortho.tif":
+        cut = Cut(300, 20, 60, (west, south, east, north))
+        refuses(f"--region: .*{name} holds tiles that are not cut", open_tile_source, [str(tmp_path / name)], cut)
     monkeypatch.setitem(sys.modules, "rasterio", None)
     refuses("package rasterio; pip install -r requirements-localize.txt", open_tile_source, [path], Cut(60, 40, 60))

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -121,6 +122,25 @@ def test_a_shortened_index_is_updated_in_its_own_directions(computer, own):
     after = arrays(index)
     same = (after["tiles"] == before["tiles"]).all(axis=1)
     np.testing.assert_array_equal(after["descriptors"][same], before["descriptors"][same])
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\3\4"])  # of a file that a power cut left
+def test_a_stopped_build_with_a_damaged_file_begins_again(computer, sheets, tmp_path, monkeypatch, content):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("safa.localization.building.IndexManifest", lambda *_, **__: os.kill(os.getpid(), signal.SIGINT))
+        built(computer, tmp_path / "index", sheets / "sheets", dtype="float32")
+    (tmp_path / "index/index.unfinished/tiles.npy").write_bytes(content)
+    _, _, source, read = built(computer, tmp_path / "index", sheets / "sheets", dtype="float32")
+    assert len(read) >= len(source)
+    for name, array in arrays(tmp_path / "index").items():
+        np.testing.assert_array_equal(arrays(sheets / "index")[name], array)
+
+
+def test_the_spacing_is_that_of_places_also_where_each_has_tiles_of_two_years():
+    from safa.localization.building import _spacing
+
+    places = [(149.1 + 0.001 * number, -35.3) for number in range(3)]
+    assert _spacing(np.array(places * 2)) == _spacing(np.array(places)) == pytest.approx(91, abs=1)
 
 
 @pytest.mark.parametrize("place", ["0.tif", "tiles.json", "locations.npy"])  # computing descriptors, or exchanging files
