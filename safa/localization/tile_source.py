@@ -140,11 +140,12 @@ def grid_locations(bounds, cut, covered, where):
         grid = tuple(frame.locations((low + high) / 2 - (high - low) // spacing % 2 * spacing / 2)[0].tolist())
     frame = LocalFrame(*grid)
     low, high = np.percentile(frame.metres(corners), (0, 100), axis=0)
-    (left, bottom), (right, top) = (np.ceil(low / spacing) * spacing).tolist(), (np.floor(high / spacing) * spacing).tolist()
-    columns, rows = round((right - left) / spacing) + 1, round((top - bottom) / spacing) + 1
+    # Whole numbers of spacings: imagery that grows has the same bytes where it was.
+    left, bottom, right, top = map(int, (*np.ceil(low / spacing), *np.floor(high / spacing)))
+    columns, rows = right - left + 1, top - bottom + 1
     if columns * rows > MOST_TILES:
         raise UserError(f"{where}: {columns:,} by {rows:,} tiles at --spacing {spacing:g}; choose a larger one")
-    across, down = left + spacing * np.arange(columns), top - spacing * np.arange(rows)
+    across, down = spacing * np.arange(left, right + 1), spacing * np.arange(top, bottom - 1, -1)
     steps = (np.arange(SAMPLES) / (SAMPLES - 1) - 0.5) * cut.metres * (1 - 1e-6)  # a tile may end where the imagery ends
     offsets, found = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2), []
     for north_of_centre in down:

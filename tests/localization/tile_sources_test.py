@@ -160,6 +160,9 @@ def test_a_region_bounds_the_centres_and_a_missing_package_is_named_with_what_in
     west, south, east, north = *FRAME.locations([(-50, -50)])[0], *FRAME.locations([(50, 50)])[0]
     source = open_tile_source([path], Cut(60, 20, 60, (west, south, east, north)))
     assert 16 <= len(source) <= 36 and np.abs(FRAME.metres(source.locations)).max() < 50.1
+    whole = open_tile_source([path], Cut(60, 7.3, 60))
+    part = open_tile_source([path], Cut(60, 7.3, 60, (west, south, east, north), whole.record.cut.grid))
+    assert set(map(tuple, part.locations)) < set(map(tuple, whole.locations))
     refuses("--region", open_tile_source, [path], Cut(60, 20, 60, (0.0, 0.0, 1.0, 1.0)))
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((9, 9, 3), np.uint8))
     (tmp_path / "tiles.csv").write_text(f"path,longitude,latitude\na.png,{west},{south}\n")
