@@ -11,7 +11,7 @@ from safa.localization.located_files import read_located_files
 from safa.localization.map_tiles import MapTiles, zooms_in
 from safa.localization.rasters import ENDINGS, RasterTiles
 from safa.localization.tile_source import SourceRecord, TileSource, read_tile
-from safa.runtime.errors import UserError, first_few, shortened
+from safa.runtime.errors import UserError, first_few, printable, shortened
 from safa.runtime.worker_pool import available_cores
 
 
@@ -30,7 +30,7 @@ def open_tile_source(paths, cut, zoom=None, tms=False, skip_missing=False, epsg=
     Raises:
         UserError: there is nothing there, or nothing that can be used.
     """
-    own = tuple(path if _is_gdals(path) else os.path.abspath(path) for path in paths)
+    own = tuple(printable(path if _is_gdals(path) else os.path.abspath(path)) for path in paths)
     if earlier is not None and earlier.paths == own and earlier.cut is not None:
         cut = dataclasses.replace(cut, grid=earlier.cut.grid)
     source = _source(paths, cut, zoom, tms, skip_missing, epsg)

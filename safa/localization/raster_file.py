@@ -24,7 +24,7 @@ MIDDLES = (0.5, 0.5), (0, 0.5), (1, 0.5), (0.5, 0), (0.5, 1)  # of a raster and 
 STEPS = np.linspace(0, 1, 21)  # along a side: its points by which a raster's box is found
 OUTLINE = np.array([*MIDDLES, *(place for end in (0, 1) for step in STEPS for place in ((end, step), (step, end)))])
 MARGIN = 1 / 64  # of a box, by which curved sides may leave it between these points
-ERRORS = rasterio.errors.RasterioError, rasterio.errors.CRSError, rasterio._err.CPLE_BaseError, ProjError
+ERRORS = rasterio.errors.RasterioError, rasterio.errors.CRSError, rasterio._err.CPLE_BaseError, ProjError, UnicodeError
 _SAID = set()  # by GDAL, which repeats itself at each tile, in each thread
 
 

@@ -7,6 +7,7 @@ import time
 import zipfile
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 import rasterio
@@ -106,6 +107,17 @@ def test_what_is_no_imagery_is_named_and_keeps_nobody_waiting(tmp_path, in_time)
 def is_one_across_the_180th_meridian(source, step=1):
     tiles = map(source.tile, range(0, len(source), step))
     return set(np.sign(source.locations[:, 0])) == {1, -1} and all((tile == 99).all() for tile in tiles)
+
+
+def test_names_that_are_not_utf_8_end_in_no_traceback(tmp_path, monkeypatch):
+    (folder := tmp_path / "\udcff").mkdir()
+    monkeypatch.chdir(folder)
+    cv2.imwrite("a.png", np.zeros((9, 9, 3), np.uint8))
+    (folder / "tiles.csv").write_text("path,latitude,longitude\na.png,1,2\n")
+    (folder / "a.tif").write_bytes(b"")
+    assert msgspec.json.encode(open_tile_source(["tiles.csv"], CUT).record)
+    with pytest.raises(UserError, match="a.tif: cannot be read as a raster"):
+        open_tile_source([str(folder)], CUT)
 
 
 def test_imagery_on_both_sides_of_the_180th_meridian_is_one_mosaic(tmp_path):
