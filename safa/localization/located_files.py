@@ -63,6 +63,10 @@ def read_located_files(path: str, needs_locations: bool) -> LocatedFiles:
         raise UserError(f"{path}: has no coordinates; add the columns {COLUMNS}")
     if kind is PROJECTED and "epsg" not in names:
         raise UserError(f"{path}: easting and northing without a column epsg, the number of their reference system; add it")
+    codes = {EPSG_CODE.sub(r"\1", row.get("epsg", "")) for row in rows.values()}
+    if kind is DEGREES and not names >= set(PROJECTED) and codes - {"", str(WGS84)}:
+        remedy = "name longitude easting and latitude northing, or remove the column epsg"
+        raise UserError(f"{path}: latitude and longitude are taken as EPSG:{WGS84}, and epsg says another one; {remedy}")
     locations, notes = (None, ()) if kind is None else _locations(path, rows, kind, needs_locations)
     return LocatedFiles(
         [_existing(os.path.join(os.path.dirname(path), row["path"])) for row in rows.values()],

@@ -216,6 +216,7 @@ def test_a_wrong_list_is_named_with_its_line(tmp_path):
         ("path,path\na,b\n", "two columns"),
         ("path,easting,northing,epsg\na.png,6090000,693000,32755\n", "look swapped, by EPSG:32755's area of use"),
         ("path,easting,northing,epsg\na.png,1,2,4978\n", "EPSG:4978: no reference system"),
+        ("path,latitude,longitude,epsg\na.png,1,2,4326\nb.png,1,2,4267\n", "EPSG:4326, and epsg says another one"),
         ("path,latitude,longitude\na.png,,\n", "line 2 has coordinates that are not finite"),
         ("path,latitude,longitude\na,b.png,1,2\n", "4 values under 3 columns.*quotes"),
         ("path,latitude,longitude,tile_metres\na.png,1,2,0\n", "tile_metres is not more than 0"),
