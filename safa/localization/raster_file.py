@@ -87,6 +87,8 @@ class RasterFile:
             return f"its bands are {names}; make them red, green, blue (gdal_translate -expand rgb, or -b and -colorinterp)"
         if wrong := {file.dtypes[band - 1] for band in self._bands} - {"uint8"} or {f"{bits} bits"} - {"8 bits"}:
             return f"has colours of {wrong.pop()} instead of 8 bits; convert it (gdal_translate -ot Byte -co NBITS=8 -scale)"
+        if file.nodata == 255 and rasterio.enums.ColorInterp.alpha in file.colorinterp:  # GDAL finds nodata everywhere
+            return "its nodata value 255 is also that of its alpha band's imagery; remove it (gdal_edit -unsetnodata)"
         crs = CRS(self._crs.to_wkt())
         if not is_flat(crs):
             name = f"{shortened(crs.name, 60)} ({crs.type_name})"

@@ -76,6 +76,7 @@ UNUSABLE = (
     (PLAIN | {"transform": rasterio.Affine.identity(), "gcps": POINTS}, "control points only; warp it"),
     (PLAIN | {"NBITS": 4}, "colours of 4 bits instead of 8"),
     (PLAIN | {"dtype": "uint16"}, "colours of uint16 instead of 8"),
+    ({"bands": PLAIN["bands"] + [np.full((90, 90), 255)], "tags": "red green blue alpha", "nodata": 255}, "-unsetnodata"),
     (PLAIN | {"tags": "red nir blue"}, "its bands are red, nir, blue"),
     ({"bands": [np.ones((60, 600), np.uint8)] * 3}, "no tile of 60 m lies wholly on imagery"),
 )
