@@ -10,7 +10,7 @@ import rasterio
 from conftest import NETWORK, refuses
 
 from safa import parts
-from safa.localization.building import IndexConfig, TileComputer, build_index
+from safa.localization.building import IndexConfig, TileComputer, _spacing, build_index
 from safa.localization.index_files import DescriptorRecipe, check_files, earlier_manifest
 from safa.localization.open_tiles import open_tile_source
 from safa.localization.rasters import RasterTiles
@@ -101,6 +101,7 @@ def test_new_changed_and_removed_tiles_cost_only_themselves_and_end_as_a_new_bui
     assert {place.tobytes() for place in before} < {place.tobytes() for place in after}
     changed = sum((source.tile(row) == 0).all(axis=2).any() for row in range(len(source)))
     computed = len(after) - len(before) + changed
+    assert _spacing(np.repeat(after, 2, axis=0)) == manifest.spacing == 30  # as with imagery of two years
     assert changed and manifest.one_colour > 0 and f"{len(after) - computed} tiles kept, {computed} computed" in note
     built(computer, tmp_path / "new", tiles, manifest.source, dtype="float32")
     for name, array in arrays(tmp_path / "new").items():
