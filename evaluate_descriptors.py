@@ -22,7 +22,7 @@ from safa.launch.given_data import Folders, given_dataset
 from safa.launch.page import report_page
 from safa.launch.testing import TestConfig
 from safa.report.figures import FigureConfig, FigureSource
-from safa.report.result_file import RECALLS, RESULT, write_result
+from safa.report.result_file import RECALLS, RESULT, check_earlier, write_result
 from safa.report.result_lines import result_lines
 from safa.report.rows import collect
 from safa.retrieval.evaluation import WINNERS, evaluate
@@ -83,8 +83,12 @@ def main():
     path = os.path.join(folders.result_dir, dataset.name, "descriptors", f"{path}.json")
     os.makedirs(os.path.dirname(path), exist_ok=True)
     check_outputs([Output("the result", path, RESULT)], args.files)
+    tested = {"version": __version__, "dataset": dataset.name, "split": pairs.split, "toy_town": dataset.is_toy_town}
+    tested |= {"name": name, "network": None, "cost": None, "run": None, "seed": config.seed, "trained_on": config.trained_on}
+    tested |= {"direction": config.direction, "view": "", "normalised": config.normalise, "session": session()}
+    check_earlier(path, tested)
 
-    started, digest = session(), hashlib.sha256(sat)
+    digest = hashlib.sha256(sat)
     digest.update(grd)
     used = []
     for rows, what in (sat, "references"), (grd, "queries"):
@@ -96,9 +100,6 @@ def main():
         used.append((rows / lengths).astype(np.float32) if config.normalise else rows)
     references, queries = used if config.direction == GROUND_TO_AERIAL else (used[1], used[0][task.queries])
     found = search(references, queries, task.truth, task.near, WINNERS)
-    tested = {"version": __version__, "dataset": dataset.name, "split": pairs.split, "toy_town": dataset.is_toy_town}
-    tested |= {"name": name, "network": None, "cost": None, "run": None, "seed": config.seed, "trained_on": config.trained_on}
-    tested |= {"direction": config.direction, "view": "", "normalised": config.normalise, "session": started}
     tested |= {"checkpoint": ", ".join(args.files), "checkpoint_digest": digest.hexdigest()}
     write_result(path, tested | evaluate(task, found))
     (row,), _ = collect([path])

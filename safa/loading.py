@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import typing
 
 from safa.runtime.backend import importing_tensorflow
@@ -40,7 +41,7 @@ class LoadedNetwork:
 
 
 def load_network(
-    source: str,
+    source: str | os.PathLike,
     network: NetworkConfig | dict | None = None,
     precision: str = "float32",
     distribution: "Distribution | None" = None,
@@ -57,6 +58,7 @@ def load_network(
     Raises:
         UserError: the source holds no weights, they are damaged or another network's, or `network` contradicts their manifest.
     """
+    source = os.fspath(source)
     config, manifest = found_network(source, network)  # a mistake is found before TensorFlow is imported
     with importing_tensorflow():
         from safa.parts import build_network

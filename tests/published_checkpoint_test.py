@@ -271,7 +271,8 @@ def test_a_file_of_another_kind_is_named_for_what_it_is(model, tmp_path):
 
 
 def test_a_wrong_path_is_found_before_tensorflow_is_imported():
-    program = "import safa, sys\ntry: safa.load_network('missing')\nfinally: print('tensorflow' in sys.modules)"
+    program = "import pathlib, safa, sys\ntry: safa.load_network(pathlib.Path('missing'))\n"
+    program += "finally: print('tensorflow' in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert ended.stdout == "False\n" and "missing: no checkpoint of this name" in ended.stderr
 

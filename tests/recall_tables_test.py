@@ -21,11 +21,12 @@ from safa.report.comparison import compare
 from safa.report.epoch_lines import find_runs
 from safa.report.latex_tables import as_latex
 from safa.report.published import OTHERS, PUBLISHED
-from safa.report.result_file import find_results, pack, write_result
+from safa.report.result_file import check_earlier, find_results, pack, write_result
 from safa.report.result_lines import recall_cells, result_lines
 from safa.report.rows import choose, collect
 from safa.report.table_formats import Line, RecallTable, as_markdown, as_text, tables_of
 from safa.retrieval.confidence import recall_interval
+from safa.retrieval.task import GROUND_TO_AERIAL
 
 # Of a toy town in CVACT's format, written by the commit before results had a version.
 BEFORE_1_0 = os.path.join(os.path.dirname(__file__), "golden", "result.json")
@@ -193,6 +194,23 @@ def test_files_that_are_not_results_are_named_and_left_out(folder, tmp_path):
     assert len(rows) == 2 and rows[1].split()[2] == "3"
 
 
+def test_seeds_on_other_pairs_are_left_out_of_a_row(folder):
+    for seed, changes in (3, {"query_ids": "f" * 16}), (4, {"references": 600}):  # of a test with --skip_missing, for instance
+        write(folder / f"Result/CVUSA/SAFA_8_polar_1_seed_{seed}.json", drawn(seed), seed=seed, **changes)
+    rows, notes = collect(find_results([str(folder / "Result")]))
+    assert [len(row.results) for row in rows] == [1, 3] and len(notes) == 2
+    assert notes[0].endswith("SAFA_8, polar, seed 3 on other pairs than seed 0; left out")
+
+
+def test_a_result_is_never_replaced_by_that_of_another_test(tmp_path):
+    path, tested = tmp_path / "SAFA_8_polar_1_fov_90.json", {"direction": GROUND_TO_AERIAL, "seed": 0}
+    same, other = tested | {"run": "fov_90", "view": ""}, tested | {"view": "fov_90"}
+    check_earlier(str(path), other)
+    write(path, drawn(0), run="fov_90")
+    check_earlier(str(path), same)
+    refuses(r"another test \(run 'fov_90', view ''\); use another --result_dir", check_earlier, str(path), other)
+
+
 def test_published_recalls_stand_beside_the_same_task_only(tmp_path):
     ranks = drawn(0, 0.9, 8884)
     small = {"network_type": "SAFA_8", "height": 56, "width": 308}
@@ -226,6 +244,13 @@ def test_published_recalls_stand_beside_the_same_task_only(tmp_path):
     assert [row.kind.is_home for row in toys] == [True, True, False]  # in toy towns too, what is trained there comes first
     (table,) = tables_of(toys, with_others=True)
     assert not any("published" in line.title for line in table.lines) and "left out" in table.notes[0]
+
+
+def test_a_network_trained_in_all_of_vigors_cities_says_so_in_the_test_across_cities(tmp_path):
+    for dataset, trained_on in ("VIGOR_cross", "VIGOR"), ("VIGOR_cross", "VIGOR_cross"), ("CVACT_test", "CVACT"):
+        write(tmp_path / f"{dataset} {trained_on}.json", drawn(0), dataset=dataset, trained_on=trained_on)
+    titles = [row.kind.title() for row in collect(find_results([str(tmp_path)]))[0]]
+    assert titles == ["SAFA_8, polar", "SAFA_8, polar", "SAFA_8, polar, trained on VIGOR"]
 
 
 def test_every_published_recall_has_a_source_that_a_reader_can_open():

@@ -52,7 +52,7 @@ class CVUSA(Dataset):
         ids, tile_paths, polar_paths, grd_paths, wrong = [], [], [], [], []
         try:
             with naming(path), open(path, encoding="utf-8-sig", newline="", opener=ordinary) as file:
-                for number, row in enumerate(csv.reader(file), 1):
+                for number, row in enumerate(csv.reader(file, strict=True), 1):
                     if not any(map(str.strip, row)):
                         continue
                     if (names := _names(row)) is None:

@@ -204,7 +204,7 @@ def _keep_manifest(folder, stretch, overwrite):
         for name in finished:  # a run that is stopped leaves one kind only
             os.unlink(os.path.join(folder, name))
     path = os.path.join(folder, MANIFEST)
-    if before != stretch or not os.path.exists(path):
+    if before != stretch or not (finished or os.path.exists(path)):  # finished ones may lie in a read-only folder
         write_json(path, PreparationManifest(stretch))
 
 

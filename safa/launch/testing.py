@@ -17,7 +17,7 @@ from safa.launch.page import report_page
 from safa.loading import found_network, load_network
 from safa.report.figures import FigureConfig, FigureSource, draw_figures
 from safa.report.recall_line import recall_line
-from safa.report.result_file import AUTHORS, LAST, RESULT, write_result
+from safa.report.result_file import AUTHORS, LAST, RESULT, check_earlier, write_result
 from safa.report.result_lines import result_lines
 from safa.report.rows import collect
 from safa.retrieval.evaluation import WINNERS, evaluate
@@ -143,6 +143,8 @@ def launch_testing(description, dataset_classes):
     outputs += [Output("--save_mat", config.save_mat, MAT), Output("--save_descriptors", config.save_descriptors, NPZ)]
     inputs = [*(checkpoint + ending for ending in ("", INDEX, DATA)), *pairs.sat_paths]
     check_outputs(outputs, [*inputs, *(path for each in views for path in pairs_of[each].grd_paths)])
+    for each, path in path_of.items():
+        check_earlier(path, {**tested, "direction": config.direction, "view": each.name})
 
     started = session()
     with importing_tensorflow():

@@ -65,7 +65,7 @@ class Kind:
     @property
     def is_home(self):
         """Whether the network was trained on the same dataset."""
-        return self.trained_on is None or self.dataset.startswith(self.trained_on)
+        return self.trained_on in (None, self.dataset, self.dataset.removesuffix("_test"))  # of CVACT_test: CVACT
 
     @property
     def is_papers_task(self):
@@ -197,7 +197,13 @@ def collect(paths):
             notes.append(str(error))
             continue
         kind = _kind(result)
-        if kinds.setdefault(kind, {}).setdefault(result.seed, result) is not result:
+        of_seed = kinds.setdefault(kind, {})
+        first = next(iter(of_seed.values()), result)
+        if (result.query_ids, result.references) != (first.query_ids, first.references):
+            notes.append(
+                f"{shortened(path)}: {kind.title()}, seed {result.seed} on other pairs than seed {first.seed}; left out"
+            )
+        elif of_seed.setdefault(result.seed, result) is not result:
             notes.append(f"{shortened(path)}: a second result of {kind.title()}, seed {result.seed}; left out")
     rows = [Row(kind, [of_seed[seed] for seed in sorted(of_seed)]) for kind, of_seed in kinds.items()]
     return sorted(rows, key=lambda row: row.kind.order), notes

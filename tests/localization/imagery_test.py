@@ -117,8 +117,7 @@ def test_names_that_are_not_utf_8_end_in_no_traceback(tmp_path, monkeypatch):
     (folder / "tiles.csv").write_text("path,latitude,longitude\na.png,1,2\n")
     (folder / "a.tif").write_bytes(b"")
     assert msgspec.json.encode(open_tile_source(["tiles.csv"], CUT).record)
-    with pytest.raises(UserError, match="a.tif: cannot be read as a raster"):
-        open_tile_source([str(folder)], CUT)
+    refuses("a.tif: cannot be read as a raster", open_tile_source, [str(folder)], CUT)
 
 
 def test_imagery_on_both_sides_of_the_180th_meridian_is_one_mosaic(tmp_path):
