@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from safa.runtime import backend
-from safa.runtime.cluster import processes, uses_slurm
+from safa.runtime.cluster import processes, say, uses_slurm
 from safa.runtime.errors import UserError, first_line
 from safa.runtime.interruption import SIGNALS
 
@@ -142,6 +142,7 @@ class Distribution:
             resolver = _slurm_resolver(len(self._gpus), self._processes) if uses_slurm() else None
             # TensorFlow runs no handler of Python's while it waits for the others, and leaves one that ignores SIGTERM.
             handlers = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
+            say(f"waiting until all {self._processes} processes of the run have started")
             try:
                 return tf.distribute.MultiWorkerMirroredStrategy(resolver)
             except (tf.errors.OpError, ValueError, RuntimeError) as error:
