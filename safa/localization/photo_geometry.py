@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 
 from safa.datasets.image_files import MOST_PIXELS
-from safa.localization.coordinates import needed, problem_of
+from safa.localization.coordinates import MOST_METRES, needed, problem_of
 from safa.runtime.errors import first_line, shortened
 from safa.runtime.files import ordinary
 from safa.settings import FULL_CIRCLE
@@ -194,7 +194,7 @@ def _location(tags):
     if problem := unknown or problem_of(longitude, latitude):
         tags.unused["GPSLatitude"] = problem
         return {}
-    return {"longitude": longitude, "latitude": latitude, "accuracy": tags.number("GPSHPositioningError", 0)}
+    return {"longitude": longitude, "latitude": latitude, "accuracy": tags.number("GPSHPositioningError", 0, MOST_METRES)}
 
 
 def _time(tags):

@@ -219,7 +219,9 @@ def test_a_wrong_list_is_named_with_its_line(tmp_path):
         ("path,latitude,longitude,epsg\na.png,1,2,4326\nb.png,1,2,4267\n", "EPSG:4326, and epsg says another one"),
         ("path,latitude,longitude\na.png,,\n", "line 2 has coordinates that are not finite"),
         ("path,latitude,longitude\na,b.png,1,2\n", "4 values under 3 columns.*quotes"),
-        ("path,latitude,longitude,tile_metres\na.png,1,2,0\n", "tile_metres is not more than 0"),
+        ("path,latitude,longitude,tile_metres\na.png,1,2,0\n", "line 2: tile_metres '0' is not between 0.001"),
+        ("path,latitude,longitude,accuracy\na.png,1,2,1e200\n", "line 2: accuracy '1e200' is not between 0.001 and 1e.06"),
+        ("path,latitude,longitude,heading\na.png,1,2,1e200\n", "line 2: heading '1e200' is not between -360 and 360"),
     ):
         (tmp_path / "tiles.csv").write_text(text)
         refuses(said, read_located_files, str(tmp_path / "tiles.csv"), needs_locations=True)

@@ -186,6 +186,9 @@ def test_the_library_takes_paths_bytes_and_arrays_and_refuses_what_no_flag_could
     assert held[0].places[0].tile == found[0].places[0].tile
     for settings in ({"top": 0}, {"top": "x"}, {"fov": np.nan}, {"tpo": 3}, {"heading": 3.0, "unknown_heading": True}):
         refuses(".", index.query, [path], **settings)
+    for name in ("gps_sigma", "near", "radius", "merge_metres", "sequence", "heading", "fov", "vertical_fov", "horizon"):
+        for value in (1e200, np.nan, np.inf, -1e3):
+            refuses(name, index.query, [path], **{name: value})
     for wrong in (b"", 7, None, tmp_path, np.zeros((4, 4)), "gone.jpg"):
         refuses(".", index.query, [wrong])
 

@@ -75,6 +75,7 @@ def test_exif_and_xmp_say_where_when_and_which_way(tmp_path):
     found = photo_geometry(photo(tmp_path / "a.jpg", gps=HERE | fix | {16: "M", 17: 483.5}, exif=taken))
     assert found.location == pytest.approx((149.1, -35.308333), abs=1e-6) and found.accuracy == 4.5
     assert (found.heading, found.heading_tag, found.magnetic, found.unused) == (123.5, "GPSImgDirection", True, ())
+    assert photo_geometry(photo(tmp_path / "d.jpg", gps=HERE | {31: 4e9})).accuracy is None
     zone = datetime.timezone(datetime.timedelta(hours=11))
     assert found.time == datetime.datetime(2024, 2, 29, 23, 59, 58, 250000, zone)
     found = photo_geometry(photo(tmp_path / "b.jpg", gps=fix | {15: 90.0}, exif={0x9003: "2024:02:29 23:59:58"}))
