@@ -233,6 +233,20 @@ def test_several_indexes_answer_as_one_of_all_their_tiles(index, tmp_path):
     assert "name them after the indexes" in complains(PROGRAM, 0, "query", "index", "east", cwd=tmp_path)
 
 
+def test_hidden_files_of_a_folder_are_no_photos_and_other_images_and_linked_folders_are_said(tmp_path):
+    made.write_index(tmp_path / "index")
+    made.write_photos(tmp_path / "photos" / "deep", range(2))
+    (tmp_path / "other").mkdir()
+    for name in ("@eaDir/a.png", ".thumbnails/a.png", "._a.png", "b.HEIC", "c.heic", "d.webp", "notes.txt", "../other/e.insp"):
+        (tmp_path / "photos" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "photos" / name).write_bytes(b"")
+    os.symlink("deep", tmp_path / "photos" / "link")
+    said = succeeds(PROGRAM, 0, "query", "index", "photos", cwd=tmp_path)
+    assert "photos: skipped 2 .heic, 1 .webp, 1 linked folders; convert" in said and "2 photos say no heading" in said
+    said = complains(PROGRAM, 0, "query", "index", "other", cwd=tmp_path)
+    assert "other: no .jpg, .jpeg, .png in this folder (skipped 1 .insp" in said
+
+
 def write_track(path, *segments):
     """A GPX track: for each of its segments second: metres east and north."""
     text = ""
