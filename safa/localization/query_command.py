@@ -30,9 +30,7 @@ from safa.runtime.outputs import Output, check_outputs
 
 WITHIN = (5.0, 10.0, 25.0)  # metres of the known location: shares that are reported
 IMAGES = (".jpg", ".jpeg", ".png")  # endings of a folder's files that are panoramas
-OTHER_IMAGES = (
-    ".heic .heif .avif .webp .jxl .jp2 .tif .tiff .bmp .gif .insp .jpe .jfif .mpo .dng .gpr .arw .cr2 .cr3 .nef".split()
-)
+OTHER_IMAGES = ".heic .heif .avif .webp .jxl .jp2 .tif .tiff .bmp .gif .insp .jfif .mpo .dng .gpr .arw .cr2 .cr3 .nef".split()
 HIDDEN = (".", "@eaDir", "#recycle")  # how names of files and folders begin that hold a system's previews, or what was deleted
 ANSWERS_TITLE, QUALITY_TITLE = "Where panoramas were taken", "How far answers are off"
 # What a query writes, and how a file begins that an earlier one wrote.

@@ -35,7 +35,7 @@ def xmp_of(tags, elements=False, prefix="GPano"):
     )
 
 
-def photo(path, xmp=None, gps=None, exif=None, image=None, compressed=False):
+def photo(path, xmp=None, gps=None, exif=None, image=None, compressed=False, codec="utf-8"):
     """Write a photo with tags: `xmp` a packet or GPano's tags, `gps` and `exif` {number: value}."""
     own, exif, chunks, options = Image.Exif(), dict(exif or {}), PngImagePlugin.PngInfo(), {}
     own[0x0112] = exif.pop(0x0112, 1)
@@ -43,9 +43,7 @@ def photo(path, xmp=None, gps=None, exif=None, image=None, compressed=False):
     if xmp is not None:
         packet = xmp_of(xmp) if isinstance(xmp, dict) else xmp
         chunks.add_itxt("XML:com.adobe.xmp", packet, zip=compressed)
-        options = (
-            {"pnginfo": chunks} if path.suffix == ".png" else {"xmp": packet if isinstance(packet, bytes) else packet.encode()}
-        )
+        options = {"pnginfo": chunks} if path.suffix == ".png" else {"xmp": packet.encode(codec)}
     image = Image.new("RGB", (64, 32)) if image is None else Image.fromarray(image[..., ::-1])
     image.save(path, exif=own, **options)
     return str(path)
@@ -67,8 +65,7 @@ def test_photo_sphere_tags_are_read_in_every_form(tmp_path):
     assert at < pixels < end
     behind = tmp_path / "behind the pixels.png"
     behind.write_bytes(content[:at] + content[pixels:end] + content[at:pixels] + content[end:])
-    for codec in ("utf-16", "utf-16-le", "utf-16-be"):
-        paths.append(photo(tmp_path / f"{codec}.jpg", (xmp_of(tags) + " " * 9).encode(codec) + b"\0\0"))
+    paths += [photo(tmp_path / f"u{each}.jpg", xmp_of(tags) + "  \0", codec=f"utf-16{each}") for each in ("", "-le", "-be")]
     for path in (*paths, str(behind)):
         assert photo_geometry(path) == PhotoGeometry(heading=271.25, heading_tag="PoseHeadingDegrees", pitch=-3.0), path
 
