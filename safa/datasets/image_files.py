@@ -69,8 +69,8 @@ def read_image(path, size=None):
 
     Raises:
         ImageError: the file is missing, empty, truncated, damaged and therefore decoded in part only, neither JPEG
-            nor PNG, not of this size, or too large. OpenCV left to itself fills the missing part of a JPEG with grey
-            and says nothing.
+            nor PNG, of 16 bits a colour, not of this size, or too large. OpenCV left to itself fills the missing part of a
+            JPEG with grey and says nothing.
     """
     with _open_image(path) as file:
         content = file.read()
@@ -147,6 +147,8 @@ def _header_size(content):
             size = simplejpeg.decode_jpeg_header(content)[:2]
     elif content.startswith(PNG_START) and len(content) >= 24:
         size = struct.unpack_from(">II", content, 16)[::-1]
+        if content[24:25] == b"\x10":  # OpenCV would take the upper byte, which is all dark where 12 of the bits are used
+            raise _Unusable("colours of 16 bits instead of 8; convert it")
     else:
         raise _Unusable("neither a JPEG nor a PNG image" if content else "empty file")
     if size[0] * size[1] > MOST_PIXELS:

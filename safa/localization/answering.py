@@ -92,9 +92,8 @@ def smoothed_answers(index, answers, config, weight):
     alone = [answers[number] for number in numbers]
     rows = [answer.evidence.rows for answer in alone]
     emissions = [weight * answer.evidence.similarities + log_priors(index, answer) for answer in alone]
-    steps, tracks = np.diff(numbers) * config.sequence, [answer.panorama.track for answer in alone]
-    if None not in tracks:
-        steps = np.linalg.norm(np.diff(index.frame.metres(tracks), axis=0), axis=1)
+    along = np.diff(index.frame.metres([answer.panorama.track or (np.nan, np.nan) for answer in alone]), axis=0)
+    steps = np.where(np.isfinite(along).all(axis=1), np.linalg.norm(along, axis=1), np.diff(numbers) * config.sequence)
     probabilities = smoothed(rows, emissions, index.metres, steps, index.manifest.spacing or 0.0)
     given, posteriors = [], []
     for answer, own, probability in zip(alone, rows, probabilities, strict=True):

@@ -10,6 +10,7 @@ from safa.runtime.errors import UserError, first_line
 
 EQUATOR_METRES = 156543.03  # a pixel of a 256-pixel Web Mercator tile at zoom 0, on the equator
 WGS84 = 4326  # EPSG code
+MOST_METRES = 1e6  # of ground, and of an error: a continent; squares of far greater numbers are not finite
 INSTALL = "pip install -r requirements-localize.txt"
 
 

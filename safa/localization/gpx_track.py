@@ -5,14 +5,17 @@ import datetime
 
 import numpy as np
 
-from safa.localization.coordinates import LocalFrame, needed
+from safa.launch.given_data import say
+from safa.localization.coordinates import LocalFrame, needed, problem_of
 from safa.localization.rough_position import rough_position
 from safa.runtime.command_line import Checked, at_least, setting
 from safa.runtime.errors import UserError, first_line, shortened
 from safa.runtime.files import read_file
 from safa.settings import FULL_CIRCLE
 
-COURSE_METRES = 5.0  # before and after a photo that the course is taken over: a car that stands still has none
+COURSE_METRES = 5.0  # before and after a photo that the course is taken over
+MOVED_METRES = 2.5  # that it must lead away in these: half of what is there at a track's ends; GPS of a car that stands wanders
+GAP_SECONDS = 60.0  # loggers write points each second to half a minute; in a longer step a car is out of sight, or turned back
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,10 +39,10 @@ class TrackConfig(Checked):
 
 
 class Track:
-    """A GPX track: where it was at a time, and which way it went.
+    """A GPX track: where it was at a time, and which way it went; nothing between its segments, or in steps of GAP_SECONDS.
 
     Raises:
-        UserError: the file cannot be read, or holds fewer than two points with times.
+        UserError: the file cannot be read, holds fewer than two points with times, or one that is not on Earth.
     """
 
     def __init__(self, path):
@@ -48,48 +51,61 @@ class Track:
             found = gpxpy.parse(read_file(path).decode("utf-8-sig"))
         except (gpxpy.gpx.GPXException, ValueError) as error:
             raise UserError(f"{shortened(path)}: not a GPX file ({first_line(error)}); name another one") from None
-        points = [point for track in found.tracks for segment in track.segments for point in segment.points if point.time]
+        segments = [[point for point in own.points if point.time] for track in found.tracks for own in track.segments]
+        points = [point for segment in segments for point in segment]
         self.seconds = np.array([_seconds(point.time) for point in points])
         if len(points) < 2 or not (np.diff(self.seconds) >= 0).all():
             raise UserError(f"{shortened(path)}: a track needs two points or more with times, in order; name another file")
+        for point in points:
+            if problem := problem_of(point.longitude, point.latitude):
+                raise UserError(f"{shortened(path)}: its point of {point.time.isoformat()} {problem}; correct or remove it")
+        of_segment = np.repeat(range(len(segments)), list(map(len, segments)))
+        self._piece = np.cumsum([0, *(np.diff(of_segment) > 0) | (np.diff(self.seconds) > GAP_SECONDS)])
         locations = [(point.longitude, point.latitude) for point in points]
         self._frame = LocalFrame.around(locations)
         self._metres = self._frame.metres(locations)
         self._travelled = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(self._metres, axis=0), axis=1))])
 
     def at(self, seconds):
-        """(longitude, latitude) at a time, and the course in degrees clockwise from north; None if it is outside."""
-        if not self.seconds[0] <= seconds <= self.seconds[-1]:
-            return None
-        travelled = np.interp(seconds, self.seconds, self._travelled)
-        east, north = self._place(travelled + COURSE_METRES) - self._place(travelled - COURSE_METRES)
-        course = float(np.degrees(np.arctan2(east, north))) % FULL_CIRCLE
-        return tuple(self._frame.locations(self._place(travelled))[0].tolist()), course
-
-    def _place(self, travelled):
-        return np.array([np.interp(travelled, self._travelled, axis) for axis in self._metres.T])
+        """(longitude, latitude) at a time, None in a gap; and the course in degrees, None where it stands or turns back."""
+        before, after = np.searchsorted(self.seconds, seconds, "right") - 1, np.searchsorted(self.seconds, seconds)
+        if self._piece[before] < self._piece[after]:
+            return None, None
+        own = self._piece == self._piece[before]
+        travelled = np.interp(seconds, self.seconds[own], self._travelled[own])
+        steps = travelled - COURSE_METRES, travelled, travelled + COURSE_METRES
+        places = np.stack([np.interp(steps, self._travelled[own], axis) for axis in self._metres[own].T], axis=1)
+        east, north = places[2] - places[0]
+        course = float(np.degrees(np.arctan2(east, north))) % FULL_CIRCLE if np.hypot(east, north) >= MOVED_METRES else None
+        return tuple(self._frame.locations(places[1])[0].tolist()), course
 
 
 def along_track(panoramas, track_config, config):
     """Panoramas in the order of their times, with the track's headings (where none is given or listed) and positions.
 
+    In a gap of the track, and without a course, they stay as they are; a line says how many lie in gaps.
+
     Args:
         track_config: TrackConfig, with a GPX file.
         config: places.QueryConfig.
     """
-    track, found = Track(track_config.gpx), []
+    track, found, gaps = Track(track_config.gpx), [], 0
     for panorama in panoramas:
-        time, problem, changes = panorama.photo.time, panorama.problem, {}
+        time, changes = panorama.photo.time, {}
         seconds = np.inf if time is None else _seconds(time)
-        if problem is None and (place := track.at(seconds + track_config.clock)) is None:
+        if panorama.problem is None and not track.seconds[0] <= seconds + track_config.clock <= track.seconds[-1]:
             what = "no time in its tags" if time is None else "taken outside the times of the track"
             changes["problem"] = f"{panorama.path}: {what}"
-        elif problem is None:
-            location, course = place
-            changes |= {"track": location, "rough": rough_position(config, location)}
-            if panorama.heading_source in ("photo", "assumed"):
+        elif panorama.problem is None:
+            location, course = track.at(seconds + track_config.clock)
+            gaps += location is None
+            if location is not None:
+                changes |= {"track": location, "rough": rough_position(config, location)}
+            if course is not None and panorama.heading_source in ("photo", "assumed"):
                 changes |= {"heading": (course + track_config.mount) % FULL_CIRCLE, "heading_source": "track"}
         found.append((seconds, dataclasses.replace(panorama, **changes)))
+    if gaps:
+        say(f"{gaps:,} photos were taken in gaps of the track, which gives no position there")
     return [panorama for _, panorama in sorted(found, key=lambda own: own[0])]
 
 

@@ -8,9 +8,10 @@ import re
 
 import numpy as np
 
-from safa.localization.coordinates import WGS84, missing_grid, problem_of, reaches, wgs84_of
+from safa.localization.coordinates import MOST_METRES, WGS84, missing_grid, problem_of, reaches, wgs84_of
 from safa.runtime.errors import UserError, first_few, first_line, shortened
 from safa.runtime.files import ordinary
+from safa.settings import FULL_CIRCLE
 
 DEGREES, PROJECTED = ("longitude", "latitude"), ("easting", "northing")
 COLUMNS = "latitude and longitude, or easting, northing and epsg"
@@ -25,7 +26,8 @@ OTHER_NAMES = {  # of columns, as spreadsheets and cameras' tools have them
 NAME_OF = {other: name for name, others in OTHER_NAMES.items() for other in others}
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 EPSG_CODE = re.compile(r"(?:EPSG:)?([0-9][0-9,]{0,7})(?:\.0)?", re.IGNORECASE)  # also as a spreadsheet writes it
-MOST_METRES = 1e8  # of a coordinate: ten times UTM's greatest northing
+MOST_NORTHING = 1e8  # or easting, in metres: ten times UTM's greatest
+LENGTHS = 1e-3, MOST_METRES  # of tiles and errors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,9 +73,9 @@ def read_located_files(path: str, needs_locations: bool) -> LocatedFiles:
     return LocatedFiles(
         [_existing(os.path.join(os.path.dirname(path), row["path"])) for row in rows.values()],
         locations,
-        _numbers(path, rows, "heading") % 360,
-        _numbers(path, rows, "tile_metres", is_length=True) if "tile_metres" in names else None,
-        _numbers(path, rows, "accuracy", is_length=True),
+        _numbers(path, rows, "heading", (-FULL_CIRCLE, FULL_CIRCLE)) % FULL_CIRCLE,
+        _numbers(path, rows, "tile_metres", LENGTHS) if "tile_metres" in names else None,
+        _numbers(path, rows, "accuracy", LENGTHS),
         notes,
     )
 
@@ -114,7 +116,7 @@ def _rows(path):
     return {line: dict(zip(header, cells, strict=True)) for line, cells in rows.items()}
 
 
-def _numbers(path, rows, name, is_length=False):
+def _numbers(path, rows, name, bounds=(-math.inf, math.inf)):
     """The numbers of a column, (N,) float64; NaN for empty cells, but of tile_metres, and for a column that is missing."""
     values = []
     for line, row in rows.items():
@@ -125,8 +127,9 @@ def _numbers(path, rows, name, is_length=False):
             value = math.inf
         if math.isinf(value) or (text and math.isnan(value)):
             raise UserError(f"{path}, line {line}: {name} {shortened(text)!r} is not a number; correct it")
-        if is_length and value <= 0:
-            raise UserError(f"{path}, line {line}: {name} is not more than 0; correct it")
+        if value < bounds[0] or value > bounds[1]:
+            between = "{:g} and {:g}".format(*bounds)
+            raise UserError(f"{path}, line {line}: {name} {shortened(text)!r} is not between {between}; correct it")
         values.append(value)
     return np.array(values)
 
@@ -152,7 +155,7 @@ def _locations(path, rows, kind, needs_all):
                 if reaches(epsg, wgs84_of(second[chosen], first[chosen], epsg)).all():
                     raise UserError(f"{path}: easting and northing look swapped, by EPSG:{epsg}'s area of use; exchange them")
                 notes.append(f"warning: {shortened(path)}: no row lies in EPSG:{epsg}'s area of use")
-        locations[np.maximum(np.abs(first), np.abs(second)) > MOST_METRES] = np.nan
+        locations[np.maximum(np.abs(first), np.abs(second)) > MOST_NORTHING] = np.nan
     problems = [None if each else problem_of(*place) for each, place in zip(blank, locations.tolist(), strict=True)]
     wrong = [f"line {line} {problem}" for line, problem in zip(rows, problems, strict=True) if problem]
     if wrong:

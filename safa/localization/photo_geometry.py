@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 
 from safa.datasets.image_files import MOST_PIXELS
-from safa.localization.coordinates import needed, problem_of
+from safa.localization.coordinates import MOST_METRES, needed, problem_of
 from safa.runtime.errors import first_line, shortened
 from safa.runtime.files import ordinary
 from safa.settings import FULL_CIRCLE
@@ -22,6 +22,7 @@ CROP = ["FullPanoWidthPixels", "FullPanoHeightPixels", "CroppedAreaImageWidthPix
 CROP += ["CroppedAreaLeftPixels", "CroppedAreaTopPixels"]
 MOST_SIDE = 1e6  # pixels of a full sphere
 MOST_XMP = 2**20  # bytes; JPEG files hold 2**16 of them
+DATUMS = ("", "WGS84", "WGS1984")  # letters and digits of the names of what GPS measures in
 OTHER_SHAPE = 0.01  # share by which proportions may differ: sizes are rounded, by some to whole blocks of a JPEG
 
 
@@ -102,6 +103,8 @@ class _Tags:
             self.unused["EXIF"] = first_line(error)
         if self.values.get("Orientation") in (5, 6, 7, 8):
             self.size = self.size[::-1]
+        if packet.startswith((b"<\0", b"\xff\xfe")):  # UTF-16, whose last character ends in a zero
+            packet += b"\0"
         parse = needed("defusedxml.ElementTree").fromstring if packet else None
         try:
             if len(packet) > MOST_XMP:
@@ -183,7 +186,10 @@ def _location(tags):
         letter = tags.text(f"{name}Ref")
         if isinstance(value, str):  # XMP: "149,6.5E" or "149,6,30E"
             value, letter = value.strip()[:-1].split(","), value.strip()[-1]
-        found = sum(float(part) / 60**power for power, part in enumerate(np.atleast_1d(value)))
+        parts = [float(part) for part in np.atleast_1d(value)]
+        if not all(0 <= part <= most for part, most in zip(parts, (math.inf, 60, 60), strict=False)):
+            raise ValueError
+        found = sum(part / 60**power for power, part in enumerate(parts))
         return {"N": found, "E": found, "S": -found, "W": -found}[letter.upper()]
 
     names = ("GPSLongitude", "GPSLatitude")
@@ -191,26 +197,38 @@ def _location(tags):
     if longitude is None or latitude is None:
         return {}
     unknown = "0 with longitude 0 stands for an unknown place" if longitude == latitude == 0 else None
-    if problem := unknown or problem_of(longitude, latitude):
+    void = "GPSStatus V: its receiver had no fix" if tags.text("GPSStatus").upper() == "V" else None
+    if problem := unknown or void or problem_of(longitude, latitude):
         tags.unused["GPSLatitude"] = problem
         return {}
-    return {"longitude": longitude, "latitude": latitude, "accuracy": tags.number("GPSHPositioningError", 0)}
+    datum = tags.text("GPSMapDatum")
+    if "".join(filter(str.isalnum, datum)).upper() not in DATUMS:
+        tags.unused["GPSMapDatum"] = f"{shortened(datum, 40)!r}: the place is taken as WGS 84's"
+    return {"longitude": longitude, "latitude": latitude, "accuracy": tags.number("GPSHPositioningError", 0, MOST_METRES)}
 
 
 def _time(tags):
     """By the camera's clock if its zone is known, else by GPS, else by the camera's clock; None if neither tells."""
     parse, fraction = datetime.datetime.fromisoformat, tags.text("SubsecTimeOriginal")[:6]
-    # EXIF has in several tags what XMP has in one.
-    rest = f".{fraction:0<6}" * fraction.isdecimal() + tags.text("OffsetTimeOriginal")
+
+    def offset(value):
+        return parse("2000-01-01T00:00:00" + str(value).strip("\0 :").replace("Z", "+00:00")).tzinfo
 
     def taken(value):
         text = str(value).strip("\0 ").replace("Z", "+00:00")
-        return parse(text[:10].replace(":", "-") + text[10:] + rest * (len(text) == 19))
+        # EXIF has in several tags what XMP has in one.
+        time = parse(text[:10].replace(":", "-") + text[10:] + f".{fraction:0<6}" * (fraction.isdecimal() and len(text) == 19))
+        return time if time.tzinfo else time.replace(tzinfo=tags.read("OffsetTimeOriginal", offset))
 
     def fix(clock):
-        day = tags.text("GPSDateStamp").replace(":", "-")
-        return parse("{}T{:02.0f}:{:02.0f}:{:06.3f}+00:00".format(day, *map(float, clock)))
+        hours, minutes, seconds = map(float, clock)
+        if not (0 <= hours < 24 and 0 <= minutes < 60 and 0 <= seconds <= 60):  # 60: a leap second
+            raise ValueError
+        midnight = parse(tags.text("GPSDateStamp").replace(":", "-") + "T00:00:00+00:00")
+        return midnight + datetime.timedelta(hours=hours, minutes=minutes, seconds=seconds)
 
     by_camera = tags.read("DateTimeOriginal", taken)
     by_gps = tags.read("GPSTimeStamp", fix) if "GPSDateStamp" in tags.values else None
+    if "OffsetTimeOriginal" in tags.unused:
+        tags.unused["OffsetTimeOriginal"] += f"; the time is taken {'as UTC' if by_gps is None else 'from GPS'}"
     return by_camera if by_gps is None or by_camera and by_camera.tzinfo else by_gps

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from safa.localization.coordinates import LocalFrame
+from safa.localization.coordinates import MOST_METRES, LocalFrame
 from safa.localization.panorama import Panorama
 from safa.localization.position_estimate import Estimate
 from safa.runtime.command_line import Checked, at_least, setting
@@ -62,32 +62,32 @@ class QueryConfig(Checked):
         choices=("list", "exif"),
     )
     merge_metres: float = setting(
-        SAME_PLACE_METRES, "distance within which tiles belong to one answer", at_least(float, 0), metavar="METRES"
+        SAME_PLACE_METRES, "distance within which tiles belong to one answer", at_least(float, 0, MOST_METRES), metavar="METRES"
     )
     radius: float = setting(
         SAME_PLACE_METRES,
         "distance from the truth within which an answer is right; the margin is to the best tile farther away",
-        at_least(float, 0),
+        at_least(float, 0, MOST_METRES),
         metavar="METRES",
     )
     sequence: float | None = setting(
         None,
         "metres, roughly, between panoramas that are a drive, in order, to smooth over them (default: each panorama alone)",
-        at_least(float, 0),
+        at_least(float, 0, MOST_METRES),
         metavar="METRES",
     )
     approximate: bool = setting(False, "search by what build --approximate made")
     near: float | None = setting(
         None,
         "distance from a panorama's rough position beyond which no tile is compared",
-        at_least(float, 0.1),
+        at_least(float, 0.1, MOST_METRES),
         metavar="METRES",
     )
     gps_sigma: float | None = setting(
         None,
         "standard deviation of rough positions, east and north: tiles near them are preferred (a list's column accuracy says "
         "it of each panorama)",
-        at_least(float, 0.1),
+        at_least(float, 0.1, MOST_METRES),
         metavar="METRES",
     )
     gps_from: str = setting(

@@ -1,5 +1,6 @@
 """The commands of localize.py that ask an index: find where panoramas were taken, learn how sure answers are."""
 
+import collections
 import contextlib
 import dataclasses
 import hashlib
@@ -29,6 +30,8 @@ from safa.runtime.outputs import Output, check_outputs
 
 WITHIN = (5.0, 10.0, 25.0)  # metres of the known location: shares that are reported
 IMAGES = (".jpg", ".jpeg", ".png")  # endings of a folder's files that are panoramas
+OTHER_IMAGES = ".heic .heif .avif .webp .jxl .jp2 .tif .tiff .bmp .gif .insp .jfif .mpo .dng .gpr .arw .cr2 .cr3 .nef".split()
+HIDDEN = (".", "@eaDir", "#recycle")  # how names of files and folders begin that hold a system's previews, or what was deleted
 ANSWERS_TITLE, QUALITY_TITLE = "Where panoramas were taken", "How far answers are off"
 # What a query writes, and how a file begins that an earlier one wrote.
 OUTPUTS = {
@@ -133,15 +136,7 @@ def _asked(args, config):
             inputs.append(path)
             named += _listed(path)
         elif os.path.isdir(path):
-            found = sorted(
-                os.path.join(folder, name)
-                for folder, _, names in os.walk(path)
-                for name in names
-                if name.lower().endswith(IMAGES) and not name.startswith(".")
-            )
-            if not found:
-                raise UserError(f"{shortened(path)}: no {', '.join(IMAGES)} in this folder; name one with panoramas")
-            named += [(each, None, None, None) for each in found]
+            named += [(each, None, None, None) for each in _photos_in(path)]
         elif os.path.isfile(path):
             named.append((path, None, None, None))
         else:
@@ -164,6 +159,24 @@ def _asked(args, config):
     gpx = None if track.gpx is None else read_file(track.gpx)
     depends = msgspec.json.encode([index.manifest.identity, config, index.calibrations, named, track, gpx])
     return index, panoramas, hashlib.sha256(depends).hexdigest()
+
+
+def _photos_in(path):
+    """The photos of a folder and those below it, in order of their names; a line says what else is there and skipped."""
+    found, skipped = [], collections.Counter()
+    for folder, below, names in os.walk(path, onerror=lambda _: skipped.update(["unreadable folders"])):
+        below[:] = [name for name in below if not name.startswith(HIDDEN)]
+        skipped.update("linked folders" for name in below if os.path.islink(os.path.join(folder, name)))
+        endings = {name: os.path.splitext(name)[1].lower() for name in names if not name.startswith(HIDDEN)}
+        skipped.update(ending for ending in endings.values() if ending in OTHER_IMAGES)
+        found += [os.path.join(folder, name) for name, ending in endings.items() if ending in IMAGES]
+    others = "skipped " + ", ".join(f"{count:,} {what}" for what, count in sorted(skipped.items()))
+    if not found:
+        none = f"no {', '.join(IMAGES)} in this folder{f' ({others})' if skipped else ''}"
+        raise UserError(f"{shortened(path)}: {none}; name one with panoramas")
+    if skipped:
+        say(f"{shortened(path)}: {others}; convert images to JPEG or PNG, and name linked folders")
+    return sorted(found)
 
 
 def _output(name, path):

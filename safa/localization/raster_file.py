@@ -12,7 +12,7 @@ from pyproj import CRS
 from pyproj.exceptions import ProjError
 from rasterio.enums import MaskFlags, Resampling
 
-from safa.localization.coordinates import LocalFrame, is_flat, missing_grid, projections, unwrapped
+from safa.localization.coordinates import LocalFrame, is_flat, missing_grid, projections, reaches, unwrapped
 from safa.runtime.errors import UserError, first_line, shortened
 from safa.runtime.files import ordinary
 
@@ -58,6 +58,7 @@ class RasterFile:
         try:
             with rasterio.open(path) as file:
                 self.files, self._size, self._transform = file.files, (file.width, file.height), file.transform
+                epsg = None if file.crs else epsg
                 self._crs = file.crs or (epsg and rasterio.CRS.from_epsg(epsg))
                 self._bands, self._is_inverted = _bands(file), file.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"
                 if problem := self._problem(file):
@@ -68,6 +69,8 @@ class RasterFile:
                     mask = file.dataset_mask(out_shape=(min(file.height, MASK_SIDE), min(file.width, MASK_SIDE))) > 0
                     self._mask = None if mask.all() else mask
             self._locate()
+            if epsg and not reaches(epsg, np.array([self.centre])):
+                self.notes.add(f"warning: rasters lie outside EPSG:{epsg}'s area of use; check --epsg")
         except ERRORS as error:
             raise UserError(f"{shortened(path)}: cannot be read as a raster ({first_line(error)}); correct it") from None
 

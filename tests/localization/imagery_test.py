@@ -93,11 +93,14 @@ def test_what_is_no_imagery_is_named_and_keeps_nobody_waiting(tmp_path, in_time)
     for folder in ("empty", "pipes", "piped map tiles/18/1"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "text.tif").write_text("not a raster")
+    (tmp_path / "deep.csv").write_text("path,latitude,longitude\ndeep.png,1,2\n")
+    cv2.imwrite(str(tmp_path / "deep.png"), np.zeros((9, 9, 3), np.uint16))
     for pipe in ("pipes/a.tif", "piped map tiles/18/1/1.png", "piped map tiles/18/1/2.webp"):
         os.mkfifo(tmp_path / pipe)
     for name, said in (
         ("text.tif", "cannot be read as a raster"),
         ("empty", "neither rasters"),
+        ("deep.csv", "deep.png: colours of 16 bits instead of 8"),
         ("nothing", "does not exist"),
         ("pipes", "pipe or device"),
         ("piped map tiles", "pipe or device"),
@@ -144,7 +147,8 @@ def test_a_missing_datum_grid_or_system_is_named_and_names_of_gdal_are_passed_on
         archive.write(path, "a.tif")
     for name in path, f"/vsizip/{tmp_path}/a.zip/a.tif":
         source = open_tile_source([name], CUT, epsg=UTM)
-        assert shows(source.tile(17), source.locations[17], 60) and source.record.paths == (name,)
+        assert shows(source.tile(17), source.locations[17], 60) and source.record.paths == (name,) and not source.notes
+    assert any("lie outside EPSG:2193's area of use" in note for note in open_tile_source([path], CUT, epsg=2193).notes)
     refuses("/vsizip/nothing.zip/a.tif: cannot be read as a raster", open_tile_source, ["/vsizip/nothing.zip/a.tif"], CUT)
     # An MBTiles file is a raster.
     place = grey_at("EPSG:3857", 16590000, -4200000, 1.194328566955879)
@@ -219,7 +223,9 @@ def test_a_wrong_list_is_named_with_its_line(tmp_path):
         ("path,latitude,longitude,epsg\na.png,1,2,4326\nb.png,1,2,4267\n", "EPSG:4326, and epsg says another one"),
         ("path,latitude,longitude\na.png,,\n", "line 2 has coordinates that are not finite"),
         ("path,latitude,longitude\na,b.png,1,2\n", "4 values under 3 columns.*quotes"),
-        ("path,latitude,longitude,tile_metres\na.png,1,2,0\n", "tile_metres is not more than 0"),
+        ("path,latitude,longitude,tile_metres\na.png,1,2,0\n", "line 2: tile_metres '0' is not between 0.001"),
+        ("path,latitude,longitude,accuracy\na.png,1,2,1e200\n", "line 2: accuracy '1e200' is not between 0.001 and 1e.06"),
+        ("path,latitude,longitude,heading\na.png,1,2,1e200\n", "line 2: heading '1e200' is not between -360 and 360"),
     ):
         (tmp_path / "tiles.csv").write_text(text)
         refuses(said, read_located_files, str(tmp_path / "tiles.csv"), needs_locations=True)

@@ -186,6 +186,9 @@ def test_the_library_takes_paths_bytes_and_arrays_and_refuses_what_no_flag_could
     assert held[0].places[0].tile == found[0].places[0].tile
     for settings in ({"top": 0}, {"top": "x"}, {"fov": np.nan}, {"tpo": 3}, {"heading": 3.0, "unknown_heading": True}):
         refuses(".", index.query, [path], **settings)
+    for name in ("gps_sigma", "near", "radius", "merge_metres", "sequence", "heading", "fov", "vertical_fov", "horizon"):
+        for value in (1e200, np.nan, np.inf, -1e3):
+            refuses(name, index.query, [path], **{name: value})
     for wrong in (b"", 7, None, tmp_path, np.zeros((4, 4)), "gone.jpg"):
         refuses(".", index.query, [wrong])
 
@@ -230,24 +233,67 @@ def test_several_indexes_answer_as_one_of_all_their_tiles(index, tmp_path):
     assert "name them after the indexes" in complains(PROGRAM, 0, "query", "index", "east", cwd=tmp_path)
 
 
+def test_hidden_files_of_a_folder_are_no_photos_and_other_images_and_linked_folders_are_said(tmp_path):
+    made.write_index(tmp_path / "index")
+    made.write_photos(tmp_path / "photos" / "deep", range(2))
+    for name in ("@eaDir/a.png", ".thumbnails/a.png", "._a.png", "b.HEIC", "c.heic", "d.webp", "notes.txt", "../other/e.insp"):
+        (tmp_path / "photos" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "photos" / name).write_bytes(b"")
+    os.symlink("deep", tmp_path / "photos" / "link")
+    said = succeeds(PROGRAM, 0, "query", "index", "photos", cwd=tmp_path)
+    assert "photos: skipped 2 .heic, 1 .webp, 1 linked folders; convert" in said and "2 photos say no heading" in said
+    said = complains(PROGRAM, 0, "query", "index", "other", cwd=tmp_path)
+    assert "other: no .jpg, .jpeg, .png in this folder (skipped 1 .insp" in said
+
+
+def write_track(path, *segments):
+    """A GPX track: for each of its segments second: metres east and north."""
+    text = ""
+    for segment in segments:
+        text += "</trkseg><trkseg>" * bool(text)
+        for (x, y), s in zip(made.FRAME.locations(list(segment.values())), segment, strict=True):
+            text += f'<trkpt lon="{x:.9f}" lat="{y:.9f}"><time>2026-05-01T10:0{s // 60}:{s % 60:02}Z</time></trkpt>'
+    path.write_text(f'<gpx version="1.1" creator="t"><trk><trkseg>{text}</trkseg></trk></gpx>')
+    return str(path)
+
+
+def taken(path, time, gps=()):
+    exif = Image.Exif()
+    exif.get_ifd(0x8769).update({} if time is None else {0x9003: f"2026:05:01 {time}", 0x9011: "+02:00"})
+    exif.get_ifd(0x8825).update(gps)
+    Image.new("RGB", (616, 112)).save(path, exif=exif)
+    return asked_panorama(path, QueryConfig())
+
+
 def test_a_track_gives_headings_positions_and_order(tmp_path):
     """Of a car that goes east, waits, and turns north; the camera looks to its right."""
-    corners = ((0, (0, 0)), (10, (100, 0)), (70, (100, 0)), (80, (100, 100)))
-    points = ""
-    for s, corner in corners:
-        ((x, y),) = made.FRAME.locations([corner])
-        points += f'<trkpt lon="{x:.9f}" lat="{y:.9f}"><time>2026-05-01T10:0{s // 60}:{s % 60:02}Z</time></trkpt>'
-    (tmp_path / "a.gpx").write_text(f'<gpx version="1.1" creator="t"><trk><trkseg>{points}</trkseg></trk></gpx>')
-    asked = []
-    for number, time in enumerate(["12:01:15", "12:00:05", "12:00:40", "12:09:00", None]):
-        exif = Image.Exif()
-        exif.get_ifd(0x8769).update({} if time is None else {0x9003: f"2026:05:01 {time}", 0x9011: "+02:00"})
-        Image.new("RGB", (616, 112)).save(tmp_path / f"{number}.jpg", exif=exif)
-        asked.append(asked_panorama(tmp_path / f"{number}.jpg", QueryConfig()))
-    found = along_track(asked, TrackConfig(str(tmp_path / "a.gpx"), 90.0), QueryConfig(near=20.0))
+    track = write_track(tmp_path / "a.gpx", {0: (0, 0), 10: (100, 0), 70: (100, 0), 80: (100, 100)})
+    times = "12:01:15", "12:00:05", "12:00:40", "12:09:00", None
+    asked = [taken(tmp_path / f"{number}.jpg", time) for number, time in enumerate(times)]
+    found = along_track(asked, TrackConfig(track, 90.0), QueryConfig(near=20.0))
     assert [os.path.basename(each.path)[0] for each in found] == ["1", "2", "0", "3", "4"]
     assert [each.heading for each in found[:3]] == pytest.approx([180, 135, 90], abs=0.1)
     np.testing.assert_allclose(made.FRAME.metres([each.track for each in found[:3]]), [(50, 0), (100, 0), (100, 50)], atol=0.05)
     assert found[0].rough.near == 20 and "outside the times" in found[3].problem and "no time" in found[4].problem
-    (tmp_path / "b.gpx").write_text("<gpx")
-    refuses("not a GPX file", along_track, asked, TrackConfig(str(tmp_path / "b.gpx")), QueryConfig())
+
+
+def test_a_track_tells_no_place_in_its_gaps_and_no_course_where_it_stands(tmp_path, index, capsys):
+    """Of a car that waits, drives into a tunnel for a minute and a half, and is loaded on a ferry."""
+    parts = {0: (0, 0), 10: (1, 0), 20: (0, 0)}, {25: (0, 0), 30: (50, 0), 120: (50, 90), 130: (50, 140)}, {140: (150, 140)}
+    track = write_track(tmp_path / "a.gpx", *parts)
+    times = "12:00:05", "12:00:22", "12:00:29", "12:01:00", "12:02:10", "12:02:15", "12:02:20"
+    asked = [taken(tmp_path / f"{number}.jpg", time, {17: 200.0}) for number, time in enumerate(times)]
+    found, config = along_track(asked, TrackConfig(track), QueryConfig(near=20.0)), QueryConfig(sequence=30.0)
+    assert [each.track and round(each.heading) % 360 for each in found] == [200, None, 90, None, 0, None, 200]
+    assert {each.heading_source for each in found if each.heading == 200} == {"photo"} and not any(e.problem for e in found)
+    assert "3 photos were taken in gaps of the track" in capsys.readouterr().out
+    assert not any(answer.problem for answer in index.finished(list(index.found(found, config)), config))
+
+
+def test_a_wrong_track_is_named_with_its_point(tmp_path):
+    wrong = {"lat": "not a GPX file", 'lat="nan"': "10:00:01.* not finite", 'lat="95"': "10:00:01.* latitude 95"}
+    for text, said in wrong.items():
+        path = write_track(tmp_path / "a.gpx", {0: (0, 0), 1: (0, 1), 2: (0, 2)})
+        first, second, rest = (tmp_path / "a.gpx").read_text().split("<trkpt", 2)
+        (tmp_path / "a.gpx").write_text("<trkpt".join([first, second, re.sub('lat="[^"]*"', text, rest, count=1)]))
+        refuses(f"a.gpx: .*{said}", along_track, [], TrackConfig(path), QueryConfig())

@@ -35,7 +35,7 @@ def xmp_of(tags, elements=False, prefix="GPano"):
     )
 
 
-def photo(path, xmp=None, gps=None, exif=None, image=None, compressed=False):
+def photo(path, xmp=None, gps=None, exif=None, image=None, compressed=False, codec="utf-8"):
     """Write a photo with tags: `xmp` a packet or GPano's tags, `gps` and `exif` {number: value}."""
     own, exif, chunks, options = Image.Exif(), dict(exif or {}), PngImagePlugin.PngInfo(), {}
     own[0x0112] = exif.pop(0x0112, 1)
@@ -43,7 +43,7 @@ def photo(path, xmp=None, gps=None, exif=None, image=None, compressed=False):
     if xmp is not None:
         packet = xmp_of(xmp) if isinstance(xmp, dict) else xmp
         chunks.add_itxt("XML:com.adobe.xmp", packet, zip=compressed)
-        options = {"pnginfo": chunks} if path.suffix == ".png" else {"xmp": packet.encode()}
+        options = {"pnginfo": chunks} if path.suffix == ".png" else {"xmp": packet.encode(codec)}
     image = Image.new("RGB", (64, 32)) if image is None else Image.fromarray(image[..., ::-1])
     image.save(path, exif=own, **options)
     return str(path)
@@ -65,6 +65,7 @@ def test_photo_sphere_tags_are_read_in_every_form(tmp_path):
     assert at < pixels < end
     behind = tmp_path / "behind the pixels.png"
     behind.write_bytes(content[:at] + content[pixels:end] + content[at:pixels] + content[end:])
+    paths += [photo(tmp_path / f"u{each}.jpg", xmp_of(tags) + "  \0", codec=f"utf-16{each}") for each in ("", "-le", "-be")]
     for path in (*paths, str(behind)):
         assert photo_geometry(path) == PhotoGeometry(heading=271.25, heading_tag="PoseHeadingDegrees", pitch=-3.0), path
 
@@ -75,11 +76,20 @@ def test_exif_and_xmp_say_where_when_and_which_way(tmp_path):
     found = photo_geometry(photo(tmp_path / "a.jpg", gps=HERE | fix | {16: "M", 17: 483.5}, exif=taken))
     assert found.location == pytest.approx((149.1, -35.308333), abs=1e-6) and found.accuracy == 4.5
     assert (found.heading, found.heading_tag, found.magnetic, found.unused) == (123.5, "GPSImgDirection", True, ())
+    assert photo_geometry(photo(tmp_path / "d.jpg", gps=HERE | {31: 4e9})).accuracy is None
     zone = datetime.timezone(datetime.timedelta(hours=11))
     assert found.time == datetime.datetime(2024, 2, 29, 23, 59, 58, 250000, zone)
     found = photo_geometry(photo(tmp_path / "b.jpg", gps=fix | {15: 90.0}, exif={0x9003: "2024:02:29 23:59:58"}))
     assert (found.heading, found.heading_tag, found.location) == (90, "GPSTrack", None)
     assert found.time == datetime.datetime(2024, 2, 29, 12, 59, 57, tzinfo=datetime.timezone.utc)
+    found = photo_geometry(photo(tmp_path / "c.jpg", gps=fix | {7: (12.0, 59.0, 59.9999)}))
+    assert found.time == datetime.datetime(2024, 2, 29, 12, 59, 59, 999900, datetime.timezone.utc)
+    for offset, said in (("   :  ", ()), ("+1x", (("OffsetTimeOriginal", "'+1x' cannot be read; the time is taken as UTC"),))):
+        found = photo_geometry(photo(tmp_path / "c.jpg", exif=taken | {0x9011: offset}))
+        assert (found.time, found.unused) == (datetime.datetime(2024, 2, 29, 23, 59, 58, 250000), said)
+    found = photo_geometry(photo(tmp_path / "c.jpg", gps=HERE | {18: "TOKYO"}))
+    assert found.location and found.unused == (("GPSMapDatum", "'TOKYO': the place is taken as WGS 84's"),)
+    assert photo_geometry(photo(tmp_path / "c.jpg", gps=HERE | {9: "A", 18: "WGS-84 "})).unused == ()
     own = 'exif:GPSLatitude="35,18.5S" exif:GPSLongitude="149,6,0E" exif:GPSImgDirection="2471/20"'
     found = photo_geometry(photo(tmp_path / "c.jpg", xmp_of({}).replace("<rdf:Description", f"<rdf:Description {own}")))
     assert found.location == pytest.approx((149.1, -35.308333), abs=1e-6) and found.heading == pytest.approx(123.55)
@@ -167,6 +177,10 @@ def test_a_tag_that_is_there_and_cannot_be_used_is_said_and_the_photo_stays(tmp_
         ({"gps": HERE | {2: (0.0, 0.0, 0.0), 4: (0.0, 0.0, 0.0)}}, "GPSLatitude.*unknown place"),
         ({"gps": HERE | {2: (95.0, 0.0, 0.0)}}, "GPSLatitude.*latitude -95"),
         ({"gps": HERE | {1: "Q"}}, "GPSLatitude"),
+        ({"gps": HERE | {2: (35.0, 78.0, 0.0)}}, "GPSLatitude.*cannot be read"),
+        ({"gps": HERE | {4: (149.0, 6.0, 61.0)}}, "GPSLongitude.*cannot be read"),
+        ({"gps": HERE | {9: "V"}}, "GPSLatitude.*GPSStatus"),
+        ({"gps": {29: "2024:02:29", 7: (12.0, 78.0, 0.0)}}, "GPSTimeStamp.*cannot be read"),
         ({"exif": {0x0112: 9}}, "Orientation.*9"),
         ({"exif": {0x9003: "0000:00:00 00:00:00"}}, "DateTimeOriginal"),
         ({"xmp": "<x:xmpmeta GPano:PoseHeadingDegrees='1'/>"}, "XMP.*unbound prefix"),
