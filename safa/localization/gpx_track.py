@@ -39,7 +39,7 @@ class TrackConfig(Checked):
 
 
 class Track:
-    """A GPX track: where it was at a time, and which way it went; nothing between its segments, or in steps of GAP_SECONDS.
+    """A GPX track: where it was at a time, and which way it went; not between segments, or in a move of over GAP_SECONDS.
 
     Raises:
         UserError: the file cannot be read, holds fewer than two points with times, or one that is not on Earth.
@@ -59,12 +59,14 @@ class Track:
         for point in points:
             if problem := problem_of(point.longitude, point.latitude):
                 raise UserError(f"{shortened(path)}: its point of {point.time.isoformat()} {problem}; correct or remove it")
-        of_segment = np.repeat(range(len(segments)), list(map(len, segments)))
-        self._piece = np.cumsum([0, *(np.diff(of_segment) > 0) | (np.diff(self.seconds) > GAP_SECONDS)])
         locations = [(point.longitude, point.latitude) for point in points]
         self._frame = LocalFrame.around(locations)
         self._metres = self._frame.metres(locations)
-        self._travelled = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(self._metres, axis=0), axis=1))])
+        steps = np.linalg.norm(np.diff(self._metres, axis=0), axis=1)
+        self._travelled = np.concatenate([[0], np.cumsum(steps)])
+        of_segment = np.repeat(range(len(segments)), list(map(len, segments)))
+        is_gap = (np.diff(self.seconds) > GAP_SECONDS) & (steps > COURSE_METRES)  # some loggers write nothing while they stand
+        self._piece = np.cumsum([0, *(np.diff(of_segment) > 0) | is_gap])
 
     def at(self, seconds):
         """(longitude, latitude) at a time, None in a gap; and the course in degrees, None where it stands or turns back."""
@@ -83,7 +85,7 @@ class Track:
 def along_track(panoramas, track_config, config):
     """Panoramas in the order of their times, with the track's headings (where none is given or listed) and positions.
 
-    In a gap of the track, and without a course, they stay as they are; a line says how many lie in gaps.
+    In a gap of the track, and without a course, they stay as they are; lines say how many lie in gaps, or name no time zone.
 
     Args:
         track_config: TrackConfig, with a GPX file.
@@ -106,6 +108,9 @@ def along_track(panoramas, track_config, config):
         found.append((seconds, dataclasses.replace(panorama, **changes)))
     if gaps:
         say(f"{gaps:,} photos were taken in gaps of the track, which gives no position there")
+    times = [panorama.photo.time for panorama in panoramas if panorama.photo.time is not None]
+    if (local := sum(time.tzinfo is None for time in times)) and not track_config.clock:
+        say(f"{local:,} photos' times name no time zone and are taken as UTC's, the track's; --clock corrects them")
     return [panorama for _, panorama in sorted(found, key=lambda own: own[0])]
 
 

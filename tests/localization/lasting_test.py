@@ -259,7 +259,7 @@ def write_track(path, *segments):
 
 def taken(path, time, gps=()):
     exif = Image.Exif()
-    exif.get_ifd(0x8769).update({} if time is None else {0x9003: f"2026:05:01 {time}", 0x9011: "+02:00"})
+    exif.get_ifd(0x8769).update({} if time is None else {0x9003: f"2026:05:01 {time[:8]}", 0x9011: time[8:] or "+02:00"})
     exif.get_ifd(0x8825).update(gps)
     Image.new("RGB", (616, 112)).save(path, exif=exif)
     return asked_panorama(path, QueryConfig())
@@ -267,8 +267,8 @@ def taken(path, time, gps=()):
 
 def test_a_track_gives_headings_positions_and_order(tmp_path):
     """Of a car that goes east, waits, and turns north; the camera looks to its right."""
-    track = write_track(tmp_path / "a.gpx", {0: (0, 0), 10: (100, 0), 70: (100, 0), 80: (100, 100)})
-    times = "12:01:15", "12:00:05", "12:00:40", "12:09:00", None
+    track = write_track(tmp_path / "a.gpx", {0: (0, 0), 10: (100, 0), 190: (100, 0), 200: (100, 100)})
+    times = "12:03:15", "12:00:05", "12:00:40", "12:09:00", None
     asked = [taken(tmp_path / f"{number}.jpg", time) for number, time in enumerate(times)]
     found = along_track(asked, TrackConfig(track, 90.0), QueryConfig(near=20.0))
     assert [os.path.basename(each.path)[0] for each in found] == ["1", "2", "0", "3", "4"]
@@ -286,7 +286,9 @@ def test_a_track_tells_no_place_in_its_gaps_and_no_course_where_it_stands(tmp_pa
     found, config = along_track(asked, TrackConfig(track), QueryConfig(near=20.0)), QueryConfig(sequence=30.0)
     assert [each.track and round(each.heading) % 360 for each in found] == [200, None, 90, None, 0, None, 200]
     assert {each.heading_source for each in found if each.heading == 200} == {"photo"} and not any(e.problem for e in found)
-    assert "3 photos were taken in gaps of the track" in capsys.readouterr().out
+    assert "3 photos were taken in gaps of the track" in (said := capsys.readouterr().out) and "time zone" not in said
+    (there,) = along_track([taken(tmp_path / "utc.jpg", "10:00:29 ")], TrackConfig(track), QueryConfig())
+    assert there.track == found[2].track and "1 photos' times name no time zone" in capsys.readouterr().out
     assert not any(answer.problem for answer in index.finished(list(index.found(found, config)), config))
 
 
