@@ -79,8 +79,8 @@ def kept_answers(output, identity, panoramas):
             first = file.readline()
             if first.endswith(b"\n") and first != header:
                 raise UserError(
-                    f"{shortened(folder)}: holds answers of a query with other panoramas, another index or other settings; run "
-                    "that command again, or delete this folder"
+                    f"{shortened(folder)}: holds answers of a query with other panoramas or settings, or another or an updated "
+                    "index; run that command again, or delete this folder"
                 )
             if first != header:
                 file.truncate(0)

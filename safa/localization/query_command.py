@@ -162,7 +162,7 @@ def _asked(args, config):
         raise UserError("--quality: no panorama's location is known; list panoramas with their coordinates")
     named = [(path.encode(errors="surrogateescape"), *known) for path, *known in named]
     gpx = None if track.gpx is None else read_file(track.gpx)
-    depends = msgspec.json.encode([index.manifest.identity, config, index.calibrations, named, track, gpx])
+    depends = msgspec.json.encode([index.manifest.digest, config, index.calibrations, named, track, gpx])
     return index, panoramas, hashlib.sha256(depends).hexdigest()
 
 

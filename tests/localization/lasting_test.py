@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import signal
 
 import cv2
@@ -63,6 +64,18 @@ def test_a_query_of_damaged_photos_that_is_killed_twice_ends_as_if_it_had_never_
     assert len(json.loads((tmp_path / "a.geojson").read_text())["features"]) == len(rows_of(tmp_path / "a.csv")) == 59 * 5 + 1
     assert [row["problem"] is None for row in rows].count(False) == 1 and "0013.png" in rows[13]["problem"]
     assert all(row["known"] is None for row in rows) and not (tmp_path / "a.csv.progress").exists()
+
+
+@pytest.mark.parametrize("indexes", [["index"], ["other", "index"]])
+def test_a_stopped_query_goes_on_with_the_index_that_it_began_with_and_no_updated_one(tmp_path, indexes):
+    for folder in indexes:
+        made.write_index(tmp_path / folder)
+    made.write_photos(tmp_path / "photos", range(9))
+    asked = "query", *indexes, "photos"
+    assert run(PROGRAM, 5, *asked, csv="a.csv", cwd=tmp_path).returncode == -signal.SIGKILL
+    shutil.rmtree(tmp_path / "index")
+    made.write_index(tmp_path / "index", shift=60.0)
+    assert "updated index" in complains(PROGRAM, 0, *asked, csv="a.csv", cwd=tmp_path)
 
 
 def test_a_query_writes_over_nothing_but_its_own_output(tmp_path):
