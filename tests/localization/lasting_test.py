@@ -1,6 +1,7 @@
 """Queries that last, rough positions, and how far answers may be off, on an index of random waves."""
 
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import synthetic_index as made
 from conftest import complains, contents, refuses, rows_of, run, succeeds
+from forked_scripts import no_file_grows_beyond
 from PIL import Image
 
 from safa.localization import Index, JoinedIndex
@@ -76,6 +78,20 @@ def test_a_stopped_query_goes_on_with_the_index_that_it_began_with_and_no_update
     shutil.rmtree(tmp_path / "index")
     made.write_index(tmp_path / "index", shift=60.0)
     assert "updated index" in complains(PROGRAM, 0, *asked, csv="a.csv", cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("flag", "size", "path"),
+    [("html", 100_000, "a.html"), ("csv", 7000, "a.csv"), ("csv", 1000, "a.csv.progress/answers.jsonl")],
+)
+def test_a_query_names_the_file_for_which_the_disk_is_full(tmp_path, flag, size, path):
+    made.write_index(tmp_path / "index")
+    photos = "p" * 240  # a CSV's rows name it, so that these grow faster than the kept answers
+    made.write_photos(tmp_path / photos, range(6))
+    full = functools.partial(no_file_grows_beyond, size)
+    asked = "query", "index", photos
+    assert f"error: {path}: File too large" in complains(PROGRAM, 0, *asked, **{flag: f"a.{flag}"}, before=full, cwd=tmp_path)
+    assert run(PROGRAM, 0, *asked, **{flag: f"a.{flag}"}, cwd=tmp_path).returncode == 0
 
 
 def test_a_query_writes_over_nothing_but_its_own_output(tmp_path):
