@@ -68,7 +68,7 @@ class Index:
             self._thumbnails = read_array(folder, index_files.THUMBNAILS, (count, THUMBNAIL_BYTES), ("uint8",))
         if self.manifest.pca_recall is not None:
             self._directions = read_array(folder, index_files.PROJECTION, (self.manifest.values, kept), ("float32",))
-        self.calibrations = read_calibrations(os.path.join(folder, index_files.CALIBRATION))
+        self.calibrations = read_calibrations(os.path.join(folder, index_files.CALIBRATION), self.manifest.identity)
         self._place_tiles(index_files.read_locations(folder, count))
 
     def _place_tiles(self, locations):
@@ -156,10 +156,10 @@ class Index:
             raise UserError("--near, --gps_sigma: no photo's tags say its position; leave them out")
         found = list(self.found(panoramas, config, with_evidence=True))
         calibration, answers = fit_answers(self, found, config, wrong_share)
-        path = os.path.join(self.folder, index_files.CALIBRATION)
+        kept = os.path.join(self.folder, index_files.CALIBRATION), self.manifest.identity
         with locked(os.path.join(self.folder, ".lock"), f"{self.folder}: waiting for another calibration", wait=True):
-            self.calibrations = read_calibrations(path) | {names.pop(): calibration}
-            write_calibrations(path, self.calibrations)
+            self.calibrations = read_calibrations(*kept) | {names.pop(): calibration}
+            write_calibrations(*kept, self.calibrations)
         return calibration, answers, [answer for answer in found if answer.problem is not None]
 
     def calibration(self, config, panorama=None):

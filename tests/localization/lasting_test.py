@@ -194,6 +194,15 @@ def test_what_whole_panoramas_taught_says_nothing_of_cropped_ones(index):
     refuses("several views .*fov 270, .*fov 360", index.calibrate, [whole, cropped] * 20)
 
 
+def test_a_calibration_counts_in_its_own_index_and_updates_of_it_and_in_no_other(index, tmp_path):
+    index.calibrate(panoramas(range(40)), 0.3)
+    updated, other = made.write_index(tmp_path / "new", shift=5.0), made.write_index(tmp_path / "other", dtype=np.float32)
+    for folder in updated, other:
+        shutil.copy(f"{index.folder}/calibration.json", folder)
+    assert Index(updated).calibrations == index.calibrations
+    refuses("other/calibration.json: is of another index; delete it", Index, other)
+
+
 def test_the_network_is_loaded_before_threads_need_its_mean_colour(index, monkeypatch):
     order, read = [], read_canvas
     monkeypatch.setattr(Index, "_ground", property(lambda self: order.append("network") or made.ground))

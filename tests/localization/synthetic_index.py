@@ -47,8 +47,9 @@ def write_index(folder, shift=0.0, dtype=np.float16):
     write_json(f"{folder}/{index_files.NAMES}", [f"tile {number}" for number in range(len(grid))])
     recipe = DescriptorRecipe(NetworkConfig(), "none", "float32", None, True, 80.0, 65.45)
     counts = {"tiles": len(grid), "values": VALUES, "kept_values": VALUES}
-    known = {"identity": "i", "content": "c", "one_colour": 0, "spacing": SPACING, "files": index_files.file_digests(folder)}
-    manifest = IndexManifest(recipe, **counts, source=SourceRecord("list"), **known)
+    known = {"identity": np.dtype(dtype).name, "content": "c", "one_colour": 0, "spacing": SPACING}
+    files = index_files.file_digests(folder)
+    manifest = IndexManifest(recipe, **counts, source=SourceRecord("list"), **known, files=files)
     write_json(f"{folder}/{index_files.MANIFEST}", dataclasses.replace(manifest, digest=manifest.own_digest))
     return str(folder)
 
