@@ -16,7 +16,7 @@ from conftest import complains, contents, refuses, rows_of, run, succeeds
 from forked_scripts import no_file_grows_beyond
 from PIL import Image
 
-from safa.localization import Index, JoinedIndex
+from safa.localization import Index, JoinedIndex, index_files
 from safa.localization.gpx_track import TrackConfig, along_track
 from safa.localization.panorama import Panorama, asked_panorama, read_canvas
 from safa.localization.photo_geometry import PhotoGeometry
@@ -201,6 +201,23 @@ def test_a_calibration_counts_in_its_own_index_and_updates_of_it_and_in_no_other
         shutil.copy(f"{index.folder}/calibration.json", folder)
     assert Index(updated).calibrations == index.calibrations
     refuses("other/calibration.json: is of another index; delete it", Index, other)
+
+
+def test_an_update_of_an_index_that_is_being_opened_or_is_open_mixes_nothing(index, tmp_path, monkeypatch):
+    folder, check = made.write_index(tmp_path / "old", approximate=True), index_files.check_files
+    expected = index.query([made.photo(7)])[0].places
+
+    def then_updated(*given):
+        check(*given)
+        for entry in os.scandir(made.write_index(tmp_path / "new", shift=60.0, approximate=True)):
+            os.replace(entry.path, f"{folder}/{entry.name}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(index_files, "check_files", then_updated)
+        opened = Index(folder)
+    assert opened.query([made.photo(7)])[0].places == expected
+    refuses("approximate.faiss: .*open the index again", opened.query, [made.photo(7)], approximate=True)
+    assert Index(folder).query([made.photo(7)], approximate=True)[0].places != expected
 
 
 def test_the_network_is_loaded_before_threads_need_its_mean_colour(index, monkeypatch):
