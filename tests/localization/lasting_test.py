@@ -73,25 +73,21 @@ def test_a_stopped_query_goes_on_with_the_index_that_it_began_with_and_no_update
     for folder in indexes:
         made.write_index(tmp_path / folder)
     made.write_photos(tmp_path / "photos", range(9))
-    asked = "query", *indexes, "photos"
-    assert run(PROGRAM, 5, *asked, csv="a.csv", cwd=tmp_path).returncode == -signal.SIGKILL
+    asked = "query", *indexes, "photos", "--csv", "a.csv"
+    assert run(PROGRAM, 5, *asked, cwd=tmp_path).returncode == -signal.SIGKILL
     shutil.rmtree(tmp_path / "index")
     made.write_index(tmp_path / "index", shift=60.0)
-    assert "updated index" in complains(PROGRAM, 0, *asked, csv="a.csv", cwd=tmp_path)
+    assert "updated index" in complains(PROGRAM, 0, *asked, cwd=tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("flag", "size", "path"),
-    [("html", 100_000, "a.html"), ("csv", 7000, "a.csv"), ("csv", 1000, "a.csv.progress/answers.jsonl")],
-)
-def test_a_query_names_the_file_for_which_the_disk_is_full(tmp_path, flag, size, path):
+@pytest.mark.parametrize("full", ["html 100000 a.html", "csv 7000 a.csv", "csv 1000 a.csv.progress/answers.jsonl"])
+def test_a_query_names_the_file_for_which_the_disk_is_full(tmp_path, full):
+    flag, size, path = full.split()
     made.write_index(tmp_path / "index")
-    photos = "p" * 240  # a CSV's rows name it, so that these grow faster than the kept answers
-    made.write_photos(tmp_path / photos, range(6))
-    full = functools.partial(no_file_grows_beyond, size)
-    asked = "query", "index", photos
-    assert f"error: {path}: File too large" in complains(PROGRAM, 0, *asked, **{flag: f"a.{flag}"}, before=full, cwd=tmp_path)
-    assert run(PROGRAM, 0, *asked, **{flag: f"a.{flag}"}, cwd=tmp_path).returncode == 0
+    made.write_photos(tmp_path / ("p" * 240), range(6))  # a CSV's rows name it, so that these grow faster than the kept answers
+    asked, before = ("query", "index", "p" * 240, f"--{flag}", f"a.{flag}"), functools.partial(no_file_grows_beyond, int(size))
+    assert f"error: {path}: File too large" in complains(PROGRAM, 0, *asked, before=before, cwd=tmp_path)
+    succeeds(PROGRAM, 0, *asked, cwd=tmp_path)
 
 
 def test_a_query_writes_over_nothing_but_its_own_output(tmp_path):
@@ -113,10 +109,8 @@ def test_a_quality_page_is_written_where_no_panorama_of_known_location_can_be_us
     made.write_index(tmp_path / "index")
     (tmp_path / "a.png").write_bytes(b"")
     (tmp_path / "list.csv").write_text("path,longitude,latitude\na.png,149.1,-35.3\n")
-    assert "1 of 1 panoramas could not be used" in complains(
-        PROGRAM, 0, "query", "index", "list.csv", quality="a.html", cwd=tmp_path
-    )
-    assert "0 panoramas of known location" in (tmp_path / "a.html").read_text()
+    said = complains(PROGRAM, 0, "query", "index", "list.csv", quality="a.html", cwd=tmp_path)
+    assert "1 of 1 panoramas could not be used" in said and "0 panoramas of known location" in (tmp_path / "a.html").read_text()
 
 
 def test_an_estimate_lies_between_tiles_and_its_radii_hold_as_many_truths_as_they_say(index):
@@ -204,17 +198,16 @@ def test_a_calibration_counts_in_its_own_index_and_updates_of_it_and_in_no_other
 
 
 def test_an_update_of_an_index_that_is_being_opened_or_is_open_mixes_nothing(index, tmp_path, monkeypatch):
-    folder, check = made.write_index(tmp_path / "old", approximate=True), index_files.check_files
-    expected = index.query([made.photo(7)])[0].places
+    folder, newer = (made.write_index(tmp_path / str(shift), shift, approximate=True) for shift in (0.0, 60.0))
+    expected, check = index.query([made.photo(7)])[0].places, index_files.check_files
 
     def then_updated(*given):
         check(*given)
-        for entry in os.scandir(made.write_index(tmp_path / "new", shift=60.0, approximate=True)):
-            os.replace(entry.path, f"{folder}/{entry.name}")
+        for name in os.listdir(newer):
+            os.replace(f"{newer}/{name}", f"{folder}/{name}")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(index_files, "check_files", then_updated)
-        opened = Index(folder)
+    monkeypatch.setattr(index_files, "check_files", then_updated)
+    opened = Index(folder)
     assert opened.query([made.photo(7)])[0].places == expected
     refuses("approximate.faiss: .*open the index again", opened.query, [made.photo(7)], approximate=True)
     assert Index(folder).query([made.photo(7)], approximate=True)[0].places != expected

@@ -49,10 +49,9 @@ def write_index(folder, shift=0.0, dtype=np.float16, approximate=False):
     if approximate:
         write_approximate(f"{folder}/{index_files.APPROXIMATE}", waves(grid))
     recipe = DescriptorRecipe(NetworkConfig(), "none", "float32", None, True, 80.0, 65.45)
-    counts = {"tiles": len(grid), "values": VALUES, "kept_values": VALUES}
-    known = {"identity": np.dtype(dtype).name, "content": "c", "one_colour": 0, "spacing": SPACING}
-    known |= {"files": index_files.file_digests(folder), "approximate_recall": (1.0, 1.0) if approximate else None}
-    manifest = IndexManifest(recipe, **counts, source=SourceRecord("list"), **known)
+    known = {"tiles": len(grid), "values": VALUES, "kept_values": VALUES, "identity": np.dtype(dtype).name, "content": "c"}
+    known |= {"approximate_recall": (1.0, 1.0) if approximate else None, "files": index_files.file_digests(folder)}
+    manifest = IndexManifest(recipe, source=SourceRecord("list"), one_colour=0, spacing=SPACING, **known)
     write_json(f"{folder}/{index_files.MANIFEST}", dataclasses.replace(manifest, digest=manifest.own_digest))
     return str(folder)
 
