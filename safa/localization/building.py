@@ -77,9 +77,17 @@ class TileComputer:
 
 
 class ProjectedRows(ResumableRows):
-    """Rows that are projected to fewer values as they come, if there are (D, K) `directions`."""
+    """Rows that are projected to fewer values as they come, if there are (D, K) `directions`.
 
-    directions = None
+    The mapped arrays `beside` have the same rows, and are on disk before a manifest says that these are finished.
+    """
+
+    directions, beside = None, ()
+
+    def keep(self):
+        for array in self.beside:
+            array.flush()
+        super().keep()
 
     def write(self, start, rows, milliseconds=None):
         super().write(start, rows if self.directions is None else rows @ self.directions, milliseconds)
@@ -116,11 +124,13 @@ def build_index(folder: str, source: TileSource, computer: TileComputer, config:
             if earlier.content == content:
                 shutil.rmtree(unfinished, ignore_errors=True)
                 return earlier, f"{shortened(folder)}: was finished before, of the same tiles and weights"
-            rows, pca_recall = updating.kept_rows(folder, earlier, source, signatures), earlier.pca_recall
+            rows, gone = updating.kept_rows(folder, earlier, source, signatures)
+            pca_recall = earlier.pca_recall
             order = np.argsort(rows < 0, kind="stable")  # those that are kept come first
             source, signatures, kept = ChosenTiles(source, order), signatures[order], rows[rows >= 0]
-            new, gone = len(rows) - len(kept), earlier.tiles - len(np.unique(kept))
-            note = f"{shortened(folder)}: updated; {len(kept):,} tiles kept, {new:,} computed, {gone:,} removed"
+            note = (
+                f"{shortened(folder)}: updated; {len(kept):,} tiles kept, {len(rows) - len(kept):,} computed, {gone:,} removed"
+            )
         full, records = _fill(folder, source, computer, config, _tiles_digest(identity, source), signatures, earlier, kept)
         if config.pca is not None and earlier is None:
             pca_recall = _project(unfinished, full, config.pca)
@@ -173,6 +183,7 @@ def _fill(folder, source, computer, config, tiles, signatures, earlier, kept):
     arrays = {RECORDS: _mapped(unfinished, RECORDS, RECORD_BYTES, rows)}
     if not config.no_thumbnails:
         arrays[THUMBNAILS] = _mapped(unfinished, THUMBNAILS, THUMBNAIL_BYTES, rows)
+    rows.beside = arrays.values()
     for start in range(rows.done, len(kept), ROWS_AT_A_TIME):
         own = kept[start : start + ROWS_AT_A_TIME]
         for name, array in arrays.items():

@@ -110,22 +110,26 @@ def _features(margins, similarities):
 
 @dataclasses.dataclass(frozen=True)
 class KeptCalibrations:
-    """What a file of calibrations holds: {name of a view: Calibration}, and a digest by which a damaged file is found."""
+    """What a file of calibrations holds: {name of a view: Calibration}, and a digest by which a damaged file is found.
 
+    `index`: IndexManifest.identity of the index whose answers they are fitted on, which updates leave as it is.
+    """
+
+    index: str
     views: dict[str, Calibration]
     digest: str
 
 
-def write_calibrations(path, views):
-    """Write {name of a view: Calibration}."""
-    write_json(path, KeptCalibrations(views, _digest(views)))
+def write_calibrations(path, index, views):
+    """Write {name of a view: Calibration} of an index of this identity."""
+    write_json(path, KeptCalibrations(index, views, _digest(views)))
 
 
-def read_calibrations(path):
-    """{name of a view: Calibration} of a file; {} without a file.
+def read_calibrations(path, index):
+    """{name of a view: Calibration} of a file, for an index of this identity; {} without a file.
 
     Raises:
-        UserError: the file cannot be understood, or was changed.
+        UserError: the file cannot be understood, was changed, or is of another index.
     """
     remedy = "delete it, and run localize.py calibrate again"
     try:
@@ -134,6 +138,8 @@ def read_calibrations(path):
         return {}
     if kept.digest != _digest(kept.views):
         raise UserError(f"{shortened(path)}: has changed since it was written; {remedy}")
+    if kept.index != index:
+        raise UserError(f"{shortened(path)}: is of another index; {remedy}")
     return kept.views
 
 

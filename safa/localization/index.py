@@ -57,7 +57,6 @@ class Index:
         if dtype not in (None, "float32"):
             raise UserError(f"dtype {dtype!r}: descriptors are held in memory as float32, or mapped (None)")
         self.folder, self.manifest = folder, read_index_manifest(folder)
-        index_files.check_files(folder, self.manifest)
         count, kept = self.manifest.tiles, self.manifest.kept_values
         self._descriptors = read_array(folder, index_files.DESCRIPTORS, (count, kept), index_files.DTYPES)
         if dtype is not None:
@@ -68,8 +67,9 @@ class Index:
             self._thumbnails = read_array(folder, index_files.THUMBNAILS, (count, THUMBNAIL_BYTES), ("uint8",))
         if self.manifest.pca_recall is not None:
             self._directions = read_array(folder, index_files.PROJECTION, (self.manifest.values, kept), ("float32",))
-        self.calibrations = read_calibrations(os.path.join(folder, index_files.CALIBRATION))
+        self.calibrations = read_calibrations(os.path.join(folder, index_files.CALIBRATION), self.manifest.identity)
         self._place_tiles(index_files.read_locations(folder, count))
+        index_files.check_files(folder, self.manifest)  # after they were opened: a build may have exchanged them meanwhile
 
     def _place_tiles(self, locations):
         self.locations, self.frame = locations, LocalFrame.around(locations)
@@ -156,10 +156,10 @@ class Index:
             raise UserError("--near, --gps_sigma: no photo's tags say its position; leave them out")
         found = list(self.found(panoramas, config, with_evidence=True))
         calibration, answers = fit_answers(self, found, config, wrong_share)
-        path = os.path.join(self.folder, index_files.CALIBRATION)
+        kept = os.path.join(self.folder, index_files.CALIBRATION), self.manifest.identity
         with locked(os.path.join(self.folder, ".lock"), f"{self.folder}: waiting for another calibration", wait=True):
-            self.calibrations = read_calibrations(path) | {names.pop(): calibration}
-            write_calibrations(path, self.calibrations)
+            self.calibrations = read_calibrations(*kept) | {names.pop(): calibration}
+            write_calibrations(*kept, self.calibrations)
         return calibration, answers, [answer for answer in found if answer.problem is not None]
 
     def calibration(self, config, panorama=None):
@@ -249,7 +249,9 @@ class Index:
     def _approximate(self):
         if self.manifest.approximate_recall is None:
             raise UserError(f"--approximate: {self.folder} was built without it; leave it out, or build with --approximate")
-        return ApproximateSearch(os.path.join(self.folder, index_files.APPROXIMATE), self._descriptors)
+        found = ApproximateSearch(os.path.join(self.folder, index_files.APPROXIMATE), self._descriptors)
+        index_files.check_files(self.folder, self.manifest, [index_files.APPROXIMATE])  # read only now
+        return found
 
     def load_ground(self, path):
         """The ground branch of the index's network, a function from (B, H, W, 3) images to (B, D) float32 descriptors.

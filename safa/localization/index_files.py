@@ -124,13 +124,13 @@ def file_digests(folder):
     return {name: file_digest(os.path.join(folder, name)) for name in CHECKED if os.path.lexists(os.path.join(folder, name))}
 
 
-def check_files(folder, manifest):
+def check_files(folder, manifest, names=CHECKED):
     """Raise a UserError if a file of an index is not as it was written, or one is there that was not."""
-    for name in CHECKED:
+    for name in names:
         path = os.path.join(folder, name)
         with _whole(path):
             if (name in manifest.files or os.path.lexists(path)) and file_digest(path) != manifest.files.get(name):
-                raise ValueError("its content has changed")
+                raise ValueError("its content has changed; if an update did it, open the index again")
 
 
 @contextlib.contextmanager

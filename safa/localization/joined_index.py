@@ -25,11 +25,11 @@ class JoinedIndex(Index):
                     f"{part.folder}: not comparable with {first.folder}; only indexes of one network, with the same settings "
                     "and without --pca, are asked together"
                 )
-        identity = hashlib.sha256(" ".join(each.identity for each in manifests).encode()).hexdigest()
+        digest = hashlib.sha256(" ".join(each.digest for each in manifests).encode()).hexdigest()
         spacing = max((each.spacing for each in manifests if each.spacing is not None), default=None)
         tiles = sum(each.tiles for each in manifests)
         self.folder, self._directions, self.calibrations = first.folder, None, {}
-        self.manifest = dataclasses.replace(first.manifest, tiles=tiles, identity=identity, spacing=spacing)
+        self.manifest = dataclasses.replace(first.manifest, tiles=tiles, digest=digest, spacing=spacing)
         self.names = [name for part in self._parts for name in part.names]
         self._starts = np.cumsum([0] + [each.tiles for each in manifests])
         self._place_tiles(np.concatenate([part.locations for part in self._parts]))

@@ -11,7 +11,7 @@ import numpy as np
 
 from safa.localization.places import Answer
 from safa.runtime.errors import UserError, shortened
-from safa.runtime.files import locked, naming, ordinary
+from safa.runtime.files import append, locked, naming, ordinary
 
 ENDING, LINES, LOCK = ".progress", "answers.jsonl", ".lock"
 _encoder = msgspec.json.Encoder(enc_hook=lambda array: array.tolist())
@@ -19,19 +19,19 @@ _decoder = msgspec.json.Decoder(tuple[int, tuple[int, int], Answer], dec_hook=la
 
 
 class Journal:
-    """A file of answers, each with its panorama's number; a new or changed file of a panorama has none.
+    """A file of answers, or none, each with its panorama's number; a new or changed file of a panorama has none.
 
     Attributes:
         answers: {number of a panorama: its Answer}.
     """
 
-    def __init__(self, file, panoramas):
-        self.answers, self._file, self._panoramas = {}, file, panoramas
+    def __init__(self, path, panoramas):
+        self.answers, self._path, self._panoramas = {}, path, panoramas
 
-    def read(self):
-        """Take the answers that a stopped query left, and cut off what it left half-written."""
-        end = self._file.tell()
-        for line in self._file:
+    def read(self, file):
+        """Take the answers that a stopped query left in the file from here on, and cut off what it left half-written."""
+        end = file.tell()
+        for line in file:
             try:
                 number, stamp, answer = _decoder.decode(line)
                 panorama = self._panoramas[number]
@@ -41,16 +41,14 @@ class Journal:
             if stamp == _stamp(panorama):
                 margin = math.inf if answer.margin is None and answer.problem is None else answer.margin
                 self.answers[number] = dataclasses.replace(answer, panorama=panorama, margin=margin)
-        self._file.seek(end)
-        self._file.truncate()
+        file.truncate(end)
 
     def add(self, number, answer):
         """Keep an answer, safe from the end of this process."""
         self.answers[number] = answer
-        if self._file is not None:
+        if self._path is not None:
             own = number, _stamp(answer.panorama), dataclasses.replace(answer, panorama=None)
-            self._file.write(_encoder.encode(own) + b"\n")
-            self._file.flush()
+            append(self._path, _encoder.encode(own) + b"\n")
 
 
 @contextlib.contextmanager
@@ -73,21 +71,21 @@ def kept_answers(output, identity, panoramas):
         raise UserError(f"{shortened(folder)}: holds something else than a query's answers; move it away")
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, LINES)
+    journal = Journal(path, panoramas)
     with locked(os.path.join(folder, LOCK), f"{shortened(folder)}: another query is writing there; wait for it"):
         with naming(path), open(path, "a+b", opener=ordinary) as file:
             file.seek(0)
             first = file.readline()
             if first.endswith(b"\n") and first != header:
                 raise UserError(
-                    f"{shortened(folder)}: holds answers of a query with other panoramas, another index or other settings; run "
-                    "that command again, or delete this folder"
+                    f"{shortened(folder)}: holds answers of a query with other panoramas or settings, or another or an updated "
+                    "index; run that command again, or delete this folder"
                 )
             if first != header:
                 file.truncate(0)
                 file.write(header)
-            journal = Journal(file, panoramas)
-            journal.read()
-            yield journal
+            journal.read(file)
+        yield journal
         shutil.rmtree(folder)
 
 

@@ -47,10 +47,13 @@ def _source(paths, cut, zoom, tms, skip_missing, epsg):
     for path in paths:
         if not (_is_gdals(path) or os.path.exists(path)):
             raise UserError(f"--tiles {path}: does not exist; name a CSV list, rasters, or a folder of either kind of tiles")
+        if len(paths) > 1 and (os.path.isdir(path) or path.lower().endswith(".csv")):
+            raise UserError(f"--tiles {path}: a folder or a CSV list is named alone; name one, or only rasters")
     if len(paths) == 1 and os.path.isdir(first):
         if zooms_in(first):
             return MapTiles(first, cut, zoom, tms, skip_missing)
-        paths = sorted(entry.path for entry in os.scandir(first) if entry.name.lower().endswith(ENDINGS))
+        names = (name for name in os.listdir(first) if not name.startswith("."))  # as the ._a.tif that macOS writes
+        paths = sorted(os.path.join(first, name) for name in names if name.lower().endswith(ENDINGS))
         if not paths:
             raise UserError(
                 f"--tiles {first}: holds neither rasters ({', '.join(ENDINGS)}) nor folders of map tiles (zoom/x/y.png); name "

@@ -1,7 +1,6 @@
 """The commands of localize.py that ask an index: find where panoramas were taken, learn how sure answers are."""
 
 import collections
-import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -25,7 +24,7 @@ from safa.localization.places import QueryConfig
 from safa.retrieval.evaluation import HEADING_DEGREES
 from safa.runtime.command_line import add_settings, at_least, parsed
 from safa.runtime.errors import UserError, first_few, printable, shortened
-from safa.runtime.files import read_file, write_whole
+from safa.runtime.files import append, read_file, write_whole
 from safa.runtime.outputs import Output, check_outputs
 
 WITHIN = (5.0, 10.0, 25.0)  # metres of the known location: shares that are reported
@@ -91,10 +90,10 @@ def query(args):
         rest = [number for number in range(len(panoramas)) if number not in journal.answers]
         if journal.answers:
             say(f"{len(journal.answers):,} of {len(panoramas):,} panoramas were answered before; going on with the others")
-        with _live_files(args, config, [answer for _, answer in sorted(journal.answers.items())]) as write:
-            for number, answer in zip(rest, index.found([panoramas[n] for n in rest], config), strict=True):
-                journal.add(number, answer)
-                write(answer)
+        write = _live_writer(args, config, [answer for _, answer in sorted(journal.answers.items())])
+        for number, answer in zip(rest, index.found([panoramas[n] for n in rest], config), strict=True):
+            journal.add(number, answer)
+            write(answer)
         answers = index.finished([journal.answers[number] for number in range(len(panoramas))], config)
         usable = [answer for answer in answers if answer.problem is None]
         say(*answer_table(usable) if usable else (), *result_lines(usable), *_notes(index, panoramas, config))
@@ -157,7 +156,7 @@ def _asked(args, config):
         raise UserError("--quality: no panorama's location is known; list panoramas with their coordinates")
     named = [(path.encode(errors="surrogateescape"), *known) for path, *known in named]
     gpx = None if track.gpx is None else read_file(track.gpx)
-    depends = msgspec.json.encode([index.manifest.identity, config, index.calibrations, named, track, gpx])
+    depends = msgspec.json.encode([index.manifest.digest, config, index.calibrations, named, track, gpx])
     return index, panoramas, hashlib.sha256(depends).hexdigest()
 
 
@@ -200,25 +199,21 @@ def _listed(path):
     return zip(listed.paths, headings, locations, accuracies, strict=True)
 
 
-@contextlib.contextmanager
-def _live_files(args, config, before):
-    """A function that appends an answer to the files that grow as answers come; a drive's are all given at its end."""
+def _live_writer(args, config, before):
+    """A function that adds an answer to the files that grow as answers come; a drive's are all given at its end."""
     texts = {"csv": lambda answer: as_csv([answer], with_header=False), "jsonl": as_json_line}
-    with contextlib.ExitStack() as stack:
-        files = {}
+    starts = {"csv": as_csv(before), "jsonl": "".join(map(as_json_line, before))}
 
-        def write(answer):
-            for name in texts:
-                if getattr(args, name) is None or config.sequence is not None:
-                    continue
-                if name not in files:
-                    files[name] = stack.enter_context(open(getattr(args, name), "w", encoding="utf-8", errors="replace"))
-                    files[name].write(as_csv([]) if name == "csv" else "")
-                    files[name].writelines(map(texts[name], before))
-                files[name].write(texts[name](answer))
-                files[name].flush()
+    def write(answer):
+        for name, text in texts.items():
+            path = getattr(args, name)
+            if path is None or config.sequence is not None:
+                continue
+            if name in starts:
+                write_whole(path, starts.pop(name).encode(errors="replace"), durable=False)
+            append(path, text(answer).encode(errors="replace"))
 
-        yield write
+    return write
 
 
 def _write_quality(path, index, answers, config):

@@ -1,5 +1,6 @@
 """Updates of an index whose tiles changed: rows of tiles that did not are kept, and files are exchanged at the very end."""
 
+import collections
 import concurrent.futures
 import contextlib
 import functools
@@ -35,15 +36,18 @@ def row_signatures(source):
 
 
 def kept_rows(folder, earlier, source, signatures):
-    """The row of an index that shows each tile of a source, (N,) int64; -1 where a tile is new or changed.
+    """The row of an index that shows each tile of a source, (N,) int64; and the number of tiles that no longer are in it.
 
-    A tile is the same if its location and files are, or its location and pixels. Only those whose files differ are read.
+    A tile is the same if its location and files are, or its location and pixels. Only those whose files differ are read. The
+    row is -1 where a tile is new or changed, and the first one of several that show the same.
     """
     records = index_files.read_array(folder, index_files.RECORDS, (earlier.tiles, RECORD_BYTES), ("uint8",))
-    rows = {}  # by location, and digest of the files or of the pixels
+    rows, copies = {}, collections.Counter()  # rows by location, and digest of the files or of the pixels
     for row, (place, record) in enumerate(zip(index_files.read_locations(folder, earlier.tiles), records, strict=True)):
         place, content = place.tobytes(), record.tobytes()
-        rows[place] = rows[place, content[:DIGEST_BYTES]] = rows[place, content[DIGEST_BYTES:-1]] = row
+        row = rows.setdefault((place, content[DIGEST_BYTES:-1]), row)
+        rows[place] = rows[place, content[:DIGEST_BYTES]] = row
+        copies[row] += 1
 
     def kept(row):
         place = source.locations[row].tobytes()
@@ -51,8 +55,9 @@ def kept_rows(folder, earlier, source, signatures):
         return rows.get((place, tile_digest(source.tile(row))), -1) if found is None and place in rows else found
 
     with concurrent.futures.ThreadPoolExecutor(available_cores()) as pool:
-        found = ProgressBar(pool.map(kept, range(len(source))), "tiles that are kept", len(source), "tiles")
-        return np.array([-1 if row is None else row for row in found], np.int64)
+        bar = ProgressBar(pool.map(kept, range(len(source))), "tiles that are kept", len(source), "tiles")
+        found = [-1 if row is None else row for row in bar]
+    return np.array(found, np.int64), (copies - collections.Counter(found)).total()
 
 
 def move_in(folder):

@@ -57,6 +57,12 @@ def read_file(path, most=-1):
         return file.read(most)
 
 
+def append(path, content):
+    """Add bytes to the end of an ordinary file, or of a new one; errors as of `ordinary`."""
+    with naming(path), open(path, "ab", opener=ordinary) as file:
+        file.write(content)
+
+
 def read_json(path, kind, remedy):
     """The content of a JSON file that this project wrote; it may have been changed since.
 

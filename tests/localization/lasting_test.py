@@ -1,9 +1,11 @@
 """Queries that last, rough positions, and how far answers may be off, on an index of random waves."""
 
 import dataclasses
+import functools
 import json
 import os
 import re
+import shutil
 import signal
 
 import cv2
@@ -11,9 +13,10 @@ import numpy as np
 import pytest
 import synthetic_index as made
 from conftest import complains, contents, refuses, rows_of, run, succeeds
+from forked_scripts import no_file_grows_beyond
 from PIL import Image
 
-from safa.localization import Index, JoinedIndex
+from safa.localization import Index, JoinedIndex, index_files
 from safa.localization.gpx_track import TrackConfig, along_track
 from safa.localization.panorama import Panorama, asked_panorama, read_canvas
 from safa.localization.photo_geometry import PhotoGeometry
@@ -65,6 +68,28 @@ def test_a_query_of_damaged_photos_that_is_killed_twice_ends_as_if_it_had_never_
     assert all(row["known"] is None for row in rows) and not (tmp_path / "a.csv.progress").exists()
 
 
+@pytest.mark.parametrize("indexes", [["index"], ["other", "index"]])
+def test_a_stopped_query_goes_on_with_the_index_that_it_began_with_and_no_updated_one(tmp_path, indexes):
+    for folder in indexes:
+        made.write_index(tmp_path / folder)
+    made.write_photos(tmp_path / "photos", range(9))
+    asked = "query", *indexes, "photos", "--csv", "a.csv"
+    assert run(PROGRAM, 5, *asked, cwd=tmp_path).returncode == -signal.SIGKILL
+    shutil.rmtree(tmp_path / "index")
+    made.write_index(tmp_path / "index", shift=60.0)
+    assert "updated index" in complains(PROGRAM, 0, *asked, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("full", ["html 100000 a.html", "csv 7000 a.csv", "csv 1000 a.csv.progress/answers.jsonl"])
+def test_a_query_names_the_file_for_which_the_disk_is_full(tmp_path, full):
+    flag, size, path = full.split()
+    made.write_index(tmp_path / "index")
+    made.write_photos(tmp_path / ("p" * 240), range(6))  # a CSV's rows name it, so that these grow faster than the kept answers
+    asked, before = ("query", "index", "p" * 240, f"--{flag}", f"a.{flag}"), functools.partial(no_file_grows_beyond, int(size))
+    assert f"error: {path}: File too large" in complains(PROGRAM, 0, *asked, before=before, cwd=tmp_path)
+    succeeds(PROGRAM, 0, *asked, cwd=tmp_path)
+
+
 def test_a_query_writes_over_nothing_but_its_own_output(tmp_path):
     made.write_index(tmp_path / "index")
     made.write_photos(tmp_path / "photos", range(3))
@@ -84,10 +109,8 @@ def test_a_quality_page_is_written_where_no_panorama_of_known_location_can_be_us
     made.write_index(tmp_path / "index")
     (tmp_path / "a.png").write_bytes(b"")
     (tmp_path / "list.csv").write_text("path,longitude,latitude\na.png,149.1,-35.3\n")
-    assert "1 of 1 panoramas could not be used" in complains(
-        PROGRAM, 0, "query", "index", "list.csv", quality="a.html", cwd=tmp_path
-    )
-    assert "0 panoramas of known location" in (tmp_path / "a.html").read_text()
+    said = complains(PROGRAM, 0, "query", "index", "list.csv", quality="a.html", cwd=tmp_path)
+    assert "1 of 1 panoramas could not be used" in said and "0 panoramas of known location" in (tmp_path / "a.html").read_text()
 
 
 def test_an_estimate_lies_between_tiles_and_its_radii_hold_as_many_truths_as_they_say(index):
@@ -163,6 +186,31 @@ def test_what_whole_panoramas_taught_says_nothing_of_cropped_ones(index):
     cropped = dataclasses.replace(cropped, photo=PhotoGeometry(fov=270.3))
     assert index.calibration(QueryConfig(), whole) and index.calibration(QueryConfig(), cropped) is None
     refuses("several views .*fov 270, .*fov 360", index.calibrate, [whole, cropped] * 20)
+
+
+def test_a_calibration_counts_in_its_own_index_and_updates_of_it_and_in_no_other(index, tmp_path):
+    index.calibrate(panoramas(range(40)), 0.3)
+    updated, other = made.write_index(tmp_path / "new", shift=5.0), made.write_index(tmp_path / "other", dtype=np.float32)
+    for folder in updated, other:
+        shutil.copy(f"{index.folder}/calibration.json", folder)
+    assert Index(updated).calibrations == index.calibrations
+    refuses("other/calibration.json: is of another index; delete it", Index, other)
+
+
+def test_an_update_of_an_index_that_is_being_opened_or_is_open_mixes_nothing(index, tmp_path, monkeypatch):
+    folder, newer = (made.write_index(tmp_path / str(shift), shift, approximate=True) for shift in (0.0, 60.0))
+    expected, check = index.query([made.photo(7)])[0].places, index_files.check_files
+
+    def then_updated(*given):
+        check(*given)
+        for name in os.listdir(newer):
+            os.replace(f"{newer}/{name}", f"{folder}/{name}")
+
+    monkeypatch.setattr(index_files, "check_files", then_updated)
+    opened = Index(folder)
+    assert opened.query([made.photo(7)])[0].places == expected
+    refuses("approximate.faiss: .*open the index again", opened.query, [made.photo(7)], approximate=True)
+    assert Index(folder).query([made.photo(7)], approximate=True)[0].places != expected
 
 
 def test_the_network_is_loaded_before_threads_need_its_mean_colour(index, monkeypatch):

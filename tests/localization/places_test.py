@@ -118,14 +118,14 @@ def test_confidence_is_the_probability_of_being_right_and_a_threshold_keeps_the_
 
 def test_calibrations_are_kept_by_their_view(tmp_path):
     path = str(tmp_path / "calibration.json")
-    assert read_calibrations(path) == {}
+    assert read_calibrations(path, "i") == {}
     calibrations = {name: fit_calibration(*simulated(100, seed)[:3], 0.1) for seed, name in enumerate("ab")}
-    write_calibrations(path, calibrations)
-    assert read_calibrations(path) == calibrations
+    write_calibrations(path, "i", calibrations)
+    assert read_calibrations(path, "i") == calibrations
     flipped = re.sub(r'("threshold": 0\.\d*)\d', r"\g<1>", (tmp_path / "calibration.json").read_text(), count=1)
     for text in flipped, '{"a": {"weights": [1, 2]}}', '{"a": {"weights": [1,2,3], "threshold": NaN}}', "{":
         (tmp_path / "calibration.json").write_text(text)
-        refuses("calibrate again", read_calibrations, path)
+        refuses("calibrate again", read_calibrations, path, "i")
 
 
 def canvas_of(folder, image, input_vertical_fov, **view):

@@ -12,6 +12,7 @@ import numpy as np
 from safa.localization import index_files
 from safa.localization.coordinates import LocalFrame
 from safa.localization.index_files import DescriptorRecipe, IndexManifest
+from safa.localization.tile_search import write_approximate
 from safa.localization.tile_source import SourceRecord
 from safa.runtime.files import write_json
 from safa.settings import NetworkConfig
@@ -38,17 +39,19 @@ def ground(images):
     return waves(TRUTHS[numbers], NOISES[numbers])
 
 
-def write_index(folder, shift=0.0, dtype=np.float16):
+def write_index(folder, shift=0.0, dtype=np.float16, approximate=False):
     """An index of the square, moved east by `shift` metres."""
     os.makedirs(folder)
     grid = np.stack(np.meshgrid(*[np.arange(0, SIDE + 1, SPACING)] * 2), axis=-1).reshape(-1, 2) + (shift, 0)
     np.save(f"{folder}/{index_files.DESCRIPTORS}", waves(grid).astype(dtype))
     np.save(f"{folder}/{index_files.LOCATIONS}", FRAME.locations(grid))
     write_json(f"{folder}/{index_files.NAMES}", [f"tile {number}" for number in range(len(grid))])
+    if approximate:
+        write_approximate(f"{folder}/{index_files.APPROXIMATE}", waves(grid))
     recipe = DescriptorRecipe(NetworkConfig(), "none", "float32", None, True, 80.0, 65.45)
-    counts = {"tiles": len(grid), "values": VALUES, "kept_values": VALUES}
-    known = {"identity": "i", "content": "c", "one_colour": 0, "spacing": SPACING, "files": index_files.file_digests(folder)}
-    manifest = IndexManifest(recipe, **counts, source=SourceRecord("list"), **known)
+    known = {"tiles": len(grid), "values": VALUES, "kept_values": VALUES, "identity": np.dtype(dtype).name, "content": "c"}
+    known |= {"approximate_recall": (1.0, 1.0) if approximate else None, "files": index_files.file_digests(folder)}
+    manifest = IndexManifest(recipe, source=SourceRecord("list"), one_colour=0, spacing=SPACING, **known)
     write_json(f"{folder}/{index_files.MANIFEST}", dataclasses.replace(manifest, digest=manifest.own_digest))
     return str(folder)
 

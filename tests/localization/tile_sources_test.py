@@ -136,6 +136,9 @@ def test_small_rasters_are_tiles_themselves(tmp_path):
     east, north = pyproj.Transformer.from_crs(4326, UTM, always_xy=True).transform(*source.locations.T)
     np.testing.assert_allclose(east, CORNER[0] + np.array([0, 100, 300]) * METRES_A_PIXEL + 30, atol=0.01)
     np.testing.assert_allclose(north, CORNER[1] - 30, atol=0.01)
+    (tmp_path / "._0.tif").write_bytes(b"\0\5\26\7")  # of macOS
+    assert open_tile_source([str(tmp_path)], Cut(60, 10, 90)).names == sorted(source.names)
+    refuses("a folder or a CSV list is named alone", open_tile_source, [str(tmp_path)] * 2, Cut(60, 10, 90))
 
 
 @pytest.mark.parametrize("counted", ["from the north", "as --tms says", "as tilemapresource.xml says"])

@@ -112,6 +112,26 @@ def test_new_changed_and_removed_tiles_cost_only_themselves_and_end_as_a_new_bui
     check_files(str(index), manifest)
 
 
+def test_copies_of_a_tile_are_counted_each(computer, tmp_path):
+    index, tiles = tmp_path / "index", tmp_path / "tiles"
+    tiles.mkdir()
+    for name, left in (("a", 0), ("b", 0), ("c", 100)):
+        write_raster(tiles / f"{name}.tif", left, 120, 120)
+    built(computer, index, tiles)
+    os.utime(tiles / "a.tif", ns=(1, 1))
+    assert "3 tiles kept, 0 computed, 0 removed" in built(computer, index, tiles)[1]
+    (tiles / "a.tif").unlink()
+    assert "2 tiles kept, 0 computed, 1 removed" in built(computer, index, tiles)[1]
+
+
+def test_thumbnails_and_digests_are_on_disk_before_their_rows_are_finished(computer, sheets, tmp_path, monkeypatch):
+    order, flush = [], np.memmap.flush
+    monkeypatch.setattr(np.memmap, "flush", lambda array: order.append(os.path.basename(array.filename)) or flush(array))
+    monkeypatch.setattr("safa.retrieval.resumable_rows.write_json", lambda *_: order.append("finished"))
+    built(computer, tmp_path / "index", sheets / "sheets", dtype="float32")
+    assert {"descriptors.npy", "thumbnails.npy", "tiles.npy"} <= set(order[: order.index("finished")])
+
+
 def test_a_shortened_index_is_updated_in_its_own_directions(computer, own):
     tiles, index = own
     shutil.rmtree(index)
@@ -135,13 +155,6 @@ def test_a_stopped_build_with_a_damaged_file_begins_again(computer, sheets, tmp_
     assert len(read) >= len(source)
     for name, array in arrays(tmp_path / "index").items():
         np.testing.assert_array_equal(arrays(sheets / "index")[name], array)
-
-
-def test_the_spacing_is_that_of_places_also_where_each_has_tiles_of_two_years():
-    from safa.localization.building import _spacing
-
-    places = [(149.1 + 0.001 * number, -35.3) for number in range(3)]
-    assert _spacing(np.array(places * 2)) == _spacing(np.array(places)) == pytest.approx(91, abs=1)
 
 
 @pytest.mark.parametrize("place", ["0.tif", "tiles.json", "locations.npy"])  # computing descriptors, or exchanging files

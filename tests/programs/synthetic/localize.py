@@ -7,6 +7,7 @@ import sys
 
 from safa.localization import index, journal
 from safa.runtime.errors import ROOT
+from safa.runtime.files import append
 from tests.localization import synthetic_index
 
 index.Index._ground, left, add = property(lambda self: synthetic_index.ground), [int(sys.argv.pop(1))], journal.Journal.add
@@ -16,8 +17,7 @@ def counted(self, number, answer):
     add(self, number, answer)
     left[0] -= 1
     if left[0] == 0:
-        self._file.write(b"[7,[1,")  # half a line
-        self._file.flush()
+        append(self._path, b"[7,[1,")  # half a line
         os.kill(os.getpid(), signal.SIGKILL)
 
 
