@@ -11,7 +11,7 @@ from safa.datasets.corruptions import CorruptedPanoramas, QueryView
 from safa.datasets.pair_images import PairImages
 from safa.datasets.panorama_views import check_turns, kept_columns
 from safa.datasets.registry import dataset_in
-from safa.launch.corruption import grid_section, queries_of, seen_of, unfinished
+from safa.launch.corruption import grd_files_of, grid_section, queries_of, seen_of, unfinished
 from safa.launch.given_data import Folders, add_run_folders, checked_pairs, findings_of, given_dataset, say
 from safa.launch.page import report_page
 from safa.loading import found_network, load_network
@@ -21,7 +21,7 @@ from safa.report.result_file import AUTHORS, LAST, RESULT, check_earlier, write_
 from safa.report.result_lines import result_lines
 from safa.report.rows import collect
 from safa.retrieval.evaluation import WINNERS, evaluate
-from safa.retrieval.resumable_rows import ResumableRows
+from safa.retrieval.resumable_rows import ResumableRows, files_digest
 from safa.retrieval.saved_descriptors import MAT, NPZ, save_mat, save_npz
 from safa.retrieval.search import search
 from safa.retrieval.task import DIRECTIONS, GROUND_TO_AERIAL, task_of
@@ -56,7 +56,7 @@ class TestConfig(Checked):
         "Trained/model.ckpt there)",
         metavar="{best,last,PATH}",
     )
-    seed: int = setting(0, "seed of the training run that is tested", at_least(int, 0))
+    seed: int = setting(0, "seed of the training run that is tested", at_least(int, 0, 2**31 - 1))
     batch_size: int = setting(32, "images computed at a time; does not change the result", at_least(int, 1), metavar="IMAGES")
     devices: int | None = same_setting(RunConfig, "devices")
     precision: str = same_setting(TrainingConfig, "precision")
@@ -143,8 +143,13 @@ def launch_testing(description, dataset_classes):
     outputs += [Output("--save_mat", config.save_mat, MAT), Output("--save_descriptors", config.save_descriptors, NPZ)]
     inputs = [*(checkpoint + ending for ending in ("", INDEX, DATA)), *pairs.sat_paths]
     check_outputs(outputs, [*inputs, *(path for each in views for path in pairs_of[each].grd_paths)])
+    known = {**tested, "split": args.split, "toy_town": dataset.is_toy_town, "network": dataclasses.asdict(network)}
+    known |= {"direction": config.direction, "precision": config.precision, "query_ids": task.digest, "counted": task.counted}
+    known |= {"references": len(pairs.sat_paths), "sat_files": files_digest(pairs.sat_paths)}
+    grd_files = grd_files_of(pairs_of)
+    known_of = {each: known | seen_of(each) | {"grd_files": grd_files[each]} for each in views}
     for each, path in path_of.items():
-        check_earlier(path, {**tested, "direction": config.direction, "view": each.name})
+        check_earlier(path, known_of[each])
 
     started = session()
     with importing_tensorflow():
@@ -166,10 +171,9 @@ def launch_testing(description, dataset_classes):
         folder = base + DESCRIPTORS if config.descriptors == "disk" and distribution.is_chief else None
         stack.enter_context(contextlib.nullcontext() if folder is None else own_folder(folder))
         parallel_map = stack.enter_context(worker_map(1 if view.corruption is None else available_cores() + 1, remedy=KILLED))
-        known = {**tested, "precision": config.precision, "checkpoint_digest": loaded.checkpoint_digest}
-        known |= {"query_ids": task.digest, "references": len(pairs.sat_paths), "counted": task.counted}
+        known_of = {each: known | {"checkpoint_digest": loaded.checkpoint_digest} for each, known in known_of.items()}
         computed = []
-        for view in unfinished(views, path_of, known, distribution):
+        for view in unfinished(known_of, path_of, distribution):
             begin, path = time.perf_counter(), path_of[view]
             panoramas = view.test_panoramas(len(pairs), network.width, loaded.model.grd.fill)
             corrupted = CorruptedPanoramas.of(view, pairs_of[view], parallel_map) if view.is_corrupted else None
@@ -201,12 +205,7 @@ def launch_testing(description, dataset_classes):
             result = {
                 "version": __version__,
                 "dataset": dataset.name,
-                "split": args.split,
-                "toy_town": dataset.is_toy_town,
-                **known,
-                "network": dataclasses.asdict(network),
-                "direction": config.direction,
-                **seen_of(view),
+                **known_of[view],
                 "checkpoint": loaded.path,
                 **evaluate(task, found, degrees_off),
                 "cost": cost | {"milliseconds": milliseconds},
