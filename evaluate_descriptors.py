@@ -86,7 +86,8 @@ def main():
     tested = {"version": __version__, "dataset": dataset.name, "split": pairs.split, "toy_town": dataset.is_toy_town}
     tested |= {"name": name, "network": None, "cost": None, "run": None, "seed": config.seed, "trained_on": config.trained_on}
     tested |= {"direction": config.direction, "view": "", "normalised": config.normalise, "session": session()}
-    check_earlier(path, tested)
+    tested["checkpoint"] = ", ".join(args.files)
+    check_earlier(path, tested, "--name", [] if config.name else ["checkpoint"])
 
     digest = hashlib.sha256(sat)
     digest.update(grd)
@@ -97,11 +98,12 @@ def main():
             raise UserError(f"--normalise: {np.count_nonzero(lengths == 0):,} {what} are 0 and have no direction; leave it out")
         if not config.normalise and (wrong := np.count_nonzero(abs(lengths - 1) > LENGTH_ERROR)):
             print(f"warning: {wrong:,} of {len(rows):,} {what} are not of length 1, as cosines need; --normalise divides by it")
-        used.append((rows / lengths).astype(np.float32) if config.normalise else rows)
+        # A power of two changes no order, and brings lengths to where `search` tells differences from rounding.
+        power = round(np.log2(lengths.max() or 1))
+        used.append((rows / lengths).astype(np.float32) if config.normalise else np.ldexp(rows, -power) if power else rows)
     references, queries = used if config.direction == GROUND_TO_AERIAL else (used[1], used[0][task.queries])
     found = search(references, queries, task.truth, task.near, WINNERS)
-    tested |= {"checkpoint": ", ".join(args.files), "checkpoint_digest": digest.hexdigest()}
-    write_result(path, tested | evaluate(task, found))
+    write_result(path, tested | {"checkpoint_digest": digest.hexdigest()} | evaluate(task, found))
     (row,), _ = collect([path])
     print(*result_lines(row, args.recall_at), f"written to {path}", sep="\n", flush=True)
     if config.report:

@@ -86,7 +86,7 @@ def read_truth(path, references, count):
 
     Returns:
         truth: (Q,) int64.
-        acceptable: list of (n,) int64, the others; None if no line has any.
+        acceptable: list of (n,) int64, the others, each once; None if no line has any.
     """
     lines = read_file(path).decode(errors="replace").replace(",", " ").splitlines()
     rows = [[int(each) if re.fullmatch("[0-9]{1,9}", each) else references for each in line.split()] for line in lines]
@@ -96,7 +96,7 @@ def read_truth(path, references, count):
         raise UserError(
             f"{shortened(path)}: {where}: write for each query rows from 0 to {references - 1:,}, the true one first"
         )
-    others = [np.array(row[1:], np.int64) for row in rows]
+    others = [np.unique(np.array(row[1:], np.int64)) for row in rows]
     return np.array([row[0] for row in rows]), others if any(map(len, others)) else None
 
 
