@@ -11,6 +11,7 @@ import pytest
 import scipy.io
 from conftest import NETWORK, TINY, complains, contents, refuses, start, succeeds
 
+import spatial_net
 from safa.retrieval import saved_descriptors
 from safa.retrieval.resumable_rows import ResumableRows
 from safa.retrieval.saved_descriptors import save_mat
@@ -180,11 +181,17 @@ def test_a_test_killed_at_any_moment_ends_as_one_that_was_not(own):
     assert result_of(own) == expected
 
 
-def test_what_is_of_other_images_or_weights_is_computed_again(own):
+def change_the_network():
+    spatial_net.NORM_EPSILON = 0.1
+
+
+def test_what_is_of_other_images_weights_or_code_is_computed_again(own):
     expected, data = result_of(own), os.path.realpath(own / "Data")
     os.unlink(own / "Data")
     shutil.copytree(data, own / "Data")
     assert KNOWN not in printed_by_test(own) and result_of(own) == expected
+    assert KNOWN not in printed_by_test(own, before=change_the_network)
+    printed_by_test(own)
     printed_by_test(own, checkpoint="last")
     succeeds("train_cvusa.py", **TINY, network_type="SAFA_2", epochs=2, cwd=own)
     assert KNOWN not in printed_by_test(own, checkpoint="last")

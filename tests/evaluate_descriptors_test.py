@@ -20,7 +20,7 @@ GRD = SAT + RANDOM.normal(0, 0.25, SAT.shape).astype(np.float32)
 GRD /= np.linalg.norm(GRD, axis=1, keepdims=True)
 R1 = np.mean((GRD @ SAT.T).argmax(axis=1) == np.arange(50))
 FIELD = {"sat_global_descriptor": SAT, "grd_global_descriptor": GRD}
-UNLIKE = {"precision", "device", "seconds", "session", "sat_files", "grd_files"}
+UNLIKE = {"precision", "device", "seconds", "session", "sat_files", "grd_files", "computation"}
 
 
 def save(folder, name="d.npz", **arrays):

@@ -164,14 +164,17 @@ def launch_testing(description, dataset_classes):
         loaded = load_network(source, network, config.precision, distribution)
         say(f"checkpoint: {loaded.path}", loaded.note)
         cost = network_cost(loaded.model)
+        computation = cost.pop("computation")
+        of_network = {"checkpoint_digest": loaded.checkpoint_digest, "computation": computation}
+        known_of = {each: known | of_network for each, known in known_of.items()}
 
         # Images to descriptors.
         extractor = DescriptorExtractor(loaded.model, distribution)
         identity = {"weights": loaded.digest, "network": dataclasses.asdict(network), "precision": config.precision}
+        identity["computation"] = computation
         folder = base + DESCRIPTORS if config.descriptors == "disk" and distribution.is_chief else None
         stack.enter_context(contextlib.nullcontext() if folder is None else own_folder(folder))
         parallel_map = stack.enter_context(worker_map(1 if view.corruption is None else available_cores() + 1, remedy=KILLED))
-        known_of = {each: known | {"checkpoint_digest": loaded.checkpoint_digest} for each, known in known_of.items()}
         computed = []
         for view in unfinished(known_of, path_of, distribution):
             begin, path = time.perf_counter(), path_of[view]
