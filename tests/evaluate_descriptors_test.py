@@ -102,6 +102,8 @@ def test_a_result_of_other_files_or_another_split_is_not_replaced_unless_it_is_n
         assert expected in complains("evaluate_descriptors.py", file, dataset="X", **flags, cwd=tmp_path)
     succeeds("evaluate_descriptors.py", "other/d.npz", dataset="X", split="a", name="d", cwd=tmp_path)
     assert result_of(tmp_path)["recall"]["1"] == 1
+    succeeds("evaluate_descriptors.py", "d.npz", dataset="X", trained_on="cvusa", cwd=tmp_path)
+    assert result_of(tmp_path, "d_trained_on_CVUSA")["trained_on"] == "CVUSA"
 
 
 def test_many_queries_may_share_references_and_have_several(tmp_path):
@@ -151,6 +153,7 @@ HOSTILE = {
     "8 and 16 values": {"sat_descriptors": SAT[:, :8]},
     "allow_pickle": {"sat_descriptors": np.array([{}], object)},
     "truth is not the row": {"truth": np.full(50, np.nan)},
+    "in MATLAB char": {"ids": np.zeros(50)},
     "lacks": {"sat_descriptors": None},
     "version": b"\x80\x04\x95 a pickle".ljust(200),
     "not a zip": b"PK\x03\x04".ljust(100),
@@ -177,5 +180,6 @@ def test_what_is_not_descriptors_is_one_line(tmp_path, message):
 def test_a_damaged_header_of_a_npy_file_is_one_line(tmp_path):
     (tmp_path / "sat.npy").write_bytes(damaged(np.save, 22, ord(",")))  # Python's parser refuses it
     np.save(tmp_path / "grd.npy", GRD)
+    assert "two .npy files" in complains("evaluate_descriptors.py", "grd.npy", dataset="X", cwd=tmp_path)
     output = complains("evaluate_descriptors.py", "sat.npy", "grd.npy", dataset="X", cwd=tmp_path)
     assert "sat.npy, grd.npy: not readable as descriptors (invalid syntax" in output
