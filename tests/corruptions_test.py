@@ -10,8 +10,6 @@ import pytest
 from conftest import TINY, complains, contents, run, succeeds
 from forked_scripts import two_corruptions, with_corruptions
 
-from safa.datasets.corruptions import SEVERITIES
-
 SAFA = {"network_type": "SAFA_1"}
 
 
@@ -72,7 +70,7 @@ def test_a_killed_grid_goes_on_ends_in_one_table_and_is_tested_again_with_anothe
 
 
 def test_a_grid_tests_again_what_images_were_replaced_of(trained, tmp_path):
-    folders = [f"{each}/{severity}" for each in ("contrast", "fog") for severity in SEVERITIES]
+    folders = [f"{each}/{severity}" for each in ("contrast", "fog") for severity in "12345"]
     for each in folders:
         shutil.copytree(trained / "Data/ANU_data_small/streetview", tmp_path / "queries" / each)
     given = {**SAFA, "corruption": "all", "queries_dir": tmp_path / "queries", "result_dir": tmp_path, "cwd": trained}

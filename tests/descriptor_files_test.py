@@ -148,8 +148,7 @@ def change_manifest(run_folder, **changes):
 
 def result_of(folder):
     content = json.loads((folder / RESULT).read_text())
-    unlike = "seconds", "cost", "session", "sat_files", "grd_files"
-    return {name: value for name, value in content.items() if name not in unlike}
+    return {key: value for key, value in content.items() if key not in ("seconds", "cost", "session", "sat_files", "grd_files")}
 
 
 def test_the_same_test_again_computes_nothing_and_says_the_same_also_after_a_bit_has_flipped(own):

@@ -93,17 +93,16 @@ def test_descriptors_that_are_not_of_length_1_are_warned_of_or_normalised(tmp_pa
 def test_a_result_of_other_files_or_another_split_is_not_replaced_unless_it_is_named(tmp_path):
     (tmp_path / "other").mkdir()
     save(tmp_path), save(tmp_path / "other", grd_descriptors=SAT)
-    succeeds("evaluate_descriptors.py", "d.npz", dataset="X", split="a", cwd=tmp_path)
+    given = {"dataset": "X", "split": "a", "trained_on": "cvusa", "cwd": tmp_path}
+    succeeds("evaluate_descriptors.py", "d.npz", **given)
     for file, flags, expected in (
         ("d.npz", {"split": "b"}, "split 'a'); use another --name"),
-        ("other/d.npz", {"split": "a"}, "checkpoint 'd.npz'); use another --name"),
+        ("other/d.npz", {}, "checkpoint 'd.npz'); use another --name"),
         ("d.npz", {"seed": 2**31}, "--seed"),
     ):
-        assert expected in complains("evaluate_descriptors.py", file, dataset="X", **flags, cwd=tmp_path)
-    succeeds("evaluate_descriptors.py", "other/d.npz", dataset="X", split="a", name="d", cwd=tmp_path)
-    assert result_of(tmp_path)["recall"]["1"] == 1
-    succeeds("evaluate_descriptors.py", "d.npz", dataset="X", trained_on="cvusa", cwd=tmp_path)
-    assert result_of(tmp_path, "d_trained_on_CVUSA")["trained_on"] == "CVUSA"
+        assert expected in complains("evaluate_descriptors.py", file, **given | flags)
+    succeeds("evaluate_descriptors.py", "other/d.npz", **given, name="d")
+    assert result_of(tmp_path, "d_trained_on_CVUSA")["recall"]["1"] == 1
 
 
 def test_many_queries_may_share_references_and_have_several(tmp_path):
@@ -117,8 +116,8 @@ def test_many_queries_may_share_references_and_have_several(tmp_path):
     save(tmp_path, "pairs.npz", sat_descriptors=SAT[:4], grd_descriptors=SAT[[1, 2, 3, 0]])
     (tmp_path / "pairs.txt").write_text("0 1\n1 2\n2 3\n3 0\n")
     for direction in DIRECTIONS:
-        flags = {"dataset": "pairs", "truth": "pairs.txt", "direction": direction, "name": direction}
-        assert re.search("- acceptable +100.00", succeeds("evaluate_descriptors.py", "pairs.npz", **flags, cwd=tmp_path))
+        flags = {"dataset": "X", "truth": "pairs.txt", "direction": direction, "cwd": tmp_path}
+        assert re.search("- acceptable +100.00", succeeds("evaluate_descriptors.py", "pairs.npz", **flags))
     save(tmp_path, sat_descriptors=SAT[:4], grd_descriptors=SAT[rows], truth=rows)
     succeeds("evaluate_descriptors.py", "d.npz", dataset="X", cwd=tmp_path)
     assert result_of(tmp_path)["recall"]["1"] == 1
