@@ -223,11 +223,15 @@ def test_weights_that_are_not_a_run_have_results_and_rows_of_their_own(own):
     shutil.copy(own / "Model/CVUSA/SAFA_2/polar_1/final.weights.h5", own / "net.weights.h5")
     shutil.copytree(own / "Model/CVUSA/SAFA_2/polar_1", own / "Model/CVUSA/SAFA_2/polar_1_named")
     before = (own / RESULT).read_bytes()
+    os.rename(own / "Model/CVUSA/SAFA_2/polar_1_named/best", aside := own / "Model/CVUSA/SAFA_2/polar_1_named/best.previous-1")
+    printed_by_test(own, checkpoint=aside)
+    aside.rename(aside.with_name("best"))
+    assert (own / "R/CVUSA/SAFA_2_polar_1_named_best.previous-1_ckpt-1.json").exists()
     printed_by_test(own, **NETWORK, checkpoint="net.weights.h5")
     printed_by_test(own, checkpoint="Model/CVUSA/SAFA_2/polar_1_named/best")
     names = sorted(path.stem for path in (own / "R/CVUSA").glob("*.json"))
     assert names[:2] == ["SAFA_2_polar_1", "SAFA_2_polar_1_named"] and (own / RESULT).read_bytes() == before
-    assert re.fullmatch(r"SAFA_2_polar_1_net\.weights\.h5_[0-9a-f]{8}", names[2])
+    assert re.fullmatch(r"SAFA_2_polar_1_net\.weights\.h5_[0-9a-f]{8}", names[3])
     table = succeeds("recall_tables.py", result_dir="R", cwd=own)
     assert re.search(r"SAFA_2, polar +1 ", table) and re.search(r"SAFA_2, polar, run named +1 ", table)
     assert re.search(r"SAFA_2, polar, weights net\.weights\.h5_[0-9a-f]{8} +\d+\.", table)  # no number of seeds

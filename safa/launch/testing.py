@@ -34,7 +34,7 @@ from safa.runtime.provenance import session
 from safa.runtime.worker_pool import available_cores, worker_map
 from safa.settings import NetworkConfig, RunConfig, TrainingConfig, add_network
 from safa.training.checkpoint_files import DATA, INDEX, checkpoint_digest, use_checkpoint
-from safa.training.run_folder import BEST, given_settings, run_name, run_paths
+from safa.training.run_folder import BEST, folder_of, given_settings, run_name, run_paths
 
 DESCRIPTORS = ".descriptors"  # endings of the folders of descriptors and figures beside a result file
 FIGURES = ".figures"
@@ -271,12 +271,14 @@ def tested_weights(source, path, manifest, folders):
     """Whose weights the checkpoint at a path holds, as results say it: {"trained_on", "run", "seed", "weights"}.
 
     "weights" is None for the best of a run of ours, and LAST where `source` is its folder; others have results of their own, by
-    their file's name, and its content where no run says more.
+    their file's name in that folder, and its content where no run says more.
     """
-    name = re.sub(NOT_IN_NAMES, "_", os.path.basename(path))[:60]
+    folder = folder_of(path) or os.path.dirname(os.path.abspath(path))
+    name = re.sub(NOT_IN_NAMES, "_", os.path.relpath(path, folder))[:60]
     if manifest is not None:
         is_best = os.path.basename(os.path.dirname(os.path.abspath(path))) == BEST
-        weights, run = None if is_best else LAST if os.path.isdir(source) else name, folders.run or run_name(path, manifest)
+        weights, run = None if is_best else LAST if os.path.abspath(source) == folder else name, folders.run
+        run = run or run_name(path, manifest)
         return {"trained_on": manifest.dataset, "run": run, "seed": manifest.training.seed, "weights": weights}
     trained_on, weights = dataset_in(path), AUTHORS
     if trained_on is None or os.path.abspath(path) != os.path.abspath(authors_checkpoint(folders, trained_on)):
