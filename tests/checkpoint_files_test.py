@@ -77,8 +77,7 @@ def test_a_folder_whose_name_is_a_pattern_keeps_its_own_checkpoints_and_no_other
 
 def test_weights_of_which_a_network_would_leave_some_out_are_refused(model, tmp_path):
     write_keras_weights(path := str(tmp_path / "a.weights.h5"), model)
-    for changes in {"network_type": "VGG_gp"}, {"shared": 1}:
-        config = dataclasses.replace(CONFIG, **changes)
+    for config in dataclasses.replace(CONFIG, network_type="VGG_gp"), dataclasses.replace(CONFIG, shared=1):
         refuses("holds 60 arrays.* has (52|34); name", load_weights, build_network(config), *find_checkpoint(path), config)
 
 

@@ -221,16 +221,14 @@ def test_a_result_says_what_it_came_from(trained):
 
 def test_weights_that_are_not_a_run_have_results_and_rows_of_their_own(own):
     shutil.copy(own / "Model/CVUSA/SAFA_2/polar_1/final.weights.h5", own / "net.weights.h5")
-    shutil.copytree(own / "Model/CVUSA/SAFA_2/polar_1", own / "Model/CVUSA/SAFA_2/polar_1_named")
+    run = shutil.copytree(own / "Model/CVUSA/SAFA_2/polar_1", own / "Model/CVUSA/SAFA_2/polar_1_named")
     before = (own / RESULT).read_bytes()
-    os.rename(own / "Model/CVUSA/SAFA_2/polar_1_named/best", aside := own / "Model/CVUSA/SAFA_2/polar_1_named/best.previous-1")
-    printed_by_test(own, checkpoint=aside)
-    aside.rename(aside.with_name("best"))
-    assert (own / "R/CVUSA/SAFA_2_polar_1_named_best.previous-1_ckpt-1.json").exists()
+    printed_by_test(own, checkpoint=shutil.copytree(run / "best", run / "aside"))
     printed_by_test(own, **NETWORK, checkpoint="net.weights.h5")
     printed_by_test(own, checkpoint="Model/CVUSA/SAFA_2/polar_1_named/best")
     names = sorted(path.stem for path in (own / "R/CVUSA").glob("*.json"))
-    assert names[:2] == ["SAFA_2_polar_1", "SAFA_2_polar_1_named"] and (own / RESULT).read_bytes() == before
+    assert names[:3] == [f"SAFA_2_polar_1{name}" for name in ("", "_named", "_named_aside_ckpt-1")]
+    assert (own / RESULT).read_bytes() == before
     assert re.fullmatch(r"SAFA_2_polar_1_net\.weights\.h5_[0-9a-f]{8}", names[3])
     table = succeeds("recall_tables.py", result_dir="R", cwd=own)
     assert re.search(r"SAFA_2, polar +1 ", table) and re.search(r"SAFA_2, polar, run named +1 ", table)
