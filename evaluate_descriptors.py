@@ -71,22 +71,24 @@ def flags():
 def main():
     args = flags().parse_args()
     config, folders = parsed(EvaluationConfig, args), Folders(args.data_dir, result_dir=args.result_dir, act_data=args.act_data)
-    if len(args.files) > 2:
+    if len(args.files) > 2 or len(args.files) == 1 and args.files[0].endswith(".npy"):
         raise UserError(f"{first_few(args.files)}: name one .npz or .mat file, or two .npy files")
     sat, grd, ids, truth = read_descriptors(args.files)
     pairs = pairs_of(first_few(args.files), (len(sat), len(grd)), ids, truth, args.dataset, config, folders)
     task = task_of(pairs, config.direction, config.radius)
     stem = os.path.splitext(os.path.basename(args.files[0]))[0]
     dataset, name = pairs.dataset, config.name or re.sub(r"^\W|[^\w.+-]", "_", stem)[:60]
-    special = {"seed_": config.seed, "trained_on_": config.trained_on, "": config.direction.replace(GROUND_TO_AERIAL, "")}
+    trained_on = config.trained_on and getattr(DATASETS.get(config.trained_on.lower()), "name", config.trained_on)
+    special = {"seed_": config.seed, "trained_on_": trained_on, "": config.direction.replace(GROUND_TO_AERIAL, "")}
     path = "_".join([name, *(f"{kind}{value}" for kind, value in special.items() if value)])
     path = os.path.join(folders.result_dir, dataset.name, "descriptors", f"{path}.json")
     os.makedirs(os.path.dirname(path), exist_ok=True)
     check_outputs([Output("the result", path, RESULT)], args.files)
     tested = {"version": __version__, "dataset": dataset.name, "split": pairs.split, "toy_town": dataset.is_toy_town}
-    tested |= {"name": name, "network": None, "cost": None, "run": None, "seed": config.seed, "trained_on": config.trained_on}
+    tested |= {"name": name, "network": None, "cost": None, "run": None, "seed": config.seed, "trained_on": trained_on}
     tested |= {"direction": config.direction, "view": "", "normalised": config.normalise, "session": session()}
-    check_earlier(path, tested)
+    tested["checkpoint"] = ", ".join(args.files)
+    check_earlier(path, tested, "--name", [] if config.name else ["checkpoint"])
 
     digest = hashlib.sha256(sat)
     digest.update(grd)
@@ -97,11 +99,12 @@ def main():
             raise UserError(f"--normalise: {np.count_nonzero(lengths == 0):,} {what} are 0 and have no direction; leave it out")
         if not config.normalise and (wrong := np.count_nonzero(abs(lengths - 1) > LENGTH_ERROR)):
             print(f"warning: {wrong:,} of {len(rows):,} {what} are not of length 1, as cosines need; --normalise divides by it")
-        used.append((rows / lengths).astype(np.float32) if config.normalise else rows)
+        # A power of two changes no order, and brings lengths to where `search` tells differences from rounding.
+        power = round(np.log2(lengths.max() or 1))
+        used.append((rows / lengths).astype(np.float32) if config.normalise else np.ldexp(rows, -power) if power else rows)
     references, queries = used if config.direction == GROUND_TO_AERIAL else (used[1], used[0][task.queries])
     found = search(references, queries, task.truth, task.near, WINNERS)
-    tested |= {"checkpoint": ", ".join(args.files), "checkpoint_digest": digest.hexdigest()}
-    write_result(path, tested | evaluate(task, found))
+    write_result(path, tested | {"checkpoint_digest": digest.hexdigest()} | evaluate(task, found))
     (row,), _ = collect([path])
     print(*result_lines(row, args.recall_at), f"written to {path}", sep="\n", flush=True)
     if config.report:

@@ -10,7 +10,7 @@ import re
 
 from safa.datasets.registry import DATASETS
 from safa.report.authors_recalls import read_recalls
-from safa.report.comparison import compare
+from safa.report.comparison import AGAINST, compare
 from safa.report.corruption_tables import corruption_tables
 from safa.report.epoch_lines import find_runs
 from safa.report.result_file import find_results
@@ -18,7 +18,7 @@ from safa.report.rows import choose, collect
 from safa.report.table_files import write_tables
 from safa.report.table_formats import AT, COLUMNS, as_text, tables_of
 from safa.runtime.command_line import Parser, matching
-from safa.runtime.errors import UserError, reported
+from safa.runtime.errors import UserError, first_few, reported
 
 COLUMN = matching(rf"{'|'.join(map(re.escape, COLUMNS))}|{AT}[1-9]\d{{0,6}}", f"one of {', '.join(COLUMNS)}, or R@K")
 LABEL = matching("[A-Za-z0-9:._-]+", "made of letters, digits, ':', '.', '_' and '-'")
@@ -74,13 +74,17 @@ def main():
     folders = ", ".join(args.result_dir)
     if not rows:
         raise UserError(f"{folders}: no results of tests; run test_cvusa.py or test_cvact.py first")
-    for dataset in authors.keys() - {row.kind.dataset for row in rows}:
+    for dataset in authors.keys() - {row.kind.dataset for row in rows if not row.kind.toy_town}:
         raise UserError(f"--authors_curve {dataset.lower()}: no results of it in {folders}; leave it out")
     chosen = args.rows and dict(args.rows)
     if chosen is not None:
         rows = choose(rows, chosen)
     plain = [row for row in rows if row.kind.corruption[1] is None]
     tables = tables_of(plain, args.others, args.columns and dict(args.columns), chosen, args.against) + corruption_tables(rows)
+    if args.against is not None and not any(note.startswith(AGAINST) for table in tables for note in table.notes):
+        several = [row.title() for row in plain if len(row.results) > 1]
+        what = f"there are {first_few(several)}" if several else "there is none of several seeds"
+        raise UserError(f"--against {args.against}: no row of several seeds of this title, with others on its task; {what}")
     for flag in "caption", "label":
         if getattr(args, flag) is not None and (args.output is None or len(tables) != 1):
             raise UserError(f"--{flag}: of one table of --output, and there are {len(tables)}; name one dataset's --result_dir")

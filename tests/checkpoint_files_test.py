@@ -22,7 +22,7 @@ from safa.training.checkpoint_files import find_checkpoint, use_checkpoint
 from safa.training.checkpoints import Progress, RunCheckpoints
 from safa.training.run_folder import RunManifest, read_manifest
 from safa.training.step import adam
-from safa.training.weights import load_weights
+from safa.training.weights import load_weights, write_keras_weights
 
 CONFIG = NetworkConfig("SAFA_1", 1, 32, 64, 64, 1 / 64)
 FLAGS = [f"--{name}={value}" for name, value in dataclasses.asdict(CONFIG).items() if name != "polar"]
@@ -73,6 +73,12 @@ def test_a_folder_whose_name_is_a_pattern_keeps_its_own_checkpoints_and_no_other
     other = build_network(CONFIG, seed=2)
     load_weights(other, *find_checkpoint(str(folder / f"{name}.weights.h5")), CONFIG)
     assert all(map(np.array_equal, other.get_weights(), before))
+
+
+def test_weights_of_which_a_network_would_leave_some_out_are_refused(model, tmp_path):
+    write_keras_weights(path := str(tmp_path / "a.weights.h5"), model)
+    for config in dataclasses.replace(CONFIG, network_type="VGG_gp"), dataclasses.replace(CONFIG, shared=1):
+        refuses("holds 60 arrays.* has (52|34); name", load_weights, build_network(config), *find_checkpoint(path), config)
 
 
 def test_the_newest_checkpoint_is_that_of_the_greatest_number_and_what_killed_runs_left_is_removed(model, tmp_path):

@@ -3,6 +3,8 @@
 import functools
 import json
 import os
+import re
+import shutil
 
 import pytest
 from conftest import TINY, complains, contents, run, succeeds
@@ -67,12 +69,25 @@ def test_a_killed_grid_goes_on_ends_in_one_table_and_is_tested_again_with_anothe
     assert "fog" in succeeds("recall_tables.py", result_dir=tmp_path, cwd=trained)
 
 
+def test_a_grid_tests_again_what_images_were_replaced_of(trained, tmp_path):
+    folders = [f"{each}/{severity}" for each in ("contrast", "fog") for severity in "12345"]
+    for each in folders:
+        shutil.copytree(trained / "Data/ANU_data_small/streetview", tmp_path / "queries" / each)
+    given = {**SAFA, "corruption": "all", "queries_dir": tmp_path / "queries", "result_dir": tmp_path, "cwd": trained}
+    for changed in folders, ["fog/3"]:
+        output = succeeds("test_cvact.py", **given, before=two_corruptions)
+        assert re.findall("files (.*) (.): R@1", output) == [tuple(each.split("/")) for each in changed]
+        for path in (tmp_path / "queries/fog/3").iterdir():
+            os.utime(path, (1, 1))
+
+
 def test_mistakes_are_one_line(trained):
     for flags, text in (
         ({"corruption": "fog"}, "--severity"),
         ({"severity": 3}, "--severity"),
         ({"corruption": "all", "severity": 3}, "--severity"),
         ({"queries_dir": "x"}, "--corruption"),
+        ({"corruption": "fog", "severity": 0, "queries_dir": "Data"}, "--severity from 1"),
         ({"corruption": "fog", "severity": 1, "queries_dir": "nowhere"}, "no folder nowhere; name another"),
         ({"corruption": "all", "queries_dir": "Data"}, "no folder Data/snow/1, Data/snow/2"),
     ):

@@ -11,6 +11,7 @@ import pytest
 import scipy.io
 from conftest import NETWORK, TINY, complains, contents, refuses, start, succeeds
 
+import spatial_net
 from safa.retrieval import saved_descriptors
 from safa.retrieval.resumable_rows import ResumableRows
 from safa.retrieval.saved_descriptors import save_mat
@@ -147,7 +148,7 @@ def change_manifest(run_folder, **changes):
 
 def result_of(folder):
     content = json.loads((folder / RESULT).read_text())
-    return {name: value for name, value in content.items() if name not in ("seconds", "cost", "session")}
+    return {key: value for key, value in content.items() if key not in ("seconds", "cost", "session", "sat_files", "grd_files")}
 
 
 def test_the_same_test_again_computes_nothing_and_says_the_same_also_after_a_bit_has_flipped(own):
@@ -179,11 +180,17 @@ def test_a_test_killed_at_any_moment_ends_as_one_that_was_not(own):
     assert result_of(own) == expected
 
 
-def test_what_is_of_other_images_or_weights_is_computed_again(own):
+def change_the_network():
+    spatial_net.NORM_EPSILON = 0.1
+
+
+def test_what_is_of_other_images_weights_or_code_is_computed_again(own):
     expected, data = result_of(own), os.path.realpath(own / "Data")
     os.unlink(own / "Data")
     shutil.copytree(data, own / "Data")
     assert KNOWN not in printed_by_test(own) and result_of(own) == expected
+    assert KNOWN not in printed_by_test(own, before=change_the_network)
+    printed_by_test(own)
     printed_by_test(own, checkpoint="last")
     succeeds("train_cvusa.py", **TINY, network_type="SAFA_2", epochs=2, cwd=own)
     assert KNOWN not in printed_by_test(own, checkpoint="last")
@@ -214,13 +221,15 @@ def test_a_result_says_what_it_came_from(trained):
 
 def test_weights_that_are_not_a_run_have_results_and_rows_of_their_own(own):
     shutil.copy(own / "Model/CVUSA/SAFA_2/polar_1/final.weights.h5", own / "net.weights.h5")
-    shutil.copytree(own / "Model/CVUSA/SAFA_2/polar_1", own / "Model/CVUSA/SAFA_2/polar_1_named")
+    run = shutil.copytree(own / "Model/CVUSA/SAFA_2/polar_1", own / "Model/CVUSA/SAFA_2/polar_1_named")
     before = (own / RESULT).read_bytes()
+    printed_by_test(own, checkpoint=shutil.copytree(run / "best", run / "aside"))
     printed_by_test(own, **NETWORK, checkpoint="net.weights.h5")
     printed_by_test(own, checkpoint="Model/CVUSA/SAFA_2/polar_1_named/best")
     names = sorted(path.stem for path in (own / "R/CVUSA").glob("*.json"))
-    assert names[:2] == ["SAFA_2_polar_1", "SAFA_2_polar_1_named"] and (own / RESULT).read_bytes() == before
-    assert re.fullmatch(r"SAFA_2_polar_1_net\.weights\.h5_[0-9a-f]{8}", names[2])
+    assert names[:3] == [f"SAFA_2_polar_1{name}" for name in ("", "_named", "_named_aside_ckpt-1")]
+    assert (own / RESULT).read_bytes() == before
+    assert re.fullmatch(r"SAFA_2_polar_1_net\.weights\.h5_[0-9a-f]{8}", names[3])
     table = succeeds("recall_tables.py", result_dir="R", cwd=own)
     assert re.search(r"SAFA_2, polar +1 ", table) and re.search(r"SAFA_2, polar, run named +1 ", table)
     assert re.search(r"SAFA_2, polar, weights net\.weights\.h5_[0-9a-f]{8} +\d+\.", table)  # no number of seeds

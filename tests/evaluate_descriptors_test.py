@@ -20,7 +20,7 @@ GRD = SAT + RANDOM.normal(0, 0.25, SAT.shape).astype(np.float32)
 GRD /= np.linalg.norm(GRD, axis=1, keepdims=True)
 R1 = np.mean((GRD @ SAT.T).argmax(axis=1) == np.arange(50))
 FIELD = {"sat_global_descriptor": SAT, "grd_global_descriptor": GRD}
-UNLIKE = {"precision", "device", "seconds", "session"}
+UNLIKE = {"precision", "device", "seconds", "session", "sat_files", "grd_files", "computation"}
 
 
 def save(folder, name="d.npz", **arrays):
@@ -84,16 +84,40 @@ def test_descriptors_that_are_not_of_length_1_are_warned_of_or_normalised(tmp_pa
     assert result_of(tmp_path)["recall"]["1"] < R1
     assert "warning" not in succeeds("evaluate_descriptors.py", "d.npz", dataset="X", normalise=True, cwd=tmp_path)
     assert result_of(tmp_path)["recall"]["1"] == R1
+    for name, length in ("short", 1e-9), ("long", 1e38):
+        save(tmp_path, f"{name}.npz", sat_descriptors=SAT * np.float32(length), grd_descriptors=GRD * np.float32(length))
+        assert "warning" in succeeds("evaluate_descriptors.py", f"{name}.npz", dataset="X", cwd=tmp_path)
+        assert result_of(tmp_path, name)["recall"]["1"] == R1, name
+
+
+def test_a_result_of_other_files_or_another_split_is_not_replaced_unless_it_is_named(tmp_path):
+    (tmp_path / "other").mkdir()
+    save(tmp_path), save(tmp_path / "other", grd_descriptors=SAT)
+    given = {"dataset": "X", "split": "a", "trained_on": "cvusa", "cwd": tmp_path}
+    succeeds("evaluate_descriptors.py", "d.npz", **given)
+    for file, flags, expected in (
+        ("d.npz", {"split": "b"}, "split 'a'); use another --name"),
+        ("other/d.npz", {}, "checkpoint 'd.npz'); use another --name"),
+        ("d.npz", {"seed": 2**31}, "--seed"),
+    ):
+        assert expected in complains("evaluate_descriptors.py", file, **given | flags)
+    succeeds("evaluate_descriptors.py", "other/d.npz", **given, name="d")
+    assert result_of(tmp_path, "d_trained_on_CVUSA")["recall"]["1"] == 1
 
 
 def test_many_queries_may_share_references_and_have_several(tmp_path):
     rows = np.arange(30) % 4  # the truth of query q is q % 4
     save(tmp_path, sat_descriptors=SAT[:4], grd_descriptors=SAT[(np.arange(30) + 1) % 4])
     assert "--truth" in complains("evaluate_descriptors.py", "d.npz", dataset="X", cwd=tmp_path)
-    (tmp_path / "truth.txt").write_text("".join(f"{row}, {(row + 1) % 4}\n" for row in rows))
+    (tmp_path / "truth.txt").write_text("".join(f"{row}, {(row + 1) % 4} {(row + 1) % 4}\n" for row in rows))
     succeeds("evaluate_descriptors.py", "d.npz", dataset="X", truth="truth.txt", cwd=tmp_path)
     found = result_of(tmp_path)
     assert (found["recall"]["1"], found["recall_acceptable"]["1"]) == (0, 1)
+    save(tmp_path, "pairs.npz", sat_descriptors=SAT[:4], grd_descriptors=SAT[[1, 2, 3, 0]])
+    (tmp_path / "pairs.txt").write_text("0 1\n1 2\n2 3\n3 0\n")
+    for direction in DIRECTIONS:
+        flags = {"dataset": "X", "truth": "pairs.txt", "direction": direction, "cwd": tmp_path}
+        assert re.search("- acceptable +100.00", succeeds("evaluate_descriptors.py", "pairs.npz", **flags))
     save(tmp_path, sat_descriptors=SAT[:4], grd_descriptors=SAT[rows], truth=rows)
     succeeds("evaluate_descriptors.py", "d.npz", dataset="X", cwd=tmp_path)
     assert result_of(tmp_path)["recall"]["1"] == 1
@@ -128,6 +152,7 @@ HOSTILE = {
     "8 and 16 values": {"sat_descriptors": SAT[:, :8]},
     "allow_pickle": {"sat_descriptors": np.array([{}], object)},
     "truth is not the row": {"truth": np.full(50, np.nan)},
+    "in MATLAB char": {"ids": np.zeros(50)},
     "lacks": {"sat_descriptors": None},
     "version": b"\x80\x04\x95 a pickle".ljust(200),
     "not a zip": b"PK\x03\x04".ljust(100),
@@ -154,5 +179,6 @@ def test_what_is_not_descriptors_is_one_line(tmp_path, message):
 def test_a_damaged_header_of_a_npy_file_is_one_line(tmp_path):
     (tmp_path / "sat.npy").write_bytes(damaged(np.save, 22, ord(",")))  # Python's parser refuses it
     np.save(tmp_path / "grd.npy", GRD)
+    assert "two .npy files" in complains("evaluate_descriptors.py", "grd.npy", dataset="X", cwd=tmp_path)
     output = complains("evaluate_descriptors.py", "sat.npy", "grd.npy", dataset="X", cwd=tmp_path)
     assert "sat.npy, grd.npy: not readable as descriptors (invalid syntax" in output

@@ -24,7 +24,7 @@ from safa.datasets.panorama_views import PanoramaView
 from safa.launch.page import shown_queries
 from safa.localization.answer_page import answer_panel
 from safa.report.drawing import GAP, HIT, SOFT, TRUTH, WIDTH, WRONG, Shown, bgr_pixels, file_bytes, image_rows
-from safa.report.figures import FigureConfig, FigureSource
+from safa.report.figures import FigureConfig, FigureSource, draw_figures
 from safa.report.page import Section, write_page
 from safa.report.pair_sheet import draw_pairs
 from safa.report.retrieval_panels import BEST, contact_sheet, query_images, retrieval_panel
@@ -268,6 +268,10 @@ def test_a_page_shows_a_few_of_many_queries_and_says_so_and_hostile_names_stay_t
     rows, _ = shown_queries(FigureConfig(), tested, 3, 24)
     assert rows == sorted(rows) == shown_queries(FigureConfig(), right, 3, 24)[0]  # the draw is always the same
     assert shown_queries(FigureConfig(only_wrong=True), right, 4, 24) == ([], "No query is wrong.")
+    for name in "001_7.png", "attention_001_7.png", "contact_sheet.png", "similarities.png":
+        (tmp_path / name).write_text("of an earlier test")
+    draw_figures(FigureConfig(figures=4, only_wrong=True), str(tmp_path), right, None)
+    assert [path.name for path in tmp_path.glob("*.png")] == ["attention_001_7.png"]
 
 
 @needs_browser

@@ -147,6 +147,7 @@ def test_rows_of_several_seeds_are_tested_against_one(folder):
         write(place / f"low_{seed}.json", drawn(20 + seed, 0.3), seed=seed, run="low")
         write(place / f"same_{seed}.json", drawn(0, 0.3), seed=seed, run="same")
     (table,) = tables_of(collect(find_results([str(place)]))[0], against="SAFA_8, polar, run same")
+    assert "are SAFA_8, polar, SAFA_8, polar, run" in complains("recall_tables.py", against="VGG_gp, no polar", cwd=folder)
     groups = (range(3), 0.5), (range(20, 23), 0.3)
     found = [[100 * np.mean(drawn(seed, share) == 0) for seed in seeds] for seeds, share in groups]
     p_values = [2 * stats.ttest_ind(each, [100 * np.mean(drawn(0, 0.3) == 0)] * 3, equal_var=False).pvalue for each in found]
@@ -203,11 +204,13 @@ def test_seeds_on_other_pairs_are_left_out_of_a_row(folder):
 
 
 def test_a_result_is_never_replaced_by_that_of_another_test(tmp_path):
-    path, tested = tmp_path / "SAFA_8_polar_1_fov_90.json", {"direction": GROUND_TO_AERIAL, "seed": 0}
+    path = tmp_path / "SAFA_8_polar_1_fov_90.json"
+    tested = {"direction": GROUND_TO_AERIAL, "seed": 0, "split": "val", "toy_town": False}
     same, other = tested | {"run": "fov_90", "view": ""}, tested | {"view": "fov_90"}
     check_earlier(str(path), other)
     write(path, drawn(0), run="fov_90")
     check_earlier(str(path), same)
+    refuses(r"\(toy_town False\)", check_earlier, str(path), same | {"toy_town": True})
     refuses(r"another test \(run 'fov_90', view ''\); use another --result_dir", check_earlier, str(path), other)
 
 
@@ -220,8 +223,9 @@ def test_published_recalls_stand_beside_the_same_task_only(tmp_path):
     write(tmp_path / "foreign.json", ranks, trained_on="CVACT")
     write(tmp_path / "small.json", ranks, network=small)
     write(tmp_path / "few.json", np.minimum(ranks[:100], 99), run="few")
+    write(tmp_path / "toy town of 8884.json", ranks, toy_town=True)
     rows, notes = collect(find_results([str(tmp_path)]))
-    assert not notes and len(rows) == 6
+    assert not notes and len(rows) == 7
     assert [row.kind.title() for row in rows if row.published is not None] == ["SAFA_8, polar"]
     row = rows[0]  # the paper's task first
     assert row.published is PUBLISHED["CVUSA", "SAFA_8", 1]
@@ -287,6 +291,8 @@ def test_the_authors_recalls_are_read_in_their_forms_and_other_files_refused(fol
         np.testing.assert_allclose(read_recalls(str(tmp_path / name)), percent)
     rows, _ = collect(find_results([str(folder / "Result")]))
     lines = {line.get_label(): line for line in recall_figure(rows, {"CVUSA": percent}).axes[0].lines}
+    write(toy := str(folder / "toy.json"), drawn(0), toy_town=True)
+    assert len(recall_figure(collect([toy])[0], {"CVUSA": percent}).axes[0].lines) == 1
     assert lines["authors' file"].get_xydata().tolist() == [[1, 60], [2, 80], [3, 90]]
     for row in rows:
         np.testing.assert_allclose(lines[row.kind.title(False)].get_ydata(), row.curve)
@@ -310,9 +316,10 @@ def test_two_results_on_the_same_queries_are_compared(folder):
     assert compare(names[0], names[0]).count("no difference shown") == 4
     write(place / "others.json", base, query_ids="f" * 16)
     write(place / "few.json", base[:400] % 400, references=500)  # changed by hand
+    write(place / "split.json", base, split="train")  # of descriptors without ids
     for flags in {"output": "out"}, {"others": True}, {"result_dir": "."}:
         assert f"--{next(iter(flags))}" in complains("recall_tables.py", "--compare", *names, **flags, cwd=folder)
-    for other, expected in ("others", "of other queries"), ("few", "numbers of queries"), ("none", "none.json"):
+    for other, expected in ("others", "of other queries"), ("few", "numbers of"), ("split", "splits"), ("none", "none.json"):
         refuses(expected, compare, names[0], str(place / f"{other}.json"))
     write(place / "red\x1b[31m.json", base)
     assert "\x1b" not in compare(names[0], str(place / "red\x1b[31m.json"))

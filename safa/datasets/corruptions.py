@@ -89,8 +89,8 @@ class QueryView(PanoramaView):
         """Raises UserError: the flags of a corruption contradict each other, or it needs what is not installed."""
         if (self.severity is None) == (self.corruption in CORRUPTIONS):
             raise UserError("--severity: belongs to --corruption with the name of one, and to no other test")
-        if self.queries_dir and self.corruption is None:
-            raise UserError("--queries_dir: --corruption says how its images are corrupted; name it")
+        if self.queries_dir and not self.is_corrupted:
+            raise UserError("--queries_dir: holds corrupted queries; say how with --corruption, and --severity from 1 to 5")
         if self.is_corrupted and not self.queries_dir:
             library()
         absent = [cell.queries_dir for cell in self.cells if cell.queries_dir and not os.path.isdir(cell.queries_dir)]

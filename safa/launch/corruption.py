@@ -8,6 +8,7 @@ from safa.report.corruption_tables import corruption_tables, heat_map
 from safa.report.page import Picture, Section
 from safa.report.rows import collect
 from safa.report.table_formats import as_text
+from safa.retrieval.resumable_rows import files_digest
 from safa.runtime.errors import UserError
 from safa.runtime.files import read_json
 
@@ -29,13 +30,21 @@ def seen_of(view):
     return {"view": view.name, "corrupted_with": made}
 
 
-def unfinished(views, path_of, known, distribution):
+def grd_files_of(pairs_of):
+    """{QueryView: files_digest of its queries} of `queries_of`; each file is looked at once."""
+    unlike = {id(pairs): pairs for pairs in pairs_of.values()}
+    digests = {number: files_digest(pairs.grd_paths) for number, pairs in unlike.items()}
+    return {view: digests[id(pairs)] for view, pairs in pairs_of.items()}
+
+
+def unfinished(known_of, path_of, distribution):
     """The views of a grid without a result file of which all this is known, as the chief finds them; the last one always."""
+    views = list(known_of)
     if len(views) == 1:
         return views
     import tensorflow as tf
 
-    done = tf.Variable([int(_is_finished(path_of[view], known | seen_of(view))) for view in views[:-1]] + [0])
+    done = tf.Variable([int(_is_finished(path_of[view], known_of[view])) for view in views[:-1]] + [0])
     distribution.share_chiefs_values([done])
     return [view for view, is_done in zip(views, done.numpy(), strict=True) if not is_done]
 

@@ -11,7 +11,7 @@ from safa.datasets.corruptions import CorruptedPanoramas, QueryView
 from safa.datasets.pair_images import PairImages
 from safa.datasets.panorama_views import check_turns, kept_columns
 from safa.datasets.registry import dataset_in
-from safa.launch.corruption import grid_section, queries_of, seen_of, unfinished
+from safa.launch.corruption import grd_files_of, grid_section, queries_of, seen_of, unfinished
 from safa.launch.given_data import Folders, add_run_folders, checked_pairs, findings_of, given_dataset, say
 from safa.launch.page import report_page
 from safa.loading import found_network, load_network
@@ -21,7 +21,7 @@ from safa.report.result_file import AUTHORS, LAST, RESULT, check_earlier, write_
 from safa.report.result_lines import result_lines
 from safa.report.rows import collect
 from safa.retrieval.evaluation import WINNERS, evaluate
-from safa.retrieval.resumable_rows import ResumableRows
+from safa.retrieval.resumable_rows import ResumableRows, files_digest
 from safa.retrieval.saved_descriptors import MAT, NPZ, save_mat, save_npz
 from safa.retrieval.search import search
 from safa.retrieval.task import DIRECTIONS, GROUND_TO_AERIAL, task_of
@@ -34,7 +34,7 @@ from safa.runtime.provenance import session
 from safa.runtime.worker_pool import available_cores, worker_map
 from safa.settings import NetworkConfig, RunConfig, TrainingConfig, add_network
 from safa.training.checkpoint_files import DATA, INDEX, checkpoint_digest, use_checkpoint
-from safa.training.run_folder import BEST, given_settings, run_name, run_paths
+from safa.training.run_folder import BEST, folder_of, given_settings, run_name, run_paths
 
 DESCRIPTORS = ".descriptors"  # endings of the folders of descriptors and figures beside a result file
 FIGURES = ".figures"
@@ -56,7 +56,7 @@ class TestConfig(Checked):
         "Trained/model.ckpt there)",
         metavar="{best,last,PATH}",
     )
-    seed: int = setting(0, "seed of the training run that is tested", at_least(int, 0))
+    seed: int = setting(0, "seed of the training run that is tested", at_least(int, 0, 2**31 - 1))
     batch_size: int = setting(32, "images computed at a time; does not change the result", at_least(int, 1), metavar="IMAGES")
     devices: int | None = same_setting(RunConfig, "devices")
     precision: str = same_setting(TrainingConfig, "precision")
@@ -143,8 +143,13 @@ def launch_testing(description, dataset_classes):
     outputs += [Output("--save_mat", config.save_mat, MAT), Output("--save_descriptors", config.save_descriptors, NPZ)]
     inputs = [*(checkpoint + ending for ending in ("", INDEX, DATA)), *pairs.sat_paths]
     check_outputs(outputs, [*inputs, *(path for each in views for path in pairs_of[each].grd_paths)])
+    known = {**tested, "split": args.split, "toy_town": dataset.is_toy_town, "network": dataclasses.asdict(network)}
+    known |= {"direction": config.direction, "precision": config.precision, "query_ids": task.digest, "counted": task.counted}
+    known |= {"references": len(pairs.sat_paths), "sat_files": files_digest(pairs.sat_paths)}
+    grd_files = grd_files_of(pairs_of)
+    known_of = {each: known | seen_of(each) | {"grd_files": grd_files[each]} for each in views}
     for each, path in path_of.items():
-        check_earlier(path, {**tested, "direction": config.direction, "view": each.name})
+        check_earlier(path, known_of[each])
 
     started = session()
     with importing_tensorflow():
@@ -159,17 +164,19 @@ def launch_testing(description, dataset_classes):
         loaded = load_network(source, network, config.precision, distribution)
         say(f"checkpoint: {loaded.path}", loaded.note)
         cost = network_cost(loaded.model)
+        computation = cost.pop("computation")
+        of_network = {"checkpoint_digest": loaded.checkpoint_digest, "computation": computation}
+        known_of = {each: known | of_network for each, known in known_of.items()}
 
         # Images to descriptors.
         extractor = DescriptorExtractor(loaded.model, distribution)
         identity = {"weights": loaded.digest, "network": dataclasses.asdict(network), "precision": config.precision}
+        identity["computation"] = computation
         folder = base + DESCRIPTORS if config.descriptors == "disk" and distribution.is_chief else None
         stack.enter_context(contextlib.nullcontext() if folder is None else own_folder(folder))
         parallel_map = stack.enter_context(worker_map(1 if view.corruption is None else available_cores() + 1, remedy=KILLED))
-        known = {**tested, "precision": config.precision, "checkpoint_digest": loaded.checkpoint_digest}
-        known |= {"query_ids": task.digest, "references": len(pairs.sat_paths), "counted": task.counted}
         computed = []
-        for view in unfinished(views, path_of, known, distribution):
+        for view in unfinished(known_of, path_of, distribution):
             begin, path = time.perf_counter(), path_of[view]
             panoramas = view.test_panoramas(len(pairs), network.width, loaded.model.grd.fill)
             corrupted = CorruptedPanoramas.of(view, pairs_of[view], parallel_map) if view.is_corrupted else None
@@ -201,12 +208,7 @@ def launch_testing(description, dataset_classes):
             result = {
                 "version": __version__,
                 "dataset": dataset.name,
-                "split": args.split,
-                "toy_town": dataset.is_toy_town,
-                **known,
-                "network": dataclasses.asdict(network),
-                "direction": config.direction,
-                **seen_of(view),
+                **known_of[view],
                 "checkpoint": loaded.path,
                 **evaluate(task, found, degrees_off),
                 "cost": cost | {"milliseconds": milliseconds},
@@ -269,12 +271,14 @@ def tested_weights(source, path, manifest, folders):
     """Whose weights the checkpoint at a path holds, as results say it: {"trained_on", "run", "seed", "weights"}.
 
     "weights" is None for the best of a run of ours, and LAST where `source` is its folder; others have results of their own, by
-    their file's name, and its content where no run says more.
+    their file's name in that folder, and its content where no run says more.
     """
-    name = re.sub(NOT_IN_NAMES, "_", os.path.basename(path))[:60]
+    folder = folder_of(path) or os.path.dirname(os.path.abspath(path))
+    name = re.sub(NOT_IN_NAMES, "_", os.path.relpath(path, folder))[:60]
     if manifest is not None:
         is_best = os.path.basename(os.path.dirname(os.path.abspath(path))) == BEST
-        weights, run = None if is_best else LAST if os.path.isdir(source) else name, folders.run or run_name(path, manifest)
+        weights, run = None if is_best else LAST if os.path.abspath(source) == folder else name, folders.run
+        run = run or run_name(path, manifest)
         return {"trained_on": manifest.dataset, "run": run, "seed": manifest.training.seed, "weights": weights}
     trained_on, weights = dataset_in(path), AUTHORS
     if trained_on is None or os.path.abspath(path) != os.path.abspath(authors_checkpoint(folders, trained_on)):

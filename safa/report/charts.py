@@ -52,7 +52,7 @@ def recall_figure(rows, authors, size=(960, 720)):
 
     Args:
         rows: of `rows.collect`.
-        authors: {dataset: (n,) recall@1, @2, ... in percent} of the authors' own files.
+        authors: {dataset: (n,) recall@1, @2, ... in percent} of the authors' own files; toy towns' panels have none.
         size: of a panel, in pixels.
     """
     import matplotlib
@@ -77,7 +77,7 @@ def recall_figure(rows, authors, size=(960, 720)):
             if row.published is not None:
                 depths = reported_k(row.results[0].references).values()
                 axes.plot(list(depths), row.published.recalls, "x", color=look["color"], label="published")
-        of_authors = authors.get(group[0].kind.dataset, ())
+        of_authors = () if group[0].kind.toy_town else authors.get(group[0].kind.dataset, ())
         if len(of_authors):
             axes.plot(range(1, len(of_authors) + 1), of_authors, "k:", label="authors' file")
         bands = "; bands: all seeds, all severities" if any(len(row.results) > 1 for row in group) else ""

@@ -9,8 +9,9 @@ from safa.report.result_file import read_result
 from safa.retrieval.confidence import LEVEL, paired_difference
 from safa.runtime.errors import UserError, printable
 
-SAME = {"dataset": "datasets", "direction": "directions", "query_ids": "queries"}
+SAME = {"dataset": "datasets", "split": "splits", "direction": "directions", "query_ids": "queries"}
 SAME |= {"queries": "numbers of queries", "references": "references"}
+AGAINST = "R@1 less that of"  # begins what `welch_note` says
 
 
 def compare(first_path, second_path):
@@ -63,4 +64,4 @@ def welch_note(rows, title):
         p_text = "no p, as no seed differs" if np.isnan(p_value) else f"p {min(1, len(others) * p_value):.2g}"
         texts.append(f"{row.title(False)} {np.mean(found) - np.mean(of_base):+.2f}, {p_text}")
     about = f"{len(others)} comparisons (Welch's t-test over seeds, p multiplied by {len(others)})"
-    return f"R@1 less that of {base.title(False)}, {about}: {'; '.join(texts)}"
+    return f"{AGAINST} {base.title(False)}, {about}: {'; '.join(texts)}"

@@ -173,9 +173,6 @@ def draw_figures(config, folder, tested, network):
         tested: FigureSource.
         network: keras.Model of `spatial_net.network` with the tested weights.
     """
-    if config.only_wrong and not tested.ranks.any():
-        print("no query is wrong: nothing to draw", flush=True)
-        return
     kinds = (
         ("", config.figures, lambda row: retrieval_panel(*query_images(tested, row))),
         ("attention_", config.attention, lambda row: attention_panel(tested, row, network)),
@@ -187,20 +184,20 @@ def draw_figures(config, folder, tested, network):
         os.makedirs(folder, exist_ok=True)
         remove_abandoned(folder)
         for name in os.listdir(folder):
-            if re.fullmatch(rf"{prefix}\d{{3,}}_.*\.png", name):
+            if re.fullmatch(rf"{prefix}\d{{3,}}_.*\.png", name) or not prefix and name in (SHEET, SIMILARITIES):
                 os.unlink(os.path.join(folder, name))
         rows = config.chosen(tested.task, tested.ranks, asked)
         for number, row in enumerate(ProgressBar(rows, "figures", len(rows), "figures"), 1):
             name = re.sub(r"[^A-Za-z0-9_-]", "_", tested.task.ids[row])[:80]
             write_whole(os.path.join(folder, f"{prefix}{number:03}_{name}.png"), file_bytes(draw(row)))
         count += len(rows)
-        if not prefix:
+        if rows and not prefix:
             write_whole(os.path.join(folder, SHEET), file_bytes(contact_sheet(tested, rows[:MOST_ON_SHEET])))
             histogram = similarity_histogram(*margins(tested.task, tested.found))
             write_whole(os.path.join(folder, SIMILARITIES), file_bytes(histogram))
             count += 2
-    if count:
-        print(f"{count} figures in {folder}", flush=True)
+    if config.figures or config.attention:
+        print(f"{count} figures in {folder}" if count else "no query is wrong: nothing to draw", flush=True)
 
 
 def validation_sheet(images, task, found):

@@ -21,7 +21,8 @@ RECALLS = ("1", "5", "10", "1%")
 RECALL = re.compile(r"(pessimistic_)?recall(?!_curve).*")  # names of what holds RECALLS
 AUTHORS, LAST = "authors", "last"  # which weights, in results, where they are not a run's best
 RESULT = re.compile(rb'\{\s*"(version|dataset)": "')  # how these files begin
-IN_NAME = "name", "run", "seed", "weights", "direction", "view"  # of a test: what its file is called after
+# Of a test: what its file is called after, and what places it is of.
+TEST = "name", "run", "seed", "weights", "direction", "view", "split", "toy_town"
 
 Share = typing.Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = typing.Annotated[int, msgspec.Meta(ge=1, le=10**8)]  # of queries, references or values
@@ -108,17 +109,22 @@ class StoredResult:
         return None if ranks is None else recall_at(ranks, int(k))
 
 
-def check_earlier(path, tested):
-    """Refuse a path where the result of another test lies, as a dict of what is tested says: run fov_90 and --fov 90 have one
-    name. A result of the same test is replaced, and a damaged one.
+def check_earlier(path, tested, remedy="--result_dir", further=()):
+    """Refuse a path where the result of another test lies: run fov_90 and --fov 90 have one name. A result of the same test is
+    replaced, and a damaged one.
+
+    Args:
+        tested: dict of what is tested.
+        remedy: the flag that gives the result another path.
+        further: names in `tested`, beside TEST, in which tests differ.
     """
     try:
         earlier = read_result(path, "")
     except UserError:
         return
-    other = [f"{each} {getattr(earlier, each)!r}" for each in IN_NAME if getattr(earlier, each) != tested.get(each)]
+    other = [f"{each} {getattr(earlier, each)!r}" for each in (*TEST, *further) if getattr(earlier, each) != tested.get(each)]
     if other:
-        raise UserError(f"{path}: holds the result of another test ({', '.join(other)}); use another --result_dir")
+        raise UserError(f"{path}: holds the result of another test ({', '.join(other)}); use another {remedy}")
 
 
 def write_result(path, result):

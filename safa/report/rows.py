@@ -108,10 +108,11 @@ class Row:
 
     @property
     def is_comparable(self):
-        """Whether published recalls compare with it: the paper's task among as many references."""
+        """Whether published recalls compare with it: the paper's task, not in a toy town, among as many references."""
         dataset = DATASETS.get(self.kind.dataset.lower())
         count = dataset and dataset.published_counts.get(self.kind.split)
-        return self.kind.is_papers_task and all(result.references == count for result in self.results)
+        is_papers_task = self.kind.is_papers_task and not self.kind.toy_town
+        return is_papers_task and all(result.references == count for result in self.results)
 
     @property
     def clean(self):

@@ -42,6 +42,16 @@ def read_rows_manifest(path):
         return None
 
 
+def files_digest(paths):
+    """What files are at present, by their paths, sizes and times: 16 hexadecimal digits."""
+    return hashlib.sha256(b"".join(map(_state, paths))).hexdigest()[:16]
+
+
+def _state(path):
+    status = os.stat(path)
+    return f"{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape")
+
+
 def new_array_file(path, shape, dtype, what, remedy):
     """An array in a new .npy file, mapped into memory. Its space is taken now: a full disk would end the process later.
 
@@ -122,9 +132,7 @@ class ResumableRows:
     def _digests(self, rows, done):
         """Digests of the first rows' sources and bytes; each is read once."""
         for path in self._paths[self._digested : done]:
-            status = os.stat(path)
-            text = f"{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}\n"
-            self._sources.update(text.encode(errors="surrogateescape"))
+            self._sources.update(_state(path))
         self._content.update(rows[self._digested : done])
         self._digested = done
         return self._sources.hexdigest(), self._content.hexdigest()

@@ -52,7 +52,8 @@ def read_descriptors(paths):
         raise UserError(f"{shown}: descriptors of {references.shape[1]:,} and {queries.shape[1]:,} values; they must agree")
     ids, truth = (None if name not in content else np.ravel(content[name]) for name in ("ids", "truth"))
     if ids is not None and (ids.dtype.kind not in "Uiu" or len(ids) != len(queries)):
-        raise UserError(f"{shown}: {len(ids):,} ids of type {ids.dtype}; write a text for each of {len(queries):,} queries")
+        what = f"{len(ids):,} ids of type {ids.dtype}"
+        raise UserError(f"{shown}: {what}; write a text for each of {len(queries):,} queries, in MATLAB char(ids)")
     if truth is not None and (len(truth) != len(queries) or not np.isin(truth, np.arange(len(references))).all()):
         raise UserError(f"{shown}: truth is not the row of each query's reference, from 0 to {len(references) - 1:,}")
     ids = ids if ids is None else [each.strip() for each in ids.astype(str).tolist()]  # MATLAB pads them with blanks
@@ -86,7 +87,7 @@ def read_truth(path, references, count):
 
     Returns:
         truth: (Q,) int64.
-        acceptable: list of (n,) int64, the others; None if no line has any.
+        acceptable: list of (n,) int64, the others, each once; None if no line has any.
     """
     lines = read_file(path).decode(errors="replace").replace(",", " ").splitlines()
     rows = [[int(each) if re.fullmatch("[0-9]{1,9}", each) else references for each in line.split()] for line in lines]
@@ -96,7 +97,7 @@ def read_truth(path, references, count):
         raise UserError(
             f"{shortened(path)}: {where}: write for each query rows from 0 to {references - 1:,}, the true one first"
         )
-    others = [np.array(row[1:], np.int64) for row in rows]
+    others = [np.unique(np.array(row[1:], np.int64)) for row in rows]
     return np.array([row[0] for row in rows]), others if any(map(len, others)) else None
 
 

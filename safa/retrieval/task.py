@@ -62,7 +62,8 @@ def task_of(pairs, direction=GROUND_TO_AERIAL, radius=None):
         acceptable, place = _with(truth, pairs.acceptable), (pairs.query_utm, pairs.utm)
     else:
         queries, truth = np.unique(pairs.truth, return_index=True)
-        ids, acceptable = [pairs.ids[row] for row in truth], None if pairs.one_to_one else _panoramas_of(pairs, queries)
+        only_truth = pairs.one_to_one and pairs.acceptable is None
+        ids, acceptable = [pairs.ids[row] for row in truth], None if only_truth else _panoramas_of(pairs, queries)
         place = (None if pairs.utm is None else pairs.utm[queries]), pairs.query_utm
     radius = pairs.dataset.hit_metres if radius is None else radius
     if radius is None:

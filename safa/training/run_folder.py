@@ -53,8 +53,8 @@ def run_paths(model_dir, result_dir, dataset_name, network, run=None, seed=0):
 
 def run_name(path, manifest):
     """The name of the run whose folder, by `run_paths`, a checkpoint with this RunManifest lies in; None without a name."""
-    folder, seed = os.path.dirname(os.path.abspath(path)).removesuffix(os.sep + BEST), manifest.training.seed
-    match = re.fullmatch(rf"polar_[01]_([\w.-]+?)(?:{f'_seed_{seed}' * bool(seed)})", os.path.basename(folder))
+    seed = manifest.training.seed
+    match = re.fullmatch(rf"polar_[01]_([\w.-]+?)(?:{f'_seed_{seed}' * bool(seed)})", os.path.basename(folder_of(path)))
     return match and match[1]
 
 

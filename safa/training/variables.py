@@ -8,6 +8,7 @@ MOMENTS = "momentum", "velocity"  # of Adam, as Keras calls them
 AVERAGE = "average"  # Keras's name of a weight's moving average
 NETWORK, ADAM = "network/", "adam/"  # first part of the keys in our checkpoints
 STEP, LOSS = f"{ADAM}step", "loss"
+SEED = "seed_generator"  # in the names of the states of Keras's own dropout: drawn, not learned
 
 
 def network_weights(network):
@@ -54,7 +55,7 @@ def weights_digest(network):
     """What a network has learned, as 16 hexadecimal digits: descriptors of the same weights can be used again."""
     digest = hashlib.sha256()
     for name, variable in sorted(network_variables(network).items()):
-        if not name.endswith("_seed_generator_state"):  # of Keras's own dropout: drawn, not learned
+        if SEED not in name:
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(variable.numpy()))
     return digest.hexdigest()[:16]

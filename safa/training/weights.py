@@ -3,6 +3,7 @@
 import io
 import warnings
 
+import h5py
 import keras
 import numpy as np
 
@@ -11,7 +12,9 @@ from safa.runtime.files import write_whole
 from safa.training import published_checkpoint
 from safa.training.checkpoint_files import KERAS, TENSORFLOW, refuse_foreign_content
 from safa.training.tensorflow_files import open_checkpoint
-from safa.training.variables import ADAM, AVERAGE, LOSS, MOMENTS, NETWORK, STEP, network_variables, network_weights
+from safa.training.variables import ADAM, AVERAGE, LOSS, MOMENTS, NETWORK, SEED, STEP, network_variables, network_weights
+
+OTHER = "name its network with --network_type, --polar, --backbone, --shared and the sizes, or use another checkpoint"
 
 
 class _KerasFile(io.BytesIO):
@@ -64,6 +67,9 @@ def load_weights(network, path, kind, description):
                 network.load_weights(path)
             tensors = {name: variable.numpy() for name, variable in variables.items()}
             network.set_weights(before)
+            kept, own = (sum(SEED not in name for name in names) for names in (_arrays(path), variables))
+            if kept > own:  # Keras leaves the others out without a word
+                raise UserError(f"{path}: holds {kept} arrays, and {description} has {own}; {OTHER}")
         else:
             with open_checkpoint(path) as reader:
                 shapes = reader.get_variable_to_shape_map()
@@ -84,6 +90,14 @@ def load_weights(network, path, kind, description):
     for name, tensor in tensors.items():
         variables[name].assign(tensor)
     return note
+
+
+def _arrays(path):
+    """Names of the arrays of a network's branches in a file of Keras weights."""
+    names = []
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+    return [name for name in names if name.startswith(("sat/", "grd/", "layers/"))]
 
 
 def _keys(shapes, network, path, description):
@@ -108,8 +122,7 @@ def _keys(shapes, network, path, description):
         "unexpected": sorted(set(others) - set(keys.values())),
     }
     if counts := [f"{len(names)} {what} ({first_few(names)})" for what, names in wrong.items() if names]:
-        remedy = "name its network with --network_type, --polar, --backbone and the sizes, or use another checkpoint"
-        raise UserError(f"{path}: not a checkpoint of {description}: {', '.join(counts)}; {remedy}")
+        raise UserError(f"{path}: not a checkpoint of {description}: {', '.join(counts)}; {OTHER}")
     return keys
 
 
