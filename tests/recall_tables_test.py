@@ -198,7 +198,7 @@ def test_files_that_are_not_results_are_named_and_left_out(folder, tmp_path):
 def test_seeds_on_other_pairs_are_left_out_of_a_row(folder):
     for seed, changes in (3, {"query_ids": "f" * 16}), (4, {"references": 600}):  # of a test with --skip_missing, for instance
         write(folder / f"Result/CVUSA/SAFA_8_polar_1_seed_{seed}.json", drawn(seed), seed=seed, **changes)
-    rows, notes = collect(find_results([str(folder / "Result")]))
+    rows, notes = collect(find_results([str(folder / "Result"), str(folder / "Result/CVUSA")]))
     assert [len(row.results) for row in rows] == [1, 3] and len(notes) == 2
     assert notes[0].endswith("SAFA_8, polar, seed 3 on other pairs than seed 0; left out")
 

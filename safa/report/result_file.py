@@ -177,15 +177,17 @@ def read_result(path, remedy):
 
 
 def find_results(folders):
-    """All files below folders that end in .json, but the manifests of folders of descriptors; sorted paths.
+    """All files below folders that end in .json, each once, but the manifests of folders of descriptors; sorted paths.
 
     Raises:
         UserError: a folder does not exist.
     """
-    found = []
+    found = {}
     for folder in map(pathlib.Path, folders):
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; name the folder of the results with --result_dir")
         files = (path for path in sorted(folder.rglob("[!.]*.json")) if not path.is_dir())
-        found += [str(path) for path in files if path.parent.suffix != ".descriptors"]
-    return found
+        for path in files:
+            if path.parent.suffix != ".descriptors":
+                found.setdefault(path.resolve(), str(path))
+    return list(found.values())
