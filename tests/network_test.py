@@ -1,5 +1,7 @@
 """Networks, losses, gradients and Adam steps give the numbers of the published code; and the parts of a training step."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from safa.datasets.positions import far_apart
 from safa.parts import build_network
 from safa.retrieval.cost import network_cost
 from safa.settings import NetworkConfig, TrainingConfig
+from safa.training.initial_weights import initialise
 from safa.training.published_checkpoint import published_names
 from safa.training.step import adam, batch_loss, learning_rate_schedule, training_step
 from safa.training.variables import adam_variables, network_weights
@@ -157,12 +160,67 @@ def test_learning_rates_are_constant_or_fall_to_0_after_a_warm_up():
     np.testing.assert_allclose(rates("cosine", 0, 100)[::4], [1e-5, 0], atol=1e-12)
 
 
-def test_a_loss_whose_variable_nobody_trains_is_refused():
-    scale, backbone = keras.Variable(10.0), lambda _: keras.layers.Conv2D(4, 5, 4)
+def step_of(backbone, loss, **options):
+    """One step of a network with somebody's backbone and loss."""
     model = network((32, 128), (32, 128), backbone, lambda _: keras.layers.GlobalMaxPooling2D())
+    if isinstance(loss, keras.layers.Layer):
+        loss(*2 * [tf.zeros((2, 4))], None)
+        model.loss_layer = loss
     optimizer = adam(1e-3)
     optimizer.build(model.trainable_variables)
-    loss = batch_loss(TrainingConfig(), loss=lambda sat, grd, negatives: keras.ops.mean(scale * sat * grd))
-    step = training_step(model, optimizer, loss)
+    step = training_step(model, optimizer, batch_loss(TrainingConfig(), loss=loss), **options)
+    return model, step(Batch(*SOME_IMAGES, offset=tf.constant(0, tf.int64)))
+
+
+def convolution(_, **options):
+    return keras.layers.Conv2D(4, 5, 4, **options)
+
+
+class Counting(keras.layers.Layer):
+    """A loss that counts its calls."""
+
+    def build(self, *_):
+        self.count = self.add_weight((), "zeros", trainable=False)
+
+    def call(self, sat, grd, negatives):
+        self.count.assign_add(1)
+        return triplet_loss(sat, keras.ops.stop_gradient(grd), negatives)
+
+
+class WithSpare(keras.layers.Conv2D):
+    """A convolution with a weight that no descriptor rests on."""
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.add_weight((3,))
+
+
+@pytest.mark.parametrize("options", [{}, {"micro_batch": 2}, {"clip_norm": 1.0}], ids=str)
+def test_a_loss_keeps_its_count_and_idle_weights_or_branches_hinder_no_step(options):
+    counting = Counting()
+    model, _ = step_of(lambda _: WithSpare(4, 5, 4), counting, **options)
+    assert float(counting.count) == 2  # one as it was made
+    assert all(np.isfinite(each).all() for each in model.get_weights())
+
+
+@pytest.mark.parametrize("micro_batch", [None, 2])
+def test_variables_that_nobody_trains_and_losses_that_nobody_counts_are_refused(micro_batch):
+    scale = keras.Variable(10.0)
     with pytest.raises(ValueError, match="make it a Keras layer"):
-        step(Batch(*SOME_IMAGES, offset=tf.constant(0, tf.int64)))
+        step_of(convolution, lambda sat, grd, negatives: keras.ops.mean(scale * sat * grd), micro_batch=micro_batch)
+    for kind in "kernel", "activity":
+        regularized = functools.partial(convolution, **{f"{kind}_regularizer": "l2"})
+        with pytest.raises(ValueError, match="only --loss counts"):
+            step_of(regularized, triplet_loss, micro_batch=micro_batch)
+
+
+def test_random_backbones_are_alike_where_they_can_be():
+    def model(same):
+        kinds = {"sat": 4, "grd": 4 if same else 6}
+        pooling = lambda _: keras.layers.GlobalMaxPooling2D()  # noqa: E731
+        return network((32, 64), (32, 64), lambda branch: keras.layers.Conv2D(kinds[branch], 5, 4), pooling)
+
+    assert not initialise(alike := model(True), "random", "") and np.array_equal(
+        *(branch.backbone.kernel for branch in (alike.sat, alike.grd))
+    )
+    assert "differ" in initialise(model(False), "random", "")[0]

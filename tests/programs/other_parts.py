@@ -60,7 +60,7 @@ def info_nce():
         def build(self, *_):
             self.scale = self.add_weight((), keras.initializers.Constant(10.0), name="scale")
 
-        def call(self, sat, grd, negatives=None):
+        def call(self, sat, grd, negatives):
             similarities = self.scale * ops.matmul(grd, ops.transpose(sat))
             return ops.mean(ops.logsumexp(similarities, axis=1) - ops.diagonal(similarities))
 
