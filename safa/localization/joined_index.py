@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 
 import numpy as np
 
@@ -17,6 +18,8 @@ class JoinedIndex(Index):
     """
 
     def __init__(self, folders):
+        if isinstance(folders, (str, os.PathLike)) or not folders:
+            raise UserError(f"{folders!r}: several indexes are a list of their folders")
         self._parts = [Index(folder) for folder in folders]
         first, manifests = self._parts[0], [part.manifest for part in self._parts]
         for part in self._parts[1:]:
@@ -46,7 +49,8 @@ class JoinedIndex(Index):
         return tuple(np.concatenate(own, axis=1) for own in zip(*found, strict=True))
 
     def _descriptors_of(self, rows):
-        return np.stack([part._descriptors_of([own])[0] for part, own in map(self._part_of, rows)])
+        none = np.empty((0, self.manifest.kept_values), np.float32)  # no tile is near
+        return np.concatenate([none, *(part._descriptors_of([own]) for part, own in map(self._part_of, rows))])
 
     def _part_of(self, row):
         """The index that a row is of, and its row there."""
