@@ -6,7 +6,12 @@ REPORTED = (1, 5, 10)
 
 
 def recall_at(rank, k):
-    """Share of queries whose truth is among the k nearest: recall@k, a fraction."""
+    """Recall@k, a fraction: the share of queries whose truth is among the k nearest.
+
+    Args:
+        rank: (Q,) integers, for each query how many references are closer than its truth: 0 is the best.
+        k: number of references that are looked at.
+    """
     return float(np.mean(rank < k))
 
 
@@ -16,7 +21,7 @@ def one_percent(references):
 
 
 def recall_curve(rank, count):
-    """recall@1, ..., recall@count: (count,) float64."""
+    """recall@1, ..., recall@count: (count,) float64; `rank` as of `recall_at`."""
     return np.bincount(np.minimum(rank, count), minlength=count + 1)[:count].cumsum() / len(rank)
 
 
@@ -26,5 +31,5 @@ def reported_k(references):
 
 
 def reported_recalls(rank, references):
-    """The four recalls that papers report, among so many references: {"1", "5", "10", "1%"}, fractions."""
+    """The four recalls that papers report, among so many references: {"1", "5", "10", "1%"}, fractions; `rank` as there."""
     return {name: recall_at(rank, k) for name, k in reported_k(references).items()}

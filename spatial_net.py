@@ -110,6 +110,9 @@ class Branch(keras.Model):
         backbone: layer from images to maps; gets the cursor if its `call` takes one. Its `fill` (BGR) stands for the unseen.
         aggregation: layer from maps to features.
         image_shape: (height, width) of the images.
+
+    Raises:
+        ValueError: images or features have another shape.
     """
 
     def __init__(self, backbone, aggregation, image_shape, **kwargs):
@@ -121,9 +124,14 @@ class Branch(keras.Model):
         self.dimension = self(keras.KerasTensor((None, *image_shape, 3))).shape[-1]  # builds all layers
 
     def call(self, images, cursor=None, training=False):
+        if tuple(images.shape)[1:] != (*self.image_shape, 3):  # others may have as many positions, and give wrong descriptors
+            raise ValueError(f"images are (B, {self.image_shape[0]}, {self.image_shape[1]}, 3), not {tuple(images.shape)}")
         given = {"cursor": cursor} if self._takes_cursor else {}
         maps = self.backbone(ops.cast(images, "float32"), training=training, **given)
-        return self.normalization(self.aggregation(maps))
+        features = self.aggregation(maps)
+        if len(features.shape) != 2:
+            raise ValueError(f"an aggregation's features are (B, D), not {tuple(features.shape)}")
+        return self.normalization(features)
 
 
 class Network(keras.Model):

@@ -110,6 +110,17 @@ def test_dropout_works_in_training_only_and_only_in_blocks_4_and_5():
     assert dropouts == ["dropout4_1", "dropout4_2", "dropout4_3", "dropout5_1", "dropout5_2", "dropout5_3"]
 
 
+def test_images_of_another_size_features_that_are_maps_and_dropout_without_its_cursor_are_refused():
+    model = build_network(SMALL, keep_prob=0.8)
+    for shape in ((1, 64, 32, 3), (1, 30, 60, 3), (1, 32, 64, 1), (32, 64, 3)):  # the first two have as many positions
+        with pytest.raises(ValueError, match="images are .B, 32, 64, 3."):
+            model.grd(np.zeros(shape, np.uint8))
+    with pytest.raises(ValueError, match="needs the cursor"):
+        model.grd(np.zeros((1, 32, 64, 3), np.uint8), training=True)
+    with pytest.raises(ValueError, match="features are .B, D."):
+        network((32, 64), (32, 64), convolution, lambda _: keras.layers.MaxPooling2D())
+
+
 def test_the_layers_survive_saving_by_keras_in_a_model_of_somebody_elses(tmp_path):
     images = keras.Input((32, 64, 3))
     model = keras.Model(images, SpatialAwareEmbedding(2, seed=0)(VGG16(1 / 16, 1.0, seed=0)(images)))

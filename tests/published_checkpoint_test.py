@@ -17,6 +17,7 @@ import tensorflow as tf
 from conftest import ROOT, SMALL, complains, refuses, succeeds
 from golden import GOLDEN, recipe
 
+import spatial_net
 from safa.parts import build_network
 from safa.runtime.errors import UserError
 from safa.settings import NetworkConfig
@@ -25,6 +26,7 @@ from safa.training.initial_weights import continue_published, initialise, read_v
 from safa.training.step import adam
 from safa.training.variables import adam_variables, network_weights
 from safa.training.weights import load_weights
+from VGG import VGG16
 
 SIZES = ["--height", "32", "--width", "128", "--aerial_input_size", "64", "--width_multiplier", "0.05"]
 CONFIG = NetworkConfig("SAFA_2", 1, 32, 128, 64, 0.05)
@@ -136,6 +138,12 @@ def test_both_ways_give_the_same_bits_and_the_authors_saver_restores_ours(small,
     assert "train/beta2_power" in restored
     assert all(np.array_equal(value, theirs.get_tensor(name)) for name, value in restored.items())
     assert "--overwrite" in complains("convert_weights.py", prefix, "again.ckpt", *flags, cwd=tmp_path)
+
+
+def test_an_aggregation_that_the_authors_code_lacks_is_not_written_as_theirs(tmp_path):
+    parts = lambda _: VGG16(0.02, 1.0), lambda _: keras.layers.GlobalAveragePooling2D()
+    mean = spatial_net.network((32, 32), (32, 32), *parts)
+    refuses("only VGG16 with SAFA_M or VGG_gp", published_checkpoint.write, str(tmp_path / "model.ckpt"), mean)
 
 
 def test_the_authors_training_continues_with_adams_moments_and_step(small, blank, here):

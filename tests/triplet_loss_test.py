@@ -34,6 +34,16 @@ def test_all_negatives_and_the_diagonal_count_and_near_places_are_no_negatives_b
     assert float(triplet_loss(sat, grd, mask)) == pytest.approx(as_written(sat, grd, mask), rel=1e-5)
 
 
+def test_descriptors_of_any_precision_are_computed_with_in_float32_and_shapes_that_do_not_fit_are_refused():
+    sat, grd = descriptors(0).astype(np.float64), descriptors(1).astype(np.float16)
+    expected = float(triplet_loss(sat.astype(np.float32), grd.astype(np.float32)))
+    for mask in None, ~np.eye(5, dtype=bool):
+        assert float(triplet_loss(sat, grd, mask)) == pytest.approx(expected, rel=1e-6)
+    for given in ((sat[:1], grd), (sat, grd, np.ones(5))):  # they would be broadcast
+        with pytest.raises(ValueError, match="both .B, D."):
+            triplet_loss(*given)
+
+
 def loss_and_gradients(sat, grd, *arguments):
     sat, grd = tf.Variable(sat), tf.Variable(grd)
     with tf.GradientTape() as tape:
