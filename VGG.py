@@ -27,15 +27,12 @@ class Dropout(keras.layers.Layer):
     So a batch has the same masks however it is spread over devices and micro batches, and a run that was stopped goes on
     with the masks that it would have had.
 
-    Input: (B, H, W, C), and the cursor: (2,) int64, the step and the first image's slot in the whole batch.
+    Input: (B, H, W, C), and the cursor: (2,) int64, the step and the first image's slot in the whole batch; ValueError without.
     Output: (B, H, W, C), with values set to 0 at random and the others divided by `keep_prob`.
 
     Args:
         keep_prob: share of values that are kept.
         seed: of the masks.
-
-    Raises:
-        ValueError: there is no cursor.
     """
 
     def __init__(self, keep_prob, seed, **kwargs):
@@ -44,9 +41,7 @@ class Dropout(keras.layers.Layer):
 
     def call(self, maps, cursor):
         if cursor is None:
-            raise ValueError(
-                "dropout needs the cursor in training: (2,) int64, the step and the first image's slot; see VGG.py"
-            )
+            raise ValueError("dropout needs the cursor in training: (2,) int64, the step and the first image's slot")
         values = maps.shape[1] * maps.shape[2] * maps.shape[3]
         counts = -(-values // PHILOX_VALUES)  # of an image; an image begins with a count of its own
         noise = tf.raw_ops.StatelessRandomUniformFullIntV2(

@@ -6,12 +6,7 @@ REPORTED = (1, 5, 10)
 
 
 def recall_at(rank, k):
-    """Recall@k, a fraction: the share of queries whose truth is among the k nearest.
-
-    Args:
-        rank: (Q,) integers, for each query how many references are closer than its truth: 0 is the best.
-        k: number of references that are looked at.
-    """
+    """Recall@k, a fraction. `rank`: (Q,) integers, how many references are closer than each query's truth; 0 is the best."""
     return float(np.mean(rank < k))
 
 

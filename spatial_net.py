@@ -103,16 +103,13 @@ def global_max(dtype=None):
 class Branch(keras.Model):
     """One branch of a network (paper, figure 2).
 
-    Input: (B, H, W, 3) images, BGR, 0..255; in training also the cursor of `VGG.Dropout`.
+    Input: (B, *image_shape, 3) images, BGR, 0..255 (ValueError for others); in training also the cursor of `VGG.Dropout`.
     Output: (B, D) float32 descriptors of length 1.
 
     Args:
         backbone: layer from images to maps; gets the cursor if its `call` takes one. Its `fill` (BGR) stands for the unseen.
         aggregation: layer from maps to features.
         image_shape: (height, width) of the images.
-
-    Raises:
-        ValueError: images or features have another shape.
     """
 
     def __init__(self, backbone, aggregation, image_shape, **kwargs):
@@ -128,10 +125,7 @@ class Branch(keras.Model):
             raise ValueError(f"images are (B, {self.image_shape[0]}, {self.image_shape[1]}, 3), not {tuple(images.shape)}")
         given = {"cursor": cursor} if self._takes_cursor else {}
         maps = self.backbone(ops.cast(images, "float32"), training=training, **given)
-        features = self.aggregation(maps)
-        if len(features.shape) != 2:
-            raise ValueError(f"an aggregation's features are (B, D), not {tuple(features.shape)}")
-        return self.normalization(features)
+        return self.normalization(self.aggregation(maps))
 
 
 class Network(keras.Model):

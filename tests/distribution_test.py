@@ -151,16 +151,13 @@ def test_a_gpu_that_tensorflow_does_not_see_is_named_with_the_remedy(tmp_path, m
 
 
 def test_two_threads_that_load_networks_at_once_leave_standard_error_where_it_was():
-    def second():
-        with backend.importing_tensorflow():
-            left.wait()
-
-    before, left, thread = os.fstat(2), threading.Event(), threading.Thread(target=second)
+    before, left = os.fstat(2), threading.Event()
+    second = threading.Thread(target=backend.importing_tensorflow()(left.wait))
     with backend.importing_tensorflow():
-        thread.start()
+        second.start()
         time.sleep(0.1)
     left.set()
-    thread.join()
+    second.join()
     assert os.path.samestat(os.fstat(2), before)
 
 

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import tarfile
 import threading
-import types
 
 import cv2
 import numpy as np
@@ -16,7 +15,7 @@ import scipy.io
 from conftest import TINY, complains, contents, refuses, run, succeeds
 
 import data_preparation
-from input_data import batches, epoch_order, image_batches
+from input_data import batches, epoch_order
 from safa.datasets import pair_images
 from safa.datasets.cvact import CVACT
 from safa.datasets.cvusa import CVUSA
@@ -63,13 +62,6 @@ def test_a_batch_holds_the_files_pixels_in_the_asked_order_and_a_reader_that_is_
     orders = [epoch_order(100, epoch, seed).tolist() for epoch, seed in ((1, 0), (2, 0), (1, 1))]
     assert all(sorted(order) == list(range(100)) for order in orders) and orders[0] == epoch_order(100, 1, 0).tolist()
     assert orders[0] != orders[1] != orders[2] != orders[0]
-
-
-@pytest.mark.parametrize("image", [None, np.full((2, 2, 3), 0.7)], ids=["none", "fractions"])
-def test_an_image_that_is_none_or_would_be_cut_to_whole_numbers_is_refused(image):
-    images = types.SimpleNamespace(shape=(2, 2), dtype=np.float32 if image is None else np.uint8, read=lambda row: image)
-    with pytest.raises(TypeError, match="same_kind"):
-        next(image_batches(images, [0], 1))
 
 
 def test_missing_files_are_counted_named_and_can_be_skipped(own_towns):
@@ -243,3 +235,6 @@ def test_images_kept_in_memory_give_the_same_batches_and_are_decoded_once(towns,
             assert np.array_equal(one.sat, other.sat) and np.array_equal(one.grd, other.grd)
     monkeypatch.setattr(pair_images, "read_input", None)  # nothing is decoded again
     assert len(list(batches(cached, order, 5))) == 5
+    monkeypatch.setattr(pair_images, "read_input", lambda path, shape: np.full((*shape, 3), 0.7))
+    with pytest.raises(TypeError, match="same_kind"):  # nor are fractions cut off
+        next(batches(plain, order, 5))

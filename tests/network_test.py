@@ -1,7 +1,5 @@
 """Networks, losses, gradients and Adam steps give the numbers of the published code; and the parts of a training step."""
 
-import functools
-
 import keras
 import numpy as np
 import pytest
@@ -95,12 +93,14 @@ def test_the_branches_share_no_weights_whatever_their_layers_are_called_and_thes
     shapes = (32, 64), (32, 64)
     model = network(*shapes, lambda _: keras.Model(images, keras.layers.Conv2D(4, 3, name="conv")(images)), pooling)
     assert len(network_weights(model)) == len(model.trainable_variables) == 4
+    unlike = network(*shapes, lambda branch: keras.layers.Conv2D({"sat": 4, "grd": 6}[branch], 3), pooling)
+    assert "differ" in initialise(unlike, "random", "")[0]
     shared = keras.layers.Conv2D(4, 3)
     with pytest.raises(ValueError, match="the same layer"):
         network(*shapes, lambda _: shared, pooling)
 
 
-def test_dropout_works_in_training_only_and_only_in_blocks_4_and_5():
+def test_dropout_works_in_training_only_and_only_in_blocks_4_and_5_and_images_have_the_networks_size():
     model = build_network(SMALL, keep_prob=0.8, seed=0)
     images = [np.random.default_rng(0).integers(0, 256, (1, 32, 64, 3), np.uint8)] * 2
     assert np.array_equal(model(images)[0], model(images)[0])
@@ -108,17 +108,11 @@ def test_dropout_works_in_training_only_and_only_in_blocks_4_and_5():
     assert np.array_equal(steps[0], steps[1]) and not np.array_equal(steps[0], steps[2])
     dropouts = [layer.name for block in model.sat.backbone.blocks for layer in block if isinstance(layer, Dropout)]
     assert dropouts == ["dropout4_1", "dropout4_2", "dropout4_3", "dropout5_1", "dropout5_2", "dropout5_3"]
-
-
-def test_images_of_another_size_features_that_are_maps_and_dropout_without_its_cursor_are_refused():
-    model = build_network(SMALL, keep_prob=0.8)
-    for shape in ((1, 64, 32, 3), (1, 30, 60, 3), (1, 32, 64, 1), (32, 64, 3)):  # the first two have as many positions
-        with pytest.raises(ValueError, match="images are .B, 32, 64, 3."):
-            model.grd(np.zeros(shape, np.uint8))
     with pytest.raises(ValueError, match="needs the cursor"):
-        model.grd(np.zeros((1, 32, 64, 3), np.uint8), training=True)
-    with pytest.raises(ValueError, match="features are .B, D."):
-        network((32, 64), (32, 64), convolution, lambda _: keras.layers.MaxPooling2D())
+        model(images, training=True)
+    for others in images[0].reshape(1, 64, 32, 3), images[0][..., :1], images[0][0]:  # the first has as many positions
+        with pytest.raises(ValueError, match="images are .B, 32, 64, 3."):
+            model.grd(others)
 
 
 def test_the_layers_survive_saving_by_keras_in_a_model_of_somebody_elses(tmp_path):
@@ -171,67 +165,19 @@ def test_learning_rates_are_constant_or_fall_to_0_after_a_warm_up():
     np.testing.assert_allclose(rates("cosine", 0, 100)[::4], [1e-5, 0], atol=1e-12)
 
 
-def step_of(backbone, loss, **options):
-    """One step of a network with somebody's backbone and loss."""
-    model = network((32, 128), (32, 128), backbone, lambda _: keras.layers.GlobalMaxPooling2D())
-    if isinstance(loss, keras.layers.Layer):
-        loss(*2 * [tf.zeros((2, 4))], None)
-        model.loss_layer = loss
-    optimizer = adam(1e-3)
-    optimizer.build(model.trainable_variables)
-    step = training_step(model, optimizer, batch_loss(TrainingConfig(), loss=loss), **options)
-    return model, step(Batch(*SOME_IMAGES, offset=tf.constant(0, tf.int64)))
-
-
-def convolution(_, **options):
-    return keras.layers.Conv2D(4, 5, 4, **options)
-
-
-class Counting(keras.layers.Layer):
-    """A loss that counts its calls."""
-
-    def build(self, *_):
-        self.count = self.add_weight((), "zeros", trainable=False)
-
-    def call(self, sat, grd, negatives):
-        self.count.assign_add(1)
-        return triplet_loss(sat, keras.ops.stop_gradient(grd), negatives)
-
-
-class WithSpare(keras.layers.Conv2D):
-    """A convolution with a weight that no descriptor rests on."""
-
-    def build(self, input_shape):
-        super().build(input_shape)
-        self.add_weight((3,))
-
-
 @pytest.mark.parametrize("options", [{}, {"micro_batch": 2}, {"clip_norm": 1.0}], ids=str)
-def test_a_loss_keeps_its_count_and_idle_weights_or_branches_hinder_no_step(options):
-    counting = Counting()
-    model, _ = step_of(lambda _: WithSpare(4, 5, 4), counting, **options)
-    assert float(counting.count) == 2  # one as it was made
-    assert all(np.isfinite(each).all() for each in model.get_weights())
+def test_an_idle_branch_hinders_no_step_and_variables_that_nobody_trains_and_losses_that_nobody_counts_are_refused(options):
+    def first_step(loss, **others):
+        convolution, pooling = lambda _: keras.layers.Conv2D(4, 5, 4, **others), lambda _: keras.layers.GlobalMaxPooling2D()
+        model, optimizer = network((32, 128), (32, 128), convolution, pooling), adam(1e-3)
+        optimizer.build(model.trainable_variables)
+        step = training_step(model, optimizer, batch_loss(TrainingConfig(), loss=loss), **options)
+        return step(Batch(*SOME_IMAGES, offset=tf.constant(0, tf.int64)))
 
-
-@pytest.mark.parametrize("micro_batch", [None, 2])
-def test_variables_that_nobody_trains_and_losses_that_nobody_counts_are_refused(micro_batch):
     scale = keras.Variable(10.0)
+    assert np.isfinite(first_step(lambda sat, grd, negatives: triplet_loss(sat, tf.stop_gradient(grd))))
     with pytest.raises(ValueError, match="make it a Keras layer"):
-        step_of(convolution, lambda sat, grd, negatives: keras.ops.mean(scale * sat * grd), micro_batch=micro_batch)
-    for kind in "kernel", "activity":
-        regularized = functools.partial(convolution, **{f"{kind}_regularizer": "l2"})
+        first_step(lambda sat, grd, negatives: keras.ops.mean(scale * sat * grd))
+    for kind in "kernel_regularizer", "activity_regularizer":
         with pytest.raises(ValueError, match="only --loss counts"):
-            step_of(regularized, triplet_loss, micro_batch=micro_batch)
-
-
-def test_random_backbones_are_alike_where_they_can_be():
-    def model(same):
-        kinds = {"sat": 4, "grd": 4 if same else 6}
-        pooling = lambda _: keras.layers.GlobalMaxPooling2D()  # noqa: E731
-        return network((32, 64), (32, 64), lambda branch: keras.layers.Conv2D(kinds[branch], 5, 4), pooling)
-
-    assert not initialise(alike := model(True), "random", "") and np.array_equal(
-        *(branch.backbone.kernel for branch in (alike.sat, alike.grd))
-    )
-    assert "differ" in initialise(model(False), "random", "")[0]
+            first_step(triplet_loss, **{kind: "l2"})

@@ -255,9 +255,7 @@ class Index:
         return ApproximateSearch(os.path.join(self.folder, index_files.APPROXIMATE), self._descriptors)
 
     def load_ground(self, path):
-        """The ground branch of the index's network, a function from (B, H, W, 3) images to (B, D) float32 descriptors.
-
-        Its `fill` is the branch's: the colour, BGR, of what an image does not show.
+        """The ground branch of the index's network, a function from (B, H, W, 3) images to (B, D) descriptors, with its `fill`.
 
         Raises:
             UserError: the weights in `path` are not the index's, or cannot be read as weights of its network.
@@ -283,6 +281,6 @@ class Index:
 
 def _check_positions(panoramas, config):
     """Refuse a search around rough positions where no panorama that can be used has one."""
-    usable = [panorama for panorama in panoramas if panorama.problem is None]
-    if (config.near or config.gps_sigma) and usable and not any(panorama.rough for panorama in usable):
+    rough = [panorama.rough for panorama in panoramas if panorama.problem is None]
+    if (config.near or config.gps_sigma) and rough and not any(rough):
         raise UserError("--near, --gps_sigma: no photo's tags say its position; leave them out")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import os
 
 import numpy as np
 
@@ -18,8 +17,6 @@ class JoinedIndex(Index):
     """
 
     def __init__(self, folders):
-        if isinstance(folders, (str, os.PathLike)) or not folders:
-            raise UserError(f"{folders!r}: several indexes are a list of their folders")
         self._parts = [Index(folder) for folder in folders]
         first, manifests = self._parts[0], [part.manifest for part in self._parts]
         for part in self._parts[1:]:

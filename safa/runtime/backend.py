@@ -16,8 +16,6 @@ NVIDIA_DRIVER = ("/proc/driver/nvidia/gpus/*", "/dev/nvidia[0-9]*", "/usr/lib/ws
 
 CPU_INFORMATION = "/proc/cpuinfo"
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # of x86, x86 with AMX, and Arm, as Linux names them
-
-
 _STDERR = threading.RLock()  # two threads that exchange the process's standard error at once would lose it
 
 

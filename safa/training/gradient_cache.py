@@ -49,9 +49,7 @@ def cached_gradients(compute, loss, variables, batch, state, micro_batch):
         tape.watch(descriptors)
         total = loss(*descriptors)
     by_descriptors, by_variables = tape.gradient(total, (descriptors, variables))  # a loss may have weights of its own
-    by_descriptors = [
-        tf.zeros_like(own) if each is None else each for own, each in zip(descriptors, by_descriptors, strict=True)
-    ]
+    by_descriptors = [0 * own if each is None else each for own, each in zip(descriptors, by_descriptors, strict=True)]
     others = [variable for variable, gradient in zip(variables, by_variables, strict=True) if gradient is None]
 
     def add_gradients(number, sums, state):

@@ -3,13 +3,11 @@
 import itertools
 import re
 
-import keras
 import numpy as np
 
 from safa.runtime.errors import UserError
 from safa.training.tensorflow_files import write_checkpoint
 from safa.training.variables import network_weights
-from spatial_net import SpatialAwareEmbedding
 
 MARK = "VGG_grd/conv1_1/weights"  # a variable that every published checkpoint has
 STEP = "Variable"  # the published code never named its step counter
@@ -18,7 +16,6 @@ SCOPES = "train/", ""  # of BETAS: the authors' training scripts make Adam insid
 SLOTS = {"Adam": "momentum", "Adam_1": "velocity"}  # published suffix: Keras's name
 # Last part of a name that an optimizer gives; TensorFlow numbers further ones.
 SLOT, COUNTER = re.compile(r"Adam(_\d+)?"), re.compile(r"(beta[12]_power|Variable|global_step)(_\d+)?")
-AGGREGATIONS = SpatialAwareEmbedding, keras.layers.GlobalMaxPooling2D  # their last layers
 SPATIAL = "weights1", "biases1", "weights2", "biases2"  # of a spatial-aware embedding, in the order in which it makes them
 
 
@@ -104,8 +101,7 @@ def write(prefix, network, step=0, moments=None):
     tensors = {STEP: np.int32(step)}
     tensors |= {scope + name: np.float32(beta ** (step + 1)) for name, beta in BETAS.items() for scope in SCOPES}
     published = published_names(network)
-    last = [getattr(branch.aggregation, "layers", [branch.aggregation])[-1] for branch in (network.sat, network.grd)]
-    if not published or not all(isinstance(layer, AGGREGATIONS) for layer in last):
+    if not published:
         raise UserError(f"{prefix}: the authors' code has only VGG16 with SAFA_M or VGG_gp; write Keras weights instead")
     for ours, variable in network_weights(network).items():
         value = variable.numpy()

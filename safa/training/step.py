@@ -94,12 +94,9 @@ def training_step(network, optimizer, loss, strategy=None, micro_batch=None, cli
         Function of an input_data.Batch, spread by `Distribution.spread`, that updates the weights (and a network's other
         state, for instance the means of a BatchNormalization, averaged over replicas) and returns the loss before the update,
         () float32.
-
-    Raises:
-        ValueError: a layer has a loss of its own; in the first step also: a variable is used that is not the network's.
+        The first step raises ValueError if a layer has a loss of its own, or a variable is used that is not the network's.
     """
     strategy = strategy or tf.distribute.get_strategy()
-    _refuse_losses(network.losses)
     weights = [variable.value for variable in network.trainable_variables]
     of_loss = set() if network.loss_layer is None else set(map(id, network.loss_layer.variables))  # which it updates itself
     states = [variable for variable in network.non_trainable_variables if id(variable) not in of_loss]
@@ -109,7 +106,8 @@ def training_step(network, optimizer, loss, strategy=None, micro_batch=None, cli
         cursor = tf.stack([tf.cast(optimizer.iterations.value, tf.int64), batch.offset])
         with _only_trained(network), keras.StatelessScope(zip(states, state, strict=True), collect_losses=True) as scope:
             descriptors = network((batch.sat, batch.grd), cursor, training=True)
-            _refuse_losses(scope.losses)
+            if scope.losses or any(variable.regularizer is not None for variable in network.trainable_variables):
+                raise ValueError("a layer has a loss of its own (regularizer, add_loss), and only --loss counts: leave it out")
         return descriptors, [tf.convert_to_tensor(scope.get_current_value(variable)) for variable in states]
 
     def replica_step(batch):
@@ -144,11 +142,6 @@ def training_step(network, optimizer, loss, strategy=None, micro_batch=None, cli
     return step
 
 
-def _refuse_losses(losses):
-    if losses:
-        raise ValueError("a layer has a loss of its own (a regularizer, add_loss), and only --loss counts: leave it out")
-
-
 @contextlib.contextmanager
 def _only_trained(network):
     """A context, while a step is traced, that refuses variables that are used and that nobody trains."""
@@ -157,9 +150,7 @@ def _only_trained(network):
     known = {variable.value.ref() for variable in network.variables}
     strangers = [variable.name for variable in tape.watched_variables() if variable.ref() not in known]
     if strangers:
-        raise ValueError(
-            f"variables of no layer are used and not trained ({strangers[0]}): make it a Keras layer that has them"
-        )
+        raise ValueError(f"variables of no layer are used, not trained ({strangers[0]}): make it a Keras layer that has them")
 
 
 def _of_one_replica(strategy, value):

@@ -167,10 +167,11 @@ def test_what_whole_panoramas_taught_says_nothing_of_cropped_ones(index):
 
 def test_the_network_is_loaded_before_threads_need_its_mean_colour(index, monkeypatch):
     order, read = [], read_canvas
+    monkeypatch.setattr(made.ground, "fill", (1.0, 0.0, 3.0))
     monkeypatch.setattr(Index, "_ground", property(lambda self: order.append("network") or made.ground))
-    monkeypatch.setattr("safa.localization.index.read_canvas", lambda *given: order.append("read") or read(*given))
+    monkeypatch.setattr("safa.localization.index.read_canvas", lambda *given: order.append(given[-1]) or read(*given))
     list(index.found(panoramas([0, 1]), QueryConfig()))
-    assert order[0] == "network" and order.count("read") == 2
+    assert order == ["network", *2 * [made.ground.fill]]
 
 
 def test_the_library_takes_paths_bytes_and_arrays_and_refuses_what_no_flag_could_say(index, tmp_path, monkeypatch, capsys):
@@ -195,16 +196,6 @@ def test_the_library_takes_paths_bytes_and_arrays_and_refuses_what_no_flag_could
         refuses("put it into a list", index.query, alone)
     refuses("no photo's tags say its position", index.query, asked, near=50)
     refuses("array: no known location", index.calibrate, 20 * asked[3:])
-
-
-def test_what_a_panorama_does_not_show_has_the_mean_colour_of_the_indexs_network(index, monkeypatch):
-    def ground(images):
-        np.testing.assert_array_equal(images[0, [0, -1], [0, -1]], 2 * [ground.fill])
-        return made.ground(images)
-
-    ground.fill = 1.0, 0.0, 3.0
-    monkeypatch.setattr(Index, "_ground", property(lambda self: ground))
-    index.query([made.photo(7)], fov=90)
 
 
 def test_the_service_of_the_documentation_answers(index, tmp_path, monkeypatch):
@@ -243,8 +234,6 @@ def test_several_indexes_answer_as_one_of_all_their_tiles(index, tmp_path):
             assert (joined.places[0].tile, joined.places[0].longitude) == (best.places[0].tile, best.places[0].longitude)
     (lost,) = both.found(panoramas([0], lambda number: RoughPosition(9.0, 50.0, None, 50.0, "")), QueryConfig())
     assert "no tile within 50 m" in lost.problem
-    for folders in ([], index.folder):
-        refuses("a list of their folders", JoinedIndex, folders)
     made.write_photos(tmp_path / "photos", range(3))
     said = succeeds(PROGRAM, 0, "query", "index", "east", "photos", cwd=tmp_path)
     assert "0000.png" in said and "not calibrated" in said
