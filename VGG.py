@@ -27,7 +27,7 @@ class Dropout(keras.layers.Layer):
     So a batch has the same masks however it is spread over devices and micro batches, and a run that was stopped goes on
     with the masks that it would have had.
 
-    Input: (B, H, W, C), and the cursor: (2,) int64, the step and the first image's slot in the whole batch.
+    Input: (B, H, W, C), and the cursor: (2,) int64, the step and the first image's slot in the whole batch; ValueError without.
     Output: (B, H, W, C), with values set to 0 at random and the others divided by `keep_prob`.
 
     Args:
@@ -40,6 +40,8 @@ class Dropout(keras.layers.Layer):
         self.keep_prob, self.seed = keep_prob, seed
 
     def call(self, maps, cursor):
+        if cursor is None:
+            raise ValueError("dropout needs the cursor in training: (2,) int64, the step and the first image's slot")
         values = maps.shape[1] * maps.shape[2] * maps.shape[3]
         counts = -(-values // PHILOX_VALUES)  # of an image; an image begins with a count of its own
         noise = tf.raw_ops.StatelessRandomUniformFullIntV2(
@@ -64,7 +66,7 @@ class VGG16(keras.layers.Layer):
     """Feature map of block 5: the images less the mean, 3x3 SAME convolutions with ReLU, 2x2 SAME max-pools.
 
     Input: (B, H, W, 3), BGR, 0..255, uint8 or float32; in training also the cursor of `Dropout`.
-    Output: (B, ceil(H/16), ceil(W/16), 512 * width_multiplier) float32.
+    Output: (B, ceil(H/16), ceil(W/16), 512 * width_multiplier), float32 unless the dtype policy computes in another.
 
     Args:
         width_multiplier: factor on the number of channels.

@@ -17,7 +17,7 @@ class Images(typing.Protocol):
     dtype: typing.Any
 
     def read(self, row: int) -> np.ndarray:
-        """The image of a row: (height, width, 3), BGR, 0..255. Raises where it cannot be read."""
+        """The image of a row: (height, width, 3), BGR, 0..255, of that dtype. Raises where it cannot be read."""
 
 
 class Pairs(typing.Protocol):
@@ -62,7 +62,7 @@ def batches(pairs, order, batch_size, threads=None):
         Batch.
 
     Raises:
-        What `read` raises. A batch never holds an image that was not read.
+        What `read` raises; TypeError where an image's dtype does not fit. A batch never holds an image that was not read.
     """
     order = np.asarray(order, np.int64)
     for sat, grd in _read_ahead([(pairs.sat, pairs.truth[order]), (pairs.grd, order)], batch_size, threads):
@@ -86,7 +86,7 @@ def _read_ahead(branches, batch_size, threads):
 
         def read(arrays, slot, number):
             for array, (images, rows) in zip(arrays, branches, strict=True):
-                array[slot] = images.read(rows[number])
+                np.copyto(array[slot], images.read(rows[number]), casting="same_kind")  # never None, nor fractions cut off
 
         def begin(start):
             end = min(start + batch_size, count)

@@ -6,7 +6,7 @@ REPORTED = (1, 5, 10)
 
 
 def recall_at(rank, k):
-    """Share of queries whose truth is among the k nearest: recall@k, a fraction."""
+    """Recall@k, a fraction. `rank`: (Q,) integers, how many references are closer than each query's truth; 0 is the best."""
     return float(np.mean(rank < k))
 
 
@@ -16,7 +16,7 @@ def one_percent(references):
 
 
 def recall_curve(rank, count):
-    """recall@1, ..., recall@count: (count,) float64."""
+    """recall@1, ..., recall@count: (count,) float64; `rank` as of `recall_at`."""
     return np.bincount(np.minimum(rank, count), minlength=count + 1)[:count].cumsum() / len(rank)
 
 
@@ -26,5 +26,5 @@ def reported_k(references):
 
 
 def reported_recalls(rank, references):
-    """The four recalls that papers report, among so many references: {"1", "5", "10", "1%"}, fractions."""
+    """The four recalls that papers report, among so many references: {"1", "5", "10", "1%"}, fractions; `rank` as there."""
     return {name: recall_at(rank, k) for name, k in reported_k(references).items()}

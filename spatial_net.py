@@ -103,7 +103,7 @@ def global_max(dtype=None):
 class Branch(keras.Model):
     """One branch of a network (paper, figure 2).
 
-    Input: (B, H, W, 3) images, BGR, 0..255; in training also the cursor of `VGG.Dropout`.
+    Input: (B, *image_shape, 3) images, BGR, 0..255 (ValueError for others); in training also the cursor of `VGG.Dropout`.
     Output: (B, D) float32 descriptors of length 1.
 
     Args:
@@ -121,6 +121,8 @@ class Branch(keras.Model):
         self.dimension = self(keras.KerasTensor((None, *image_shape, 3))).shape[-1]  # builds all layers
 
     def call(self, images, cursor=None, training=False):
+        if tuple(images.shape)[1:] != (*self.image_shape, 3):  # others may have as many positions, and give wrong descriptors
+            raise ValueError(f"images are (B, {self.image_shape[0]}, {self.image_shape[1]}, 3), not {tuple(images.shape)}")
         given = {"cursor": cursor} if self._takes_cursor else {}
         maps = self.backbone(ops.cast(images, "float32"), training=training, **given)
         return self.normalization(self.aggregation(maps))

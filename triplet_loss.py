@@ -13,21 +13,27 @@ def triplet_loss(sat, grd, negatives=None, batch_hard_count=0):
     loss 0 instead of an infinite one, and masked entries are never among the hardest.
 
     Args:
-        sat, grd: (B, D) float32 descriptors of length 1; row i of both is one place.
-        negatives: (B, B) mask, 1 where satellite i is a negative of ground j; None: all but the diagonal.
-        batch_hard_count: k > 0 takes the mean over the k hardest entries of each row and column instead, those on the
+        sat, grd: (B, D) descriptors of length 1, computed with in float32; row i of both is one place.
+        negatives: (B, B) mask of any dtype, 1 where satellite i is a negative of ground j; None: all but the diagonal.
+        batch_hard_count: 0 < k <= B takes the mean over the k hardest entries of each row and column instead, those on the
             diagonal among them, as published; with `negatives` over the k hardest that are not masked, or fewer where
             fewer are left.
 
     Returns:
-        () float32.
+        () float32; 0 for a single pair.
+
+    Raises:
+        ValueError: shapes do not fit.
     """
+    sat, grd = ops.cast(sat, "float32"), ops.cast(grd, "float32")
+    negatives = None if negatives is None else ops.cast(negatives, "float32")
+    if sat.shape != grd.shape or negatives is not None and len(negatives.shape) != 2:
+        raise ValueError(f"sat and grd are both (B, D), not {sat.shape} and {grd.shape}; negatives are (B, B)")
     distances = 2.0 - 2.0 * ops.matmul(sat, ops.transpose(grd))
     positive = ops.diagonal(distances)
     ground_to_satellite = positive[None, :] - distances
     satellite_to_ground = positive[:, None] - distances
     if negatives is not None:
-        negatives = ops.cast(negatives, "float32")
         ground_to_satellite *= negatives
         satellite_to_ground *= negatives
 

@@ -19,6 +19,10 @@ class Backbone(typing.Protocol):
 
     `width_multiplier` is a factor on its channels, `keep_prob` the share of activations that dropout keeps; `seed` is that of
     weights and dropout; `dtype` is Keras's dtype policy of the convolutions.
+
+    The layer may have `fill`, (3,) BGR of what an image does not show (default: VGG16's mean), and a method `load_imagenet` for
+    --init imagenet. Its `call` gets `training`, and the `cursor` of `VGG.Dropout` if it takes one. Regularizers and `add_loss`
+    are refused: only the loss of the batch counts.
     """
 
     def __call__(
@@ -39,7 +43,8 @@ class Loss(typing.Protocol):
     """Makes the loss of a batch: a function of sat and grd, (B, D) float32 descriptors of length 1, and negatives; () float32.
 
     Slot i of both is one place. `negatives`: (B, B) float32, 1 where satellite i is a negative of ground j; None: all but the
-    diagonal. A Keras layer is a loss too, and its weights are trained, saved and restored.
+    diagonal. They are given in this order, without names. A Keras layer is a loss too: its weights are trained, and like its
+    other variables, which it may assign, saved and restored.
     """
 
     def __call__(self) -> typing.Callable: ...

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+import threading
 import time
 
 import numpy as np
@@ -147,6 +148,17 @@ def test_a_gpu_that_tensorflow_does_not_see_is_named_with_the_remedy(tmp_path, m
     assert "pip install -r requirements-gpu.txt" in note
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert not Distribution().notes
+
+
+def test_two_threads_that_load_networks_at_once_leave_standard_error_where_it_was():
+    before, left = os.fstat(2), threading.Event()
+    second = threading.Thread(target=backend.importing_tensorflow()(left.wait))
+    with backend.importing_tensorflow():
+        second.start()
+        time.sleep(0.1)
+    left.set()
+    second.join()
+    assert os.path.samestat(os.fstat(2), before)
 
 
 def test_bfloat16_is_refused_on_a_cpu_that_computes_it_in_software(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import threading
 
 import cv2
 import numpy as np
+import pytest
 import scipy.io
 from conftest import TINY, complains, contents, refuses, run, succeeds
 
@@ -234,3 +235,6 @@ def test_images_kept_in_memory_give_the_same_batches_and_are_decoded_once(towns,
             assert np.array_equal(one.sat, other.sat) and np.array_equal(one.grd, other.grd)
     monkeypatch.setattr(pair_images, "read_input", None)  # nothing is decoded again
     assert len(list(batches(cached, order, 5))) == 5
+    monkeypatch.setattr(pair_images, "read_input", lambda path, shape: np.full((*shape, 3), 0.7))
+    with pytest.raises(TypeError, match="same_kind"):  # nor are fractions cut off
+        next(batches(plain, order, 5))

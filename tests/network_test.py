@@ -11,6 +11,7 @@ from safa.datasets.positions import far_apart
 from safa.parts import build_network
 from safa.retrieval.cost import network_cost
 from safa.settings import NetworkConfig, TrainingConfig
+from safa.training.initial_weights import initialise
 from safa.training.published_checkpoint import published_names
 from safa.training.step import adam, batch_loss, learning_rate_schedule, training_step
 from safa.training.variables import adam_variables, network_weights
@@ -92,12 +93,14 @@ def test_the_branches_share_no_weights_whatever_their_layers_are_called_and_thes
     shapes = (32, 64), (32, 64)
     model = network(*shapes, lambda _: keras.Model(images, keras.layers.Conv2D(4, 3, name="conv")(images)), pooling)
     assert len(network_weights(model)) == len(model.trainable_variables) == 4
+    unlike = network(*shapes, lambda branch: keras.layers.Conv2D({"sat": 4, "grd": 6}[branch], 3), pooling)
+    assert "differ" in initialise(unlike, "random", "")[0]
     shared = keras.layers.Conv2D(4, 3)
     with pytest.raises(ValueError, match="the same layer"):
         network(*shapes, lambda _: shared, pooling)
 
 
-def test_dropout_works_in_training_only_and_only_in_blocks_4_and_5():
+def test_dropout_works_in_training_only_and_only_in_blocks_4_and_5_and_images_have_the_networks_size():
     model = build_network(SMALL, keep_prob=0.8, seed=0)
     images = [np.random.default_rng(0).integers(0, 256, (1, 32, 64, 3), np.uint8)] * 2
     assert np.array_equal(model(images)[0], model(images)[0])
@@ -105,6 +108,11 @@ def test_dropout_works_in_training_only_and_only_in_blocks_4_and_5():
     assert np.array_equal(steps[0], steps[1]) and not np.array_equal(steps[0], steps[2])
     dropouts = [layer.name for block in model.sat.backbone.blocks for layer in block if isinstance(layer, Dropout)]
     assert dropouts == ["dropout4_1", "dropout4_2", "dropout4_3", "dropout5_1", "dropout5_2", "dropout5_3"]
+    with pytest.raises(ValueError, match="needs the cursor"):
+        model(images, training=True)
+    for others in images[0].reshape(1, 64, 32, 3), images[0][..., :1], images[0][0]:  # the first has as many positions
+        with pytest.raises(ValueError, match="images are .B, 32, 64, 3."):
+            model.grd(others)
 
 
 def test_the_layers_survive_saving_by_keras_in_a_model_of_somebody_elses(tmp_path):
@@ -157,12 +165,19 @@ def test_learning_rates_are_constant_or_fall_to_0_after_a_warm_up():
     np.testing.assert_allclose(rates("cosine", 0, 100)[::4], [1e-5, 0], atol=1e-12)
 
 
-def test_a_loss_whose_variable_nobody_trains_is_refused():
-    scale, backbone = keras.Variable(10.0), lambda _: keras.layers.Conv2D(4, 5, 4)
-    model = network((32, 128), (32, 128), backbone, lambda _: keras.layers.GlobalMaxPooling2D())
-    optimizer = adam(1e-3)
-    optimizer.build(model.trainable_variables)
-    loss = batch_loss(TrainingConfig(), loss=lambda sat, grd, negatives: keras.ops.mean(scale * sat * grd))
-    step = training_step(model, optimizer, loss)
+@pytest.mark.parametrize("options", [{}, {"micro_batch": 2}, {"clip_norm": 1.0}], ids=str)
+def test_an_idle_branch_hinders_no_step_and_variables_that_nobody_trains_and_losses_that_nobody_counts_are_refused(options):
+    def first_step(loss, **others):
+        convolution, pooling = lambda _: keras.layers.Conv2D(4, 5, 4, **others), lambda _: keras.layers.GlobalMaxPooling2D()
+        model, optimizer = network((32, 128), (32, 128), convolution, pooling), adam(1e-3)
+        optimizer.build(model.trainable_variables)
+        step = training_step(model, optimizer, batch_loss(TrainingConfig(), loss=loss), **options)
+        return step(Batch(*SOME_IMAGES, offset=tf.constant(0, tf.int64)))
+
+    scale = keras.Variable(10.0)
+    assert np.isfinite(first_step(lambda sat, grd, negatives: triplet_loss(sat, tf.stop_gradient(grd))))
     with pytest.raises(ValueError, match="make it a Keras layer"):
-        step(Batch(*SOME_IMAGES, offset=tf.constant(0, tf.int64)))
+        first_step(lambda sat, grd, negatives: keras.ops.mean(scale * sat * grd))
+    for kind in "kernel_regularizer", "activity_regularizer":
+        with pytest.raises(ValueError, match="only --loss counts"):
+            first_step(triplet_loss, **{kind: "l2"})

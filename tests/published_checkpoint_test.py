@@ -67,7 +67,7 @@ def small(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def built():
-    network, optimizer = build_network(CONFIG), adam(1e-5)
+    network, optimizer = build_network(CONFIG), adam(1e-5, ema=0.9)
     optimizer.build(network.trainable_variables)
     return network, optimizer
 
@@ -145,6 +145,7 @@ def test_the_authors_training_continues_with_adams_moments_and_step(small, blank
     kept, first = adam_variables(model, optimizer), weights["VGG_sat/conv1_1/weights"]
     np.testing.assert_array_equal(kept["adam/sat/backbone/00_kernel/momentum"], 0.25 * first)
     np.testing.assert_array_equal(kept["adam/sat/backbone/00_kernel/velocity"], first**2)
+    np.testing.assert_array_equal(kept["adam/sat/backbone/00_kernel/average"], first)
     flags = SMALL | {"network_type": "SAFA_2", "epochs": 371, "continue_from": prefix}
     assert "leave --init out" in complains("train_cvusa.py", **flags, cwd=here)
     output = succeeds("train_cvusa.py", **flags | {"init": None}, cwd=here)

@@ -24,6 +24,7 @@ def test_other_parts_learn_and_are_tested_with_what_they_learned(here):
     assert len(means) == 2 and all(np.abs(mean).max() > 0.01 for mean in means)
     assert any("seed_generator" in key for key in learned)  # of Keras's dropout
     assert learned["network/loss/00_scale"] != 10 and "adam/loss/00_scale/velocity" in learned  # the loss's temperature
+    assert learned["network/loss/state_00_count"] == 1 + 2 * (24 // 8)
     assert "small" in succeeds(PARTS, "test", network_type="mean", checkpoint="last", cwd=here)
     assert json.loads((here / "Result/CVUSA/mean_polar_1_last.json").read_text())["recall"]["1"] == float(two["recall@1"])
 

@@ -16,7 +16,7 @@ from safa.localization.calibrating import fit_answers
 from safa.localization.calibration import check_count, read_calibrations, write_calibrations
 from safa.localization.coordinates import LocalFrame
 from safa.localization.index_files import read_array, read_index_manifest
-from safa.localization.panorama import asked_panorama, far_outside, read_canvas, turned
+from safa.localization.panorama import Panorama, asked_panorama, far_outside, read_canvas, turned
 from safa.localization.places import Answer, QueryConfig
 from safa.localization.position_estimate import PER_SIMILARITY
 from safa.localization.tile_images import THUMBNAIL_BYTES, decoded_thumbnail
@@ -93,6 +93,8 @@ class Index:
                 damaged.
         """
         config = QueryConfig.of(settings)
+        if isinstance(panoramas, (str, bytes, bytearray, os.PathLike, Panorama)):
+            raise UserError(f"a query takes a list of panoramas, not a {type(panoramas).__name__}; put it into a list")
         with tempfile.TemporaryDirectory() as folder:
             asked = []
             for number, each in enumerate(panoramas):
@@ -101,6 +103,7 @@ class Index:
                     write_whole(path, each, durable=False)
                     each = path
                 asked.append(asked_panorama(each, config))
+            _check_positions(asked, config)
             answers = self.finished(list(self.found(asked, config)), config)
         for answer in answers:
             if answer.problem is not None:
@@ -143,6 +146,7 @@ class Index:
         """
         config = QueryConfig.of(settings)
         check_count(len(panoramas))
+        panoramas = [asked_panorama(each, config) for each in panoramas]
         for panorama in panoramas:
             if panorama.location is None and panorama.problem is None:
                 remedy = "list panoramas with their coordinates in a CSV file, or take them from their tags with --truth exif"
@@ -152,8 +156,7 @@ class Index:
         names = {config.view_name(panorama) for panorama in panoramas if panorama.problem is None}
         if len(names) > 1:
             raise UserError(f"panoramas of several views ({'; '.join(sorted(names))}); calibrate each of them by itself")
-        if (config.near or config.gps_sigma) and not any(panorama.rough for panorama in panoramas):
-            raise UserError("--near, --gps_sigma: no photo's tags say its position; leave them out")
+        _check_positions(panoramas, config)
         found = list(self.found(panoramas, config, with_evidence=True))
         calibration, answers = fit_answers(self, found, config, wrong_share)
         kept = os.path.join(self.folder, index_files.CALIBRATION), self.manifest.identity
@@ -214,7 +217,7 @@ class Index:
             try:
                 if panoramas[number].problem is not None:
                     return panoramas[number].problem
-                canvas = read_canvas(panoramas[number], config, recipe.vertical_fov)
+                canvas = read_canvas(panoramas[number], config, recipe.vertical_fov, ground.fill)
                 return turned(canvas, headings[number], recipe.network.grd_shape)
             except UserError as error:
                 return str(error)
@@ -254,7 +257,7 @@ class Index:
         return found
 
     def load_ground(self, path):
-        """The ground branch of the index's network, a function from (B, H, W, 3) images to (B, D) float32 descriptors.
+        """The ground branch of the index's network, a function from (B, H, W, 3) images to (B, D) descriptors, with its `fill`.
 
         Raises:
             UserError: the weights in `path` are not the index's, or cannot be read as weights of its network.
@@ -270,4 +273,16 @@ class Index:
 
         ground = loaded.model.grd
         forward = tf.function(lambda images: ground(images, training=False), reduce_retracing=True, autograph=False)
-        return lambda images: forward(tf.constant(images)).numpy()
+
+        def compute(images):
+            return forward(tf.constant(images)).numpy()
+
+        compute.fill = ground.fill
+        return compute
+
+
+def _check_positions(panoramas, config):
+    """Refuse a search around rough positions where no panorama that can be used has one."""
+    rough = [panorama.rough for panorama in panoramas if panorama.problem is None]
+    if (config.near or config.gps_sigma) and rough and not any(rough):
+        raise UserError("--near, --gps_sigma: no photo's tags say its position; leave them out")

@@ -46,7 +46,8 @@ class JoinedIndex(Index):
         return tuple(np.concatenate(own, axis=1) for own in zip(*found, strict=True))
 
     def _descriptors_of(self, rows):
-        return np.stack([part._descriptors_of([own])[0] for part, own in map(self._part_of, rows)])
+        none = np.empty((0, self.manifest.kept_values), np.float32)  # no tile is near
+        return np.concatenate([none, *(part._descriptors_of([own]) for part, own in map(self._part_of, rows))])
 
     def _part_of(self, row):
         """The index that a row is of, and its row there."""

@@ -139,15 +139,16 @@ def read_upright(panorama: Panorama):
     return np.ascontiguousarray(image[:, ::-1] if orientation in (2, 3, 6, 7) else image)
 
 
-def read_canvas(panorama: Panorama, config, input_vertical_fov):
+def read_canvas(panorama: Panorama, config, input_vertical_fov, fill):
     """A panorama as the whole circle that the network expects, its own centre column in the middle.
 
     Args:
         config: places.QueryConfig; where it leaves the view open, the photo's tags tell it, and else its size.
         input_vertical_fov: degrees from top to bottom that the network's panoramas show, around the horizon.
+        fill: (3,) BGR, the network's mean colour, of the part of the circle that is not seen.
 
     Returns:
-        (112, 616, 3), BGR, 0..255; uint8, or float32 if a part of the circle is not seen and has the mean colour.
+        (112, 616, 3), BGR, 0..255; uint8, or float32 if a part of the circle is filled.
 
     Raises:
         UserError: the image cannot be read, or is not a panorama.
@@ -174,7 +175,7 @@ def read_canvas(panorama: Panorama, config, input_vertical_fov):
     if not len(seen):
         raise UserError(f"{panorama.path}: shows nothing of the {input_vertical_fov:g} degrees around --horizon {horizon:g}")
     if config.level and photo.tilt:
-        return _levelled(image, fov, vertical_fov, horizon, photo, input_vertical_fov)
+        return _levelled(image, fov, vertical_fov, horizon, photo, input_vertical_fov, fill)
     rows, columns = PREPARED_SIZE
     first = round((max(top, 0) - top) / (bottom - top) * rows)
     last = max(first + 1, round((min(bottom, height) - top) / (bottom - top) * rows))
@@ -182,22 +183,18 @@ def read_canvas(panorama: Panorama, config, input_vertical_fov):
     resized = cv2.resize(seen, (across, last - first), interpolation=cv2.INTER_AREA)
     if resized.shape[:2] == (rows, columns):
         return resized
-    from VGG import MEAN_BGR  # imports Keras, which the network has done by now
-
-    canvas = np.full((rows, columns, 3), MEAN_BGR, np.float32)
+    canvas = np.full((rows, columns, 3), fill, np.float32)
     left = (columns - across) // 2
     canvas[first:last, left : left + across] = resized
     return canvas
 
 
-def _levelled(image, fov, vertical_fov, horizon, photo, input_vertical_fov):
+def _levelled(image, fov, vertical_fov, horizon, photo, input_vertical_fov, fill):
     """The canvas of a tilted camera's panorama, as `read_canvas` returns it.
 
     By Google's definition of a pose, a camera that looks north rolls its right side down (the horizon turns counterclockwise in
     the picture), then looks up by its pitch, then turns to its heading.
     """
-    from VGG import MEAN_BGR
-
     rows, columns = (LEVEL_DETAIL * side for side in PREPARED_SIZE)
     high, wide = round(rows * vertical_fov / input_vertical_fov), round(columns * fov / FULL_CIRCLE)
     high, wide = (max(1, min(sides)) for sides in zip((high, wide), image.shape, strict=False))
@@ -210,7 +207,7 @@ def _levelled(image, fov, vertical_fov, horizon, photo, input_vertical_fov):
     azimuth, elevation = np.degrees(np.arctan2(right, ahead)), np.degrees(np.arcsin(np.clip(above, -1, 1)))
     x = 0.5 + (azimuth - photo.offset + fov / 2) % FULL_CIRCLE / fov * wide
     y = (horizon - elevation / vertical_fov) * high - 0.5
-    canvas = cv2.remap(image, np.float32(x), np.float32(y), cv2.INTER_LINEAR, None, cv2.BORDER_CONSTANT, MEAN_BGR)
+    canvas = cv2.remap(image, np.float32(x), np.float32(y), cv2.INTER_LINEAR, None, cv2.BORDER_CONSTANT, fill)
     return cv2.resize(canvas, PREPARED_SIZE[::-1], interpolation=cv2.INTER_AREA)
 
 

@@ -7,6 +7,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+import threading
 
 from safa.runtime.errors import UserError
 
@@ -15,6 +16,7 @@ NVIDIA_DRIVER = ("/proc/driver/nvidia/gpus/*", "/dev/nvidia[0-9]*", "/usr/lib/ws
 
 CPU_INFORMATION = "/proc/cpuinfo"
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # of x86, x86 with AMX, and Arm, as Linux names them
+_STDERR = threading.RLock()  # two threads that exchange the process's standard error at once would lose it
 
 
 @contextlib.contextmanager
@@ -23,9 +25,9 @@ def importing_tensorflow():
 
     They look like errors to users without a GPU; `devices` says what is used. If an import fails, they are shown.
     """
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as lines:
+    with _STDERR, tempfile.TemporaryFile() as lines:
+        sys.stderr.flush()
+        stderr = os.dup(2)
         os.dup2(lines.fileno(), 2)
         try:
             yield

@@ -49,12 +49,13 @@ def cached_gradients(compute, loss, variables, batch, state, micro_batch):
         tape.watch(descriptors)
         total = loss(*descriptors)
     by_descriptors, by_variables = tape.gradient(total, (descriptors, variables))  # a loss may have weights of its own
+    by_descriptors = [0 * own if each is None else each for own, each in zip(descriptors, by_descriptors, strict=True)]
     others = [variable for variable, gradient in zip(variables, by_variables, strict=True) if gradient is None]
 
     def add_gradients(number, sums, state):
         with tf.GradientTape() as tape:
             descriptors, state = compute(micro(number), state)
-        gradients = tape.gradient(descriptors, others, [each[slots_of(number)] for each in by_descriptors])
+        gradients = tape.gradient(descriptors, others, [each[slots_of(number)] for each in by_descriptors], "zero")
         return [sum_ + gradient for sum_, gradient in zip(sums, gradients, strict=True)], state
 
     of_others, state = in_turn(add_gradients, [tf.zeros(variable.shape) for variable in others], state)

@@ -12,7 +12,7 @@ import numpy as np
 
 from safa.runtime.errors import UserError, first_line
 from safa.training.checkpoint_files import KERAS, KERAS_MODEL, NUMPY, TENSORFLOW, refuse_foreign_content, use_checkpoint
-from safa.training.variables import ADAM, STEP, adam_variables
+from safa.training.variables import ADAM, AVERAGE, STEP, adam_variables, network_weights
 from safa.training.weights import load_weights, optimizer_state
 from VGG import BLOCKS, VGG16
 
@@ -30,8 +30,8 @@ def initialise(network, init, description, authors_model=None):
 
     Args:
         network: spatial_net.Network, which has random weights.
-        init: of TrainingConfig. "random" makes both backbones alike, as ImageNet's weights do; with "imagenet", a backbone that
-            is not VGG16 loads its own by its method `load_imagenet`.
+        init: of TrainingConfig. "random" makes both backbones alike, as ImageNet's weights do, if their weights have the same
+            shapes; with "imagenet", a backbone that is not VGG16 loads its own by its method `load_imagenet`.
         description: of the network, for messages.
         authors_model: where the authors' initial model may be.
 
@@ -44,8 +44,11 @@ def initialise(network, init, description, authors_model=None):
     backbones = network.sat.backbone, network.grd.backbone
     if init == "random":
         # Both begin alike: otherwise their descriptors have nothing in common, and some seeds need half an epoch for that.
-        for sat, grd in zip(*(backbone.trainable_variables for backbone in backbones), strict=True):
-            grd.assign(sat)
+        sat, grd = (backbone.trainable_variables for backbone in backbones)
+        if [each.shape for each in sat] != [each.shape for each in grd]:
+            return ["the backbones of the two views differ, and so do their random weights"]
+        for own, others in zip(sat, grd, strict=True):
+            others.assign(own)
         return []
     if init not in ("default", "imagenet"):
         return use_checkpoint(init, lambda path, kind: _start_from(network, path, kind, description))
@@ -91,6 +94,9 @@ def continue_published(network, optimizer, path, description):
     kept[STEP].assign(step)
     for (name, moment), value in moments.items():
         kept[f"{ADAM}{name}/{moment}"].assign(value)
+    for name, weight in network_weights(network).items():
+        if (average := kept.get(f"{ADAM}{name}/{AVERAGE}")) is not None:  # Adam begins it only at step 0
+            average.assign(weight)
     return step
 
 

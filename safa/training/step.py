@@ -1,5 +1,6 @@
 """One step of gradient descent on a batch that may be spread over devices, and over parts that fit their memory."""
 
+import contextlib
 import functools
 
 import keras
@@ -93,22 +94,27 @@ def training_step(network, optimizer, loss, strategy=None, micro_batch=None, cli
         Function of an input_data.Batch, spread by `Distribution.spread`, that updates the weights (and a network's other
         state, for instance the means of a BatchNormalization, averaged over replicas) and returns the loss before the update,
         () float32.
+        The first step raises ValueError if a layer has a loss of its own, or a variable is used that is not the network's.
     """
     strategy = strategy or tf.distribute.get_strategy()
     weights = [variable.value for variable in network.trainable_variables]
-    states = network.non_trainable_variables
+    of_loss = set() if network.loss_layer is None else set(map(id, network.loss_layer.variables))  # which it updates itself
+    states = [variable for variable in network.non_trainable_variables if id(variable) not in of_loss]
 
     def compute(batch, state):
         """Both branches' descriptors and the state after the batch, which is assigned once, after all micro batches."""
         cursor = tf.stack([tf.cast(optimizer.iterations.value, tf.int64), batch.offset])
-        with keras.StatelessScope(zip(states, state, strict=True)) as scope:
+        with _only_trained(network), keras.StatelessScope(zip(states, state, strict=True), collect_losses=True) as scope:
             descriptors = network((batch.sat, batch.grd), cursor, training=True)
+            if scope.losses or any(variable.regularizer is not None for variable in network.trainable_variables):
+                raise ValueError("a layer has a loss of its own (regularizer, add_loss), and only --loss counts: leave it out")
         return descriptors, [tf.convert_to_tensor(scope.get_current_value(variable)) for variable in states]
 
     def replica_step(batch):
         def share_of_loss(sat, grd):
             gathered = [None if rows is None else gather_rows(rows) for rows in (sat, grd, batch.negatives)]
-            return loss(*gathered) / strategy.num_replicas_in_sync  # gather_rows sums the replicas' gradients
+            with _only_trained(network):
+                return loss(*gathered) / strategy.num_replicas_in_sync  # gather_rows sums the replicas' gradients
 
         state = [tf.convert_to_tensor(variable.value) for variable in states]
         if micro_batch is not None and micro_batch < batch.sat.shape[0]:
@@ -117,8 +123,7 @@ def training_step(network, optimizer, loss, strategy=None, micro_batch=None, cli
             with tf.GradientTape() as tape:
                 descriptors, state = compute(batch, state)
                 share = share_of_loss(*descriptors)
-            _refuse_strangers(tape, network)
-            gradients = tape.gradient(share, weights)
+            gradients = tape.gradient(share, weights, unconnected_gradients="zero")
         context = tf.distribute.get_replica_context()
         if clip_norm is not None:  # the norm of the whole batch's gradient
             norm = tf.linalg.global_norm(context.all_reduce(tf.distribute.ReduceOp.SUM, gradients))
@@ -137,12 +142,15 @@ def training_step(network, optimizer, loss, strategy=None, micro_batch=None, cli
     return step
 
 
-def _refuse_strangers(tape, network):
-    """Refuse variables that a loss uses and nobody trains; called while a step is traced."""
+@contextlib.contextmanager
+def _only_trained(network):
+    """A context, while a step is traced, that refuses variables that are used and that nobody trains."""
+    with tf.GradientTape() as tape:
+        yield
     known = {variable.value.ref() for variable in network.variables}
     strangers = [variable.name for variable in tape.watched_variables() if variable.ref() not in known]
     if strangers:
-        raise ValueError(f"the loss uses variables that are not trained ({strangers[0]}): make it a Keras layer that has them")
+        raise ValueError(f"variables of no layer are used, not trained ({strangers[0]}): make it a Keras layer that has them")
 
 
 def _of_one_replica(strategy, value):

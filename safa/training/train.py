@@ -198,7 +198,7 @@ def build_run(settings, train_pairs, val_pairs, paths, distribution):
         network = build_network(network_config, config.keep_prob, config.seed, config.precision)
         loss = LOSSES[config.loss]()
         if isinstance(loss, keras.layers.Layer):
-            loss(*2 * [keras.ops.zeros((2, network.sat.dimension))])  # makes its weights
+            loss(*2 * [keras.ops.zeros((2, network.sat.dimension))], None)  # makes its weights
             network.loss_layer = loss
         warmup_steps = round(config.warmup_epochs * steps)
         rate = learning_rate_schedule(config.learning_rate, config.schedule, warmup_steps, config.epochs * steps)

@@ -215,10 +215,11 @@ def test_an_update_of_an_index_that_is_being_opened_or_is_open_mixes_nothing(ind
 
 def test_the_network_is_loaded_before_threads_need_its_mean_colour(index, monkeypatch):
     order, read = [], read_canvas
+    monkeypatch.setattr(made.ground, "fill", (1.0, 0.0, 3.0))
     monkeypatch.setattr(Index, "_ground", property(lambda self: order.append("network") or made.ground))
-    monkeypatch.setattr("safa.localization.index.read_canvas", lambda *given: order.append("read") or read(*given))
+    monkeypatch.setattr("safa.localization.index.read_canvas", lambda *given: order.append(given[-1]) or read(*given))
     list(index.found(panoramas([0, 1]), QueryConfig()))
-    assert order[0] == "network" and order.count("read") == 2
+    assert order == ["network", *2 * [made.ground.fill]]
 
 
 def test_the_library_takes_paths_bytes_and_arrays_and_refuses_what_no_flag_could_say(index, tmp_path, monkeypatch, capsys):
@@ -239,6 +240,10 @@ def test_the_library_takes_paths_bytes_and_arrays_and_refuses_what_no_flag_could
             refuses(name, index.query, [path], **{name: value})
     for wrong in (b"", 7, None, tmp_path, np.zeros((4, 4)), "gone.jpg"):
         refuses(".", index.query, [wrong])
+    for alone in (path, str(path), path.read_bytes(), *panoramas([7])):
+        refuses("put it into a list", index.query, alone)
+    refuses("no photo's tags say its position", index.query, asked, near=50)
+    refuses("array: no known location", index.calibrate, 20 * asked[3:])
 
 
 def test_the_service_of_the_documentation_answers(index, tmp_path, monkeypatch):
@@ -275,6 +280,8 @@ def test_several_indexes_answer_as_one_of_all_their_tiles(index, tmp_path):
         for one, other, joined in zip(*apart, *together, strict=True):
             best = max((one, other), key=lambda answer: answer.places[0].similarity)
             assert (joined.places[0].tile, joined.places[0].longitude) == (best.places[0].tile, best.places[0].longitude)
+    (lost,) = both.found(panoramas([0], lambda number: RoughPosition(9.0, 50.0, None, 50.0, "")), QueryConfig())
+    assert "no tile within 50 m" in lost.problem
     made.write_photos(tmp_path / "photos", range(3))
     said = succeeds(PROGRAM, 0, "query", "index", "east", "photos", cwd=tmp_path)
     assert "0000.png" in said and "not calibrated" in said

@@ -104,7 +104,7 @@ def test_a_crop_of_a_sphere_shows_what_the_sphere_shows_there(tmp_path, crop):
     tags = {"PoseHeadingDegrees": 30} | crop_tags(1440, 2 * left, 2 * top, 2 * width, 2 * height)  # the photo was halved since
     own = asked_panorama(photo(tmp_path / "b.png", tags, image=part), QueryConfig())
     expected, found = (
-        np.roll(read_canvas(each, QueryConfig(), 90.0).astype(float), round(each.heading / 360 * 616), axis=1)
+        np.roll(read_canvas(each, QueryConfig(), 90.0, MEAN_BGR).astype(float), round(each.heading / 360 * 616), axis=1)
         for each in (whole, own)
     )
     seen = (found != np.float32(MEAN_BGR)).any(axis=2)
@@ -132,9 +132,9 @@ def test_a_tilted_sphere_is_levelled_by_its_tags_and_else_said_to_be_tilted(tmp_
     sphere, tags = smooth_sphere(), {"PosePitchDegrees": pitch, "PoseRollDegrees": roll, "PoseHeadingDegrees": 40}
     level = asked_panorama(photo(tmp_path / "a.png", image=sphere), QueryConfig())
     own = asked_panorama(photo(tmp_path / "b.png", tags, image=tilted(sphere, pitch, roll)), QueryConfig())
-    expected = read_canvas(level, QueryConfig(), 90.0).astype(float)
-    found = read_canvas(own, QueryConfig(level=True), 90.0)
-    left = np.abs(read_canvas(own, QueryConfig(), 90.0) - expected).mean()
+    expected = read_canvas(level, QueryConfig(), 90.0, MEAN_BGR).astype(float)
+    found = read_canvas(own, QueryConfig(level=True), 90.0, MEAN_BGR)
+    left = np.abs(read_canvas(own, QueryConfig(), 90.0, MEAN_BGR) - expected).mean()
     assert np.abs(found - expected).mean() < 3 < left / 4
     (said,) = [line for line in photo_notes([own], INDEX, QueryConfig()) if "tilted" in line]
     assert f"{own.photo.tilt:.1f} degrees; try --level" in said
@@ -156,8 +156,8 @@ def test_a_crop_is_levelled_about_its_spheres_centre(tmp_path):
     part = np.ascontiguousarray(tilted(sphere, 6, -12)[60:300, 400:640])
     tags = {"PosePitchDegrees": 6, "PoseRollDegrees": -12} | crop_tags(720, 400, 60, 240, 240)
     own = asked_panorama(photo(tmp_path / "b.png", tags, image=part), QueryConfig(level=True))
-    found = read_canvas(own, QueryConfig(level=True), 90.0).astype(float)
-    level = read_canvas(asked_panorama(photo(tmp_path / "a.png", image=sphere), QueryConfig()), QueryConfig(), 90.0)
+    found = read_canvas(own, QueryConfig(level=True), 90.0, MEAN_BGR).astype(float)
+    level = read_canvas(asked_panorama(photo(tmp_path / "a.png", image=sphere), QueryConfig()), QueryConfig(), 90.0, MEAN_BGR)
     expected = np.roll(level, -round(own.photo.offset / 360 * 616), axis=1).astype(float)
     assert np.abs(found - expected)[20:92, 250:366].mean() < 2
     np.testing.assert_allclose(found[:, 0], np.tile(MEAN_BGR, (112, 1)), atol=0.5)
@@ -191,12 +191,12 @@ def test_a_tag_that_is_there_and_cannot_be_used_is_said_and_the_photo_stays(tmp_
         assert own == type(own)(own.path, 0.0, "assumed", photo=PhotoGeometry(unused=own.photo.unused))
         (said,) = [line for line in photo_notes([own], INDEX, QueryConfig()) if line.startswith("warning")]
         assert re.search(f"warning: {why}", said.replace(f"of 1 photos is not used; {own.path}: ", "")), said
-        assert read_canvas(own, QueryConfig(), 65.45).shape == (112, 616, 3)
+        assert read_canvas(own, QueryConfig(), 65.45, MEAN_BGR).shape == (112, 616, 3)
 
 
 def test_another_projection_is_refused_by_its_name_and_no_photo_is_left_to_the_reader_of_pixels(tmp_path):
     own = asked_panorama(photo(tmp_path / "a.jpg", {"ProjectionType": "Cylindrical"}), QueryConfig())
-    refuses("a.jpg: its tags say projection cylindrical", read_canvas, own, QueryConfig(), 65.45)
+    refuses("a.jpg: its tags say projection cylindrical", read_canvas, own, QueryConfig(), 65.45, MEAN_BGR)
     (tmp_path / "b.jpg").write_bytes(b"\xff\xd8 nothing")
     content = open(photo(tmp_path / "c.jpg", gps=HERE), "rb").read()
     latitude = bytes([0, 2, 0, 5, 0, 0, 0, 3])  # its number, its type, and how many
@@ -215,7 +215,7 @@ def test_what_is_given_comes_before_a_list_and_a_list_before_tags(tmp_path):
     assert (rough.location, rough.true_heading) == (None, None)
     assert (true.location, true.true_heading) == (true.photo.location, 123.5)
     config = QueryConfig(horizon=1.0, vertical_fov=180.0)
-    refuses("around --horizon 1", read_canvas, asked_panorama(path, QueryConfig()), config, 0.1)
+    refuses("around --horizon 1", read_canvas, asked_panorama(path, QueryConfig()), config, 0.1, MEAN_BGR)
 
 
 def test_photos_of_one_heading_of_none_and_of_far_away_deserve_a_second_look(tmp_path):

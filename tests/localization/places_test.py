@@ -130,7 +130,7 @@ def test_calibrations_are_kept_by_their_view(tmp_path):
 
 def canvas_of(folder, image, input_vertical_fov, **view):
     cv2.imwrite(str(folder / "p.png"), image)
-    return read_canvas(Panorama(str(folder / "p.png"), 0.0, "given"), QueryConfig(**view), input_vertical_fov)
+    return read_canvas(Panorama(str(folder / "p.png"), 0.0, "given"), QueryConfig(**view), input_vertical_fov, MEAN_BGR)
 
 
 def test_a_known_heading_turns_north_into_the_middle(tmp_path):

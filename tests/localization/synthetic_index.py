@@ -16,6 +16,7 @@ from safa.localization.tile_search import write_approximate
 from safa.localization.tile_source import SourceRecord
 from safa.runtime.files import write_json
 from safa.settings import NetworkConfig
+from VGG import MEAN_BGR
 
 SIDE, SPACING, VALUES, REACH, NOISE = 200.0, 5.0, 256, 8.0, 2.8  # metres, values of a descriptor, metres, of the waves' length
 PLACES = 400
@@ -37,6 +38,9 @@ def ground(images):
     """What stands for the network's ground branch: descriptors of the places that the images' colours name."""
     numbers = images[:, 0, 0, 0].astype(int) + 256 * images[:, 0, 0, 1].astype(int)
     return waves(TRUTHS[numbers], NOISES[numbers])
+
+
+ground.fill = MEAN_BGR
 
 
 def write_index(folder, shift=0.0, dtype=np.float16, approximate=False):

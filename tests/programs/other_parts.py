@@ -59,8 +59,10 @@ def info_nce():
     class InfoNCE(keras.layers.Layer):
         def build(self, *_):
             self.scale = self.add_weight((), keras.initializers.Constant(10.0), name="scale")
+            self.count, _ = self.add_weight((), "zeros", trainable=False, name="count"), self.add_weight((), name="idle")
 
-        def call(self, sat, grd, negatives=None):
+        def call(self, sat, grd, negatives):
+            self.count.assign_add(1)
             similarities = self.scale * ops.matmul(grd, ops.transpose(sat))
             return ops.mean(ops.logsumexp(similarities, axis=1) - ops.diagonal(similarities))
 
