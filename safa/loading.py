@@ -5,6 +5,7 @@ import dataclasses
 import os
 import typing
 
+from safa.parts import PRECISIONS
 from safa.runtime.backend import importing_tensorflow
 from safa.runtime.errors import UserError
 from safa.settings import NetworkConfig
@@ -56,9 +57,12 @@ def load_network(
         distribution: where it computes (default: TensorFlow's own device).
 
     Raises:
-        UserError: the source holds no weights, they are damaged or another network's, or `network` contradicts their manifest.
+        UserError: the source holds no weights, they are damaged or another network's, `network` contradicts their manifest, or
+            there is no such precision.
     """
     source = os.fspath(source)
+    if precision not in PRECISIONS:
+        raise UserError(f"precision {precision!r}: not one of {', '.join(PRECISIONS)}")
     config, manifest = found_network(source, network)  # a mistake is found before TensorFlow is imported
     with importing_tensorflow():
         from safa.parts import build_network

@@ -17,6 +17,7 @@ import tensorflow as tf
 from conftest import ROOT, SMALL, complains, refuses, succeeds
 from golden import GOLDEN, recipe
 
+from safa.loading import load_network
 from safa.parts import build_network
 from safa.runtime.errors import UserError
 from safa.settings import NetworkConfig
@@ -272,6 +273,7 @@ def test_a_file_of_another_kind_is_named_for_what_it_is(model, tmp_path):
 
 
 def test_a_wrong_path_is_found_before_tensorflow_is_imported():
+    refuses("'fp32': not one of float32, tf32", load_network, "missing", precision="fp32")
     program = "import pathlib, safa, sys\ntry: safa.load_network(pathlib.Path('missing'))\n"
     program += "finally: print('tensorflow' in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
