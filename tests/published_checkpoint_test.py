@@ -145,9 +145,16 @@ def test_the_authors_training_continues_with_adams_moments_and_step(small, blank
     kept, first = adam_variables(model, optimizer), weights["VGG_sat/conv1_1/weights"]
     np.testing.assert_array_equal(kept["adam/sat/backbone/00_kernel/momentum"], 0.25 * first)
     np.testing.assert_array_equal(kept["adam/sat/backbone/00_kernel/velocity"], first**2)
+    averaging = adam(1e-3, ema=0.9)
+    averaging.build(model.trainable_variables)
+    continue_published(model, averaging, str(prefix), CONFIG)
+    average = adam_variables(model, averaging)["adam/sat/backbone/00_kernel/average"]
+    np.testing.assert_array_equal(average, first)  # Keras begins it in its step 0, which is over
     flags = SMALL | {"network_type": "SAFA_2", "epochs": 371, "continue_from": prefix}
     assert "leave --init out" in complains("train_cvusa.py", **flags, cwd=here)
-    output = succeeds("train_cvusa.py", **flags | {"init": None}, cwd=here)
+    flags["init"] = None
+    assert "370 epochs of these pairs; raise --epochs" in complains("train_cvusa.py", **flags | {"epochs": 370}, cwd=here)
+    output = succeeds("train_cvusa.py", **flags, cwd=here)
     assert "Adam's step 1110, 370 epochs done" in output and "epoch 371:" in output
 
 

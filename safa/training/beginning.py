@@ -87,6 +87,9 @@ def _chiefs_progress(run):
         if config.continue_from is not None:
             step = continue_published(run.network, run.optimizer, config.continue_from, run.settings.network)
             progress.epochs = step // run.steps
+            if progress.epochs >= config.epochs:
+                what = f"Adam's step {step}, {progress.epochs} epochs of these pairs"
+                raise UserError(f"{config.continue_from}: {what}; raise --epochs, which counts those before too")
         else:
             say(*initialise(run.network, config.init, run.settings.network, paths.authors_model))
         run.log.forget()

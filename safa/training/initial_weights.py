@@ -12,7 +12,7 @@ import numpy as np
 
 from safa.runtime.errors import UserError, first_line
 from safa.training.checkpoint_files import KERAS, KERAS_MODEL, NUMPY, TENSORFLOW, refuse_foreign_content, use_checkpoint
-from safa.training.variables import ADAM, STEP, adam_variables
+from safa.training.variables import ADAM, AVERAGE, STEP, adam_variables, network_weights
 from safa.training.weights import load_weights, optimizer_state
 from VGG import BLOCKS, VGG16
 
@@ -76,6 +76,8 @@ def _start_from(network, path, kind, description):
 def continue_published(network, optimizer, path, description):
     """Take over weights, Adam's moments and step from a published training checkpoint; returns the number of steps taken.
 
+    Moving averages, which it does not have, begin with its weights.
+
     Raises:
         UserError: the checkpoint does not fit, or holds no training state.
     """
@@ -91,6 +93,9 @@ def continue_published(network, optimizer, path, description):
     kept[STEP].assign(step)
     for (name, moment), value in moments.items():
         kept[f"{ADAM}{name}/{moment}"].assign(value)
+    for name, weight in network_weights(network).items():
+        if (average := kept.get(f"{ADAM}{name}/{AVERAGE}")) is not None:  # Keras begins them in Adam's first step only
+            average.assign(weight)
     return step
 
 
