@@ -1,9 +1,11 @@
 """Training and testing as a user runs them: whole runs, mistakes, and runs that were stopped, which end with the same bits."""
 
+import dataclasses
 import functools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import time
@@ -16,11 +18,12 @@ from conftest import SHALLOW, TINY, complains, refuses, rows_of, start, succeeds
 from forked_scripts import no_file_grows_beyond
 
 from recall import reported_recalls
+from safa.datasets.cvact import CVACT
 from safa.datasets.cvusa import CVUSA
 from safa.launch.training import training_parser
 from safa.retrieval.search import search
 from safa.runtime.files import locked
-from safa.training.run_folder import RunPaths
+from safa.training.run_folder import RunPaths, data_identity
 
 FLAGS = TINY | {"network_type": "SAFA_2", "epochs": 4}
 
@@ -84,9 +87,12 @@ def test_a_damaged_checkpoint_is_passed_over_a_lost_list_loses_nothing_and_a_los
     assert len(rows_of(folder / "Result/CVUSA/SAFA_2_polar_1.csv")) == 4
     (run_folder / "checkpoint").write_text("")
     (run_folder / "best/checkpoint").unlink()
-    assert "all 4 epochs were finished before" in succeeds("train_cvusa.py", **FLAGS, cwd=folder)
+    settings = run_folder / "config.json"
+    settings.write_text(re.sub('"image_bytes": ', '"image_bytes": 1', settings.read_text()))
+    output = succeeds("train_cvusa.py", **FLAGS, cwd=folder)
+    assert "all 4 epochs were finished before" in output and "some were replaced" in output
     assert "not 5e-06" in complains("train_cvusa.py", **FLAGS | {"learning_rate": 5e-6}, cwd=folder)
-    (run_folder / "config.json").unlink()
+    settings.unlink()
     assert "config.json" in complains("train_cvusa.py", **FLAGS, cwd=folder)
     assert len(list(run_folder.glob("*.index"))) == 3
     # Another run; what this one left is kept.
@@ -227,3 +233,30 @@ def test_other_settings_other_data_and_a_second_run_in_the_folder_are_refused(un
         assert "another run is training there" in complains(RESUMED, **EXACT, cwd=here)
     settings.write_text(settings.read_text().replace('"train_pairs": 24', '"train_pairs": 30'))
     assert "train_pairs 30, and now 24" in complains(RESUMED, **EXACT, cwd=here)
+
+
+def test_a_run_goes_on_neither_with_other_coordinates_nor_other_validation_pairs_nor_polar_maps_of_the_other_kind(
+    uninterrupted, own_towns
+):
+    shutil.copytree(uninterrupted / "Model", own_towns / "Model")
+    mat = own_towns / "Data/ANU_data_small/ACT_data.mat"
+    before, content = mat.read_bytes(), scipy.io.loadmat(mat)
+    scipy.io.savemat(mat, {key: value for key, value in content.items() if key[0] != "_"} | {"utm": content["utm"] + 1})
+    assert "holds a run with train_rows" in complains(RESUMED, **EXACT, cwd=own_towns)
+    mat.write_bytes(before)
+    panorama = CVACT(own_towns / "Data").pairs("val").grd_paths[0]
+    os.rename(panorama, own_towns / "kept")
+    assert "val_pairs 10, and now 9" in complains(RESUMED, **EXACT, skip_missing=True, cwd=own_towns)
+    os.rename(own_towns / "kept", panorama)
+    succeeds("data_preparation.py", dataset="cvact", no_stretch=True, overwrite=True, workers=1, cwd=own_towns)
+    assert "stretched_polar_maps True, and now False" in complains(RESUMED, **EXACT, cwd=own_towns)
+
+
+def test_a_run_is_the_same_wherever_its_images_lie_and_another_with_other_panoramas_or_acceptable_tiles(towns):
+    train, val = (CVUSA(towns / "Data").pairs(split) for split in ("train", "val"))
+    elsewhere = dataclasses.replace(train, grd_paths=[f"/else/{os.path.basename(path).upper()}" for path in train.grd_paths])
+    assert data_identity(elsewhere, val) == data_identity(train, val)
+    near = [np.array([row]) for row in range(24)]
+    for change in {"grd_paths": train.grd_paths[::-1]}, {"acceptable": near}, {"acceptable": near[::-1]}:
+        other = data_identity(dataclasses.replace(train, **change), val)
+        assert [name for name, value in data_identity(train, val).items() if other[name] != value] == ["train_rows"]

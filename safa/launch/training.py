@@ -50,7 +50,7 @@ def launch_training(description, dataset_class):
     if len(train_pairs) < training.batch_size:
         what = f"{train_pairs.name}: {len(train_pairs)} pairs are less than a batch of {training.batch_size}"
         raise UserError(f"{what}; use a smaller --batch_size")
-    agree_with_earlier_run(paths.folder, network, training, data_identity(train_pairs))
+    agree_with_earlier_run(paths.folder, network, training, data_identity(train_pairs, val_pairs))
     say(*findings_of({"train": train_pairs, "val": val_pairs}))
     with importing_tensorflow():
         from safa.training.train import train
