@@ -229,6 +229,11 @@ def test_other_settings_other_data_and_a_second_run_in_the_folder_are_refused(un
     assert "--clip_norm None, not 2.0" in complains(RESUMED, **EXACT | {"clip_norm": 2}, cwd=uninterrupted)
     shutil.copytree(uninterrupted / "Model", here / "Model")
     settings = here / "Model/CVACT/SAFA_1/polar_1/config.json"
+    gone, content = EXACT | {"init": "gone.h5"}, settings.read_text()
+    settings.write_text(content.replace('"init": "random"', '"init": "gone.h5"'))  # which it began with, and needs no more
+    assert "gone.h5: no checkpoint" in complains(RESUMED, **gone, model_dir="New", cwd=here)
+    assert "were finished before" in succeeds(RESUMED, **gone, cwd=here)
+    settings.write_text(content)
     with locked(RunPaths(str(settings.parent), "", "").lock, ""):
         assert "another run is training there" in complains(RESUMED, **EXACT, cwd=here)
     settings.write_text(settings.read_text().replace('"train_pairs": 24', '"train_pairs": 30'))

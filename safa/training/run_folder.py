@@ -92,6 +92,11 @@ def read_manifest(folder):
         return None
 
 
+def has_checkpoints(folder):
+    """Whether a run has saved something in a folder, which need not exist, that it goes on from."""
+    return os.path.isdir(folder) and any(name.endswith(".index") for name in os.listdir(folder))
+
+
 def agree_with_earlier_run(folder, network, training, data=None):
     """Refuse to continue a run with other settings, or on other pairs; only the number of epochs may grow.
 
@@ -103,7 +108,7 @@ def agree_with_earlier_run(folder, network, training, data=None):
     Raises:
         UserError: the first setting that differs, with both values.
     """
-    if not os.path.isdir(folder) or not any(name.endswith(".index") for name in os.listdir(folder)):
+    if not has_checkpoints(folder):
         return  # without a checkpoint the settings may still change
     earlier = read_manifest(folder)
     if earlier is None:
