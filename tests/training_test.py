@@ -129,6 +129,13 @@ def test_batches_without_negatives_do_not_stop_a_run(own_towns):
     assert [float(row["loss"]) for row in rows_of(own_towns / "Result/CVACT/SAFA_1_polar_1.csv")] == [0, 0]
 
 
+def test_a_folder_of_results_that_cannot_be_written_is_found_before_the_first_epoch(here):
+    (here / "Result").mkdir()
+    os.symlink("/sys/kernel", here / "Result/CVUSA")  # exists, and takes no files
+    assert "SAFA_8_polar_1.csv: Permission denied" in complains("train_cvusa.py", **TINY, cwd=here)
+    assert not (here / "Model/CVUSA/SAFA_8/polar_1/epochs.csv").exists()
+
+
 def test_mistakes_are_found_before_anything_is_written(here):
     for words, expected in {
         "train_cvusa.py --network_type SAFA": "SAFA_8",
