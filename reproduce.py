@@ -143,8 +143,8 @@ def table_row(dataset, kind, given, passed, data, seed, polar, network_type):
     paths = run_paths(folders.model_dir, folders.result_dir, kind.name, network, folders.run, seed)
     check_training(Settings(network, training, run), paths.folder, data)
     if has_checkpoints(paths.folder) and (done := len(read_lines(paths.own_csv))) > training.epochs:
-        what = f"holds {done} epochs, more than --epochs {training.epochs}"
-        raise UserError(f"{paths.folder}: {what}; raise it, or use another --run or --model_dir")
+        more = f"more than --epochs {training.epochs}; raise it, or use another --run or --model_dir"
+        raise UserError(f"{paths.folder}: holds {done} epochs, {more}")
     which = ["--network_type", network_type, "--polar", str(polar), "--seed", str(seed)]
     test = TestConfig("best", devices=run.devices, precision=training.precision)
     return TableRow(

@@ -148,8 +148,7 @@ def test_the_authors_training_continues_with_adams_moments_and_step(small, blank
     averaging = adam(1e-3, ema=0.9)
     averaging.build(model.trainable_variables)
     continue_published(model, averaging, str(prefix), CONFIG)
-    average = adam_variables(model, averaging)["adam/sat/backbone/00_kernel/average"]
-    np.testing.assert_array_equal(average, first)  # Keras begins it in its step 0, which is over
+    np.testing.assert_array_equal(adam_variables(model, averaging)["adam/sat/backbone/00_kernel/average"], first)
     flags = SMALL | {"network_type": "SAFA_2", "epochs": 371, "continue_from": prefix}
     assert "leave --init out" in complains("train_cvusa.py", **flags, cwd=here)
     flags["init"] = None

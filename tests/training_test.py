@@ -236,39 +236,27 @@ def test_other_settings_other_data_and_a_second_run_in_the_folder_are_refused(un
     assert "--clip_norm None, not 2.0" in complains(RESUMED, **EXACT | {"clip_norm": 2}, cwd=uninterrupted)
     shutil.copytree(uninterrupted / "Model", here / "Model")
     settings = here / "Model/CVACT/SAFA_1/polar_1/config.json"
-    gone, content = EXACT | {"init": "gone.h5"}, settings.read_text()
+    with locked(RunPaths(str(settings.parent), "", "").lock, ""):
+        assert "another run is training there" in complains(RESUMED, **EXACT, cwd=here)
+    content, gone = settings.read_text(), EXACT | {"init": "gone.h5"}
+    settings.write_text(content.replace('"train_pairs": 24', '"train_pairs": 30'))
+    assert "train_pairs 30, and now 24" in complains(RESUMED, **EXACT, cwd=here)
     settings.write_text(content.replace('"init": "random"', '"init": "gone.h5"'))  # which it began with, and needs no more
     assert "gone.h5: no checkpoint" in complains(RESUMED, **gone, model_dir="New", cwd=here)
     assert "were finished before" in succeeds(RESUMED, **gone, cwd=here)
-    settings.write_text(content)
-    with locked(RunPaths(str(settings.parent), "", "").lock, ""):
-        assert "another run is training there" in complains(RESUMED, **EXACT, cwd=here)
-    settings.write_text(settings.read_text().replace('"train_pairs": 24', '"train_pairs": 30'))
-    assert "train_pairs 30, and now 24" in complains(RESUMED, **EXACT, cwd=here)
 
 
-def test_a_run_goes_on_neither_with_other_coordinates_nor_other_validation_pairs_nor_polar_maps_of_the_other_kind(
-    uninterrupted, own_towns
-):
+def test_a_run_goes_on_with_its_pairs_wherever_they_lie_and_with_no_others(uninterrupted, own_towns):
     shutil.copytree(uninterrupted / "Model", own_towns / "Model")
-    mat = own_towns / "Data/ANU_data_small/ACT_data.mat"
-    before, content = mat.read_bytes(), scipy.io.loadmat(mat)
-    scipy.io.savemat(mat, {key: value for key, value in content.items() if key[0] != "_"} | {"utm": content["utm"] + 1})
-    assert "holds a run with train_rows" in complains(RESUMED, **EXACT, cwd=own_towns)
-    mat.write_bytes(before)
-    panorama = CVACT(own_towns / "Data").pairs("val").grd_paths[0]
-    os.rename(panorama, own_towns / "kept")
+    train, val = (CVACT(own_towns / "Data").pairs(split) for split in ("train", "val"))
+    elsewhere = [f"/else/{os.path.basename(path).upper()}" for path in train.grd_paths]
+    own, near = data_identity(train, val), [np.array([row]) for row in range(24)]
+    assert data_identity(dataclasses.replace(train, grd_paths=elsewhere), val) == own
+    for change in {"grd_paths": train.sat_paths}, {"utm": train.utm + 1}, {"acceptable": near}, {"acceptable": near[::-1]}:
+        other = data_identity(dataclasses.replace(train, **change), val)
+        assert [name for name, value in own.items() if other[name] != value] == ["train_rows"]
+    os.rename(val.grd_paths[0], own_towns / "kept")
     assert "val_pairs 10, and now 9" in complains(RESUMED, **EXACT, skip_missing=True, cwd=own_towns)
-    os.rename(own_towns / "kept", panorama)
+    os.rename(own_towns / "kept", val.grd_paths[0])
     succeeds("data_preparation.py", dataset="cvact", no_stretch=True, overwrite=True, workers=1, cwd=own_towns)
     assert "stretched_polar_maps True, and now False" in complains(RESUMED, **EXACT, cwd=own_towns)
-
-
-def test_a_run_is_the_same_wherever_its_images_lie_and_another_with_other_panoramas_or_acceptable_tiles(towns):
-    train, val = (CVUSA(towns / "Data").pairs(split) for split in ("train", "val"))
-    elsewhere = dataclasses.replace(train, grd_paths=[f"/else/{os.path.basename(path).upper()}" for path in train.grd_paths])
-    assert data_identity(elsewhere, val) == data_identity(train, val)
-    near = [np.array([row]) for row in range(24)]
-    for change in {"grd_paths": train.grd_paths[::-1]}, {"acceptable": near}, {"acceptable": near[::-1]}:
-        other = data_identity(dataclasses.replace(train, **change), val)
-        assert [name for name, value in data_identity(train, val).items() if other[name] != value] == ["train_rows"]

@@ -57,10 +57,7 @@ def launch_training(description, dataset_class):
 
 
 def check_training(settings, folder, data=None):
-    """Refuse training settings that contradict each other or the run in a folder, and starting weights that do not exist.
-
-    `data`: as of `agree_with_earlier_run`.
-    """
+    """Refuse settings that contradict each other or the run in a folder (`agree_with_earlier_run`), and absent weights."""
     training = settings.training
     if not kept_columns(training.train_fov, settings.network.width):
         raise UserError(f"--train_fov {training.train_fov}: less than a column of {settings.network.width}; use a larger one")
