@@ -89,8 +89,7 @@ def test_a_damaged_checkpoint_is_passed_over_a_lost_list_loses_nothing_and_a_los
     (run_folder / "best/checkpoint").unlink()
     settings = run_folder / "config.json"
     settings.write_text(re.sub('"image_bytes": ', '"image_bytes": 1', settings.read_text()))
-    output = succeeds("train_cvusa.py", **FLAGS, cwd=folder)
-    assert "all 4 epochs were finished before" in output and "some were replaced" in output
+    assert re.search("some were replaced.*\n.*\nall 4 epochs were finished", succeeds("train_cvusa.py", **FLAGS, cwd=folder))
     assert "not 5e-06" in complains("train_cvusa.py", **FLAGS | {"learning_rate": 5e-6}, cwd=folder)
     settings.unlink()
     assert "config.json" in complains("train_cvusa.py", **FLAGS, cwd=folder)
@@ -257,6 +256,5 @@ def test_a_run_goes_on_with_its_pairs_wherever_they_lie_and_with_no_others(unint
         assert [name for name, value in own.items() if other[name] != value] == ["train_rows"]
     os.rename(val.grd_paths[0], own_towns / "kept")
     assert "val_pairs 10, and now 9" in complains(RESUMED, **EXACT, skip_missing=True, cwd=own_towns)
-    os.rename(own_towns / "kept", val.grd_paths[0])
     succeeds("data_preparation.py", dataset="cvact", no_stretch=True, overwrite=True, workers=1, cwd=own_towns)
     assert "stretched_polar_maps True, and now False" in complains(RESUMED, **EXACT, cwd=own_towns)
