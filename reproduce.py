@@ -16,8 +16,9 @@ import subprocess
 import sys
 import time
 
+from safa.datasets.dataset import AERIAL, POLAR
 from safa.datasets.registry import DATASETS
-from safa.launch.given_data import Folders
+from safa.launch.given_data import Folders, given_dataset
 from safa.launch.testing import TestConfig
 from safa.launch.training import check_training, training_parser
 from safa.report.epoch_lines import read_lines
@@ -30,7 +31,7 @@ from safa.runtime.errors import ROOT, Stopped, UserError, reported
 from safa.runtime.interruption import StopRequest
 from safa.settings import NetworkConfig, RunConfig, Settings, TrainingConfig, network_type_of
 from safa.training.checkpoint_files import checkpoint_digest, find_checkpoint
-from safa.training.run_folder import RunPaths, agree_with_earlier_run, run_paths
+from safa.training.run_folder import RunPaths, data_identity, has_checkpoints, run_paths
 
 TRAINED = {name: kind for name, kind in DATASETS.items() if "train" in kind.splits}
 
@@ -98,7 +99,8 @@ def main():
     given = training_parser("", kind).parse_args(passed)
     folders = parsed(Folders, given)
     of_rows = itertools.product(*map(dict.fromkeys, (args.seeds, args.polar, args.rows)))
-    rows = [table_row(args.dataset, kind, given, passed, *of_row) for of_row in of_rows]
+    data = {polar: listed_data(given_dataset(kind, folders), folders, polar) for polar in args.polar}
+    rows = [table_row(args.dataset, kind, given, passed, data[polar], seed, polar, row) for seed, polar, row in of_rows]
     of_data = ["--dataset", args.dataset, *as_flags(Folders(folders.data_dir, folders.prepared_dir))]
     prepare = ["data_preparation.py", *of_data]
     check = ["check_data.py", *of_data, *as_flags(Folders(act_data=folders.act_data, labels=folders.labels))]
@@ -123,14 +125,26 @@ def main():
     return 1 if failures else 0
 
 
-def table_row(dataset, kind, given, passed, seed, polar, network_type):
-    """The TableRow of a dataset whose training gets flags: parsed and as words. Mistakes in both are found here."""
+def listed_data(dataset, folders, polar):
+    """What a row's runs should be of (`run_folder.data_identity`); None where the lists do not tell."""
+    if folders.skip_missing or dataset.polar_dir is None or not os.path.isdir(dataset.tile_dir):
+        return None
+    return data_identity(*(dataset.pairs(split, POLAR if polar else AERIAL) for split in ("train", "val")))
+
+
+def table_row(dataset, kind, given, passed, data, seed, polar, network_type):
+    """The TableRow of a dataset whose training gets flags: parsed and as words. Mistakes in both are found here.
+
+    `data`: of `listed_data`: what was finished on other data, or with more epochs, is not this row.
+    """
     network = dataclasses.replace(parsed(NetworkConfig, given), network_type=network_type, polar=polar)
     training = dataclasses.replace(parsed(TrainingConfig, given), seed=seed)
     folders, run = parsed(Folders, given), parsed(RunConfig, given)
-    check_training(Settings(network, training, run))
     paths = run_paths(folders.model_dir, folders.result_dir, kind.name, network, folders.run, seed)
-    agree_with_earlier_run(paths.folder, network, training)
+    check_training(Settings(network, training, run), paths.folder, data)
+    if has_checkpoints(paths.folder) and (done := len(read_lines(paths.own_csv))) > training.epochs:
+        more = f"more than --epochs {training.epochs}; raise it, or use another --run or --model_dir"
+        raise UserError(f"{paths.folder}: holds {done} epochs, {more}")
     which = ["--network_type", network_type, "--polar", str(polar), "--seed", str(seed)]
     test = TestConfig("best", devices=run.devices, precision=training.precision)
     return TableRow(

@@ -14,6 +14,7 @@ from conftest import refuses, run
 import check_data
 import data_preparation
 from safa.datasets import checks, orientation
+from safa.datasets.cvact import CVACT
 from safa.datasets.cvusa import CVUSA
 from safa.datasets.registry import DATASETS
 from safa.launch.given_data import Folders, checked_pairs, findings_of
@@ -132,6 +133,15 @@ def test_rows_and_images_that_serve_two_pairs_are_problems(own_towns, check):
     assert found["copies", "train"]["examples"] == [f"{train.grd_paths[5]} = {train.grd_paths[6]}"]
     (example,) = found["leakage by content", "val"]["examples"]
     assert set(example.split(" = ")) == {train.tile_paths[7], test.tile_paths[3]}
+
+
+def test_what_is_older_than_its_source_is_said_before_training_and_where_it_is_prepared(own_towns, capsys):
+    pairs = CVACT(str(own_towns / "Data")).pairs("train", "aerial")
+    os.utime(pairs.panorama_paths[3])
+    old = "prepared files are older than what they are made from"
+    assert f"CVACT train: 1 {old}" in "\n".join(findings_of({"train": pairs}))
+    assert data_preparation.main(["--dataset", "cvact", "--data_dir", str(own_towns / "Data"), "--workers", "1"]) == 0
+    assert f"34 were there already, 0 failed; 1 {old}: run data_preparation.py --overwrite" in capsys.readouterr().out
 
 
 def test_a_split_whose_panoramas_are_changed_alike_is_recognised(own_towns, check):

@@ -73,13 +73,14 @@ def test_missing_files_are_counted_named_and_can_be_skipped(own_towns):
     rest, note = check_files(pairs, (SHAPE, SHAPE), skip_missing=True)
     assert rest.ids == pairs.ids[8:] and "16 pairs remain" in note
     # A prepared file whose source is missing too: preparing does not help.
-    pairs = CVACT(own_towns / "Data").pairs("train")
+    data = (own_towns / "Data").rename(own_towns / "My Data")
+    pairs = CVACT(data).pairs("train")
     for path in (pairs.panorama_paths[0], pairs.grd_paths[0]):
         os.unlink(path)
     expected = f"1 files are missing, .*; get 1 images from the dataset, .*{pairs.ids[0]}"
     assert "data_preparation" not in refuses(expected, check_files, pairs, (SHAPE, SHAPE))
     os.unlink(pairs.sat_paths[1])
-    expected = "get 1 images from the dataset, .*, and run: python data_preparation.py"
+    expected = "get 1 images from the dataset, .*, and run: python data_preparation.py .* --data_dir '.*My Data',"
     refuses(expected, check_files, pairs, (SHAPE, SHAPE))
 
 

@@ -149,8 +149,9 @@ def test_the_authors_training_continues_with_adams_moments_and_step(small, blank
     np.testing.assert_array_equal(kept["adam/sat/backbone/00_kernel/average"], first)
     flags = SMALL | {"network_type": "SAFA_2", "epochs": 371, "continue_from": prefix}
     assert "leave --init out" in complains("train_cvusa.py", **flags, cwd=here)
+    line = complains("train_cvusa.py", **flags | {"init": None, "epochs": 370}, cwd=here)
     output = succeeds("train_cvusa.py", **flags | {"init": None}, cwd=here)
-    assert "Adam's step 1110, 370 epochs done" in output and "epoch 371:" in output
+    assert "370 epochs of these pairs; raise --epochs" in line and "370 epochs done" in output and "epoch 371:" in output
 
 
 @pytest.mark.parametrize("scope", ["", "tower_0/train", None])

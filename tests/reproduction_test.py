@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import time
 
@@ -67,6 +68,17 @@ def test_the_table_has_a_row_for_each_network_and_what_is_finished_is_not_starte
     result.write_text(re.sub('"checkpoint_digest": "[^"]*"', '"checkpoint_digest": "of others"', result.read_text()))
     succeeds(COPIES, copies, **flags, cwd=tmp_path)
     assert [line.split()[0] for line in calls(tmp_path)] == ["data_preparation", "check_data", "test_cvusa"]
+
+
+def test_rows_that_were_finished_on_other_data_or_with_more_epochs_are_refused(real, towns, tmp_path):
+    shutil.copytree(real, tmp_path, symlinks=True, dirs_exist_ok=True)
+    shutil.copytree(towns / "Data/CVUSA", tmp_path / "Other/CVUSA")
+    rows = tmp_path / "Other/CVUSA/splits/val-19zl.csv"
+    rows.write_text("\n".join(rows.read_text().splitlines()[:-1]))
+    assert "val_pairs 10, and now 9" in complains("reproduce.py", **FLAGS, data_dir="Other", cwd=tmp_path)
+    own = tmp_path / "Model/CVUSA/VGG_gp/polar_1/epochs.csv"
+    own.write_text(own.read_text() + own.read_text().splitlines()[-1].replace("1,", "2,", 1) + "\n")
+    assert "holds 2 epochs, more than --epochs 1" in complains("reproduce.py", **FLAGS, cwd=tmp_path)
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])

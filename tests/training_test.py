@@ -1,9 +1,11 @@
 """Training and testing as a user runs them: whole runs, mistakes, and runs that were stopped, which end with the same bits."""
 
+import dataclasses
 import functools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import time
@@ -16,11 +18,12 @@ from conftest import SHALLOW, TINY, complains, refuses, rows_of, start, succeeds
 from forked_scripts import no_file_grows_beyond
 
 from recall import reported_recalls
+from safa.datasets.cvact import CVACT
 from safa.datasets.cvusa import CVUSA
 from safa.launch.training import training_parser
 from safa.retrieval.search import search
 from safa.runtime.files import locked
-from safa.training.run_folder import RunPaths
+from safa.training.run_folder import RunPaths, data_identity
 
 FLAGS = TINY | {"network_type": "SAFA_2", "epochs": 4}
 
@@ -84,9 +87,11 @@ def test_a_damaged_checkpoint_is_passed_over_a_lost_list_loses_nothing_and_a_los
     assert len(rows_of(folder / "Result/CVUSA/SAFA_2_polar_1.csv")) == 4
     (run_folder / "checkpoint").write_text("")
     (run_folder / "best/checkpoint").unlink()
-    assert "all 4 epochs were finished before" in succeeds("train_cvusa.py", **FLAGS, cwd=folder)
+    settings = run_folder / "config.json"
+    settings.write_text(re.sub('"image_bytes": ', '"image_bytes": 1', settings.read_text()))
+    assert re.search("some were replaced.*\n.*\nall 4 epochs were finished", succeeds("train_cvusa.py", **FLAGS, cwd=folder))
     assert "not 5e-06" in complains("train_cvusa.py", **FLAGS | {"learning_rate": 5e-6}, cwd=folder)
-    (run_folder / "config.json").unlink()
+    settings.unlink()
     assert "config.json" in complains("train_cvusa.py", **FLAGS, cwd=folder)
     assert len(list(run_folder.glob("*.index"))) == 3
     # Another run; what this one left is kept.
@@ -121,6 +126,13 @@ def test_batches_without_negatives_do_not_stop_a_run(own_towns):
     output = succeeds("train_cvact.py", **TINY, network_type="SAFA_1", epochs=2, batch_hard_count=2, cwd=own_towns)
     assert "the loss of this batch is 0" in output and "finished 2 epochs" in output
     assert [float(row["loss"]) for row in rows_of(own_towns / "Result/CVACT/SAFA_1_polar_1.csv")] == [0, 0]
+
+
+def test_a_folder_of_results_that_cannot_be_written_is_found_before_the_first_epoch(here):
+    (here / "Result").mkdir()
+    os.symlink("/sys/kernel", here / "Result/CVUSA")  # exists, and takes no files
+    assert "SAFA_8_polar_1.csv: Permission denied" in complains("train_cvusa.py", **TINY, cwd=here)
+    assert not (here / "Model/CVUSA/SAFA_8/polar_1/epochs.csv").exists()
 
 
 def test_mistakes_are_found_before_anything_is_written(here):
@@ -225,5 +237,24 @@ def test_other_settings_other_data_and_a_second_run_in_the_folder_are_refused(un
     settings = here / "Model/CVACT/SAFA_1/polar_1/config.json"
     with locked(RunPaths(str(settings.parent), "", "").lock, ""):
         assert "another run is training there" in complains(RESUMED, **EXACT, cwd=here)
-    settings.write_text(settings.read_text().replace('"train_pairs": 24', '"train_pairs": 30'))
+    content, gone = settings.read_text(), EXACT | {"init": "gone.h5"}
+    settings.write_text(content.replace('"train_pairs": 24', '"train_pairs": 30'))
     assert "train_pairs 30, and now 24" in complains(RESUMED, **EXACT, cwd=here)
+    settings.write_text(content.replace('"init": "random"', '"init": "gone.h5"'))  # which it began with, and needs no more
+    assert "gone.h5: no checkpoint" in complains(RESUMED, **gone, model_dir="New", cwd=here)
+    assert "were finished before" in succeeds(RESUMED, **gone, cwd=here)
+
+
+def test_a_run_goes_on_with_its_pairs_wherever_they_lie_and_with_no_others(uninterrupted, own_towns):
+    shutil.copytree(uninterrupted / "Model", own_towns / "Model")
+    train, val = (CVACT(own_towns / "Data").pairs(split) for split in ("train", "val"))
+    elsewhere = [f"/else/{os.path.basename(path).upper()}" for path in train.grd_paths]
+    own, near = data_identity(train, val), [np.array([row]) for row in range(24)]
+    assert data_identity(dataclasses.replace(train, grd_paths=elsewhere), val) == own
+    for change in {"grd_paths": train.sat_paths}, {"utm": train.utm + 1}, {"acceptable": near}, {"acceptable": near[::-1]}:
+        other = data_identity(dataclasses.replace(train, **change), val)
+        assert [name for name, value in own.items() if other[name] != value] == ["train_rows"]
+    os.rename(val.grd_paths[0], own_towns / "kept")
+    assert "val_pairs 10, and now 9" in complains(RESUMED, **EXACT, skip_missing=True, cwd=own_towns)
+    succeeds("data_preparation.py", dataset="cvact", no_stretch=True, overwrite=True, workers=1, cwd=own_towns)
+    assert "stretched_polar_maps True, and now False" in complains(RESUMED, **EXACT, cwd=own_towns)

@@ -10,6 +10,7 @@ from safa.datasets.dataset import POLAR
 from safa.datasets.file_checks import resolve_case
 from safa.datasets.image_files import by_pixels, same_ratio
 from safa.datasets.positions import HIT_METRES, distances_to_nearest
+from safa.datasets.preparation import OUTDATED, older_than_sources
 
 TITLES = {"tile": "aerial tiles", "panorama": "panoramas", "polar_map": "polar maps", "prepared_panorama": "prepared panoramas"}
 COMPARED = "tile", "panorama"  # kinds of files that are searched for copies
@@ -117,16 +118,7 @@ def leakage(splits):
 
 def outdated(split, made):
     """Prepared files of a split that are older than what they are made from; `made`: (source, prepared file) paths."""
-
-    def is_older(prepared, source):
-        try:
-            return os.stat(prepared).st_mtime_ns < os.stat(source).st_mtime_ns
-        except OSError:  # those that do not exist are another check's
-            return False
-
-    old = [prepared for source, prepared in made if is_older(prepared, source)]
-    text = "prepared files are older than what they are made from: run data_preparation.py --overwrite"
-    return found("outdated", split, old, text)
+    return found("outdated", split, older_than_sources(made), OUTDATED)
 
 
 def check_quickly(split, files):

@@ -3,6 +3,7 @@
 import concurrent.futures
 import dataclasses
 import os
+import shlex
 
 import numpy as np
 
@@ -99,7 +100,7 @@ def _remedy(pairs, missing):
     absent = [path for path in resolve_case(sources.get(path, path) for path in missing) if not os.path.exists(path)]
     remedies = [f"get {len(absent):,} images from the dataset, the first is {shortened(absent[0])}"] if absent else []
     if len(absent) < len(missing):
-        elsewhere = f" --prepared_dir {dataset.prepared_dir}" if dataset.prepared_dir != dataset.data_dir else ""
-        flags = f"--dataset {dataset.name.lower()} --data_dir {dataset.data_dir}{elsewhere}"
-        remedies.append(f"run: python data_preparation.py {flags}")
+        words = ["data_preparation.py", "--dataset", dataset.name.lower(), "--data_dir", str(dataset.data_dir)]
+        words += ["--prepared_dir", str(dataset.prepared_dir)] * (dataset.prepared_dir != dataset.data_dir)
+        remedies.append(f"run: python {shlex.join(words)}")
     return ", and ".join(remedies)

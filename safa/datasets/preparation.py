@@ -27,6 +27,7 @@ LOCK = ".lock"  # held by the process that prepares a folder
 PNG = (cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY)
 # What a file system answers where a file's own name is in the way; the other files can be prepared.
 NAME_ERRORS = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY}
+OUTDATED = "prepared files are older than what they are made from: run data_preparation.py --overwrite"
 EXTENSIONS = ".jpg", ".jpeg", ".png"  # of the names, in upper or lower case, of images that are prepared
 
 
@@ -161,12 +162,26 @@ def prepare(plan, stretch, workers, overwrite):
         paths = [(os.path.join(job.source_dir, one), os.path.join(job.target_dir, other)) for one, other in plan.files.items()]
         todo = [each for each in paths if overwrite or not _finished(each[1], job.size)]
         begin, finished = time.perf_counter(), len(paths) - len(todo)
+        old = len(older_than_sources(set(paths).difference(todo)))
         with worker_map(min(workers, -(-len(todo) // 16)) or 1, chunksize=4) as parallel_map:  # starting takes time
             results = parallel_map(functools.partial(_prepare_file, transform, plan.size), todo)
             bar = ProgressBar(results, job.title, len(paths), "images", finished)
             failures = [failure for failure in bar if failure]
     seconds, done = time.perf_counter() - begin, len(todo) - len(failures)
-    return f"{done:,} prepared in {seconds:.1f} s, {finished:,} were there already, {len(failures):,} failed", failures
+    line = f"{done:,} prepared in {seconds:.1f} s, {finished:,} were there already, {len(failures):,} failed"
+    return line + f"; {old:,} {OUTDATED}" * bool(old), failures
+
+
+def older_than_sources(made):
+    """Those prepared files that are older than their sources, of (source, prepared file) paths."""
+
+    def is_older(source, prepared):
+        try:
+            return os.stat(prepared).st_mtime_ns < os.stat(source).st_mtime_ns
+        except OSError:  # those that do not exist are another check's
+            return False
+
+    return [prepared for source, prepared in made if is_older(source, prepared)]
 
 
 def _prepare_file(transform, size, paths):

@@ -88,8 +88,10 @@ def findings_of(splits):
         lines.append(f"{dataset.polar_dir}: polar maps without the min-max stretch, unlike the paper's")
     findings = check_lists(splits)
     for split, pairs in splits.items():
-        if pairs.reference == POLAR:
-            findings += outdated(split, list(zip(resolve_case(pairs.tile_paths), pairs.sat_paths, strict=True)))
+        made = [(pairs.tile_paths, pairs.sat_paths)] * (pairs.reference == POLAR)
+        made += [(pairs.panorama_paths, pairs.grd_paths)] * bool(pairs.panorama_paths)
+        for sources, prepared in made:
+            findings += outdated(split, zip(resolve_case(sources), prepared, strict=True))
     lines += [f"{dataset.name} {finding.split}: {finding.count:,} {finding.text}" for finding in findings]
     if any(finding.problem for finding in findings):
         lines.append(f"check_data.py --dataset {dataset.name.lower()} says more")

@@ -12,7 +12,7 @@ from safa.runtime.command_line import Parser, add_settings, parsed
 from safa.runtime.errors import UserError
 from safa.settings import NetworkConfig, RunConfig, Settings, TrainingConfig, add_network
 from safa.training.checkpoint_files import find_checkpoint
-from safa.training.run_folder import agree_with_earlier_run, data_identity, run_paths
+from safa.training.run_folder import agree_with_earlier_run, data_identity, has_checkpoints, run_paths
 
 
 def training_parser(description, dataset_class):
@@ -40,25 +40,24 @@ def launch_training(description, dataset_class):
     args = training_parser(description, dataset_class).parse_args()
     folders, *configs = (parsed(kind, args) for kind in (Folders, NetworkConfig, TrainingConfig, RunConfig))
     settings = Settings(*configs)
-    check_training(settings)
     check_turns(dataset_class, settings.training, ("train_fov", "random_heading", "rotate_pairs"))
     dataset = given_dataset(dataset_class, folders)
     network, training = settings.network, settings.training
     paths = run_paths(folders.model_dir, folders.result_dir, dataset.name, network, folders.run, training.seed)
-    agree_with_earlier_run(paths.folder, network, training)
+    check_training(settings, paths.folder)
     train_pairs, val_pairs = (checked_pairs(dataset, split, network, folders) for split in ("train", "val"))
     if len(train_pairs) < training.batch_size:
         what = f"{train_pairs.name}: {len(train_pairs)} pairs are less than a batch of {training.batch_size}"
         raise UserError(f"{what}; use a smaller --batch_size")
-    agree_with_earlier_run(paths.folder, network, training, data_identity(train_pairs))
+    agree_with_earlier_run(paths.folder, network, training, data_identity(train_pairs, val_pairs))
     say(*findings_of({"train": train_pairs, "val": val_pairs}))
     with importing_tensorflow():
         from safa.training.train import train
     train(settings, train_pairs, val_pairs, paths)
 
 
-def check_training(settings):
-    """Refuse training settings that contradict each other, and starting weights that do not exist."""
+def check_training(settings, folder, data=None):
+    """Refuse settings that contradict each other or the run in a folder (`agree_with_earlier_run`), and absent weights."""
     training = settings.training
     if not kept_columns(training.train_fov, settings.network.width):
         raise UserError(f"--train_fov {training.train_fov}: less than a column of {settings.network.width}; use a larger one")
@@ -68,9 +67,9 @@ def check_training(settings):
         raise UserError(f"--batch_hard_count: only --loss {TrainingConfig.loss} takes it; leave it out")
     if training.warmup_epochs >= training.epochs:
         raise UserError(f"--warmup_epochs {training.warmup_epochs:g}: not less than --epochs {training.epochs}; choose fewer")
-    if training.continue_from is not None:
-        if training.init != TrainingConfig.init:
-            raise UserError("--continue_from takes all weights from its checkpoint; leave --init out")
-        find_checkpoint(training.continue_from)
-    elif training.init not in ("default", "imagenet", "random"):
-        find_checkpoint(training.init)
+    if training.continue_from is not None and training.init != TrainingConfig.init:
+        raise UserError("--continue_from takes all weights from its checkpoint; leave --init out")
+    agree_with_earlier_run(folder, settings.network, training, data)
+    start = training.continue_from or training.init
+    if start not in ("default", "imagenet", "random") and not has_checkpoints(folder):  # a run that goes on needs it no more
+        find_checkpoint(start)

@@ -40,8 +40,8 @@ def training_session(settings, train_pairs, val_pairs, paths):
             stack.enter_context(locked(paths.lock, f"{paths.folder}: {busy}"))
         full = "a smaller --micro_batch" if options.micro_batch else "--micro_batch, which needs less for the same result"
         stack.enter_context(explain_tensorflow_errors(distribution, full))
-        identities = [data_identity(pairs) for pairs in (train_pairs, val_pairs)]
-        distribution.agree(repr((settings.network, config, options.micro_batch, options.deterministic, *identities)))
+        data = data_identity(train_pairs, val_pairs)
+        distribution.agree(repr((settings.network, config, options.micro_batch, options.deterministic, data)))
         yield distribution, stack.enter_context(StopRequest())
 
 
@@ -78,7 +78,9 @@ def restore_or_begin(run, stop):
 
 def _chiefs_progress(run):
     """What `restore_or_begin` does in the chief's process alone: files."""
-    config, paths, data = run.settings.training, run.paths, data_identity(run.train_images.pairs)
+    config, paths, of_splits = run.settings.training, run.paths, (run.train_images.pairs, run.val_images.pairs)
+    images = [path for pairs in of_splits for path in (*pairs.sat_paths, *pairs.grd_paths)]
+    data = data_identity(*of_splits) | {"image_bytes": sum(map(os.path.getsize, images))}
     progress, restored, notes = run.checkpoints.restore()
     say(*notes)
     if progress is None:
@@ -87,17 +89,23 @@ def _chiefs_progress(run):
         if config.continue_from is not None:
             step = continue_published(run.network, run.optimizer, config.continue_from, run.settings.network)
             progress.epochs = step // run.steps
+            if progress.epochs >= config.epochs:
+                what = f"Adam's step {step}, {progress.epochs} epochs of these pairs"
+                raise UserError(f"{config.continue_from}: {what}; raise --epochs, which counts those before too")
         else:
             say(*initialise(run.network, config.init, run.settings.network, paths.authors_model))
         run.log.forget()
     earlier = read_manifest(paths.folder)
     now = session() | {"devices": str(run.distribution), "options": dataclasses.asdict(run.settings.run)}
     sessions = [*(earlier.sessions if earlier else []), now]
-    manifest = RunManifest(run.settings.network, config, data, sessions, run.train_images.pairs.dataset.name, __version__)
+    manifest = RunManifest(run.settings.network, config, data, sessions, of_splits[0].dataset.name, __version__)
     write_json(os.path.join(paths.folder, MANIFEST), manifest)
     if (kept := run.log.put_foreign_lines_aside()) is not None:
         say(f"{paths.csv}: held the lines of another run, or of one cut off; kept as {kept}")
     if restored is not None:
+        have = data["image_bytes"]
+        if (had := earlier.data.get("image_bytes", have)) != have:
+            say(f"the run's images had {had:,} bytes and have {have:,}: some were replaced or made again since its last start")
         within = f" and {progress.steps} steps" if progress.steps else ""
         say(f"going on after epoch {progress.epochs} of {config.epochs}{within}, from {restored}")
     return progress

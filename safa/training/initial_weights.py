@@ -79,6 +79,8 @@ def _start_from(network, path, kind, description):
 def continue_published(network, optimizer, path, description):
     """Take over weights, Adam's moments and step from a published training checkpoint; returns the number of steps taken.
 
+    Moving averages, which it does not have, begin with its weights.
+
     Raises:
         UserError: the checkpoint does not fit, or holds no training state.
     """

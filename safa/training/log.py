@@ -41,10 +41,8 @@ class TrainingLog:
     def put_foreign_lines_aside(self):
         """Keep a CSV file that is not this run's under another name, and write its own; returns the name, or None."""
         lines, own = read_lines(self.csv_path), read_lines(self._own_path)
-        if lines == own:
-            return None
-        kept = put_aside(self.csv_path) if lines and lines != own[: len(lines)] else None
-        if own:
+        kept = put_aside(self.csv_path) if lines != own[: len(lines)] else None
+        if lines != own or not own:  # without a line too: what cannot be written shows before the first epoch
             write_lines(self.csv_path, own)
         return kept
 

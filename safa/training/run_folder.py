@@ -9,6 +9,8 @@ import typing
 import msgspec
 import numpy as np
 
+from safa.datasets.dataset import POLAR
+from safa.datasets.preparation import polar_maps_are_stretched
 from safa.runtime.errors import UserError
 from safa.runtime.files import read_json
 from safa.settings import NetworkConfig, TrainingConfig
@@ -64,7 +66,7 @@ class RunManifest:
 
     Attributes:
         network, training: its settings.
-        data: of `data_identity`.
+        data: of `data_identity`, and "image_bytes": what all of its images had when it was started last.
         sessions: one dict for each time that the run was started: command, options, versions.
         dataset: name of the one that it is trained on.
         version: of this project, when the run was started last.
@@ -90,18 +92,23 @@ def read_manifest(folder):
         return None
 
 
+def has_checkpoints(folder):
+    """Whether a run has saved something in a folder, which need not exist, that it goes on from."""
+    return os.path.isdir(folder) and any(name.endswith(".index") for name in os.listdir(folder))
+
+
 def agree_with_earlier_run(folder, network, training, data=None):
     """Refuse to continue a run with other settings, or on other pairs; only the number of epochs may grow.
 
     Args:
         folder: the run's.
         network, training: NetworkConfig and TrainingConfig.
-        data: of `data_identity`: a cursor in an epoch would mean other pairs. None: not known yet.
+        data: of `data_identity`: a cursor in an epoch would mean other pairs, the best recall others. None: not known yet.
 
     Raises:
         UserError: the first setting that differs, with both values.
     """
-    if not os.path.isdir(folder) or not any(name.endswith(".index") for name in os.listdir(folder)):
+    if not has_checkpoints(folder):
         return  # without a checkpoint the settings may still change
     earlier = read_manifest(folder)
     if earlier is None:
@@ -118,12 +125,29 @@ def agree_with_earlier_run(folder, network, training, data=None):
             raise UserError(f"{folder}: holds a run with {name} {noted}, and now {value}; {remedy}")
 
 
-def data_identity(train_pairs):
-    """What a run's batches depend on: {"train_pairs": number, "train_ids": digest of their ids, and of tiles they share}."""
-    digest = hashlib.sha256("\n".join(train_pairs.ids).encode())
-    if not train_pairs.one_to_one:
-        digest.update(np.asarray(train_pairs.truth, "<i8").tobytes())
-    return {"train_pairs": len(train_pairs), "train_ids": digest.hexdigest()[:16]}
+def data_identity(train_pairs, val_pairs):
+    """What a run's batches and its best epoch depend on, of Pairs, wherever their files lie.
+
+    Returns:
+        {"train_pairs": number, "train_ids": digest of their ids, and of tiles they share, "train_rows": of their files' names,
+        acceptable tiles, and coordinates that make negatives, "val_pairs": ..., "stretched_polar_maps": whether they are}.
+    """
+    identity = {}
+    for pairs in train_pairs, val_pairs:
+        ids = hashlib.sha256("\n".join(pairs.ids).encode())
+        if not pairs.one_to_one:
+            ids.update(np.asarray(pairs.truth, "<i8").tobytes())
+        names = [os.path.basename(path).lower() for path in (*pairs.sat_paths, *pairs.grd_paths)]
+        rows = hashlib.sha256("\n".join(names).encode())
+        if pairs.dataset.negative_metres is not None:
+            rows.update(np.asarray(pairs.utm, "<f8").tobytes())
+        for near in pairs.acceptable or ():
+            rows.update(np.asarray([len(near), *near], "<i8").tobytes())
+        digests = {"ids": ids.hexdigest()[:16], "rows": rows.hexdigest()[:16]}
+        identity |= {f"{pairs.split}_{name}": value for name, value in ({"pairs": len(pairs)} | digests).items()}
+    if train_pairs.reference == POLAR:
+        identity["stretched_polar_maps"] = polar_maps_are_stretched(train_pairs.dataset.polar_dir)
+    return identity
 
 
 def given_settings(args):
