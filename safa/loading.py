@@ -57,13 +57,11 @@ def load_network(
         distribution: where it computes (default: TensorFlow's own device).
 
     Raises:
-        UserError: the source holds no weights, they are damaged or another network's, `network` contradicts their manifest, or
-            there is no such precision.
+        UserError: no such precision; no weights, or damaged or another network's ones; `network` contradicts their manifest.
     """
-    source = os.fspath(source)
     if precision not in PRECISIONS:
         raise UserError(f"precision {precision!r}: not one of {', '.join(PRECISIONS)}")
-    config, manifest = found_network(source, network)  # a mistake is found before TensorFlow is imported
+    config, manifest = found_network(source := os.fspath(source), network)  # a mistake is found before TensorFlow is imported
     with importing_tensorflow():
         from safa.parts import build_network
         from safa.runtime.backend import compute_in

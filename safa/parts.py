@@ -20,9 +20,8 @@ class Backbone(typing.Protocol):
     `width_multiplier` is a factor on its channels, `keep_prob` the share of activations that dropout keeps; `seed` is that of
     weights and dropout; `dtype` is Keras's dtype policy of the convolutions.
 
-    The layer may have `fill`, (3,) BGR of what an image does not show (default: VGG16's mean), and a method `load_imagenet` for
-    --init imagenet. Its `call` gets `training`, and the `cursor` of `VGG.Dropout` if it takes one. Regularizers and `add_loss`
-    are refused: only the loss of the batch counts.
+    The layer may have `fill`, (3,) BGR of what an image does not show (default: VGG16's mean), and `load_imagenet()` for --init
+    imagenet. Its `call` gets `training`, and `cursor` (of `VGG.Dropout`) if it takes one. Regularizers, `add_loss` are refused.
     """
 
     def __call__(

@@ -70,7 +70,7 @@ def test_descriptors_losses_gradients_and_adam_steps_are_the_published_codes(gol
 
 def test_a_networks_cost_is_that_of_vgg16_on_its_images(golden):
     _, model, images, numbers = golden
-    cost = network_cost(model)
+    cost, _ = network_cost(model)
     assert cost["parameters"] == sum(np.size(variable) for variable in model.trainable_variables)
     pixels = sum(np.prod(each.shape[1:3]) for each in images)
     # 15.35 thousand million products in the convolutions of VGG16 on 224x224 pixels (torchvision's table: 15.47 with the rest).

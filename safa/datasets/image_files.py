@@ -68,9 +68,8 @@ def read_image(path, size=None):
         (height, width, 3) uint8, BGR, the pixels as they are stored: north is up whatever a camera's tag says.
 
     Raises:
-        ImageError: the file is missing, empty, truncated, damaged and therefore decoded in part only, neither JPEG
-            nor PNG, of 16 bits a colour, not of this size, or too large. OpenCV left to itself fills the missing part of a
-            JPEG with grey and says nothing.
+        ImageError: the file is missing, empty, truncated, damaged and so decoded in part only, neither JPEG nor PNG, of 16
+            bits a colour, not of this size, or too large. OpenCV alone fills the missing part of a JPEG with grey, silently.
     """
     with _open_image(path) as file:
         content = file.read()

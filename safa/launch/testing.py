@@ -146,8 +146,7 @@ def launch_testing(description, dataset_classes):
     known = {**tested, "split": args.split, "toy_town": dataset.is_toy_town, "network": dataclasses.asdict(network)}
     known |= {"direction": config.direction, "precision": config.precision, "query_ids": task.digest, "counted": task.counted}
     known |= {"references": len(pairs.sat_paths), "sat_files": files_digest(pairs.sat_paths)}
-    grd_files = grd_files_of(pairs_of)
-    known_of = {each: known | seen_of(each) | {"grd_files": grd_files[each]} for each in views}
+    known_of = {each: known | seen_of(each) | {"grd_files": files} for each, files in grd_files_of(pairs_of).items()}
     for each, path in path_of.items():
         check_earlier(path, known_of[each])
 
@@ -163,15 +162,14 @@ def launch_testing(description, dataset_classes):
     with explain_tensorflow_errors(distribution, "a smaller --batch_size"), contextlib.ExitStack() as stack:
         loaded = load_network(source, network, config.precision, distribution)
         say(f"checkpoint: {loaded.path}", loaded.note)
-        cost = network_cost(loaded.model)
-        computation = cost.pop("computation")
+        cost, computation = network_cost(loaded.model)
         of_network = {"checkpoint_digest": loaded.checkpoint_digest, "computation": computation}
         known_of = {each: known | of_network for each, known in known_of.items()}
 
         # Images to descriptors.
         extractor = DescriptorExtractor(loaded.model, distribution)
-        identity = {"weights": loaded.digest, "network": dataclasses.asdict(network), "precision": config.precision}
-        identity["computation"] = computation
+        identity = {"weights": loaded.digest, "computation": computation, "precision": config.precision}
+        identity["network"] = known["network"]
         folder = base + DESCRIPTORS if config.descriptors == "disk" and distribution.is_chief else None
         stack.enter_context(contextlib.nullcontext() if folder is None else own_folder(folder))
         parallel_map = stack.enter_context(worker_map(1 if view.corruption is None else available_cores() + 1, remedy=KILLED))

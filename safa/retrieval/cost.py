@@ -7,8 +7,8 @@ import tensorflow as tf
 
 
 def network_cost(network):
-    """{"parameters": number, "gmac": of a pair, "descriptor": values} of a spatial_net.Network, and its "computation": a digest
-    of what it does with images and weights, 16 hexadecimal digits, which changes with its code.
+    """{"parameters": number, "gmac": of a pair, "descriptor": values} of a spatial_net.Network; and a digest of what it does
+    with images and weights, 16 hexadecimal digits, which changes with its code.
 
     A GMAC is 1e9 multiplications with an addition each: half the floating-point operations that TensorFlow's profiler counts in
     the forward graphs of both branches.
@@ -23,9 +23,9 @@ def network_cost(network):
         logging.disable(logging.WARNING)  # TensorFlow calls its own profiler deprecated
         operations += tf.compat.v1.profiler.profile(graph, options=options.with_empty_output().build()).total_float_ops
         logging.disable(logging.NOTSET)
-    return {
+    cost = {
         "parameters": sum(int(variable.shape.num_elements()) for variable in network.trainable_variables),
         "gmac": operations / 2e9,
         "descriptor": network.sat.dimension,
-        "computation": computation.hexdigest()[:16],
     }
+    return cost, computation.hexdigest()[:16]

@@ -126,25 +126,20 @@ def agree_with_earlier_run(folder, network, training, data=None):
 
 
 def data_identity(train_pairs, val_pairs):
-    """What a run's batches and its best epoch depend on, of Pairs, wherever their files lie.
-
-    Returns:
-        {"train_pairs": number, "train_ids": digest of their ids, and of tiles they share, "train_rows": of their files' names,
-        acceptable tiles, and coordinates that make negatives, "val_pairs": ..., "stretched_polar_maps": whether they are}.
+    """What a run's batches and its best epoch depend on: {"train_pairs": number, "train_ids" and "train_rows": digests of ids,
+    files' names, shared and acceptable tiles, and coordinates that make negatives, "val_pairs", ...}.
     """
     identity = {}
     for pairs in train_pairs, val_pairs:
-        ids = hashlib.sha256("\n".join(pairs.ids).encode())
-        if not pairs.one_to_one:
-            ids.update(np.asarray(pairs.truth, "<i8").tobytes())
         names = [os.path.basename(path).lower() for path in (*pairs.sat_paths, *pairs.grd_paths)]
-        rows = hashlib.sha256("\n".join(names).encode())
+        ids, rows = (hashlib.sha256("\n".join(each).encode()) for each in (pairs.ids, names))
+        rows.update(np.asarray(pairs.truth, "<i8").tobytes())
         if pairs.dataset.negative_metres is not None:
             rows.update(np.asarray(pairs.utm, "<f8").tobytes())
         for near in pairs.acceptable or ():
             rows.update(np.asarray([len(near), *near], "<i8").tobytes())
-        digests = {"ids": ids.hexdigest()[:16], "rows": rows.hexdigest()[:16]}
-        identity |= {f"{pairs.split}_{name}": value for name, value in ({"pairs": len(pairs)} | digests).items()}
+        of_split = {"pairs": len(pairs), "ids": ids.hexdigest()[:16], "rows": rows.hexdigest()[:16]}
+        identity |= {f"{pairs.split}_{name}": value for name, value in of_split.items()}
     if train_pairs.reference == POLAR:
         identity["stretched_polar_maps"] = polar_maps_are_stretched(train_pairs.dataset.polar_dir)
     return identity
