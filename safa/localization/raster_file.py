@@ -1,5 +1,6 @@
 """A georeferenced raster: where it lies and has imagery, and north-up tiles of it."""
 
+import atexit
 import functools
 import logging
 import os
@@ -164,6 +165,9 @@ def _bands(file):
 def _opened(raster, thread):
     """The open file of a RasterFile; GDAL's belong to one thread each."""
     return rasterio.open(raster.path)
+
+
+atexit.register(_opened.cache_clear)  # later, as Python ends, rasterio's files print errors
 
 
 def _apply(transform, points):

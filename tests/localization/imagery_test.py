@@ -3,6 +3,8 @@
 import itertools
 import os
 import struct
+import subprocess
+import sys
 import time
 import zipfile
 
@@ -11,7 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 import rasterio
-from conftest import refuses
+from conftest import ROOT, refuses
 
 from safa.datasets.image_files import PNG_END, PNG_START, image_size
 from safa.localization.coordinates import mercator_locations, wgs84_of
@@ -87,6 +89,14 @@ def test_a_raster_that_cannot_be_used_is_a_line_within_a_second(tmp_path):
         path, begin = write_bands(tmp_path / f"{number}.tif", **written), time.monotonic()
         refuses(f"{number}.tif: .*{said}", open_tile_source, [path], CUT)
         assert time.monotonic() - begin < 1
+
+
+def test_a_process_that_has_read_a_raster_ends_without_a_word(tmp_path):
+    """As Python 3.13 ends, rasterio's open files print errors."""
+    path = write_bands(tmp_path / "a.tif", **PLAIN)
+    program = "import sys; from safa.localization.raster_file import RasterFile; found = RasterFile(sys.argv[1], None); "
+    command = [sys.executable, "-c", program + "found.read(found.centre, 10, 10)", path]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stderr == ""
 
 
 def test_what_is_no_imagery_is_named_and_keeps_nobody_waiting(tmp_path, in_time):
