@@ -52,11 +52,12 @@ def flags():
 
 @dataclasses.dataclass(frozen=True)
 class TableRow:
-    """A row of the table with one seed; `train` and `test` are commands."""
+    """A row of the table with one seed; `train` and `test` are commands, `queries` their number, None where it is not known."""
 
     name: str
     paths: RunPaths
     epochs: int
+    queries: int | None
     train: list[str]
     test: list[str]
 
@@ -73,10 +74,11 @@ class TableRow:
 
     @property
     def is_tested(self):
-        """Whether there is a result of this run's best checkpoint."""
+        """Whether there is a result of this run's best checkpoint on all queries."""
         try:
             best, _ = find_checkpoint(self.paths.best)
-            return read_result(self.paths.json, "").checkpoint_digest == checkpoint_digest(best)
+            result = read_result(self.paths.json, "")
+            return result.checkpoint_digest == checkpoint_digest(best) and self.queries in (None, result.queries)
         except UserError:  # one of them is not there, or damaged
             return False
 
@@ -151,6 +153,7 @@ def table_row(dataset, kind, given, passed, data, seed, polar, network_type):
         f"{network_type} polar {polar} seed {seed}",
         paths,
         training.epochs,
+        data and data["val_pairs"],
         [f"train_{dataset}.py", *which, *passed],
         [f"test_{dataset}.py", *which, *as_flags(test), *as_flags(folders)],
     )

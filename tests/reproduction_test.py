@@ -1,16 +1,19 @@
 """A whole table with one command: stopped anywhere it goes on, and one row's failure is not the others'."""
 
+import json
 import os
 import re
 import shutil
 import signal
 import time
 
+import numpy as np
 import pytest
 from conftest import ROOT, TINY, complains, refuses, rows_of, run, start, succeeds, wait_until
 
 import reproduce
 from safa.datasets.cvusa import CVUSA
+from safa.report.result_file import pack
 
 FLAGS = TINY | {"dataset": "cvusa", "rows": "VGG_gp", "polar": 1, "epochs": 1}
 COPIES = "tests/programs/table_of_copies.py"
@@ -76,6 +79,12 @@ def test_rows_that_were_finished_on_other_data_or_with_more_epochs_are_refused(r
     rows = tmp_path / "Other/CVUSA/splits/val-19zl.csv"
     rows.write_text("\n".join(rows.read_text().splitlines()[:-1]))
     assert "val_pairs 10, and now 9" in complains("reproduce.py", **FLAGS, data_dir="Other", cwd=tmp_path)
+    result = tmp_path / "Result/CVUSA/VGG_gp_polar_1.json"
+    content = json.loads(result.read_text())
+    for queries, finished in (10, 2), (9, 1):  # 9: of a test with --skip_missing
+        ranks = {"exact": pack(np.zeros(queries)), "packed": content["ranks"]["packed"]}
+        result.write_text(json.dumps(content | {"queries": queries, "ranks": ranks}))
+        assert succeeds("reproduce.py", **FLAGS, dry_run=True, cwd=tmp_path).count("# finished") == finished
     own = tmp_path / "Model/CVUSA/VGG_gp/polar_1/epochs.csv"
     own.write_text(own.read_text() + own.read_text().splitlines()[-1].replace("1,", "2,", 1) + "\n")
     assert "holds 2 epochs, more than --epochs 1" in complains("reproduce.py", **FLAGS, cwd=tmp_path)
