@@ -127,8 +127,7 @@ def launch_testing(description, dataset_classes):
     task = task_of(pairs, config.direction, config.radius)
     figures.check(task, config.direction, network, view)
     say(*findings_of({args.split: pairs}))
-    views = view.cells
-    pairs_of = queries_of(views, pairs, network)
+    pairs_of = queries_of(views := view.cells, pairs, network)
 
     # Where the result goes.
     checkpoint = use_checkpoint(source, lambda path, _: path)
@@ -162,14 +161,13 @@ def launch_testing(description, dataset_classes):
     with explain_tensorflow_errors(distribution, "a smaller --batch_size"), contextlib.ExitStack() as stack:
         loaded = load_network(source, network, config.precision, distribution)
         say(f"checkpoint: {loaded.path}", loaded.note)
-        cost, computation = network_cost(loaded.model)
-        of_network = {"checkpoint_digest": loaded.checkpoint_digest, "computation": computation}
+        cost, graph = network_cost(loaded.model)
+        of_network = {"checkpoint_digest": loaded.checkpoint_digest, "computation": graph}
         known_of = {each: known | of_network for each, known in known_of.items()}
 
         # Images to descriptors.
         extractor = DescriptorExtractor(loaded.model, distribution)
-        identity = {"weights": loaded.digest, "computation": computation, "precision": config.precision}
-        identity["network"] = known["network"]
+        identity = {"weights": loaded.digest, "network": known["network"], "computation": graph, "precision": config.precision}
         folder = base + DESCRIPTORS if config.descriptors == "disk" and distribution.is_chief else None
         stack.enter_context(contextlib.nullcontext() if folder is None else own_folder(folder))
         parallel_map = stack.enter_context(worker_map(1 if view.corruption is None else available_cores() + 1, remedy=KILLED))
