@@ -14,9 +14,8 @@ from safa.runtime.files import open_whole, ordinary
 from safa.runtime.worker_pool import available_cores
 
 BLOCK_BYTES = 2**22  # of descriptors in float32 that a core multiplies at a time: they stay in its cache
-# A float16's sign, exponent and fraction, moved to where a float32 has them, are a number that is smaller by this factor, since
-# exponents of float32 begin at -127 and those of float16 at -15.
-HALF_BITS, HALF_SHIFT, HALF_FACTOR = np.uint32(0x8FFFE000).view(np.int32), 13, np.float32(2.0**112)
+FEW_ROWS = 16  # of queries and turns, that are multiplied with float16 as it is; more are faster in float32, by BLAS
+LOW_FACTOR = np.float32(2.0**11)  # what the rounding to a float16 leaves is smaller than the value by it
 PROJECTION_ROWS = 50_000  # that the directions are fitted on; more change them little
 FITTED_AT_A_TIME, SORTED_AT_A_TIME = 4096, 16_384  # rows
 ROWS_A_LIST = 1000  # descriptors in one of the lists that FAISS sorts them into, on average
@@ -41,9 +40,11 @@ def similarities(descriptors, queries):
     rows = queries.reshape(-1, dimension)
     found, turn = np.empty((number, count), np.float32), np.zeros((number, count), np.int16)
     block = max(1, BLOCK_BYTES // (4 * dimension))
+    product = _product_of_halves(rows) if descriptors.dtype == np.float16 and len(rows) <= FEW_ROWS else None
 
     def compare(start):
-        products = (rows @ as_float32(descriptors[start : start + block]).T).reshape(number, turns, -1)
+        part = descriptors[start : start + block]
+        products = (product(part) if product else rows @ as_float32(part).T).reshape(number, turns, -1)
         best = products.argmax(axis=1)
         turn[:, start : start + block] = best
         found[:, start : start + block] = np.take_along_axis(products, best[:, None], axis=1)[:, 0]
@@ -62,15 +63,25 @@ def _blas():
     return needed("threadpoolctl").ThreadpoolController()
 
 
+def _product_of_halves(rows):
+    """The product of (R, D) float32 rows with (n, D) float16: a function of these -> (R, n) float32.
+
+    A float32 is the sum of two float16, one for its first bits and one for the next; products are added up in float32.
+    """
+    numkong = needed("numkong")
+    high = rows.astype(np.float16)
+    packed = numkong.dots_pack(np.concatenate([high, ((rows - high) * LOW_FACTOR).astype(np.float16)]))
+
+    def product(block):
+        high, low = np.asarray(numkong.dots_packed(block, packed)).T.reshape(2, len(rows), -1)
+        return high + low / LOW_FACTOR
+
+    return product
+
+
 def as_float32(block):
-    """(n, D) finite float16 or float32 -> float32, exactly; NumPy's own conversion takes ten times as long."""
-    if block.dtype != np.float16:
-        return np.asarray(block, np.float32)
-    bits = block.view(np.int16).astype(np.int32)
-    np.left_shift(bits, HALF_SHIFT, out=bits)
-    np.bitwise_and(bits, HALF_BITS, out=bits)
-    values = bits.view(np.float32)
-    return np.multiply(values, HALF_FACTOR, out=values)
+    """(n, D) float16 or float32 -> float32, exactly; NumPy's own conversion takes ten times as long."""
+    return np.asarray(needed("numkong").astype(block, "float32") if block.dtype == np.float16 else block, np.float32)
 
 
 def closest(found, top_k):

@@ -29,7 +29,7 @@ def unit(rows):
 
 
 def test_similarities_are_the_best_turns_products_whatever_the_blocks_and_types(monkeypatch):
-    for dtype, turns, block_bytes in itertools.product(("float16", "float32"), (1, 3), (4 * 16 * 10, 2**26)):
+    for dtype, turns, block_bytes in itertools.product(("float16", "float32"), (1, 3, 5), (4 * 16 * 10, 2**26)):
         descriptors, queries = unit(RNG.standard_normal((101, 16))).astype(dtype), unit(RNG.standard_normal((5, turns, 16)))
         products = np.einsum("qtd,nd->qtn", queries, descriptors.astype(np.float32))
         monkeypatch.setattr("safa.localization.tile_search.BLOCK_BYTES", block_bytes)
