@@ -46,7 +46,8 @@ def test_one_backbone_for_both_views_hard_batches_and_other_views_are_trained_re
     assert "going on after epoch 1 of 2 and 1 steps" in output  # in the order that it began with, by descriptors of then
     found = tensors_of(run_folder)
     assert expected.keys() == found.keys() and all(np.array_equal(expected[key], found[key]) for key in expected)
-    succeeds(PARTS, "train_views", **settings, epochs=2, model_dir="spread", devices=2, micro_batch=2, **prepared)
+    elsewhere = {"model_dir": "spread", "result_dir": "spread", "devices": 2, "micro_batch": 2}
+    succeeds(PARTS, "train_views", **settings, epochs=2, **elsewhere, **prepared)
     # Each part is normalised by its own statistics, as usual, and has its own dropout, so losses are not the same.
     found = tensors_of(here / "spread/Views/mean/polar_1")
     means = {key for key in expected if "moving_mean" in key}

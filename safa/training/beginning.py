@@ -28,9 +28,9 @@ def training_session(settings, train_pairs, val_pairs, paths):
     """A context with the Distribution and the StopRequest of a run: all that can refuse it; arguments as of `train`."""
     read_lines(paths.csv)  # refuses what is not one, before anything is written
     config, options = settings.training, settings.run
+    keras.utils.set_random_seed(config.seed)  # for parts that draw without a seed of their own
     if options.deterministic:
         tf.config.experimental.enable_op_determinism()
-        keras.utils.set_random_seed(config.seed)
     distribution = Distribution(options.devices, config.precision)
     _check_shares(config.batch_size, distribution.replicas, options.micro_batch)
     with contextlib.ExitStack() as stack:

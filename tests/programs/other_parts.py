@@ -18,12 +18,12 @@ from safa.runtime.errors import reported
 
 
 def small(branch, width_multiplier, keep_prob, seed, dtype):
-    """A convolution with batch normalisation and Keras's own dropout, whose states are not weights, as a Keras model."""
+    """A convolution without a seed, batch normalisation and dropout of Keras, whose states are no weights, as a Keras model."""
     import keras
 
-    images, options = keras.Input((None, None, 3)), {"kernel_initializer": keras.initializers.HeNormal(seed), "dtype": dtype}
+    images = keras.Input((None, None, 3))
     maps = keras.layers.Rescaling(1 / 128, -1)(images)
-    maps = keras.layers.Conv2D(round(160 * width_multiplier), 5, 4, activation="relu", padding="same", **options)(maps)
+    maps = keras.layers.Conv2D(round(160 * width_multiplier), 5, 4, activation="relu", padding="same", dtype=dtype)(maps)
     maps = keras.layers.BatchNormalization(momentum=0.5, dtype=dtype)(maps)
     return keras.Model(images, keras.layers.Dropout(0.1, seed=seed, dtype=dtype)(maps), name=f"small_{branch}")
 
