@@ -21,7 +21,6 @@ from safa.runtime.worker_pool import worker_map
 
 PREPARED_SIZE = HEIGHT, WIDTH
 MANIFEST = "preparation.json"  # in a folder of polar maps
-LOCK = ".lock"  # held by the process that prepares a folder
 # Entropy coding without the search for repetitions: on polar maps of natural images both smaller and faster than
 # zlib's levels 1 to 6 (benchmarks/preparing_images.py).
 PNG = (cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY)
@@ -154,8 +153,7 @@ def prepare(plan, stretch, workers, overwrite):
         UserError: the folder holds polar maps of the other kind.
     """
     job, transform = plan.job, plan.job.transform
-    os.makedirs(job.target_dir, exist_ok=True)
-    with locked(os.path.join(job.target_dir, LOCK), f"{job.target_dir}: another run is preparing there; waiting", wait=True):
+    with locked(job.target_dir, f"{job.target_dir}: another run is preparing there; waiting", wait=True):
         if transform is None:
             _keep_manifest(job.target_dir, stretch, overwrite)
             transform = functools.partial(polar_map, stretch=stretch, size=job.size)

@@ -35,9 +35,8 @@ def training_session(settings, train_pairs, val_pairs, paths):
     _check_shares(config.batch_size, distribution.replicas, options.micro_batch)
     with contextlib.ExitStack() as stack:
         if distribution.is_chief:
-            os.makedirs(paths.folder, exist_ok=True)
             busy = "another run is training there at the moment; wait for it, or use another --run or --model_dir"
-            stack.enter_context(locked(paths.lock, f"{paths.folder}: {busy}"))
+            stack.enter_context(locked(paths.folder, f"{paths.folder}: {busy}"))
         full = "a smaller --micro_batch" if options.micro_batch else "--micro_batch, which needs less for the same result"
         stack.enter_context(explain_tensorflow_errors(distribution, full))
         data = data_identity(train_pairs, val_pairs)

@@ -31,7 +31,6 @@ class RunPaths:
         best: folder of the best checkpoint.
         final: the last weights; they are there when all epochs are finished, and removed when more are asked for.
         own_csv: the folder's own copy of `csv`.
-        lock: held by the process that trains in the folder.
     """
 
     folder: str
@@ -42,7 +41,6 @@ class RunPaths:
     best = property(lambda self: os.path.join(self.folder, BEST))
     final = property(lambda self: os.path.join(self.folder, "final.weights.h5"))
     own_csv = property(lambda self: os.path.join(self.folder, EPOCHS))
-    lock = property(lambda self: os.path.join(self.folder, ".lock"))
 
 
 def run_paths(model_dir, result_dir, dataset_name, network, run=None, seed=0):
