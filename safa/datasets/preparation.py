@@ -227,7 +227,5 @@ def polar_maps_are_stretched(folder):
     Raises:
         UserError: the manifest cannot be understood.
     """
-    try:
-        return read_json(os.path.join(folder, MANIFEST), PreparationManifest, "delete the folder and prepare again").stretch
-    except FileNotFoundError:
-        return True
+    path = os.path.join(folder, MANIFEST)
+    return not os.path.exists(path) or read_json(path, PreparationManifest, "delete the folder and prepare again").stretch

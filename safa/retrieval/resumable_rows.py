@@ -36,10 +36,7 @@ class RowsManifest:
 
 def read_rows_manifest(path):
     """The RowsManifest of the rows in PATH.npy, or None if they have none. Raises UserError if it cannot be understood."""
-    try:
-        return read_json(f"{path}.json", RowsManifest, AGAIN)
-    except FileNotFoundError:
-        return None
+    return read_json(f"{path}.json", RowsManifest, AGAIN) if os.path.exists(f"{path}.json") else None
 
 
 def files_digest(paths):

@@ -84,10 +84,8 @@ def read_manifest(folder):
     Raises:
         UserError: it cannot be understood.
     """
-    try:
-        return read_json(os.path.join(folder, MANIFEST), RunManifest, "restore the file, or use another --model_dir")
-    except FileNotFoundError:
-        return None
+    path = os.path.join(folder, MANIFEST)
+    return read_json(path, RunManifest, "restore the file, or use another --model_dir") if os.path.exists(path) else None
 
 
 def has_checkpoints(folder):
