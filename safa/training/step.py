@@ -1,14 +1,12 @@
 """One step of gradient descent on a batch that may be spread over devices, and over parts that fit their memory."""
 
 import contextlib
-import functools
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from safa.datasets.positions import far_apart
-from safa.parts import LOSSES
 from safa.runtime.distribution import gather_rows
 from safa.training.gradient_cache import cached_gradients
 
@@ -70,12 +68,6 @@ def negatives_of(pairs, of, among):
     return negatives.astype(np.float32)
 
 
-def batch_loss(config, loss=None):
-    """The loss of a whole batch, as of `parts.Loss`; `loss`: made by `parts.LOSSES` (default: that of TrainingConfig)."""
-    loss = loss or LOSSES[config.loss]()
-    return functools.partial(loss, batch_hard_count=config.batch_hard_count) if config.batch_hard_count else loss
-
-
 def training_step(network, optimizer, loss, strategy=None, micro_batch=None, clip_norm=None):
     """A training step as a function.
 
@@ -84,7 +76,7 @@ def training_step(network, optimizer, loss, strategy=None, micro_batch=None, cli
     Args:
         network: spatial_net.Network.
         optimizer: keras.optimizers.Optimizer, built for the network's weights, in the strategy's scope as these.
-        loss: function of `batch_loss`.
+        loss: function of a whole batch, as `parts.Loss` makes it.
         strategy: tf.distribute.Strategy (default: one device).
         micro_batch: pairs that go through the network at a time (`gradient_cache`), a divisor of a replica's share;
             None: all at once.

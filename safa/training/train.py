@@ -1,13 +1,14 @@
 """The training of a network: steps, validation, checkpoints (paper, section 4)."""
 
 import contextlib
+import functools
 import signal
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from input_data import Batch, batches
+from input_data import Batch, batches, epoch_order
 from safa.datasets.pair_augmentation import AugmentedPairs
 from safa.datasets.pair_images import PairImages
 from safa.datasets.panorama_views import PanoramaView
@@ -24,9 +25,8 @@ from safa.runtime.progress import ProgressBar
 from safa.runtime.worker_pool import available_cores
 from safa.training.beginning import finish, restore_or_begin, training_session
 from safa.training.checkpoints import Progress, RunCheckpoints, SaveClock
-from safa.training.epoch_order import order_of_epoch
 from safa.training.log import Meter, TrainingLog
-from safa.training.step import adam, batch_loss, learning_rate_schedule, negatives_of, training_step
+from safa.training.step import adam, learning_rate_schedule, negatives_of, training_step
 from safa.training.variables import Averages
 
 
@@ -50,10 +50,7 @@ def train(settings, train_pairs, val_pairs, paths):
     with training_session(settings, train_pairs, val_pairs, paths) as (distribution, stop):
         run = TrainingRun(settings, train_pairs, val_pairs, paths, distribution)
         progress = restore_or_begin(run, stop)
-        loss_of_batch = batch_loss(config, run.loss)
-        step = training_step(
-            run.network, run.optimizer, loss_of_batch, distribution.strategy, options.micro_batch, config.clip_norm
-        )
+        step = training_step(run.network, run.optimizer, run.loss, distribution.strategy, options.micro_batch, config.clip_norm)
         for epoch in range(progress.epochs + 1, config.epochs + 1):
             clock, vote = SaveClock(options.save_every), StopVote(stop, distribution.sum_over_processes)
             meter = Meter(config.batch_size, progress, run.progress_bar(epoch, progress.steps))
@@ -112,6 +109,8 @@ class TrainingRun:
             if isinstance(self.loss, keras.layers.Layer):
                 self.loss(*2 * [keras.ops.zeros((2, self.network.sat.dimension))], None)  # makes its weights
                 self.network.loss_layer = self.loss
+            if config.batch_hard_count:
+                self.loss = functools.partial(self.loss, batch_hard_count=config.batch_hard_count)
             warmup_steps = round(config.warmup_epochs * self.steps)
             rate = learning_rate_schedule(config.learning_rate, config.schedule, warmup_steps, config.epochs * self.steps)
             self.optimizer = adam(rate, config.ema)
@@ -159,13 +158,32 @@ class TrainingRun:
         augmented = AugmentedPairs.drawn(pairs, config.rotate_pairs, config.flip_pairs, config.seed, epoch)
         panoramas = self.view.training_panoramas(len(pairs), width, self.network.grd.fill, config.seed, epoch)
         images = self.train_images.changed(augmented, panoramas)
-        order = order_of_epoch(self, epoch, done)[done * config.batch_size : self.steps * config.batch_size]
+        order = self.order_of_epoch(epoch, done)[done * config.batch_size : self.steps * config.batch_size]
         rows, local_size = self.distribution.local_rows(order, config.batch_size)
         for number, batch in enumerate(batches(images, rows, local_size, available_cores())):
             whole = order[number * config.batch_size :][: config.batch_size]
             own_rows, _ = self.distribution.local_rows(whole, config.batch_size)
             offset, *shares = self.distribution.spread(batch.sat, batch.grd, negatives_of(pairs, own_rows, whole))
             yield Batch(*shares, offset)
+
+    def order_of_epoch(self, epoch, done):
+        """The order of an epoch's pairs, (Q,) int64, the same in all processes, which call this together.
+
+        What a sampler draws, checkpoints hold, for a run that is stopped within the epoch: with `done` steps taken, it is the
+        order that the epoch began with. Raises ValueError if a sampler's does not hold each pair once.
+        """
+        pairs, config = self.train_images.pairs, self.settings.training
+        if self.order is None:
+            return epoch_order(len(pairs), epoch, config.seed)
+        if not done:
+            descriptors = self.extractor.pairs(self.train_images, self.describing_batch_size, f"pairs of epoch {epoch}")
+            if self.distribution.is_chief:
+                order = SAMPLERS[config.sampler](pairs, epoch, config.seed, config.batch_size, *descriptors)
+                if not np.array_equal(np.sort(order), np.arange(len(pairs))):
+                    raise ValueError(f"--sampler {config.sampler}: its order does not hold each of {len(pairs)} pairs once")
+                self.order.assign(order)
+            self.distribution.share_chiefs_values([self.order])
+        return self.order.numpy()
 
     def check_loss(self, epoch, number, loss):
         """Refuse to go on with a loss that is not finite."""
