@@ -175,7 +175,7 @@ def launch_testing(description, dataset_classes):
         computed = []
         for view in unfinished(known_of, path_of, distribution):
             begin, path = time.perf_counter(), path_of[view]
-            panoramas = view.test_panoramas(len(pairs), network.width, loaded.model.grd.fill)
+            panoramas = view.panoramas(len(pairs), network.width, loaded.model.grd.fill)
             corrupted = CorruptedPanoramas.of(view, pairs_of[view], parallel_map) if view.is_corrupted else None
             images = PairImages.of(pairs_of[view], (network.sat_shape, network.grd_shape), panoramas, corrupted=corrupted)
             grd = "grd_corrupted" if view.is_corrupted else "_".join(filter(None, ("grd", view.name)))

@@ -116,7 +116,7 @@ class TrainingRun:
             self.optimizer = adam(rate, config.ema)
             self.optimizer.build(self.network.trainable_variables)
         self.view = PanoramaView(config.train_fov, config.random_heading)
-        val_panoramas = self.view.test_panoramas(len(val_pairs), network_config.width, self.network.grd.fill)
+        val_panoramas = self.view.panoramas(len(val_pairs), network_config.width, self.network.grd.fill)
         self.val_images = PairImages.of(val_pairs, shapes, val_panoramas, cached)
         self.averages = Averages(self.network, self.optimizer)
         self.extractor = DescriptorExtractor(self.network, distribution)
@@ -156,7 +156,7 @@ class TrainingRun:
         """The batches of an epoch after the first `done`, spread over the devices."""
         config, pairs, width = self.settings.training, self.train_images.pairs, self.settings.network.width
         augmented = AugmentedPairs.drawn(pairs, config.rotate_pairs, config.flip_pairs, config.seed, epoch)
-        panoramas = self.view.training_panoramas(len(pairs), width, self.network.grd.fill, config.seed, epoch)
+        panoramas = self.view.panoramas(len(pairs), width, self.network.grd.fill, (config.seed, epoch))
         images = self.train_images.changed(augmented, panoramas)
         order = self.order_of_epoch(epoch, done)[done * config.batch_size : self.steps * config.batch_size]
         rows, local_size = self.distribution.local_rows(order, config.batch_size)
