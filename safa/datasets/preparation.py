@@ -171,7 +171,7 @@ def prepare(plan, stretch, workers, overwrite):
 
 
 def older_than_sources(made):
-    """Those prepared files that are older than their sources, of (source, prepared file) paths."""
+    """Those prepared files, each once, that are older than their sources, of (source, prepared file) paths."""
 
     def is_older(source, prepared):
         try:
@@ -179,7 +179,7 @@ def older_than_sources(made):
         except OSError:  # those that do not exist are another check's
             return False
 
-    return [prepared for source, prepared in made if is_older(source, prepared)]
+    return [prepared for source, prepared in dict.fromkeys(made) if is_older(source, prepared)]
 
 
 def _prepare_file(transform, size, paths):
