@@ -19,8 +19,7 @@ _side = at_least(int, OUTPUT_STRIDE, LARGEST_SIDE)
 def split_network_type(network_type):
     """The aggregation that a network type names, and its number: "SAFA_8" -> ("SAFA_M", 8), "VGG_gp" -> ("VGG_gp", None).
 
-    Raises:
-        argparse.ArgumentTypeError: it names none.
+    Raises argparse.ArgumentTypeError if it names none.
     """
     match = re.fullmatch(r"(.+)_([1-9][0-9]{0,2})", network_type)
     if match and f"{match[1]}_M" in AGGREGATIONS:

@@ -144,8 +144,7 @@ def check_existence(split, files):
 def copies(results):
     """Aerial tiles and panoramas whose bytes are those of another file, within a split and across both.
 
-    Args:
-        results: {name of the split: files of its CheckedPairs}.
+    `results`: {name of the split: files of its CheckedPairs}.
     """
     findings = []
     for kind in COMPARED:
@@ -167,12 +166,7 @@ def copies(results):
 
 
 def check_images(pairs, results):
-    """What the results of `check_pair` say of a split's files.
-
-    Args:
-        pairs: datasets.dataset.Pairs.
-        results: list of CheckedPair.
-    """
+    """What the CheckedPairs of a split's Pairs say of its files."""
     findings, split, dataset = [], pairs.split, pairs.dataset
     sizes = dataset.tile_size, dataset.panorama_size, dataset.polar_size, dataset.query_size
     for (kind, title), published in zip(TITLES.items(), sizes, strict=True):

@@ -30,11 +30,7 @@ class AugmentedPairs:
     def drawn(cls, pairs, rotate, flip, seed, epoch):
         """The changes of an epoch, the same for the same seed and epoch; None where nothing changes.
 
-        Args:
-            pairs: datasets.dataset.Pairs.
-            rotate: turn each pair by a random angle; tiles by a quarter turn.
-            flip: mirror half of the pairs.
-            seed, epoch: of the draws.
+        `rotate`: turn each of the Pairs by a random angle, tiles by a quarter turn; `flip`: mirror half of them.
         """
         if not (rotate or flip):
             return None

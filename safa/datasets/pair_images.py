@@ -63,11 +63,9 @@ class PairImages:
 
     @classmethod
     def of(cls, pairs, shapes, panoramas=None, cached=False, corrupted=None):
-        """The images of Pairs.
+        """The images of Pairs, as inputs of these (height, width), satellite and ground.
 
         Args:
-            pairs: Pairs.
-            shapes: (height, width) of the network's inputs, satellite and ground.
             panoramas: TurnedPanoramas of the queries, T times each; None: as they are.
             cached: keep decoded images in memory.
             corrupted: CorruptedPanoramas of the queries, or None.

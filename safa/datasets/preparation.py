@@ -31,27 +31,16 @@ EXTENSIONS = ".jpg", ".jpeg", ".png"  # of the names, in upper or lower case, of
 
 
 def polar_map(tile, stretch=True, size=PREPARED_SIZE):
-    """The prepared reference of an aerial tile: polar transform and, as published, min-max stretch.
-
-    Args:
-        tile: (S, S, 3) uint8.
-        stretch: False rounds the transform's grey levels as they are.
-        size: (height, width) of the polar map.
-
-    Returns:
-        (*size, 3) uint8.
+    """The prepared reference of an aerial tile, (S, S, 3) -> (*size, 3) uint8: polar transform and, as published, min-max
+    stretch; without `stretch`, the transform's grey levels are rounded as they are.
     """
     return (min_max_stretch if stretch else to_uint8)(polar_transform(tile, *size))
 
 
 def street_view(panorama):
-    """CVACT's prepared query: the middle half of a 360 x 180 degree panorama, resized by area.
+    """CVACT's prepared query, (H, 2H, 3) -> (112, 616, 3) uint8: the middle half of a whole sphere, resized by area.
 
-    Args:
-        panorama: (H, 2H, 3) uint8; 832 x 1664 in the dataset, of which rows 208 to 623 are kept.
-
-    Returns:
-        (112, 616, 3) uint8.
+    Of the dataset's 832 rows, 208 to 623 are kept.
     """
     height = panorama.shape[0]
     return cv2.resize(panorama[height // 4 : height - height // 4], (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
@@ -109,8 +98,7 @@ class PreparationPlan:
 def plan_preparation(job):
     """List the images of a Preparation's folder and find their common size: a PreparationPlan.
 
-    Raises:
-        UserError: no folder, no images in it, two images with one name, or images of an impossible shape.
+    Raises UserError: no folder, no images in it, two images with one name, or images of an impossible shape.
     """
     source_dir, published_size, remedy = job.source_dir, job.published_size, job.remedy
     try:
@@ -224,8 +212,7 @@ def _keep_manifest(folder, stretch, overwrite):
 def polar_maps_are_stretched(folder):
     """Whether the manifest of a folder of polar maps says that they are stretched; maps without one count as published.
 
-    Raises:
-        UserError: the manifest cannot be understood.
+    Raises UserError if the manifest cannot be understood.
     """
     path = os.path.join(folder, MANIFEST)
     return not os.path.exists(path) or read_json(path, PreparationManifest, "delete the folder and prepare again").stretch

@@ -52,8 +52,7 @@ def _state(path):
 def new_array_file(path, shape, dtype, what, remedy):
     """An array in a new .npy file, mapped into memory. Its space is taken now: a full disk would end the process later.
 
-    Raises:
-        UserError: the disk has too little space for `what`; `remedy`: what the user can do.
+    Raises UserError if the disk has too little space for `what`; `remedy`: what the user can do.
     """
     check_space(os.path.dirname(path), math.prod(shape) * np.dtype(dtype).itemsize, what, remedy)
     array = np.lib.format.open_memmap(path, "w+", dtype, shape)

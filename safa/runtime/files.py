@@ -25,12 +25,7 @@ ABANDONED_SECONDS = 24 * 3600  # since the last change of a half-written file; w
 
 
 def ordinary(path, flags):
-    """An `opener` for `open` that refuses pipes, devices, sockets and folders.
-
-    Raises:
-        UserError: it is one of these.
-        OSError: it cannot be opened.
-    """
+    """An `opener` for `open` that refuses (UserError) pipes, devices, sockets and folders. OSError: it cannot be opened."""
     number = os.open(path, flags | os.O_NONBLOCK, 0o666)  # a pipe opens at once, without a writer
     if stat.S_ISREG(os.fstat(number).st_mode):
         return number
@@ -64,7 +59,6 @@ def read_json(path, kind, remedy):
     """The content of a JSON file that this project wrote; it may have been changed since.
 
     Args:
-        path: of the file.
         kind: its type, a dataclass for instance. The content must have its fields' types, and no other fields.
         remedy: what the user can do, for the message.
 

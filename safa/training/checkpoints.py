@@ -69,11 +69,7 @@ class RunCheckpoints:
         return Progress(int(epochs), int(steps), *others)
 
     def check_space(self):
-        """Refuse to begin a run whose checkpoints will not fit on the disk.
-
-        Raises:
-            UserError: says how much they need and how much is free.
-        """
+        """Refuse to begin a run whose checkpoints will not fit on the disk: a UserError says how much they need."""
         # A new one is written before an old one goes; the best has no moments.
         values = [variable.shape.num_elements() for variable in self._variables.values()]
         learned = [variable.shape.num_elements() for variable in self._learned.values()]
@@ -116,8 +112,7 @@ class RunCheckpoints:
     def save(self, progress, best=False):
         """Save the run; `best` says whether these weights are the best so far.
 
-        Raises:
-            UserError: they cannot be written, or are not finite; the checkpoints before them stay whole.
+        Raises UserError if they cannot be written, or are not finite; the checkpoints before them stay whole.
         """
         if not self._distribution.is_chief:
             return

@@ -79,10 +79,7 @@ def _start_from(network, path, kind, description):
 def continue_published(network, optimizer, path, description):
     """Take over weights, Adam's moments and step from a published training checkpoint; returns the number of steps taken.
 
-    Moving averages, which it does not have, begin with its weights.
-
-    Raises:
-        UserError: the checkpoint does not fit, or holds no training state.
+    Moving averages, which it lacks, begin with its weights. Raises UserError if it does not fit, or has no training state.
     """
 
     def take_over(path, kind):
@@ -111,16 +108,10 @@ def _is_network_weights(path):
 
 
 def read_vgg16(path, kind):
-    """VGG16's convolutions from a file.
+    """VGG16's convolutions, {"conv1_1": (kernel, bias), ...}, float32, for BGR images less the mean.
 
-    Args:
-        path, kind: of the file (`checkpoint_files.find_checkpoint`): NUMPY, KERAS_MODEL or KERAS.
-
-    Returns:
-        {"conv1_1": (kernel, bias), ...}, float32, for BGR images less the mean.
-
-    Raises:
-        UserError: it holds something else, or is damaged.
+    `path`, `kind`: of a file that `find_checkpoint` found: NUMPY, KERAS_MODEL or KERAS. Raises UserError if it holds something
+    else, or is damaged.
     """
     try:
         if kind == NUMPY:

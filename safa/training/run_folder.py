@@ -79,11 +79,7 @@ class RunManifest:
 
 
 def read_manifest(folder):
-    """The RunManifest in a run's folder, or None if it is missing.
-
-    Raises:
-        UserError: it cannot be understood.
-    """
+    """The RunManifest in a run's folder, or None if it is missing. Raises UserError if it cannot be understood."""
     path = os.path.join(folder, MANIFEST)
     return read_json(path, RunManifest, "restore the file, or use another --model_dir") if os.path.exists(path) else None
 

@@ -14,27 +14,21 @@ ADAM_EPSILON = 1e-8  # TensorFlow 1's default; Keras's is 1e-7
 
 
 def adam(learning_rate, ema=0.0):
-    """The paper's optimizer (section 4).
+    """The paper's optimizer (section 4), with a learning rate or a Keras schedule of it.
 
-    Args:
-        learning_rate: a number, or a keras.optimizers.schedules.LearningRateSchedule.
-        ema: decay of the moving average of the weights that it keeps; 0: none.
+    `ema`: decay of the moving average of the weights that it keeps; 0: none.
     """
     average = {"use_ema": True, "ema_momentum": ema} if ema else {}
     return keras.optimizers.Adam(learning_rate, beta_1=0.9, beta_2=0.999, epsilon=ADAM_EPSILON, **average)
 
 
 def learning_rate_schedule(learning_rate, schedule, warmup_steps, steps):
-    """The learning rate of every step.
+    """The learning rate of every step: a number, or a keras.optimizers.schedules.LearningRateSchedule.
 
     Args:
         learning_rate: the highest.
         schedule: "constant" (the paper's), or "cosine", which falls to 0 at the end (Loshchilov & Hutter 2017).
-        warmup_steps: steps in which the rate rises linearly from 0.
-        steps: of the whole run.
-
-    Returns:
-        A number, or a keras.optimizers.schedules.LearningRateSchedule.
+        warmup_steps, steps: steps in which the rate rises linearly from 0, and those of the whole run.
     """
     if schedule == "constant" and not warmup_steps:
         return learning_rate
