@@ -18,23 +18,14 @@ COMPARED = "tile", "panorama"  # kinds of files that are searched for copies
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """Something worth saying about a dataset.
+    """Something worth saying about a dataset."""
 
-    Attributes:
-        check: its name: "missing", for instance.
-        split: its name.
-        count: how many files, pairs or places.
-        text: what it is, and what follows.
-        problem: whether it is one; else a note.
-        examples: the files or ids.
-    """
-
-    check: str
+    check: str  # its name: "missing", for instance
     split: str
-    count: int
-    text: str
-    problem: bool = True
-    examples: tuple[str, ...] = ()
+    count: int  # of files, pairs or places
+    text: str  # what it is, and what follows
+    problem: bool = True  # else a note
+    examples: tuple[str, ...] = ()  # files or ids
 
 
 def found(check, split, examples, text, problem=True):

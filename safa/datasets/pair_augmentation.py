@@ -12,19 +12,12 @@ SALT = 20  # of the draws, which share seed and epoch with the panoramas' (`pano
 
 @dataclasses.dataclass(frozen=True)
 class AugmentedPairs:
-    """Changes the images of rows: mirrored, then turned clockwise, as the place itself would be.
+    """Changes the images of rows: mirrored, then turned clockwise, as the place itself would be."""
 
-    Attributes:
-        turns: (N,) float64 parts of a full circle, in [0, 1), one for each reference; quarters for tiles.
-        flips: (N,) bool.
-        polar: whether the references are polar maps, or else tiles.
-        truth: (Q,) int64, each query's reference, whose change it shares.
-    """
-
-    turns: np.ndarray
-    flips: np.ndarray
-    polar: bool
-    truth: np.ndarray
+    turns: np.ndarray  # (N,) float64 parts of a full circle, in [0, 1), one for each reference; quarters for tiles
+    flips: np.ndarray  # (N,) bool
+    polar: bool  # whether the references are polar maps, or else tiles
+    truth: np.ndarray  # (Q,) int64, each query's reference, whose change it shares
 
     @classmethod
     def drawn(cls, pairs, rotate, flip, seed, epoch):

@@ -65,18 +65,12 @@ class TurnedPanoramas:
 
     Column j of a query is column (j - shift) mod W of the panorama. Its first fov/360 W columns are kept; the others have the
     mean colour, which is 0 in the network. Then the query is turned back by an assumed shift.
-
-    Attributes:
-        shifts: (N,) int64 columns.
-        fov: degrees that are kept.
-        fill: (3,) the mean colour, BGR.
-        assumed: (N,) int64 columns that a query is turned back by.
     """
 
-    shifts: np.ndarray
-    fov: int
-    fill: typing.Sequence[float]
-    assumed: np.ndarray
+    shifts: np.ndarray  # (N,) int64 columns
+    fov: int  # degrees that are kept
+    fill: typing.Sequence[float]  # (3,) the mean colour, BGR
+    assumed: np.ndarray  # (N,) int64 columns that a query is turned back by
 
     @property
     def dtype(self):

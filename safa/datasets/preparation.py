@@ -48,24 +48,16 @@ def street_view(panorama):
 
 @dataclasses.dataclass(frozen=True)
 class Preparation:
-    """Files that `data_preparation.py` makes of a folder's images.
+    """Files that `data_preparation.py` makes of a folder's images."""
 
-    Attributes:
-        title: for messages: "CVUSA polar maps", for instance.
-        source_dir, target_dir: folders of the images and of the prepared files.
-        published_size: (height, width) of the dataset's images.
-        remedy: what a user does if they are missing.
-        transform: (H, W, 3) uint8 -> (*size, 3) uint8; None: `polar_map`, with the run's stretch.
-        size: (height, width) of the prepared files.
-    """
-
-    title: str
-    source_dir: str
-    target_dir: str
-    published_size: tuple
-    remedy: str
+    title: str  # for messages: "CVUSA polar maps", for instance
+    source_dir: str  # of the images
+    target_dir: str  # of the prepared files
+    published_size: tuple  # (height, width) of the dataset's images
+    remedy: str  # what a user does if they are missing
+    # (H, W, 3) uint8 -> (*size, 3) uint8; None: `polar_map`, with the run's stretch.
     transform: typing.Callable[[np.ndarray], np.ndarray] | None = None
-    size: tuple = PREPARED_SIZE
+    size: tuple = PREPARED_SIZE  # (height, width) of the prepared files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,17 +69,11 @@ class PreparationManifest:
 
 @dataclasses.dataclass(frozen=True)
 class PreparationPlan:
-    """What a Preparation has to do.
-
-    Attributes:
-        job: Preparation.
-        files: {name of the image: name of the prepared file}, sorted.
-        size: (height, width) that most images have; others will be refused one by one.
-    """
+    """What a Preparation has to do."""
 
     job: Preparation
-    files: dict
-    size: tuple
+    files: dict  # {name of the image: name of the prepared file}, sorted
+    size: tuple  # (height, width) that most images have; others will be refused one by one
 
     def __str__(self):
         published = self.job.published_size

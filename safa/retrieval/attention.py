@@ -10,15 +10,10 @@ from spatial_net import NORM_EPSILON
 
 @dataclasses.dataclass(frozen=True)
 class BranchMaps:
-    """What a branch computes of n images before it sums over positions.
+    """What a branch computes of n images before it sums over positions."""
 
-    Attributes:
-        maps: (n, h, w, C) float32.
-        weights: (n, M, h, w) float32, the position weights of the embeddings; for VGG_gp None.
-    """
-
-    maps: np.ndarray
-    weights: np.ndarray | None
+    maps: np.ndarray  # (n, h, w, C) float32
+    weights: np.ndarray | None  # (n, M, h, w) float32, the position weights of the embeddings; for VGG_gp None
 
     def contributions(self, others):
         """Each position's part of the similarity with the other branch's descriptors: (n, D) of length 1 -> (n, h, w) float64.

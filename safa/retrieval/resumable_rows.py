@@ -18,20 +18,13 @@ KEEP_SECONDS = 20.0  # between manifests: the most that a killed command compute
 
 @dataclasses.dataclass(frozen=True)
 class RowsManifest:
-    """What a file of rows holds.
+    """What a file of rows holds."""
 
-    Attributes:
-        identity: what the rows depend on besides their sources: weights, network, precision.
-        done: number of rows that are finished, from the first on.
-        sources, content: digests of their source files' paths, sizes and times, and of their bytes.
-        milliseconds: that computing a row took, or None where it was not measured.
-    """
-
-    identity: dict
-    done: int
-    sources: str
-    content: str
-    milliseconds: float | None = None
+    identity: dict  # what the rows depend on besides their sources: weights, network, precision
+    done: int  # number of rows that are finished, from the first on
+    sources: str  # digest of their source files' paths, sizes and times
+    content: str  # digest of their bytes
+    milliseconds: float | None = None  # that computing a row took; None where it was not measured
 
 
 def read_rows_manifest(path):

@@ -21,19 +21,12 @@ PROGRESS = "progress/"
 
 @dataclasses.dataclass
 class Progress:
-    """How far a run is.
+    """How far a run is."""
 
-    Attributes:
-        epochs: that are finished.
-        steps: taken of the epoch after these.
-        loss_sum: of these steps.
-        best_recall: R@1 of the best epoch so far, a fraction; -1 before the first.
-    """
-
-    epochs: int = 0
-    steps: int = 0
-    loss_sum: float = 0.0
-    best_recall: float = -1.0
+    epochs: int = 0  # that are finished
+    steps: int = 0  # taken of the epoch after these
+    loss_sum: float = 0.0  # of these steps
+    best_recall: float = -1.0  # R@1 of the best epoch so far, a fraction; -1 before the first
 
 
 class RunCheckpoints:
