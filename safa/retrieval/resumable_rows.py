@@ -1,10 +1,10 @@
 """Rows of descriptors in memory or in a file, where a command that was stopped goes on after those that it finished."""
 
-import contextlib
 import dataclasses
 import hashlib
 import math
 import os
+import pathlib
 import time
 
 import numpy as np
@@ -88,8 +88,7 @@ class ResumableRows:
         if self.rows is None:
             self._begin()
             for each in f"{path}.json", f"{path}.npy":
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(each)
+                pathlib.Path(each).unlink(missing_ok=True)
             self.rows = new_array_file(f"{path}.npy", shape, dtype, "descriptors", remedy)
 
     def __enter__(self):

@@ -33,11 +33,6 @@ class TrainingLog:
             self._writer = tf.summary.create_noop_writer()
             _complain(error)
 
-    def forget(self):
-        """Begin a new run: lines of an earlier one in its folder do not count."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._own_path)
-
     def put_foreign_lines_aside(self):
         """Keep a CSV file that is not this run's under another name, and write its own; returns the name, or None."""
         lines, own = read_lines(self.csv_path), read_lines(self._own_path)
