@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import re
 
-from safa.parts import AGGREGATIONS, BACKBONES, LOSSES, SAMPLERS
+from safa.parts import AGGREGATIONS, BACKBONES, LOSSES, PRECISIONS, SAMPLERS
 from safa.runtime.command_line import Checked, add_settings, at_least, setting
 
 OUTPUT_STRIDE = 32  # input pixels behind one position of the last map: five 2x2 poolings
@@ -136,7 +136,7 @@ class TrainingConfig(Checked):
     precision: str = setting(
         "float32",
         "precision of the convolutions. tf32: NVIDIA GPUs since Ampere round their inputs, other devices compute in float32",
-        choices=("float32", "tf32", "bfloat16"),
+        choices=PRECISIONS,
         paper="float32",
     )
     schedule: str = setting(
