@@ -48,14 +48,15 @@ def our_calls(precision, batch_size, micro_batch):
     from safa.parts import build_network
     from safa.runtime import backend
     from safa.settings import NetworkConfig, TrainingConfig
-    from safa.training.step import adam, batch_loss, training_step
+    from safa.training.step import adam, training_step
+    from triplet_loss import triplet_loss
 
     backend.compute_in(precision)
     config = NetworkConfig()
     model = build_network(config, TrainingConfig.keep_prob, 0, precision)
     optimizer = adam(TrainingConfig.learning_rate)
     optimizer.build(model.trainable_variables)
-    step = training_step(model, optimizer, batch_loss(TrainingConfig()), micro_batch=micro_batch)
+    step = training_step(model, optimizer, triplet_loss, micro_batch=micro_batch)
     forward = tf.function(lambda sat, grd: model((sat, grd), training=False))
     sat, grd = (tf.constant(each) for each in images(batch_size))
     zero = tf.constant(0, tf.int64)

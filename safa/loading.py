@@ -19,26 +19,15 @@ if typing.TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class LoadedNetwork:
-    """A network with its weights.
+    """A network with its weights."""
 
-    Attributes:
-        model: spatial_net.Network. Its branches `sat` and `grd` turn (B, H, W, 3) images, BGR, 0..255, into (B, D) float32
-            descriptors of length 1.
-        config: its NetworkConfig.
-        manifest: RunManifest of the training run, or None where the weights are the authors' or Keras's.
-        path: of the weights.
-        digest: of the weights, 16 hexadecimal digits, whatever file they are in.
-        checkpoint_digest: of this file, `checkpoint_files.checkpoint_digest`.
-        note: a line on what the file holds besides, or None.
-    """
-
-    model: "Network"
+    model: "Network"  # whose branches `sat` and `grd` turn (B, H, W, 3) BGR images, 0..255, into (B, D) float32 of length 1
     config: NetworkConfig
-    manifest: RunManifest | None
-    path: str
-    digest: str
-    checkpoint_digest: str
-    note: str | None
+    manifest: RunManifest | None  # of the training run; None where the weights are the authors' or Keras's
+    path: str  # of the weights
+    digest: str  # of the weights, 16 hexadecimal digits, whatever file they are in
+    checkpoint_digest: str  # of this file, `checkpoint_files.checkpoint_digest`
+    note: str | None  # a line on what the file holds besides
 
 
 def load_network(

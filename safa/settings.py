@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import re
 
-from safa.parts import AGGREGATIONS, BACKBONES, LOSSES, SAMPLERS
+from safa.parts import AGGREGATIONS, BACKBONES, LOSSES, PRECISIONS, SAMPLERS
 from safa.runtime.command_line import Checked, add_settings, at_least, setting
 
 OUTPUT_STRIDE = 32  # input pixels behind one position of the last map: five 2x2 poolings
@@ -19,8 +19,7 @@ _side = at_least(int, OUTPUT_STRIDE, LARGEST_SIDE)
 def split_network_type(network_type):
     """The aggregation that a network type names, and its number: "SAFA_8" -> ("SAFA_M", 8), "VGG_gp" -> ("VGG_gp", None).
 
-    Raises:
-        argparse.ArgumentTypeError: it names none.
+    Raises argparse.ArgumentTypeError if it names none.
     """
     match = re.fullmatch(r"(.+)_([1-9][0-9]{0,2})", network_type)
     if match and f"{match[1]}_M" in AGGREGATIONS:
@@ -137,7 +136,7 @@ class TrainingConfig(Checked):
     precision: str = setting(
         "float32",
         "precision of the convolutions. tf32: NVIDIA GPUs since Ampere round their inputs, other devices compute in float32",
-        choices=("float32", "tf32", "bfloat16"),
+        choices=PRECISIONS,
         paper="float32",
     )
     schedule: str = setting(

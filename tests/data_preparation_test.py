@@ -152,25 +152,24 @@ def test_a_run_waits_for_the_one_that_prepares_the_same_folder(tiles, tmp_path, 
 
 
 def test_half_written_files_go_when_a_lock_shows_that_nobody_writes_them_or_after_a_day(tmp_path):
-    lock = str(tmp_path / ".lock")
     paths = [partial_path(str(tmp_path / name)) for name in ("a.png", "b.png", 80 * "字")] + [str(tmp_path / "film.partial")]
     for path in paths:
         open(path, "wb").close()
         os.utime(path, (time.time() - 25 * 3600 * (path != paths[0]),) * 2)
     fresh, mine = os.path.basename(paths[0]), "film.partial"
-    with open(lock, "w") as held:  # by another process, which is killed then
+    with open(tmp_path / ".lock", "w") as held:  # by another process, which is killed then
         fcntl.flock(held, fcntl.LOCK_EX)
         remove_abandoned(str(tmp_path))
         assert sorted(os.listdir(tmp_path)) == sorted([".lock", fresh, mine])
-        refuses("wait for the other", locked(lock, "wait for the other").__enter__)
+        refuses("wait for the other", locked(str(tmp_path), "wait for the other").__enter__)
         assert fresh in os.listdir(tmp_path)
-    with locked(lock, "wait", wait=True):
+    with locked(str(tmp_path), "wait", wait=True):
         assert sorted(os.listdir(tmp_path)) == [".lock", mine]
 
 
 @pytest.mark.parametrize("function, number", [("fcntl.flock", errno.ENOLCK), ("os.open", errno.EROFS)])
 def test_where_nothing_can_be_locked_work_goes_on_and_no_fresh_file_is_removed(tmp_path, monkeypatch, function, number):
     monkeypatch.setattr(function, mock.Mock(side_effect=OSError(number, os.strerror(number))))
-    with open_whole(str(tmp_path / "a.png")) as file, locked(str(tmp_path / ".lock"), "refused"):
+    with open_whole(str(tmp_path / "a.png")) as file, locked(str(tmp_path), "refused"):
         file.write(b"whole")
     assert (tmp_path / "a.png").read_bytes() == b"whole"

@@ -96,7 +96,7 @@ def test_descriptors_that_do_not_fit_on_the_disk_are_one_line_before_they_are_co
 
 
 def test_a_second_test_of_the_same_run_at_the_same_time_waits_for_the_first(own):
-    with locked(str(own / FOLDER / ".lock"), "another test"):
+    with locked(str(own / FOLDER), "another test"):
         process = start("test_cvusa.py", **flags_in(own), cwd=own)
         assert any("waiting for it" in line for line in iter(process.stdout.readline, ""))
     assert process.communicate()[0].count(KNOWN) == 2

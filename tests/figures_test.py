@@ -198,7 +198,7 @@ def test_text_stands_out_from_what_is_behind_it():
 def test_a_turned_query_is_shown_as_the_network_sees_it(source):
     pairs = source.pairs
     whole = cv2.imread(pairs.grd_paths[3])
-    turned = PanoramaView(180, True).test_panoramas(len(pairs), 128, MEAN_BGR)
+    turned = PanoramaView(180, True).panoramas(len(pairs), 128, MEAN_BGR)
     images = PairImages.of(pairs, ((32, 128), (32, 128)), turned)
     picture = FigureSource(images, source.task, "ground_to_aerial", None).query(3)
     assert picture.shape == whole.shape and picture.dtype == np.uint8

@@ -124,10 +124,10 @@ def with_corruptions():
 
 
 def two_corruptions(batches=None):
-    """The same, and a grid of two corruptions, which kills itself after so many batches."""
+    """The same, and a grid of two corruptions in two severities, which kills itself after so many batches."""
     with_corruptions()
     if batches is not None:
         die_after_batches(batches)
     from safa.datasets import corruptions
 
-    corruptions.CORRUPTIONS = "contrast", "fog"
+    corruptions.CORRUPTIONS, corruptions.SEVERITIES = ("contrast", "fog"), (1, 2)

@@ -10,10 +10,10 @@ from input_data import Batch
 from safa.datasets.positions import far_apart
 from safa.parts import build_network
 from safa.retrieval.cost import network_cost
-from safa.settings import NetworkConfig, TrainingConfig
+from safa.settings import NetworkConfig
 from safa.training.initial_weights import initialise
 from safa.training.published_checkpoint import published_names
-from safa.training.step import adam, batch_loss, learning_rate_schedule, training_step
+from safa.training.step import adam, learning_rate_schedule, training_step
 from safa.training.variables import adam_variables, network_weights
 from spatial_net import SpatialAwareEmbedding, network
 from triplet_loss import triplet_loss
@@ -44,7 +44,7 @@ def test_descriptors_losses_gradients_and_adam_steps_are_the_published_codes(gol
 
     optimizer = adam(1e-5)
     optimizer.build(model.trainable_variables)
-    step = training_step(model, optimizer, batch_loss(TrainingConfig(), loss=keeping_descriptors))
+    step = training_step(model, optimizer, keeping_descriptors)
     batch = Batch(*images, offset=tf.constant(0, tf.int64))
     trace = [float(step(batch))]
     assert trace[0] == pytest.approx(float(numbers["loss"]), abs=2e-6)
@@ -171,7 +171,7 @@ def test_an_idle_branch_hinders_no_step_and_variables_that_nobody_trains_and_los
         convolution, pooling = lambda _: keras.layers.Conv2D(4, 5, 4, **others), lambda _: keras.layers.GlobalMaxPooling2D()
         model, optimizer = network((32, 128), (32, 128), convolution, pooling), adam(1e-3)
         optimizer.build(model.trainable_variables)
-        step = training_step(model, optimizer, batch_loss(TrainingConfig(), loss=loss), **options)
+        step = training_step(model, optimizer, loss, **options)
         return step(Batch(*SOME_IMAGES, offset=tf.constant(0, tf.int64)))
 
     scale = keras.Variable(10.0)

@@ -80,7 +80,7 @@ def dsm_shifts(queries):
 
 def asked(queries, view):
     """All queries as a test reads them."""
-    panoramas = view.test_panoramas(len(queries), WIDTH, MEAN_BGR)
+    panoramas = view.panoramas(len(queries), WIDTH, MEAN_BGR)
     images = PairImages.of(queries, SHAPES, panoramas).grd
     return np.concatenate(list(image_batches(images, np.arange(len(images.paths)), 4)))
 
@@ -112,14 +112,14 @@ def test_the_turns_of_a_query_cover_the_circle_and_one_of_them_is_near_its_headi
     for turn in range(8):
         rows = turned[turn * len(queries) : (turn + 1) * len(queries)]
         np.testing.assert_array_equal(rows, np.roll(single, -turn * WIDTH // 8, axis=2))
-    off = view.test_panoramas(len(queries), WIDTH, MEAN_BGR).degrees_off(WIDTH).reshape(8, -1)
+    off = view.panoramas(len(queries), WIDTH, MEAN_BGR).degrees_off(WIDTH).reshape(8, -1)
     assert np.allclose(off[0], [-360 / WIDTH * shift for shift in dsm_shifts(queries)])
     assert (np.abs((off + 180) % 360 - 180).min(axis=0) <= 22.5).all()
 
 
 def test_the_whole_circle_with_known_heading_is_the_papers_path(queries):
     whole = PanoramaView()
-    assert whole.test_panoramas(10, WIDTH, MEAN_BGR) is whole.training_panoramas(10, WIDTH, MEAN_BGR, 0, 1) is None
+    assert whole.panoramas(10, WIDTH, MEAN_BGR) is whole.panoramas(10, WIDTH, MEAN_BGR, (0, 1)) is None
     assert whole.name == ""
     expected = [read_input(path, SHAPES[1]) for path in queries.grd_paths]
     np.testing.assert_array_equal(asked(queries, whole), expected)
@@ -129,7 +129,7 @@ def test_the_whole_circle_with_known_heading_is_the_papers_path(queries):
 
 def test_training_turns_each_panorama_by_another_angle_in_every_epoch(queries):
     def turned(seed, epoch):
-        panoramas = PanoramaView(180, True).training_panoramas(len(queries), WIDTH, MEAN_BGR, seed, epoch)
+        panoramas = PanoramaView(180, True).panoramas(len(queries), WIDTH, MEAN_BGR, (seed, epoch))
         return next(batches(PairImages.of(queries, SHAPES).changed(None, panoramas), np.arange(8), 8)).grd
 
     first = turned(0, 1)

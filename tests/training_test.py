@@ -23,7 +23,7 @@ from safa.datasets.cvusa import CVUSA
 from safa.launch.training import training_parser
 from safa.retrieval.search import search
 from safa.runtime.files import locked
-from safa.training.run_folder import RunPaths, data_identity
+from safa.training.run_folder import data_identity
 
 FLAGS = TINY | {"network_type": "SAFA_2", "epochs": 4}
 
@@ -235,7 +235,7 @@ def test_other_settings_other_data_and_a_second_run_in_the_folder_are_refused(un
     assert "--clip_norm None, not 2.0" in complains(RESUMED, **EXACT | {"clip_norm": 2}, cwd=uninterrupted)
     shutil.copytree(uninterrupted / "Model", here / "Model")
     settings = here / "Model/CVACT/SAFA_1/polar_1/config.json"
-    with locked(RunPaths(str(settings.parent), "", "").lock, ""):
+    with locked(str(settings.parent), ""):
         assert "another run is training there" in complains(RESUMED, **EXACT, cwd=here)
     content, gone = settings.read_text(), EXACT | {"init": "gone.h5"}
     settings.write_text(content.replace('"train_pairs": 24', '"train_pairs": 30'))

@@ -17,36 +17,22 @@ from safa.runtime.worker_pool import worker_map
 
 @dataclasses.dataclass(frozen=True)
 class CheckedFile:
-    """What an image file tells.
-
-    Attributes:
-        path: of the file.
-        error: why it cannot be read, or None.
-        size: (height, width), or None where it cannot be read, or does not exist.
-        digest: of the bytes of a file that `checks.copies` compares with others, or None.
-    """
+    """What an image file tells."""
 
     path: str
-    error: str | None = None
-    size: tuple[int, int] | None = None
-    digest: bytes | None = None
+    error: str | None = None  # why it cannot be read
+    size: tuple[int, int] | None = None  # (height, width); None where it cannot be read, or does not exist
+    digest: bytes | None = None  # of the bytes of a file that `checks.copies` compares with others
 
 
 @dataclasses.dataclass(frozen=True)
 class CheckedPair:
-    """What the files of one pair tell.
+    """What the files of one pair tell; None where it cannot be told."""
 
-    Attributes:
-        files: {"tile", "panorama", ...: CheckedFile}, of the kinds that `checks.files_of` gives.
-        origin: how the polar map was made: "published", "unstretched", "other", or None where it cannot be told.
-        panorama_agrees: whether the prepared panorama is made from the panorama; None where it cannot be told.
-        colours: (2, rows, columns, 3) float32 of the polar map and the panorama, or None.
-    """
-
-    files: dict[str, CheckedFile]
-    origin: str | None
-    panorama_agrees: bool | None
-    colours: np.ndarray | None
+    files: dict[str, CheckedFile]  # "tile", "panorama", ...: the kinds that `checks.files_of` gives
+    origin: str | None  # how the polar map was made: "published", "unstretched" or "other"
+    panorama_agrees: bool | None  # whether the prepared panorama is made from the panorama
+    colours: np.ndarray | None  # (2, rows, columns, 3) float32 of the polar map and the panorama
 
 
 def check_pairs(pairs, files, workers):

@@ -18,23 +18,14 @@ COMPARED = "tile", "panorama"  # kinds of files that are searched for copies
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """Something worth saying about a dataset.
+    """Something worth saying about a dataset."""
 
-    Attributes:
-        check: its name: "missing", for instance.
-        split: its name.
-        count: how many files, pairs or places.
-        text: what it is, and what follows.
-        problem: whether it is one; else a note.
-        examples: the files or ids.
-    """
-
-    check: str
+    check: str  # its name: "missing", for instance
     split: str
-    count: int
-    text: str
-    problem: bool = True
-    examples: tuple[str, ...] = ()
+    count: int  # of files, pairs or places
+    text: str  # what it is, and what follows
+    problem: bool = True  # else a note
+    examples: tuple[str, ...] = ()  # files or ids
 
 
 def found(check, split, examples, text, problem=True):
@@ -144,8 +135,7 @@ def check_existence(split, files):
 def copies(results):
     """Aerial tiles and panoramas whose bytes are those of another file, within a split and across both.
 
-    Args:
-        results: {name of the split: files of its CheckedPairs}.
+    `results`: {name of the split: files of its CheckedPairs}.
     """
     findings = []
     for kind in COMPARED:
@@ -167,12 +157,7 @@ def copies(results):
 
 
 def check_images(pairs, results):
-    """What the results of `check_pair` say of a split's files.
-
-    Args:
-        pairs: datasets.dataset.Pairs.
-        results: list of CheckedPair.
-    """
+    """What the CheckedPairs of a split's Pairs say of its files."""
     findings, split, dataset = [], pairs.split, pairs.dataset
     sizes = dataset.tile_size, dataset.panorama_size, dataset.polar_size, dataset.query_size
     for (kind, title), published in zip(TITLES.items(), sizes, strict=True):

@@ -101,17 +101,11 @@ class QueryView(PanoramaView):
 
 @dataclasses.dataclass(frozen=True)
 class CorruptedPanoramas:
-    """Reads panoramas, corrupts them, and makes the network's input of them.
+    """Reads panoramas, corrupts them, and makes the network's input of them."""
 
-    Attributes:
-        draws: for each of Q queries the arguments of `corrupt` after the image; None each: their files are corrupted.
-        prepare: function of a whole panorama, (H, 2H, 3) uint8, that the network does not read as it is; or None.
-        map: of `runtime.worker_pool.worker_map`: each process has a random state of its own.
-    """
-
-    draws: list
-    prepare: typing.Callable | None
-    map: typing.Callable
+    draws: list  # for each of Q queries the arguments of `corrupt` after the image; None each: their files are corrupted
+    prepare: typing.Callable | None  # of a whole panorama, (H, 2H, 3) uint8, that the network does not read as it is
+    map: typing.Callable  # of `runtime.worker_pool.worker_map`: each process has a random state of its own
 
     @classmethod
     def of(cls, view, pairs, parallel_map):

@@ -17,34 +17,21 @@ class Pairs:
     """Queries and references of one split: Q panoramas, each taken on one of N aerial tiles.
 
     In CVUSA and CVACT row i's panorama belongs to row i's tile; elsewhere tiles may have several panoramas, or none.
-
-    Attributes:
-        dataset: Dataset.
-        split: name: "train", for instance.
-        reference: POLAR or AERIAL.
-        ids: Q strings.
-        sat_paths: N file paths of the references, of that kind.
-        grd_paths: Q file paths of the panoramas.
-        tile_paths: N file paths of the aerial tiles, which polar maps are made from.
-        utm: (N, 2) float64 easting and northing of the references in metres, or None where the dataset has none.
-        truth: (Q,) int64, the row of each query's reference; left out: row i of both is one place.
-        acceptable: for each query the rows of further references, hits and no negatives of it, (n,) int64 each; or None.
-        query_utm: (Q, 2) float64 easting and northing of the panoramas in metres; left out: their references'.
-        panorama_paths: Q file paths of the images that `grd_paths` are prepared from; None: they are the dataset's own.
     """
 
     dataset: "Dataset"
-    split: str
-    reference: str
-    ids: list[str]
-    sat_paths: list[str]
-    grd_paths: list[str]
-    tile_paths: list[str]
-    utm: np.ndarray | None = None
-    truth: np.ndarray | None = None
+    split: str  # name: "train", for instance
+    reference: str  # POLAR or AERIAL
+    ids: list[str]  # Q
+    sat_paths: list[str]  # N files, of the references of that kind
+    grd_paths: list[str]  # Q files, of the panoramas
+    tile_paths: list[str]  # N files, of the aerial tiles, which polar maps are made from
+    utm: np.ndarray | None = None  # (N, 2) float64 easting and northing of the references in metres, where they are known
+    truth: np.ndarray | None = None  # (Q,) int64, the row of each query's reference; left out: row i of both is one place
+    # For each query the rows of further references, hits and no negatives of it, (n,) int64 each.
     acceptable: list[np.ndarray] | None = None
-    panorama_paths: list[str] | None = None
-    query_utm: np.ndarray | None = None
+    panorama_paths: list[str] | None = None  # Q files that `grd_paths` are prepared from; None: they are the dataset's own
+    query_utm: np.ndarray | None = None  # (Q, 2) float64, as `utm`, of the panoramas; left out: their references'
 
     def __post_init__(self):
         if self.truth is None:

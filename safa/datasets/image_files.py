@@ -84,8 +84,7 @@ def read_image(path, size=None):
 def read_input(path, shape, change=None):
     """An image as the network takes it: (*shape, 3) uint8, BGR, after `change`, resized by area if its size is another.
 
-    Raises:
-        UserError: the image cannot be read, or there is too little memory for it.
+    Raises UserError if it cannot be read, or there is too little memory for it.
     """
     try:
         with name_image(path):

@@ -12,29 +12,18 @@ SALT = 20  # of the draws, which share seed and epoch with the panoramas' (`pano
 
 @dataclasses.dataclass(frozen=True)
 class AugmentedPairs:
-    """Changes the images of rows: mirrored, then turned clockwise, as the place itself would be.
+    """Changes the images of rows: mirrored, then turned clockwise, as the place itself would be."""
 
-    Attributes:
-        turns: (N,) float64 parts of a full circle, in [0, 1), one for each reference; quarters for tiles.
-        flips: (N,) bool.
-        polar: whether the references are polar maps, or else tiles.
-        truth: (Q,) int64, each query's reference, whose change it shares.
-    """
-
-    turns: np.ndarray
-    flips: np.ndarray
-    polar: bool
-    truth: np.ndarray
+    turns: np.ndarray  # (N,) float64 parts of a full circle, in [0, 1), one for each reference; quarters for tiles
+    flips: np.ndarray  # (N,) bool
+    polar: bool  # whether the references are polar maps, or else tiles
+    truth: np.ndarray  # (Q,) int64, each query's reference, whose change it shares
 
     @classmethod
     def drawn(cls, pairs, rotate, flip, seed, epoch):
         """The changes of an epoch, the same for the same seed and epoch; None where nothing changes.
 
-        Args:
-            pairs: datasets.dataset.Pairs.
-            rotate: turn each pair by a random angle; tiles by a quarter turn.
-            flip: mirror half of the pairs.
-            seed, epoch: of the draws.
+        `rotate`: turn each of the Pairs by a random angle, tiles by a quarter turn; `flip`: mirror half of them.
         """
         if not (rotate or flip):
             return None

@@ -14,23 +14,16 @@ from safa.datasets.panorama_views import TurnedPanoramas
 
 @dataclasses.dataclass(frozen=True)
 class BranchImages:
-    """The images of one branch: `input_data.Images`.
+    """The images of one branch: `input_data.Images`."""
 
-    Attributes:
-        paths: N files.
-        shape: (height, width) of the network's input; images of another size are resized by area.
-        cache: N images that were read before, (height, width, 3) uint8, None where one was not; or None: none is kept.
-        augmented: function of a row and its image that changes it, or None.
-        turned: TurnedPanoramas of N rows, which come last, or None.
-        corrupted: CorruptedPanoramas that read the files, or None.
-    """
-
-    paths: list[str]
-    shape: tuple[int, int]
-    cache: list[np.ndarray | None] | None = None
-    augmented: object = None
-    turned: TurnedPanoramas | None = None
-    corrupted: CorruptedPanoramas | None = None
+    paths: list[str]  # N files
+    shape: tuple[int, int]  # (height, width) of the network's input; images of another size are resized by area
+    cache: list[np.ndarray | None] | None = (
+        None  # the N images, (height, width, 3) uint8, as far as they were read; None: no cache
+    )
+    augmented: object = None  # function of a row and its image that changes it
+    turned: TurnedPanoramas | None = None  # of N rows; they come last
+    corrupted: CorruptedPanoramas | None = None  # that read the files
 
     @property
     def dtype(self):
@@ -63,11 +56,9 @@ class PairImages:
 
     @classmethod
     def of(cls, pairs, shapes, panoramas=None, cached=False, corrupted=None):
-        """The images of Pairs.
+        """The images of Pairs, as inputs of these (height, width), satellite and ground.
 
         Args:
-            pairs: Pairs.
-            shapes: (height, width) of the network's inputs, satellite and ground.
             panoramas: TurnedPanoramas of the queries, T times each; None: as they are.
             cached: keep decoded images in memory.
             corrupted: CorruptedPanoramas of the queries, or None.

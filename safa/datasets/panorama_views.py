@@ -41,26 +41,20 @@ class PanoramaView(Checked):
         parts += ["unknown_heading"] * self.unknown_heading + [f"search_{self.search_heading}"] * (self.search_heading > 1)
         return "_".join(parts)
 
-    def test_panoramas(self, count, width, fill):
-        """The TurnedPanoramas of a test's queries, the rows of each turn after those of the turn before; None: as they are.
+    def panoramas(self, count, width, fill, seed=TEST_SEED):
+        """The TurnedPanoramas of some queries, the rows of each turn after those of the turn before; None: as they are.
 
         Args:
             count: Q, number of queries.
             width: of the panoramas at the network's input.
             fill: (3,) BGR of the columns that are not seen: the mean that the network takes off.
+            seed: of the random turns: a test's, or seed and epoch of a training.
         """
-        return self._panoramas(np.random.RandomState(TEST_SEED), count, width, fill)
-
-    def training_panoramas(self, count, width, fill, seed, epoch):
-        """The same of an epoch of training: equal for the same seed and epoch."""
-        return self._panoramas(np.random.RandomState([seed, epoch]), count, width, fill)
-
-    def _panoramas(self, random, count, width, fill):
         if (self.fov, self.unknown_heading, self.search_heading) == (FULL_CIRCLE, False, 1):
             return None
         shifts = np.zeros(count, np.int64)
         if self.unknown_heading:  # DSM: int(u * width * 360 / 360), u uniform in [0, 1), one draw each
-            shifts = (random.rand(count) * width).astype(np.int64)
+            shifts = (np.random.RandomState(seed).rand(count) * width).astype(np.int64)
         turns = np.round(np.arange(self.search_heading) * width / self.search_heading).astype(np.int64)
         return TurnedPanoramas(np.tile(shifts, len(turns)), self.fov, fill, np.repeat(turns, count))
 
@@ -71,18 +65,12 @@ class TurnedPanoramas:
 
     Column j of a query is column (j - shift) mod W of the panorama. Its first fov/360 W columns are kept; the others have the
     mean colour, which is 0 in the network. Then the query is turned back by an assumed shift.
-
-    Attributes:
-        shifts: (N,) int64 columns.
-        fov: degrees that are kept.
-        fill: (3,) the mean colour, BGR.
-        assumed: (N,) int64 columns that a query is turned back by.
     """
 
-    shifts: np.ndarray
-    fov: int
-    fill: typing.Sequence[float]
-    assumed: np.ndarray
+    shifts: np.ndarray  # (N,) int64 columns
+    fov: int  # degrees that are kept
+    fill: typing.Sequence[float]  # (3,) the mean colour, BGR
+    assumed: np.ndarray  # (N,) int64 columns that a query is turned back by
 
     @property
     def dtype(self):

@@ -21,7 +21,6 @@ from safa.runtime.worker_pool import worker_map
 
 PREPARED_SIZE = HEIGHT, WIDTH
 MANIFEST = "preparation.json"  # in a folder of polar maps
-LOCK = ".lock"  # held by the process that prepares a folder
 # Entropy coding without the search for repetitions: on polar maps of natural images both smaller and faster than
 # zlib's levels 1 to 6 (benchmarks/preparing_images.py).
 PNG = (cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY)
@@ -32,27 +31,16 @@ EXTENSIONS = ".jpg", ".jpeg", ".png"  # of the names, in upper or lower case, of
 
 
 def polar_map(tile, stretch=True, size=PREPARED_SIZE):
-    """The prepared reference of an aerial tile: polar transform and, as published, min-max stretch.
-
-    Args:
-        tile: (S, S, 3) uint8.
-        stretch: False rounds the transform's grey levels as they are.
-        size: (height, width) of the polar map.
-
-    Returns:
-        (*size, 3) uint8.
+    """The prepared reference of an aerial tile, (S, S, 3) -> (*size, 3) uint8: polar transform and, as published, min-max
+    stretch; without `stretch`, the transform's grey levels are rounded as they are.
     """
     return (min_max_stretch if stretch else to_uint8)(polar_transform(tile, *size))
 
 
 def street_view(panorama):
-    """CVACT's prepared query: the middle half of a 360 x 180 degree panorama, resized by area.
+    """CVACT's prepared query, (H, 2H, 3) -> (112, 616, 3) uint8: the middle half of a whole sphere, resized by area.
 
-    Args:
-        panorama: (H, 2H, 3) uint8; 832 x 1664 in the dataset, of which rows 208 to 623 are kept.
-
-    Returns:
-        (112, 616, 3) uint8.
+    Of the dataset's 832 rows, 208 to 623 are kept.
     """
     height = panorama.shape[0]
     return cv2.resize(panorama[height // 4 : height - height // 4], (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
@@ -60,24 +48,16 @@ def street_view(panorama):
 
 @dataclasses.dataclass(frozen=True)
 class Preparation:
-    """Files that `data_preparation.py` makes of a folder's images.
+    """Files that `data_preparation.py` makes of a folder's images."""
 
-    Attributes:
-        title: for messages: "CVUSA polar maps", for instance.
-        source_dir, target_dir: folders of the images and of the prepared files.
-        published_size: (height, width) of the dataset's images.
-        remedy: what a user does if they are missing.
-        transform: (H, W, 3) uint8 -> (*size, 3) uint8; None: `polar_map`, with the run's stretch.
-        size: (height, width) of the prepared files.
-    """
-
-    title: str
-    source_dir: str
-    target_dir: str
-    published_size: tuple
-    remedy: str
+    title: str  # for messages: "CVUSA polar maps", for instance
+    source_dir: str  # of the images
+    target_dir: str  # of the prepared files
+    published_size: tuple  # (height, width) of the dataset's images
+    remedy: str  # what a user does if they are missing
+    # (H, W, 3) uint8 -> (*size, 3) uint8; None: `polar_map`, with the run's stretch.
     transform: typing.Callable[[np.ndarray], np.ndarray] | None = None
-    size: tuple = PREPARED_SIZE
+    size: tuple = PREPARED_SIZE  # (height, width) of the prepared files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,17 +69,11 @@ class PreparationManifest:
 
 @dataclasses.dataclass(frozen=True)
 class PreparationPlan:
-    """What a Preparation has to do.
-
-    Attributes:
-        job: Preparation.
-        files: {name of the image: name of the prepared file}, sorted.
-        size: (height, width) that most images have; others will be refused one by one.
-    """
+    """What a Preparation has to do."""
 
     job: Preparation
-    files: dict
-    size: tuple
+    files: dict  # {name of the image: name of the prepared file}, sorted
+    size: tuple  # (height, width) that most images have; others will be refused one by one
 
     def __str__(self):
         published = self.job.published_size
@@ -110,8 +84,7 @@ class PreparationPlan:
 def plan_preparation(job):
     """List the images of a Preparation's folder and find their common size: a PreparationPlan.
 
-    Raises:
-        UserError: no folder, no images in it, two images with one name, or images of an impossible shape.
+    Raises UserError: no folder, no images in it, two images with one name, or images of an impossible shape.
     """
     source_dir, published_size, remedy = job.source_dir, job.published_size, job.remedy
     try:
@@ -154,8 +127,7 @@ def prepare(plan, stretch, workers, overwrite):
         UserError: the folder holds polar maps of the other kind.
     """
     job, transform = plan.job, plan.job.transform
-    os.makedirs(job.target_dir, exist_ok=True)
-    with locked(os.path.join(job.target_dir, LOCK), f"{job.target_dir}: another run is preparing there; waiting", wait=True):
+    with locked(job.target_dir, f"{job.target_dir}: another run is preparing there; waiting", wait=True):
         if transform is None:
             _keep_manifest(job.target_dir, stretch, overwrite)
             transform = functools.partial(polar_map, stretch=stretch, size=job.size)
@@ -173,7 +145,7 @@ def prepare(plan, stretch, workers, overwrite):
 
 
 def older_than_sources(made):
-    """Those prepared files that are older than their sources, of (source, prepared file) paths."""
+    """Those prepared files, each once, that are older than their sources, of (source, prepared file) paths."""
 
     def is_older(source, prepared):
         try:
@@ -181,7 +153,7 @@ def older_than_sources(made):
         except OSError:  # those that do not exist are another check's
             return False
 
-    return [prepared for source, prepared in made if is_older(source, prepared)]
+    return [prepared for source, prepared in dict.fromkeys(made) if is_older(source, prepared)]
 
 
 def _prepare_file(transform, size, paths):
@@ -226,10 +198,7 @@ def _keep_manifest(folder, stretch, overwrite):
 def polar_maps_are_stretched(folder):
     """Whether the manifest of a folder of polar maps says that they are stretched; maps without one count as published.
 
-    Raises:
-        UserError: the manifest cannot be understood.
+    Raises UserError if the manifest cannot be understood.
     """
-    try:
-        return read_json(os.path.join(folder, MANIFEST), PreparationManifest, "delete the folder and prepare again").stretch
-    except FileNotFoundError:
-        return True
+    path = os.path.join(folder, MANIFEST)
+    return not os.path.exists(path) or read_json(path, PreparationManifest, "delete the folder and prepare again").stretch

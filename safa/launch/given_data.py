@@ -1,32 +1,18 @@
 """The data that a script was given: folders, dataset, pairs, and what is said about them before anything is computed."""
 
-import argparse
 import dataclasses
-import re
 
 from safa.datasets.checks import check_lists, outdated
 from safa.datasets.dataset import POLAR
 from safa.datasets.file_checks import check_files, resolve_case
 from safa.datasets.preparation import polar_maps_are_stretched
 from safa.runtime.cluster import say
-from safa.runtime.command_line import Checked, add_settings, setting
+from safa.runtime.command_line import Checked, add_settings, matching, setting
 from safa.runtime.errors import UserError
 
 OWN_FLAGS = "act_data", "labels"  # of `Folders`, which only some datasets take
-RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
-
-
-def _folder_name(text):
-    """A folder's name from a flag; argparse expects the error."""
-    if not text or "\0" in text:
-        raise argparse.ArgumentTypeError("a folder's name is missing")
-    return text
-
-
-def _run_name(text):
-    if not RUN_NAME.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text[:40]!r}: up to 60 letters, digits, '.', '_', '-', a letter or digit first")
-    return text
+_folder_name = matching(r"[^\0]+", "a folder's name")
+_run_name = matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}", "up to 60 letters, digits, '.', '_' and '-', a letter or digit first")
 
 
 @dataclasses.dataclass(frozen=True)

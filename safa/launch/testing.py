@@ -39,8 +39,8 @@ from safa.training.run_folder import BEST, folder_of, given_settings, run_name, 
 DESCRIPTORS = ".descriptors"  # endings of the folders of descriptors and figures beside a result file
 FIGURES = ".figures"
 REMEDY = "free some space, use another --result_dir, or --descriptors memory"  # where descriptors fill the disk
+BUSY = "another test computes these descriptors; waiting for it"
 KILLED = "free some, and go on with the same command"  # where a process that corrupts images lacks memory
-LOCK = ".lock"  # held by the process that writes in the folder of descriptors
 NOT_IN_NAMES = r"[^\w.+-]"  # of files and rows, beside `result_file.Name`
 
 
@@ -169,12 +169,13 @@ def launch_testing(description, dataset_classes):
         extractor = DescriptorExtractor(loaded.model, distribution)
         identity = {"weights": loaded.digest, "network": known["network"], "computation": graph, "precision": config.precision}
         folder = base + DESCRIPTORS if config.descriptors == "disk" and distribution.is_chief else None
-        stack.enter_context(contextlib.nullcontext() if folder is None else own_folder(folder))
+        if folder is not None:
+            stack.enter_context(locked(folder, f"{folder}: {BUSY}", wait=True))
         parallel_map = stack.enter_context(worker_map(1 if view.corruption is None else available_cores() + 1, remedy=KILLED))
         computed = []
         for view in unfinished(known_of, path_of, distribution):
             begin, path = time.perf_counter(), path_of[view]
-            panoramas = view.test_panoramas(len(pairs), network.width, loaded.model.grd.fill)
+            panoramas = view.panoramas(len(pairs), network.width, loaded.model.grd.fill)
             corrupted = CorruptedPanoramas.of(view, pairs_of[view], parallel_map) if view.is_corrupted else None
             images = PairImages.of(pairs_of[view], (network.sat_shape, network.grd_shape), panoramas, corrupted=corrupted)
             grd = "grd_corrupted" if view.is_corrupted else "_".join(filter(None, ("grd", view.name)))
@@ -292,9 +293,3 @@ def check_view(view, config, network):
             raise UserError(f"--{flag}: changes panoramas that are the queries; leave --direction out")
         if (config.save_descriptors, config.save_mat) != (None, None) and (flag == "search_heading" or len(view.cells) > 1):
             raise UserError(f"--{flag}: of several descriptors a query; leave --save_descriptors and --save_mat out")
-
-
-def own_folder(folder):
-    """A context in which this process alone writes in a folder, which is made; another test waits for its end."""
-    os.makedirs(folder, exist_ok=True)
-    return locked(os.path.join(folder, LOCK), f"{folder}: another test computes these descriptors; waiting for it", wait=True)

@@ -33,9 +33,7 @@ def _needless(text):
 def launch_training(description, dataset_class):
     """Parse the flags of a training script, check its data, train.
 
-    Args:
-        description: the script's, for --help.
-        dataset_class: of datasets.dataset.Dataset.
+    `description`: the script's, for --help. `dataset_class`: of datasets.dataset.Dataset.
     """
     args = training_parser(description, dataset_class).parse_args()
     folders, *configs = (parsed(kind, args) for kind in (Folders, NetworkConfig, TrainingConfig, RunConfig))

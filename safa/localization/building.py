@@ -108,9 +108,8 @@ def build_index(folder: str, source: TileSource, computer: TileComputer, config:
         raise UserError(f"--pca {config.pca}: not less than {most}; use fewer values, or leave it out")
     if config.approximate and len(source) < LEAST_TILES:
         raise UserError(f"--approximate: {len(source):,} tiles are compared exactly in a millisecond; leave it out")
-    os.makedirs(folder, exist_ok=True)
     busy = f"{shortened(folder)}: another build is writing there; wait for it, or name another folder"
-    with locked(os.path.join(folder, ".lock"), busy):
+    with locked(folder, busy):
         updating.move_in(folder)
         unfinished, earlier = os.path.join(folder, index_files.UNFINISHED), earlier_manifest(folder)
         identity = hashlib.sha256(msgspec.json.encode([computer.recipe, config, source.record])).hexdigest()

@@ -160,7 +160,7 @@ class Index:
         found = list(self.found(panoramas, config, with_evidence=True))
         calibration, answers = fit_answers(self, found, config, wrong_share)
         kept = os.path.join(self.folder, index_files.CALIBRATION), self.manifest.identity
-        with locked(os.path.join(self.folder, ".lock"), f"{self.folder}: waiting for another calibration", wait=True):
+        with locked(self.folder, f"{self.folder}: waiting for another calibration", wait=True):
             self.calibrations = read_calibrations(*kept) | {names.pop(): calibration}
             write_calibrations(*kept, self.calibrations)
         return calibration, answers, [answer for answer in found if answer.problem is not None]

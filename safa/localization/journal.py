@@ -11,9 +11,9 @@ import numpy as np
 
 from safa.localization.places import Answer
 from safa.runtime.errors import UserError, shortened
-from safa.runtime.files import append, locked, naming, ordinary
+from safa.runtime.files import LOCK, append, locked, naming, ordinary
 
-ENDING, LINES, LOCK = ".progress", "answers.jsonl", ".lock"
+ENDING, LINES = ".progress", "answers.jsonl"
 _encoder = msgspec.json.Encoder(enc_hook=lambda array: array.tolist())
 _decoder = msgspec.json.Decoder(tuple[int, tuple[int, int], Answer], dec_hook=lambda kind, values: np.array(values))
 
@@ -69,10 +69,9 @@ def kept_answers(output, identity, panoramas):
     folder, header = output + ENDING, msgspec.json.encode({"query": identity}) + b"\n"
     if os.path.lexists(folder) and (not os.path.isdir(folder) or set(os.listdir(folder)) - {LINES, LOCK}):
         raise UserError(f"{shortened(folder)}: holds something else than a query's answers; move it away")
-    os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, LINES)
     journal = Journal(path, panoramas)
-    with locked(os.path.join(folder, LOCK), f"{shortened(folder)}: another query is writing there; wait for it"):
+    with locked(folder, f"{shortened(folder)}: another query is writing there; wait for it"):
         with naming(path), open(path, "a+b", opener=ordinary) as file:
             file.seek(0)
             first = file.readline()

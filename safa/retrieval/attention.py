@@ -10,27 +10,16 @@ from spatial_net import NORM_EPSILON
 
 @dataclasses.dataclass(frozen=True)
 class BranchMaps:
-    """What a branch computes of n images before it sums over positions.
+    """What a branch computes of n images before it sums over positions."""
 
-    Attributes:
-        maps: (n, h, w, C) float32.
-        weights: (n, M, h, w) float32, the position weights of the embeddings; for VGG_gp None.
-    """
-
-    maps: np.ndarray
-    weights: np.ndarray | None
+    maps: np.ndarray  # (n, h, w, C) float32
+    weights: np.ndarray | None  # (n, M, h, w) float32, the position weights of the embeddings; for VGG_gp None
 
     def contributions(self, others):
-        """Each position's part of the similarity with a descriptor of the other branch.
+        """Each position's part of the similarity with the other branch's descriptors: (n, D) of length 1 -> (n, h, w) float64.
 
         A similarity is a sum over positions, since a descriptor is: of w * f for SAFA, and of each channel's greatest f
         for VGG_gp. So the parts are exact, and add up to it.
-
-        Args:
-            others: (n, D) descriptors of length 1.
-
-        Returns:
-            (n, h, w) float64.
         """
         maps = self.maps.astype(np.float64)
         if self.weights is not None:  # sums: the descriptors before they are scaled to length 1

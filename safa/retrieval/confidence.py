@@ -19,23 +19,15 @@ def recall_interval(recall, queries):
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """How two recalls of the same queries differ.
+    """How two recalls of the same queries differ."""
 
-    Attributes:
-        recalls: of both, fractions.
-        difference: the second less the first.
-        low, high: its interval.
-        only_first, only_second: number of queries that only one of them finds.
-        p_value: of McNemar's exact test: how probable it is that two equally good networks differ as much.
-    """
-
-    recalls: tuple
-    difference: float
-    low: float
+    recalls: tuple  # of both, fractions
+    difference: float  # the second less the first
+    low: float  # of its interval
     high: float
-    only_first: int
+    only_first: int  # number of queries that only one of them finds
     only_second: int
-    p_value: float
+    p_value: float  # of McNemar's exact test: how probable it is that two equally good networks differ as much
 
     @property
     def differs(self):

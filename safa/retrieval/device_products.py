@@ -6,9 +6,7 @@ import tensorflow as tf
 def products_on(device, references):
     """A `multiply` for `search` that computes on a device of TensorFlow's; None (NumPy computes) if it lacks such devices.
 
-    Args:
-        device: "GPU:0", for instance.
-        references: (N, D) float32, which stay in the device's memory, as float64.
+    `device`: "GPU:0", for instance. `references`: (N, D) float32, which stay in the device's memory, as float64.
     """
     if not tf.config.list_logical_devices(device.partition(":")[0]):
         return None

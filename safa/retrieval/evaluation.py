@@ -77,14 +77,9 @@ def evaluate(task, found, degrees_off=None):
 
 
 def margins(task, found):
-    """Similarities of all queries with their truth, and with the closest reference that is not a hit.
+    """Similarities of a Task's queries with their truth, and with the closest reference that is not a hit: (Q,) float64 each.
 
-    Args:
-        task: retrieval.task.Task.
-        found: retrieval.search.SearchResult of its queries.
-
-    Returns:
-        positive, negative: (Q,) float64 each; a negative is NaN where all winners of a query are hits.
+    `found`: their SearchResult. Where all winners of a query are hits, the second is NaN.
     """
     hits = found.winners == task.truth[:, None]
     for row, near in enumerate([] if task.near is None else task.near):

@@ -1,10 +1,10 @@
 """Rows of descriptors in memory or in a file, where a command that was stopped goes on after those that it finished."""
 
-import contextlib
 import dataclasses
 import hashlib
 import math
 import os
+import pathlib
 import time
 
 import numpy as np
@@ -18,28 +18,18 @@ KEEP_SECONDS = 20.0  # between manifests: the most that a killed command compute
 
 @dataclasses.dataclass(frozen=True)
 class RowsManifest:
-    """What a file of rows holds.
+    """What a file of rows holds."""
 
-    Attributes:
-        identity: what the rows depend on besides their sources: weights, network, precision.
-        done: number of rows that are finished, from the first on.
-        sources, content: digests of their source files' paths, sizes and times, and of their bytes.
-        milliseconds: that computing a row took, or None where it was not measured.
-    """
-
-    identity: dict
-    done: int
-    sources: str
-    content: str
-    milliseconds: float | None = None
+    identity: dict  # what the rows depend on besides their sources: weights, network, precision
+    done: int  # number of rows that are finished, from the first on
+    sources: str  # digest of their source files' paths, sizes and times
+    content: str  # digest of their bytes
+    milliseconds: float | None = None  # that computing a row took; None where it was not measured
 
 
 def read_rows_manifest(path):
     """The RowsManifest of the rows in PATH.npy, or None if they have none. Raises UserError if it cannot be understood."""
-    try:
-        return read_json(f"{path}.json", RowsManifest, AGAIN)
-    except FileNotFoundError:
-        return None
+    return read_json(f"{path}.json", RowsManifest, AGAIN) if os.path.exists(f"{path}.json") else None
 
 
 def files_digest(paths):
@@ -55,8 +45,7 @@ def _state(path):
 def new_array_file(path, shape, dtype, what, remedy):
     """An array in a new .npy file, mapped into memory. Its space is taken now: a full disk would end the process later.
 
-    Raises:
-        UserError: the disk has too little space for `what`; `remedy`: what the user can do.
+    Raises UserError if the disk has too little space for `what`; `remedy`: what the user can do.
     """
     check_space(os.path.dirname(path), math.prod(shape) * np.dtype(dtype).itemsize, what, remedy)
     array = np.lib.format.open_memmap(path, "w+", dtype, shape)
@@ -99,8 +88,7 @@ class ResumableRows:
         if self.rows is None:
             self._begin()
             for each in f"{path}.json", f"{path}.npy":
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(each)
+                pathlib.Path(each).unlink(missing_ok=True)
             self.rows = new_array_file(f"{path}.npy", shape, dtype, "descriptors", remedy)
 
     def __enter__(self):

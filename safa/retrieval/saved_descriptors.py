@@ -85,9 +85,7 @@ def _checked(array, name):
 def read_truth(path, references, count):
     """What a text file says of `count` queries, a line each: rows of references from 0, the true one and then other hits.
 
-    Returns:
-        truth: (Q,) int64.
-        acceptable: list of (n,) int64, the others, each once; None if no line has any.
+    Returns the true ones, (Q,) int64, and a list of the others, (n,) int64, each once; None if no line has any.
     """
     lines = read_file(path).decode(errors="replace").replace(",", " ").splitlines()
     rows = [[int(each) if re.fullmatch("[0-9]{1,9}", each) else references for each in line.split()] for line in lines]
@@ -119,9 +117,7 @@ def save_npz(path, pairs, references, queries):
 def save_mat(path, references, queries):
     """Write `sat_global_descriptor` and `grd_global_descriptor`, (N, D) and (Q, D) float32, to a MATLAB file of version 5.
 
-    Raises:
-        UserError: an array is larger than such a file can hold.
-        OSError: the file cannot be written.
+    Raises UserError if an array is larger than such a file can hold, OSError if it cannot be written.
     """
     if (most := max(references.nbytes, queries.nbytes)) > MAT_BYTES:
         what = f"{most / 1e9:.1f} GB of descriptors, and a MATLAB file holds 2.1 GB an array"

@@ -20,30 +20,19 @@ TIE = 2.0**-21  # references that differ by less share their distance, but for r
 
 @dataclasses.dataclass(frozen=True)
 class SearchResult:
-    """What a search found for each of Q queries.
+    """What a search found for each of Q queries."""
 
-    Attributes:
-        references: N, the number of references.
-        similarity: (Q,) float64 similarity of each query, by the closest of its descriptors, with its true reference.
-        turn: (Q,) int64, which of each query's T descriptors that is; 0 where it has one.
-        closer: (Q,) int64, the number of references strictly closer than the true one: the rank.
-        tied: (Q,) int64, the number of other references that are as close but for rounding and not counted in `closer`:
-            the rank is `closer + tied` if they all come before the truth.
-        near_closer: (Q,) int64, as `closer`, for the closest of each query's `near` references; None without `near`.
-        others_closer: (Q,) int64, as `closer`, without the query's `near` references; None without `near`.
-        winners: (Q, K) int64, the K closest references, the closest first.
-        similarities: (Q, K) float64, theirs.
-    """
-
-    references: int
-    similarity: np.ndarray
-    turn: np.ndarray
-    closer: np.ndarray
+    references: int  # N, their number
+    similarity: np.ndarray  # (Q,) float64, of each query, by the closest of its descriptors, with its true reference
+    turn: np.ndarray  # (Q,) int64, which of each query's T descriptors that is; 0 where it has one
+    closer: np.ndarray  # (Q,) int64, the number of references strictly closer than the true one: the rank
+    # (Q,) int64, the number of other references that are as close but for rounding and not counted in `closer`: the rank is
+    # `closer + tied` if they all come before the truth.
     tied: np.ndarray
-    near_closer: np.ndarray | None
-    others_closer: np.ndarray | None
-    winners: np.ndarray
-    similarities: np.ndarray
+    near_closer: np.ndarray | None  # (Q,) int64, as `closer`, for the closest of each query's `near` references, if any
+    others_closer: np.ndarray | None  # (Q,) int64, as `closer`, without the query's `near` references, if any
+    winners: np.ndarray  # (Q, K) int64, the K closest references, the closest first
+    similarities: np.ndarray  # (Q, K) float64, theirs
 
 
 def search(references, queries, truth, near=None, top_k=0, multiply=None):

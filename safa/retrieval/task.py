@@ -15,26 +15,16 @@ MOST_NEAR = 2**24  # hits besides the truth, of all queries: they take 0.6 GB wh
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A search of Q queries among N references.
+    """A search of Q queries among N references."""
 
-    Attributes:
-        ids: Q strings.
-        queries: (Q,) int64, their rows among the images of their kind.
-        truth: (Q,) int64, the row of each query's true reference.
-        near: for each query the rows of all hits, each once, the true reference among them; None: only the truth.
-        counted: name of the recall that counts them: "within_5m" or "acceptable"; None without `near`.
-        has_hit_rate: whether VIGOR's hit rate is reported, of the true reference among all that are not `near`.
-        query_utm, reference_utm: (Q, 2) and (N, 2) float64 easting and northing in metres, or None.
-    """
-
-    ids: list
-    queries: np.ndarray
-    truth: np.ndarray
-    near: list | None = None
-    counted: str | None = None
-    query_utm: np.ndarray | None = None
-    reference_utm: np.ndarray | None = None
-    has_hit_rate: bool = False
+    ids: list  # Q strings
+    queries: np.ndarray  # (Q,) int64, their rows among the images of their kind
+    truth: np.ndarray  # (Q,) int64, the row of each query's true reference
+    near: list | None = None  # for each query the rows of all hits, each once, the true reference among them; None: only this
+    counted: str | None = None  # name of the recall that counts them: "within_5m" or "acceptable"; None without `near`
+    query_utm: np.ndarray | None = None  # (Q, 2) float64 easting and northing in metres
+    reference_utm: np.ndarray | None = None  # (N, 2), the same of the references
+    has_hit_rate: bool = False  # whether VIGOR's is reported, of the true reference among all that are not `near`
 
     @property
     def digest(self):

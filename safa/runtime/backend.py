@@ -100,9 +100,7 @@ def compute_in(precision):
 def explain_tensorflow_errors(distribution, remedy):
     """Say in a user's words what TensorFlow says about memory and about other processes.
 
-    Args:
-        distribution: Distribution.
-        remedy: what to do when a device's memory is full.
+    `remedy`: what to do when the memory of a device of the Distribution is full.
     """
     import tensorflow as tf
 

@@ -12,10 +12,7 @@ SLURM_TASKS, SLURM_TASK = "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"  # srun sets th
 def processes():
     """How many processes the run has, and the number of this one; the first is the chief, which reports and writes.
 
-    TF_CONFIG says it, else Slurm's step where `srun` started several processes.
-
-    Raises:
-        UserError: TF_CONFIG cannot be understood.
+    TF_CONFIG says it (UserError if it cannot be understood), else Slurm's step where `srun` started several processes.
     """
     if CLUSTER not in os.environ:
         return (int(os.environ[SLURM_TASKS]), int(os.environ[SLURM_TASK])) if uses_slurm() else (1, 0)

@@ -60,15 +60,10 @@ class Distribution:
         return f"{self.replicas} {'GPUs' if self._gpus else 'CPU devices'}{among}"
 
     def local_rows(self, order, batch_size):
-        """The rows that this process reads, batch by batch.
+        """The rows that this process reads, batch by batch: (N * local share,); and how many of them a batch has.
 
-        Args:
-            order: (N,) rows of all replicas' batches, N a multiple of their number.
-            batch_size: of all replicas together, a multiple of their number; the last batch may have fewer.
-
-        Returns:
-            rows: (N * local share,).
-            size: of a batch of them.
+        `order`: (N,) rows of all replicas' batches; `batch_size`: of all replicas together; both multiples of their number.
+        The last batch may have fewer.
         """
         parts = []
         for start in range(0, len(order), batch_size):
@@ -111,14 +106,7 @@ class Distribution:
         return self._sum(self._from_function(lambda _: tf.constant(value))) if self.has_others else value
 
     def agree(self, text):
-        """Refuse to continue if another process of the run says something else.
-
-        Args:
-            text: what all of them must say: their settings, for instance.
-
-        Raises:
-            UserError: in all processes.
-        """
+        """Refuse (UserError) to continue, in all processes, if one says something else: other settings, for instance."""
         digest = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
         digests = self.traced(gather_rows)(self._from_function(lambda _: tf.constant([digest], tf.int64)))
         if len(np.unique(digests)) > 1:

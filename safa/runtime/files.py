@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import itertools
 import os
 import re
@@ -14,12 +15,8 @@ import msgspec
 
 from safa.runtime.errors import UserError, first_line, shortened
 
-try:
-    import fcntl
-except ImportError:  # on Windows
-    fcntl = None
-
 READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
+LOCK = ".lock"
 PARTIAL = ".partial"  # ending of files that are still being written
 JSON_BYTES = 2**24  # far more than any of this project's files
 SHOWN = 24  # characters of a name that its temporary one begins with: far from the 255, or 143, bytes of file systems
@@ -28,13 +25,8 @@ ABANDONED_SECONDS = 24 * 3600  # since the last change of a half-written file; w
 
 
 def ordinary(path, flags):
-    """An `opener` for `open` that refuses pipes, devices, sockets and folders.
-
-    Raises:
-        UserError: it is one of these.
-        OSError: it cannot be opened.
-    """
-    number = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)  # a pipe opens at once, without a writer
+    """An `opener` for `open` that refuses (UserError) pipes, devices, sockets and folders. OSError: it cannot be opened."""
+    number = os.open(path, flags | os.O_NONBLOCK, 0o666)  # a pipe opens at once, without a writer
     if stat.S_ISREG(os.fstat(number).st_mode):
         return number
     os.close(number)
@@ -67,7 +59,6 @@ def read_json(path, kind, remedy):
     """The content of a JSON file that this project wrote; it may have been changed since.
 
     Args:
-        path: of the file.
         kind: its type, a dataclass for instance. The content must have its fields' types, and no other fields.
         remedy: what the user can do, for the message.
 
@@ -172,24 +163,25 @@ def remove_abandoned(folder, older_than=ABANDONED_SECONDS):
 
 
 @contextlib.contextmanager
-def locked(path, message, wait=False):
-    """Hold the lock of a folder that only one process at a time writes in; it ends with the process, however that ends.
+def locked(folder, message, wait=False):
+    """Hold the lock of a folder, made if it is missing, that one process at a time writes in; it ends with the process.
 
     So a half-written file that is there when the lock is taken was left by a killed run, and is removed. Where the file
     system has no locks, or this user may not write, work goes on without one: names of half-written files differ, and none
     goes before it is a day old.
 
     Args:
-        path: of the lock: an empty file in the folder, made if it does not exist, which stays there.
+        folder: gets an empty file LOCK, which stays there.
         message: says that another process holds the lock, and what to do.
         wait: print the message and wait for the other process, instead of refusing.
 
     Raises:
         UserError: `message`.
-        OSError: there is no such folder.
+        OSError: the folder cannot be made.
     """
+    os.makedirs(folder, exist_ok=True)
     try:
-        file = open(path, "ab", opener=ordinary)
+        file = open(os.path.join(folder, LOCK), "ab", opener=ordinary)
     except OSError as error:
         if error.errno not in READ_ONLY:
             raise
@@ -204,7 +196,7 @@ def locked(path, message, wait=False):
                 raise UserError(message) from None
             print(message, flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
-        except (OSError, AttributeError):  # no locks in this file system, or on Windows
+        except OSError:  # no locks in this file system
             patience = ABANDONED_SECONDS
-        remove_abandoned(os.path.dirname(path) or ".", patience)
+        remove_abandoned(folder, patience)
         yield

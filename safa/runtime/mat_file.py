@@ -19,11 +19,7 @@ pickle.dump(found, sys.stdout.buffer, pickle.HIGHEST_PROTOCOL)
 def read_mat(file, names=()):
     """The variables of these names, or all, in a MATLAB file of a version up to 7: {name: array}, as of scipy.io.loadmat.
 
-    Args:
-        file: open for reading in binary mode, an ordinary one.
-
-    Raises:
-        ValueError: it cannot be read. The text says why, for a message that names the file.
+    `file`: an ordinary one, open in binary mode. Raises ValueError, whose text says why, for a message that names the file.
     """
     streams = {"stdin": file, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with subprocess.Popen([sys.executable, "-c", READER, *names], cwd=ROOT, **streams) as process:

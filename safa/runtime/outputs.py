@@ -14,17 +14,11 @@ PICTURE = re.compile(rb"\x89PNG.*Matplotlib", re.DOTALL)  # that we drew: other 
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-    """A file that a command writes.
+    """A file that a command writes."""
 
-    Attributes:
-        flag: that names it, for messages.
-        path: of the file; None where none is asked for.
-        earlier: what the file's beginning matches (followed by its end) if an earlier command of the same kind wrote it.
-    """
-
-    flag: str
-    path: str | None
-    earlier: re.Pattern
+    flag: str  # that names it, for messages
+    path: str | None  # None where none is asked for
+    earlier: re.Pattern  # matches the file's beginning (followed by its end) if an earlier command of the same kind wrote it
 
 
 def check_outputs(outputs, inputs=()):

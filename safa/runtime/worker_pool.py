@@ -44,8 +44,6 @@ def worker_map(workers, chunksize=1, remedy="try again with fewer --workers"):
     pool = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker)
 
     def parallel_map(function, items):
-        if not hasattr(signal, "pthread_sigmask"):  # on Windows
-            return pool.map(function, items, chunksize=chunksize)
         # The pool starts its processes now. They inherit the mask, so they never see Ctrl-C, not even while they import.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import pathlib
 
 import keras
 import tensorflow as tf
@@ -35,9 +36,8 @@ def training_session(settings, train_pairs, val_pairs, paths):
     _check_shares(config.batch_size, distribution.replicas, options.micro_batch)
     with contextlib.ExitStack() as stack:
         if distribution.is_chief:
-            os.makedirs(paths.folder, exist_ok=True)
             busy = "another run is training there at the moment; wait for it, or use another --run or --model_dir"
-            stack.enter_context(locked(paths.lock, f"{paths.folder}: {busy}"))
+            stack.enter_context(locked(paths.folder, f"{paths.folder}: {busy}"))
         full = "a smaller --micro_batch" if options.micro_batch else "--micro_batch, which needs less for the same result"
         stack.enter_context(explain_tensorflow_errors(distribution, full))
         data = data_identity(train_pairs, val_pairs)
@@ -71,8 +71,7 @@ def restore_or_begin(run, stop):
         if result is not None:
             say(f"{before}: {recall_line(result['pessimistic_recall'])}")
     if progress.epochs < config.epochs and run.distribution.is_chief:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(run.paths.final)  # of fewer epochs
+        pathlib.Path(run.paths.final).unlink(missing_ok=True)  # of fewer epochs
     return progress
 
 
@@ -94,7 +93,7 @@ def _chiefs_progress(run):
                 raise UserError(f"{config.continue_from}: {what}; raise --epochs, which counts those before too")
         else:
             say(*initialise(run.network, config.init, run.settings.network, paths.authors_model))
-        run.log.forget()
+        pathlib.Path(paths.own_csv).unlink(missing_ok=True)  # lines of an earlier run do not count
     earlier = read_manifest(paths.folder)
     now = session() | {"devices": str(run.distribution), "options": dataclasses.asdict(run.settings.run)}
     sessions = [*(earlier.sessions if earlier else []), now]

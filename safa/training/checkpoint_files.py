@@ -121,11 +121,7 @@ def remove_leftovers(folder):
 def refuse_foreign_content(path, content=None):
     """Refuse an HDF5 file whose datasets or links lead to other files (CVE-2026-1669, for instance).
 
-    `content`: of the file, where it is read from memory.
-
-    Raises:
-        UserError: with the name of the first.
-        OSError: it cannot be read as HDF5.
+    `content`: of the file, where it is read from memory. Raises UserError with the first's name; OSError if it is not HDF5.
     """
     import h5py
 

@@ -21,19 +21,12 @@ PROGRESS = "progress/"
 
 @dataclasses.dataclass
 class Progress:
-    """How far a run is.
+    """How far a run is."""
 
-    Attributes:
-        epochs: that are finished.
-        steps: taken of the epoch after these.
-        loss_sum: of these steps.
-        best_recall: R@1 of the best epoch so far, a fraction; -1 before the first.
-    """
-
-    epochs: int = 0
-    steps: int = 0
-    loss_sum: float = 0.0
-    best_recall: float = -1.0
+    epochs: int = 0  # that are finished
+    steps: int = 0  # taken of the epoch after these
+    loss_sum: float = 0.0  # of these steps
+    best_recall: float = -1.0  # R@1 of the best epoch so far, a fraction; -1 before the first
 
 
 class RunCheckpoints:
@@ -69,11 +62,7 @@ class RunCheckpoints:
         return Progress(int(epochs), int(steps), *others)
 
     def check_space(self):
-        """Refuse to begin a run whose checkpoints will not fit on the disk.
-
-        Raises:
-            UserError: says how much they need and how much is free.
-        """
+        """Refuse to begin a run whose checkpoints will not fit on the disk: a UserError says how much they need."""
         # A new one is written before an old one goes; the best has no moments.
         values = [variable.shape.num_elements() for variable in self._variables.values()]
         learned = [variable.shape.num_elements() for variable in self._learned.values()]
@@ -116,8 +105,7 @@ class RunCheckpoints:
     def save(self, progress, best=False):
         """Save the run; `best` says whether these weights are the best so far.
 
-        Raises:
-            UserError: they cannot be written, or are not finite; the checkpoints before them stay whole.
+        Raises UserError if they cannot be written, or are not finite; the checkpoints before them stay whole.
         """
         if not self._distribution.is_chief:
             return

@@ -50,12 +50,19 @@ def initialise(network, init, description, authors_model=None):
         for own, others in zip(sat, grd, strict=True):
             others.assign(own)
         return []
+
+    def start_from(path, kind):
+        if kind == TENSORFLOW or kind == KERAS and _is_network_weights(path):
+            return list(filter(None, [load_weights(network, path, kind, description)]))
+        _assign_vgg16(network, path, read_vgg16(path, kind))
+        return []
+
     if init not in ("default", "imagenet"):
-        return use_checkpoint(init, lambda path, kind: _start_from(network, path, kind, description))
+        return use_checkpoint(init, start_from)
     notes = []
     if init == "default" and authors_model is not None and os.path.exists(f"{authors_model}.index"):
         try:
-            notes = use_checkpoint(authors_model, lambda path, kind: _start_from(network, path, kind, description))
+            notes = use_checkpoint(authors_model, start_from)
             return [f"starting weights: {authors_model}, the authors' (--init imagenet for ImageNet's)", *notes]
         except UserError as error:
             notes = [f"{error}. ImageNet's weights are used"]
@@ -69,20 +76,10 @@ def initialise(network, init, description, authors_model=None):
     return notes
 
 
-def _start_from(network, path, kind, description):
-    if kind == TENSORFLOW or kind == KERAS and _is_network_weights(path):
-        return list(filter(None, [load_weights(network, path, kind, description)]))
-    _assign_vgg16(network, path, read_vgg16(path, kind))
-    return []
-
-
 def continue_published(network, optimizer, path, description):
     """Take over weights, Adam's moments and step from a published training checkpoint; returns the number of steps taken.
 
-    Moving averages, which it does not have, begin with its weights.
-
-    Raises:
-        UserError: the checkpoint does not fit, or holds no training state.
+    Moving averages, which it lacks, begin with its weights. Raises UserError if it does not fit, or has no training state.
     """
 
     def take_over(path, kind):
@@ -111,16 +108,10 @@ def _is_network_weights(path):
 
 
 def read_vgg16(path, kind):
-    """VGG16's convolutions from a file.
+    """VGG16's convolutions, {"conv1_1": (kernel, bias), ...}, float32, for BGR images less the mean.
 
-    Args:
-        path, kind: of the file (`checkpoint_files.find_checkpoint`): NUMPY, KERAS_MODEL or KERAS.
-
-    Returns:
-        {"conv1_1": (kernel, bias), ...}, float32, for BGR images less the mean.
-
-    Raises:
-        UserError: it holds something else, or is damaged.
+    `path`, `kind`: of a file that `find_checkpoint` found: NUMPY, KERAS_MODEL or KERAS. Raises UserError if it holds something
+    else, or is damaged.
     """
     try:
         if kind == NUMPY:
@@ -178,8 +169,6 @@ def _assign_vgg16(network, init, weights):
     if not all(isinstance(backbone, VGG16) for backbone in backbones):
         raise UserError(f"--init {init}: VGG16's weights, for a network with another backbone; use random or a checkpoint")
     for name, layer in itertools.chain.from_iterable(backbone.convolutions.items() for backbone in backbones):
-        if name not in weights or len(weights[name]) != 2:
-            raise UserError(f"--init {init}: lacks {name}, kernel and bias; use {SOURCES}")
         found, expected = ([tuple(array.shape) for array in arrays] for arrays in (weights[name], (layer.kernel, layer.bias)))
         if found != expected:
             what = f"{name} has shapes {found}, and in this network {expected}"

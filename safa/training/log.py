@@ -33,11 +33,6 @@ class TrainingLog:
             self._writer = tf.summary.create_noop_writer()
             _complain(error)
 
-    def forget(self):
-        """Begin a new run: lines of an earlier one in its folder do not count."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._own_path)
-
     def put_foreign_lines_aside(self):
         """Keep a CSV file that is not this run's under another name, and write its own; returns the name, or None."""
         lines, own = read_lines(self.csv_path), read_lines(self._own_path)
@@ -47,13 +42,8 @@ class TrainingLog:
         return kept
 
     def steps(self, epoch, number, steps, rates, learning_rate, step):
-        """Report the steps since the last such report.
-
-        Args:
-            epoch, number, steps: epoch, the last of the steps in it, and how many it has.
-            rates: of `Meter.rates`.
-            learning_rate: of the next step.
-            step: of Adam.
+        """Report the steps since the last such report: `number` is the last of the epoch's `steps`, `rates` are of
+        `Meter.rates`, the learning rate is of the next step, `step` is Adam's.
         """
         pace = f"{rates['pairs/s']:.1f} pairs/s, {100 * rates['input wait']:.0f} % waiting for input"
         where = f"epoch {epoch}, step {number} of {steps}"

@@ -22,27 +22,17 @@ EPOCHS = "epochs.csv"  # the run's own copy of its CSV file
 
 @dataclasses.dataclass(frozen=True)
 class RunPaths:
-    """Files of a run.
+    """Files of a run."""
 
-    Attributes:
-        folder: of its checkpoints.
-        csv, json: losses and recalls of its epochs, and its test.
-        authors_model: where the authors' initial model may be.
-        best: folder of the best checkpoint.
-        final: the last weights; they are there when all epochs are finished, and removed when more are asked for.
-        own_csv: the folder's own copy of `csv`.
-        lock: held by the process that trains in the folder.
-    """
+    folder: str  # of its checkpoints
+    csv: str  # losses and recalls of its epochs
+    json: str  # its test
+    authors_model: str | None = None  # where the authors' initial model may be
 
-    folder: str
-    csv: str
-    json: str
-    authors_model: str | None = None
-
-    best = property(lambda self: os.path.join(self.folder, BEST))
+    best = property(lambda self: os.path.join(self.folder, BEST))  # folder of the best checkpoint
+    # The last weights; they are there when all epochs are finished, and removed when more are asked for.
     final = property(lambda self: os.path.join(self.folder, "final.weights.h5"))
-    own_csv = property(lambda self: os.path.join(self.folder, EPOCHS))
-    lock = property(lambda self: os.path.join(self.folder, ".lock"))
+    own_csv = property(lambda self: os.path.join(self.folder, EPOCHS))  # the folder's own copy of `csv`
 
 
 def run_paths(model_dir, result_dir, dataset_name, network, run=None, seed=0):
@@ -62,34 +52,20 @@ def run_name(path, manifest):
 
 @dataclasses.dataclass(frozen=True)
 class RunManifest:
-    """What a run's folder holds.
-
-    Attributes:
-        network, training: its settings.
-        data: of `data_identity`, and "image_bytes": what all of its images had when it was started last.
-        sessions: one dict for each time that the run was started: command, options, versions.
-        dataset: name of the one that it is trained on.
-        version: of this project, when the run was started last.
-    """
+    """What a run's folder holds."""
 
     network: NetworkConfig
     training: TrainingConfig
-    data: dict
-    sessions: list[dict]
-    dataset: typing.Annotated[str, msgspec.Meta(pattern=r"\A[\w .+-]+\Z")]  # a part of file names
-    version: str
+    data: dict  # of `data_identity`, and "image_bytes": what all of its images had when it was started last
+    sessions: list[dict]  # one for each time that the run was started: command, options, versions
+    dataset: typing.Annotated[str, msgspec.Meta(pattern=r"\A[\w .+-]+\Z")]  # that it is trained on; a part of file names
+    version: str  # of this project, when the run was started last
 
 
 def read_manifest(folder):
-    """The RunManifest in a run's folder, or None if it is missing.
-
-    Raises:
-        UserError: it cannot be understood.
-    """
-    try:
-        return read_json(os.path.join(folder, MANIFEST), RunManifest, "restore the file, or use another --model_dir")
-    except FileNotFoundError:
-        return None
+    """The RunManifest in a run's folder, or None if it is missing. Raises UserError if it cannot be understood."""
+    path = os.path.join(folder, MANIFEST)
+    return read_json(path, RunManifest, "restore the file, or use another --model_dir") if os.path.exists(path) else None
 
 
 def has_checkpoints(folder):

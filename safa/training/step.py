@@ -1,14 +1,12 @@
 """One step of gradient descent on a batch that may be spread over devices, and over parts that fit their memory."""
 
 import contextlib
-import functools
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from safa.datasets.positions import far_apart
-from safa.parts import LOSSES
 from safa.runtime.distribution import gather_rows
 from safa.training.gradient_cache import cached_gradients
 
@@ -16,27 +14,21 @@ ADAM_EPSILON = 1e-8  # TensorFlow 1's default; Keras's is 1e-7
 
 
 def adam(learning_rate, ema=0.0):
-    """The paper's optimizer (section 4).
+    """The paper's optimizer (section 4), with a learning rate or a Keras schedule of it.
 
-    Args:
-        learning_rate: a number, or a keras.optimizers.schedules.LearningRateSchedule.
-        ema: decay of the moving average of the weights that it keeps; 0: none.
+    `ema`: decay of the moving average of the weights that it keeps; 0: none.
     """
     average = {"use_ema": True, "ema_momentum": ema} if ema else {}
     return keras.optimizers.Adam(learning_rate, beta_1=0.9, beta_2=0.999, epsilon=ADAM_EPSILON, **average)
 
 
 def learning_rate_schedule(learning_rate, schedule, warmup_steps, steps):
-    """The learning rate of every step.
+    """The learning rate of every step: a number, or a keras.optimizers.schedules.LearningRateSchedule.
 
     Args:
         learning_rate: the highest.
         schedule: "constant" (the paper's), or "cosine", which falls to 0 at the end (Loshchilov & Hutter 2017).
-        warmup_steps: steps in which the rate rises linearly from 0.
-        steps: of the whole run.
-
-    Returns:
-        A number, or a keras.optimizers.schedules.LearningRateSchedule.
+        warmup_steps, steps: steps in which the rate rises linearly from 0, and those of the whole run.
     """
     if schedule == "constant" and not warmup_steps:
         return learning_rate
@@ -70,12 +62,6 @@ def negatives_of(pairs, of, among):
     return negatives.astype(np.float32)
 
 
-def batch_loss(config, loss=None):
-    """The loss of a whole batch, as of `parts.Loss`; `loss`: made by `parts.LOSSES` (default: that of TrainingConfig)."""
-    loss = loss or LOSSES[config.loss]()
-    return functools.partial(loss, batch_hard_count=config.batch_hard_count) if config.batch_hard_count else loss
-
-
 def training_step(network, optimizer, loss, strategy=None, micro_batch=None, clip_norm=None):
     """A training step as a function.
 
@@ -84,7 +70,7 @@ def training_step(network, optimizer, loss, strategy=None, micro_batch=None, cli
     Args:
         network: spatial_net.Network.
         optimizer: keras.optimizers.Optimizer, built for the network's weights, in the strategy's scope as these.
-        loss: function of `batch_loss`.
+        loss: function of a whole batch, as `parts.Loss` makes it.
         strategy: tf.distribute.Strategy (default: one device).
         micro_batch: pairs that go through the network at a time (`gradient_cache`), a divisor of a replica's share;
             None: all at once.

@@ -26,8 +26,7 @@ def open_checkpoint(prefix):
 def write_checkpoint(prefix, tensors):
     """Write {name: array} as a checkpoint's files, `prefix`.index and `prefix`.data-00000-of-00001, the index last.
 
-    Raises:
-        UserError: they cannot be written. Nothing is left then, and a checkpoint of this name stays as it was.
+    Raises UserError if they cannot be written. Nothing is left then, and a checkpoint of this name stays as it was.
     """
     partial = partial_path(prefix)
     try:

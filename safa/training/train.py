@@ -1,15 +1,14 @@
 """The training of a network: steps, validation, checkpoints (paper, section 4)."""
 
 import contextlib
-import dataclasses
+import functools
 import signal
-import typing
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from input_data import Batch, batches
+from input_data import Batch, batches, epoch_order
 from safa.datasets.pair_augmentation import AugmentedPairs
 from safa.datasets.pair_images import PairImages
 from safa.datasets.panorama_views import PanoramaView
@@ -20,18 +19,14 @@ from safa.retrieval.evaluation import WINNERS, recalls
 from safa.retrieval.search import search
 from safa.retrieval.task import task_of
 from safa.runtime.cluster import say
-from safa.runtime.distribution import Distribution
 from safa.runtime.errors import Stopped, UserError
 from safa.runtime.interruption import StopVote
 from safa.runtime.progress import ProgressBar
 from safa.runtime.worker_pool import available_cores
-from safa.settings import Settings
 from safa.training.beginning import finish, restore_or_begin, training_session
 from safa.training.checkpoints import Progress, RunCheckpoints, SaveClock
-from safa.training.epoch_order import order_of_epoch
 from safa.training.log import Meter, TrainingLog
-from safa.training.run_folder import RunPaths
-from safa.training.step import adam, batch_loss, learning_rate_schedule, negatives_of, training_step
+from safa.training.step import adam, learning_rate_schedule, negatives_of, training_step
 from safa.training.variables import Averages
 
 
@@ -53,12 +48,9 @@ def train(settings, train_pairs, val_pairs, paths):
     """
     config, options = settings.training, settings.run
     with training_session(settings, train_pairs, val_pairs, paths) as (distribution, stop):
-        run = build_run(settings, train_pairs, val_pairs, paths, distribution)
+        run = TrainingRun(settings, train_pairs, val_pairs, paths, distribution)
         progress = restore_or_begin(run, stop)
-        loss_of_batch = batch_loss(config, run.loss)
-        step = training_step(
-            run.network, run.optimizer, loss_of_batch, distribution.strategy, options.micro_batch, config.clip_norm
-        )
+        step = training_step(run.network, run.optimizer, run.loss, distribution.strategy, options.micro_batch, config.clip_norm)
         for epoch in range(progress.epochs + 1, config.epochs + 1):
             clock, vote = SaveClock(options.save_every), StopVote(stop, distribution.sum_over_processes)
             meter = Meter(config.batch_size, progress, run.progress_bar(epoch, progress.steps))
@@ -100,23 +92,39 @@ def train(settings, train_pairs, val_pairs, paths):
         finish(run, progress)
 
 
-@dataclasses.dataclass(frozen=True)
 class TrainingRun:
-    """What a run is made of; `log` is None in processes that are not the chief's, `order` without a sampler."""
+    """What a run is made of: its network, optimizer, images and files. Arguments as of `train`.
 
-    settings: Settings
-    paths: RunPaths
-    distribution: Distribution
-    network: keras.Model
-    loss: typing.Callable
-    optimizer: keras.optimizers.Optimizer
-    averages: Averages
-    extractor: DescriptorExtractor
-    checkpoints: RunCheckpoints
-    train_images: PairImages
-    val_images: PairImages
-    order: tf.Variable | None
-    log: TrainingLog | None
+    `log` is None in processes that are not the chief's, `order` without a sampler.
+    """
+
+    def __init__(self, settings, train_pairs, val_pairs, paths, distribution):
+        config, network_config = settings.training, settings.network
+        shapes, cached = (network_config.sat_shape, network_config.grd_shape), settings.run.cache == "memory"
+        self.settings, self.paths, self.distribution = settings, paths, distribution
+        self.train_images = PairImages.of(train_pairs, shapes, cached=cached)
+        with distribution.strategy.scope():
+            self.network = build_network(network_config, config.keep_prob, config.seed, config.precision)
+            self.loss = LOSSES[config.loss]()
+            if isinstance(self.loss, keras.layers.Layer):
+                self.loss(*2 * [keras.ops.zeros((2, self.network.sat.dimension))], None)  # makes its weights
+                self.network.loss_layer = self.loss
+            if config.batch_hard_count:
+                self.loss = functools.partial(self.loss, batch_hard_count=config.batch_hard_count)
+            warmup_steps = round(config.warmup_epochs * self.steps)
+            rate = learning_rate_schedule(config.learning_rate, config.schedule, warmup_steps, config.epochs * self.steps)
+            self.optimizer = adam(rate, config.ema)
+            self.optimizer.build(self.network.trainable_variables)
+        self.view = PanoramaView(config.train_fov, config.random_heading)
+        val_panoramas = self.view.panoramas(len(val_pairs), network_config.width, self.network.grd.fill)
+        self.val_images = PairImages.of(val_pairs, shapes, val_panoramas, cached)
+        self.averages = Averages(self.network, self.optimizer)
+        self.extractor = DescriptorExtractor(self.network, distribution)
+        self.order = None if SAMPLERS[config.sampler] is None else tf.Variable(np.arange(len(train_pairs)))
+        self.checkpoints = RunCheckpoints(paths.folder, self.network, self.optimizer, distribution, self.order)
+        self.log = TrainingLog(paths) if distribution.is_chief else None
+        for note in distribution.notes:  # on this machine, the chief's or not
+            print(note, flush=True)
 
     @property
     def steps(self):
@@ -148,16 +156,34 @@ class TrainingRun:
         """The batches of an epoch after the first `done`, spread over the devices."""
         config, pairs, width = self.settings.training, self.train_images.pairs, self.settings.network.width
         augmented = AugmentedPairs.drawn(pairs, config.rotate_pairs, config.flip_pairs, config.seed, epoch)
-        view = PanoramaView(config.train_fov, config.random_heading)
-        panoramas = view.training_panoramas(len(pairs), width, self.network.grd.fill, config.seed, epoch)
+        panoramas = self.view.panoramas(len(pairs), width, self.network.grd.fill, (config.seed, epoch))
         images = self.train_images.changed(augmented, panoramas)
-        order = order_of_epoch(self, epoch, done)[done * config.batch_size : self.steps * config.batch_size]
+        order = self.order_of_epoch(epoch, done)[done * config.batch_size : self.steps * config.batch_size]
         rows, local_size = self.distribution.local_rows(order, config.batch_size)
         for number, batch in enumerate(batches(images, rows, local_size, available_cores())):
             whole = order[number * config.batch_size :][: config.batch_size]
             own_rows, _ = self.distribution.local_rows(whole, config.batch_size)
             offset, *shares = self.distribution.spread(batch.sat, batch.grd, negatives_of(pairs, own_rows, whole))
             yield Batch(*shares, offset)
+
+    def order_of_epoch(self, epoch, done):
+        """The order of an epoch's pairs, (Q,) int64, the same in all processes, which call this together.
+
+        What a sampler draws, checkpoints hold, for a run that is stopped within the epoch: with `done` steps taken, it is the
+        order that the epoch began with. Raises ValueError if a sampler's does not hold each pair once.
+        """
+        pairs, config = self.train_images.pairs, self.settings.training
+        if self.order is None:
+            return epoch_order(len(pairs), epoch, config.seed)
+        if not done:
+            descriptors = self.extractor.pairs(self.train_images, self.describing_batch_size, f"pairs of epoch {epoch}")
+            if self.distribution.is_chief:
+                order = SAMPLERS[config.sampler](pairs, epoch, config.seed, config.batch_size, *descriptors)
+                if not np.array_equal(np.sort(order), np.arange(len(pairs))):
+                    raise ValueError(f"--sampler {config.sampler}: its order does not hold each of {len(pairs)} pairs once")
+                self.order.assign(order)
+            self.distribution.share_chiefs_values([self.order])
+        return self.order.numpy()
 
     def check_loss(self, epoch, number, loss):
         """Refuse to go on with a loss that is not finite."""
@@ -188,41 +214,3 @@ class TrainingRun:
 
             self.log.picture("validation", validation_sheet(self.val_images, task, found), self.adam_steps)
         return recalls(task, found)
-
-
-def build_run(settings, train_pairs, val_pairs, paths, distribution):
-    """The TrainingRun of these settings: network, optimizer, images; arguments as of `train`."""
-    config, network_config = settings.training, settings.network
-    steps = len(train_pairs) // config.batch_size
-    with distribution.strategy.scope():
-        network = build_network(network_config, config.keep_prob, config.seed, config.precision)
-        loss = LOSSES[config.loss]()
-        if isinstance(loss, keras.layers.Layer):
-            loss(*2 * [keras.ops.zeros((2, network.sat.dimension))], None)  # makes its weights
-            network.loss_layer = loss
-        warmup_steps = round(config.warmup_epochs * steps)
-        rate = learning_rate_schedule(config.learning_rate, config.schedule, warmup_steps, config.epochs * steps)
-        optimizer = adam(rate, config.ema)
-        optimizer.build(network.trainable_variables)
-    shapes, cached = (network_config.sat_shape, network_config.grd_shape), settings.run.cache == "memory"
-    view = PanoramaView(config.train_fov, config.random_heading)
-    order = None if SAMPLERS[config.sampler] is None else tf.Variable(np.arange(len(train_pairs)))
-    val_panoramas = view.test_panoramas(len(val_pairs), network_config.width, network.grd.fill)
-    run = TrainingRun(
-        settings=settings,
-        paths=paths,
-        distribution=distribution,
-        network=network,
-        loss=loss,
-        optimizer=optimizer,
-        averages=Averages(network, optimizer),
-        extractor=DescriptorExtractor(network, distribution),
-        checkpoints=RunCheckpoints(paths.folder, network, optimizer, distribution, order),
-        train_images=PairImages.of(train_pairs, shapes, cached=cached),
-        val_images=PairImages.of(val_pairs, shapes, val_panoramas, cached),
-        order=order,
-        log=TrainingLog(paths) if distribution.is_chief else None,
-    )
-    for note in distribution.notes:  # on this machine, the chief's or not
-        print(note, flush=True)
-    return run

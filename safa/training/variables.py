@@ -40,9 +40,7 @@ def _by_name(network, kind, prefix=""):
 def adam_variables(network, optimizer):
     """What Adam keeps: {"adam/step": tf.Variable, "adam/sat/backbone/00_kernel/momentum": ..., ".../velocity", ".../average"}.
 
-    Args:
-        network: spatial_net.Network.
-        optimizer: keras.optimizers.Adam, built for its trainable variables.
+    `optimizer`: keras.optimizers.Adam, built for the network's trainable variables.
     """
     found = {STEP: optimizer.iterations.value}
     for kind in (*MOMENTS, AVERAGE):

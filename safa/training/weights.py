@@ -25,12 +25,9 @@ class _KerasFile(io.BytesIO):
 
 
 def write_keras_weights(path, network):
-    """Write a network's weights as Keras does, the file whole or not at all.
+    """Write a network's weights as Keras does, the file whole or not at all. Raises OSError if it cannot be written.
 
     They are put together in memory: HDF5 crashes the process when a disk is full.
-
-    Raises:
-        OSError: the file cannot be written.
     """
     content, loss_layer = _KerasFile(), network.loss_layer
     network.loss_layer = None  # whoever loads the file has none

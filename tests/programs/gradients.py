@@ -8,8 +8,9 @@ from input_data import Batch
 from safa.datasets.positions import far_apart
 from safa.parts import build_network
 from safa.runtime.distribution import Distribution
-from safa.settings import NetworkConfig, TrainingConfig
-from safa.training.step import batch_loss, training_step
+from safa.settings import NetworkConfig
+from safa.training.step import training_step
+from triplet_loss import triplet_loss
 
 two_devices = Distribution(2)
 random = np.random.default_rng(0)
@@ -30,7 +31,7 @@ def gradients(distribution, micro_batch, negatives, clip_norm=None):
         model = build_network(NetworkConfig("SAFA_2", 1, 32, 128, 64, 1 / 16, "few_blocks"), 0.8, seed=1)
         optimizer = keras.optimizers.SGD(1.0)
         optimizer.build(model.trainable_variables)
-    step = training_step(model, optimizer, batch_loss(TrainingConfig()), distribution.strategy, micro_batch, clip_norm)
+    step = training_step(model, optimizer, triplet_loss, distribution.strategy, micro_batch, clip_norm)
     before = [variable.numpy() for variable in model.trainable_variables]
     offset, *shares = distribution.spread(sat, grd, negatives)
     loss = step(Batch(*shares, offset=offset))
