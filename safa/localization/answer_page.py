@@ -3,7 +3,7 @@
 import numpy as np
 
 from safa.datasets.image_files import ImageError
-from safa.localization.answers import HEADERS, shown_place
+from safa.localization.answers import HEADERS, filled_columns, shown_place
 from safa.localization.index import Index
 from safa.localization.panorama import read_upright
 from safa.localization.places import Answer, QueryConfig
@@ -47,7 +47,8 @@ def _all(answers, index, drawn, config):
     caption = "Best places by number of the panorama. Green discs: best places. Red squares: unknown."
     picture = Picture(drawn.draw(marks, path), "Map of the tiles with the best place of each panorama", caption)
     note = "" if len(answers) <= MOST_ROWS else f"The first {MOST_ROWS:,} of {len(answers):,}."
-    return Section("places", "Places", note, HEADERS, rows, pictures=[picture])
+    columns, *rows = filled_columns(HEADERS, rows)
+    return Section("places", "Places", note, columns, rows, pictures=[picture])
 
 
 def _one(number, answer, index, drawn):
@@ -66,7 +67,7 @@ def _one(number, answer, index, drawn):
     ]
     unknown = {None: "Not calibrated; ", False: "Unknown: less sure than the calibration asks for; ", True: ""}[answer.known]
     note = f"{unknown}heading: {answer.panorama.heading_source}"
-    columns = ["place", *HEADERS[1:], "tile"]
+    columns, *rows = filled_columns(["place", *HEADERS[1:], "tile"], rows)
     return Section(f"panorama-{number}", f"{number}. {name}", note, columns, rows, pictures=pictures)
 
 

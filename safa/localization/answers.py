@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import math
 import os
@@ -30,8 +31,15 @@ def answer_table(answers):
     rows = [shown_place(answer, place) for answer in answers for place in answer.places]
     for row in rows:
         row[0] = shortened(row[0], 28)
-    sides = ["left", *["right"] * 6, "left", "right", "right"]
-    return tabulate(rows, HEADERS, "plain", disable_numparse=True, colalign=sides).splitlines()
+    names, *rows = filled_columns(HEADERS, rows)
+    sides = ["left" if name in ("panorama", "confidence") else "right" for name in names]
+    return tabulate(rows, names, "plain", disable_numparse=True, colalign=sides).splitlines()
+
+
+def filled_columns(names, rows):
+    """The names of columns and the rows, without those columns that are empty in all rows: of confidences, for instance."""
+    filled = [any(texts) for texts in zip(*rows, strict=True)]
+    return [list(itertools.compress(line, filled)) for line in (names, *rows)]
 
 
 def shown_place(answer, place):
