@@ -23,25 +23,16 @@ MOST_MARGIN = 1.0  # of an answer without a rival
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """A logistic regression of "right" on an answer's margin and similarity, and a threshold.
+    """A logistic regression of "right" on an answer's margin and similarity, and a threshold."""
 
-    Attributes:
-        weights: of margin, similarity, and constant.
-        threshold: confidence below which an answer is "unknown"; above 1 where no threshold keeps the share.
-        wrong_share: that the threshold was chosen for.
-        answers: number of panoramas it was fitted on; right: how many of their best places were.
-        answered, wrong: numbers at the threshold.
-        uncertainty: of the estimated positions.
-    """
-
-    weights: tuple[float, float, float]
-    threshold: float
-    wrong_share: float
-    answers: int
-    right: int
-    answered: int
-    wrong: int
-    uncertainty: Uncertainty
+    weights: tuple[float, float, float]  # of margin, similarity, and constant
+    threshold: float  # confidence below which an answer is "unknown"; above 1 where no threshold keeps the share
+    wrong_share: float  # that the threshold was chosen for
+    answers: int  # number of panoramas it was fitted on
+    right: int  # how many of their best places were
+    answered: int  # how many of them are given at the threshold
+    wrong: int  # how many of these are
+    uncertainty: Uncertainty  # of the estimated positions
 
     def confidence(self, margin, similarity):
         """Probability that a best place of this margin and similarity is right."""
@@ -110,14 +101,11 @@ def _features(margins, similarities):
 
 @dataclasses.dataclass(frozen=True)
 class KeptCalibrations:
-    """What a file of calibrations holds: {name of a view: Calibration}, and a digest by which a damaged file is found.
+    """What a file of calibrations holds."""
 
-    `index`: IndexManifest.identity of the index whose answers they are fitted on, which updates leave as it is.
-    """
-
-    index: str
-    views: dict[str, Calibration]
-    digest: str
+    index: str  # IndexManifest.identity of the index whose answers they are fitted on, which updates leave as it is
+    views: dict[str, Calibration]  # by the name of the view
+    digest: str  # by which a damaged file is found
 
 
 def write_calibrations(path, index, views):
