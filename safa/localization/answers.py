@@ -96,9 +96,9 @@ def as_json(answers, manifest):
     return json.dumps(content, indent=2, allow_nan=False)
 
 
-def as_json_line(answer):
-    """A line of JSON for an answer."""
-    return json.dumps(as_object(answer), allow_nan=False) + "\n"
+def as_json_lines(answers):
+    """A line of JSON for each answer."""
+    return "".join(json.dumps(as_object(answer), allow_nan=False) + "\n" for answer in answers)
 
 
 def as_geojson(answers):
