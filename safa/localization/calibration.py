@@ -17,7 +17,6 @@ LEAST_ANSWERS = 20  # that a calibration needs: a share of 5 % is one of twenty
 # stay finite where right and wrong answers are separated.
 PRIOR = 5.0
 UNIT = 0.1
-NOT_FITTED = Uncertainty()
 MOST_MARGIN = 1.0  # of an answer without a rival
 
 
@@ -32,7 +31,7 @@ class Calibration:
     right: int  # how many of their best places were
     answered: int  # how many of them are given at the threshold
     wrong: int  # how many of these are
-    uncertainty: Uncertainty  # of the estimated positions
+    uncertainty: Uncertainty = Uncertainty()  # of the estimated positions
 
     def confidence(self, margin, similarity):
         """Probability that a best place of this margin and similarity is right."""
@@ -44,7 +43,7 @@ def margin_of_probability(probability):
     return float(UNIT * logit(np.clip(probability, 1e-9, 1 - 1e-9)))
 
 
-def fit_calibration(margins, similarities, right, wrong_share, uncertainty=NOT_FITTED):
+def fit_calibration(margins, similarities, right, wrong_share):
     """Fit a Calibration on answers whose truth is known.
 
     The threshold is the lowest that keeps the share of wrong answers among those given at `wrong_share`, where one more wrong
@@ -54,13 +53,8 @@ def fit_calibration(margins, similarities, right, wrong_share, uncertainty=NOT_F
         margins, similarities: (n,) of the best places.
         right: (n,) bool.
         wrong_share: fraction.
-        uncertainty: kept as it is.
-
-    Raises:
-        UserError: there are too few answers.
     """
     right = np.asarray(right, bool)
-    check_count(len(right))
     features = _features(margins, similarities)
     signs = np.where(right, 1.0, -1.0)
 
@@ -83,7 +77,6 @@ def fit_calibration(margins, similarities, right, wrong_share, uncertainty=NOT_F
         int(right.sum()),
         answered,
         int(wrong[answered - 1]) if answered else 0,
-        uncertainty,
     )
 
 

@@ -11,8 +11,7 @@ from scipy.spatial import cKDTree
 
 from safa.loading import load_network
 from safa.localization import index_files
-from safa.localization.answering import answer_alone, drive_answers
-from safa.localization.calibrating import fit_answers
+from safa.localization.answering import answer_alone, drive_answers, fit_answers
 from safa.localization.calibration import check_count, read_calibrations, write_calibrations
 from safa.localization.coordinates import LocalFrame
 from safa.localization.index_files import read_array, read_index_manifest
