@@ -1,15 +1,15 @@
-"""One page that shows where panoramas were taken: panoramas, candidates, and a map of the tiles."""
+"""Pages of answers: where panoramas were taken; and how far that is from known locations, and whether it is as sure as said."""
 
 import numpy as np
 
 from safa.datasets.image_files import ImageError
-from safa.localization.answers import HEADERS, shown_place
+from safa.localization.answers import HEADERS, filled_columns, shown_place
 from safa.localization.index import Index
 from safa.localization.panorama import read_upright
 from safa.localization.places import Answer, QueryConfig
 from safa.localization.tile_images import THUMBNAIL_SIDE
 from safa.localization.tile_map import BEST, OTHER, Mark, TileMap
-from safa.report.drawing import TRUTH, Shown, image_rows
+from safa.report.drawing import TRUTH, Shown, image_rows, new_figure
 from safa.report.page import Picture, Section, write_page
 from safa.runtime.errors import shortened
 
@@ -17,13 +17,18 @@ MOST_PANORAMAS = 20  # that have a section of their own; the table names all
 MOST_TILES = 8  # of places beside each other; the table names all
 MOST_ROWS = 500  # of the table
 NOTHING = 200  # grey level of a picture that is missing
+RADII = (1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0)  # metres
+BINS = 5  # of confidences, with as many answers each: few enough that a bin of a hundred answers says something
+MOST_MARKS = 500  # of the map: the greatest errors
+LEAST_OFF = 0.1  # metres, the left end of the curves
+CHART = (760, 420)  # pixels
 
 
 def write_answer_page(path: str, title: str, index: Index, answers: list[Answer], config: QueryConfig):
     """Write a self-contained page of answers.
 
     Raises:
-        UserError: Jinja2 is missing, or the page is too large.
+        UserError: the page is too large.
         OSError: it cannot be written.
     """
     drawn = TileMap(index)
@@ -47,7 +52,8 @@ def _all(answers, index, drawn, config):
     caption = "Best places by number of the panorama. Green discs: best places. Red squares: unknown."
     picture = Picture(drawn.draw(marks, path), "Map of the tiles with the best place of each panorama", caption)
     note = "" if len(answers) <= MOST_ROWS else f"The first {MOST_ROWS:,} of {len(answers):,}."
-    return Section("places", "Places", note, HEADERS, rows, pictures=[picture])
+    columns, *rows = filled_columns(HEADERS, rows)
+    return Section("places", "Places", note, columns, rows, pictures=[picture])
 
 
 def _one(number, answer, index, drawn):
@@ -66,7 +72,7 @@ def _one(number, answer, index, drawn):
     ]
     unknown = {None: "Not calibrated; ", False: "Unknown: less sure than the calibration asks for; ", True: ""}[answer.known]
     note = f"{unknown}heading: {answer.panorama.heading_source}"
-    columns = ["place", *HEADERS[1:], "tile"]
+    columns, *rows = filled_columns(["place", *HEADERS[1:], "tile"], rows)
     return Section(f"panorama-{number}", f"{number}. {name}", note, columns, rows, pictures=pictures)
 
 
@@ -85,3 +91,73 @@ def answer_panel(answer, index):
         caption = f"{rank}: {sure}, {place.heading:.0f}°\n{shortened(place.tile)}"
         tiles.append(Shown(thumbnail, caption, BEST if rank == 1 else None))
     return image_rows([[Shown(panorama)], tiles])
+
+
+def write_quality_page(path, title, index, answers, config):
+    """Write a page about those answers whose panorama's location is known; errors as of `write_answer_page`."""
+    located = [answer for answer in answers if answer.metres_off is not None]
+    off = np.array([answer.metres_off for answer in located])
+    sections = [_errors(off), *_sureness(located, off, config), _where(located, off, index, config)] if located else []
+    subtitle = f"{len(off):,} panoramas of known location among {len(index):,} tiles; {config.view_name()}"
+    write_page(path, title, subtitle, sections)
+
+
+def _errors(off):
+    figure = new_figure(*CHART, layout="constrained")
+    axes, ordered = figure.subplots(), np.sort(np.maximum(off, LEAST_OFF))
+    edges = np.geomspace(LEAST_OFF, max(ordered[-1], 1.0) * 1.01, 25)
+    axes.hist(ordered, edges, weights=np.full(len(off), 100 / len(off)), color=BEST, alpha=0.4, label="of this error")
+    axes.step(ordered, 100 * np.arange(1, len(off) + 1) / len(off), where="post", color=TRUTH, label="within this radius")
+    axes.set(xscale="log", xlabel="metres from the known location", ylabel="% of the panoramas", ylim=(0, 101))
+    axes.legend()
+    rows = [[f"within {radius:g} m", f"{100 * np.mean(off <= radius):.1f} %"] for radius in RADII]
+    rows += [[f"{share} % are closer than", f"{np.percentile(off, share):.1f} m"] for share in (50, 68, 95)]
+    picture = Picture(figure, "Errors and recall over radius", "Errors, and recall over radius.", "chart")
+    return Section("errors", "Errors", columns=("distance", "panoramas"), rows=rows, pictures=[picture])
+
+
+def _sureness(answers, off, config):
+    """A section for confidences and one for radii, where answers have them."""
+    sure = np.array([np.nan if answer.confidence is None else answer.confidence for answer in answers])
+    right = off <= config.radius
+    if np.isfinite(sure).all():
+        rows, points = [], []
+        for own in np.array_split(np.argsort(sure), min(BINS, len(sure))):
+            said, found = 100 * sure[own].mean(), 100 * right[own].mean()
+            points.append((said, found))
+            rows.append(
+                [
+                    f"{100 * sure[own].min():.0f} to {100 * sure[own].max():.0f} %",
+                    str(len(own)),
+                    f"{said:.1f} %",
+                    f"{found:.1f} %",
+                ]
+            )
+        figure = new_figure(CHART[1], CHART[1], layout="constrained")
+        axes = figure.subplots()
+        axes.plot([0, 100], [0, 100], color=OTHER, linestyle="--", label="as sure as right")
+        axes.plot(*np.transpose(points), "o-", color=TRUTH)
+        axes.set(xlabel="confidence, %", ylabel=f"within {config.radius:g} m, %", xlim=(-2, 102), ylim=(-2, 102))
+        axes.legend()
+        picture = Picture(figure, "Reliability diagram", "Right answers over confidence.", "chart")
+        columns = ("confidence", "panoramas", "mean", "right")
+        yield Section("reliability", "Reliability", "", columns, rows, pictures=[picture])
+    estimates = [answer.estimate for answer in answers]
+    if all(each is not None and each.covariance is not None for each in estimates):
+        rows = []
+        for share in (68, 95):
+            radii = [getattr(each, f"radius_{share}") for each in estimates]
+            radii = np.array([np.inf if radius is None else radius for radius in radii])
+            rows.append([f"{share} % radius", f"{np.median(radii):.1f} m", f"{100 * np.mean(off <= radii):.1f} %"])
+        yield Section("radii", "Radii of the estimates", "", ("radius", "median", "hold the known location"), rows)
+
+
+def _where(answers, off, index, config):
+    truths = index.frame.metres([answer.panorama.location for answer in answers])
+    marks = [
+        Mark(truths[number], f"{off[number]:.0f}", BEST if off[number] <= config.radius else OTHER)
+        for number in np.argsort(-off)[:MOST_MARKS]
+    ]
+    caption = f"Known locations with their errors in metres. Red: more than {config.radius:g} m."
+    picture = Picture(TileMap(index).draw(marks), "Map of the errors", caption)
+    return Section("map", "Where", pictures=[picture])

@@ -1,14 +1,14 @@
-"""From what a panorama is compared with to its answer: alone, or with all others of a drive."""
+"""From what panoramas are compared with to answers, of each alone or of all of a drive, and from answers to a calibration."""
 
 import dataclasses
 
 import numpy as np
 from scipy.spatial import cKDTree
 
-from safa.localization.calibration import margin_of_probability
+from safa.localization.calibration import check_count, fit_calibration, margin_of_probability
 from safa.localization.drive import CANDIDATES, smoothed
 from safa.localization.places import Answer, Evidence, Place, distinct_places, margin_of
-from safa.localization.position_estimate import Posterior
+from safa.localization.position_estimate import Posterior, fit_uncertainty, fit_weight
 from safa.localization.tile_search import closest
 
 EVIDENCE = 1000  # tiles that an estimate of the position looks at
@@ -26,19 +26,18 @@ def answer_alone(index, panorama, rows, found, headings, config, with_evidence=F
         weight: per similarity (default: as calibrated).
     """
     weight = weight or index.weight(config, panorama)
-    metres, tree = index.metres, index.tree
     if rows is None:
-        rows = range(len(index))
+        rows, metres, tree = np.arange(len(index)), index.metres, index.tree
     else:
         metres = index.metres[rows]
         tree = cKDTree(metres)
     scores = found
     if panorama.rough is not None:
-        scores = found + _log_prior(index, panorama.rough, metres).astype(np.float32) / np.float32(weight)
+        scores = found + _log_prior(index, panorama, metres).astype(np.float32) / np.float32(weight)
     count = min(CANDIDATES if config.sequence is not None else EVIDENCE, len(found))
     best, values = (each[0] for each in closest(scores[None], count))
     best = best[values > -np.inf]
-    evidence = Evidence(np.asarray(rows)[best], found[best].astype(np.float64).round(6), headings[best].round(2))
+    evidence = Evidence(rows[best], found[best].astype(np.float64).round(6), headings[best].round(2))
     margin = margin_of(scores, tree, best[0], config.radius)
     if config.sequence is not None:
         return Answer(panorama, [], margin, evidence=evidence)
@@ -57,14 +56,8 @@ def answer_alone(index, panorama, rows, found, headings, config, with_evidence=F
 
 def posterior_alone(index, answer, weight):
     """The Posterior of an answer by its panorama alone; `weight`: per similarity."""
-    logits = weight * answer.evidence.similarities + log_priors(index, answer)
-    return Posterior(index.metres[answer.evidence.rows], logits, index.spacing, index.tiles_overlap)
-
-
-def log_priors(index, answer):
-    """(C,) of an answer's evidence, from its panorama's rough position."""
-    rough, rows = answer.panorama.rough, answer.evidence.rows
-    return np.zeros(len(rows)) if rough is None else _log_prior(index, rough, index.metres[rows])
+    metres = index.metres[answer.evidence.rows]
+    return Posterior(metres, _logits(index, answer, weight), index.spacing, index.tiles_overlap)
 
 
 def drive_answers(index, answers, config):
@@ -91,7 +84,7 @@ def smoothed_answers(index, answers, config, weight):
     numbers = [number for number, answer in enumerate(answers) if answer.problem is None]
     alone = [answers[number] for number in numbers]
     rows = [answer.evidence.rows for answer in alone]
-    emissions = [weight * answer.evidence.similarities + log_priors(index, answer) for answer in alone]
+    emissions = [_logits(index, answer, weight) for answer in alone]
     along = np.diff(index.frame.metres([answer.panorama.track or (np.nan, np.nan) for answer in alone]), axis=0)
     steps = np.where(np.isfinite(along).all(axis=1), np.linalg.norm(along, axis=1), np.diff(numbers) * config.sequence)
     probabilities = smoothed(rows, emissions, index.metres, steps, index.manifest.spacing or 0.0)
@@ -109,20 +102,72 @@ def smoothed_answers(index, answers, config, weight):
     return given, posteriors
 
 
+def fit_answers(index, found, config, wrong_share):
+    """The Calibration of answers, and those of them that have no problem as it sees them.
+
+    Args:
+        index: index.Index; found: its answers to panoramas of known location, with evidence.
+        config: places.QueryConfig; with `sequence` the panoramas are a drive, in order.
+        wrong_share: of the answers that may be wrong.
+
+    Raises:
+        UserError: there are too few without a problem.
+    """
+    usable = [answer for answer in found if answer.problem is None]
+    check_count(len(usable))
+    truths = index.frame.metres([answer.panorama.location for answer in usable])
+    metres = [index.metres[answer.evidence.rows] for answer in usable]
+    priors = [_log_prior(index, answer.panorama, own) for answer, own in zip(usable, metres, strict=True)]
+    weight = fit_weight(metres, [answer.evidence.similarities for answer in usable], priors, truths, index.spacing)
+    if config.sequence is None:
+        # How much a rough position counts depends on the weight.
+        answers = [
+            answer_alone(index, each.panorama, *dataclasses.astuple(each.evidence), config, True, weight)
+            if each.panorama.rough
+            else each
+            for each in usable
+        ]
+        posteriors = [posterior_alone(index, answer, weight) for answer in answers]
+        margins = [answer.margin for answer in answers]
+    else:
+        answers, posteriors = smoothed_answers(index, found, config, weight)
+        margins = [margin_of_probability(answer.confidence) for answer in answers]
+    uncertainty = fit_uncertainty(weight, posteriors, truths)
+    answers = [
+        dataclasses.replace(answer, evidence=None, estimate=posterior.estimate(index.frame, uncertainty))
+        for answer, posterior in zip(answers, posteriors, strict=True)
+    ]
+    similar = [answer.places[0].similarity for answer in answers]
+    right = [answer.metres_off <= config.radius for answer in answers]
+    calibration = dataclasses.replace(fit_calibration(margins, similar, right, wrong_share), uncertainty=uncertainty)
+    sure = [calibration.confidence(*each) for each in zip(margins, similar, strict=True)]
+    return calibration, [
+        dataclasses.replace(answer, confidence=own, known=own >= calibration.threshold)
+        for answer, own in zip(answers, sure, strict=True)
+    ]
+
+
 def _place(index, row, similarity, heading, tiles):
     longitude, latitude = index.locations[row].tolist()
     return Place(longitude, latitude, float(similarity), float(heading), index.names[row], int(row), tiles)
 
 
-def _log_prior(index, rough, metres):
+def _logits(index, answer, weight):
+    """(C,) logarithms of how likely each tile of an answer's evidence is by its panorama alone."""
+    evidence = answer.evidence
+    return weight * evidence.similarities + _log_prior(index, answer.panorama, index.metres[evidence.rows])
+
+
+def _log_prior(index, panorama, metres):
+    """(C,) by a panorama's rough position, of tiles at (C, 2) metres."""
+    if (rough := panorama.rough) is None:
+        return np.zeros(len(metres))
     (place,) = index.frame.metres([(rough.longitude, rough.latitude)])
     return rough.log_prior(np.linalg.norm(metres - place, axis=1), index.spacing)
 
 
 def _sure(index, answer, posterior, calibration, confidence):
     """An answer with what a calibration, or None, says of it."""
-    uncertainty = None if calibration is None else calibration.uncertainty
-    known = None if calibration is None else confidence >= calibration.threshold
-    return dataclasses.replace(
-        answer, estimate=posterior.estimate(index.frame, uncertainty), confidence=confidence, known=known
-    )
+    estimate = posterior.estimate(index.frame, calibration and calibration.uncertainty)
+    known = calibration and confidence >= calibration.threshold
+    return dataclasses.replace(answer, estimate=estimate, confidence=confidence, known=known)

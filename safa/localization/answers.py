@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import math
 import os
@@ -10,25 +11,19 @@ from tabulate import tabulate
 
 from safa.runtime.errors import shortened
 
-HEADERS = (
-    "panorama",
-    "latitude",
-    "longitude",
-    "similarity",
-    "heading",
-    "tiles",
-    "margin",
-    "confidence",
-    "68 % m",
-    "metres off",
-)
+HEADERS = "panorama", "latitude", "longitude", "similarity", "heading", "tiles", "margin", "confidence", "68 % m", "metres off"
 COLLECTION = "places of panoramas"  # name of the GeoJSON that a query writes
-DEGREE_DIGITS = 8  # of longitudes and latitudes: a millimetre
 COVARIANCE = ("east_east", "east_north", "north_north")  # square metres
 OF_ESTIMATE = ("estimated_latitude", "estimated_longitude", "radius_68", "radius_95", *COVARIANCE)
 OF_ANSWER = ("panorama", "known", "margin", "confidence", "metres_off", *OF_ESTIMATE, "problem")
 OF_PLACE = ("rank", "latitude", "longitude", "similarity", "heading", "tile", "tiles", "probability")
 COLUMNS = ("panorama", "rank", "known", *OF_PLACE[1:], *OF_ANSWER[2:])
+DIGITS = {  # of columns after the point; 8 of degrees are a millimetre
+    **dict.fromkeys(("latitude", "longitude", *OF_ESTIMATE[:2]), 8),
+    **dict.fromkeys(("similarity", "probability", "margin", "confidence"), 6),
+    **dict.fromkeys(("metres_off", *OF_ESTIMATE[2:]), 3),
+    "heading": 2,
+}
 
 
 def answer_table(answers):
@@ -36,8 +31,15 @@ def answer_table(answers):
     rows = [shown_place(answer, place) for answer in answers for place in answer.places]
     for row in rows:
         row[0] = shortened(row[0], 28)
-    sides = ["left", *["right"] * 6, "left", "right", "right"]
-    return tabulate(rows, HEADERS, "plain", disable_numparse=True, colalign=sides).splitlines()
+    names, *rows = filled_columns(HEADERS, rows)
+    sides = ["left" if name in ("panorama", "confidence") else "right" for name in names]
+    return tabulate(rows, names, "plain", disable_numparse=True, colalign=sides).splitlines()
+
+
+def filled_columns(names, rows):
+    """The names of columns and the rows, without those columns that are empty in all rows: of confidences, for instance."""
+    filled = [any(texts) for texts in zip(*rows, strict=True)]
+    return [list(itertools.compress(line, filled)) for line in (names, *rows)]
 
 
 def shown_place(answer, place):
@@ -61,42 +63,23 @@ def shown_place(answer, place):
 
 
 def answer_rows(answer):
-    """A dict of COLUMNS for each place of an answer, or one that says why it has none; None for an unknown value.
+    """A dict of COLUMNS for each place of an answer, or one that says why it has none; None for an unknown or infinite value.
 
     What is said of the whole answer stands beside the best place.
     """
-    of_answer = {
-        "known": answer.known,
-        "margin": None if answer.margin is None or not math.isfinite(answer.margin) else round(answer.margin, 6),
-        "confidence": None if answer.confidence is None else round(answer.confidence, 6),
-        "metres_off": None if answer.metres_off is None else round(answer.metres_off, 3),
-        "problem": answer.problem,
-    } | _estimate_columns(answer.estimate)
-    rows = []
-    for rank, place in enumerate(answer.places, start=1):
-        of_place = {
-            "rank": rank,
-            "latitude": round(place.latitude, DEGREE_DIGITS),
-            "longitude": round(place.longitude, DEGREE_DIGITS),
-            "similarity": round(place.similarity, 6),
-            "heading": round(place.heading, 2),
-            "tile": place.tile,
-            "tiles": place.tiles,
-            "probability": None if place.probability is None else round(place.probability, 6),
-        }
-        rows.append(of_place | (of_answer if rank == 1 else {"known": answer.known}))
-    return [dict.fromkeys(COLUMNS) | {"panorama": answer.panorama.path} | row for row in rows or [of_answer]]
+    rows = [{"rank": rank} | vars(place) for rank, place in enumerate(answer.places, start=1)] or [{}]
+    rows[0] |= {name: getattr(answer, name) for name in ("margin", "confidence", "metres_off", "problem")}
+    if (estimate := answer.estimate) is not None:
+        values = estimate.latitude, estimate.longitude, estimate.radius_68, estimate.radius_95, *(estimate.covariance or ())
+        rows[0] |= dict(zip(OF_ESTIMATE, values, strict=False))
+    whole = {"panorama": answer.panorama.path, "known": answer.known}
+    return [{name: _rounded(name, (row | whole).get(name)) for name in COLUMNS} for row in rows]
 
 
-def _estimate_columns(estimate):
-    if estimate is None:
-        return {}
-    radii = {name: getattr(estimate, name) for name in ("radius_68", "radius_95")}
-    metres = radii | dict(zip(COVARIANCE, estimate.covariance or (None,) * 3, strict=True))
-    return {
-        "estimated_latitude": round(estimate.latitude, DEGREE_DIGITS),
-        "estimated_longitude": round(estimate.longitude, DEGREE_DIGITS),
-    } | {name: value if value is None else round(value, 3) for name, value in metres.items()}
+def _rounded(name, value):
+    if name not in DIGITS or value is None:
+        return value
+    return round(value, DIGITS[name]) if math.isfinite(value) else None
 
 
 def as_object(answer):
@@ -113,9 +96,9 @@ def as_json(answers, manifest):
     return json.dumps(content, indent=2, allow_nan=False)
 
 
-def as_json_line(answer):
-    """A line of JSON for an answer."""
-    return json.dumps(as_object(answer), allow_nan=False) + "\n"
+def as_json_lines(answers):
+    """A line of JSON for each answer."""
+    return "".join(json.dumps(as_object(answer), allow_nan=False) + "\n" for answer in answers)
 
 
 def as_geojson(answers):

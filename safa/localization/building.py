@@ -14,18 +14,7 @@ from scipy.spatial import cKDTree
 
 from safa.localization import index_files, updating
 from safa.localization.coordinates import LocalFrame
-from safa.localization.index_files import (
-    DESCRIPTORS,
-    DTYPES,
-    PROJECTION,
-    RECORDS,
-    THUMBNAILS,
-    DescriptorRecipe,
-    IndexManifest,
-    earlier_manifest,
-    read_array,
-    save_array,
-)
+from safa.localization.index_files import DESCRIPTORS, DTYPES, PROJECTION, RECORDS, THUMBNAILS, DescriptorRecipe, IndexManifest
 from safa.localization.tile_images import DIGEST_BYTES, RECORD_BYTES, THUMBNAIL_BYTES, TileImages
 from safa.localization.tile_search import ApproximateSearch, closest, fit_projection, similarities, write_approximate
 from safa.localization.tile_source import ChosenTiles, TileSource
@@ -111,7 +100,7 @@ def build_index(folder: str, source: TileSource, computer: TileComputer, config:
     busy = f"{shortened(folder)}: another build is writing there; wait for it, or name another folder"
     with locked(folder, busy):
         updating.move_in(folder)
-        unfinished, earlier = os.path.join(folder, index_files.UNFINISHED), earlier_manifest(folder)
+        unfinished, earlier = os.path.join(folder, index_files.UNFINISHED), index_files.earlier_manifest(folder)
         identity = hashlib.sha256(msgspec.json.encode([computer.recipe, config, source.record])).hexdigest()
         signatures = updating.row_signatures(source)
         content = hashlib.sha256(_tiles_digest(identity, source).encode() + signatures.tobytes()).hexdigest()
@@ -174,8 +163,8 @@ def _fill(folder, source, computer, config, tiles, signatures, earlier, kept):
     index_files.write_tile_names(unfinished, source)
     directions, values = None, computer.network.sat.dimension
     if config.pca is not None and earlier is not None:
-        directions = read_array(folder, PROJECTION, (values, config.pca), ("float32",))
-        save_array(os.path.join(unfinished, PROJECTION), directions)
+        directions = index_files.read_array(folder, PROJECTION, (values, config.pca), ("float32",))
+        index_files.save_array(os.path.join(unfinished, PROJECTION), directions)
     path = os.path.join(unfinished, FULL if config.pca is not None and directions is None else ROWS)
     shape = len(source), values if directions is None else config.pca
     rows = ProjectedRows(shape, config.dtype, path, {"index": tiles}, remedy=index_files.SPACE)
@@ -235,7 +224,7 @@ def _check_stopped(folder, unfinished, tiles, signatures, is_update):
             )
         records = np.zeros_like(signatures)
         with contextlib.suppress(UserError):  # damaged: all rows are computed again
-            records = read_array(unfinished, RECORDS, (len(signatures), RECORD_BYTES), ("uint8",))[:, :DIGEST_BYTES]
+            records = index_files.read_array(unfinished, RECORDS, (len(signatures), RECORD_BYTES), ("uint8",))[:, :DIGEST_BYTES]
         if (records[: manifest.done] != signatures[: manifest.done]).any():
             os.unlink(f"{path}.json")
 
@@ -245,14 +234,14 @@ def _mapped(folder, name, width, rows):
     shape = len(rows.rows), width
     if not rows.done:
         return new_array_file(os.path.join(folder, name), shape, np.uint8, name, index_files.SPACE)
-    read_array(folder, name, shape, ("uint8",))
+    index_files.read_array(folder, name, shape, ("uint8",))
     return np.load(os.path.join(folder, name), mmap_mode="r+")
 
 
 def _project(folder, full, values):
     """Write the projection of (N, D) descriptors to fewer values, and the projected ones; returns the search's recall."""
     directions, path = fit_projection(full, values), os.path.join(folder, DESCRIPTORS)
-    save_array(os.path.join(folder, PROJECTION), directions)
+    index_files.save_array(os.path.join(folder, PROJECTION), directions)
     kept = new_array_file(path, (len(full), values), full.dtype, DESCRIPTORS, index_files.SPACE)
     starts = range(0, len(full), ROWS_AT_A_TIME)
     for start in ProgressBar(starts, "projection", len(starts), "blocks"):

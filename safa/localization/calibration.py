@@ -17,31 +17,21 @@ LEAST_ANSWERS = 20  # that a calibration needs: a share of 5 % is one of twenty
 # stay finite where right and wrong answers are separated.
 PRIOR = 5.0
 UNIT = 0.1
-NOT_FITTED = Uncertainty()
 MOST_MARGIN = 1.0  # of an answer without a rival
 
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """A logistic regression of "right" on an answer's margin and similarity, and a threshold.
+    """A logistic regression of "right" on an answer's margin and similarity, and a threshold."""
 
-    Attributes:
-        weights: of margin, similarity, and constant.
-        threshold: confidence below which an answer is "unknown"; above 1 where no threshold keeps the share.
-        wrong_share: that the threshold was chosen for.
-        answers: number of panoramas it was fitted on; right: how many of their best places were.
-        answered, wrong: numbers at the threshold.
-        uncertainty: of the estimated positions.
-    """
-
-    weights: tuple[float, float, float]
-    threshold: float
-    wrong_share: float
-    answers: int
-    right: int
-    answered: int
-    wrong: int
-    uncertainty: Uncertainty
+    weights: tuple[float, float, float]  # of margin, similarity, and constant
+    threshold: float  # confidence below which an answer is "unknown"; above 1 where no threshold keeps the share
+    wrong_share: float  # that the threshold was chosen for
+    answers: int  # number of panoramas it was fitted on
+    right: int  # how many of their best places were
+    answered: int  # how many of them are given at the threshold
+    wrong: int  # how many of these are
+    uncertainty: Uncertainty = Uncertainty()  # of the estimated positions
 
     def confidence(self, margin, similarity):
         """Probability that a best place of this margin and similarity is right."""
@@ -53,7 +43,7 @@ def margin_of_probability(probability):
     return float(UNIT * logit(np.clip(probability, 1e-9, 1 - 1e-9)))
 
 
-def fit_calibration(margins, similarities, right, wrong_share, uncertainty=NOT_FITTED):
+def fit_calibration(margins, similarities, right, wrong_share):
     """Fit a Calibration on answers whose truth is known.
 
     The threshold is the lowest that keeps the share of wrong answers among those given at `wrong_share`, where one more wrong
@@ -63,13 +53,8 @@ def fit_calibration(margins, similarities, right, wrong_share, uncertainty=NOT_F
         margins, similarities: (n,) of the best places.
         right: (n,) bool.
         wrong_share: fraction.
-        uncertainty: kept as it is.
-
-    Raises:
-        UserError: there are too few answers.
     """
     right = np.asarray(right, bool)
-    check_count(len(right))
     features = _features(margins, similarities)
     signs = np.where(right, 1.0, -1.0)
 
@@ -92,7 +77,6 @@ def fit_calibration(margins, similarities, right, wrong_share, uncertainty=NOT_F
         int(right.sum()),
         answered,
         int(wrong[answered - 1]) if answered else 0,
-        uncertainty,
     )
 
 
@@ -110,14 +94,11 @@ def _features(margins, similarities):
 
 @dataclasses.dataclass(frozen=True)
 class KeptCalibrations:
-    """What a file of calibrations holds: {name of a view: Calibration}, and a digest by which a damaged file is found.
+    """What a file of calibrations holds."""
 
-    `index`: IndexManifest.identity of the index whose answers they are fitted on, which updates leave as it is.
-    """
-
-    index: str
-    views: dict[str, Calibration]
-    digest: str
+    index: str  # IndexManifest.identity of the index whose answers they are fitted on, which updates leave as it is
+    views: dict[str, Calibration]  # by the name of the view
+    digest: str  # by which a damaged file is found
 
 
 def write_calibrations(path, index, views):

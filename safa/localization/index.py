@@ -11,8 +11,7 @@ from scipy.spatial import cKDTree
 
 from safa.loading import load_network
 from safa.localization import index_files
-from safa.localization.answering import answer_alone, drive_answers
-from safa.localization.calibrating import fit_answers
+from safa.localization.answering import answer_alone, drive_answers, fit_answers
 from safa.localization.calibration import check_count, read_calibrations, write_calibrations
 from safa.localization.coordinates import LocalFrame
 from safa.localization.index_files import read_array, read_index_manifest
@@ -61,15 +60,16 @@ class Index:
         self._descriptors = read_array(folder, index_files.DESCRIPTORS, (count, kept), index_files.DTYPES)
         if dtype is not None:
             self._descriptors = as_float32(self._descriptors)
-        self.names = index_files.read_names(folder, count)
+        self.names = index_files.read_names(folder)
+        locations = read_array(folder, index_files.LOCATIONS, (count, 2), ("float64",))
         self._thumbnails = self._directions = None
         if os.path.lexists(os.path.join(folder, index_files.THUMBNAILS)):
             self._thumbnails = read_array(folder, index_files.THUMBNAILS, (count, THUMBNAIL_BYTES), ("uint8",))
         if self.manifest.pca_recall is not None:
             self._directions = read_array(folder, index_files.PROJECTION, (self.manifest.values, kept), ("float32",))
         self.calibrations = read_calibrations(os.path.join(folder, index_files.CALIBRATION), self.manifest.identity)
-        self._place_tiles(index_files.read_locations(folder, count))
         index_files.check_files(folder, self.manifest)  # after they were opened: a build may have exchanged them meanwhile
+        self._place_tiles(locations)
 
     def _place_tiles(self, locations):
         self.locations, self.frame = locations, LocalFrame.around(locations)

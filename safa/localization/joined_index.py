@@ -18,6 +18,8 @@ class JoinedIndex(Index):
 
     def __init__(self, folders):
         self._parts = [Index(folder) for folder in folders]
+        if not self._parts:
+            raise UserError("no index to ask; name the folder of one or more")
         first, manifests = self._parts[0], [part.manifest for part in self._parts]
         for part in self._parts[1:]:
             if part.manifest.recipe != first.manifest.recipe or any(each.pca_recall for each in manifests):

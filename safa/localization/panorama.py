@@ -23,30 +23,18 @@ FAR_METRES = 1e5  # from all tiles: not the next town, but a mistake in coordina
 
 @dataclasses.dataclass(frozen=True)
 class Panorama:
-    """A query.
-
-    Attributes:
-        heading: degrees clockwise from north of its centre column, or None if it is unknown.
-        heading_source: where that is known from: "given", "list", "photo", "track", "assumed", "unknown".
-        location: longitude and latitude where it is known to be taken, or None.
-        true_heading: the heading of a list or tag that a search with unknown heading does not use, to compare with; or None.
-        photo: what its own tags say.
-        rough: RoughPosition to search around, or None.
-        image: (H, W, 3) uint8, BGR; None: `path` is read.
-        problem: why it cannot be used, or None.
-        track: longitude and latitude of a GPX track at its time, or None.
-    """
+    """A query; None for what is not known, or not there."""
 
     path: str
-    heading: float | None
-    heading_source: str
-    location: tuple[float, float] | None = None
-    true_heading: float | None = None
-    photo: PhotoGeometry = PhotoGeometry()
-    rough: RoughPosition | None = None
-    image: np.ndarray | None = None
-    problem: str | None = None
-    track: tuple[float, float] | None = None
+    heading: float | None  # degrees clockwise from north of its centre column
+    heading_source: str  # where that is known from: "given", "list", "photo", "track", "assumed", "unknown"
+    location: tuple[float, float] | None = None  # longitude and latitude where it is known to be taken
+    true_heading: float | None = None  # of a list or tag, that a search with unknown heading does not use, to compare with
+    photo: PhotoGeometry = PhotoGeometry()  # what its own tags say
+    rough: RoughPosition | None = None  # to search around
+    image: np.ndarray | None = None  # (H, W, 3) uint8, BGR; None: `path` is read
+    problem: str | None = None  # why it cannot be used
+    track: tuple[float, float] | None = None  # longitude and latitude of a GPX track at its time
 
 
 def asked_panorama(asked, config, heading=None, location=None, accuracy=None):

@@ -28,36 +28,24 @@ OTHER_SHAPE = 0.01  # share by which proportions may differ: sizes are rounded, 
 
 @dataclasses.dataclass(frozen=True)
 class PhotoGeometry:
-    """What a photo says about its geometry; None, or the default, where it says nothing that can be used.
-
-    Attributes:
-        orientation: EXIF's, 1 to 8: how the stored pixels have to be turned and mirrored.
-        fov, vertical_fov: degrees that the upright photo shows of its sphere.
-        horizon: its height in the photo: 0 is the top, 1 the bottom; outside of these if it is cut off.
-        offset: degrees to the right from the sphere's centre to the photo's.
-        heading: degrees clockwise from (magnetic) north of the photo's centre column; heading_tag: which says it.
-        pitch, roll: degrees that the sphere's centre looks up, and that the camera's right side is down.
-        longitude, latitude: degrees (WGS 84) of a rough place; accuracy: its error in metres.
-        time: it knows its zone if the photo says one.
-        unused: (tag, why) of those that are there and cannot be used.
-    """
+    """What a photo says about its geometry; None, or the default, where it says nothing that can be used."""
 
     projection: str = SPHERE
-    orientation: int = 1
-    fov: float | None = None
+    orientation: int = 1  # EXIF's, 1 to 8: how the stored pixels have to be turned and mirrored
+    fov: float | None = None  # degrees that the upright photo shows of its sphere
     vertical_fov: float | None = None
-    horizon: float | None = None
-    offset: float = 0.0
-    heading: float | None = None
-    heading_tag: str | None = None
+    horizon: float | None = None  # its height in the photo: 0 is the top, 1 the bottom; outside of these if it is cut off
+    offset: float = 0.0  # degrees to the right from the sphere's centre to the photo's
+    heading: float | None = None  # degrees clockwise from (magnetic) north of the photo's centre column
+    heading_tag: str | None = None  # which says it
     magnetic: bool = False
-    pitch: float = 0.0
-    roll: float = 0.0
-    longitude: float | None = None
+    pitch: float = 0.0  # degrees that the sphere's centre looks up
+    roll: float = 0.0  # degrees that the camera's right side is down
+    longitude: float | None = None  # degrees (WGS 84) of a rough place
     latitude: float | None = None
-    accuracy: float | None = None
-    time: datetime.datetime | None = None
-    unused: tuple[tuple[str, str], ...] = ()
+    accuracy: float | None = None  # its error in metres
+    time: datetime.datetime | None = None  # it knows its zone if the photo says one
+    unused: tuple[tuple[str, str], ...] = ()  # (tag, why) of those that are there and cannot be used
 
     @property
     def location(self):

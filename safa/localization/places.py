@@ -121,65 +121,40 @@ class QueryConfig(Checked):
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """A place of an answer.
+    """A place of an answer."""
 
-    Attributes:
-        longitude, latitude: degrees (WGS 84), of the best tile's centre; `Answer.estimate` lies between tiles.
-        similarity: of the best tile, at most 1.
-        heading: degrees clockwise from north of the panorama's centre column, as known or as found.
-        tile: the best tile's name; row: its row in the index.
-        tiles: number of tiles that agree: within merge_metres, and more similar than the next place's best.
-        probability: of a drive's posterior; None of single panoramas.
-    """
-
-    longitude: float
+    longitude: float  # degrees (WGS 84), of the best tile's centre; `Answer.estimate` lies between tiles
     latitude: float
-    similarity: float
-    heading: float
-    tile: str
-    row: int
-    tiles: int
-    probability: float | None = None
+    similarity: float  # of the best tile, at most 1
+    heading: float  # degrees clockwise from north of the panorama's centre column, as known or as found
+    tile: str  # the best tile's name
+    row: int  # its row in the index
+    tiles: int  # number of tiles that agree: within merge_metres, and more similar than the next place's best
+    probability: float | None = None  # of a drive's posterior; None of single panoramas
 
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """The tiles that a panorama looks most like, C of them, the best first.
+    """The tiles that a panorama looks most like, C of them, the best first."""
 
-    Attributes:
-        rows: (C,) int64, in the index; similarities: (C,) float64; headings: (C,) float64 degrees.
-    """
-
-    rows: np.ndarray
-    similarities: np.ndarray
-    headings: np.ndarray
+    rows: np.ndarray  # (C,) int64, in the index
+    similarities: np.ndarray  # (C,) float64
+    headings: np.ndarray  # (C,) float64 degrees
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What was found for a panorama.
+    """What was found for a panorama."""
 
-    Attributes:
-        panorama: the query; None in a journal's line.
-        places: the best first; [] of a panorama with a problem, and of a drive's until all of it is known.
-        margin: by how much the best place is more similar than the best tile farther than the radius; infinite if all tiles
-            are closer.
-        confidence: probability that the best place is right, of a calibration or a drive; None if neither tells.
-        known: False where the confidence is below the calibration's threshold: the answer is "unknown"; None where nothing
-            was calibrated for this view.
-        estimate: where the panorama is, between tiles, and how far from there it may be.
-        problem: why it cannot be answered, or None.
-        evidence: what a drive or a calibration needs of it, or None.
-    """
-
-    panorama: Panorama | None
-    places: list[Place]
+    panorama: Panorama | None  # the query; None in a journal's line
+    places: list[Place]  # the best first; [] of a panorama with a problem, and of a drive's until all of it is known
+    # By how much the best place is more similar than the best tile farther than the radius; infinite if all tiles are closer.
     margin: float | None
-    confidence: float | None = None
-    known: bool | None = None
-    estimate: Estimate | None = None
-    problem: str | None = None
-    evidence: Evidence | None = None
+    confidence: float | None = None  # probability that the best place is right, of a calibration or a drive, or None
+    known: bool | None = None  # False: "unknown", below the calibration's threshold; None: not calibrated for this view
+    estimate: Estimate | None = None  # where the panorama is, between tiles, and how far from there it may be
+    problem: str | None = None  # why it cannot be answered
+    evidence: Evidence | None = None  # what a drive or a calibration needs of it
 
     @property
     def metres_off(self):

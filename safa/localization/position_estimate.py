@@ -20,36 +20,24 @@ STRAY = 1e-3  # share of panoramas that may be anywhere, so that one far from al
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """Where a panorama is.
+    """Where a panorama is; None where nothing was calibrated."""
 
-    Attributes:
-        longitude, latitude: degrees (WGS 84): the best tile and its neighbours, weighted, where these overlap much.
-        covariance: square metres (east east, east north, north north), or None where nothing was calibrated.
-        radius_68, radius_95: metres around it that hold the truth of so many of 100 calibrated panoramas; None where nothing
-            was calibrated, or where too many of them were farther from all candidates.
-    """
-
-    longitude: float
+    longitude: float  # degrees (WGS 84): the best tile and its neighbours, weighted, where these overlap much
     latitude: float
-    covariance: tuple[float, float, float] | None = None
+    covariance: tuple[float, float, float] | None = None  # square metres (east east, east north, north north)
+    # Metres around it that hold the truth of so many of 100 calibrated panoramas; None too where more were far from all tiles.
     radius_68: float | None = None
     radius_95: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Uncertainty:
-    """What a calibration learned of the distances from estimates to truths.
+    """What a calibration learned of the distances from estimates to truths."""
 
-    Attributes:
-        per_similarity: weight of a similarity in a tile's log probability.
-        level_68, level_95: probability of the tiles within a radius that holds 68 and 95 % of the truths; above 1 where none.
-        covariance_scale: factor of the covariance.
-    """
-
-    per_similarity: float = PER_SIMILARITY
-    level_68: float = LEVELS[0]
+    per_similarity: float = PER_SIMILARITY  # weight of a similarity in a tile's log probability
+    level_68: float = LEVELS[0]  # probability of the tiles within a radius that holds 68 % of the truths; above 1 where none
     level_95: float = LEVELS[1]
-    covariance_scale: float = 1.0
+    covariance_scale: float = 1.0  # factor of the covariance
 
 
 class Posterior:

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import hashlib
 import itertools
 import os
@@ -12,7 +13,8 @@ import msgspec
 import numpy as np
 
 from safa.launch.given_data import say
-from safa.localization.answers import COLLECTION, answer_table, as_csv, as_geojson, as_json, as_json_line
+from safa.localization.answer_page import write_answer_page, write_quality_page
+from safa.localization.answers import COLLECTION, answer_table, as_csv, as_geojson, as_json, as_json_lines
 from safa.localization.gpx_track import TrackConfig, along_track
 from safa.localization.index import Index
 from safa.localization.index_files import CALIBRATION, MANIFEST
@@ -34,14 +36,13 @@ HIDDEN = (".", "@eaDir", "#recycle")  # how names of files and folders begin tha
 ANSWERS_TITLE, QUALITY_TITLE = "Where panoramas were taken", "How far answers are off"
 # What a query writes, and how a file begins that an earlier one wrote.
 OUTPUTS = {
-    "json": ("all places to this JSON file", rb'\{\s*"tiles":'),
-    "jsonl": ("all places to this file, a line of JSON for each panorama, as they come", rb'\{"panorama": '),
-    "geojson": ("all places to this GEOJSON file", rb'\{\s*"type": "FeatureCollection",\s*"name": "%s"' % COLLECTION.encode()),
-    "csv": ("all places to this CSV file, as they come", rb"panorama,rank,known,"),
-    "html": ("one self-contained page: panoramas, their places, and a map of the tiles", rb".*<title>%s<"),
-    "quality": ("a page of how far answers are from known locations, and how sure they were", rb".*<title>%s<"),
+    "json": ("all places to this JSON file", r'\{\s*"tiles":'),
+    "jsonl": ("all places to this file, a line of JSON for each panorama, as they come", r'\{"panorama": '),
+    "geojson": ("all places to this GEOJSON file", rf'\{{\s*"type": "FeatureCollection",\s*"name": "{COLLECTION}"'),
+    "csv": ("all places to this CSV file, as they come", "panorama,rank,known,"),
+    "html": ("one self-contained page: panoramas, their places, and a map of the tiles", f".*<title>{ANSWERS_TITLE}<"),
+    "quality": ("a page of how far answers are from known locations, and how sure they were", f".*<title>{QUALITY_TITLE}<"),
 }
-TITLES = {"html": ANSWERS_TITLE, "quality": QUALITY_TITLE}
 
 
 def add_query(parser):
@@ -49,7 +50,7 @@ def add_query(parser):
     _add_panoramas(parser)
     add_settings(parser.add_argument_group("drives"), TrackConfig)
     for name, (content, _) in OUTPUTS.items():
-        ending = "html" if name in TITLES else name
+        ending = "html" if name == "quality" else name
         parser.add_argument(f"--{name}", metavar=f"FILE.{ending}", help=f"write {content}")
 
 
@@ -97,20 +98,14 @@ def query(args):
         answers = index.finished([journal.answers[number] for number in range(len(panoramas))], config)
         usable = [answer for answer in answers if answer.problem is None]
         say(*answer_table(usable) if usable else (), *result_lines(usable), *_notes(index, panoramas, config))
-        contents = {
-            "json": lambda: as_json(answers, index.manifest),
-            "jsonl": lambda: "".join(map(as_json_line, answers)),
-            "geojson": lambda: as_geojson(answers),
-            "csv": lambda: as_csv(answers),
-        }
-        for name, content in contents.items():
-            if getattr(args, name) is not None:
-                write_whole(getattr(args, name), content().encode(errors="replace"))
+        as_whole = functools.partial(as_json, manifest=index.manifest)
+        for name, text in {"json": as_whole, "jsonl": as_json_lines, "geojson": as_geojson, "csv": as_csv}.items():
+            if (path := getattr(args, name)) is not None:
+                write_whole(path, text(answers).encode(errors="replace"))
         if args.html is not None:
-            from safa.localization.answer_page import write_answer_page
-
             write_answer_page(args.html, ANSWERS_TITLE, index, usable, config)
-        _write_quality(args.quality, index, usable, config)
+        if args.quality is not None:
+            write_quality_page(args.quality, QUALITY_TITLE, index, usable, config)
     _end([answer for answer in answers if answer.problem is not None], len(answers))
 
 
@@ -122,7 +117,8 @@ def calibrate(args):
     name, of = config.view_name(answers[0].panorama), f"{calibration.right:,} of {calibration.answers:,}"
     lines = f"{os.path.join(args.index, CALIBRATION)}: {name}; {of} best places are right", _confidence(calibration)
     say(*result_lines(answers), *lines)
-    _write_quality(args.quality, index, answers, config)
+    if args.quality is not None:
+        write_quality_page(args.quality, QUALITY_TITLE, index, answers, config)
     _end(failed, len(panoramas))
 
 
@@ -142,7 +138,8 @@ def _asked(args, config):
             raise UserError(f"{shortened(path)}: no such panorama; name equirectangular images, folders or CSV lists of them")
     inputs += [path for path, *_ in named]
     inputs += [entry.path for folder in folders if os.path.isdir(folder) for entry in os.scandir(folder)]
-    check_outputs([_output(name, getattr(args, name, None)) for name in OUTPUTS], inputs)
+    begins = {name: re.compile(beginning.encode(), re.DOTALL) for name, (_, beginning) in OUTPUTS.items()}
+    check_outputs([Output(f"--{name}", getattr(args, name, None), begins[name]) for name in OUTPUTS], inputs)
     if not named:
         raise UserError("no panoramas; name them after the indexes")
     index = Index(args.index) if len(folders) == 1 else JoinedIndex(folders)
@@ -178,13 +175,6 @@ def _photos_in(path):
     return sorted(found)
 
 
-def _output(name, path):
-    start = OUTPUTS[name][1]
-    if name in TITLES:
-        start %= TITLES[name].encode()
-    return Output(f"--{name}", path, re.compile(start, re.DOTALL))
-
-
 def _listed(path):
     """(path, heading, location, accuracy) of each row of a CSV list."""
     listed = read_located_files(path, needs_locations=False)
@@ -201,8 +191,8 @@ def _listed(path):
 
 def _live_writer(args, config, before):
     """A function that adds an answer to the files that grow as answers come; a drive's are all given at its end."""
-    texts = {"csv": lambda answer: as_csv([answer], with_header=False), "jsonl": as_json_line}
-    starts = {"csv": as_csv(before), "jsonl": "".join(map(as_json_line, before))}
+    texts = {"csv": lambda answer: as_csv([answer], with_header=False), "jsonl": lambda answer: as_json_lines([answer])}
+    starts = {"csv": as_csv(before), "jsonl": as_json_lines(before)}
 
     def write(answer):
         for name, text in texts.items():
@@ -214,13 +204,6 @@ def _live_writer(args, config, before):
             append(path, text(answer).encode(errors="replace"))
 
     return write
-
-
-def _write_quality(path, index, answers, config):
-    if path is not None:
-        from safa.localization.quality_page import write_quality_page
-
-        write_quality_page(path, QUALITY_TITLE, index, answers, config)
 
 
 def _end(failed, count):

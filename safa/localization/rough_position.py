@@ -9,20 +9,13 @@ REACH = 6.0  # standard deviations of a rough position beyond which no tile is c
 
 @dataclasses.dataclass(frozen=True)
 class RoughPosition:
-    """A position that is not exact.
+    """A position that is not exact."""
 
-    Attributes:
-        longitude, latitude: degrees (WGS 84).
-        sigma: metres, standard deviation east and north, or None: all tiles within `near` are as likely.
-        near: metres beyond which no tile is compared, or infinity.
-        name: of its kind, as calibrations are told apart by it.
-    """
-
-    longitude: float
+    longitude: float  # degrees (WGS 84)
     latitude: float
-    sigma: float | None
-    near: float
-    name: str
+    sigma: float | None  # metres, standard deviation east and north; None: all tiles within `near` are as likely
+    near: float  # metres beyond which no tile is compared, or infinity
+    name: str  # of its kind, as calibrations are told apart by it
 
     def reach(self, spacing):
         """Metres within which tiles are compared; `spacing`: between neighbouring tiles."""

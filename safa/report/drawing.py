@@ -31,17 +31,11 @@ SAVED = {"png": {"pil_kwargs": {"compress_level": 4}}, "jpeg": {"pil_kwargs": {"
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-    """An image of a picture.
+    """An image of a picture."""
 
-    Attributes:
-        image: (H, W, 3) uint8, BGR.
-        caption: its text, of one or several lines; what is wider than the image is left out.
-        frame: colour of its frame, or None.
-    """
-
-    image: np.ndarray
-    caption: str = ""
-    frame: str | None = None
+    image: np.ndarray  # (H, W, 3) uint8, BGR
+    caption: str = ""  # its text, of one or several lines; what is wider than the image is left out
+    frame: str | None = None  # colour of its frame
 
 
 def new_figure(width, height, dpi=DPI, layout=None):

@@ -96,21 +96,14 @@ class FigureConfig(Checked):
 
 @dataclasses.dataclass(frozen=True)
 class FigureSource:
-    """What figures are drawn from; all pictures are (H, W, 3) uint8, BGR.
+    """What figures are drawn from; all pictures are (H, W, 3) uint8, BGR."""
 
-    Attributes:
-        images: as the network reads them, of `pairs`, datasets.dataset.Pairs.
-        direction: of the task.
-        found: of all queries.
-        references, queries: (N, D) and (Q, D) or (Q, T, D) float32 descriptors, for figures of attention.
-    """
-
-    images: PairImages
+    images: PairImages  # as the network reads them, of `pairs`, datasets.dataset.Pairs
     task: Task
-    direction: str
-    found: SearchResult
-    references: np.ndarray | None = None
-    queries: np.ndarray | None = None
+    direction: str  # of the task
+    found: SearchResult  # of all queries
+    references: np.ndarray | None = None  # (N, D) float32 descriptors, for figures of attention
+    queries: np.ndarray | None = None  # (Q, D) or (Q, T, D) float32
 
     pairs = property(lambda self: self.images.pairs)
 

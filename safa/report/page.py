@@ -20,18 +20,12 @@ KINDS = {"chart": "png", "photo": "jpeg"}
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A picture of a page.
-
-    Attributes:
-        alt: what it shows, for those who do not see it.
-        caption: text below it, or "".
-        kind: "chart", which a dark page inverts, or "photo", which is scrolled instead of shrunk below LEAST_SCALE.
-    """
+    """A picture of a page."""
 
     figure: "Figure"
-    alt: str
-    caption: str = ""
-    kind: str = "photo"
+    alt: str  # what it shows, for those who do not see it
+    caption: str = ""  # text below it
+    kind: str = "photo"  # which is scrolled instead of shrunk below LEAST_SCALE; or "chart", which a dark page inverts
 
     @property
     def source(self):
@@ -47,23 +41,16 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A section of a page.
+    """A section of a page."""
 
-    Attributes:
-        name: for links to it.
-        columns, rows: of a table: names, and lists of texts, of which the first is the row's name.
-        lines: texts, a paragraph each.
-        texts: (title, text) that open on demand.
-    """
-
-    name: str
+    name: str  # for links to it
     title: str
     note: str = ""
-    columns: tuple = ()
-    rows: tuple = ()
-    lines: tuple = ()
+    columns: tuple = ()  # names, of a table
+    rows: tuple = ()  # of the table: lists of texts, of which the first is the row's name
+    lines: tuple = ()  # texts, a paragraph each
     pictures: tuple = ()
-    texts: tuple = ()
+    texts: tuple = ()  # (title, text) that open on demand
 
 
 def write_page(path, title, subtitle, sections):

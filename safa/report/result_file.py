@@ -52,21 +52,12 @@ class Metres:
 
 @dataclasses.dataclass
 class StoredResult:
-    """The content of a result file, as far as tables and charts use it; see `retrieval.evaluation.evaluate`.
-
-    Attributes:
-        network: None where `name` says whose descriptors, computed elsewhere, were searched; so is `cost`.
-        toy_town: whether the places were rendered.
-        recalls: {"recall", "pessimistic_recall", "recall_within_5m", ...: {K: share}}.
-        weights: AUTHORS, LAST or the file's name where they are not the best of a run of ours.
-        checkpoint_digest: of `checkpoint_files.checkpoint_digest`.
-        ranks: {"exact", ...: (queries,) int64 ranks from 0}, and "first_match": rows of references.
-    """
+    """The content of a result file, as far as tables and charts use it; see `retrieval.evaluation.evaluate`."""
 
     dataset: Name
     split: Name
     trained_on: Name | None
-    network: NetworkConfig | None
+    network: NetworkConfig | None  # None where `name` says whose descriptors, computed elsewhere, were searched; so is `cost`
     run: Name | None
     seed: typing.Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
     direction: typing.Literal[DIRECTIONS]
@@ -74,17 +65,17 @@ class StoredResult:
     checkpoint: str
     queries: Count
     references: Count
-    recalls: dict[Name, dict[K, Share]]
+    recalls: dict[Name, dict[K, Share]]  # "recall", "pessimistic_recall", "recall_within_5m", ...
     tied_queries: typing.Annotated[int, msgspec.Meta(ge=0, le=10**8)]
     rank: dict[typing.Literal["median", "90%"], Number]
     query_ids: Name
-    ranks: dict[Name, str]
+    ranks: dict[Name, str]  # packed; then "exact", ...: (queries,) int64 ranks from 0, and "first_match": rows of references
     cost: NetworkCost | None
     # What only some results have; `rows.Kind` and `rows.SHARES` say which of it tables show.
     name: Name | None = None
-    toy_town: bool = False
-    weights: Name | None = None
-    checkpoint_digest: str | None = None
+    toy_town: bool = False  # the places were rendered
+    weights: Name | None = None  # AUTHORS, LAST or the file's name where they are not the best of a run of ours
+    checkpoint_digest: str | None = None  # of `checkpoint_files.checkpoint_digest`
     metres: Metres | None = None
     heading_right: Share | None = None
 

@@ -25,23 +25,14 @@ MARKDOWN = {BEST: "**{}**", SECOND: "<ins>{}</ins>", None: "{}"}
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A line of a table.
+    """A line of a table."""
 
-    Attributes:
-        title: what stands first; of a part, it begins with PART.
-        cells: {column: text}.
-        group: lines of one kind, which rules part from others.
-        task: whose recalls are ranked with each other; None of a part.
-        note: number of its source among the table's, or None.
-        marks: {column: BEST or SECOND}.
-    """
-
-    title: str
-    cells: dict
-    group: object
-    task: object = None
-    note: int | None = None
-    marks: dict = dataclasses.field(default_factory=dict)
+    title: str  # what stands first; of a part, it begins with PART
+    cells: dict  # {column: text}
+    group: object  # lines of one kind, which rules part from others
+    task: object = None  # whose recalls are ranked with each other; None of a part
+    note: int | None = None  # number of its source among the table's
+    marks: dict = dataclasses.field(default_factory=dict)  # {column: BEST or SECOND}
 
     @property
     def noted_title(self):
@@ -50,23 +41,14 @@ class Line:
 
 @dataclasses.dataclass(frozen=True)
 class RecallTable:
-    """A table.
+    """A table."""
 
-    Attributes:
-        title: dataset and split, and how many queries and references.
-        columns: {name: as it is printed}.
-        lines: list of Line.
-        sources: {line that says where published recalls were printed: published.Source}, by the numbers of the lines' notes.
-        notes: further lines below it.
-        about: what the numbers are.
-    """
-
-    title: str
-    columns: dict
-    lines: list
-    sources: dict
-    notes: list
-    about: str = "Recalls in percent"
+    title: str  # dataset and split, and how many queries and references
+    columns: dict  # {name: as it is printed}
+    lines: list  # of Line
+    sources: dict  # {line that says where recalls were printed: published.Source}, by the numbers of the lines' notes
+    notes: list  # further lines below it
+    about: str = "Recalls in percent"  # what the numbers are
 
     @property
     def below(self):

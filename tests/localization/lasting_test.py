@@ -265,6 +265,11 @@ def test_a_quality_page_says_how_far_answers_are_off_and_how_sure_they_were(tmp_
     succeeds(PROGRAM, 0, "calibrate", "index", listed, quality="q.html", wrong_share=0.3, cwd=tmp_path)
     text = (tmp_path / "q.html").read_text()
     assert text.count("<img") == 3 and "hold the known location" in text and "68 % radius" in text
+    for radius, calibrated in (25, True), (10, False):  # columns that say nothing are left out
+        said = succeeds(PROGRAM, 0, "query", "index", "photos/0003.png", radius=radius, html="a.html", cwd=tmp_path)
+        text, heading = (tmp_path / "a.html").read_text(), '<th scope="col">{}</th>'.format
+        assert text.count(heading("margin")) == 2 and ("68 % m" in said) == calibrated
+        assert text.count(heading("confidence")) == text.count(heading("68 % m")) == 2 * calibrated
     os.mkfifo(tmp_path / "pipe.jpg")
     asked = PROGRAM, 0, "query", "index"
     assert "no such panorama" in complains(*asked, "pipe.jpg", cwd=tmp_path)
@@ -286,6 +291,7 @@ def test_several_indexes_answer_as_one_of_all_their_tiles(index, tmp_path):
     said = succeeds(PROGRAM, 0, "query", "index", "east", "photos", cwd=tmp_path)
     assert "0000.png" in said and "not calibrated" in said
     assert "name them after the indexes" in complains(PROGRAM, 0, "query", "index", "east", cwd=tmp_path)
+    refuses("no index to ask", JoinedIndex, [])
 
 
 def test_hidden_files_of_a_folder_are_no_photos_and_other_images_and_linked_folders_are_said(tmp_path):
