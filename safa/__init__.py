@@ -17,7 +17,7 @@ MISSING = [name for name in REQUIRED if importlib.util.find_spec(name) is None]
 if sys.version_info < (3, 10):  # noqa: UP036
     MISSING = ["Python 3.10 to 3.13"]
 elif os.name == "nt":  # no fcntl, no links
-    MISSING = ["WSL 2"]
+    MISSING = ["Linux, macOS or WSL 2"]
 if MISSING:
     print(f"{sys.executable} lacks {', '.join(MISSING)}; run make, or: pip install -r requirements.txt", file=sys.stderr)
     sys.exit(2)

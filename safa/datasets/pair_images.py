@@ -18,9 +18,7 @@ class BranchImages:
 
     paths: list[str]  # N files
     shape: tuple[int, int]  # (height, width) of the network's input; images of another size are resized by area
-    cache: list[np.ndarray | None] | None = (
-        None  # the N images, (height, width, 3) uint8, as far as they were read; None: no cache
-    )
+    cache: list[np.ndarray | None] | None = None  # N images, (height, width, 3) uint8, as far as they were read
     augmented: object = None  # function of a row and its image that changes it
     turned: TurnedPanoramas | None = None  # of N rows; they come last
     corrupted: CorruptedPanoramas | None = None  # that read the files

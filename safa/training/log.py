@@ -42,8 +42,10 @@ class TrainingLog:
         return kept
 
     def steps(self, epoch, number, steps, rates, learning_rate, step):
-        """Report the steps since the last such report: `number` is the last of the epoch's `steps`, `rates` are of
-        `Meter.rates`, the learning rate is of the next step, `step` is Adam's.
+        """Report the steps since the last such report.
+
+        `number`: the last of them, of the epoch's `steps`; `rates`: of `Meter.rates`; `learning_rate`: of the next step;
+        `step`: Adam's.
         """
         pace = f"{rates['pairs/s']:.1f} pairs/s, {100 * rates['input wait']:.0f} % waiting for input"
         where = f"epoch {epoch}, step {number} of {steps}"
