@@ -7,7 +7,7 @@ import re
 import shutil
 
 import pytest
-from conftest import ROOT, TINY, complains, contents, refuses, run, succeeds
+from conftest import TINY, complains, contents, refuses, run, succeeds
 from forked_scripts import two_corruptions, with_corruptions
 
 from safa.datasets.corruptions import QueryView
@@ -85,7 +85,6 @@ def test_a_grid_tests_again_what_images_were_replaced_of(trained, tmp_path):
 
 def test_mistakes_are_one_line(trained, monkeypatch):
     monkeypatch.chdir(trained)
-    monkeypatch.syspath_prepend(os.path.join(ROOT, "tests/programs"))
     for flags, text in (
         ({"corruption": "fog"}, "--severity"),
         ({"severity": 3}, "--severity"),

@@ -14,7 +14,6 @@ from conftest import NETWORK, TINY, complains, contents, refuses, start, succeed
 import spatial_net
 from safa.retrieval import saved_descriptors
 from safa.retrieval.resumable_rows import ResumableRows
-from safa.retrieval.saved_descriptors import save_mat
 from safa.runtime.files import locked
 
 FLAGS = {"network_type": "SAFA_2", "result_dir": "R", "batch_size": 2}
@@ -100,16 +99,6 @@ def test_a_second_test_of_the_same_run_at_the_same_time_waits_for_the_first(own)
         process = start("test_cvusa.py", **flags_in(own), cwd=own)
         assert any("waiting for it" in line for line in iter(process.stdout.readline, ""))
     assert process.communicate()[0].count(KNOWN) == 2
-
-
-def test_matlab_files_hold_the_descriptors_as_the_fields_scripts_read_them(tmp_path, monkeypatch):
-    save_mat(path := str(tmp_path / "descriptors.mat"), EXPECTED, EXPECTED[:5])
-    found = scipy.io.loadmat(path)
-    for name, expected in (("sat_global_descriptor", EXPECTED), ("grd_global_descriptor", EXPECTED[:5])):
-        assert found[name].dtype == np.float32
-        np.testing.assert_array_equal(found[name], expected)
-    monkeypatch.setattr(saved_descriptors, "MAT_BYTES", 100)
-    refuses(r"--save_descriptors FILE\.npz", save_mat, path, EXPECTED, EXPECTED[:5])
 
 
 @pytest.fixture(scope="module")
@@ -199,9 +188,13 @@ def test_what_is_of_other_images_weights_or_code_is_computed_again(own):
     assert names == ["SAFA_2_polar_1", "SAFA_2_polar_1_ckpt-1", "SAFA_2_polar_1_last"] and result_of(own) == expected
 
 
-def test_descriptors_for_other_programs_hold_the_same_and_replace_their_own_kind_only(own, trained):
+def test_descriptors_for_other_programs_hold_the_same_and_replace_their_own_kind_only(own, trained, monkeypatch):
     found, same = scipy.io.loadmat(trained / "d.mat"), np.load(trained / "d.npz")
-    np.testing.assert_array_equal(found["sat_global_descriptor"], same["sat_descriptors"])
+    for branch in "sat", "grd":
+        assert found[f"{branch}_global_descriptor"].dtype == np.float32
+        np.testing.assert_array_equal(found[f"{branch}_global_descriptor"], same[f"{branch}_descriptors"])
+    monkeypatch.setattr(saved_descriptors, "MAT_BYTES", 100)
+    refuses(r"--save_descriptors FILE\.npz", saved_descriptors.save_mat, "d.mat", EXPECTED, EXPECTED)
     for name in "d.mat", "d.npz":
         shutil.copy(trained / name, own / name)
     printed_by_test(own, save_mat="d.mat", save_descriptors="d.npz")
@@ -210,13 +203,6 @@ def test_descriptors_for_other_programs_hold_the_same_and_replace_their_own_kind
     for name, expected in ((weights, "reads it"), ("d.npz", "another kind"), (RESULT, "writes this file too")):
         assert expected in complains("test_cvusa.py", **FLAGS, save_mat=name, cwd=own)
     assert contents(own, ".lock") == before
-
-
-def test_a_result_says_what_it_came_from(trained):
-    result = json.loads((trained / RESULT).read_text())
-    assert set(session := result["session"]) == {"started", "command", "machine", "python", "packages", "git_commit"}
-    assert session["command"][0] == "test_cvusa.py" and session["packages"]["keras"]
-    assert result["network"]["network_type"] == "SAFA_2" and not {"network_type", "polar"} & set(result)
 
 
 def test_weights_that_are_not_a_run_have_results_and_rows_of_their_own(own):

@@ -129,5 +129,7 @@ def two_corruptions(batches=None):
     if batches is not None:
         die_after_batches(batches)
     from safa.datasets import corruptions
+    from safa.report import corruption_tables
 
-    corruptions.CORRUPTIONS, corruptions.SEVERITIES = ("contrast", "fog"), (1, 2)
+    corruptions.CORRUPTIONS = "contrast", "fog"
+    corruptions.SEVERITIES = corruption_tables.SEVERITIES = 1, 2
