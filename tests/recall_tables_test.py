@@ -295,7 +295,7 @@ def test_the_authors_recalls_are_read_in_their_forms_and_other_files_refused(fol
     assert len(recall_figure(collect([toy])[0], {"CVUSA": percent}).axes[0].lines) == 1
     assert lines["authors' file"].get_xydata().tolist() == [[1, 60], [2, 80], [3, 90]]
     for row in rows:
-        np.testing.assert_allclose(lines[row.kind.title(False)].get_ydata(), row.curve)
+        np.testing.assert_allclose(lines[row.kind.title(False)].get_ydata(), row.curves.mean(axis=0))
     (tmp_path / "falls.txt").write_text("60 50")
     (tmp_path / "text.txt").write_text("recall")
     (tmp_path / "broken.mat").write_bytes(b"MATLAB 5.0" * 30)

@@ -160,7 +160,9 @@ def _fill(folder, source, computer, config, tiles, signatures, earlier, kept):
     os.makedirs(unfinished, exist_ok=True)
     _check_stopped(folder, unfinished, tiles, signatures, earlier is not None)
     write_keras_weights(os.path.join(unfinished, index_files.WEIGHTS), computer.network)
-    index_files.write_tile_names(unfinished, source)
+    names = [name.encode(errors="replace").decode() for name in source.names]
+    write_json(os.path.join(unfinished, index_files.NAMES), names)
+    index_files.save_array(os.path.join(unfinished, index_files.LOCATIONS), np.asarray(source.locations, np.float64))
     directions, values = None, computer.network.sat.dimension
     if config.pca is not None and earlier is not None:
         directions = index_files.read_array(folder, PROJECTION, (values, config.pca), ("float32",))
@@ -187,10 +189,8 @@ def _fill(folder, source, computer, config, tiles, signatures, earlier, kept):
     return rows.rows, arrays[RECORDS]
 
 
-def built_lines(folder, manifest, note):
-    """What is said of a finished index; `note` of `build_index`."""
-    if note is not None:
-        yield note
+def built_lines(folder, manifest):
+    """What is said of a finished index."""
     between = "" if manifest.spacing is None else f", {manifest.spacing:g} m apart"
     yield f"{folder}: {manifest.tiles:,} tiles{between}, descriptors of {manifest.kept_values:,} values"
     if manifest.one_colour:

@@ -131,8 +131,8 @@ def _build(args):
         stretch, metres, fov = not config.no_stretch, config.tile_metres, config.input_vertical_fov
         recipe = DescriptorRecipe(network, loaded.digest, args.precision, trained_on, stretch, metres, fov)
         computer = TileComputer(recipe, loaded.model, distribution, config.batch_size)
-        built = build_index(args.index, source, computer, parsed(IndexConfig, args))
-    say(*built_lines(args.index, *built))
+        built, note = build_index(args.index, source, computer, parsed(IndexConfig, args))
+    say(note, *built_lines(args.index, built))
 
 
 def _as_trained(config, dataset, checkpoint):

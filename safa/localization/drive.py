@@ -31,12 +31,10 @@ def smoothed(candidates, emissions, metres, steps, tolerance):
         return np.logaddexp(likely, np.log(LOST))
 
     forward = [emissions[0]]
-    for number in range(1, len(candidates)):
-        step = transition(number - 1)
-        forward.append(emissions[number] + logsumexp(forward[-1][:, None] + step, axis=0))
+    for number, emission in enumerate(emissions[1:]):
+        forward.append(emission + logsumexp(forward[-1][:, None] + transition(number), axis=0))
     backward = [np.zeros(len(candidates[-1]))]
     for number in range(len(candidates) - 1, 0, -1):
-        step = transition(number - 1)
-        backward.append(logsumexp(step + (emissions[number] + backward[-1])[None], axis=1))
+        backward.append(logsumexp(transition(number - 1) + (emissions[number] + backward[-1])[None], axis=1))
     posterior = [before + after for before, after in zip(forward, reversed(backward), strict=True)]
     return [np.exp(each - logsumexp(each)) for each in posterior]

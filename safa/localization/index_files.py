@@ -13,7 +13,7 @@ import numpy as np
 from safa.localization.coordinates import problem_of
 from safa.localization.tile_source import SourceRecord
 from safa.runtime.errors import UserError, first_line, shortened
-from safa.runtime.files import open_whole, ordinary, read_file, read_json, write_json
+from safa.runtime.files import open_whole, ordinary, read_file, read_json
 from safa.runtime.worker_pool import available_cores
 from safa.settings import NetworkConfig
 
@@ -176,9 +176,3 @@ def save_array(path, array):
     """Write an array as NumPy's file, whole or not at all."""
     with open_whole(path) as file:
         np.save(file, array)
-
-
-def write_tile_names(folder, source):
-    """Write the names and locations of a TileSource's tiles."""
-    write_json(os.path.join(folder, NAMES), [name.encode(errors="replace").decode() for name in source.names])
-    save_array(os.path.join(folder, LOCATIONS), np.asarray(source.locations, np.float64))

@@ -70,19 +70,16 @@ def read_located_files(path: str, needs_locations: bool) -> LocatedFiles:
         remedy = "name longitude easting and latitude northing, or remove the column epsg"
         raise UserError(f"{path}: latitude and longitude are taken as EPSG:{WGS84}, and epsg says another one; {remedy}")
     locations, notes = (None, ()) if kind is None else _locations(path, rows, kind, needs_locations)
+    paths = (os.path.join(os.path.dirname(path), row["path"]) for row in rows.values())
     return LocatedFiles(
-        [_existing(os.path.join(os.path.dirname(path), row["path"])) for row in rows.values()],
+        # Paths of Windows where this system has none of their name.
+        [each if "\\" not in each or os.path.exists(each) else each.replace("\\", "/") for each in paths],
         locations,
         _numbers(path, rows, "heading", (-FULL_CIRCLE, FULL_CIRCLE)) % FULL_CIRCLE,
         _numbers(path, rows, "tile_metres", LENGTHS) if "tile_metres" in names else None,
         _numbers(path, rows, "accuracy", LENGTHS),
         notes,
     )
-
-
-def _existing(path):
-    """A path of Windows where this system has none of its name."""
-    return path.replace("\\", "/") if "\\" in path and not os.path.exists(path) else path
 
 
 def _rows(path):

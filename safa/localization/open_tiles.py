@@ -19,12 +19,8 @@ def open_tile_source(paths, cut, zoom=None, tms=False, skip_missing=False, epsg=
     """The TileSource that paths name.
 
     Args:
-        paths: a CSV list; GeoTIFF or other georeferenced rasters, or a folder of them; or a folder of Web Mercator tiles.
+        paths, zoom, tms, skip_missing, epsg: as of the flags of `localize.py build` (paths: --tiles).
         cut: Cut, for imagery that is not in tiles already.
-        zoom: of the Web Mercator tiles to cut from (default: the deepest).
-        tms: their rows are counted from the south, as TMS has them, instead of from the north.
-        skip_missing: leave out tiles of a list whose files do not exist, and map tiles that cannot be read.
-        epsg: number of the reference system of rasters that do not name theirs.
         earlier: SourceRecord of an index that may be updated: imagery of the same paths is cut on the same grid; or None.
 
     Raises:

@@ -41,7 +41,8 @@ def training_curves(runs, columns=2):
     loss.set(title="loss of training", xlabel="epoch", ylabel="loss")
     recall.set(title="recall on the validation split", xlabel="epoch", ylabel="percent; line: R@1, dashed: R@5", ylim=(0, 101))
     for axes in loss, recall:
-        _whole_numbers(axes)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        axes.grid(alpha=0.3)
     if 1 < len(runs) <= MOST_NAMED:
         loss.legend(fontsize="small")
     return figure
@@ -66,12 +67,12 @@ def recall_figure(rows, authors, size=(960, 720)):
         colours = matplotlib.colormaps["tab20" if len(unlike) > FEW_COLOURS else "tab10"].colors
         with_sizes = len({row.kind.sizes for row in group}) > 1
         for row, like in zip(group, likes, strict=True):
-            curves, curve, number = row.curves, row.curve, unlike.index(like)
+            curves, number = row.curves, unlike.index(like)
             # A legend would obey "$", and leave out what begins with "_".
             name = re.sub("^_", " _", row.title(with_sizes).replace("$", r"\$"))
             look = {"color": colours[number % len(colours)], "marker": MARKERS[number % len(MARKERS)]}
-            ks, marked = range(1, len(curve) + 1), [k - 1 for k in MARKED if k <= len(curve)]
-            axes.plot(ks, curve, "-" if row.kind.polar != 0 else "--", markevery=marked, label=name, **look)
+            ks, marked = range(1, curves.shape[1] + 1), [k - 1 for k in MARKED if k <= curves.shape[1]]
+            axes.plot(ks, curves.mean(axis=0), "-" if row.kind.polar != 0 else "--", markevery=marked, label=name, **look)
             if len(curves) > 1:
                 axes.fill_between(ks, curves.min(axis=0), curves.max(axis=0), color=look["color"], alpha=0.15, linewidth=0)
             if row.published is not None:
@@ -82,7 +83,7 @@ def recall_figure(rows, authors, size=(960, 720)):
             axes.plot(range(1, len(of_authors) + 1), of_authors, "k:", label="authors' file")
         bands = "; bands: all seeds, all severities" if any(len(row.results) > 1 for row in group) else ""
         axes.set(title=title, xlabel="K", ylabel=f"recall@K in percent{bands}", ylim=(0, 101), xscale="log")
-        deepest = max(len(of_authors), 10, *(len(row.curve) for row in group))
+        deepest = max(len(of_authors), 10, *(row.curves.shape[1] for row in group))
         axes.set_xlim(0.9, 1.1 * deepest)
         ticks = [k for k in MARKED if k <= deepest]
         axes.set_xticks(ticks, map(str, ticks))
@@ -121,9 +122,3 @@ def place_map(utm, ranks):
     figure.colorbar(shown, ax=axes, location="bottom", shrink=0.8, label="rank of the first hit", format="{x:,.0f}")
     axes.set(title="test places", xlabel="metres east", ylabel="metres north", aspect="equal")
     return figure
-
-
-def _whole_numbers(axes):
-    """A grid, and epochs or K below it."""
-    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-    axes.grid(alpha=0.3)

@@ -115,11 +115,6 @@ class Row:
         return is_papers_task and all(result.references == count for result in self.results)
 
     @property
-    def clean(self):
-        """The row as if its queries were clean: published recalls on corrupted ones compare if those on clean ones do."""
-        return dataclasses.replace(self, kind=self.kind.clean)
-
-    @property
     def task(self):
         """What rows have in common that are ranked with each other."""
         kind = self.kind
@@ -130,7 +125,9 @@ class Row:
         """report.published.Published of the same network and task, or None."""
         key, (corruption, severity) = (self.kind.dataset, self.kind.network_type, self.kind.polar), self.kind.corruption
         known = PUBLISHED if corruption is None else {} if severity else CORRUPTED[corruption]
-        return known.get(key) if self.clean.is_comparable and self.kind.is_home else None
+        # Published recalls on corrupted queries compare if those on clean ones do.
+        clean = dataclasses.replace(self, kind=self.kind.clean)
+        return known.get(key) if clean.is_comparable and self.kind.is_home else None
 
     @property
     def recalls(self):
@@ -177,11 +174,6 @@ class Row:
         depth = min(result.references for result in self.results)
         depth = min(depth, max(CURVE, one_percent(depth)))
         return 100 * np.array([recall_curve(result.ranks["exact"], depth) for result in self.results])
-
-    @property
-    def curve(self):
-        """The mean of `curves`."""
-        return self.curves.mean(axis=0)
 
 
 def collect(paths):
