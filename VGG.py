@@ -31,7 +31,7 @@ class Dropout(keras.layers.Layer):
     Output: (B, H, W, C), with values set to 0 at random and the others divided by `keep_prob`.
 
     Args:
-        keep_prob: share of values that are kept.
+        keep_prob: share of values that are kept, above 0 and at most 1.
         seed: of the masks.
     """
 
@@ -51,7 +51,7 @@ class Dropout(keras.layers.Layer):
             dtype=tf.uint32,
             alg=PHILOX,
         )
-        keep = tf.reshape(noise[:, :values], tf.shape(maps)) < tf.constant(round(self.keep_prob * 2**32), tf.uint32)
+        keep = tf.reshape(noise[:, :values], tf.shape(maps)) <= tf.constant(round(self.keep_prob * 2**32) - 1, tf.uint32)
         return maps * (tf.cast(keep, maps.dtype) / self.keep_prob)  # on CPUs a product is faster than a selection
 
     def get_config(self):

@@ -124,6 +124,8 @@ def pairs_of(files, counts, ids, truth, name, config, folders):
     """
     known, acceptable = DATASETS.get(name.lower()), None
     if known is None:
+        if folders != Folders(result_dir=folders.result_dir):
+            raise UserError(f"--data_dir, --act_data: hold lists of {', '.join(DATASETS)}, not of {name}; leave them out")
         if config.truth is not None:
             truth, acceptable = read_truth(config.truth, *counts)
         elif truth is None and counts[0] != counts[1]:

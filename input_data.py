@@ -62,7 +62,7 @@ def batches(pairs, order, batch_size, threads=None):
         Batch.
 
     Raises:
-        What `read` raises; TypeError where an image's dtype does not fit. A batch never holds an image that was not read.
+        What `read` raises; ValueError, TypeError for an image of another shape or dtype. No batch holds one that was not read.
     """
     order = np.asarray(order, np.int64)
     for sat, grd in _read_ahead([(pairs.sat, pairs.truth[order]), (pairs.grd, order)], batch_size, threads):
@@ -86,7 +86,8 @@ def _read_ahead(branches, batch_size, threads):
 
         def read(arrays, slot, number):
             for array, (images, rows) in zip(arrays, branches, strict=True):
-                np.copyto(array[slot], images.read(rows[number]), casting="same_kind")  # never None, nor fractions cut off
+                # Unlike an assignment, it neither takes None, nor repeats a single channel, nor cuts fractions off.
+                np.stack([images.read(rows[number])], out=array[slot : slot + 1], casting="same_kind")
 
         def begin(start):
             end = min(start + batch_size, count)

@@ -124,6 +124,7 @@ def test_many_queries_may_share_references_and_have_several(tmp_path):
     for text, message in ("0\n", "1 lines for 30"), ("0\n" * 29 + "4\n", "line 30"), ("0\n-1\n", "line 2"), ("\0", "line 1"):
         (tmp_path / "bad.txt").write_text(text)
         assert message in complains("evaluate_descriptors.py", "d.npz", dataset="X", truth="bad.txt", cwd=tmp_path)
+    assert "not of X" in complains("evaluate_descriptors.py", "d.npz", dataset="X", data_dir=".", cwd=tmp_path)
     (tmp_path / "Result/X/descriptors/d.json").write_text("mine")
     assert "another kind" in complains("evaluate_descriptors.py", "d.npz", dataset="X", cwd=tmp_path)
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tarfile
 import threading
+import types
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ import scipy.io
 from conftest import TINY, complains, contents, refuses, run, succeeds
 
 import data_preparation
-from input_data import batches, epoch_order
+from input_data import batches, epoch_order, image_batches
 from safa.datasets import pair_images
 from safa.datasets.cvact import CVACT
 from safa.datasets.cvusa import CVUSA
@@ -58,6 +59,9 @@ def test_a_batch_holds_the_files_pixels_in_the_asked_order_and_a_reader_that_is_
     assert (threads := set(threading.enumerate()) - before)
     reader.close()
     assert not any(thread.is_alive() for thread in threads)
+    for read, error in (lambda row: panorama[:, :, :1], ValueError), (lambda row: panorama / 255, TypeError):
+        with pytest.raises(error):  # neither broadcast nor cut off
+            next(image_batches(types.SimpleNamespace(shape=panorama.shape[:2], dtype=np.uint8, read=read), [0], 1))
     # An epoch's order is a permutation that depends on seed and epoch.
     orders = [epoch_order(100, epoch, seed).tolist() for epoch, seed in ((1, 0), (2, 0), (1, 1))]
     assert all(sorted(order) == list(range(100)) for order in orders) and orders[0] == epoch_order(100, 1, 0).tolist()

@@ -133,6 +133,7 @@ def test_dropout_keeps_its_share_differs_between_steps_rows_and_seeds_and_is_the
         parts = [layer(maps[start : start + 2], tf.constant([5, start], tf.int64)) for start in range(0, 8, 2)]
         np.testing.assert_array_equal(np.concatenate(parts), layer(maps, tf.constant([5, 0], tf.int64)))
     maps, ways = tf.ones((50, 10, 10, 32)), ((1, (0, 0)), (1, (1, 0)), (2, (0, 0)), (1, (0, 50)))
+    assert (Dropout(1 - 1e-12, 3)(maps, tf.constant([0, 0], tf.int64)).numpy() == 1).all()
     masks = [Dropout(0.8, seed)(maps, tf.constant(cursor, tf.int64)).numpy() for seed, cursor in ways]
     for mask in masks:
         assert set(np.unique(mask)) == {0, np.float32(1.25)}

@@ -28,7 +28,7 @@ def as_written(sat, grd, mask=None):
 def test_all_negatives_and_the_diagonal_count_and_near_places_are_no_negatives_but_keep_their_constant():
     sat, grd = descriptors(0), descriptors(1)
     assert float(triplet_loss(sat.astype(np.float64), grd)) == pytest.approx(as_written(sat, grd), rel=1e-5)
-    for given in ((sat[:1], grd), (sat, grd, np.ones(5))):  # they would be broadcast
+    for given in ((sat[:1], grd), (sat, grd, np.ones(5)), (sat, grd, np.ones((1, 5))), (sat[:, :5, None],) * 2):  # broadcast
         with pytest.raises(ValueError, match="both .B, D."):
             triplet_loss(*given)
     utm = np.array([[0, 0], [0, 24.9], [0, 25], [60, 0], [60, 1.0]]) + [693000, 6090000]

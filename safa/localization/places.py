@@ -100,6 +100,8 @@ class QueryConfig(Checked):
         super().__post_init__()
         if self.heading is not None and self.unknown_heading:
             raise UserError("--heading and --unknown_heading contradict each other; leave one out")
+        if self.turns != TURNS and not self.unknown_heading:
+            raise UserError("--turns: of --unknown_heading; name both, or neither")
 
     @classmethod
     def of(cls, settings):

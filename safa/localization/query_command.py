@@ -149,6 +149,8 @@ def _asked(args, config):
     say(*photo_notes(panoramas, index, config))
     if track.gpx is not None:
         panoramas = along_track(panoramas, track, config)
+    elif track != TrackConfig():
+        raise UserError("--mount, --clock: of a drive's track; name it with --gpx, or leave them out")
     if args.quality is not None and not any(each.location and not each.problem for each in panoramas):
         raise UserError("--quality: no panorama's location is known; list panoramas with their coordinates")
     named = [(path.encode(errors="surrogateescape"), *known) for path, *known in named]

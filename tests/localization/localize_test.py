@@ -245,12 +245,15 @@ def test_mistakes_are_one_line_each(own):
         ("new", {"pca": 64}, "--pca 64: not less than"),
         ("new", {"tile_metres": None}, "--tile_metres: net.weights.h5 does not say"),
         ("new", {"width": 256}, "cannot be read as weights"),
+        ("new", {"zoom": 3, "spacing": 5}, "--zoom, --spacing: of no use"),
     ):
         assert said in complains("localize.py", "build", index, **(BUILD | {"tiles": "tiles.csv"} | flags), cwd=own)
     for index, asked, flags, said in (
         ("index", "panoramas.csv", {"checkpoint": "other.weights.h5"}, "other weights than those that index was built with"),
         ("index", "panoramas.csv", {"approximate": True}, "--approximate: index was built without it"),
         ("index", "panoramas.csv", {"heading": 3, "unknown_heading": True}, "contradict"),
+        ("index", "panoramas.csv", {"turns": 4}, "--unknown_heading"),
+        ("index", "panoramas.csv", {"mount": 90}, "--gpx"),
         ("index", "panoramas.csv", {"json": "nowhere/a.json"}, "--json nowhere/a.json"),
         ("index", TILE.format(1), {}, "are not a panorama of --fov 360"),
         ("index", "gone.jpg", {}, "no such panorama"),
