@@ -93,8 +93,9 @@ def tables_of(rows, with_others=False, columns=None, chosen=None, against=None):
     for title, found in itertools.groupby(rows, key=lambda row: row.kind.table):
         group, lines, sources = list(found), [], {}
         all_sizes = {row.kind.sizes for row in group if row.kind.polar is not None}
+        with_sizes = len(all_sizes) > 1
         for row in group:
-            lines += _lines(row, columns, sources, with_sizes=len(all_sizes) > 1)
+            lines += _lines(row, columns, sources, with_sizes)
         tasks = {(row.kind.dataset, row.task[2]): row.task for row in group if with_others and row.is_comparable}
         others = [key for key in OTHERS if key in tasks]
         for key, system in [(each, system) for each in others for system in OTHERS[each]]:
@@ -106,7 +107,7 @@ def tables_of(rows, with_others=False, columns=None, chosen=None, against=None):
         counts = sorted({(row.results[0].queries, row.results[0].references) for row in group})
         sizes = [f"{queries:,} queries among {references:,} references" for queries, references in counts]
         sizes += all_sizes if len(all_sizes) == 1 and all_sizes != {""} else []
-        notes = [] if against is None else [welch_note(group, against)]
+        notes = [] if against is None else [welch_note(group, against, with_sizes)]
         notes += [LEFT_OUT] if with_others and not others else []
         title, notes = f"{title}: {'; '.join(sizes)}", list(filter(None, notes))
         shown = {name: text for name, text in columns.items() if any(line.cells.get(name) for line in lines)}
@@ -123,8 +124,9 @@ def _about(rows):
 def _lines(row, columns, sources, with_sizes):
     """The lines of a Row; `with_sizes`: its title says the network's sizes."""
     lines, references = [], row.results[0].references
-    # R@1% is R@1 among few references.
-    ks = [each.removeprefix(AT) for each in columns if each.startswith(AT) and (each != "R@1%" or one_percent(references) > 1)]
+    # R@1% is R@1 among few references, and not shown twice.
+    twice = {"R@1%"} if one_percent(references) == 1 and "R@1" in columns else ()
+    ks = [each.removeprefix(AT) for each in columns if each.startswith(AT) and each not in twice]
     group = row.kind.is_papers_task, row.kind.polar
 
     def add(title, texts, task=None, **cells):
