@@ -1,5 +1,6 @@
 """Tables and curves of result files, and what is left out of them."""
 
+import dataclasses
 import itertools
 import json
 import os
@@ -28,6 +29,7 @@ from safa.report.rows import choose, collect
 from safa.report.table_formats import Line, RecallTable, as_markdown, as_text, tables_of
 from safa.retrieval.confidence import recall_interval
 from safa.retrieval.task import GROUND_TO_AERIAL
+from safa.settings import NetworkConfig
 
 # Of a toy town in CVACT's format, written by the commit before results had a version.
 BEFORE_1_0 = os.path.join(os.path.dirname(__file__), "golden", "result.json")
@@ -42,7 +44,7 @@ def write(path, ranks, references=None, **changes):
         result = {name: value for name, value in json.load(file).items() if name not in ("heading_right", "recall_within_200m")}
     result |= {"dataset": "CVUSA", "trained_on": "CVUSA", "view": "", "network": {"network_type": "SAFA_8", "polar": 1}}
     result |= {"queries": len(ranks), "references": references, "recall": shares, "pessimistic_recall": shares}
-    cost = {"parameters": 29_503_104, "gmac": 42.1, "descriptor": 4096, "milliseconds": 3.0}
+    cost = {"parameters": 29_503_104, "gmac": 42.1, "descriptor": 4096, "milliseconds": 1234.5}
     result |= {"ranks": {"exact": ranks}, "cost": cost}
     os.makedirs(os.path.dirname(path), exist_ok=True)
     write_result(str(path), result | changes)
@@ -75,7 +77,7 @@ def test_seeds_are_one_row_in_all_formats_beside_the_curves(folder):
     lines, recalls = process.stdout.splitlines(), [100 * np.mean(drawn(seed) == 0) for seed in range(3)]
     row = next(line for line in lines if line.startswith("SAFA_8, polar "))
     assert f"{np.mean(recalls):.2f} ± {np.std(recalls, ddof=1):.2f}" in row and row.split()[2] == "3"
-    assert "29.50" in row and "42.1" in row and "4,096" in row and row.endswith(" 3")
+    assert "29.50" in row and "42.1" in row and "4,096" in row and row.endswith(" 1,230")
     (interval,) = (after for line, after in itertools.pairwise(lines) if line.startswith("VGG_gp, no polar"))
     low, high = recall_interval(np.mean(drawn(5, 0.2) == 0), 500)
     assert "95 % interval" in interval and f"{100 * low:.2f}-{100 * high:.2f}" in interval
@@ -213,13 +215,22 @@ def test_seeds_on_other_pairs_are_left_out_of_a_row(folder):
 
 def test_a_result_is_never_replaced_by_that_of_another_test(tmp_path):
     path = tmp_path / "SAFA_8_polar_1_fov_90.json"
-    tested = {"dataset": "CVUSA", "direction": GROUND_TO_AERIAL, "seed": 0, "split": "val", "toy_town": False}
+    network = dataclasses.asdict(NetworkConfig())
+    tested = {
+        "dataset": "CVUSA",
+        "network": network,
+        "direction": GROUND_TO_AERIAL,
+        "seed": 0,
+        "split": "val",
+        "toy_town": False,
+    }
     same, other = tested | {"run": "fov_90", "view": ""}, tested | {"view": "fov_90"}
     check_earlier(str(path), other)
     write(path, drawn(0), run="fov_90")
     check_earlier(str(path), same)
     refuses(r"\(toy_town False\)", check_earlier, str(path), same | {"toy_town": True})
     refuses(r"\(dataset 'CVUSA'\)", check_earlier, str(path), same | {"dataset": "cvusa"})  # of one name on some file systems
+    refuses(r"\(network .*'height': 112", check_earlier, str(path), same | {"network": network | {"height": 56}})
     refuses(r"another test \(run 'fov_90', view ''\); use another --result_dir", check_earlier, str(path), other)
 
 

@@ -182,9 +182,14 @@ def _cost_cells(costs):
     if costs["parameters"] is None:
         return {}
     parameters, gmac, descriptor, milliseconds = (costs[name] for name in COSTS)
-    milliseconds = "" if milliseconds is None else f"{milliseconds:.3g}"
-    texts = f"{parameters / 1e6:.2f}", f"{gmac:.3g}", f"{descriptor:,}", milliseconds
+    milliseconds = "" if milliseconds is None else three_digits(milliseconds)
+    texts = f"{parameters / 1e6:.2f}", three_digits(gmac), f"{descriptor:,}", milliseconds
     return dict(zip(COST_COLUMNS, texts, strict=True))
+
+
+def three_digits(number):
+    """A number as text, rounded to three digits: "0.123", "12.3", "1,230"."""
+    return f"{float(f'{number:.3g}'):,g}"
 
 
 def as_text(tables):
