@@ -19,7 +19,7 @@ from safa.datasets.dataset import AERIAL, Pairs
 from safa.datasets.pair_images import PairImages
 from safa.datasets.registry import DATASETS
 from safa.launch.given_data import Folders, given_dataset
-from safa.launch.page import report_page
+from safa.launch.page import page_output, report_page
 from safa.launch.testing import TestConfig
 from safa.report.figures import FigureConfig, FigureSource
 from safa.report.result_file import RECALLS, RESULT, check_earlier, write_result
@@ -79,11 +79,12 @@ def main():
     stem = os.path.splitext(os.path.basename(args.files[0]))[0]
     dataset, name = pairs.dataset, config.name or re.sub(r"^\W|[^\w.+-]", "_", stem)[:60]
     trained_on = config.trained_on and getattr(DATASETS.get(config.trained_on.lower()), "name", config.trained_on)
+    trained_on = None if trained_on in (dataset.name, dataset.name.removesuffix("_test")) else trained_on  # the default
     special = {"seed_": config.seed, "trained_on_": trained_on, "": config.direction.replace(GROUND_TO_AERIAL, "")}
     path = "_".join([name, *(f"{kind}{value}" for kind, value in special.items() if value)])
     path = os.path.join(folders.result_dir, dataset.name, "descriptors", f"{path}.json")
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    check_outputs([Output("the result", path, RESULT)], args.files)
+    check_outputs([Output("the result", path, RESULT), page_output(path, config)], args.files)
     tested = {"version": __version__, "dataset": dataset.name, "split": pairs.split, "toy_town": dataset.is_toy_town}
     tested |= {"name": name, "network": None, "cost": None, "run": None, "seed": config.seed, "trained_on": trained_on}
     tested |= {"direction": config.direction, "view": "", "normalised": config.normalise, "session": session()}

@@ -109,8 +109,8 @@ def test_many_queries_may_share_references_and_have_several(tmp_path):
     rows = np.arange(30) % 4  # the truth of query q is q % 4
     save(tmp_path, sat_descriptors=SAT[:4], grd_descriptors=SAT[(np.arange(30) + 1) % 4])
     assert "--truth" in complains("evaluate_descriptors.py", "d.npz", dataset="X", cwd=tmp_path)
-    (tmp_path / "truth.txt").write_text("".join(f"{row}, {(row + 1) % 4} {(row + 1) % 4}\n" for row in rows))
-    succeeds("evaluate_descriptors.py", "d.npz", dataset="X", truth="truth.txt", cwd=tmp_path)
+    (tmp_path / "truth.txt").write_text("".join(f"{row}, {(row + 1) % 4} {(row + 1) % 4}\n" for row in rows), "utf-8-sig")
+    succeeds("evaluate_descriptors.py", "d.npz", dataset="X", truth="truth.txt", trained_on="X", cwd=tmp_path)
     found = result_of(tmp_path)
     assert (found["recall"]["1"], found["recall_acceptable"]["1"]) == (0, 1)
     save(tmp_path, "pairs.npz", sat_descriptors=SAT[:4], grd_descriptors=SAT[[1, 2, 3, 0]])
@@ -125,8 +125,11 @@ def test_many_queries_may_share_references_and_have_several(tmp_path):
         (tmp_path / "bad.txt").write_text(text)
         assert message in complains("evaluate_descriptors.py", "d.npz", dataset="X", truth="bad.txt", cwd=tmp_path)
     assert "not of X" in complains("evaluate_descriptors.py", "d.npz", dataset="X", data_dir=".", cwd=tmp_path)
-    (tmp_path / "Result/X/descriptors/d.json").write_text("mine")
-    assert "another kind" in complains("evaluate_descriptors.py", "d.npz", dataset="X", cwd=tmp_path)
+    for ending in "html", "json":
+        (tmp_path / f"Result/X/descriptors/d.{ending}").write_text("mine")
+        assert f"{ending}: a file of another kind" in complains(
+            "evaluate_descriptors.py", "d.npz", dataset="X", report=True, cwd=tmp_path
+        )
 
 
 def damaged(write, at, value):

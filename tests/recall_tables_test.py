@@ -1,5 +1,6 @@
 """Tables and curves of result files, and what is left out of them."""
 
+import dataclasses
 import itertools
 import json
 import os
@@ -18,6 +19,7 @@ from safa.launch.corruption import grid_section
 from safa.report.authors_recalls import read_recalls
 from safa.report.charts import recall_figure
 from safa.report.comparison import compare
+from safa.report.corruption_tables import corruption_tables
 from safa.report.epoch_lines import find_runs
 from safa.report.latex_tables import as_latex
 from safa.report.published import OTHERS, PUBLISHED
@@ -27,6 +29,7 @@ from safa.report.rows import choose, collect
 from safa.report.table_formats import Line, RecallTable, as_markdown, as_text, tables_of
 from safa.retrieval.confidence import recall_interval
 from safa.retrieval.task import GROUND_TO_AERIAL
+from safa.settings import NetworkConfig
 
 # Of a toy town in CVACT's format, written by the commit before results had a version.
 BEFORE_1_0 = os.path.join(os.path.dirname(__file__), "golden", "result.json")
@@ -41,7 +44,7 @@ def write(path, ranks, references=None, **changes):
         result = {name: value for name, value in json.load(file).items() if name not in ("heading_right", "recall_within_200m")}
     result |= {"dataset": "CVUSA", "trained_on": "CVUSA", "view": "", "network": {"network_type": "SAFA_8", "polar": 1}}
     result |= {"queries": len(ranks), "references": references, "recall": shares, "pessimistic_recall": shares}
-    cost = {"parameters": 29_503_104, "gmac": 42.1, "descriptor": 4096, "milliseconds": 3.0}
+    cost = {"parameters": 29_503_104, "gmac": 42.1, "descriptor": 4096, "milliseconds": 1234.5}
     result |= {"ranks": {"exact": ranks}, "cost": cost}
     os.makedirs(os.path.dirname(path), exist_ok=True)
     write_result(str(path), result | changes)
@@ -74,7 +77,7 @@ def test_seeds_are_one_row_in_all_formats_beside_the_curves(folder):
     lines, recalls = process.stdout.splitlines(), [100 * np.mean(drawn(seed) == 0) for seed in range(3)]
     row = next(line for line in lines if line.startswith("SAFA_8, polar "))
     assert f"{np.mean(recalls):.2f} ± {np.std(recalls, ddof=1):.2f}" in row and row.split()[2] == "3"
-    assert "29.50" in row and "42.1" in row and "4,096" in row and row.endswith(" 3")
+    assert "29.50" in row and "42.1" in row and "4,096" in row and row.endswith(" 1,230")
     (interval,) = (after for line, after in itertools.pairwise(lines) if line.startswith("VGG_gp, no polar"))
     low, high = recall_interval(np.mean(drawn(5, 0.2) == 0), 500)
     assert "95 % interval" in interval and f"{100 * low:.2f}-{100 * high:.2f}" in interval
@@ -110,12 +113,13 @@ def test_rows_and_columns_are_chosen_renamed_and_ranked_within_their_task(folder
     write(place / "b.json", drawn(7, 0.9), run="b")
     write(place / "c.json", drawn(7, 0.7), run="c")
     write(place / "turned.json", drawn(8, 1.0), view="unknown_heading")
+    write(place / "fewer.json", drawn(8, 1.0), run="fewer", query_ids="f" * 16)
     write(place / "other.json", drawn(9, 0.8), network=None, cost=None, name="Sample4Geo", toy_town=False)
     write(folder / "Result" / "toy.json", drawn(9, 0.8, 150), toy_town=True)
     flags = "--rows SAFA_8*=ours VGG_gp* Sample4Geo=_S4G_ --columns seeds R@1 R@20=R@twenty R@1% values".split()
     output = succeeds("recall_tables.py", *flags, output="out", cwd=folder)
     titles = re.findall(r"^(ours|VGG_gp, no polar|_S4G_) ", output, re.MULTILINE)
-    assert titles == [*["ours"] * 4, "VGG_gp, no polar", "_S4G_", "ours"] and "R@5" not in output
+    assert titles == [*["ours"] * 5, "VGG_gp, no polar", "_S4G_", "ours"] and "R@5" not in output
     rest, toy = output.split("\n\n")[:2]
     assert toy.startswith("CVUSA val, toy town: 150 ") and "R@1%" not in toy  # among 150 references it is R@1
     assert rest.startswith("CVUSA val: 500 queries among 500 references\n") and "R@1%" in rest
@@ -123,7 +127,7 @@ def test_rows_and_columns_are_chosen_renamed_and_ranked_within_their_task(folder
     (table,) = tables_of(found, columns={"R@1": "R@1", "R@20": "R@20"})
     own = {line.title: line for line in table.lines if line.task}
     marks = {title: line.marks["R@1"] for title, line in own.items() if "R@1" in line.marks}
-    assert len(own) == 6 and marks == {"SAFA_8, polar, run b": 1, "Sample4Geo": 2}  # the best of all is of another task
+    assert len(own) == 7 and marks == {"SAFA_8, polar, run b": 1, "Sample4Geo": 2}  # the best of all is of another task
     cells = own["Sample4Geo"].cells
     assert cells["R@20"] == f"{100 * np.mean(drawn(9, 0.8) < 20):.2f}" and "values" not in cells
     latex, markdown = as_latex([table]), as_markdown([table])
@@ -146,14 +150,17 @@ def test_rows_of_several_seeds_are_tested_against_one(folder):
     for seed in range(3):
         write(place / f"low_{seed}.json", drawn(20 + seed, 0.3), seed=seed, run="low")
         write(place / f"same_{seed}.json", drawn(0, 0.3), seed=seed, run="same")
+        write(place / f"fixed_{seed}.json", drawn(1, 0.3), seed=seed, run="fixed")
+        write(place / f"small_{seed}.json", drawn(seed), seed=seed, network={"network_type": "SAFA_8", "height": 56})
     (table,) = tables_of(collect(find_results([str(place)]))[0], against="SAFA_8, polar, run same")
     assert "are SAFA_8, polar, SAFA_8, polar, run" in complains("recall_tables.py", against="VGG_gp, no polar", cwd=folder)
     groups = (range(3), 0.5), (range(20, 23), 0.3)
     found = [[100 * np.mean(drawn(seed, share) == 0) for seed in seeds] for seeds, share in groups]
-    p_values = [2 * stats.ttest_ind(each, [100 * np.mean(drawn(0, 0.3) == 0)] * 3, equal_var=False).pvalue for each in found]
+    p_values = [4 * stats.ttest_ind(each, [100 * np.mean(drawn(0, 0.3) == 0)] * 3, equal_var=False).pvalue for each in found]
     (note,) = table.notes
-    assert "2 comparisons (Welch's t-test over seeds, p multiplied by 2)" in note and "VGG_gp" not in note
+    assert "4 comparisons (Welch's t-test over seeds, p multiplied by 4)" in note and "VGG_gp" not in note
     assert all(f"p {min(1, p_value):.2g}" in note for p_value in p_values) and note in as_text([table])
+    assert re.search(r"run fixed [+-]\d\.\d\d, no p, as no seed differs", note) and "SAFA_8, polar, 56x616, aerial" in note
     assert not tables_of(collect(find_results([str(place)]))[0], against="VGG_gp, no polar")[0].notes
 
 
@@ -198,19 +205,32 @@ def test_files_that_are_not_results_are_named_and_left_out(folder, tmp_path):
 def test_seeds_on_other_pairs_are_left_out_of_a_row(folder):
     for seed, changes in (3, {"query_ids": "f" * 16}), (4, {"references": 600}):  # of a test with --skip_missing, for instance
         write(folder / f"Result/CVUSA/SAFA_8_polar_1_seed_{seed}.json", drawn(seed), seed=seed, **changes)
+    for seed in 5, 6:  # one network's descriptors, for instance, under two seeds
+        write(folder / f"Result/CVUSA/SAFA_8_polar_1_seed_{seed}.json", drawn(seed), seed=seed, checkpoint_digest="a")
     rows, notes = collect(find_results([str(folder / "Result"), str(folder / "Result/CVUSA")]))
-    assert [len(row.results) for row in rows] == [1, 3] and len(notes) == 2
+    assert [len(row.results) for row in rows] == [1, 4] and len(notes) == 3
+    assert notes[2].endswith("seed_6.json: a second result of SAFA_8, polar, seed 5; left out")
     assert notes[0].endswith("SAFA_8, polar, seed 3 on other pairs than seed 0; left out")
 
 
 def test_a_result_is_never_replaced_by_that_of_another_test(tmp_path):
     path = tmp_path / "SAFA_8_polar_1_fov_90.json"
-    tested = {"direction": GROUND_TO_AERIAL, "seed": 0, "split": "val", "toy_town": False}
+    network = dataclasses.asdict(NetworkConfig())
+    tested = {
+        "dataset": "CVUSA",
+        "network": network,
+        "direction": GROUND_TO_AERIAL,
+        "seed": 0,
+        "split": "val",
+        "toy_town": False,
+    }
     same, other = tested | {"run": "fov_90", "view": ""}, tested | {"view": "fov_90"}
     check_earlier(str(path), other)
     write(path, drawn(0), run="fov_90")
     check_earlier(str(path), same)
     refuses(r"\(toy_town False\)", check_earlier, str(path), same | {"toy_town": True})
+    refuses(r"\(dataset 'CVUSA'\)", check_earlier, str(path), same | {"dataset": "cvusa"})  # of one name on some file systems
+    refuses(r"\(network .*'height': 112", check_earlier, str(path), same | {"network": network | {"height": 56}})
     refuses(r"another test \(run 'fov_90', view ''\); use another --result_dir", check_earlier, str(path), other)
 
 
@@ -281,11 +301,23 @@ def test_a_grids_page_marks_its_published_lines_and_the_legend_of_its_curves_sta
     assert axes.bbox.x1 <= legend.x0 and legend.x1 <= figure.bbox.x1 and legend.y0 >= 0 and axes.bbox.width > 400
 
 
+def test_means_over_severities_are_of_the_same_seeds_and_queries_as_the_clean_recall(tmp_path):
+    for severity in range(1, 6):
+        write(tmp_path / f"fog_{severity}.json", drawn(severity), view=f"fog_{severity}")
+    mean, clean = 100 * np.mean([drawn(severity) == 0 for severity in range(1, 6)]), 100 * np.mean(drawn(0) == 0)
+    expected = f"{mean:.2f}", f"{100 * mean / clean:.1f}"
+    for changes, count in ({}, 2), ({"query_ids": "f" * 16}, 1), ({"view": "fog_3", "seed": 1}, 0):
+        write(tmp_path / "one.json", drawn(0), **changes)
+        (table,) = corruption_tables(collect(find_results([str(tmp_path)]))[0])
+        assert [table.lines[0].cells.get(name) for name in ("mean", "of clean")] == [*expected[:count], None, None][:2]
+        assert [note[:8] for note in table.notes] == ["no means"] * (count == 0)
+
+
 def test_the_authors_recalls_are_read_in_their_forms_and_other_files_refused(folder, tmp_path):
     percent = np.array([60.0, 80.0, 90.0])
     scipy.io.savemat(tmp_path / "a.mat", {"recall": percent[None]})
     np.save(tmp_path / "a.npy", percent / 100)
-    (tmp_path / "a.txt").write_text("60, 80, 90\n")
+    (tmp_path / "a.txt").write_text("60, 80, 90\n", encoding="utf-8-sig")
     scipy.io.savemat(tmp_path / "from_0.mat", {"val_accuracy": np.append(0, percent / 100)[None]})  # as the authors count
     for name in "a.mat", "a.npy", "a.txt", "from_0.mat":
         np.testing.assert_allclose(read_recalls(str(tmp_path / name)), percent)
@@ -314,6 +346,8 @@ def test_two_results_on_the_same_queries_are_compared(folder):
     line = next(line for line in output.splitlines() if line.startswith("R@1 "))
     assert line.endswith("  differ") and f"{100 * (np.mean(better == 0) - np.mean(base == 0)):+.2f}" in line
     assert compare(names[0], names[0]).count("no difference shown") == 4
+    write(place / "tied.json", base, run="tied", tied_queries=500)
+    assert "\nB: " + f"{place}/tied.json\nties: 500 of 500 queries" in compare(names[0], str(place / "tied.json"))
     write(place / "others.json", base, query_ids="f" * 16)
     write(place / "few.json", base[:400] % 400, references=500)  # changed by hand
     write(place / "split.json", base, split="train")  # of descriptors without ids
@@ -338,6 +372,7 @@ def test_a_result_from_before_version_1_is_read_and_shown_and_that_of_a_collapse
         "descriptors of 52 values",
     ):
         assert expected in lines
+    assert recall_cells(rows[0], ["1%"])[1][0] == ["recall", "16.67"]
     titles = [title for title, *_ in recall_cells(rows[0])[1]]
     assert titles == ["recall", "- 95 % interval", "- within 200 m", "- 95 % interval", "- heading within 11.25°"]
     none = dict.fromkeys(("1", "5", "10", "1%"), 0.0)

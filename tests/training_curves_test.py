@@ -3,6 +3,7 @@
 import cv2
 from conftest import complains, refuses, succeeds
 
+from safa.report.charts import training_curves
 from safa.report.epoch_lines import read_lines, write_lines
 from safa.training.log import TrainingLog
 from safa.training.run_folder import RunPaths
@@ -30,6 +31,8 @@ def test_one_run_or_several(tmp_path):
     write_lines(second, lines(30, 0.5))
     succeeds("training_curves.py", first, second, output=tmp_path / "two.png", cwd=tmp_path)
     assert colours(tmp_path / "two.png") == {BLUE, ORANGE}
+    named = training_curves(dict.fromkeys(("_a", "b$"), read_lines(first))).axes[0].get_legend_handles_labels()[1]
+    assert named == [" _a", r"b\$"]  # Matplotlib would leave the first one out
 
 
 def test_files_that_are_no_runs_are_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import numpy as np
 
@@ -15,10 +16,12 @@ from safa.report.retrieval_panels import query_images, retrieval_panel
 from safa.retrieval.evaluation import margins
 from safa.retrieval.task import GROUND_TO_AERIAL
 from safa.runtime.files import read_file, read_json
+from safa.runtime.outputs import Output
 from safa.training.run_folder import EPOCHS, MANIFEST, folder_of
 
 PANELS, ATTENTION = 4, 1  # queries that are drawn where no flag says how many
 MOST_PANELS, MOST_ATTENTION = 24, 6  # of a page that stays below 10 MB; the folder of figures has all
+PAGE = re.compile(rb'<!DOCTYPE html>.*"#recall"', re.DOTALL)  # how it begins
 UNREADABLE = "ranks", "recall_curve"  # thousands of numbers of a result file
 WORST = 20  # queries that the table names
 FRAMES = "✓ and green: hits; ✗ and red: others; blue: the truth. Captions: rank, similarity, metres off where they are known."
@@ -26,6 +29,11 @@ LAYERS = (
     "Parts: each position's part of the similarity with the best match; they add up to it. Weights: those of each embedding. "
     "Red is positive, blue negative."
 )
+
+
+def page_output(json_path, config):
+    """The Output of a test's page beside its result file; `config`: as of `report_page`."""
+    return Output("the page", json_path.removesuffix(".json") + ".html" if config.report else None, PAGE)
 
 
 def report_page(config, json_path, row, tested, model, more=()):
@@ -66,7 +74,7 @@ def report_page(config, json_path, row, tested, model, more=()):
         texts.append(("training", read_file(os.path.join(folder, MANIFEST)).decode()))
     sections.append(Section("settings", "Settings and versions", texts=texts))
     title = f"{tested.pairs.name}: {row.kind.title(False)}"
-    path = json_path.removesuffix(".json") + ".html"
+    path = page_output(json_path, config).path
     write_page(path, title, tested_line(row), sections)
     return path
 

@@ -13,7 +13,7 @@ from safa.datasets.panorama_views import check_turns, kept_columns
 from safa.datasets.registry import dataset_in
 from safa.launch.corruption import grd_files_of, grid_section, queries_of, seen_of, unfinished
 from safa.launch.given_data import Folders, add_run_folders, checked_pairs, findings_of, given_dataset, say
-from safa.launch.page import report_page
+from safa.launch.page import page_output, report_page
 from safa.loading import found_network, load_network
 from safa.report.figures import FigureConfig, FigureSource, draw_figures
 from safa.report.recall_line import recall_line
@@ -138,13 +138,13 @@ def launch_testing(description, dataset_classes):
     direction = config.direction if config.direction != GROUND_TO_AERIAL else None
     path_of = {each: "_".join(filter(None, (base, each.name, direction))) + ".json" for each in views}
     os.makedirs(os.path.dirname(base), exist_ok=True)
-    outputs = [Output("the result", path, RESULT) for path in path_of.values()]
+    outputs = [page_output(path_of[views[-1]], figures), *(Output("the result", path, RESULT) for path in path_of.values())]
     outputs += [Output("--save_mat", config.save_mat, MAT), Output("--save_descriptors", config.save_descriptors, NPZ)]
     inputs = [*(checkpoint + ending for ending in ("", INDEX, DATA)), *pairs.sat_paths]
     check_outputs(outputs, [*inputs, *(path for each in views for path in pairs_of[each].grd_paths)])
     known = {**tested, "split": args.split, "toy_town": dataset.is_toy_town, "network": dataclasses.asdict(network)}
     known |= {"direction": config.direction, "precision": config.precision, "query_ids": task.digest, "counted": task.counted}
-    known |= {"references": len(pairs.sat_paths), "sat_files": files_digest(pairs.sat_paths)}
+    known |= {"references": len(pairs.sat_paths), "sat_files": files_digest(pairs.sat_paths), "dataset": dataset.name}
     known_of = {each: known | seen_of(each) | {"grd_files": files} for each, files in grd_files_of(pairs_of).items()}
     for each, path in path_of.items():
         check_earlier(path, known_of[each])
@@ -204,7 +204,6 @@ def launch_testing(description, dataset_classes):
             found = search(references, queries, task.truth, task.near, WINNERS, products_on("GPU:0", references))
             result = {
                 "version": __version__,
-                "dataset": dataset.name,
                 **known_of[view],
                 "checkpoint": loaded.path,
                 **evaluate(task, found, degrees_off),

@@ -30,7 +30,7 @@ def read_recalls(path):
         elif path.endswith(".npy"):
             numbers = np.load(io.BytesIO(content), allow_pickle=False)
         else:
-            numbers = content.decode().replace(",", " ").split()
+            numbers = content.decode("utf-8-sig").replace(",", " ").split()
         recalls = np.ravel(np.asarray(numbers, np.float64))
         if not (recalls.size and (np.diff(recalls, prepend=0, append=100) >= 0).all()):  # NaN is not
             raise ValueError("numbers between 0 and 100, or fractions, that never fall are expected")

@@ -35,7 +35,7 @@ def training_curves(runs, columns=2):
     for number, (name, lines) in enumerate(runs.items()):
         epochs, losses, first, fifth = np.array(lines, np.float64).reshape(len(lines), -1).T[:4]
         look = {"marker": MARKERS[number % len(MARKERS)], "ms": 4, "markevery": -(-len(epochs) // MOST_MARKERS)}
-        loss.plot(epochs, losses, label=shortened(name, MOST_OF_NAME).replace("$", r"\$"), **look)
+        loss.plot(epochs, losses, label=_label(shortened(name, MOST_OF_NAME)), **look)
         recall.plot(epochs, 100 * first, **look)
         recall.plot(epochs, 100 * fifth, ls="--", color=recall.lines[-1].get_color())
     loss.set(title="loss of training", xlabel="epoch", ylabel="loss")
@@ -68,11 +68,10 @@ def recall_figure(rows, authors, size=(960, 720)):
         with_sizes = len({row.kind.sizes for row in group}) > 1
         for row, like in zip(group, likes, strict=True):
             curves, number = row.curves, unlike.index(like)
-            # A legend would obey "$", and leave out what begins with "_".
-            name = re.sub("^_", " _", row.title(with_sizes).replace("$", r"\$"))
             look = {"color": colours[number % len(colours)], "marker": MARKERS[number % len(MARKERS)]}
+            look |= {"linestyle": "-" if row.kind.polar != 0 else "--", "label": _label(row.title(with_sizes))}
             ks, marked = range(1, curves.shape[1] + 1), [k - 1 for k in MARKED if k <= curves.shape[1]]
-            axes.plot(ks, curves.mean(axis=0), "-" if row.kind.polar != 0 else "--", markevery=marked, label=name, **look)
+            axes.plot(ks, curves.mean(axis=0), markevery=marked, **look)
             if len(curves) > 1:
                 axes.fill_between(ks, curves.min(axis=0), curves.max(axis=0), color=look["color"], alpha=0.15, linewidth=0)
             if row.published is not None:
@@ -122,3 +121,8 @@ def place_map(utm, ranks):
     figure.colorbar(shown, ax=axes, location="bottom", shrink=0.8, label="rank of the first hit", format="{x:,.0f}")
     axes.set(title="test places", xlabel="metres east", ylabel="metres north", aspect="equal")
     return figure
+
+
+def _label(name):
+    """A name for a legend, which would obey "$", and leave out what begins with "_"."""
+    return re.sub("^_", " _", name.replace("$", r"\$"))

@@ -5,6 +5,7 @@ from scipy import stats
 from tabulate import tabulate
 
 from recall import reported_k
+from safa.report.recall_line import tie_warning
 from safa.report.result_file import read_result
 from safa.retrieval.confidence import LEVEL, paired_difference
 from safa.runtime.errors import UserError, printable
@@ -44,16 +45,18 @@ def compare(first_path, second_path):
     columns = ["", "A", "B", "B - A", "interval", "p", "only A", "only B", ""]
     table = tabulate(lines, columns, disable_numparse=True, colalign=["left", *["right"] * (len(columns) - 1)])
     about = f"{first.queries:,} queries; percent; intervals at {LEVEL:.0%} (Newcombe's, paired); p: McNemar's exact test"
-    return f"A: {printable(first_path)}\nB: {printable(second_path)}\n{about}\n{table}"
+    names = [f"A: {printable(first_path)}", f"B: {printable(second_path)}"]
+    ties = [tie_warning(each.tied_queries, each.queries) for each in (first, second)]
+    return "\n".join(filter(None, [names[0], ties[0], names[1], ties[1], about, table]))
 
 
-def welch_note(rows, title):
+def welch_note(rows, title, with_sizes):
     """A line on R@1 of one table's rows of several seeds against the row of that title; None if there is nothing to compare.
 
     By Welch's t-test, which assumes no equal variance; p-values are multiplied by the number of comparisons (Bonferroni).
     """
     several = [row for row in rows if len(row.results) > 1]
-    base = next((row for row in several if title in (row.title(), row.title(False))), None)
+    base = next((row for row in several if title in (row.title(), row.title(with_sizes))), None)
     others = [row for row in several if base is not None and row is not base and row.task == base.task]
     if not others:
         return None
@@ -61,7 +64,8 @@ def welch_note(rows, title):
     texts = []
     for row, found in zip(others, of_others, strict=True):
         p_value = stats.ttest_ind(found, of_base, equal_var=False).pvalue
-        p_text = "no p, as no seed differs" if np.isnan(p_value) else f"p {min(1, len(others) * p_value):.2g}"
-        texts.append(f"{row.title(False)} {np.mean(found) - np.mean(of_base):+.2f}, {p_text}")
+        spread = len({*found}) + len({*of_base}) > 2  # without any, the test would be certain
+        p_text = f"p {min(1, len(others) * p_value):.2g}" if spread else "no p, as no seed differs"
+        texts.append(f"{row.title(with_sizes)} {np.mean(found) - np.mean(of_base):+.2f}, {p_text}")
     about = f"{len(others)} comparisons (Welch's t-test over seeds, p multiplied by {len(others)})"
-    return f"{AGAINST} {base.title(False)}, {about}: {'; '.join(texts)}"
+    return f"{AGAINST} {base.title(with_sizes)}, {about}: {'; '.join(texts)}"

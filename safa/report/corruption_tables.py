@@ -10,6 +10,7 @@ from safa.report.rows import Row
 from safa.report.table_formats import Line, RecallTable
 
 PUBLISHED = "published"
+UNLIKE = "no means, as the severities were tested with other seeds, or on other queries"
 COLUMNS = (*map(str, SEVERITIES), "mean", "of clean", PUBLISHED)
 SIZE = 720, 600  # pixels
 
@@ -26,9 +27,10 @@ def without_severities(rows):
 def corruption_tables(rows):
     """A RecallTable for each network of `rows.collect` that was tested on a corruption of some severity.
 
-    A line is a corruption: R@1 in each severity, their mean, its share of clean queries' R@1, and the published mean.
+    A line is a corruption: R@1 in each severity, their mean, its share of clean queries' R@1, and the published mean. Means are
+    of the same seeds and queries, as is the clean R@1; else they are left out.
     """
-    found, cleans = {}, {row.kind: _first(row) for row in rows}
+    found, cleans = {}, {row.kind: row for row in rows}
     for row in rows:
         name, severity = row.kind.corruption
         if severity is not None:
@@ -39,12 +41,13 @@ def corruption_tables(rows):
 
 def _table(kind, by_name, cleans):
     lines, sources, means = [], {}, []
-    result, clean = None, None
+    rows = [row for found in by_name.values() for row in found]
+    result, samples, clean = rows[0].results[0], set(map(_sample, rows)), cleans.get(rows[0].kind.clean)
+    clean = _first(clean) if clean and {_sample(clean)} == samples else None
     for name in filter(by_name.__contains__, CORRUPTIONS):
         (merged,) = without_severities(by_name[name])
-        result, clean = merged.results[0], cleans.get(merged.kind.clean)
         cells = {row.kind.corruption[1]: f"{_first(row):.2f}" for row in by_name[name]}
-        if len(cells) == len(SEVERITIES):
+        if len(cells) == len(SEVERITIES) and len(samples) == 1:
             means.append(statistics.fmean(map(_first, by_name[name])))
             cells |= _mean_cells(means[-1], clean)
         if (published := merged.published) is not None:
@@ -56,7 +59,13 @@ def _table(kind, by_name, cleans):
     of = f"R@1 of {result.queries:,} queries among {result.references:,} references{clean and f', clean {clean:.2f}' or ''}"
     columns = {name: name for name in COLUMNS if any(name in line.cells for line in lines)}
     title = f"{kind.table}, {kind.title()}, corrupted queries: {of}"
-    return RecallTable(title, columns, lines, sources, [], "R@1 in percent by corruption and severity")
+    seeds, notes = len(rows[0].results), [UNLIKE] * (len(samples) > 1)
+    about = "R@1 in percent by corruption and severity" + f"; mean over {seeds} seeds" * (seeds > 1)
+    return RecallTable(title, columns, lines, sources, notes, about)
+
+
+def _sample(row):
+    return row.results[0].query_ids, *(result.seed for result in row.results)
 
 
 def _first(row):

@@ -22,7 +22,7 @@ RECALL = re.compile(r"(pessimistic_)?recall(?!_curve).*")  # names of what holds
 AUTHORS, LAST = "authors", "last"  # which weights, in results, where they are not a run's best
 RESULT = re.compile(rb'\{\s*"(version|dataset)": "')  # how these files begin
 # Of a test: what its file is called after, and what places it is of.
-TEST = "name", "run", "seed", "weights", "direction", "view", "split", "toy_town"
+TEST = "dataset", "name", "network", "run", "seed", "weights", "direction", "view", "split", "toy_town"
 
 Share = typing.Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = typing.Annotated[int, msgspec.Meta(ge=1, le=10**8)]  # of queries, references or values
@@ -110,10 +110,10 @@ def check_earlier(path, tested, remedy="--result_dir", further=()):
         further: names in `tested`, beside TEST, in which tests differ.
     """
     try:
-        earlier = read_result(path, "")
+        earlier = dataclasses.asdict(read_result(path, ""))
     except UserError:
         return
-    other = [f"{each} {getattr(earlier, each)!r}" for each in (*TEST, *further) if getattr(earlier, each) != tested.get(each)]
+    other = [f"{each} {earlier[each]!r}" for each in (*TEST, *further) if earlier[each] != tested.get(each)]
     if other:
         raise UserError(f"{path}: holds the result of another test ({', '.join(other)}); use another {remedy}")
 

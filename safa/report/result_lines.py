@@ -4,7 +4,7 @@ from tabulate import tabulate
 
 from safa.report.recall_line import tie_warning
 from safa.report.result_file import RECALLS
-from safa.report.table_formats import AT, tables_of
+from safa.report.table_formats import AT, tables_of, three_digits
 from safa.retrieval.task import AERIAL_TO_GROUND
 
 
@@ -38,9 +38,9 @@ def recall_cells(row, ks=RECALLS):
         shares = ", ".join(f"{100 * share:.2f} % within {bound} m" for bound, share in result.metres.within.items())
         below.append(f"first match: median {result.metres.median:.1f} m from the truth, {shares}")
     if (cost := result.cost) is not None:
-        took = "" if cost.milliseconds is None else f", {cost.milliseconds:.3g} ms a pair here"
+        took = "" if cost.milliseconds is None else f", {three_digits(cost.milliseconds)} ms a pair here"
         below.append(
-            f"network: {cost.parameters / 1e6:.2f} M parameters, {cost.gmac:.3g} GMAC a pair, descriptors of "
+            f"network: {cost.parameters / 1e6:.2f} M parameters, {three_digits(cost.gmac)} GMAC a pair, descriptors of "
             f"{cost.descriptor:,} values{took}"
         )
     return ["percent", *table.columns], cells, list(filter(None, below))

@@ -117,8 +117,8 @@ class Row:
     @property
     def task(self):
         """What rows have in common that are ranked with each other."""
-        kind = self.kind
-        return kind.direction, kind.view, None if kind.is_home else kind.trained_on, self.results[0].references
+        kind, first = self.kind, self.results[0]
+        return kind.direction, kind.view, None if kind.is_home else kind.trained_on, first.references, first.query_ids
 
     @property
     def published(self):
@@ -196,10 +196,16 @@ def collect(paths):
             notes.append(
                 f"{shortened(path)}: {kind.title()}, seed {result.seed} on other pairs than seed {first.seed}; left out"
             )
-        elif of_seed.setdefault(result.seed, result) is not result:
-            notes.append(f"{shortened(path)}: a second result of {kind.title()}, seed {result.seed}; left out")
+        elif (twin := next((each for each in of_seed.values() if _is_same_training(each, result)), None)) is not None:
+            notes.append(f"{shortened(path)}: a second result of {kind.title()}, seed {twin.seed}; left out")
+        else:
+            of_seed[result.seed] = result
     rows = [Row(kind, [of_seed[seed] for seed in sorted(of_seed)]) for kind, of_seed in kinds.items()]
     return sorted(rows, key=lambda row: row.kind.order), notes
+
+
+def _is_same_training(one, other):
+    return one.seed == other.seed or None is not one.checkpoint_digest == other.checkpoint_digest
 
 
 def pattern_of(chosen, *titles):

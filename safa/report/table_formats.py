@@ -75,8 +75,9 @@ def tables_of(rows, with_others=False, columns=None, chosen=None, against=None):
     for title, found in itertools.groupby(rows, key=lambda row: row.kind.table):
         group, lines, sources = list(found), [], {}
         all_sizes = {row.kind.sizes for row in group if row.kind.polar is not None}
+        with_sizes = len(all_sizes) > 1
         for row in group:
-            lines += _lines(row, columns, sources, with_sizes=len(all_sizes) > 1)
+            lines += _lines(row, columns, sources, with_sizes)
         tasks = {(row.kind.dataset, row.task[2]): row.task for row in group if with_others and row.is_comparable}
         others = [key for key in OTHERS if key in tasks]
         for key, system in [(each, system) for each in others for system in OTHERS[each]]:
@@ -88,7 +89,7 @@ def tables_of(rows, with_others=False, columns=None, chosen=None, against=None):
         counts = sorted({(row.results[0].queries, row.results[0].references) for row in group})
         sizes = [f"{queries:,} queries among {references:,} references" for queries, references in counts]
         sizes += all_sizes if len(all_sizes) == 1 and all_sizes != {""} else []
-        notes = [] if against is None else [welch_note(group, against)]
+        notes = [] if against is None else [welch_note(group, against, with_sizes)]
         notes += [LEFT_OUT] if with_others and not others else []
         title, notes = f"{title}: {'; '.join(sizes)}", list(filter(None, notes))
         shown = {name: text for name, text in columns.items() if any(line.cells.get(name) for line in lines)}
@@ -105,8 +106,9 @@ def _about(rows):
 def _lines(row, columns, sources, with_sizes):
     """The lines of a Row; `with_sizes`: its title says the network's sizes."""
     lines, references = [], row.results[0].references
-    # R@1% is R@1 among few references.
-    ks = [each.removeprefix(AT) for each in columns if each.startswith(AT) and (each != "R@1%" or one_percent(references) > 1)]
+    # R@1% is R@1 among few references, and not shown twice.
+    twice = {"R@1%"} if one_percent(references) == 1 and "R@1" in columns else ()
+    ks = [each.removeprefix(AT) for each in columns if each.startswith(AT) and each not in twice]
     group = row.kind.is_papers_task, row.kind.polar
 
     def add(title, texts, task=None, **cells):
@@ -162,9 +164,14 @@ def _cost_cells(costs):
     if costs["parameters"] is None:
         return {}
     parameters, gmac, descriptor, milliseconds = (costs[name] for name in COSTS)
-    milliseconds = "" if milliseconds is None else f"{milliseconds:.3g}"
-    texts = f"{parameters / 1e6:.2f}", f"{gmac:.3g}", f"{descriptor:,}", milliseconds
+    milliseconds = "" if milliseconds is None else three_digits(milliseconds)
+    texts = f"{parameters / 1e6:.2f}", three_digits(gmac), f"{descriptor:,}", milliseconds
     return dict(zip(COST_COLUMNS, texts, strict=True))
+
+
+def three_digits(number):
+    """A number as text, rounded to three digits: "0.123", "12.3", "1,230"."""
+    return f"{float(f'{number:.3g}'):,g}"
 
 
 def as_text(tables):

@@ -87,7 +87,7 @@ def read_truth(path, references, count):
 
     Returns the true ones, (Q,) int64, and a list of the others, (n,) int64, each once; None if no line has any.
     """
-    lines = read_file(path).decode(errors="replace").replace(",", " ").splitlines()
+    lines = read_file(path).decode("utf-8-sig", "replace").replace(",", " ").splitlines()
     rows = [[int(each) if re.fullmatch("[0-9]{1,9}", each) else references for each in line.split()] for line in lines]
     wrong = [number for number, row in enumerate(rows, 1) if not row or max(row) >= references]
     if wrong or len(rows) != count:
