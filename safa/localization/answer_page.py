@@ -125,14 +125,8 @@ def _sureness(answers, off, config):
         for own in np.array_split(np.argsort(sure), min(BINS, len(sure))):
             said, found = 100 * sure[own].mean(), 100 * right[own].mean()
             points.append((said, found))
-            rows.append(
-                [
-                    f"{100 * sure[own].min():.0f} to {100 * sure[own].max():.0f} %",
-                    str(len(own)),
-                    f"{said:.1f} %",
-                    f"{found:.1f} %",
-                ]
-            )
+            between = f"{100 * sure[own].min():.0f} to {100 * sure[own].max():.0f} %"
+            rows.append([between, str(len(own)), f"{said:.1f} %", f"{found:.1f} %"])
         figure = new_figure(CHART[1], CHART[1], layout="constrained")
         axes = figure.subplots()
         axes.plot([0, 100], [0, 100], color=OTHER, linestyle="--", label="as sure as right")

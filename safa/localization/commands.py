@@ -8,7 +8,7 @@ from safa.datasets.registry import DATASETS, dataset_in
 from safa.launch.given_data import say
 from safa.loading import found_network, load_network
 from safa.localization.building import IndexConfig, TileComputer, build_index, built_lines
-from safa.localization.coordinates import MOST_METRES
+from safa.localization.coordinates import length
 from safa.localization.index_files import DescriptorRecipe, earlier_manifest
 from safa.localization.open_tiles import open_tile_source
 from safa.localization.query_command import add_calibrate, add_query, calibrate, query
@@ -23,24 +23,19 @@ SPACING = 16  # tiles are cut this many times as dense as they are large: networ
 TILE_PIXELS = 750
 OTHER_SIZE = 0.1  # share by which a tile's ground size may differ from training's without a warning
 WRONG_SIZE = 2.0  # factor that is refused
-_positive = at_least(float, 0.01, MOST_METRES)
 
 
 @dataclasses.dataclass(frozen=True)
 class BuildConfig(Checked):
     """How tiles are read and cut, and what the network expects; None: as it was trained."""
 
-    tile_metres: float | None = setting(
+    tile_metres: float | None = length(
         None,
         "ground size of the tiles of the network's training (default: its dataset's: CVUSA 175, CVACT 146; toy towns' are 80)",
-        _positive,
-        metavar="METRES",
+        0.01,
     )
-    spacing: float | None = setting(
-        None,
-        f"distance between the centres of tiles that are cut (default: --tile_metres / {SPACING})",
-        _positive,
-        metavar="METRES",
+    spacing: float | None = length(
+        None, f"distance between the centres of tiles that are cut (default: --tile_metres / {SPACING})", 0.01
     )
     tile_pixels: int | None = setting(
         None,

@@ -6,12 +6,18 @@ import math
 
 import numpy as np
 
+from safa.runtime.command_line import at_least, setting
 from safa.runtime.errors import UserError, first_line
 
 EQUATOR_METRES = 156543.03  # a pixel of a 256-pixel Web Mercator tile at zoom 0, on the equator
 WGS84 = 4326  # EPSG code
 MOST_METRES = 1e6  # of ground, and of an error: a continent; squares of far greater numbers are not finite
 INSTALL = "pip install -r requirements-localize.txt"
+
+
+def length(default, meaning, least=0):
+    """A `setting` in metres, from `least` to MOST_METRES."""
+    return setting(default, meaning, at_least(float, least, MOST_METRES), metavar="METRES")
 
 
 def needed(name, user="localize.py", install=INSTALL):

@@ -178,24 +178,23 @@ class Index:
 
     def _compared(self, panoramas, config):
         """What each panorama is compared with: rows, similarities and headings of `answer_alone`, or why it cannot be used."""
-        descriptors, headings = self._compute_descriptors(panoramas, config)
-        compared = [each if isinstance(each, str) else None for each in descriptors]
+        compared, headings = self._compute_descriptors(panoramas, config)
         together = {}  # panoramas that are compared with all tiles, by their number of headings
-        for number, (panorama, own) in enumerate(zip(panoramas, descriptors, strict=True)):
-            if compared[number] is None and panorama.rough is None:
+        for number, own in enumerate(compared):
+            rough = panoramas[number].rough
+            if isinstance(own, str):
+                continue
+            if rough is None:
                 together.setdefault(len(own), []).append(number)
-            elif compared[number] is None:
-                rough = panorama.rough
-                (place,) = self.frame.metres([(rough.longitude, rough.latitude)])
-                reach = rough.reach(self.spacing)
-                rows = np.array(sorted(self.tree.query_ball_point(place, reach)), np.int64)
+                continue
+            (place,) = self.frame.metres([(rough.longitude, rough.latitude)])
+            reach, where = rough.reach(self.spacing), f"{rough.latitude:.6f}, {rough.longitude:.6f}"
+            compared[number] = f"{panoramas[number].path}: no tile within {reach:g} m of its rough position {where}"
+            if rows := sorted(self.tree.query_ball_point(place, reach)):
                 found, turn = similarities(self._descriptors_of(rows), own[None])
-                compared[number] = rows, found[0], np.array(headings[number])[turn[0]]
-                if not len(rows):
-                    where = f"{rough.latitude:.6f}, {rough.longitude:.6f}"
-                    compared[number] = f"{panorama.path}: no tile within {reach:g} m of its rough position {where}"
+                compared[number] = np.array(rows, np.int64), found[0], np.array(headings[number])[turn[0]]
         for numbers in together.values():
-            queries = np.stack([descriptors[number] for number in numbers])
+            queries = np.stack([compared[number] for number in numbers])
             for number, found, turn in zip(numbers, *self._search(queries, config.approximate), strict=True):
                 compared[number] = None, found, np.array(headings[number])[turn]
         return compared

@@ -48,8 +48,7 @@ class JoinedIndex(Index):
         return tuple(np.concatenate(own, axis=1) for own in zip(*found, strict=True))
 
     def _descriptors_of(self, rows):
-        none = np.empty((0, self.manifest.kept_values), np.float32)  # no tile is near
-        return np.concatenate([none, *(part._descriptors_of([own]) for part, own in map(self._part_of, rows))])
+        return np.concatenate([part._descriptors_of([own]) for part, own in map(self._part_of, rows)], dtype=np.float32)
 
     def _part_of(self, row):
         """The index that a row is of, and its row there."""

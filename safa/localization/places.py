@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from safa.localization.coordinates import MOST_METRES, LocalFrame
+from safa.localization.coordinates import LocalFrame, length
 from safa.localization.panorama import Panorama
 from safa.localization.position_estimate import Estimate
 from safa.runtime.command_line import Checked, at_least, setting
@@ -61,34 +61,22 @@ class QueryConfig(Checked):
         "photos' own tags",
         choices=("list", "exif"),
     )
-    merge_metres: float = setting(
-        SAME_PLACE_METRES, "distance within which tiles belong to one answer", at_least(float, 0, MOST_METRES), metavar="METRES"
-    )
-    radius: float = setting(
+    merge_metres: float = length(SAME_PLACE_METRES, "distance within which tiles belong to one answer")
+    radius: float = length(
         SAME_PLACE_METRES,
         "distance from the truth within which an answer is right; the margin is to the best tile farther away",
-        at_least(float, 0, MOST_METRES),
-        metavar="METRES",
     )
-    sequence: float | None = setting(
+    sequence: float | None = length(
         None,
         "metres, roughly, between panoramas that are a drive, in order, to smooth over them (default: each panorama alone)",
-        at_least(float, 0, MOST_METRES),
-        metavar="METRES",
     )
     approximate: bool = setting(False, "search by what build --approximate made")
-    near: float | None = setting(
-        None,
-        "distance from a panorama's rough position beyond which no tile is compared",
-        at_least(float, 0.1, MOST_METRES),
-        metavar="METRES",
-    )
-    gps_sigma: float | None = setting(
+    near: float | None = length(None, "distance from a panorama's rough position beyond which no tile is compared", 0.1)
+    gps_sigma: float | None = length(
         None,
         "standard deviation of rough positions, east and north: tiles near them are preferred (a list's column accuracy says "
         "it of each panorama)",
-        at_least(float, 0.1, MOST_METRES),
-        metavar="METRES",
+        0.1,
     )
     gps_from: str = setting(
         "list",

@@ -215,11 +215,8 @@ def as_csv(rows):
             recalls |= {f"{name}_low": [low for low, _ in ends], f"{name}_high": [high for _, high in ends]}
         if row.published:
             recalls |= {"published": row.published.recalls, "difference": row.differences}
-        each = {
-            "seeds": [result.seed for result in row.results],
-            "tied_queries": [result.tied_queries for result in row.results],
-        }
-        cells = {"title": row.title()} | {name: " ".join(map(str, values)) for name, values in each.items()}
+        cells = {"title": row.title(), "seeds": " ".join(str(result.seed) for result in row.results)}
+        cells |= {"tied_queries": " ".join(str(result.tied_queries) for result in row.results)}
         cells |= {"queries": row.results[0].queries, "references": row.results[0].references}
         cells |= {f"{name}@{k}": _percent(at) for name, four in recalls.items() for k, at in zip(RECALLS, four, strict=True)}
         cells |= {title: _percent(share) for title, share in row.shares.items()} | row.costs

@@ -143,8 +143,8 @@ def test_answers_are_calibrated_less_sure_ones_are_unknown_and_far_known_locatio
     assert not (own / "index/calibration.json").exists()
     said = succeeds("localize.py", "calibrate", "index", "known.csv", wrong_share=0.2, cwd=own)
     assert "of 34 best places are right" in said
-    asked = succeeds("localize.py", "query", "index", "panoramas.csv", json="a.json", cwd=own)
-    assert "confidence: of 34 calibrated answers" in asked
+    asked = succeeds("localize.py", "query", "index", "panoramas.csv", json="a.json", html="a.html", cwd=own)
+    assert "confidence: of 34 calibrated answers" in asked and ">confidence<" in (own / "a.html").read_text()
     answers = json.loads((own / "a.json").read_text())["answers"]
     threshold = next(iter(json.loads((own / "index/calibration.json").read_text())["views"].values()))["threshold"]
     assert all(answer["known"] == (answer["confidence"] >= threshold) for answer in answers)
