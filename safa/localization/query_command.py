@@ -36,7 +36,7 @@ ANSWERS_TITLE, QUALITY_TITLE = "Where panoramas were taken", "How far answers ar
 OUTPUTS = {
     "json": ("all places to this JSON file", rb'\{\s*"tiles":'),
     "jsonl": ("all places to this file, a line of JSON for each panorama, as they come", rb'\{"panorama": '),
-    "geojson": ("all places to this GEOJSON file", rb'\{\s*"type": "FeatureCollection",\s*"name": "%s"' % COLLECTION.encode()),
+    "geojson": ("all places to this GeoJSON file", rb'\{\s*"type": "FeatureCollection",\s*"name": "%s"' % COLLECTION.encode()),
     "csv": ("all places to this CSV file, as they come", rb"panorama,rank,known,"),
     "html": ("one self-contained page: panoramas, their places, and a map of the tiles", rb".*<title>%s<"),
     "quality": ("a page of how far answers are from known locations, and how sure they were", rb".*<title>%s<"),
