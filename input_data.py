@@ -86,7 +86,7 @@ def _read_ahead(branches, batch_size, threads):
 
         def read(arrays, slot, number):
             for array, (images, rows) in zip(arrays, branches, strict=True):
-                # Unlike an assignment, it neither takes None, nor repeats a single channel, nor cuts fractions off.
+                # An assignment would repeat a single channel, and cut fractions off.
                 np.stack([images.read(rows[number])], out=array[slot : slot + 1], casting="same_kind")
 
         def begin(start):

@@ -78,7 +78,7 @@ def tile_of_polar(polar, size):
     """Warp a polar map, or what was computed on it, back to the north-up tile, bilinearly: `polar_transform` undone.
 
     Args:
-        polar: (H, W) or (H, W, C) float32 or uint8; where W is not a multiple of 4, up to half a column is lost.
+        polar: (H, W) or (H, W, C), C > 1, float32 or uint8; where W is not a multiple of 4, up to half a column is lost.
         size: side S of the tile, in pixels.
 
     Returns:

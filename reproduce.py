@@ -42,9 +42,10 @@ def flags():
     parser.add_argument("--dataset", required=True, choices=list(TRAINED), help="dataset of the table")
     rows = {"default": list(NETWORKS), "help": f"network types (default: {','.join(NETWORKS)}, the paper's)"}
     parser.add_argument("--rows", type=lambda text: list(map(network_type_of, text.split(","))), metavar="ROW,ROW", **rows)
-    several = {"nargs": "+", "help": "the rows with each of these"}
-    parser.add_argument("--polar", type=int, choices=(1, 0), default=[1, 0], **several)
-    parser.add_argument("--seeds", type=at_least(int, 0, 2**31 - 1), default=[0], metavar="SEED", **several)
+    each = "the rows with each of these (default: {})"
+    parser.add_argument("--polar", type=int, nargs="+", choices=(1, 0), default=[1, 0], help=each.format("1 0"))
+    seed = at_least(int, 0, 2**31 - 1)
+    parser.add_argument("--seeds", type=seed, nargs="+", default=[0], metavar="SEED", help=each.format(0))
     parser.add_argument("--dry_run", action="store_true", help="print the commands and run none of them")
     parser.add_argument("--ignore_problems", action="store_true", help="go on where check_data.py finds problems")
     return parser

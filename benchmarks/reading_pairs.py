@@ -71,11 +71,11 @@ def main():
         pairs = made_pairs(folder, args.pairs)
         read, kept = (PairImages.of(pairs, (SHAPE, SHAPE), cached=cached) for cached in (False, True))
         rate(read, 1)
-        one = max(rate(read, 1) for _ in range(3))
-        for threads in sorted({1, cores}):
-            name, value = f"no cache, {threads} threads", max(rate(read, threads) for _ in range(3))
+        rates = {threads: max(rate(read, threads) for _ in range(3)) for threads in sorted({1, cores})}
+        one = rates[1]
+        for threads, value in rates.items():
             print(
-                f"{name}: {value:,.0f} pairs/s ({value / one:.2f} times one thread); cores to feed them: "
+                f"no cache, {threads} threads: {value:,.0f} pairs/s ({value / one:.2f} times one thread); cores to feed them: "
                 + ", ".join(f"{flop / GFLOP_PAIR / 1e9 / one:.1f}" for flop in GPUS.values())
             )
         rate(kept, cores)

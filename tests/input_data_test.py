@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import tarfile
 import threading
-import types
 
 import cv2
 import numpy as np
@@ -59,9 +58,9 @@ def test_a_batch_holds_the_files_pixels_in_the_asked_order_and_a_reader_that_is_
     assert (threads := set(threading.enumerate()) - before)
     reader.close()
     assert not any(thread.is_alive() for thread in threads)
-    for read, error in (lambda row: panorama[:, :, :1], ValueError), (lambda row: panorama / 255, TypeError):
-        with pytest.raises(error):  # neither broadcast nor cut off
-            next(image_batches(types.SimpleNamespace(shape=panorama.shape[:2], dtype=np.uint8, read=read), [0], 1))
+    grey = type("Images", (), {"shape": SHAPE, "dtype": np.uint8, "read": lambda self, row: panorama[:, :, :1]})
+    with pytest.raises(ValueError):  # it would be broadcast
+        next(image_batches(grey(), [0], 1))
     # An epoch's order is a permutation that depends on seed and epoch.
     orders = [epoch_order(100, epoch, seed).tolist() for epoch, seed in ((1, 0), (2, 0), (1, 1))]
     assert all(sorted(order) == list(range(100)) for order in orders) and orders[0] == epoch_order(100, 1, 0).tolist()

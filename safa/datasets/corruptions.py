@@ -88,7 +88,7 @@ class QueryView(PanoramaView):
     def check_corruption(self):
         """Raises UserError: the flags of a corruption contradict each other, or it needs what is not installed."""
         if (self.severity is None) == (self.corruption in CORRUPTIONS):
-            raise UserError("--severity: belongs to --corruption with the name of one, and to no other test")
+            raise UserError("--severity: from 1 to 5 for --corruption with the name of one (0: clean), and for no other test")
         if self.queries_dir and not self.is_corrupted:
             raise UserError("--queries_dir: holds corrupted queries; say how with --corruption, and --severity from 1 to 5")
         if self.is_corrupted and not self.queries_dir:

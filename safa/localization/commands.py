@@ -112,10 +112,9 @@ def _build(args):
     cut = Cut(config.tile_metres, config.spacing, config.tile_pixels, args.region)
     imagery = config.zoom, config.tms, config.skip_missing, config.epsg, earlier and earlier.source
     source = open_tile_source(args.tiles, cut, *imagery)
-    record = source.record
-    uses = {"zoom": record.zoom, "tms": record.tms, "epsg": record.epsg, "tile_pixels": record.cut}
-    uses["spacing"] = record.cut and record.cut.grid
-    if needless := [f"--{name}" for name, use in uses.items() if use is None and getattr(args, name)]:
+    record, grid = source.record, source.record.cut and source.record.cut.grid
+    used = {"zoom": record.zoom, "tms": record.tms, "epsg": record.epsg, "tile_pixels": record.cut, "spacing": grid}
+    if needless := [f"--{name}" for name, value in used.items() if value is None and getattr(args, name)]:
         raise UserError(f"{', '.join(needless)}: of no use for the tiles of {shortened(args.tiles[0])}; leave out")
     say(source.extent, *source.notes, _size_warning(source, cut.metres))
     with importing_tensorflow():

@@ -38,7 +38,7 @@ ANSWERS_TITLE, QUALITY_TITLE = "Where panoramas were taken", "How far answers ar
 OUTPUTS = {
     "json": ("all places to this JSON file", r'\{\s*"tiles":'),
     "jsonl": ("all places to this file, a line of JSON for each panorama, as they come", r'\{"panorama": '),
-    "geojson": ("all places to this GEOJSON file", rf'\{{\s*"type": "FeatureCollection",\s*"name": "{COLLECTION}"'),
+    "geojson": ("all places to this GeoJSON file", rf'\{{\s*"type": "FeatureCollection",\s*"name": "{COLLECTION}"'),
     "csv": ("all places to this CSV file, as they come", "panorama,rank,known,"),
     "html": ("one self-contained page: panoramas, their places, and a map of the tiles", f".*<title>{ANSWERS_TITLE}<"),
     "quality": ("a page of how far answers are from known locations, and how sure they were", f".*<title>{QUALITY_TITLE}<"),
