@@ -36,6 +36,7 @@ from safa.runtime.provenance import session
 
 LENGTH_ERROR = 1e-3  # of a descriptor of length 1, in float16 too
 NAME = matching(r"\w[\w .+-]{0,59}", "up to 60 letters, digits, spaces, '.', '_', '+' and '-', a letter or digit first")
+SPLIT = matching(r"\w[\w.+-]{0,59}", "up to 60 letters, digits, '.', '_', '+' and '-', a letter or digit first")
 K = matching("1%|[1-9][0-9]{0,6}", "1% or a whole number")
 ROWS = "lines with the row of each query's reference, from 0, and of other hits (default: row i of both is one place)"
 
@@ -44,7 +45,7 @@ ROWS = "lines with the row of each query's reference, from 0, and of other hits 
 class EvaluationConfig(Checked):
     """What the descriptors are of, and how they are searched."""
 
-    split: str | None = setting(None, "split of the dataset (default: its last, val or test)", NAME)
+    split: str | None = setting(None, "split of the dataset (default: its last, val or test)", SPLIT)
     name: str | None = setting(None, "name of the network, for tables (default: the file's)", NAME)
     trained_on: str | None = setting(None, "dataset of the training (default: the same)", NAME, metavar="DATASET")
     truth: str | None = setting(None, ROWS, metavar="FILE.txt")

@@ -99,6 +99,7 @@ def test_a_result_of_other_files_or_another_split_is_not_replaced_unless_it_is_n
         ("d.npz", {"split": "b"}, "split 'a'); use another --name"),
         ("other/d.npz", {}, "checkpoint 'd.npz'); use another --name"),
         ("d.npz", {"seed": 2**31}, "--seed"),
+        ("d.npz", {"split": "Y a"}, "--split"),  # of X has the title of a of "X Y"
     ):
         assert expected in complains("evaluate_descriptors.py", file, **given | flags)
     succeeds("evaluate_descriptors.py", "other/d.npz", **given, name="d")

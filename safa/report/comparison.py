@@ -30,18 +30,9 @@ def compare(first_path, second_path):
         prefix = "" if name == "exact" else f"{name.replace('_', ' ')} "
         for k, depth in reported_k(first.references).items():
             found = paired_difference(*(result.ranks[name] < depth for result in (first, second)))
-            lines.append(
-                [
-                    f"{prefix}R@{k}",
-                    *(f"{100 * recall:.2f}" for recall in found.recalls),
-                    f"{100 * found.difference:+.2f}",
-                    f"{100 * found.low:+.2f} to {100 * found.high:+.2f}",
-                    f"{found.p_value:.2g}",
-                    f"{found.only_first:,}",
-                    f"{found.only_second:,}",
-                    "differ" if found.differs else "no difference shown",
-                ]
-            )
+            cells = [f"{prefix}R@{k}", *(f"{100 * recall:.2f}" for recall in found.recalls), f"{100 * found.difference:+.2f}"]
+            cells += [f"{100 * found.low:+.2f} to {100 * found.high:+.2f}", f"{found.p_value:.2g}", f"{found.only_first:,}"]
+            lines.append([*cells, f"{found.only_second:,}", "differ" if found.differs else "no difference shown"])
     columns = ["", "A", "B", "B - A", "interval", "p", "only A", "only B", ""]
     table = tabulate(lines, columns, disable_numparse=True, colalign=["left", *["right"] * (len(columns) - 1)])
     about = f"{first.queries:,} queries; percent; intervals at {LEVEL:.0%} (Newcombe's, paired); p: McNemar's exact test"
