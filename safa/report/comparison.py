@@ -35,7 +35,7 @@ def compare(first_path, second_path):
             lines.append([*cells, f"{found.only_second:,}", "differ" if found.differs else "no difference shown"])
     columns = ["", "A", "B", "B - A", "interval", "p", "only A", "only B", ""]
     table = tabulate(lines, columns, disable_numparse=True, colalign=["left", *["right"] * (len(columns) - 1)])
-    about = f"{first.queries:,} queries; percent; intervals at {LEVEL:.0%} (Newcombe's, paired); p: McNemar's exact test"
+    about = f"{first.queries:,} queries; percent; each line alone: {LEVEL:.0%} interval (Newcombe, paired), p (McNemar, exact)"
     names = [f"A: {printable(first_path)}", f"B: {printable(second_path)}"]
     ties = [tie_warning(each.tied_queries, each.queries) for each in (first, second)]
     return "\n".join(filter(None, [names[0], ties[0], names[1], ties[1], about, table]))
