@@ -35,7 +35,9 @@ from safa.runtime.outputs import Output, check_outputs
 from safa.runtime.provenance import session
 
 LENGTH_ERROR = 1e-3  # of a descriptor of length 1, in float16 too
-NAME = matching(r"\w[\w .+-]{0,59}", "up to 60 letters, digits, spaces, '.', '_', '+' and '-', a letter or digit first")
+NAMED = "up to 60 letters, digits, {}'.', '_', '+' and '-', a letter or digit first"
+NAME = matching(r"\w[\w .+-]{0,59}(?<! )", NAMED.format("spaces but at the end, "))
+SPLIT = matching(r"\w[\w.+-]{0,59}", NAMED.format(""))
 K = matching("1%|[1-9][0-9]{0,6}", "1% or a whole number")
 ROWS = "lines with the row of each query's reference, from 0, and of other hits (default: row i of both is one place)"
 
@@ -44,7 +46,7 @@ ROWS = "lines with the row of each query's reference, from 0, and of other hits 
 class EvaluationConfig(Checked):
     """What the descriptors are of, and how they are searched."""
 
-    split: str | None = setting(None, "split of the dataset (default: its last, val or test)", NAME)
+    split: str | None = setting(None, "split of the dataset (default: its last, val or test)", SPLIT)
     name: str | None = setting(None, "name of the network, for tables (default: the file's)", NAME)
     trained_on: str | None = setting(None, "dataset of the training (default: the same)", NAME, metavar="DATASET")
     truth: str | None = setting(None, ROWS, metavar="FILE.txt")
@@ -71,7 +73,7 @@ def flags():
 def main():
     args = flags().parse_args()
     config, folders = parsed(EvaluationConfig, args), Folders(args.data_dir, result_dir=args.result_dir, act_data=args.act_data)
-    if len(args.files) > 2 or len(args.files) == 1 and args.files[0].endswith(".npy"):
+    if len(args.files) > 2 or len({*args.files}) == 1 and args.files[-1].endswith(".npy"):
         raise UserError(f"{first_few(args.files)}: name one .npz or .mat file, or two .npy files")
     sat, grd, ids, truth = read_descriptors(args.files)
     pairs = pairs_of(first_few(args.files), (len(sat), len(grd)), ids, truth, args.dataset, config, folders)

@@ -99,6 +99,8 @@ def test_a_result_of_other_files_or_another_split_is_not_replaced_unless_it_is_n
         ("d.npz", {"split": "b"}, "split 'a'); use another --name"),
         ("other/d.npz", {}, "checkpoint 'd.npz'); use another --name"),
         ("d.npz", {"seed": 2**31}, "--seed"),
+        ("d.npz", {"name": "d "}, "spaces but at the end"),
+        ("d.npz", {"split": "Y a"}, "--split"),  # of X has the title of a of "X Y"
     ):
         assert expected in complains("evaluate_descriptors.py", file, **given | flags)
     succeeds("evaluate_descriptors.py", "other/d.npz", **given, name="d")
@@ -182,6 +184,7 @@ def test_what_is_not_descriptors_is_one_line(tmp_path, message):
 def test_a_damaged_header_of_a_npy_file_is_one_line(tmp_path):
     (tmp_path / "sat.npy").write_bytes(damaged(np.save, 22, ord(",")))  # Python's parser refuses it
     np.save(tmp_path / "grd.npy", GRD)
-    assert "two .npy files" in complains("evaluate_descriptors.py", "grd.npy", dataset="X", cwd=tmp_path)
+    for files in ["grd.npy"], ["grd.npy"] * 2:
+        assert "two .npy files" in complains("evaluate_descriptors.py", *files, dataset="X", cwd=tmp_path)
     output = complains("evaluate_descriptors.py", "sat.npy", "grd.npy", dataset="X", cwd=tmp_path)
     assert "sat.npy, grd.npy: not readable as descriptors (invalid syntax" in output and not list(tmp_path.rglob("*.json"))

@@ -30,21 +30,12 @@ def compare(first_path, second_path):
         prefix = "" if name == "exact" else f"{name.replace('_', ' ')} "
         for k, depth in reported_k(first.references).items():
             found = paired_difference(*(result.ranks[name] < depth for result in (first, second)))
-            lines.append(
-                [
-                    f"{prefix}R@{k}",
-                    *(f"{100 * recall:.2f}" for recall in found.recalls),
-                    f"{100 * found.difference:+.2f}",
-                    f"{100 * found.low:+.2f} to {100 * found.high:+.2f}",
-                    f"{found.p_value:.2g}",
-                    f"{found.only_first:,}",
-                    f"{found.only_second:,}",
-                    "differ" if found.differs else "no difference shown",
-                ]
-            )
+            cells = [f"{prefix}R@{k}", *(f"{100 * recall:.2f}" for recall in found.recalls), f"{100 * found.difference:+.2f}"]
+            cells += [f"{100 * found.low:+.2f} to {100 * found.high:+.2f}", f"{found.p_value:.2g}", f"{found.only_first:,}"]
+            lines.append([*cells, f"{found.only_second:,}", "differ" if found.differs else "no difference shown"])
     columns = ["", "A", "B", "B - A", "interval", "p", "only A", "only B", ""]
     table = tabulate(lines, columns, disable_numparse=True, colalign=["left", *["right"] * (len(columns) - 1)])
-    about = f"{first.queries:,} queries; percent; intervals at {LEVEL:.0%} (Newcombe's, paired); p: McNemar's exact test"
+    about = f"{first.queries:,} queries; percent; each line alone: {LEVEL:.0%} interval (Newcombe, paired), p (McNemar, exact)"
     names = [f"A: {printable(first_path)}", f"B: {printable(second_path)}"]
     ties = [tie_warning(each.tied_queries, each.queries) for each in (first, second)]
     return "\n".join(filter(None, [names[0], ties[0], names[1], ties[1], about, table]))

@@ -192,20 +192,18 @@ def collect(paths):
         kind = _kind(result)
         of_seed = kinds.setdefault(kind, {})
         first = next(iter(of_seed.values()), result)
+        digest = result.checkpoint_digest
+        twins = [seed for seed, one in of_seed.items() if seed == result.seed or digest and digest == one.checkpoint_digest]
         if (result.query_ids, result.references) != (first.query_ids, first.references):
-            notes.append(
-                f"{shortened(path)}: {kind.title()}, seed {result.seed} on other pairs than seed {first.seed}; left out"
-            )
-        elif (twin := next((each for each in of_seed.values() if _is_same_training(each, result)), None)) is not None:
-            notes.append(f"{shortened(path)}: a second result of {kind.title()}, seed {twin.seed}; left out")
+            why = f"{kind.title()}, seed {result.seed} on other pairs than seed {first.seed}"
+        elif twins:
+            why = f"a second result of {kind.title()}, seed {twins[0]}"
         else:
             of_seed[result.seed] = result
+            continue
+        notes.append(f"{shortened(path)}: {why}; left out")
     rows = [Row(kind, [of_seed[seed] for seed in sorted(of_seed)]) for kind, of_seed in kinds.items()]
     return sorted(rows, key=lambda row: row.kind.order), notes
-
-
-def _is_same_training(one, other):
-    return one.seed == other.seed or None is not one.checkpoint_digest == other.checkpoint_digest
 
 
 def pattern_of(chosen, *titles):
