@@ -295,22 +295,9 @@ class _Site:
             return False
         self.taken += [(*disc.tolist(), 0.86 * radius) for disc in discs]
         rng = self.rng
-        self.block.houses.append(
-            House(
-                float(point[0]),
-                float(point[1]),
-                length,
-                width,
-                (float(along[0]), float(along[1])),
-                eaves,
-                roof,
-                style,
-                float(rng.uniform(2.2, 3.4)),
-                float(rng.uniform(-0.3, 0.3) * length),
-                shop,
-                bool(rng.random() < 0.6),
-            )
-        )
+        bay, door, chimney = rng.uniform(2.2, 3.4), rng.uniform(-0.3, 0.3) * length, rng.random() < 0.6
+        place = *map(float, point), length, width, tuple(map(float, along))
+        self.block.houses.append(House(*place, eaves, roof, style, float(bay), float(door), shop, bool(chimney)))
         return True
 
     def plant(self, point, low=1.6, high=3.6, species=None):
@@ -328,25 +315,13 @@ class _Site:
         length = float(np.hypot(*(end - start)))
         if length < 1.5:
             return
-        middle, along = (start + end) / 2, (end - start) / length
-        self.block.boxes.append(
-            (
-                float(middle[0]),
-                float(middle[1]),
-                length,
-                0.8,
-                (float(along[0]), float(along[1])),
-                height,
-                MATERIAL["hedge"],
-                MATERIAL["hedge"],
-            )
-        )
+        middle, along = (start + end) / 2, tuple(map(float, (end - start) / length))
+        self.block.boxes.append((*map(float, middle), length, 0.8, along, height, MATERIAL["hedge"], MATERIAL["hedge"]))
 
     def car(self, point, along):
         """Park a car."""
         paint = CAR + int(self.rng.integers(len(CARS)))
-        place = (float(point[0]), float(point[1]))
-        along = (float(along[0]), float(along[1]))
+        place, along = (tuple(map(float, each)) for each in (point, along))
         self.block.boxes.append((*place, 4.4, 1.8, along, 0.95, paint, paint))
         self.block.boxes.append((*place, 2.3, 1.6, along, 1.5, paint, MATERIAL["glass"]))
 
