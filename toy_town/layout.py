@@ -217,12 +217,8 @@ def _draw_roads(scene, roads):
 
 def _sides(town, a, b):
     """The four roads around a block, walked clockwise as seen from above: the block is on the right."""
-    back = [town.road(a, b + 1, False), town.road(a, b, True)]
-    return [
-        town.road(a, b, False),
-        town.road(a + 1, b, True),
-        *(dataclasses.replace(each, line=each.line[::-1]) for each in back),
-    ]
+    there, back = [town.road(a, b, False), town.road(a + 1, b, True)], [town.road(a, b + 1, False), town.road(a, b, True)]
+    return there + [dataclasses.replace(road, line=road.line[::-1]) for road in back]
 
 
 def _laid_out(town, a, b):
@@ -387,10 +383,8 @@ def _centre(site):
         while distance < side.length - 9:
             length, width = float(rng.uniform(13, 27)), float(rng.uniform(10, 13))
             point, tangent, _ = _frontage(side, distance + length / 2 - 7, rng.uniform(2.5, 5) + width / 2)
-            eaves, roof = (
-                3.0 * int(rng.integers(2, 6)) + 0.6,
-                str(rng.choice(["flat", "hipped", "gabled"], p=[0.6, 0.25, 0.15])),
-            )
+            eaves = 3.0 * int(rng.integers(2, 6)) + 0.6
+            roof = str(rng.choice(["flat", "hipped", "gabled"], p=[0.6, 0.25, 0.15]))
             style, shop = int(rng.integers(len(STYLES))), bool(rng.random() < 0.5)
             site.build(point, length, width, tangent, eaves, roof, style, shop)
             distance += length + rng.uniform(1, 9)
