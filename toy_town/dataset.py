@@ -227,10 +227,11 @@ def _files_of_places(settings, folder, positions, districts):
 
 def _cities(settings):
     """The four cities, among which the places are shared out."""
-    town, shares = Town(settings.seed), []
-    for row in range(len(overlapping.CENTRES)):
-        shares.append([(count + row) // len(overlapping.CENTRES) for count in (settings.train, settings.test)])
-    return [overlapping.plan_city(town, name, *share) for name, share in zip(overlapping.CENTRES, shares, strict=True)]
+    town, cities = Town(settings.seed), []
+    for row, name in enumerate(overlapping.CENTRES):
+        shares = ((count + row) // len(overlapping.CENTRES) for count in (settings.train, settings.test))
+        cities.append(overlapping.plan_city(town, name, *shares))
+    return cities
 
 
 def _files_of_cities(folder, cities):
@@ -284,21 +285,13 @@ def _write_labels(folder, cities):
 
 
 def _write_mat(folder, settings, positions):
-    count = settings.train + settings.test
     utm = np.array(CANBERRA) + positions * (CELL, -CELL)  # rows grow to the south, northings to the north
-    train = np.arange(1, settings.train + 1, dtype=np.int32)[:, None]  # MATLAB counts from 1
-    test = np.arange(settings.train + 1, count + 1, dtype=np.int32)[:, None]
+    rows = np.arange(1, len(positions) + 1, dtype=np.int32)[:, None]  # MATLAB counts from 1
+    train, test = rows[: settings.train], rows[settings.train :]
+    content = {"panoIds": np.array([pano_id(settings.seed, number) for number in range(len(positions))]), "utm": utm}
+    content |= {"trainSet": {"trainInd": train}, "valSet": {"valInd": test}, "valSetAll": {"valInd": test}}
     file = io.BytesIO()
-    scipy.io.savemat(
-        file,
-        {
-            "panoIds": np.array([pano_id(settings.seed, number) for number in range(count)]),
-            "utm": utm,
-            "trainSet": {"trainInd": train},
-            "valSet": {"valInd": test},
-            "valSetAll": {"valInd": test},
-        },
-    )
+    scipy.io.savemat(file, content)
     content = bytearray(file.getvalue())
     content[:116] = b"MATLAB 5.0 MAT-file, written by toy_town".ljust(116)  # else it names the hour
     write_whole(os.path.join(folder, "ACT_data.mat"), bytes(content))
@@ -380,26 +373,15 @@ def main(argv=None):
             raise UserError("--offset: vigor's tiles lie on a grid, and panoramas off their centres; leave it out")
         if min(arguments.train, arguments.test) < len(overlapping.CENTRES):
             raise UserError("--train, --test: vigor has four cities; use at least 4 places each")
+    flag = f"--panorama_size {height}x{width}"
     if arguments.dataset != "cvusa" and (width != 2 * height or height % 4):
-        raise UserError(
-            f"--panorama_size {height}x{width}: {arguments.dataset}'s panoramas are whole spheres, and a quarter of cvact's is "
-            "cropped above and below; choose twice as wide as high, and a height that 4 divides, such as "
-            "224x448"
-        )
+        what = f"{arguments.dataset}'s panoramas are whole spheres, and a quarter of cvact's is cropped above and below"
+        raise UserError(f"{flag}: {what}; choose twice as wide as high, and a height that 4 divides, such as 224x448")
     if arguments.dataset == "cvusa" and not same_ratio((height, width), panorama):
-        raise UserError(
-            f"--panorama_size {height}x{width}: cvusa's panoramas are 5.5 times as wide as high; choose 112x616, for instance"
-        )
-    settings = Settings(
-        arguments.dataset,
-        arguments.train,
-        arguments.test,
-        arguments.seed,
-        getattr(arguments, "tile_size", tile_size),
-        height,
-        width,
-        offset=arguments.offset,
-    )
+        raise UserError(f"{flag}: cvusa's panoramas are 5.5 times as wide as high; choose 112x616, for instance")
+    places = arguments.dataset, arguments.train, arguments.test, arguments.seed
+    tile_size = getattr(arguments, "tile_size", tile_size)
+    settings = Settings(*places, tile_size, height, width, offset=arguments.offset)
     with ProgressBar(None, "rendering", settings.train + settings.test, "places") as progress:
         folder = render_dataset(settings, arguments.data_dir, arguments.workers, progress)
     print(f"{folder}: {settings.train} training and {settings.test} test places")

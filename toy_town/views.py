@@ -361,16 +361,8 @@ def render_panorama(scene, column, row, view, look):
     rows = slice(view.near_rows, view.horizon)
     distant = np.flatnonzero(~things[rows] & (crown[rows] == NOTHING))
     at = far.ravel()[distant]
-    _paint(
-        flat,
-        distant + view.near_rows * view.width,
-        cells.top[at],
-        np.zeros(len(at), np.uint8),
-        cells.texture[at],
-        view.far_steps[distant // view.width],
-        view,
-        look,
-    )
+    ground, steps = (cells.top[at], np.zeros(len(at), np.uint8), cells.texture[at]), view.far_steps[distant // view.width]
+    _paint(flat, distant + view.near_rows * view.width, *ground, steps, view, look)
     return _photograph(np.ascontiguousarray(out[::-1]), look)
 
 
