@@ -22,6 +22,7 @@ CURVE = 20  # so small test sets have a curve too
 COSTS = ("parameters", "gmac", "descriptor", "milliseconds")
 SHARES = {"heading_right": f"heading within {HEADING_DEGREES:g}°"}  # of queries, in some results: a line of a table each
 PUBLISHED_TITLE = "{} (published)"
+ALL = {"*": ""}  # rows, as of `choose`
 # The view of corrupted queries: what else is special, whether they are files, corruption, severity.
 CORRUPTED_VIEW = re.compile(rf"^(.*?)_?(files_)?({'|'.join(CORRUPTIONS)}|{DRAWN})(?:_([1-{SEVERITIES[-1]}]))?$")
 
