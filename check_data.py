@@ -13,7 +13,7 @@ import re
 import sys
 
 from safa.datasets.checked_pair import check_pairs
-from safa.datasets.checks import check_existence, check_images, check_lists, check_quickly, copies, files_of, lone_files
+from safa.datasets.checks import check_existence, check_images, check_lists, copies, files_of, lone_files, outdated
 from safa.datasets.dataset import AERIAL, POLAR
 from safa.datasets.orientation import orientation
 from safa.datasets.registry import DATASETS
@@ -53,12 +53,11 @@ def main(argv=None):
     findings, results = check_lists(splits), {}
     for split, pairs in splits.items():
         for files in filter(None, (files_of(pairs), lone_files(pairs))):
-            findings += check_quickly(split, files) if args.quick else check_existence(split, files)
+            findings += check_existence(split, files)
             results[split] = results.get(split, []) + ([] if args.quick else check_pairs(pairs, files, args.workers))
-        if not args.quick:
-            findings += check_images(pairs, results[split])
-            if dataset.is_centred and dataset.has_panoramas:
-                findings += orientation(split, [result.colours for result in results[split]])
+        findings += outdated(pairs) if args.quick else check_images(pairs, results[split])
+        if not args.quick and dataset.is_centred and dataset.has_panoramas:
+            findings += orientation(split, [result.colours for result in results[split]])
     findings += copies({split: [result.files for result in of_split] for split, of_split in results.items()})
     problems = sum(finding.problem for finding in findings)
     counts = {split: len(pairs) for split, pairs in splits.items()}

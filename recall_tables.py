@@ -14,7 +14,7 @@ from safa.report.comparison import AGAINST, compare
 from safa.report.corruption_tables import corruption_tables
 from safa.report.epoch_lines import find_runs
 from safa.report.result_file import find_results
-from safa.report.rows import choose, collect
+from safa.report.rows import ALL, choose, collect
 from safa.report.table_files import write_tables
 from safa.report.table_formats import AT, COLUMNS, as_text, tables_of
 from safa.runtime.command_line import Parser, matching
@@ -76,9 +76,8 @@ def main():
         raise UserError(f"{folders}: no results of tests; run test_cvusa.py or test_cvact.py first")
     for dataset in authors.keys() - {row.kind.dataset for row in rows if not row.kind.toy_town}:
         raise UserError(f"--authors_curve {dataset.lower()}: no results of it in {folders}; leave it out")
-    chosen = args.rows and dict(args.rows)
-    if chosen is not None:
-        rows = choose(rows, chosen)
+    chosen = dict(args.rows or ALL.items())
+    rows = choose(rows, chosen)
     plain = [row for row in rows if row.kind.corruption[1] is None]
     tables = tables_of(plain, args.others, args.columns and dict(args.columns), chosen, args.against) + corruption_tables(rows)
     if args.against is not None and not any(note.startswith(AGAINST) for table in tables for note in table.notes):

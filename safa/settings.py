@@ -88,15 +88,15 @@ class NetworkConfig(Checked):
         return self.grd_shape if self.polar else (self.aerial_input_size, self.aerial_input_size)
 
     @property
-    def is_papers(self):
-        """Whether sizes and backbone are the paper's: its weights fit and its recalls compare."""
-        return self == NetworkConfig(self.network_type, self.polar)
+    def sizes(self):
+        """Sizes and backbone as text, "" for the paper's: its weights fit and its recalls compare."""
+        side = self.aerial_input_size
+        parts = [f"{self.height}x{self.width}", f"aerial tiles {side}x{side}", f"width multiplier {self.width_multiplier:g}"]
+        parts += [self.backbone] * (self.backbone != "VGG16") + ["one backbone for both"] * self.shared
+        return "" if self == NetworkConfig(self.network_type, self.polar) else ", ".join(parts)
 
     def __str__(self):
-        (height, width), backbone = self.sat_shape, "" if self.backbone == "VGG16" else f", {self.backbone}"
-        backbone += ", one backbone for both" * self.shared
-        sizes = f", satellite {height}x{width}, ground {self.height}x{self.width}, width multiplier {self.width_multiplier:g}"
-        return f"{self.network_type}, polar {self.polar}{'' if self.is_papers else sizes + backbone}"
+        return f"{self.network_type}, polar {self.polar}{self.sizes and ', '}{self.sizes}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -140,8 +140,8 @@ def test_what_is_older_than_its_source_is_said_before_training_and_where_it_is_p
     os.utime(pairs.panorama_paths[3])
     old = "prepared files are older than what they are made from"
     assert f"CVACT train: 1 {old}" in "\n".join(findings_of({"train": pairs}))
-    of_two_pairs = {kind: 2 * paths for kind, paths in checks.files_of(pairs).items()}
-    assert [finding.count for finding in checks.check_quickly("train", of_two_pairs)] == [1]
+    of_two_queries = dataclasses.replace(pairs, grd_paths=2 * pairs.grd_paths, panorama_paths=2 * pairs.panorama_paths)
+    assert [finding.count for finding in checks.outdated(of_two_queries)] == [1]
     assert data_preparation.main(["--dataset", "cvact", "--data_dir", str(own_towns / "Data"), "--workers", "1"]) == 0
     assert f"34 were there already, 0 failed; 1 {old}: run data_preparation.py --overwrite" in capsys.readouterr().out
 

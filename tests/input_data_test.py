@@ -121,7 +121,8 @@ def test_cvusa_as_it_is_handed_out_is_recognised(own_towns):
 def test_lists_are_read_as_other_programs_write_them_and_bad_rows_are_named(own_towns):
     dataset, path = CVUSA(str(own_towns / "Data")), own_towns / "Data/CVUSA/splits/train-19zl.csv"
     before, text = dataset.pairs("train"), path.read_text()
-    for changed in text.replace("\n", "\r\n"), "\ufeff" + text, text.replace("/", "\\"), text.replace(",", " , "):
+    quoted = "\n,,\n".join(",".join(f' "{field}" ' for field in line.split(",")) for line in text.splitlines())
+    for changed in text.replace("\n", "\r\n"), "\ufeff" + text, text.replace("/", "\\"), quoted:
         path.write_bytes(changed.encode())
         after = dataset.pairs("train")
         assert (after.ids, after.sat_paths, after.grd_paths) == (before.ids, before.sat_paths, before.grd_paths)
@@ -135,7 +136,7 @@ def test_lists_are_read_as_other_programs_write_them_and_bad_rows_are_named(own_
         f"/{5000 * 'x'},y",
     ):
         path.write_text("\n".join([*lines[:4], row, *lines[4:]]))
-        assert len(refuses("row 5", dataset.pairs, "train")) < 500
+        assert len(refuses("line 5", dataset.pairs, "train")) < 500
 
 
 def resized(path, height, width):

@@ -9,10 +9,10 @@ the settings only.
 import argparse
 import base64
 import dataclasses
+import functools
 import hashlib
 import io
 import itertools
-import json
 import math
 import os
 
@@ -24,7 +24,7 @@ from safa.datasets.dataset import TOY_NOTE as NOTE
 from safa.datasets.image_files import same_ratio, write_image
 from safa.runtime.command_line import WORKERS, Parser, at_least
 from safa.runtime.errors import UserError
-from safa.runtime.files import PARTIAL, ordinary, remove_abandoned, write_whole
+from safa.runtime.files import PARTIAL, read_json, remove_abandoned, write_json, write_whole
 from safa.runtime.progress import ProgressBar
 from safa.runtime.worker_pool import available_cores, worker_map
 from toy_town import overlapping
@@ -143,17 +143,14 @@ def render_dataset(settings, data_dir, workers=1, progress=None):
     folder = os.path.join(data_dir, FOLDERS[settings.dataset])
     _claim(folder, settings)
     if settings.dataset == "vigor":
-        render, cities = _render_files, _cities(settings)
-        jobs = _jobs_of_cities(settings, folder, cities)
+        cities = _cities(settings)
+        files = _files_of_cities(folder, cities)
     else:
-        render, jobs = _render_district, {}
         positions, districts = place_positions(settings)
-        for number, district in enumerate(districts):
-            jobs.setdefault(district, []).append(number)
-        jobs = [(settings, folder, numbers, positions[numbers]) for numbers in jobs.values()]
-    jobs.sort(key=lambda job: -len(job[2]))  # no worker is left with a large one at the end
+        files = _files_of_places(settings, folder, positions, districts)
+    jobs = [(settings, of_district) for of_district in sorted(files.values(), key=len, reverse=True)]  # a large one is not last
     with worker_map(min(workers, len(jobs))) as parallel_map:
-        for count in parallel_map(render, jobs):
+        for count in parallel_map(_render, jobs):
             if progress is not None:
                 progress.update(count)
     for name in (".", "splits", *IMAGE_FOLDERS[settings.dataset]):
@@ -170,27 +167,14 @@ def render_dataset(settings, data_dir, workers=1, progress=None):
 
 def _claim(folder, settings):
     """Leave a note of the settings in a new folder, and refuse one that holds something else."""
-    note = os.path.join(folder, NOTE)
-    wanted = dataclasses.asdict(settings)
+    note, wanted = os.path.join(folder, NOTE), dataclasses.asdict(settings)
     if os.path.exists(note):
-        try:
-            with open(note, "rb", opener=ordinary) as file:
-                found = json.load(file)
-            if not isinstance(found, dict):
-                raise ValueError
-        except (ValueError, RecursionError):
-            raise UserError(f"{note}: cannot be read; delete {folder} or choose another --data_dir") from None
+        found = read_json(note, dict, f"delete {folder} or choose another --data_dir")
+        other = [f"{key} {found.get(key)} instead of {value}" for key, value in wanted.items() if found.get(key) != value]
         if found != wanted:
-            other = (
-                ", ".join(
-                    f"{key} {found.get(key)} instead of {value}" for key, value in wanted.items() if found.get(key) != value
-                )
-                or "settings that this version does not know"
-            )
-            raise UserError(
-                f"{folder}: holds a toy dataset with {other}; choose another --data_dir, repeat "
-                "its settings, or delete the folder"
-            )
+            what = ", ".join(other) or "settings that this version does not know"
+            remedy = "choose another --data_dir, repeat its settings, or delete the folder"
+            raise UserError(f"{folder}: holds a toy dataset with {what}; {remedy}")
         return
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise UserError(f"{folder}: is a file; choose another --data_dir")
@@ -199,72 +183,67 @@ def _claim(folder, settings):
             f"{folder}: holds files that are not of a toy dataset (no {NOTE}), perhaps the real one; choose another --data_dir"
         )
     os.makedirs(folder, exist_ok=True)
-    write_whole(note, (json.dumps(wanted, indent=1) + "\n").encode())
+    write_json(note, wanted)
     # Folders come after the note: a run that is killed here can go on.
 
 
-def _render_district(job):
-    """Render the missing images of places that lie close together, and say how many places these are.
+def _render(job):
+    """Render the missing ones of files that lie close together, and say how many panoramas are among all of them.
 
     Args:
-        job: settings, folder, the places' numbers from 0, and their (n, 2) columns and rows.
+        job: settings, and for each file its path, whether it is a panorama, the place (column, row) that it shows, and a number
+            that its look and a tile's offset are drawn by.
     """
-    settings, folder, numbers, cells = job
-    for name in IMAGE_FOLDERS[settings.dataset]:
-        os.makedirs(os.path.join(folder, name), exist_ok=True)
-    view = scene = None
-    for number, (column, row) in zip(numbers, cells.tolist(), strict=True):
-        aerial, ground = (os.path.join(folder, path) for path in image_paths(settings, number))
-        if os.path.exists(aerial) and os.path.exists(ground):
+    settings, files = job
+    for folder in {os.path.dirname(path) for path, *_ in files}:
+        os.makedirs(folder, exist_ok=True)
+    scene = None
+    for path, is_panorama, place, number in files:
+        if os.path.exists(path):
             continue
-        if scene is None:
-            scene = _district_scene(settings.seed, cells)
+        scene = scene or _district_scene(settings.seed, np.array([place for _, _, place, _ in files]))
+        # A panorama's look is drawn after its tile's, but in VIGOR's form, where files have numbers of their own.
+        stream, before = (13, 0) if settings.dataset == "vigor" else (10, int(is_panorama))
+        rng = np.random.default_rng((settings.seed, stream, number))
+        look = [random_look(rng) for _ in range(before + 1)][-1]
+        if is_panorama:
             view = _view(settings.dataset, settings.panorama_height, settings.panorama_width)
-        rng = np.random.default_rng((settings.seed, 10, number))
-        above, beside = random_look(rng), random_look(rng)
-        east, south = _offset(settings, number)
-        write_image(aerial, render_aerial(scene, column + east, row + south, settings.tile_size, above), JPEG)
-        write_image(ground, render_panorama(scene, column, row, view, beside), JPEG)
-    return len(numbers)
+            image = render_panorama(scene, *place, view, look)
+        else:
+            column, row = np.add(place, _offset(settings, number)).tolist()
+            image = render_aerial(scene, column, row, settings.tile_size, look)
+        write_image(path, image, JPEG if path.endswith(".jpg") else ())
+    return sum(is_panorama for _, is_panorama, *_ in files)
+
+
+def _files_of_places(settings, folder, positions, districts):
+    """What `_render` draws of places, by district."""
+    jobs = {}
+    for number, (district, place) in enumerate(zip(districts, positions.tolist(), strict=True)):
+        for is_panorama, path in enumerate(image_paths(settings, number)):
+            jobs.setdefault(district, []).append((os.path.join(folder, path), bool(is_panorama), place, number))
+    return jobs
 
 
 def _cities(settings):
     """The four cities, among which the places are shared out."""
-    town, shares = Town(settings.seed), []
-    for row in range(len(overlapping.CENTRES)):
-        shares.append([(count + row) // len(overlapping.CENTRES) for count in (settings.train, settings.test)])
-    return [overlapping.plan_city(town, name, *share) for name, share in zip(overlapping.CENTRES, shares, strict=True)]
+    town, cities = Town(settings.seed), []
+    for row, name in enumerate(overlapping.CENTRES):
+        shares = ((count + row) // len(overlapping.CENTRES) for count in (settings.train, settings.test))
+        cities.append(overlapping.plan_city(town, name, *shares))
+    return cities
 
 
-def _jobs_of_cities(settings, folder, cities):
-    """What `_render_files` draws: files that lie close together, as (number of the look, path, column, row)."""
+def _files_of_cities(folder, cities):
+    """What `_render` draws of cities, by district."""
     jobs, numbers = {}, itertools.count()
     for city in cities:
         for kind, files in ("satellite", city.tiles), ("panorama", city.panoramas):
             for name, cell in files.items():
                 district = city.name, *(at // (DISTRICT * overlapping.STEP) for at in cell)
                 path = os.path.join(folder, city.name, kind, name)
-                jobs.setdefault(district, []).append((next(numbers), path, *cell))
-    return [(settings, folder, files) for files in jobs.values()]
-
-
-def _render_files(job):
-    """Render the missing ones of a job's files, and say how many panoramas are among all of them."""
-    settings, folder, files = job
-    for name in IMAGE_FOLDERS[settings.dataset]:
-        os.makedirs(os.path.join(folder, name), exist_ok=True)
-    scene = None
-    for number, path, column, row in files:
-        if os.path.exists(path):
-            continue
-        scene = scene or _district_scene(settings.seed, np.array([cell for _, _, *cell in files]))
-        look = random_look(np.random.default_rng((settings.seed, 13, number)))
-        if path.endswith(".jpg"):
-            view = _view(settings.dataset, settings.panorama_height, settings.panorama_width)
-            write_image(path, render_panorama(scene, column, row, view, look), JPEG)
-        else:
-            write_image(path, render_aerial(scene, column, row, settings.tile_size, look))
-    return sum(path.endswith(".jpg") for _, path, *_ in files)
+                jobs.setdefault(district, []).append((path, kind == "panorama", cell, next(numbers)))
+    return jobs
 
 
 def _offset(settings, number):
@@ -276,22 +255,16 @@ def _offset(settings, number):
     return round(distance * math.sin(angle)), round(distance * math.cos(angle))
 
 
-_CACHE = {}  # what a process keeps between districts
+_view = functools.cache(panorama_view)  # kept between districts, as towns are
+_towns = {}
 
 
 def _district_scene(seed, cells):
     reach = math.ceil(RANGE / CELL) + 2
     low, high = cells.min(axis=0) - reach, cells.max(axis=0) + reach + 1
-    town = _CACHE.get("town")
-    if town is None or town.seed != seed or town.size > 2000:  # neighbouring districts share blocks
-        town = _CACHE["town"] = Town(seed)
-    return town.scene(*low.tolist(), *(high - low).tolist())
-
-
-def _view(*key):
-    if key not in _CACHE:
-        _CACHE[key] = panorama_view(*key)
-    return _CACHE[key]
+    if seed not in _towns or _towns[seed].size > 2000:  # neighbouring districts share blocks
+        _towns[seed] = Town(seed)
+    return _towns[seed].scene(*low.tolist(), *(high - low).tolist())
 
 
 def _write_splits(folder, settings):
@@ -312,21 +285,13 @@ def _write_labels(folder, cities):
 
 
 def _write_mat(folder, settings, positions):
-    count = settings.train + settings.test
     utm = np.array(CANBERRA) + positions * (CELL, -CELL)  # rows grow to the south, northings to the north
-    train = np.arange(1, settings.train + 1, dtype=np.int32)[:, None]  # MATLAB counts from 1
-    test = np.arange(settings.train + 1, count + 1, dtype=np.int32)[:, None]
+    rows = np.arange(1, len(positions) + 1, dtype=np.int32)[:, None]  # MATLAB counts from 1
+    train, test = rows[: settings.train], rows[settings.train :]
+    content = {"panoIds": np.array([pano_id(settings.seed, number) for number in range(len(positions))]), "utm": utm}
+    content |= {"trainSet": {"trainInd": train}, "valSet": {"valInd": test}, "valSetAll": {"valInd": test}}
     file = io.BytesIO()
-    scipy.io.savemat(
-        file,
-        {
-            "panoIds": np.array([pano_id(settings.seed, number) for number in range(count)]),
-            "utm": utm,
-            "trainSet": {"trainInd": train},
-            "valSet": {"valInd": test},
-            "valSetAll": {"valInd": test},
-        },
-    )
+    scipy.io.savemat(file, content)
     content = bytearray(file.getvalue())
     content[:116] = b"MATLAB 5.0 MAT-file, written by toy_town".ljust(116)  # else it names the hour
     write_whole(os.path.join(folder, "ACT_data.mat"), bytes(content))
@@ -408,26 +373,15 @@ def main(argv=None):
             raise UserError("--offset: vigor's tiles lie on a grid, and panoramas off their centres; leave it out")
         if min(arguments.train, arguments.test) < len(overlapping.CENTRES):
             raise UserError("--train, --test: vigor has four cities; use at least 4 places each")
+    flag = f"--panorama_size {height}x{width}"
     if arguments.dataset != "cvusa" and (width != 2 * height or height % 4):
-        raise UserError(
-            f"--panorama_size {height}x{width}: {arguments.dataset}'s panoramas are whole spheres, and a quarter of cvact's is "
-            "cropped above and below; choose twice as wide as high, and a height that 4 divides, such as "
-            "224x448"
-        )
+        what = f"{arguments.dataset}'s panoramas are whole spheres, and a quarter of cvact's is cropped above and below"
+        raise UserError(f"{flag}: {what}; choose twice as wide as high, and a height that 4 divides, such as 224x448")
     if arguments.dataset == "cvusa" and not same_ratio((height, width), panorama):
-        raise UserError(
-            f"--panorama_size {height}x{width}: cvusa's panoramas are 5.5 times as wide as high; choose 112x616, for instance"
-        )
-    settings = Settings(
-        arguments.dataset,
-        arguments.train,
-        arguments.test,
-        arguments.seed,
-        getattr(arguments, "tile_size", tile_size),
-        height,
-        width,
-        offset=arguments.offset,
-    )
+        raise UserError(f"{flag}: cvusa's panoramas are 5.5 times as wide as high; choose 112x616, for instance")
+    places = arguments.dataset, arguments.train, arguments.test, arguments.seed
+    tile_size = getattr(arguments, "tile_size", tile_size)
+    settings = Settings(*places, tile_size, height, width, offset=arguments.offset)
     with ProgressBar(None, "rendering", settings.train + settings.test, "places") as progress:
         folder = render_dataset(settings, arguments.data_dir, arguments.workers, progress)
     print(f"{folder}: {settings.train} training and {settings.test} test places")

@@ -86,13 +86,10 @@ class Town:
     def node(self, a, b):
         """Crossroads (a, b): metres east and south."""
         if (a, b) not in self._nodes:
-            x, y = BLOCK * a, BLOCK * b
-            p = self._phases  # a slow bend: not all streets run north and east
-            x, y = (
-                x + 30 * math.sin(y / 95 + p[0]) + 14 * math.sin(x / 120 + p[1]),
-                y + 30 * math.sin(x / 95 + p[2]) + 14 * math.sin(y / 120 + p[3]),
-            )
-            self._nodes[a, b] = np.array([x, y]) + self._rng(2, a, b).uniform(-0.19, 0.19, 2) * BLOCK
+            x, y, p = BLOCK * a, BLOCK * b, self._phases
+            east = x + 30 * math.sin(y / 95 + p[0]) + 14 * math.sin(x / 120 + p[1])  # a slow bend: not all streets run so
+            south = y + 30 * math.sin(x / 95 + p[2]) + 14 * math.sin(y / 120 + p[3])
+            self._nodes[a, b] = np.array([east, south]) + self._rng(2, a, b).uniform(-0.19, 0.19, 2) * BLOCK
         return self._nodes[a, b]
 
     def road(self, a, b, south):
@@ -220,15 +217,8 @@ def _draw_roads(scene, roads):
 
 def _sides(town, a, b):
     """The four roads around a block, walked clockwise as seen from above: the block is on the right."""
-    sides = []
-    for road, backwards in (
-        (town.road(a, b, False), False),
-        (town.road(a + 1, b, True), False),
-        (town.road(a, b + 1, False), True),
-        (town.road(a, b, True), True),
-    ):
-        sides.append(dataclasses.replace(road, line=road.line[::-1]) if backwards else road)
-    return sides
+    there, back = [town.road(a, b, False), town.road(a + 1, b, True)], [town.road(a, b + 1, False), town.road(a, b, True)]
+    return there + [dataclasses.replace(road, line=road.line[::-1]) for road in back]
 
 
 def _laid_out(town, a, b):
@@ -249,10 +239,8 @@ class _Site:
     def __init__(self, block, sides, rng):
         self.block, self.sides, self.rng = block, sides, rng
         self.ways = np.concatenate([side.line for side in sides] + [(side.line[1:] + side.line[:-1]) / 2 for side in sides])
-        self.margins = np.concatenate(
-            [np.full(len(side.line), side.width / 2 + side.pavement) for side in sides]
-            + [np.full(len(side.line) - 1, side.width / 2 + side.pavement) for side in sides]
-        )
+        margins = [side.width / 2 + side.pavement for side in sides]
+        self.margins = np.repeat(margins * 2, [len(side.line) - middles for middles in (0, 1) for side in sides])
         self.outline = block.outline.astype(np.float32)
         self.middle = block.outline.mean(axis=0)
         self.taken = []  # (east, south, radius)
@@ -295,22 +283,9 @@ class _Site:
             return False
         self.taken += [(*disc.tolist(), 0.86 * radius) for disc in discs]
         rng = self.rng
-        self.block.houses.append(
-            House(
-                float(point[0]),
-                float(point[1]),
-                length,
-                width,
-                (float(along[0]), float(along[1])),
-                eaves,
-                roof,
-                style,
-                float(rng.uniform(2.2, 3.4)),
-                float(rng.uniform(-0.3, 0.3) * length),
-                shop,
-                bool(rng.random() < 0.6),
-            )
-        )
+        bay, door, chimney = rng.uniform(2.2, 3.4), rng.uniform(-0.3, 0.3) * length, rng.random() < 0.6
+        place = *map(float, point), length, width, tuple(map(float, along))
+        self.block.houses.append(House(*place, eaves, roof, style, float(bay), float(door), shop, bool(chimney)))
         return True
 
     def plant(self, point, low=1.6, high=3.6, species=None):
@@ -328,25 +303,13 @@ class _Site:
         length = float(np.hypot(*(end - start)))
         if length < 1.5:
             return
-        middle, along = (start + end) / 2, (end - start) / length
-        self.block.boxes.append(
-            (
-                float(middle[0]),
-                float(middle[1]),
-                length,
-                0.8,
-                (float(along[0]), float(along[1])),
-                height,
-                MATERIAL["hedge"],
-                MATERIAL["hedge"],
-            )
-        )
+        middle, along = (start + end) / 2, tuple(map(float, (end - start) / length))
+        self.block.boxes.append((*map(float, middle), length, 0.8, along, height, MATERIAL["hedge"], MATERIAL["hedge"]))
 
     def car(self, point, along):
         """Park a car."""
         paint = CAR + int(self.rng.integers(len(CARS)))
-        place = (float(point[0]), float(point[1]))
-        along = (float(along[0]), float(along[1]))
+        place, along = (tuple(map(float, each)) for each in (point, along))
         self.block.boxes.append((*place, 4.4, 1.8, along, 0.95, paint, paint))
         self.block.boxes.append((*place, 2.3, 1.6, along, 1.5, paint, MATERIAL["glass"]))
 
@@ -391,13 +354,8 @@ def _garden(site, side, distance, lot, depth):
     rng, block = site.rng, site.block
     if rng.random() < 0.75:
         start, _, inward = _frontage(side, distance + lot * 0.3, -0.2)
-        block.paint.append(
-            (
-                [start, start + inward * rng.uniform(6, 11)],
-                rng.uniform(2.4, 3.4),
-                str(rng.choice(["driveway", "gravel", "asphalt, old"])),
-            )
-        )
+        drive = [start, start + inward * rng.uniform(6, 11)]
+        block.paint.append((drive, rng.uniform(2.4, 3.4), str(rng.choice(["driveway", "gravel", "asphalt, old"]))))
         if rng.random() < 0.4:
             site.car(start + inward * 3.4, inward)
     if rng.random() < 0.35:
@@ -425,16 +383,10 @@ def _centre(site):
         while distance < side.length - 9:
             length, width = float(rng.uniform(13, 27)), float(rng.uniform(10, 13))
             point, tangent, _ = _frontage(side, distance + length / 2 - 7, rng.uniform(2.5, 5) + width / 2)
-            site.build(
-                point,
-                length,
-                width,
-                tangent,
-                3.0 * int(rng.integers(2, 6)) + 0.6,
-                str(rng.choice(["flat", "hipped", "gabled"], p=[0.6, 0.25, 0.15])),
-                int(rng.integers(len(STYLES))),
-                shop=bool(rng.random() < 0.5),
-            )
+            eaves = 3.0 * int(rng.integers(2, 6)) + 0.6
+            roof = str(rng.choice(["flat", "hipped", "gabled"], p=[0.6, 0.25, 0.15]))
+            style, shop = int(rng.integers(len(STYLES))), bool(rng.random() < 0.5)
+            site.build(point, length, width, tangent, eaves, roof, style, shop)
             distance += length + rng.uniform(1, 9)
     for _ in range(int(rng.integers(3, 9))):
         point = site.anywhere(4.0)
@@ -508,16 +460,8 @@ def _works(site):
         side = site.sides[side]
         length, width = float(rng.uniform(20, 32)), float(rng.uniform(13, 19))
         point, tangent, _ = _frontage(side, side.length * rng.uniform(0.4, 0.6), rng.uniform(5, 9) + width / 2)
-        site.build(
-            point,
-            length,
-            width,
-            tangent,
-            float(rng.uniform(4.5, 8)),
-            str(rng.choice(["flat", "gabled"], p=[0.7, 0.3])),
-            int(rng.integers(len(STYLES))),
-            setback=2,
-        )
+        eaves, roof = float(rng.uniform(4.5, 8)), str(rng.choice(["flat", "gabled"], p=[0.7, 0.3]))
+        site.build(point, length, width, tangent, eaves, roof, int(rng.integers(len(STYLES))), setback=2)
     for side in site.sides:  # parking bays
         if rng.random() < 0.6:
             for distance in np.arange(12, side.length - 11, 2.7):

@@ -23,6 +23,7 @@ from toy_town.materials import (
 )
 
 RANGE = 80.0  # metres; how far a panorama sees
+LAYERS = "height", "top", "facing", "side", "side_facing", "crown", "crown_kind", "texture"  # arrays of a Scene
 
 
 class Scene:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import itertools
 import math
+import types
 
 import cv2
 import numpy as np
@@ -27,7 +28,7 @@ from toy_town.materials import (
     WINDOWS,
     seamless_noise,
 )
-from toy_town.scene import RANGE
+from toy_town.scene import LAYERS, RANGE
 
 TILE = 80.0  # metres across an aerial tile, whatever its size in pixels
 CAMERA = 2.5  # metres above the road, as on a street-view car
@@ -36,31 +37,20 @@ NEAR_GROUND = 30.0  # metres; the ground within is sampled smoothly, since there
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """How a view is lit, coloured and taken.
+    """How a view is lit, coloured and taken."""
 
-    Attributes:
-        palette: (256,) uint32, the BGRA colour of each material.
-        light: (256,) uint8, brightness of each facing; 128 is flat ground in the sun.
-        shadow: brightness of flat ground in the shade, in the same unit.
-        sun: (east, south, drop): unit vector towards the sun and metres of fall of its rays per metre.
-        haze: how much of a thing's colour is lost in 100 m, 0..1; haze_colour: (3,) float32 BGR.
-        sky: which prepared sky, from 0; sky_turn: how far it is turned, 0..1; sky_light: its brightness.
-        noise: standard deviation of the sensor's noise in grey levels; blur: whether the lens is soft.
-        grain: (row, column) where to begin in the prepared noise.
-    """
-
-    palette: np.ndarray
-    light: np.ndarray
-    shadow: int
-    sun: tuple
-    haze: float
-    haze_colour: np.ndarray
-    sky: int
-    sky_turn: float
-    sky_light: float
-    noise: float
-    blur: bool
-    grain: tuple
+    palette: np.ndarray  # (256,) uint32, the BGRA colour of each material
+    light: np.ndarray  # (256,) uint8, brightness of each facing; 128 is flat ground in the sun
+    shadow: int  # brightness of flat ground in the shade, in the same unit
+    sun: tuple  # (east, south, drop): unit vector towards the sun and metres of fall of its rays per metre
+    haze: float  # how much of a thing's colour is lost in 100 m, 0..1
+    haze_colour: np.ndarray  # (3,) float32 BGR
+    sky: int  # which prepared sky, from 0
+    sky_turn: float  # how far it is turned, 0..1
+    sky_light: float  # its brightness
+    noise: float  # standard deviation of the sensor's noise in grey levels
+    blur: bool  # whether the lens is soft
+    grain: tuple  # (row, column) where to begin in the prepared noise
 
 
 SKIES = 6
@@ -68,7 +58,8 @@ SKIES = 6
 
 def plain_look():
     """A noon without haze or noise: the materials' own colours."""
-    return _look(COLOURS, 180.0, 50.0, 0.5, 0.2, np.array([225, 215, 205], np.float32), 0, 0.0, 1.0, 0.0, False, (0, 0))
+    camera = {"sky": 0, "sky_turn": 0.0, "sky_light": 1.0, "noise": 0.0, "blur": False, "grain": (0, 0)}
+    return _look(COLOURS, 180.0, 50.0, 0.5, haze=0.2, haze_colour=np.array([225, 215, 205], np.float32), **camera)
 
 
 def random_look(rng):
@@ -83,23 +74,17 @@ def random_look(rng):
     tint = rng.uniform(0.95, 1.05, 3) * rng.uniform(0.88, 1.12)
     colours = 255 * (np.clip(colours * tint, 0, 255) / 255) ** rng.uniform(0.92, 1.08)
     haze_colour = np.clip(np.array([224, 216, 208]) * tint[::-1] * rng.uniform(0.95, 1.05), 0, 255).astype(np.float32)
-    return _look(
-        colours,
-        rng.uniform(90, 270),
-        rng.uniform(35, 65),
-        rng.uniform(0.6, 0.8),
-        rng.uniform(0.1, 0.3),
-        haze_colour,
-        int(rng.integers(SKIES)),
-        rng.random(),
-        rng.uniform(0.8, 1.1),
-        rng.uniform(1.0, 3.5),
-        bool(rng.random() < 0.6),
-        tuple(rng.integers(512, size=2).tolist()),
-    )
+    azimuth, elevation, ambient, haze = (rng.uniform(*bounds) for bounds in ((90, 270), (35, 65), (0.6, 0.8), (0.1, 0.3)))
+    camera = {"sky": int(rng.integers(SKIES)), "sky_turn": rng.random(), "sky_light": rng.uniform(0.8, 1.1)}
+    camera |= {
+        "noise": rng.uniform(1.0, 3.5),
+        "blur": bool(rng.random() < 0.6),
+        "grain": tuple(rng.integers(512, size=2).tolist()),
+    }
+    return _look(colours, azimuth, elevation, ambient, haze=haze, haze_colour=haze_colour, **camera)
 
 
-def _look(colours, azimuth, elevation, ambient, haze, haze_colour, sky, turn, sky_light, noise, blur, grain):
+def _look(colours, azimuth, elevation, ambient, **others):
     packed = np.full((256, 4), 255, np.uint8)
     packed[:, :3] = np.clip(np.round(colours[:, ::-1]), 0, 255)
     azimuth, elevation = math.radians(azimuth), math.radians(elevation)
@@ -112,20 +97,8 @@ def _look(colours, azimuth, elevation, ambient, haze, haze_colour, sky, turn, sk
     sky_share[UPRIGHT : UPRIGHT + 16] = 0.85  # a wall sees half the sky, and the lit ground
     light = ambient * sky_share + (1 - ambient) * np.maximum(sunshine, 0) / math.sin(elevation)
     light = np.clip(np.round(128 * light), 0, 235).astype(np.uint8)
-    return Look(
-        packed.view(np.uint32)[:, 0],
-        light,
-        round(128 * ambient),
-        (math.sin(azimuth), -math.cos(azimuth), math.tan(elevation)),
-        haze,
-        haze_colour,
-        sky,
-        turn,
-        sky_light,
-        noise,
-        blur,
-        grain,
-    )
+    sun = math.sin(azimuth), -math.cos(azimuth), math.tan(elevation)
+    return Look(packed.view(np.uint32)[:, 0], light, round(128 * ambient), sun, **others)
 
 
 def _lit(look, material, facing, texture, shade):
@@ -370,21 +343,7 @@ def render_panorama(scene, column, row, view, look):
     columns = scene.height.shape[1]
     march, far, centre = view.offsets(columns)
     first = row * columns + column - centre
-    cells = _Cells(
-        *(
-            array.ravel()[first:]
-            for array in (
-                scene.height,
-                scene.top,
-                scene.facing,
-                scene.side,
-                scene.side_facing,
-                scene.crown,
-                scene.crown_kind,
-                scene.texture,
-            )
-        )
-    )
+    cells = types.SimpleNamespace(**{name: getattr(scene, name).ravel()[first:] for name in LAYERS})
     out = np.empty((view.height, view.width, 4), np.uint8)  # from the bottom row upwards until the end
     view.backdrop(look, out[view.horizon :])
     _paint_near_ground(scene, column, row, view, look, out[: view.near_rows])
@@ -402,31 +361,9 @@ def render_panorama(scene, column, row, view, look):
     rows = slice(view.near_rows, view.horizon)
     distant = np.flatnonzero(~things[rows] & (crown[rows] == NOTHING))
     at = far.ravel()[distant]
-    _paint(
-        flat,
-        distant + view.near_rows * view.width,
-        cells.top[at],
-        np.zeros(len(at), np.uint8),
-        cells.texture[at],
-        view.far_steps[distant // view.width],
-        view,
-        look,
-    )
+    ground, steps = (cells.top[at], np.zeros(len(at), np.uint8), cells.texture[at]), view.far_steps[distant // view.width]
+    _paint(flat, distant + view.near_rows * view.width, *ground, steps, view, look)
     return _photograph(np.ascontiguousarray(out[::-1]), look)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Cells:
-    """A scene's arrays, flat, from the first cell that the rays can reach."""
-
-    height: np.ndarray
-    top: np.ndarray
-    facing: np.ndarray
-    side: np.ndarray
-    side_facing: np.ndarray
-    crown: np.ndarray
-    crown_kind: np.ndarray
-    texture: np.ndarray
 
 
 NOTHING = np.uint16(65535)  # the step at which a ray meets a thing, where it meets none

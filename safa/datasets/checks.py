@@ -107,22 +107,16 @@ def leakage(splits):
     return findings
 
 
-def outdated(split, made):
-    """Prepared files of a split that are older than what they are made from; `made`: (source, prepared file) paths."""
-    return found("outdated", split, older_than_sources(made), OUTDATED)
-
-
-def check_quickly(split, files):
-    """What a split's files tell that are not opened; `files`: as of `files_of`."""
-    findings = []
-    for source, prepared in ("tile", "polar_map"), ("panorama", "prepared_panorama"):
-        if prepared in files:
-            findings += outdated(split, zip(files[source], files[prepared], strict=True))
-    return findings + check_existence(split, files)
+def outdated(pairs):
+    """Prepared files of Pairs that are older than what they are made from."""
+    polar, panoramas = pairs.reference == POLAR, pairs.panorama_paths or []
+    sources, prepared = pairs.tile_paths * polar + panoramas, pairs.sat_paths * polar + pairs.grd_paths * bool(panoramas)
+    made = zip(resolve_case(sources), resolve_case(prepared), strict=True)
+    return found("outdated", pairs.split, older_than_sources(made), OUTDATED)
 
 
 def check_existence(split, files):
-    """Files that are missing; arguments as of `check_quickly`. Where all polar maps are, none may be wanted."""
+    """Files that are missing; `files`: as of `files_of`. Where all polar maps are, none may be wanted."""
     findings = []
     for kind, paths in files.items():
         missing = [path for path in dict.fromkeys(paths) if not os.path.exists(path)]

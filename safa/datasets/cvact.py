@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from safa.datasets.dataset import POLAR, Dataset, Pairs
+from safa.datasets.dataset import AGAIN, POLAR, Dataset, Pairs
 from safa.datasets.positions import HIT_METRES
 from safa.datasets.preparation import PREPARED_SIZE, Preparation, street_view
 from safa.runtime.errors import UserError, first_few, first_line, shortened
@@ -87,7 +87,7 @@ class CVACT(Dataset):
         else:
             wrong = _find_mistake(ids, utm, numbers, f"{struct}.{field}")
         if wrong is not None:
-            raise UserError(f"{self.mat}: {wrong}; take the file from the dataset again")
+            raise UserError(f"{self.mat}: {wrong}; {AGAIN}")
         rows = numbers.astype(np.int64) - 1
         return [ids[row] for row in rows], utm[rows]
 

@@ -1,12 +1,9 @@
 """CVUSA: panoramas and aerial tiles of the USA, in pairs that two CSV files name (Zhai et al. 2017)."""
 
-import csv
 import os
 import posixpath
 
 from safa.datasets.dataset import POLAR, Dataset, Pairs
-from safa.runtime.errors import UserError, first_few
-from safa.runtime.files import naming, ordinary
 
 AERIAL_PREFIX = "bingmap/"  # of all tiles in the lists
 
@@ -48,39 +45,18 @@ class CVUSA(Dataset):
     def pairs(self, split, reference=POLAR):
         """As of `Dataset`, in the order of the split's CSV file, without coordinates; "val" is the paper's test set."""
         path = os.path.join(self.root, "splits", f"{split}-19zl.csv")
-        polar_root = os.path.join(self.prepared_dir, "CVUSA", "polarmap")
-        ids, tile_paths, polar_paths, grd_paths, wrong = [], [], [], [], []
-        try:
-            with naming(path), open(path, encoding="utf-8-sig", newline="", opener=ordinary) as file:
-                for number, row in enumerate(csv.reader(file, strict=True), 1):
-                    if not any(map(str.strip, row)):
-                        continue
-                    if (names := _names(row)) is None:
-                        wrong.append(f"row {number} ({','.join(row)[:80]!r})")
-                        continue
-                    aerial, ground = names
-                    stem = posixpath.splitext(aerial.removeprefix(AERIAL_PREFIX))[0]
-                    ids.append(posixpath.basename(stem))
-                    tile_paths.append(f"{self.root}/{aerial}")
-                    polar_paths.append(f"{polar_root}/{stem}.png")
-                    grd_paths.append(f"{self.root}/{ground}")
-        except FileNotFoundError:
-            raise UserError(f"{path}: not found; {self.remedy()}") from None
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise UserError(f"{path}: not a CSV text file ({error}); take it from the dataset again") from None
-        if wrong:
-            raise UserError(
-                f"{path}: {len(wrong):,} rows that are not 'bingmap/...,streetview/...' in the dataset's "
-                f"folder: {first_few(wrong)}; take the file from the dataset again"
-            )
-        if not ids:
-            raise UserError(f"{path}: no pairs in it; take the file from the dataset again")
+        names = self.read_list(path, _names, "'bingmap/...,streetview/...' in the dataset's folder")
+        tile_paths, grd_paths = ([f"{self.root}/{name}" for name in of_kind] for of_kind in zip(*names, strict=True))
+        stems = [posixpath.splitext(aerial.removeprefix(AERIAL_PREFIX))[0] for aerial, _ in names]
+        polar_paths = [os.path.join(self.prepared_dir, "CVUSA", "polarmap", f"{stem}.png") for stem in stems]
+        ids = list(map(posixpath.basename, stems))
         return Pairs(self, split, reference, ids, polar_paths if reference == POLAR else tile_paths, grd_paths, tile_paths)
 
 
-def _names(row):
-    """Tile and panorama that a row of a list names, below the dataset's folder; None if they do not lie there."""
-    # Lists that went through Windows may have its separators.
-    aerial, ground = (posixpath.normpath(field.strip().replace("\\", "/")) for field in [*row, ""][:2])
-    inside = aerial.startswith(AERIAL_PREFIX) and not ground.startswith(("/", "."))  # "." is an empty field
+def _names(line):
+    """Tile and panorama that a line of a list names, below the dataset's folder; None if they do not lie there."""
+    # Lists that went through Windows may have its separators, those that went through a spreadsheet quotes.
+    fields = [posixpath.normpath(field.strip(' "').replace("\\", "/")) for field in line.split(",")]
+    aerial, ground = [*fields, "."][:2]  # "." is an empty field
+    inside = aerial.startswith(AERIAL_PREFIX) and not ground.startswith(("/", "."))
     return (aerial, ground) if inside and "\0" not in aerial + ground else None

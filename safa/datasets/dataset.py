@@ -7,8 +7,11 @@ import pathlib
 import numpy as np
 
 from safa.datasets.preparation import PREPARED_SIZE, Preparation
+from safa.runtime.errors import UserError, first_few
+from safa.runtime.files import naming, ordinary
 
 POLAR, AERIAL = "polar", "aerial"  # kinds of references: polar maps, and the aerial tiles themselves
+AGAIN = "take the file from the dataset again"
 TOY_NOTE = "toy_world.json"  # in the folder of a dataset that `python -m toy_town` rendered
 
 
@@ -111,6 +114,24 @@ class Dataset(abc.ABC):
     @abc.abstractmethod
     def pairs(self, split, reference=POLAR):
         """The Pairs of one of `splits`, with POLAR or AERIAL references. Raises UserError if its list is missing or wrong."""
+
+    def read_list(self, path, parse, form):
+        """What `parse` makes of each line of a list, but for empty ones, in a spreadsheet's file commas alone.
+
+        Raises UserError: there are no lines, or `parse` makes None of some; `form` says what they should be.
+        """
+        try:
+            with naming(path), open(path, encoding="utf-8-sig", opener=ordinary) as file:
+                lines = [(number, line.strip()) for number, line in enumerate(file, 1) if line.strip(", \r\n\t")]
+        except FileNotFoundError:
+            raise UserError(f"{path}: not found; {self.remedy()}") from None
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: not a text file ({error}); {AGAIN}") from None
+        rows = [parse(line) for _, line in lines]
+        wrong = [f"line {number} ({line[:80]!r})" for (number, line), row in zip(lines, rows, strict=True) if row is None]
+        if wrong or not rows:
+            raise UserError(f"{path}: {len(wrong):,} of {len(rows):,} lines are not {form}: {first_few(wrong)}; {AGAIN}")
+        return rows
 
     @property
     def is_toy_town(self):

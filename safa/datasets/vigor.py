@@ -8,15 +8,12 @@ import numpy as np
 
 from safa.datasets.dataset import POLAR, Dataset, Pairs
 from safa.datasets.preparation import Preparation
-from safa.runtime.errors import UserError, first_few
-from safa.runtime.files import naming, ordinary
 
 EARTH_METRES = 6_371_004.0  # radius in VIGOR's own distances
 CITIES = "NewYork", "Seattle", "SanFrancisco", "Chicago"  # in the order of VIGOR's code
 # Folders of the lists and the ends of their names: as published, and corrected by SliceMatch (Lentsch et al., CVPR 2023).
 LABELS = {"splits": ".txt", "splits__corrected": "__corrected.txt"}
 TILES = "satellite_list.txt"
-AGAIN = "take the file from the dataset again"
 # satellite_<latitude>_<longitude>.png and <id>,<latitude>,<longitude>,.jpg
 FILE = re.compile(r"[^/\\\0]+" + r"[_,](-?\d{1,3}(?:\.\d{1,15})?)" * 2 + r",?\.\w+")
 TILE, LABEL = re.compile("(.+)"), re.compile("(.+)" + (r"\s+(\S+)" + r"\s+-?[\d.]+(?:e-?\d+)?" * 2) * 4)  # lines
@@ -78,25 +75,14 @@ class VIGOR(Dataset):
 
     def _read(self, city, name, form, known=()):
         """File, (latitude, longitude) and tiles of each line of a city's list; the lines have a form and `known` tiles."""
-        path, rows, wrong = os.path.join(self.tile_dir, self.labels, city, name), [], []
-        try:
-            with naming(path), open(path, encoding="utf-8-sig", opener=ordinary) as file:
-                lines = list(map(str.strip, file))
-        except FileNotFoundError:
-            raise UserError(f"{path}: not found; {self.remedy()}") from None
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path}: not a text file ({error}); {AGAIN}") from None
-        for number, line in enumerate(lines, 1):
+
+        def parse(line):
             match = form.fullmatch(line)
-            if match and (place := _place(match[1])) and all(tile in known for tile in match.groups()[1:]):
-                rows.append((match[1], place, match.groups()[1:]))
-            elif line:
-                wrong.append(f"line {number} ({line[:80]!r})")
-        if wrong or not rows:
-            form = "tiles' names" if form is TILE else f"'panorama tile dx dy tile dx dy ...' with four tiles of {TILES}"
-            total = len(wrong) + len(rows)
-            raise UserError(f"{path}: {len(wrong):,} of {total:,} lines are not {form}: {first_few(wrong)}; {AGAIN}")
-        return rows
+            place, tiles = match and _place(match[1]), match and match.groups()[1:]
+            return (match[1], place, tiles) if place and all(tile in known for tile in tiles) else None
+
+        what = "tiles' names" if form is TILE else f"'panorama tile dx dy tile dx dy ...' with four tiles of {TILES}"
+        return self.read_list(os.path.join(self.tile_dir, self.labels, city, name), parse, what)
 
 
 def _place(name):

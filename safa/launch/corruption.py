@@ -1,5 +1,6 @@
 """Tests on corrupted queries: their images, which tests of a grid are finished, and what a grid ends with."""
 
+import functools
 import os
 
 from safa.datasets.corruptions import library, published_panoramas
@@ -14,12 +15,15 @@ from safa.runtime.files import read_json
 
 
 def queries_of(views, pairs, network):
-    """{QueryView: Pairs that its queries are read from}; those of corrupted queries are checked as `pairs` were."""
-    found, shapes = {(False, None): pairs}, (network.sat_shape, network.grd_shape)
-    for view in views:
-        if view.is_corrupted and (True, view.queries_dir) not in found:
-            found[True, view.queries_dir], _ = check_files(published_panoramas(pairs, view.queries_dir), shapes)
-    return {view: found[view.is_corrupted, view.queries_dir if view.is_corrupted else None] for view in views}
+    """{QueryView: (Pairs that its queries are read from, their files_digest)}; corrupted ones are checked as `pairs` were."""
+    shapes = network.sat_shape, network.grd_shape
+
+    @functools.cache
+    def found(is_corrupted, folder):
+        of_view = check_files(published_panoramas(pairs, folder), shapes)[0] if is_corrupted else pairs
+        return of_view, files_digest(of_view.grd_paths)
+
+    return {view: found(view.is_corrupted, view.queries_dir) for view in views}
 
 
 def seen_of(view):
@@ -28,13 +32,6 @@ def seen_of(view):
         return {"view": view.name}
     made = os.path.abspath(view.queries_dir) if view.queries_dir else f"corrupt-tta {library().__version__}"
     return {"view": view.name, "corrupted_with": made}
-
-
-def grd_files_of(pairs_of):
-    """{QueryView: files_digest of its queries} of `queries_of`; each file is looked at once."""
-    unlike = {id(pairs): pairs for pairs in pairs_of.values()}
-    digests = {number: files_digest(pairs.grd_paths) for number, pairs in unlike.items()}
-    return {view: digests[id(pairs)] for view, pairs in pairs_of.items()}
 
 
 def unfinished(known_of, path_of, distribution):

@@ -4,7 +4,7 @@ import dataclasses
 
 from safa.datasets.checks import check_lists, outdated
 from safa.datasets.dataset import POLAR
-from safa.datasets.file_checks import check_files, resolve_case
+from safa.datasets.file_checks import check_files
 from safa.datasets.preparation import polar_maps_are_stretched
 from safa.runtime.cluster import say
 from safa.runtime.command_line import Checked, add_settings, matching, setting
@@ -72,12 +72,7 @@ def findings_of(splits):
     dataset, lines = pairs.dataset, []
     if pairs.reference == POLAR and not polar_maps_are_stretched(dataset.polar_dir):
         lines.append(f"{dataset.polar_dir}: polar maps without the min-max stretch, unlike the paper's")
-    findings = check_lists(splits)
-    for split, pairs in splits.items():
-        made = [(pairs.tile_paths, pairs.sat_paths)] * (pairs.reference == POLAR)
-        made += [(pairs.panorama_paths, pairs.grd_paths)] * bool(pairs.panorama_paths)
-        for sources, prepared in made:
-            findings += outdated(split, zip(resolve_case(sources), prepared, strict=True))
+    findings = check_lists(splits) + [finding for pairs in splits.values() for finding in outdated(pairs)]
     lines += [f"{dataset.name} {finding.split}: {finding.count:,} {finding.text}" for finding in findings]
     if any(finding.problem for finding in findings):
         lines.append(f"check_data.py --dataset {dataset.name.lower()} says more")

@@ -11,7 +11,7 @@ from safa.datasets.corruptions import CorruptedPanoramas, QueryView
 from safa.datasets.pair_images import PairImages
 from safa.datasets.panorama_views import check_turns, kept_columns
 from safa.datasets.registry import dataset_in
-from safa.launch.corruption import grd_files_of, grid_section, queries_of, seen_of, unfinished
+from safa.launch.corruption import grid_section, queries_of, seen_of, unfinished
 from safa.launch.given_data import Folders, add_run_folders, checked_pairs, findings_of, given_dataset, say
 from safa.launch.page import page_output, report_page
 from safa.loading import found_network, load_network
@@ -128,7 +128,7 @@ def launch_testing(description, dataset_classes):
     task = task_of(pairs, config.direction, config.radius)
     figures.check(task, config.direction, network, view)
     say(*findings_of({args.split: pairs}))
-    pairs_of = queries_of(views := view.cells, pairs, network)
+    read_of = queries_of(views := view.cells, pairs, network)
 
     # Where the result goes.
     checkpoint = use_checkpoint(source, lambda path, _: path)
@@ -142,11 +142,11 @@ def launch_testing(description, dataset_classes):
     outputs = [page_output(path_of[views[-1]], figures), *(Output("the result", path, RESULT) for path in path_of.values())]
     outputs += [Output("--save_mat", config.save_mat, MAT), Output("--save_descriptors", config.save_descriptors, NPZ)]
     inputs = [*(checkpoint + ending for ending in ("", INDEX, DATA)), *pairs.sat_paths]
-    check_outputs(outputs, [*inputs, *(path for each in views for path in pairs_of[each].grd_paths)])
+    check_outputs(outputs, [*inputs, *(path for of_view, _ in read_of.values() for path in of_view.grd_paths)])
     known = {**tested, "split": args.split, "toy_town": dataset.is_toy_town, "network": dataclasses.asdict(network)}
     known |= {"direction": config.direction, "precision": config.precision, "query_ids": task.digest, "counted": task.counted}
     known |= {"references": len(pairs.sat_paths), "sat_files": files_digest(pairs.sat_paths), "dataset": dataset.name}
-    known_of = {each: known | seen_of(each) | {"grd_files": files} for each, files in grd_files_of(pairs_of).items()}
+    known_of = {each: known | seen_of(each) | {"grd_files": files} for each, (_, files) in read_of.items()}
     for each, path in path_of.items():
         check_earlier(path, known_of[each])
 
@@ -177,8 +177,8 @@ def launch_testing(description, dataset_classes):
         for view in unfinished(known_of, path_of, distribution):
             begin, path = time.perf_counter(), path_of[view]
             panoramas = view.panoramas(len(pairs), network.width, loaded.model.grd.fill)
-            corrupted = CorruptedPanoramas.of(view, pairs_of[view], parallel_map) if view.is_corrupted else None
-            images = PairImages.of(pairs_of[view], (network.sat_shape, network.grd_shape), panoramas, corrupted=corrupted)
+            corrupted = CorruptedPanoramas.of(view, read_of[view][0], parallel_map) if view.is_corrupted else None
+            images = PairImages.of(read_of[view][0], (network.sat_shape, network.grd_shape), panoramas, corrupted=corrupted)
             grd = "grd_corrupted" if view.is_corrupted else "_".join(filter(None, ("grd", view.name)))
             computed = computed[:1]  # the references', once
             branches = ("sat", images.sat, "sat", {"view": ""}), ("grd", images.grd, grd, seen_of(view))

@@ -16,13 +16,13 @@ from safa.retrieval.confidence import recall_interval
 from safa.retrieval.evaluation import HEADING_DEGREES
 from safa.retrieval.task import AERIAL_TO_GROUND, GROUND_TO_AERIAL
 from safa.runtime.errors import UserError, first_few, shortened
-from safa.settings import NetworkConfig
 
 NETWORKS = ("VGG_gp", "SAFA_1", "SAFA_2", "SAFA_4", "SAFA_8")  # the paper's order; others come after
 CURVE = 20  # so small test sets have a curve too
 COSTS = ("parameters", "gmac", "descriptor", "milliseconds")
 SHARES = {"heading_right": f"heading within {HEADING_DEGREES:g}°"}  # of queries, in some results: a line of a table each
 PUBLISHED_TITLE = "{} (published)"
+ALL = {"*": ""}  # rows, as of `choose`
 # The view of corrupted queries: what else is special, whether they are files, corruption, severity.
 CORRUPTED_VIEW = re.compile(rf"^(.*?)_?(files_)?({'|'.join(CORRUPTIONS)}|{DRAWN})(?:_([1-{SEVERITIES[-1]}]))?$")
 
@@ -234,18 +234,8 @@ def choose(rows, chosen):
 
 def _kind(result):
     """The Kind of a StoredResult."""
-    network, names = result.network, [field.name for field in dataclasses.fields(Kind)]
     of_network = {"network_type": result.name, "polar": None, "sizes": ""}
-    if network is not None:
-        of_network = {"network_type": network.network_type, "polar": network.polar, "sizes": _sizes(network)}
-    return Kind(**of_network, **{name: getattr(result, name) for name in names if name not in of_network})
-
-
-def _sizes(network):
-    """The sizes of a network that are not the paper's, or ""."""
-    side = network.aerial_input_size
-    parts = [f"{network.height}x{network.width}", f"aerial tiles {side}x{side}"]
-    parts += [f"width multiplier {network.width_multiplier:g}"]
-    parts += [] if network.backbone == NetworkConfig.backbone else [network.backbone]
-    parts += ["one backbone for both"] * network.shared
-    return "" if network.is_papers else ", ".join(parts)
+    if result.network is not None:
+        of_network = {name: getattr(result.network, name) for name in of_network}
+    names = [field.name for field in dataclasses.fields(Kind) if field.name not in of_network]
+    return Kind(**of_network, **{name: getattr(result, name) for name in names})

@@ -12,7 +12,7 @@ from recall import one_percent
 from safa.report.comparison import welch_note
 from safa.report.published import OTHERS
 from safa.report.result_file import LAST, RECALLS
-from safa.report.rows import COSTS, PUBLISHED_TITLE, pattern_of
+from safa.report.rows import ALL, COSTS, PUBLISHED_TITLE, pattern_of
 
 AT = "R@"  # begins the columns of recalls
 COST_COLUMNS = "M param.", "GMAC", "values", "ms"
@@ -62,13 +62,13 @@ class RecallTable:
         return tabulate(lines, ["", *self.columns.values()], kind, disable_numparse=True, colalign=align)
 
 
-def tables_of(rows, with_others=False, columns=None, chosen=None, against=None):
+def tables_of(rows, with_others=False, columns=None, chosen=ALL, against=None):
     """A RecallTable for each dataset and split of `rows.collect`; columns without a text are left out.
 
     Args:
         with_others: with the published recalls of other systems.
         columns: {name: as it is printed} (default: COLUMNS); recalls at any K.
-        chosen: as of `rows.choose`: the published systems that are listed (default: all).
+        chosen: as of `rows.choose`: the published systems that are listed.
         against: title of a row that those of several seeds are tested against (`comparison.welch_note`).
     """
     made, columns = [], columns or {name: name for name in COLUMNS}
@@ -81,10 +81,9 @@ def tables_of(rows, with_others=False, columns=None, chosen=None, against=None):
         tasks = {(row.kind.dataset, row.task[2]): row.task for row in group if with_others and row.is_comparable}
         others = [key for key in OTHERS if key in tasks]
         for key, system in [(each, system) for each in others for system in OTHERS[each]]:
-            name, away = PUBLISHED_TITLE.format(system), "" if key[1] is None else f", trained on {key[1]}"
-            pattern = name if chosen is None else pattern_of(chosen, name)
+            away, pattern = f", trained on {key[1]}" * bool(key[1]), pattern_of(chosen, PUBLISHED_TITLE.format(system))
             if pattern is not None:
-                name = (chosen or {}).get(pattern) or PUBLISHED_TITLE.format(system + away)
+                name = chosen[pattern] or PUBLISHED_TITLE.format(system + away)
                 lines.append(_published(name, OTHERS[key][system], sources, PUBLISHED_TITLE, tasks[key]))
         counts = sorted({(row.results[0].queries, row.results[0].references) for row in group})
         sizes = [f"{queries:,} queries among {references:,} references" for queries, references in counts]

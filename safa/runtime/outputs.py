@@ -32,7 +32,7 @@ def check_outputs(outputs, inputs=()):
         UserError: an output is an input, is named twice, lies in no existing folder, or would replace something else than an
             earlier output of the same kind.
     """
-    flags = {}
+    flags, read = {}, {os.stat(path)[1:3] for path in set(inputs) if os.path.exists(path)}  # inode and device
     for output in outputs:
         if output.path is None:
             continue
@@ -48,7 +48,7 @@ def check_outputs(outputs, inputs=()):
         status = os.lstat(output.path)
         if not stat.S_ISREG(status.st_mode):
             raise UserError(f"{named}: a link, pipe or device in the place of a file; name a file")
-        if any(os.path.exists(path) and os.path.samestat(status, os.stat(path)) for path in inputs):
+        if status[1:3] in read:
             raise UserError(f"{named}: this command reads it; name another file")
         if status.st_size and not output.earlier.match(_ends(output.path)):
             raise UserError(f"{named}: a file of another kind, which would be lost; name another one")

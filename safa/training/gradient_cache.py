@@ -48,16 +48,14 @@ def cached_gradients(compute, loss, variables, batch, state, micro_batch):
     with tf.GradientTape() as tape:
         tape.watch(descriptors)
         total = loss(*descriptors)
-    by_descriptors, by_variables = tape.gradient(total, (descriptors, variables))  # a loss may have weights of its own
-    by_descriptors = [0 * own if each is None else each for own, each in zip(descriptors, by_descriptors, strict=True)]
-    others = [variable for variable, gradient in zip(variables, by_variables, strict=True) if gradient is None]
+    # By variables it is 0, but for weights that a loss has of its own.
+    by_descriptors, of_loss = tape.gradient(total, (descriptors, variables), unconnected_gradients="zero")
 
     def add_gradients(number, sums, state):
         with tf.GradientTape() as tape:
             descriptors, state = compute(micro(number), state)
-        gradients = tape.gradient(descriptors, others, [each[slots_of(number)] for each in by_descriptors], "zero")
+        gradients = tape.gradient(descriptors, variables, [each[slots_of(number)] for each in by_descriptors], "zero")
         return [sum_ + gradient for sum_, gradient in zip(sums, gradients, strict=True)], state
 
-    of_others, state = in_turn(add_gradients, [tf.zeros(variable.shape) for variable in others], state)
-    of_others = iter(of_others)
-    return total, [next(of_others) if gradient is None else gradient for gradient in by_variables], state
+    gradients, state = in_turn(add_gradients, list(map(tf.convert_to_tensor, of_loss)), state)
+    return total, gradients, state

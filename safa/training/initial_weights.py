@@ -12,7 +12,7 @@ import numpy as np
 
 from safa.runtime.errors import UserError, first_line
 from safa.training.checkpoint_files import KERAS, KERAS_MODEL, NUMPY, TENSORFLOW, refuse_foreign_content, use_checkpoint
-from safa.training.variables import ADAM, AVERAGE, STEP, adam_variables, network_weights
+from safa.training.variables import ADAM, STEP, Averages, adam_variables
 from safa.training.weights import load_weights, optimizer_state
 from VGG import BLOCKS, VGG16
 
@@ -93,9 +93,8 @@ def continue_published(network, optimizer, path, description):
     kept[STEP].assign(step)
     for (name, moment), value in moments.items():
         kept[f"{ADAM}{name}/{moment}"].assign(value)
-    for name, weight in network_weights(network).items():
-        if (average := kept.get(f"{ADAM}{name}/{AVERAGE}")) is not None:  # Adam begins it only at step 0
-            average.assign(weight)
+    for weight, average in Averages(network, optimizer).pairs:  # Adam begins them only at step 0
+        average.assign(weight)
     return step
 
 

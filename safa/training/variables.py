@@ -68,21 +68,21 @@ class Averages:
         network, optimizer: as of `adam_variables`.
 
     Attributes:
+        pairs: of each weight and its average.
         are_in: whether the network has averages, or some of them: weights that nobody may save as its own.
     """
 
     def __init__(self, network, optimizer):
-        kept, weights = adam_variables(network, optimizer), network_weights(network).items()
-        averages = {name: kept.get(f"{ADAM}{name}/{AVERAGE}") for name, _ in weights}
-        self._pairs = [(weight, averages[name]) for name, weight in weights if averages[name] is not None]
+        kept, weights = adam_variables(network, optimizer), network_weights(network)
+        self.pairs = [(weight, kept[key]) for name, weight in weights.items() if (key := f"{ADAM}{name}/{AVERAGE}") in kept]
         self._own, self.are_in = [], False
 
     def __enter__(self):
-        self._own, self.are_in = [weight.numpy() for weight, _ in self._pairs], True
-        for weight, average in self._pairs:
+        self._own, self.are_in = [weight.numpy() for weight, _ in self.pairs], True
+        for weight, average in self.pairs:
             weight.assign(average)
 
     def __exit__(self, *_):
-        for (weight, _), own in zip(self._pairs, self._own, strict=True):
+        for (weight, _), own in zip(self.pairs, self._own, strict=True):
             weight.assign(own)
         self._own, self.are_in = [], False
