@@ -97,7 +97,7 @@ def test_a_result_of_other_files_or_another_split_is_not_replaced_unless_it_is_n
     succeeds("evaluate_descriptors.py", "d.npz", **given)
     for file, flags, expected in (
         ("d.npz", {"split": "b"}, "split 'a'); move it away, or use another --name"),
-        ("other/d.npz", {}, "checkpoint 'd.npz'); use another --name"),
+        ("other/d.npz", {}, "checkpoint 'd.npz'); move it away, or use another --name"),
         ("d.npz", {"seed": 2**31}, "--seed"),
         ("d.npz", {"name": "d "}, "spaces but at the end"),
         ("d.npz", {"split": "Y a"}, "--split"),  # of X has the title of a of "X Y"
