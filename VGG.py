@@ -54,6 +54,9 @@ class Dropout(keras.layers.Layer):
         keep = tf.reshape(noise[:, :values], tf.shape(maps)) <= tf.constant(round(self.keep_prob * 2**32) - 1, tf.uint32)
         return maps * (tf.cast(keep, maps.dtype) / self.keep_prob)  # on CPUs a product is faster than a selection
 
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
     def get_config(self):
         return super().get_config() | {"keep_prob": self.keep_prob, "seed": self.seed}
 
@@ -105,7 +108,7 @@ class VGG16(keras.layers.Layer):
     def build(self, input_shape):
         for layer in itertools.chain(*self.blocks):
             layer.build(input_shape)
-            input_shape = input_shape if isinstance(layer, Dropout) else layer.compute_output_shape(input_shape)
+            input_shape = layer.compute_output_shape(input_shape)
         super().build(input_shape)
 
     def call(self, images, cursor=None, training=False):
@@ -116,6 +119,11 @@ class VGG16(keras.layers.Layer):
             elif training:
                 maps = layer(maps, cursor)
         return maps
+
+    def compute_output_shape(self, input_shape):
+        for layer in itertools.chain(*self.blocks):
+            input_shape = layer.compute_output_shape(input_shape)
+        return input_shape
 
     def get_config(self):
         own = {"width_multiplier": self.width_multiplier, "keep_prob": self.keep_prob, "seed": self.seed}

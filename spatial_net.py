@@ -58,6 +58,9 @@ class SpatialAwareEmbedding(keras.layers.Layer):
         sums = ops.einsum("bic,bid->bdc", features, self.position_weights(maps))
         return ops.reshape(sums, (-1, self.num_embeddings * channels))
 
+    def compute_output_shape(self, input_shape):
+        return input_shape[0], self.num_embeddings * input_shape[-1]
+
     def get_config(self):
         return super().get_config() | {"num_embeddings": self.num_embeddings, "seed": self.seed}
 
@@ -72,6 +75,9 @@ class L2Normalization(keras.layers.Layer):
 
     def call(self, rows):
         return rows * ops.rsqrt(ops.maximum(ops.sum(ops.square(rows), axis=-1, keepdims=True), NORM_EPSILON))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
 
 
 def spatial_aware(num_embeddings, seed=None, dtype=None):

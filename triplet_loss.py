@@ -27,7 +27,8 @@ def triplet_loss(sat, grd, negatives=None, batch_hard_count=0):
     """
     sat, grd = ops.cast(sat, "float32"), ops.cast(grd, "float32")
     negatives = None if negatives is None else ops.cast(negatives, "float32")
-    wrong = negatives is not None and not negatives.shape.is_compatible_with([sat.shape[0]] * 2)
+    sizes = set() if negatives is None else {*sat.shape[:1], *negatives.shape} - {None}  # None: not known yet
+    wrong = negatives is not None and (len(negatives.shape) != 2 or len(sizes) > 1)
     if len(sat.shape) != 2 or sat.shape != grd.shape or wrong:  # they would be broadcast
         raise ValueError(f"sat and grd are both (B, D), not {sat.shape} and {grd.shape}; negatives are (B, B)")
     distances = 2.0 - 2.0 * ops.matmul(sat, ops.transpose(grd))

@@ -96,8 +96,8 @@ def test_a_result_of_other_files_or_another_split_is_not_replaced_unless_it_is_n
     given = {"dataset": "X", "split": "a", "trained_on": "cvusa", "cwd": tmp_path}
     succeeds("evaluate_descriptors.py", "d.npz", **given)
     for file, flags, expected in (
-        ("d.npz", {"split": "b"}, "split 'a'); use another --name"),
-        ("other/d.npz", {}, "checkpoint 'd.npz'); use another --name"),
+        ("d.npz", {"split": "b"}, "split 'a'); move it away, or use another --name"),
+        ("other/d.npz", {}, "checkpoint 'd.npz'); move it away, or use another --name"),
         ("d.npz", {"seed": 2**31}, "--seed"),
         ("d.npz", {"name": "d "}, "spaces but at the end"),
         ("d.npz", {"split": "Y a"}, "--split"),  # of X has the title of a of "X Y"

@@ -121,6 +121,11 @@ def test_the_layers_survive_saving_by_keras_in_a_model_of_somebody_elses(tmp_pat
     model.save(tmp_path / "model.keras")
     pixels = np.random.default_rng(0).integers(0, 256, (1, 32, 64, 3)).astype(np.float32)
     np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras")(pixels), model(pixels))
+    videos = keras.layers.TimeDistributed(VGG16(1 / 16))(keras.Input((3, 32, 64, 3)))
+    assert videos.shape == (None, 3, 2, 4, 32)
+    lines = []
+    build_network(SMALL).sat.summary(print_fn=lines.append)  # shows "?" for layers that do not say their output's shape
+    assert "(None, 2, 4, 32)" in "".join(lines) and "?" not in "".join(lines)
 
 
 NARROW = NetworkConfig("SAFA_2", 1, 32, 128, 64, 1 / 16)

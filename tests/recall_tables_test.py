@@ -230,8 +230,8 @@ def test_a_result_is_never_replaced_by_that_of_another_test(tmp_path):
     check_earlier(str(path), same)
     refuses(r"\(toy_town False\)", check_earlier, str(path), same | {"toy_town": True})
     refuses(r"\(dataset 'CVUSA'\)", check_earlier, str(path), same | {"dataset": "cvusa"})  # of one name on some file systems
-    refuses(r"\(network .*'height': 112", check_earlier, str(path), same | {"network": network | {"height": 56}})
-    refuses(r"another test \(run 'fov_90', view ''\); use another --result_dir", check_earlier, str(path), other)
+    refuses(r"test \(height 112\); move it away", check_earlier, str(path), same | {"network": network | {"height": 56}})
+    refuses(r"\(run 'fov_90', view ''\); move it away, or use another --result_dir", check_earlier, str(path), other)
 
 
 def test_published_recalls_stand_beside_the_same_task_only(tmp_path):

@@ -1,5 +1,6 @@
 """The loss is the method's, and stays finite where its formula as written overflows."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -31,6 +32,8 @@ def test_all_negatives_and_the_diagonal_count_and_near_places_are_no_negatives_b
     for given in ((sat[:1], grd), (sat, grd, np.ones(5)), (sat, grd, np.ones((1, 5))), (sat[:, :5, None],) * 2):  # broadcast
         with pytest.raises(ValueError, match="both .B, D."):
             triplet_loss(*given)
+    symbols = [keras.Input((size,), batch_size=5) for size in (7, 7, 5)]
+    assert triplet_loss(*symbols).shape == ()
     utm = np.array([[0, 0], [0, 24.9], [0, 25], [60, 0], [60, 1.0]]) + [693000, 6090000]
     mask = far_apart(utm, utm, 25.0).astype(np.float32)
     assert mask[0].tolist() == [0, 0, 1, 1, 1] and mask[3].tolist() == [1, 1, 1, 0, 0]

@@ -115,7 +115,7 @@ def _build(args):
     record, grid = source.record, source.record.cut and source.record.cut.grid
     used = {"zoom": record.zoom, "tms": record.tms, "epsg": record.epsg, "tile_pixels": record.cut, "spacing": grid}
     if needless := [f"--{name}" for name, value in used.items() if value is None and getattr(args, name)]:
-        raise UserError(f"{', '.join(needless)}: of no use for the tiles of {shortened(args.tiles[0])}; leave out")
+        raise UserError(f"{', '.join(needless)}: the tiles of {shortened(args.tiles[0])} take no such flag; leave it out")
     say(source.extent, *source.notes, _size_warning(source, cut.metres))
     with importing_tensorflow():
         from safa.runtime.backend import explain_tensorflow_errors

@@ -21,8 +21,8 @@ RECALLS = ("1", "5", "10", "1%")
 RECALL = re.compile(r"(pessimistic_)?recall(?!_curve).*")  # names of what holds RECALLS
 AUTHORS, LAST = "authors", "last"  # which weights, in results, where they are not a run's best
 RESULT = re.compile(rb'\{\s*"(version|dataset)": "')  # how these files begin
-# Of a test: what its file is called after, and what places it is of.
-TEST = "dataset", "name", "network", "run", "seed", "weights", "direction", "view", "split", "toy_town"
+# Of a test, beside its network: what its file is called after, and what places it is of.
+TEST = "dataset", "name", "run", "seed", "weights", "direction", "view", "split", "toy_town"
 
 Share = typing.Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = typing.Annotated[int, msgspec.Meta(ge=1, le=10**8)]  # of queries, references or values
@@ -113,9 +113,10 @@ def check_earlier(path, tested, remedy="--result_dir", further=()):
         earlier = dataclasses.asdict(read_result(path, ""))
     except UserError:
         return
-    other = [f"{each} {earlier[each]!r}" for each in (*TEST, *further) if earlier[each] != tested.get(each)]
-    if other:
-        raise UserError(f"{path}: holds the result of another test ({', '.join(other)}); use another {remedy}")
+    before, now = ({name: of.get(name) for name in (*TEST, *further)} | (of["network"] or {}) for of in (earlier, tested))
+    if other := [f"{name} {value!r}" for name, value in before.items() if value != now.get(name)]:
+        what = f"holds the result of another test ({', '.join(other)})"
+        raise UserError(f"{path}: {what}; move it away, or use another {remedy}")
 
 
 def write_result(path, result):

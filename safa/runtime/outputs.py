@@ -51,7 +51,7 @@ def check_outputs(outputs, inputs=()):
         if status[1:3] in read:
             raise UserError(f"{named}: this command reads it; name another file")
         if status.st_size and not output.earlier.match(_ends(output.path)):
-            raise UserError(f"{named}: a file of another kind, which would be lost; name another one")
+            raise UserError(f"{named}: a file of another kind, which would be lost; move it away, or name another one")
 
 
 def _ends(path):

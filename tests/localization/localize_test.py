@@ -245,7 +245,7 @@ def test_mistakes_are_one_line_each(own):
         ("new", {"pca": 64}, "--pca 64: not less than"),
         ("new", {"tile_metres": None}, "--tile_metres: net.weights.h5 does not say"),
         ("new", {"width": 256}, "cannot be read as weights"),
-        ("new", {"zoom": 3, "spacing": 5}, "--zoom, --spacing: of no use"),
+        ("new", {"zoom": 3, "spacing": 5}, "--zoom, --spacing: the tiles of tiles.csv take no such flag"),
     ):
         assert said in complains("localize.py", "build", index, **(BUILD | {"tiles": "tiles.csv"} | flags), cwd=own)
     for index, asked, flags, said in (
