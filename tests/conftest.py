@@ -92,7 +92,7 @@ def refuses(expected, function, *arguments, **keywords):
 def wait_until(happened, process, seconds=120):
     """Wait for something that a process does, until it ends or the time is over."""
     deadline = time.monotonic() + seconds
-    while process.poll() is None and time.monotonic() < deadline and not happened():
+    while process.is_alive() and time.monotonic() < deadline and not happened():
         time.sleep(0.002)
 
 
@@ -167,14 +167,6 @@ def trained_on_cvact(towns, tmp_path_factory):
 
 
 @pytest.fixture
-def with_network(trained_on_cvact, tmp_path):
-    """An empty folder but for links to the `Data` and the `Model` of `trained_on_cvact`."""
-    for name in "Data", "Model":
-        os.symlink(trained_on_cvact / name, tmp_path / name)
-    return tmp_path
-
-
-@pytest.fixture
 def in_time():
     """Ends a test that waits for ever."""
     signal.signal(signal.SIGALRM, lambda *_: pytest.fail("waits for ever"))
@@ -188,6 +180,13 @@ def here(towns, tmp_path):
     """An empty folder but for a link to the `Data` of `towns`."""
     os.symlink(towns / "Data", tmp_path / "Data")
     return tmp_path
+
+
+@pytest.fixture
+def with_network(trained_on_cvact, here):
+    """The same with a link to the `Model` of `trained_on_cvact`."""
+    os.symlink(trained_on_cvact / "Model", here / "Model")
+    return here
 
 
 @pytest.fixture

@@ -19,28 +19,25 @@ LIBRARIES = ["cv2", "keras", "tensorflow", "scipy.io", "scipy.spatial", "scipy.s
 CONTEXT.set_forkserver_preload([*LIBRARIES, "tests.programs.other_parts"])
 
 
-class ForkedScript:
+class ForkedScript(CONTEXT.Process):
     """A script that runs: what tests use of `subprocess.Popen`. Arguments as of `become`."""
 
     def __init__(self, path, arguments, cwd, environment, before=None):
         (out, theirs_out), (err, theirs_err) = CONTEXT.Pipe(duplex=False), CONTEXT.Pipe(duplex=False)
         arguments = path, arguments, str(cwd), dict(environment), before, theirs_out, theirs_err
-        self._process = CONTEXT.Process(target=become, args=arguments)
-        self._process.start()
-        self.pid, self.stdout, self.stderr = self._process.pid, *(open(os.dup(end.fileno())) for end in (out, err))
+        super().__init__(target=become, args=arguments)
+        self.start()
+        self.stdout, self.stderr = (open(os.dup(end.fileno())) for end in (out, err))
         for end in out, err, theirs_out, theirs_err:
             end.close()
 
     @property
     def returncode(self):
-        return self._process.exitcode
-
-    def poll(self):
-        return self.returncode
+        return self.exitcode
 
     def wait(self, timeout=600):
-        self._process.join(timeout)
-        if self.returncode is None:
+        self.join(timeout)
+        if self.is_alive():
             self.kill()
             raise subprocess.TimeoutExpired(str(self.pid), timeout)
         return self.returncode
@@ -52,11 +49,8 @@ class ForkedScript:
             return tuple(text.result() for text in texts)
 
     def send_signal(self, number):
-        if self.poll() is None:
+        if self.is_alive():
             os.kill(self.pid, number)
-
-    def kill(self):
-        self.send_signal(signal.SIGKILL)
 
 
 def become(path, arguments, cwd, environment, before, stdout, stderr):
