@@ -11,7 +11,7 @@ import subprocess
 import time
 
 import pytest
-from forked_scripts import ForkedScript
+from forked_scripts import ForkedScript, NoPictures
 
 # Importing safa sets TensorFlow's environment variables, for the fork server too.
 from safa.runtime.errors import ROOT, UserError
@@ -92,7 +92,7 @@ def refuses(expected, function, *arguments, **keywords):
 def wait_until(happened, process, seconds=120):
     """Wait for something that a process does, until it ends or the time is over."""
     deadline = time.monotonic() + seconds
-    while process.poll() is None and time.monotonic() < deadline and not happened():
+    while process.is_alive() and time.monotonic() < deadline and not happened():
         time.sleep(0.002)
 
 
@@ -126,23 +126,44 @@ def tensors_of(run_folder):
     return {name: reader.get_tensor(name) for name in names}
 
 
-@pytest.fixture(scope="session")
-def towns(tmp_path_factory):
-    """A folder with `Data`: toy towns in CVUSA's and CVACT's format, prepared. Not to be changed."""
+def made_once(tmp_path_factory, name, make):
+    """A folder that serves the tests of all processes, made by `make(folder)` for the first that asks."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:  # whose folder lies in one of all workers
         folder = folder.parent
-    folder = folder / "towns"
+    folder = folder / name
     with open(f"{folder}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
-            making = tmp_path_factory.mktemp("towns")
-            for dataset, panorama in (("cvusa", "112x616"), ("cvact", "224x448")):
-                sizes = {"aerial_size": 128, "panorama_size": panorama}
-                succeeds("toy_town", dataset=dataset, train=24, test=10, **sizes, workers=1, cwd=making)
-            succeeds("data_preparation.py", dataset="all", workers=1, cwd=making)
+            making = tmp_path_factory.mktemp(name)
+            make(making)
             os.rename(making, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def towns(tmp_path_factory):
+    """A folder with `Data`: toy towns in CVUSA's and CVACT's format, prepared. Not to be changed."""
+
+    def make(folder):
+        for dataset, panorama in (("cvusa", "112x616"), ("cvact", "224x448")):
+            sizes = {"aerial_size": 128, "panorama_size": panorama}
+            succeeds("toy_town", dataset=dataset, train=24, test=10, **sizes, workers=1, cwd=folder)
+        succeeds("data_preparation.py", dataset="all", workers=1, cwd=folder)
+
+    return made_once(tmp_path_factory, "towns", make)
+
+
+@pytest.fixture(scope="session")
+def trained_on_cvact(towns, tmp_path_factory):
+    """A folder with the `Data` of `towns`, and a SAFA_2 trained on CVACT, without libraries of pictures. Not to be changed."""
+
+    def make(folder):
+        os.symlink(towns / "Data", folder / "Data")
+        given = TINY | {"network_type": "SAFA_2", "epochs": 1}
+        succeeds("train_cvact.py", **given, before=NoPictures.begin, cwd=folder)
+
+    return made_once(tmp_path_factory, "trained_on_cvact", make)
 
 
 @pytest.fixture
@@ -159,6 +180,13 @@ def here(towns, tmp_path):
     """An empty folder but for a link to the `Data` of `towns`."""
     os.symlink(towns / "Data", tmp_path / "Data")
     return tmp_path
+
+
+@pytest.fixture
+def with_network(trained_on_cvact, here):
+    """The same with a link to the `Model` of `trained_on_cvact`."""
+    os.symlink(trained_on_cvact / "Model", here / "Model")
+    return here
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 import scipy.io
 import simplejpeg
 from conftest import refuses
+from forked_scripts import read_mat_here
 
 from safa.datasets import cvact
 from safa.datasets.cvact import CVACT
@@ -235,8 +236,7 @@ def cvact_of(folder, ids, utm=None, rows=None):
 
 @pytest.fixture
 def in_this_process(monkeypatch):
-    """MATLAB files that crash no reader are read ten times faster without a process for each."""
-    monkeypatch.setattr(cvact, "read_mat", lambda file, names: scipy.io.loadmat(file, variable_names=names))
+    monkeypatch.setattr(cvact, "read_mat", read_mat_here)
 
 
 def cells(*names):

@@ -16,8 +16,8 @@ from safa.retrieval import saved_descriptors
 from safa.retrieval.resumable_rows import ResumableRows
 from safa.runtime.files import locked
 
-FLAGS = {"network_type": "SAFA_2", "result_dir": "R", "batch_size": 2}
-RESULT, FOLDER = "R/CVUSA/SAFA_2_polar_1.json", "R/CVUSA/SAFA_2_polar_1.descriptors"
+FLAGS = {"network_type": "VGG_gp", "result_dir": "R", "batch_size": 2}
+RESULT, FOLDER = "R/CVUSA/VGG_gp_polar_1.json", "R/CVUSA/VGG_gp_polar_1.descriptors"
 KNOWN = "descriptors were computed before"
 EXPECTED = np.random.default_rng(0).standard_normal((10, 4)).astype(np.float32)
 
@@ -106,7 +106,7 @@ def trained(towns, tmp_path_factory):
     """A folder with a network trained on CVUSA's toy town for an epoch, and a first test. Not to be changed."""
     folder = tmp_path_factory.mktemp("trained")
     shutil.copytree(towns / "Data", folder / "Data")
-    succeeds("train_cvusa.py", **TINY, network_type="SAFA_2", epochs=1, cwd=folder)
+    succeeds("train_cvusa.py", **TINY, network_type="VGG_gp", epochs=1, cwd=folder)
     assert KNOWN not in printed_by_test(folder, save_mat="d.mat", save_descriptors="d.npz")
     return folder
 
@@ -181,11 +181,11 @@ def test_what_is_of_other_images_weights_or_code_is_computed_again(own):
     assert KNOWN not in printed_by_test(own, before=change_the_network)
     printed_by_test(own)
     printed_by_test(own, checkpoint="last")
-    succeeds("train_cvusa.py", **TINY, network_type="SAFA_2", epochs=2, cwd=own)
+    succeeds("train_cvusa.py", **TINY, network_type="VGG_gp", epochs=2, cwd=own)
     assert KNOWN not in printed_by_test(own, checkpoint="last")
-    printed_by_test(own, checkpoint="Model/CVUSA/SAFA_2/polar_1/ckpt-1")
+    printed_by_test(own, checkpoint="Model/CVUSA/VGG_gp/polar_1/ckpt-1")
     names = sorted(path.stem for path in (own / "R/CVUSA").glob("*.json"))
-    assert names == ["SAFA_2_polar_1", "SAFA_2_polar_1_ckpt-1", "SAFA_2_polar_1_last"] and result_of(own) == expected
+    assert names == ["VGG_gp_polar_1", "VGG_gp_polar_1_ckpt-1", "VGG_gp_polar_1_last"] and result_of(own) == expected
 
 
 def test_descriptors_for_other_programs_hold_the_same_and_replace_their_own_kind_only(own, trained, monkeypatch):
@@ -199,52 +199,52 @@ def test_descriptors_for_other_programs_hold_the_same_and_replace_their_own_kind
         shutil.copy(trained / name, own / name)
     printed_by_test(own, save_mat="d.mat", save_descriptors="d.npz")
     before = contents(own, ".lock")
-    weights = "Model/CVUSA/SAFA_2/polar_1/best/ckpt-1.data-00000-of-00001"
+    weights = "Model/CVUSA/VGG_gp/polar_1/best/ckpt-1.data-00000-of-00001"
     for name, expected in ((weights, "reads it"), ("d.npz", "another kind"), (RESULT, "writes this file too")):
         assert expected in complains("test_cvusa.py", **FLAGS, save_mat=name, cwd=own)
     assert contents(own, ".lock") == before
 
 
 def test_weights_that_are_not_a_run_have_results_and_rows_of_their_own(own):
-    shutil.copy(own / "Model/CVUSA/SAFA_2/polar_1/final.weights.h5", own / "net.weights.h5")
-    run = shutil.copytree(own / "Model/CVUSA/SAFA_2/polar_1", own / "Model/CVUSA/SAFA_2/polar_1_named")
+    shutil.copy(own / "Model/CVUSA/VGG_gp/polar_1/final.weights.h5", own / "net.weights.h5")
+    run = shutil.copytree(own / "Model/CVUSA/VGG_gp/polar_1", own / "Model/CVUSA/VGG_gp/polar_1_named")
     before = (own / RESULT).read_bytes()
     printed_by_test(own, checkpoint=shutil.copytree(run / "best", run / "aside"))
     printed_by_test(own, **NETWORK, checkpoint="net.weights.h5")
-    printed_by_test(own, checkpoint="Model/CVUSA/SAFA_2/polar_1_named/best")
+    printed_by_test(own, checkpoint="Model/CVUSA/VGG_gp/polar_1_named/best")
     names = sorted(path.stem for path in (own / "R/CVUSA").glob("*.json"))
-    assert names[:3] == [f"SAFA_2_polar_1{name}" for name in ("", "_named", "_named_aside_ckpt-1")]
+    assert names[:3] == [f"VGG_gp_polar_1{name}" for name in ("", "_named", "_named_aside_ckpt-1")]
     assert (own / RESULT).read_bytes() == before
-    assert re.fullmatch(r"SAFA_2_polar_1_net\.weights\.h5_[0-9a-f]{8}", names[3])
+    assert re.fullmatch(r"VGG_gp_polar_1_net\.weights\.h5_[0-9a-f]{8}", names[3])
     table = succeeds("recall_tables.py", result_dir="R", cwd=own)
-    assert re.search(r"SAFA_2, polar +1 ", table) and re.search(r"SAFA_2, polar, run named +1 ", table)
-    assert re.search(r"SAFA_2, polar, weights net\.weights\.h5_[0-9a-f]{8} +\d+\.", table)  # no number of seeds
+    assert re.search(r"VGG_gp, polar +1 ", table) and re.search(r"VGG_gp, polar, run named +1 ", table)
+    assert re.search(r"VGG_gp, polar, weights net\.weights\.h5_[0-9a-f]{8} +\d+\.", table)  # no number of seeds
     assert "--seed" in complains("test_cvusa.py", **FLAGS, checkpoint="net.weights.h5", seed=1, cwd=own)
 
 
 def test_a_result_that_cannot_be_read_back_is_one_line(own):
-    change_manifest(run := own / "Model/CVUSA/SAFA_2/polar_1", dataset="../a")
+    change_manifest(run := own / "Model/CVUSA/VGG_gp/polar_1", dataset="../a")
     assert "config.json: not what this project writes" in complains("test_cvusa.py", **flags_in(own), cwd=own)
     change_manifest(run, dataset="a" * 201)
     assert "not a result of a test" in complains("test_cvusa.py", **flags_in(own), run="r", checkpoint=run, cwd=own)
 
 
 def test_a_network_of_one_dataset_is_tested_on_the_other(own):
-    given = {"checkpoint": "Model/CVUSA/SAFA_2/polar_1/best", "result_dir": "R"}
+    given = {"checkpoint": "Model/CVUSA/VGG_gp/polar_1/best", "result_dir": "R"}
     output = succeeds("test_cvact.py", **given, cwd=own)
     assert "trained on CVUSA" in output and "published" not in output.split("percent")[1]
-    result = json.loads((own / "R/CVACT/SAFA_2_polar_1_trained_on_CVUSA.json").read_text())
+    result = json.loads((own / "R/CVACT/VGG_gp_polar_1_trained_on_CVUSA.json").read_text())
     assert (result["dataset"], result["trained_on"]) == ("CVACT", "CVUSA")
     assert "recall_within_5m" not in result and set(result["metres"]["within"]) == {"5", "25", "100"}
     again = succeeds("test_cvact.py", **given, radius=30, cwd=own)
-    result = json.loads((own / "R/CVACT/SAFA_2_polar_1_trained_on_CVUSA.json").read_text())
+    result = json.loads((own / "R/CVACT/VGG_gp_polar_1_trained_on_CVUSA.json").read_text())
     assert again.count(KNOWN) == 2 and result["recall_within_30m"]["1"] >= result["recall"]["1"]
     assert "--radius" in complains("test_cvusa.py", **FLAGS, radius=5, cwd=own)
-    shutil.copytree(own / "Model/CVUSA/SAFA_2/polar_1", own / "other")
+    shutil.copytree(own / "Model/CVUSA/VGG_gp/polar_1", own / "other")
     of_seed = json.loads((own / "other/config.json").read_text())["training"] | {"seed": 3}
     change_manifest(own / "other", dataset="CVACT", training=of_seed)
     assert "trained on CVACT" in succeeds("test_cvusa.py", checkpoint="other/best", result_dir="R", cwd=own)
-    result = json.loads((own / "R/CVUSA/SAFA_2_polar_1_seed_3_trained_on_CVACT.json").read_text())  # seeds do not overwrite
+    result = json.loads((own / "R/CVUSA/VGG_gp_polar_1_seed_3_trained_on_CVACT.json").read_text())  # seeds do not overwrite
     assert (result["trained_on"], result["seed"], result["recall"]) == ("CVACT", 3, result["recall"])
     table = succeeds("recall_tables.py", result_dir="R", cwd=own)
-    assert "SAFA_2, polar, trained on CVUSA" in table and "SAFA_2, polar, trained on CVACT" in table
+    assert "VGG_gp, polar, trained on CVUSA" in table and "VGG_gp, polar, trained on CVACT" in table

@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 import scipy.io
-from conftest import TINY, complains, refuses, succeeds
+from conftest import complains, refuses, succeeds
 
 from safa.retrieval.saved_descriptors import read_descriptors
 from safa.retrieval.task import DIRECTIONS
@@ -32,38 +32,37 @@ def result_of(folder, name="d", dataset="X"):
     return json.loads((folder / "Result" / dataset / "descriptors" / f"{name}.json").read_text())
 
 
-def test_the_files_of_a_test_give_the_very_result_of_the_test(own_towns):
+def test_the_files_of_a_test_give_the_very_result_of_the_test(with_network):
     network = {"network_type": "SAFA_2", "radius": 30}
-    succeeds("train_cvact.py", **TINY, network_type="SAFA_2", epochs=1, cwd=own_towns)
     for direction, file, ending in zip(DIRECTIONS, ("d.npz", "d.mat"), ("", "_aerial_to_ground"), strict=True):
         saved = {"d.npz": "save_descriptors", "d.mat": "save_mat"}[file]
-        succeeds("test_cvact.py", **network, direction=direction, **{saved: file}, cwd=own_towns)
-        test = json.loads((own_towns / f"Result/CVACT/SAFA_2_polar_1{ending}.json").read_text())
+        succeeds("test_cvact.py", **network, direction=direction, **{saved: file}, cwd=with_network)
+        test = json.loads((with_network / f"Result/CVACT/SAFA_2_polar_1{ending}.json").read_text())
         flags = {"dataset": "cvact", "radius": 30, "direction": direction, "report": not ending}
-        output = succeeds("evaluate_descriptors.py", file, **flags, cwd=own_towns)
+        output = succeeds("evaluate_descriptors.py", file, **flags, cwd=with_network)
         assert "CVACT val, toy town, d" in output and "warning" not in output
-        found = result_of(own_towns, f"d{ending}", "CVACT")
+        found = result_of(with_network, f"d{ending}", "CVACT")
         differ = {name for name in test if found.get(name) != test[name]}
         assert {"ranks", "metres", "recall_within_30m", "intervals", "query_ids", "toy_town"} <= test.keys() - differ
         assert differ <= {"network", "cost", "checkpoint", "checkpoint_digest", "trained_on"} | UNLIKE
-    page = (own_towns / "Result/CVACT/descriptors/d.html").read_text()
+    page = (with_network / "Result/CVACT/descriptors/d.html").read_text()
     assert page.count("<img") >= 6  # curves, similarities, places, queries
-    table = succeeds("recall_tables.py", cwd=own_towns)
+    table = succeeds("recall_tables.py", cwd=with_network)
     assert re.search(r"^CVACT val, toy town: .*\n.*\n.*\nSAFA_2, polar +1 (.*\n)*d +1 ", table, re.MULTILINE)
-    pair = [own_towns / "Result/CVACT" / name for name in ("SAFA_2_polar_1.json", "descriptors/d.json")]
-    assert "no difference shown" in succeeds("recall_tables.py", "--compare", *pair, cwd=own_towns)
-    with np.load(own_towns / "d.npz") as arrays:
+    pair = [with_network / "Result/CVACT" / name for name in ("SAFA_2_polar_1.json", "descriptors/d.json")]
+    assert "no difference shown" in succeeds("recall_tables.py", "--compare", *pair, cwd=with_network)
+    with np.load(with_network / "d.npz") as arrays:
         content = dict(arrays)
     few = {name: array[[7, 2, 5]] for name, array in content.items()}  # as ids say, in another order
-    np.savez(own_towns / "few.npz", **few)
-    succeeds("evaluate_descriptors.py", "few.npz", dataset="CVACT", cwd=own_towns)
-    assert result_of(own_towns, "few", "CVACT")["queries"] == 3
+    np.savez(with_network / "few.npz", **few)
+    succeeds("evaluate_descriptors.py", "few.npz", dataset="CVACT", cwd=with_network)
+    assert result_of(with_network, "few", "CVACT")["queries"] == 3
     first, second, _ = few["ids"]
     for ids, message in (["a", "b", "c"], "3 ids are not of CVACT val"), ([first], "1 ids"), ([first, first, second], "twice"):
-        np.savez(own_towns / "few.npz", **few | {"ids": np.array(ids)})
-        assert message in complains("evaluate_descriptors.py", "few.npz", dataset="cvact", cwd=own_towns)
-    scipy.io.savemat(own_towns / "few.mat", {name: array[:3] for name, array in FIELD.items()})
-    assert "3 queries; CVACT val has 10" in complains("evaluate_descriptors.py", "few.mat", dataset="cvact", cwd=own_towns)
+        np.savez(with_network / "few.npz", **few | {"ids": np.array(ids)})
+        assert message in complains("evaluate_descriptors.py", "few.npz", dataset="cvact", cwd=with_network)
+    scipy.io.savemat(with_network / "few.mat", {name: array[:3] for name, array in FIELD.items()})
+    assert "3 queries; CVACT val has 10" in complains("evaluate_descriptors.py", "few.mat", dataset="cvact", cwd=with_network)
 
 
 def test_all_forms_of_files_are_read(tmp_path):

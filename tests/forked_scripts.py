@@ -12,33 +12,32 @@ import signal
 import subprocess
 import sys
 
+import scipy.io
+
 CONTEXT = multiprocessing.get_context("forkserver")
 LIBRARIES = ["cv2", "keras", "tensorflow", "scipy.io", "scipy.spatial", "scipy.stats", "rasterio", "pyproj"]
 CONTEXT.set_forkserver_preload([*LIBRARIES, "tests.programs.other_parts"])
 
 
-class ForkedScript:
+class ForkedScript(CONTEXT.Process):
     """A script that runs: what tests use of `subprocess.Popen`. Arguments as of `become`."""
 
     def __init__(self, path, arguments, cwd, environment, before=None):
         (out, theirs_out), (err, theirs_err) = CONTEXT.Pipe(duplex=False), CONTEXT.Pipe(duplex=False)
         arguments = path, arguments, str(cwd), dict(environment), before, theirs_out, theirs_err
-        self._process = CONTEXT.Process(target=become, args=arguments)
-        self._process.start()
-        self.pid, self.stdout, self.stderr = self._process.pid, *(open(os.dup(end.fileno())) for end in (out, err))
+        super().__init__(target=become, args=arguments)
+        self.start()
+        self.stdout, self.stderr = (open(os.dup(end.fileno())) for end in (out, err))
         for end in out, err, theirs_out, theirs_err:
             end.close()
 
     @property
     def returncode(self):
-        return self._process.exitcode
-
-    def poll(self):
-        return self.returncode
+        return self.exitcode
 
     def wait(self, timeout=600):
-        self._process.join(timeout)
-        if self.returncode is None:
+        self.join(timeout)
+        if self.is_alive():
             self.kill()
             raise subprocess.TimeoutExpired(str(self.pid), timeout)
         return self.returncode
@@ -50,11 +49,8 @@ class ForkedScript:
             return tuple(text.result() for text in texts)
 
     def send_signal(self, number):
-        if self.poll() is None:
+        if self.is_alive():
             os.kill(self.pid, number)
-
-    def kill(self):
-        self.send_signal(signal.SIGKILL)
 
 
 def become(path, arguments, cwd, environment, before, stdout, stderr):
@@ -71,8 +67,10 @@ def become(path, arguments, cwd, environment, before, stdout, stderr):
     sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", buffering=1, closefd=False, errors="backslashreplace")
     sys.argv = [path, *arguments]
     from safa import parts
+    from safa.datasets import cvact
     from tests.programs import other_parts
 
+    cvact.read_mat = read_mat_here
     parts.BACKBONES |= {"tiny": other_parts.small, "few_blocks": other_parts.few_blocks}  # conftest.TINY, conftest.SHALLOW
     if before is not None:
         before()
@@ -80,6 +78,11 @@ def become(path, arguments, cwd, environment, before, stdout, stderr):
         runpy.run_path(path, run_name="__main__")
     else:
         runpy.run_module(path, run_name="__main__", alter_sys=True)
+
+
+def read_mat_here(file, names):
+    """As `runtime.mat_file.read_mat` of a file that crashes no reader, without the process that takes half a second."""
+    return scipy.io.loadmat(file, variable_names=names)
 
 
 def no_file_grows_beyond(size):
@@ -119,8 +122,15 @@ def die_after_batches(number):
 
 
 def with_corruptions():
-    """tests/programs/corrupt_tta.py stands in for the package, in this process and in its workers."""
+    """tests/programs/corrupt_tta.py stands in for the package, in this process and in its workers.
+
+    Workers import only what they need, and not the script, which takes three times as long.
+    """
     sys.path.insert(0, os.path.join(os.path.dirname(__file__), "programs"))
+    prepared = multiprocessing.spawn.get_preparation_data
+    multiprocessing.spawn.get_preparation_data = lambda name: {
+        key: value for key, value in prepared(name).items() if key != "init_main_from_path"
+    }
 
 
 def two_corruptions(batches=None):

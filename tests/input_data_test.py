@@ -192,8 +192,8 @@ def test_folders_with_spaces_other_letters_and_links_that_must_not_be_written_to
     subprocess.run(["chmod", "-R", "a-w", data], check=True)
     given = {"data_dir": "link", "prepared_dir": "my prepared files", "cwd": tmp_path}
     succeeds("data_preparation.py", dataset="all", workers=1, **given)
-    succeeds("train_cvact.py", **TINY, network_type="SAFA_1", epochs=1, **given)
-    succeeds("test_cvact.py", network_type="SAFA_1", **given)
+    succeeds("train_cvact.py", **TINY, network_type="VGG_gp", epochs=1, **given)
+    succeeds("test_cvact.py", network_type="VGG_gp", **given)
     assert contents(data) == before
     assert contents(tmp_path / "my prepared files/CVUSA/polarmap") == contents(towns / "Data/CVUSA/polarmap")
     subprocess.run(["chmod", "-R", "u+w", data], check=True)  # so that the folder can be removed

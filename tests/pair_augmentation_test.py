@@ -139,12 +139,12 @@ def test_training_turns_each_panorama_by_another_angle_in_every_epoch(queries):
 
 
 def test_a_network_is_trained_and_tested_on_parts_of_unknown_heading(here):
-    small = TINY | {"network_type": "SAFA_1", "epochs": 1}
+    small = TINY | {"network_type": "VGG_gp", "epochs": 1}
     succeeds("train_cvusa.py", **small, train_fov=180, random_heading=True, ema=0.5, cwd=here)
-    given = {"network_type": "SAFA_1", "fov": 180, "unknown_heading": True}
+    given = {"network_type": "VGG_gp", "fov": 180, "unknown_heading": True}
     output = succeeds("test_cvusa.py", **given, search_heading=4, cwd=here)
     assert "fov 180 unknown heading search 4" in output and "heading within 11.25" in output
-    assert (here / "Result/CVUSA/SAFA_1_polar_1_fov_180_unknown_heading_search_4.json").exists()
+    assert (here / "Result/CVUSA/VGG_gp_polar_1_fov_180_unknown_heading_search_4.json").exists()
     again = succeeds("test_cvusa.py", **given, cwd=here)
     assert "satellite descriptors were computed before" in again and "ground descriptors" not in again
     assert "--save_mat" in complains("test_cvusa.py", **given, search_heading=4, save_mat="a.mat", cwd=here)

@@ -15,7 +15,7 @@ from safa.retrieval.search import search
 from safa.retrieval.task import AERIAL_TO_GROUND, task_of
 from safa.training.step import negatives_of
 
-TRAINING = TINY | {"network_type": "SAFA_1", "epochs": 2}
+TRAINING = TINY | {"network_type": "VGG_gp", "epochs": 2}
 
 
 @pytest.fixture(scope="module")
@@ -91,13 +91,13 @@ def test_a_town_goes_through_every_script(own):
     output = succeeds("train_vigor.py", **TRAINING, cwd=own)
     assert "going on after epoch 1 of 2" in output and "32 pairs for training, 12 for validation" in output
     succeeds("train_vigor.py", **TRAINING, model_dir="at_once", cwd=own)
-    expected, found = (tensors_of(own / folder / "VIGOR/SAFA_1/polar_1") for folder in ("at_once", "Model"))
+    expected, found = (tensors_of(own / folder / "VIGOR/VGG_gp/polar_1") for folder in ("at_once", "Model"))
     assert all(np.array_equal(expected[key], found[key]) for key in expected)
-    output = succeeds("test_vigor.py", network_type="SAFA_1", checkpoint="last", report=True, cwd=own)
+    output = succeeds("test_vigor.py", network_type="VGG_gp", checkpoint="last", report=True, cwd=own)
     assert f"12 panoramas among {len(VIGOR(own / 'Data').pairs('val').sat_paths)} aerial images" in output
-    tested = own / "Result/VIGOR/SAFA_1_polar_1_last.json"
+    tested = own / "Result/VIGOR/VGG_gp_polar_1_last.json"
     recall = json.loads(tested.read_text())["recall"]["1"]
-    assert recall == float(rows_of(own / "Result/VIGOR/SAFA_1_polar_1.csv")[-1]["recall@1"])
+    assert recall == float(rows_of(own / "Result/VIGOR/VGG_gp_polar_1.csv")[-1]["recall@1"])
     tables = succeeds("recall_tables.py", output="tables", cwd=own)
     assert all("hit rate" in text for text in (output, tables, tested.with_suffix(".html").read_text()))
 
@@ -111,7 +111,7 @@ def test_slicematchs_lists_and_both_cross_area_scripts_are_found(own):
         corrected.rename(corrected.with_name(f"{corrected.stem}__corrected.txt"))  # as SliceMatch names them
     flags = TRAINING | {"polar": 0, "epochs": 1, "labels": "splits__corrected"}
     assert "22 pairs for training, 22 for validation" in succeeds("train_vigor_cross.py", **flags, cwd=own)
-    assert "22 panoramas" in succeeds("test_vigor_cross.py", network_type="SAFA_1", polar=0, checkpoint="last", cwd=own)
+    assert "22 panoramas" in succeeds("test_vigor_cross.py", network_type="VGG_gp", polar=0, checkpoint="last", cwd=own)
     assert len(VIGOR(own / "Data").pairs("val")) == 12
 
 
