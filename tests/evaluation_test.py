@@ -14,7 +14,6 @@ from safa.datasets.positions import count_within, within
 from safa.report.result_file import pack, unpack
 from safa.retrieval import search as search_module
 from safa.retrieval.confidence import paired_difference, recall_interval
-from safa.retrieval.device_products import products_on
 from safa.retrieval.evaluation import evaluate
 from safa.retrieval.search import search
 from safa.retrieval.task import AERIAL_TO_GROUND, task_of
@@ -136,7 +135,7 @@ def ranks(sat, grd, **options):
 def test_ranks_and_recalls_equal_the_golden_ones_whatever_the_block_also_with_products_of_a_device(block_bytes, monkeypatch):
     monkeypatch.setattr(search_module, "BLOCK_BYTES", block_bytes)
     sat, grd = NUMBERS["sat_descriptors"], NUMBERS["grd_descriptors"]
-    for options in {}, {"multiply": products_on("CPU:0", sat)}:
+    for options in {}, {"device": "CPU:0"}, {"device": "TPU:0"}:
         closer, tied = ranks(sat, grd, **options)
         np.testing.assert_array_equal(closer, NUMBERS["rank_of_truth"])
         assert options or not tied.any()

@@ -171,6 +171,21 @@ def test_learning_rates_are_constant_or_fall_to_0_after_a_warm_up():
     np.testing.assert_allclose(rates("cosine", 0, 100)[::4], [1e-5, 0], atol=1e-12)
 
 
+def test_a_loss_that_uses_weights_of_the_network_itself_takes_the_same_step_in_micro_batches():
+    after = []
+    for micro_batch in None, 2:
+        model, optimizer = build_network(NARROW, 1.0, seed=1), keras.optimizers.SGD(1.0)
+        optimizer.build(model.trainable_variables)
+        kernel = model.trainable_variables[0]
+        step = training_step(
+            model, optimizer, lambda sat, grd, _, own=kernel: triplet_loss(sat, grd) + tf.nn.l2_loss(own), None, micro_batch
+        )
+        step(Batch(*SOME_IMAGES, offset=tf.constant(0, tf.int64)))
+        after.append(kernel.numpy())  # the loss alone makes it 0
+    assert np.abs(after[0]).max() > 1e-4
+    np.testing.assert_allclose(*after, atol=1e-6)
+
+
 @pytest.mark.parametrize("options", [{}, {"micro_batch": 2}, {"clip_norm": 1.0}], ids=str)
 def test_an_idle_branch_hinders_no_step_and_variables_that_nobody_trains_and_losses_that_nobody_counts_are_refused(options):
     def first_step(loss, **others):

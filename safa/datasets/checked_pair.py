@@ -30,8 +30,7 @@ class CheckedPair:
     """What the files of one pair tell; None where it cannot be told."""
 
     files: dict[str, CheckedFile]  # "tile", "panorama", ...: the kinds that `checks.files_of` gives
-    origin: str | None  # how the polar map was made: "published", "unstretched" or "other"
-    panorama_agrees: bool | None  # whether the prepared panorama is made from the panorama
+    wrong: dict[str, str]  # prepared files, by kind, that are not made of the others: in their "stretch" or "content"
     colours: np.ndarray | None  # (2, rows, columns, 3) float32 of the polar map and the panorama
 
 
@@ -51,21 +50,20 @@ def check_pair(prepare_panorama, polar_size, paths):
     """
     read = {kind: _read(path, kind in COMPARED) for kind, path in paths.items()}
     tile, panorama, polar, prepared = (read.get(kind, (None, None))[1] for kind in TITLES)
-    origin = agrees = colours = None
+    wrong, colours = {}, None
     if tile is not None and tile.shape[0] == tile.shape[1]:
         expected = polar_map(tile, size=polar_size)
         if polar is None:
             polar = expected
-        elif np.array_equal(polar, expected):
-            origin = "published"
-        else:
-            origin = "unstretched" if np.array_equal(polar, polar_map(tile, False, polar_size)) else "other"
+        elif not np.array_equal(polar, expected):
+            wrong["polar_map"] = "stretch" if np.array_equal(polar, polar_map(tile, False, polar_size)) else "content"
     if prepare_panorama is not None and panorama is not None and panorama.shape[1] == 2 * panorama.shape[0]:
         panorama = prepare_panorama(panorama)
-        agrees = None if prepared is None else np.array_equal(prepared, panorama)
+        if prepared is not None and not np.array_equal(prepared, panorama):
+            wrong["prepared_panorama"] = "content"
     if polar is not None and panorama is not None:
         colours = np.stack([ground_colours(polar), ground_colours(panorama)])
-    return CheckedPair({kind: file for kind, (file, _) in read.items()}, origin, agrees, colours)
+    return CheckedPair({kind: file for kind, (file, _) in read.items()}, wrong, colours)
 
 
 def _read(path, is_compared):

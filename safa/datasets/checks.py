@@ -166,11 +166,10 @@ def check_images(pairs, results):
         findings += found("ratio", split, distorted, ratio)
         if odd:
             findings += found("size", split, odd, f"{title} differ in size from the majority ({by_pixels(usual)})")
-    for origin, check, text in (
-        ("unstretched", "stretch", "polar maps are made without the min-max stretch, unlike the paper's"),
-        ("other", "content", "polar maps are not what data_preparation.py makes of their tiles"),
+    for kind, check, text in (
+        ("polar_map", "stretch", "polar maps are made without the min-max stretch, unlike the paper's"),
+        ("polar_map", "content", "polar maps are not what data_preparation.py makes of their tiles"),
+        ("prepared_panorama", "content", "prepared panoramas are not what data_preparation.py makes of their panoramas"),
     ):
-        findings += found(check, split, [each.files["polar_map"].path for each in results if each.origin == origin], text)
-    wrong = [each.files["prepared_panorama"].path for each in results if each.panorama_agrees is False]
-    text = "prepared panoramas are not what data_preparation.py makes of their panoramas"
-    return findings + found("content", split, wrong, text)
+        findings += found(check, split, [each.files[kind].path for each in results if each.wrong.get(kind) == check], text)
+    return findings

@@ -154,7 +154,6 @@ def launch_testing(description, dataset_classes):
     with importing_tensorflow():
         from safa.retrieval.cost import network_cost
         from safa.retrieval.descriptors import DescriptorExtractor
-        from safa.retrieval.device_products import products_on
         from safa.runtime.backend import explain_tensorflow_errors
         from safa.runtime.distribution import Distribution
     distribution = Distribution(config.devices, config.precision)
@@ -202,7 +201,7 @@ def launch_testing(description, dataset_classes):
                 degrees_off = panoramas.degrees_off(network.width).reshape(turns, len(pairs)).T
             measured = None not in (sat.milliseconds, grd.milliseconds)
             milliseconds = sat.milliseconds + view.search_heading * grd.milliseconds if measured else None
-            found = search(references, queries, task.truth, task.near, WINNERS, products_on("GPU:0", references))
+            found = search(references, queries, task.truth, task.near, WINNERS, "GPU:0")
             result = {
                 "version": __version__,
                 **known_of[view],

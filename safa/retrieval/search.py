@@ -35,7 +35,7 @@ class SearchResult:
     similarities: np.ndarray  # (Q, K) float64, theirs
 
 
-def search(references, queries, truth, near=None, top_k=0, multiply=None):
+def search(references, queries, truth, near=None, top_k=0, device=None):
     """Search every query among all references, by the products of their float32 descriptors in float64, as published.
 
     Args:
@@ -45,8 +45,7 @@ def search(references, queries, truth, near=None, top_k=0, multiply=None):
         truth: (Q,) integers, the row of each query's true reference.
         near: for each query the rows of the references that count as hits too, each once, the true one among them; or None.
         top_k: K, how many of the closest references to name; at most N.
-        multiply: function from (n, D) float32 descriptors to their (n, N) float64 products with all references; it may
-            compute them on a GPU (`device_products`). Default: NumPy's.
+        device: of TensorFlow's, that multiplies, in float64 too: "GPU:0", for instance. NumPy does if there is none.
 
     Returns:
         SearchResult.
@@ -62,7 +61,7 @@ def search(references, queries, truth, near=None, top_k=0, multiply=None):
     if not np.isfinite(references.sum() + queries.sum()):
         raise ValueError("descriptors are not finite")
     queries = queries.reshape(len(queries), -1, references.shape[1])
-    multiply = multiply or functools.partial(products_with, references)
+    multiply = device and _products_on(device, references) or functools.partial(products_with, references)
     _, turns, dimension = queries.shape
     block, chunk = max(1, BLOCK_BYTES // (len(references) * turns * 8)), max(1, CHUNK // turns)
 
@@ -88,6 +87,22 @@ def products_with(references, rows):
     for start in range(0, len(references), piece):
         products[:, start : start + piece] = rows @ references[start : start + piece].astype(np.float64).T
     return products
+
+
+def _products_on(device, references):
+    """As `products_with`, on a device in whose memory the references stay as float64; None if TensorFlow lacks such devices."""
+    import tensorflow as tf
+
+    if not tf.config.list_logical_devices(device.partition(":")[0]):
+        return None
+    with tf.device(device):
+        there = tf.cast(tf.constant(references), tf.float64)
+
+    def multiply(rows):
+        with tf.device(device):
+            return tf.matmul(tf.cast(tf.constant(rows), tf.float64), there, transpose_b=True).numpy()
+
+    return multiply
 
 
 def _compare(products, truth, near, top_k):

@@ -75,8 +75,7 @@ def _with(truth, near):
 def _panoramas_of(pairs, tiles):
     """For each tile the rows of all panoramas that it is right for."""
     right = [[] for _ in pairs.sat_paths]
-    for panorama, tile in enumerate(pairs.truth):
-        also = () if pairs.acceptable is None else pairs.acceptable[panorama]
-        for row in {int(tile), *map(int, also)}:
+    for panorama, rows in enumerate(_with(pairs.truth, pairs.acceptable) or pairs.truth[:, None]):
+        for row in rows:
             right[row].append(panorama)
     return [np.array(right[tile]) for tile in tiles]
