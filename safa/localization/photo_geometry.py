@@ -41,16 +41,10 @@ class PhotoGeometry:
     magnetic: bool = False
     pitch: float = 0.0  # degrees that the sphere's centre looks up
     roll: float = 0.0  # degrees that the camera's right side is down
-    longitude: float | None = None  # degrees (WGS 84) of a rough place
-    latitude: float | None = None
+    location: tuple[float, float] | None = None  # longitude and latitude (WGS 84) of a rough place
     accuracy: float | None = None  # its error in metres
     time: datetime.datetime | None = None  # it knows its zone if the photo says one
     unused: tuple[tuple[str, str], ...] = ()  # (tag, why) of those that are there and cannot be used
-
-    @property
-    def location(self):
-        """Longitude and latitude, or None."""
-        return None if self.longitude is None else (self.longitude, self.latitude)
 
     @property
     def tilt(self):
@@ -192,7 +186,7 @@ def _location(tags):
     datum = tags.text("GPSMapDatum")
     if "".join(filter(str.isalnum, datum)).upper() not in DATUMS:
         tags.unused["GPSMapDatum"] = f"{shortened(datum, 40)!r}: the place is taken as WGS 84's"
-    return {"longitude": longitude, "latitude": latitude, "accuracy": tags.number("GPSHPositioningError", 0, MOST_METRES)}
+    return {"location": (longitude, latitude), "accuracy": tags.number("GPSHPositioningError", 0, MOST_METRES)}
 
 
 def _time(tags):
