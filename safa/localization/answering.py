@@ -66,18 +66,17 @@ def drive_answers(index, answers, config):
     if not usable:
         return answers
     calibration = index.calibration(config, usable[0].panorama)
-    given, weight = [], index.weight(config, usable[0].panorama)
-    for answer, posterior in zip(*smoothed_answers(index, answers, config, weight), strict=True):
+    given, weight = list(answers), index.weight(config, usable[0].panorama)
+    for number, answer, posterior in smoothed_answers(index, answers, config, weight):
         confidence = answer.confidence
         if calibration is not None:
             confidence = calibration.confidence(margin_of_probability(confidence), answer.places[0].similarity)
-        given.append(_sure(index, dataclasses.replace(answer, evidence=None), posterior, calibration, confidence))
-    given = iter(given)
-    return [answer if answer.problem is not None else next(given) for answer in answers]
+        given[number] = _sure(index, dataclasses.replace(answer, evidence=None), posterior, calibration, confidence)
+    return given
 
 
 def smoothed_answers(index, answers, config, weight):
-    """Answers of a drive with places, whose confidence is the best one's posterior probability; and their Posteriors.
+    """Yield a drive's answers: number, Answer with places, whose confidence is the best one's probability, and Posterior.
 
     `weight`: per similarity. A panorama that could not be used has none, and makes the step across it longer.
     """
@@ -88,18 +87,16 @@ def smoothed_answers(index, answers, config, weight):
     along = np.diff(index.frame.metres([answer.panorama.track or (np.nan, np.nan) for answer in alone]), axis=0)
     steps = np.where(np.isfinite(along).all(axis=1), np.linalg.norm(along, axis=1), np.diff(numbers) * config.sequence)
     probabilities = smoothed(rows, emissions, index.metres, steps, index.manifest.spacing or 0.0)
-    given, posteriors = [], []
-    for answer, own, probability in zip(alone, rows, probabilities, strict=True):
+    for number, answer, own, probability in zip(numbers, alone, rows, probabilities, strict=True):
         evidence, places = answer.evidence, []
         for best, near in distinct_places(probability, cKDTree(index.metres[own]), config.top, config.merge_metres):
             agree, whole = int(np.count_nonzero(probability[near] > AGREES)), float(probability[near].sum())
             place = _place(index, own[best], evidence.similarities[best], evidence.headings[best], agree)
             places.append(dataclasses.replace(place, probability=whole))
         places.sort(key=lambda place: -place.probability)
-        given.append(dataclasses.replace(answer, places=places, confidence=places[0].probability))
         logits = np.log(np.maximum(probability, 1e-300))
-        posteriors.append(Posterior(index.metres[own], logits, index.spacing, index.tiles_overlap))
-    return given, posteriors
+        posterior = Posterior(index.metres[own], logits, index.spacing, index.tiles_overlap)
+        yield number, dataclasses.replace(answer, places=places, confidence=places[0].probability), posterior
 
 
 def fit_answers(index, found, config, wrong_share):
@@ -130,7 +127,7 @@ def fit_answers(index, found, config, wrong_share):
         posteriors = [posterior_alone(index, answer, weight) for answer in answers]
         margins = [answer.margin for answer in answers]
     else:
-        answers, posteriors = smoothed_answers(index, found, config, weight)
+        _, answers, posteriors = zip(*smoothed_answers(index, found, config, weight), strict=True)
         margins = [margin_of_probability(answer.confidence) for answer in answers]
     uncertainty = fit_uncertainty(weight, posteriors, truths)
     answers = [

@@ -112,12 +112,11 @@ def as_geojson(answers):
     return json.dumps(content, indent=1, allow_nan=False)
 
 
-def as_csv(answers, with_header=True):
+def as_csv(answers):
     """A CSV text with a line for each place."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    if with_header:
-        writer.writeheader()
+    writer.writeheader()
     for answer in answers:
         writer.writerows(answer_rows(answer))
     return text.getvalue()

@@ -178,25 +178,26 @@ class Index:
 
     def _compared(self, panoramas, config):
         """What each panorama is compared with: rows, similarities and headings of `answer_alone`, or why it cannot be used."""
-        compared, headings = self._compute_descriptors(panoramas, config)
+        unknown = [FULL_CIRCLE * turn / config.turns for turn in range(config.turns)]
+        headings = [np.array(unknown if panorama.heading is None else [panorama.heading]) for panorama in panoramas]
+        compared = self._compute_descriptors(panoramas, headings, config)
         together = {}  # panoramas that are compared with all tiles, by their number of headings
-        for number, own in enumerate(compared):
-            rough = panoramas[number].rough
+        for number, (own, panorama) in enumerate(zip(compared, panoramas, strict=True)):
             if isinstance(own, str):
                 continue
-            if rough is None:
+            if (rough := panorama.rough) is None:
                 together.setdefault(len(own), []).append(number)
                 continue
             (place,) = self.frame.metres([(rough.longitude, rough.latitude)])
             reach, where = rough.reach(self.spacing), f"{rough.latitude:.6f}, {rough.longitude:.6f}"
-            compared[number] = f"{panoramas[number].path}: no tile within {reach:g} m of its rough position {where}"
+            compared[number] = f"{panorama.path}: no tile within {reach:g} m of its rough position {where}"
             if rows := sorted(self.tree.query_ball_point(place, reach)):
                 found, turn = similarities(self._descriptors_of(rows), own[None])
-                compared[number] = np.array(rows, np.int64), found[0], np.array(headings[number])[turn[0]]
+                compared[number] = np.array(rows, np.int64), found[0], headings[number][turn[0]]
         for numbers in together.values():
             queries = np.stack([compared[number] for number in numbers])
             for number, found, turn in zip(numbers, *self._search(queries, config.approximate), strict=True):
-                compared[number] = None, found, np.array(headings[number])[turn]
+                compared[number] = None, found, headings[number][turn]
         return compared
 
     def _search(self, queries, approximate):
@@ -206,38 +207,36 @@ class Index:
     def _descriptors_of(self, rows):
         return self._descriptors[rows]
 
-    def _compute_descriptors(self, panoramas, config):
-        """(T, K) float32 descriptors of each panorama at the headings that are tried, or what is wrong; and these headings."""
+    def _compute_descriptors(self, panoramas, headings, config):
+        """(T, K) float32 descriptors of each panorama at its T headings, or what is wrong with it."""
         recipe = self.manifest.recipe
-        unknown = [FULL_CIRCLE * turn / config.turns for turn in range(config.turns)]
-        headings = [unknown if panorama.heading is None else [panorama.heading] for panorama in panoramas]
+        # Before the threads, which need its mean colour.
+        ground = self._ground if any(panorama.problem is None for panorama in panoramas) else None
 
-        def read(number):
+        def read(panorama, own):
+            if panorama.problem is not None:
+                return panorama.problem
             try:
-                if panoramas[number].problem is not None:
-                    return panoramas[number].problem
-                canvas = read_canvas(panoramas[number], config, recipe.vertical_fov, ground.fill)
-                return turned(canvas, headings[number], recipe.network.grd_shape)
+                canvas = read_canvas(panorama, config, recipe.vertical_fov, ground.fill)
+                return turned(canvas, own, recipe.network.grd_shape)
             except UserError as error:
                 return str(error)
 
-        # Before the threads, which need its mean colour.
-        ground = self._ground if any(panorama.problem is None for panorama in panoramas) else None
         with concurrent.futures.ThreadPoolExecutor(available_cores()) as pool:
-            read_ones = list(pool.map(read, range(len(panoramas))))
-        usable = [number for number, images in enumerate(read_ones) if not isinstance(images, str)]
+            found = list(pool.map(read, panoramas, headings))
+        usable = [number for number, images in enumerate(found) if not isinstance(images, str)]
         if not usable:
-            return read_ones, headings
-        images = np.concatenate([read_ones[number] for number in usable])
-        found = np.concatenate([ground(images[start : start + BATCH]) for start in range(0, len(images), BATCH)])
-        found = found if self._directions is None else found @ self._directions
+            return found
+        images = np.concatenate([found[number] for number in usable])
+        rows = np.concatenate([ground(images[start : start + BATCH]) for start in range(0, len(images), BATCH)])
+        rows = rows if self._directions is None else rows @ self._directions
         ends = np.cumsum([len(headings[number]) for number in usable])
-        for number, own in zip(usable, np.split(found, ends[:-1]), strict=True):
-            read_ones[number] = own
+        for number, own in zip(usable, np.split(rows, ends[:-1]), strict=True):
+            found[number] = own
             if not np.isfinite(own).all():
                 path = panoramas[number].path
-                read_ones[number] = f"{path}: its descriptor is not finite; the network has diverged: use another index"
-        return read_ones, headings
+                found[number] = f"{path}: its descriptor is not finite; the network has diverged: use another index"
+        return found
 
     def thumbnail(self, row):
         """A small picture of a tile, (128, 128, 3) uint8 BGR; None if the index keeps no pictures."""

@@ -51,7 +51,7 @@ class MapTiles(TileSource):
         west = unwrapped(corners[::2, 0], LocalFrame.around(corners[::2]).centre[0])
         south, north = np.percentile(corners[:, 1], (0, 100)).tolist()
         box = float(west.min()), south, float(west.max()) + 360 / 2**zoom, north
-        centres, grid = grid_locations(box, cut, self._covered, folder)
+        centres, made = grid_locations(box, cut, self._covered, folder)
         # Between pixels, and half a cut in pixels of the map tiles.
         self._centres = np.round(mercator_pixels(centres, zoom, self._side)).astype(np.int64)
         self.locations = mercator_locations(self._centres, zoom, self._side)
@@ -63,7 +63,7 @@ class MapTiles(TileSource):
         self.metres = np.full(len(centres), cut.metres)
         self.names = [f"{zoom}/{right}/{down}" for right, down in self._centres.tolist()]
         self.paths = [self.files(row)[0] for row in range(len(centres))]
-        self.record = SourceRecord("map tiles", cut.on(grid), zoom, tms or has_resource)
+        self.record = SourceRecord("map tiles", made, zoom, tms or has_resource)
         size = f"{np.median(metres_a_pixel):.3f} m a pixel, cut to {cut.metres:g} m and {cut.pixels} pixels"
         rows = f", rows counted from the south as {RESOURCE if has_resource else '--tms'} says" * (tms or has_resource)
         self.notes = [f"map tiles of zoom {zoom}: {size}{rows}"]

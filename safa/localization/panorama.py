@@ -119,8 +119,13 @@ def read_upright(panorama: Panorama):
     """A panorama's pixels as its tag of orientation says that they are seen: (H, W, 3) uint8, BGR.
 
     Raises:
-        ImageError: the image cannot be read.
+        ImageError: the image cannot be read, or is an array of another kind.
     """
+    if (image := panorama.image) is not None:
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            kind = f"{image.dtype} of shape {image.shape}"
+            raise ImageError(f"{panorama.path}: {kind}, not (height, width, 3) uint8 of BGR pixels")
+        return image
     image, orientation = read_image(panorama.path), panorama.photo.orientation
     image = image.swapaxes(0, 1) if orientation > 4 else image
     image = image[::-1] if orientation in (3, 4, 7, 8) else image
@@ -146,7 +151,10 @@ def read_canvas(panorama: Panorama, config, input_vertical_fov, fill):
         raise UserError(
             f"{panorama.path}: its tags say projection {photo.projection}, not {SPHERE}; convert it, or remove the tag"
         )
-    image = _pixels(panorama)
+    try:
+        image = read_upright(panorama)
+    except ImageError as error:
+        raise UserError(f"{error}; name another panorama") from None
     height, width = image.shape[:2]
     fov = config.fov or photo.fov or FULL_CIRCLE
     vertical_fov = config.vertical_fov or photo.vertical_fov or fov * height / width
@@ -197,20 +205,6 @@ def _levelled(image, fov, vertical_fov, horizon, photo, input_vertical_fov, fill
     y = (horizon - elevation / vertical_fov) * high - 0.5
     canvas = cv2.remap(image, np.float32(x), np.float32(y), cv2.INTER_LINEAR, None, cv2.BORDER_CONSTANT, fill)
     return cv2.resize(canvas, PREPARED_SIZE[::-1], interpolation=cv2.INTER_AREA)
-
-
-def _pixels(panorama):
-    """(H, W, 3) uint8, BGR."""
-    if (image := panorama.image) is not None:
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            raise UserError(
-                f"{panorama.path}: {image.dtype} of shape {image.shape}, not (height, width, 3) uint8 of BGR pixels"
-            )
-        return image
-    try:
-        return read_upright(panorama)
-    except ImageError as error:
-        raise UserError(f"{error}; name another panorama") from None
 
 
 def turned(canvas, headings, shape):

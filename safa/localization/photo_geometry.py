@@ -8,6 +8,8 @@ import math
 import warnings
 
 import numpy as np
+from PIL import Image
+from PIL.ExifTags import GPSTAGS, IFD, TAGS, Base
 
 from safa.datasets.image_files import MOST_PIXELS
 from safa.localization.coordinates import MOST_METRES, needed, problem_of
@@ -16,6 +18,7 @@ from safa.runtime.files import ordinary
 from safa.settings import FULL_CIRCLE
 
 NAMESPACES = ("{http://ns.google.com/photos/1.0/panorama", "{http://ns.adobe.com/exif/1.0")
+ORIENTATION = {Base.Orientation: "Orientation"}
 SPHERE = "equirectangular"
 POSE = {"PoseHeadingDegrees", "PosePitchDegrees", "PoseRollDegrees"}
 CROP = ["FullPanoWidthPixels", "FullPanoHeightPixels", "CroppedAreaImageWidthPixels", "CroppedAreaImageHeightPixels"]
@@ -41,16 +44,10 @@ class PhotoGeometry:
     magnetic: bool = False
     pitch: float = 0.0  # degrees that the sphere's centre looks up
     roll: float = 0.0  # degrees that the camera's right side is down
-    longitude: float | None = None  # degrees (WGS 84) of a rough place
-    latitude: float | None = None
+    location: tuple[float, float] | None = None  # longitude and latitude (WGS 84) of a rough place
     accuracy: float | None = None  # its error in metres
     time: datetime.datetime | None = None  # it knows its zone if the photo says one
     unused: tuple[tuple[str, str], ...] = ()  # (tag, why) of those that are there and cannot be used
-
-    @property
-    def location(self):
-        """Longitude and latitude, or None."""
-        return None if self.longitude is None else (self.longitude, self.latitude)
 
     @property
     def tilt(self):
@@ -74,8 +71,6 @@ class _Tags:
     """A photo's size (width, height) as it is seen, values {name: as EXIF, else XMP has it}, and unused {name: why}."""
 
     def __init__(self, path):
-        from PIL import Image
-
         self.size, self.values, self.unused, packet = (1, 1), {}, {}, b""
         try:
             with warnings.catch_warnings(record=True) as said, open(path, "rb", opener=ordinary) as file:
@@ -84,7 +79,10 @@ class _Tags:
                     if image.format == "PNG" and image.width * image.height <= MOST_PIXELS:
                         image.load()  # tags may stand behind the pixels
                     self.size, packet = image.size, image.info.get("xmp", b"").rstrip(b"\0 ")
-                    self._add_exif(image.getexif())
+                    exif = image.getexif()
+                    parts = (exif, ORIENTATION), (exif.get_ifd(IFD.Exif), TAGS), (exif.get_ifd(IFD.GPSInfo), GPSTAGS)
+                    for part, names in parts:
+                        self.values |= {names[number]: value for number, value in part.items() if number in names}
             if skipped := [each.message for each in said if each.category is UserWarning]:  # Pillow's, of damaged tags
                 self.unused["EXIF"] = first_line(skipped[0])
         except Exception as error:  # broken files raise many kinds; whoever reads the pixels says more
@@ -103,13 +101,6 @@ class _Tags:
                         self.values.setdefault(name.rpartition("}")[2], text or "")
         except Exception as error:  # damaged ones, and hostile ones (entities)
             self.unused["XMP"] = first_line(error)
-
-    def _add_exif(self, exif):
-        from PIL.ExifTags import GPSTAGS, IFD, TAGS, Base
-
-        gps = exif.get_ifd(IFD.GPSInfo)
-        for part, names in ((exif, {Base.Orientation: "Orientation"}), (exif.get_ifd(IFD.Exif), TAGS), (gps, GPSTAGS)):
-            self.values |= {names[number]: value for number, value in part.items() if number in names}
 
     def read(self, name, parse):
         """What `parse` makes of a tag's value; None if it is not there or cannot be read."""
@@ -192,7 +183,7 @@ def _location(tags):
     datum = tags.text("GPSMapDatum")
     if "".join(filter(str.isalnum, datum)).upper() not in DATUMS:
         tags.unused["GPSMapDatum"] = f"{shortened(datum, 40)!r}: the place is taken as WGS 84's"
-    return {"longitude": longitude, "latitude": latitude, "accuracy": tags.number("GPSHPositioningError", 0, MOST_METRES)}
+    return {"location": (longitude, latitude), "accuracy": tags.number("GPSHPositioningError", 0, MOST_METRES)}
 
 
 def _time(tags):

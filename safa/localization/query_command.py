@@ -91,17 +91,22 @@ def query(args):
         rest = [number for number in range(len(panoramas)) if number not in journal.answers]
         if journal.answers:
             say(f"{len(journal.answers):,} of {len(panoramas):,} panoramas were answered before; going on with the others")
-        write = _live_writer(args, config, [answer for _, answer in sorted(journal.answers.items())])
+        as_whole = functools.partial(as_json, manifest=index.manifest)
+        texts = {args.json: as_whole, args.geojson: as_geojson, args.jsonl: as_json_lines, args.csv: as_csv}
+        texts.pop(None, None)
+        growing = {args.jsonl, args.csv} & texts.keys() if config.sequence is None else ()  # a drive's are given at its end
+        before = [answer for _, answer in sorted(journal.answers.items())]
         for number, answer in zip(rest, index.found([panoramas[n] for n in rest], config), strict=True):
             journal.add(number, answer)
-            write(answer)
+            for path in growing:
+                if number == rest[0]:
+                    write_whole(path, texts[path](before).encode(errors="replace"), durable=False)
+                append(path, texts[path]([answer]).removeprefix(texts[path]([])).encode(errors="replace"))
         answers = index.finished([journal.answers[number] for number in range(len(panoramas))], config)
         usable = [answer for answer in answers if answer.problem is None]
         say(*answer_table(usable) if usable else (), *result_lines(usable), *_notes(index, panoramas, config))
-        as_whole = functools.partial(as_json, manifest=index.manifest)
-        for name, text in {"json": as_whole, "jsonl": as_json_lines, "geojson": as_geojson, "csv": as_csv}.items():
-            if (path := getattr(args, name)) is not None:
-                write_whole(path, text(answers).encode(errors="replace"))
+        for path, text in texts.items():
+            write_whole(path, text(answers).encode(errors="replace"))
         if args.html is not None:
             write_answer_page(args.html, ANSWERS_TITLE, index, usable, config)
         if args.quality is not None:
@@ -189,23 +194,6 @@ def _listed(path):
     locations = [None if np.isnan(place).any() else tuple(place) for place in places]
     say(*listed.notes)
     return zip(listed.paths, headings, locations, accuracies, strict=True)
-
-
-def _live_writer(args, config, before):
-    """A function that adds an answer to the files that grow as answers come; a drive's are all given at its end."""
-    texts = {"csv": lambda answer: as_csv([answer], with_header=False), "jsonl": lambda answer: as_json_lines([answer])}
-    starts = {"csv": as_csv(before), "jsonl": as_json_lines(before)}
-
-    def write(answer):
-        for name, text in texts.items():
-            path = getattr(args, name)
-            if path is None or config.sequence is not None:
-                continue
-            if name in starts:
-                write_whole(path, starts.pop(name).encode(errors="replace"), durable=False)
-            append(path, text(answer).encode(errors="replace"))
-
-    return write
 
 
 def _end(failed, count):

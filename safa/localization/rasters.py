@@ -1,5 +1,6 @@
 """Tiles of georeferenced rasters: GeoTIFFs that are tiles themselves, or orthophotos that are cut on a grid."""
 
+import dataclasses
 import os
 
 import cv2
@@ -25,7 +26,7 @@ class RasterTiles(TileSource):
         needed("pyproj")
         from safa.localization.raster_file import RasterFile
 
-        self._rasters, grid = [RasterFile(path, epsg) for path in paths], None
+        self._rasters = [RasterFile(path, epsg) for path in paths]
         self._middle = self._rasters[0].centre[0]  # boxes lie around this meridian
         self._boxes = np.array([raster.box for raster in self._rasters])
         self._boxes[:, [0, 2]] += (unwrapped(self._boxes[:, 0], self._middle) - self._boxes[:, 0])[:, None]
@@ -33,16 +34,17 @@ class RasterTiles(TileSource):
             self.locations = np.array([raster.centre for raster in self._rasters])
             self.metres = np.array([min(raster.metres) for raster in self._rasters])
             self.names, self._of_row = [os.path.basename(path) for path in paths], [[raster] for raster in self._rasters]
+            made = dataclasses.replace(cut, region=None, grid=None)
         else:
             box = *self._boxes[:, :2].min(axis=0).tolist(), *self._boxes[:, 2:].max(axis=0).tolist()
             where = paths[0] if len(paths) == 1 else os.path.dirname(paths[0]) or "."
-            self.locations, grid = grid_locations(box, cut, self._covered, where)
+            self.locations, made = grid_locations(box, cut, self._covered, where)
             self.metres = np.full(len(self.locations), cut.metres)
             self.names = [f"{longitude:.7f} {latitude:.7f}" for longitude, latitude in self.locations.tolist()]
             self._of_row = self._rasters_of_rows(cut.metres)
         self.paths = [rasters[0].path for rasters in self._of_row]
         self.notes = sorted(set().union(*(raster.notes for raster in self._rasters)))
-        self.record = SourceRecord("rasters", cut.on(grid), epsg=epsg)
+        self.record = SourceRecord("rasters", made, epsg=epsg)
         self._pixels = cut.pixels
 
     def _covered(self, locations):

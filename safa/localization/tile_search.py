@@ -86,9 +86,8 @@ def as_float32(block):
 
 def closest(found, top_k):
     """The greatest of each row, in order: (Q, N) -> (Q, K) int64 columns and (Q, K) values."""
-    count = found.shape[1]
-    chosen = np.argpartition(found, count - top_k, axis=1)[:, count - top_k :] if top_k < count else np.arange(count)
-    chosen = np.sort(np.broadcast_to(chosen, (len(found), top_k)), axis=1)
+    others = found.shape[1] - top_k
+    chosen = np.sort(np.argpartition(found, others, axis=1)[:, others:], axis=1)
     values = np.take_along_axis(found, chosen, axis=1)
     order = np.argsort(-values, axis=1, kind="stable")
     return np.take_along_axis(chosen, order, axis=1), np.take_along_axis(values, order, axis=1)

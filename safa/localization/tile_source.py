@@ -35,10 +35,6 @@ class Cut:
                 "meridian) and south below north; correct it"
             )
 
-    def on(self, grid):
-        """This cut on a grid, whatever the region."""
-        return dataclasses.replace(self, region=None, grid=grid)
-
 
 @dataclasses.dataclass(frozen=True)
 class SourceRecord:
@@ -119,7 +115,7 @@ def grid_locations(bounds, cut, covered, where):
         where: the source, for messages.
 
     Returns:
-        (N, 2) float64 longitude and latitude, row by row from the north-west, and `Cut.grid`.
+        (N, 2) float64 longitude and latitude, row by row from the north-west, and the Cut on its grid, without a region.
     """
     region = np.array(cut.region or bounds)
     region[[0, 2]] += 360 * round((bounds[0] + bounds[2] - region[0] - region[2]) / 720)
@@ -162,4 +158,4 @@ def grid_locations(bounds, cut, covered, where):
             f"{where}: no tile of {cut.metres:g} m lies wholly on imagery{' in --region' if cut.region else ''}; "
             "check the region, --tile_metres and --spacing"
         )
-    return found, grid
+    return found, dataclasses.replace(cut, region=None, grid=grid)
