@@ -68,8 +68,8 @@ class TestConfig(Checked):
     )
     radius: float | None = setting(
         None,
-        "also count matches within this distance of the truth, in datasets with coordinates, instead of VIGOR's acceptable tiles "
-        "and hit rate (default: 5 for CVACT_test)",
+        "also count matches within this distance of the truth, in datasets with coordinates, instead of VIGOR's acceptable "
+        "tiles and hit rate (default: 5 for CVACT_test)",
         at_least(float, 0),
         metavar="METRES",
     )
