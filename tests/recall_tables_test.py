@@ -209,7 +209,7 @@ def test_seeds_on_other_pairs_are_left_out_of_a_row(folder):
         write(folder / f"Result/CVUSA/SAFA_8_polar_1_seed_{seed}.json", drawn(seed), seed=seed, checkpoint_digest="a")
     rows, notes = collect(find_results([str(folder / "Result"), str(folder / "Result/CVUSA")]))
     assert [len(row.results) for row in rows] == [1, 4] and len(notes) == 3
-    assert notes[2].endswith("seed_6.json: a second result of SAFA_8, polar, seed 5; left out")
+    assert notes[2].endswith("seed_6.json: a second result of SAFA_8, polar, seed 5, now under seed 6; left out")
     assert notes[0].endswith("SAFA_8, polar, seed 3 on other pairs than seed 0; left out")
 
 

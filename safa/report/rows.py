@@ -197,7 +197,8 @@ def collect(paths):
         if (result.query_ids, result.references) != (first.query_ids, first.references):
             why = f"{kind.title()}, seed {result.seed} on other pairs than seed {first.seed}"
         elif twins:
-            why = f"a second result of {kind.title()}, seed {twins[0]}"
+            also = f", now under seed {result.seed}" * (result.seed not in twins)
+            why = f"a second result of {kind.title()}, seed {twins[0]}{also}"
         else:
             of_seed[result.seed] = result
             continue
