@@ -14,7 +14,6 @@ import pytest
 import synthetic_index as made
 from conftest import complains, contents, refuses, rows_of, run, succeeds
 from forked_scripts import no_file_grows_beyond
-from PIL import Image
 
 from safa.localization import Index, JoinedIndex, index_files
 from safa.localization.gpx_track import TrackConfig, along_track
@@ -23,6 +22,7 @@ from safa.localization.photo_geometry import PhotoGeometry
 from safa.localization.places import QueryConfig
 from safa.localization.rough_position import RoughPosition
 from safa.runtime.errors import ROOT
+from tests.localization.photo_geometry_test import photo
 
 PROGRAM = "tests/programs/synthetic/localize.py"
 
@@ -145,9 +145,7 @@ def test_a_rough_position_decides_between_alike_places_and_only_tiles_within_rea
 
 
 def test_rough_positions_come_from_the_list_or_the_photo_and_are_not_taken_for_the_truth(tmp_path):
-    exif, path = Image.Exif(), str(tmp_path / "a.jpg")
-    exif.get_ifd(0x8825).update({1: "S", 2: (35.0, 18.0, 0.0), 3: "E", 4: (149.0, 6.0, 0.0)})
-    Image.new("RGB", (616, 112)).save(path, exif=exif)
+    path = photo(tmp_path / "a.jpg", gps={1: "S", 2: (35.0, 18.0, 0.0), 3: "E", 4: (149.0, 6.0, 0.0)})
     listed, tagged = (150.0, -36.0), (pytest.approx(149.1), pytest.approx(-35.3))
     for settings, source, rough, truth in (
         ({"near": 50.0}, "list", listed, None),
@@ -307,12 +305,9 @@ def write_track(path, *segments):
     return str(path)
 
 
-def taken(path, time, gps=()):
-    exif = Image.Exif()
-    exif.get_ifd(0x8769).update({} if time is None else {0x9003: f"2026:05:01 {time[:8]}", 0x9011: time[8:] or "+02:00"})
-    exif.get_ifd(0x8825).update(gps)
-    Image.new("RGB", (616, 112)).save(path, exif=exif)
-    return asked_panorama(path, QueryConfig())
+def taken(path, time, gps=None):
+    exif = {} if time is None else {0x9003: f"2026:05:01 {time[:8]}", 0x9011: time[8:] or "+02:00"}
+    return asked_panorama(photo(path, gps=gps, exif=exif), QueryConfig())
 
 
 def test_a_track_gives_headings_positions_and_order(tmp_path):
