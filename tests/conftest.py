@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 
+import numpy as np
 import pytest
 from forked_scripts import ForkedScript, NoPictures
 
@@ -96,6 +97,11 @@ def wait_until(happened, process, seconds=120):
         time.sleep(0.002)
 
 
+def unit(rows):
+    """Rows of length 1, in float32."""
+    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
+
+
 def contents(folder, *left_out):
     """{path below a folder: bytes} of its files."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in left_out)
@@ -128,10 +134,8 @@ def tensors_of(run_folder):
 
 def made_once(tmp_path_factory, name, make):
     """A folder that serves the tests of all processes, made by `make(folder)` for the first that asks."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:  # whose folder lies in one of all workers
-        folder = folder.parent
-    folder = folder / name
+    base = tmp_path_factory.getbasetemp()  # of a worker it lies in one of all
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     with open(f"{folder}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
@@ -147,8 +151,8 @@ def towns(tmp_path_factory):
 
     def make(folder):
         for dataset, panorama in (("cvusa", "112x616"), ("cvact", "224x448")):
-            sizes = {"aerial_size": 128, "panorama_size": panorama}
-            succeeds("toy_town", dataset=dataset, train=24, test=10, **sizes, workers=1, cwd=folder)
+            given = {"train": 24, "test": 10, "aerial_size": 128, "panorama_size": panorama, "workers": 1}
+            succeeds("toy_town", dataset=dataset, **given, cwd=folder)
         succeeds("data_preparation.py", dataset="all", workers=1, cwd=folder)
 
     return made_once(tmp_path_factory, "towns", make)

@@ -14,12 +14,9 @@ from safa.datasets.corruptions import QueryView
 SAFA = {"network_type": "SAFA_2"}
 
 
-def result(folder, name=""):
-    return json.loads((folder / f"Result/CVACT/SAFA_2_polar_1{name}.json").read_text())
-
-
 def ranks(folder, name=""):
-    return result(folder, name)["ranks"], result(folder, name)["recall"]
+    result = json.loads((folder / f"Result/CVACT/SAFA_2_polar_1{name}.json").read_text())
+    return result["ranks"], result["recall"]
 
 
 def test_a_draw_is_the_same_in_every_test_whatever_its_batches_are(with_network):

@@ -8,16 +8,14 @@ import zipfile
 import numpy as np
 import pytest
 import scipy.io
-from conftest import complains, refuses, succeeds
+from conftest import complains, refuses, succeeds, unit
 
 from safa.retrieval.saved_descriptors import read_descriptors
 from safa.retrieval.task import DIRECTIONS
 
 RANDOM = np.random.default_rng(0)
-SAT = RANDOM.normal(size=(50, 16)).astype(np.float32)
-SAT /= np.linalg.norm(SAT, axis=1, keepdims=True)
-GRD = SAT + RANDOM.normal(0, 0.25, SAT.shape).astype(np.float32)
-GRD /= np.linalg.norm(GRD, axis=1, keepdims=True)
+SAT = unit(RANDOM.normal(size=(50, 16)))
+GRD = unit(SAT + RANDOM.normal(0, 0.25, SAT.shape))
 R1 = np.mean((GRD @ SAT.T).argmax(axis=1) == np.arange(50))
 FIELD = {"sat_global_descriptor": SAT, "grd_global_descriptor": GRD}
 UNLIKE = {"precision", "device", "seconds", "session", "sat_files", "grd_files", "computation"}
@@ -128,9 +126,8 @@ def test_many_queries_may_share_references_and_have_several(tmp_path):
     assert "not of X" in complains("evaluate_descriptors.py", "d.npz", dataset="X", data_dir=".", cwd=tmp_path)
     for ending in "html", "json":
         (tmp_path / f"Result/X/descriptors/d.{ending}").write_text("mine")
-        assert f"{ending}: a file of another kind" in complains(
-            "evaluate_descriptors.py", "d.npz", dataset="X", report=True, cwd=tmp_path
-        )
+        line = complains("evaluate_descriptors.py", "d.npz", dataset="X", report=True, cwd=tmp_path)
+        assert f"{ending}: a file of another kind" in line
 
 
 def damaged(write, at, value):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import scipy.spatial
-from conftest import refuses
+from conftest import refuses, unit
 from golden import GOLDEN
 
 from recall import one_percent, recall_at, recall_curve, reported_recalls
@@ -23,10 +23,6 @@ NUMBERS = np.load(GOLDEN / "recall.npz")
 
 def evaluated(references, queries, task, degrees_off=None):
     return evaluate(task, search(references, queries, task.truth, task.near, top_k=1), degrees_off)
-
-
-def unit(rows):
-    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
 
 
 CITY = SimpleNamespace(name="CVACT", hit_metres=None)  # what a task asks of a dataset

@@ -15,8 +15,8 @@ import sys
 import scipy.io
 
 CONTEXT = multiprocessing.get_context("forkserver")
-LIBRARIES = ["cv2", "keras", "tensorflow", "scipy.io", "scipy.spatial", "scipy.stats", "rasterio", "pyproj"]
-CONTEXT.set_forkserver_preload([*LIBRARIES, "tests.programs.other_parts"])
+LIBRARIES = "cv2 keras tensorflow scipy.io scipy.spatial scipy.stats rasterio pyproj tests.programs.other_parts"
+CONTEXT.set_forkserver_preload(LIBRARIES.split())
 
 
 class ForkedScript(CONTEXT.Process):
@@ -31,9 +31,7 @@ class ForkedScript(CONTEXT.Process):
         for end in out, err, theirs_out, theirs_err:
             end.close()
 
-    @property
-    def returncode(self):
-        return self.exitcode
+    returncode = CONTEXT.Process.exitcode
 
     def wait(self, timeout=600):
         self.join(timeout)
@@ -122,15 +120,11 @@ def die_after_batches(number):
 
 
 def with_corruptions():
-    """tests/programs/corrupt_tta.py stands in for the package, in this process and in its workers.
-
-    Workers import only what they need, and not the script, which takes three times as long.
-    """
+    """tests/programs/corrupt_tta.py stands in for the package, in this process and in its workers."""
     sys.path.insert(0, os.path.join(os.path.dirname(__file__), "programs"))
-    prepared = multiprocessing.spawn.get_preparation_data
-    multiprocessing.spawn.get_preparation_data = lambda name: {
-        key: value for key, value in prepared(name).items() if key != "init_main_from_path"
-    }
+    # Importing the script too takes workers three times as long.
+    prepared, unused = multiprocessing.spawn.get_preparation_data, "init_main_from_path"
+    multiprocessing.spawn.get_preparation_data = lambda name: {k: v for k, v in prepared(name).items() if k != unused}
 
 
 def two_corruptions(batches=None):

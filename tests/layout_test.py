@@ -13,21 +13,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 # What one reads beside the paper imports nothing of the project but each other.
 METHOD = {"VGG", "spatial_net", "polar_transform", "triplet_loss", "recall", "input_data"}
 # Each place may import from those before it in this list, and from its own.
-PLACES = [
-    "method",
-    "safa.runtime",
-    "safa.parts",
-    "safa.settings",
-    "safa.datasets",
-    "safa.retrieval",
-    "safa.report",
-    "safa.training",
-    "safa.loading",
-    "safa.launch",
-    "safa.localization",
-    "toy_town",
-    "scripts",
-]
+PLACES = """method safa.runtime safa.parts safa.settings safa.datasets safa.retrieval safa.report safa.training safa.loading
+    safa.launch safa.localization toy_town scripts""".split()
 PAGES = [path for folder in (".", "docs", "Data", "Model") for path in (ROOT / folder).glob("*.md")]
 # With all features; without localisation of one's own photos in other people's world, VIGOR, corruptions and descriptors made
 # elsewhere it was 11,400 and 5,600.

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT, SMALL, complains, refuses, succeeds
+from conftest import ROOT, SMALL, command, complains, refuses, succeeds
 from golden import GOLDEN, recipe
 
 from safa.loading import load_network
@@ -27,7 +27,6 @@ from safa.training.step import adam
 from safa.training.variables import adam_variables, network_weights
 from safa.training.weights import load_weights
 
-SIZES = ["--height", "32", "--width", "128", "--aerial_input_size", "64", "--width_multiplier", "0.05"]
 CONFIG = NetworkConfig("SAFA_2", 1, 32, 128, 64, 0.05)
 
 
@@ -89,9 +88,7 @@ def model(blank):
 @pytest.fixture
 def own_small(small, tmp_path):
     """A copy of `small` to break."""
-    for path in small[0].parent.iterdir():
-        shutil.copy(path, tmp_path)
-    return tmp_path / "model.ckpt"
+    return shutil.copytree(small[0].parent, tmp_path, dirs_exist_ok=True) / "model.ckpt"
 
 
 def test_the_authors_checkpoint_gives_their_descriptors_through_the_test_script(tmp_path):
@@ -114,7 +111,7 @@ def test_the_authors_checkpoint_gives_their_descriptors_through_the_test_script(
 
 def test_both_ways_give_the_same_bits_and_the_authors_saver_restores_ours(small, tmp_path):
     prefix, weights = small
-    flags = ["--network_type", "SAFA_2", *SIZES]
+    flags = command(network_type="SAFA_2", height=32, width=128, aerial_input_size=64, width_multiplier=0.05)
     succeeds("convert_weights.py", prefix, "ours.weights.h5", *flags, cwd=tmp_path)
     succeeds("convert_weights.py", "ours.weights.h5", "back.ckpt", *flags, cwd=tmp_path)
     assert "1110" in succeeds("convert_weights.py", prefix, "again.ckpt", *flags, cwd=tmp_path)
@@ -235,8 +232,6 @@ def damaged(ending, change):
 
 DATA = "data-00000-of-00001"
 NAN = np.full((3, 3, 6, 13), np.nan, np.float32)  # conv3_1's kernel, one of CONFIG's
-
-
 DAMAGES = {
     "damaged": damaged(DATA, lambda content: content[:5000]),
     "cut off": damaged("index", lambda content: content[:-20]),

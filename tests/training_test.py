@@ -178,7 +178,7 @@ def test_data_that_cannot_be_used_are_found_before_training(own_towns):
     assert "0000030.jpg" in complains("train_cvusa.py", **TINY, cwd=own_towns)
     split = own_towns / "Data/CVUSA/splits/val-19zl.csv"
     split.write_text(split.read_text() + "bingmap/19/0000099.jpg\n")
-    assert "row 11" in complains("train_cvusa.py", **TINY, cwd=own_towns)
+    assert "line 11" in complains("train_cvusa.py", **TINY, cwd=own_towns)
 
 
 # With dropout and averages, whose masks and values must go on too, and a checkpoint after every step.

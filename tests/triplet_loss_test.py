@@ -4,14 +4,14 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import unit
 
 from safa.datasets.positions import far_apart
 from triplet_loss import triplet_loss
 
 
 def descriptors(seed, batch=5, values=7):
-    rows = np.random.default_rng(seed).standard_normal((batch, values)).astype(np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit(np.random.default_rng(seed).standard_normal((batch, values)))
 
 
 def as_written(sat, grd, mask=None):

@@ -64,8 +64,6 @@ DEGREE = 1e-5  # a metre or so
 POINTS = [rasterio.control.GroundControlPoint(*each) for each in ((0, 0, 149, -35), (0, 90, 149.01, -35), (90, 0, 149, -35.01))]
 LOCAL = 'LOCAL_CS["site",UNIT["metre",1]]'
 PLAIN = {"bands": [np.ones((90, 90), np.uint8)] * 3}
-
-
 UNUSABLE = (
     (grey_at("EPSG:4326", 693000, 6090000), "lies outside its reference system"),
     (grey_at("EPSG:4326", 179.998, -17, DEGREE), "reaches beyond the 180th meridian; cut it there"),

@@ -14,7 +14,6 @@ import pytest
 import synthetic_index as made
 from conftest import complains, contents, refuses, rows_of, run, succeeds
 from forked_scripts import no_file_grows_beyond
-from PIL import Image
 
 from safa.localization import Index, JoinedIndex, index_files
 from safa.localization.gpx_track import TrackConfig, along_track
@@ -23,6 +22,7 @@ from safa.localization.photo_geometry import PhotoGeometry
 from safa.localization.places import QueryConfig
 from safa.localization.rough_position import RoughPosition
 from safa.runtime.errors import ROOT
+from tests.localization.photo_geometry_test import photo
 
 PROGRAM = "tests/programs/synthetic/localize.py"
 
@@ -44,8 +44,7 @@ def errors(answers):
     return np.array([answer.metres_off for answer in answers])
 
 
-def test_a_query_of_damaged_photos_that_is_killed_twice_ends_as_if_it_had_never_been(tmp_path):
-    made.write_index(tmp_path / "index")
+def test_a_query_of_damaged_photos_that_is_killed_twice_ends_as_if_it_had_never_been(index, tmp_path):
     made.write_photos(tmp_path / "photos" / "deep", range(60))
     damaged = tmp_path / "photos" / "deep" / "0013.png"
     damaged.write_bytes(damaged.read_bytes()[:150])
@@ -81,17 +80,15 @@ def test_a_stopped_query_goes_on_with_the_index_that_it_began_with_and_no_update
 
 
 @pytest.mark.parametrize("full", ["html 100000 a.html", "csv 7000 a.csv", "csv 1000 a.csv.progress/answers.jsonl"])
-def test_a_query_names_the_file_for_which_the_disk_is_full(tmp_path, full):
+def test_a_query_names_the_file_for_which_the_disk_is_full(index, tmp_path, full):
     flag, size, path = full.split()
-    made.write_index(tmp_path / "index")
     made.write_photos(tmp_path / ("p" * 240), range(6))  # a CSV's rows name it, so that these grow faster than the kept answers
     asked, before = ("query", "index", "p" * 240, f"--{flag}", f"a.{flag}"), functools.partial(no_file_grows_beyond, int(size))
     assert f"error: {path}: File too large" in complains(PROGRAM, 0, *asked, before=before, cwd=tmp_path)
     succeeds(PROGRAM, 0, *asked, cwd=tmp_path)
 
 
-def test_a_query_writes_over_nothing_but_its_own_output(tmp_path):
-    made.write_index(tmp_path / "index")
+def test_a_query_writes_over_nothing_but_its_own_output(index, tmp_path):
     made.write_photos(tmp_path / "photos", range(3))
     (tmp_path / "own.csv").write_text("panorama,mine\n1,2\n")
     (tmp_path / "own.geojson").write_text('{"type": "FeatureCollection", "features": []}')
@@ -105,8 +102,7 @@ def test_a_query_writes_over_nothing_but_its_own_output(tmp_path):
     assert contents(tmp_path) == before
 
 
-def test_a_quality_page_is_written_where_no_panorama_of_known_location_can_be_used(tmp_path):
-    made.write_index(tmp_path / "index")
+def test_a_quality_page_is_written_where_no_panorama_of_known_location_can_be_used(index, tmp_path):
     (tmp_path / "a.png").write_bytes(b"")
     (tmp_path / "list.csv").write_text("path,longitude,latitude\na.png,149.1,-35.3\n")
     said = complains(PROGRAM, 0, "query", "index", "list.csv", quality="a.html", cwd=tmp_path)
@@ -149,9 +145,7 @@ def test_a_rough_position_decides_between_alike_places_and_only_tiles_within_rea
 
 
 def test_rough_positions_come_from_the_list_or_the_photo_and_are_not_taken_for_the_truth(tmp_path):
-    exif, path = Image.Exif(), str(tmp_path / "a.jpg")
-    exif.get_ifd(0x8825).update({1: "S", 2: (35.0, 18.0, 0.0), 3: "E", 4: (149.0, 6.0, 0.0)})
-    Image.new("RGB", (616, 112)).save(path, exif=exif)
+    path = photo(tmp_path / "a.jpg", gps={1: "S", 2: (35.0, 18.0, 0.0), 3: "E", 4: (149.0, 6.0, 0.0)})
     listed, tagged = (150.0, -36.0), (pytest.approx(149.1), pytest.approx(-35.3))
     for settings, source, rough, truth in (
         ({"near": 50.0}, "list", listed, None),
@@ -259,8 +253,7 @@ def test_the_service_of_the_documentation_answers(index, tmp_path, monkeypatch):
     assert client.post("/locate", content=b"nothing").status_code == 422
 
 
-def test_a_quality_page_says_how_far_answers_are_off_and_how_sure_they_were(tmp_path):
-    made.write_index(tmp_path / "index")
+def test_a_quality_page_says_how_far_answers_are_off_and_how_sure_they_were(index, tmp_path):
     listed = made.write_photos(tmp_path / "photos", range(60))
     succeeds(PROGRAM, 0, "calibrate", "index", listed, quality="q.html", wrong_share=0.3, cwd=tmp_path)
     text = (tmp_path / "q.html").read_text()
@@ -289,8 +282,7 @@ def test_several_indexes_answer_as_one_of_all_their_tiles(index, tmp_path):
     refuses("no index to ask", JoinedIndex, [])
 
 
-def test_hidden_files_of_a_folder_are_no_photos_and_other_images_and_linked_folders_are_said(tmp_path):
-    made.write_index(tmp_path / "index")
+def test_hidden_files_of_a_folder_are_no_photos_and_other_images_and_linked_folders_are_said(index, tmp_path):
     made.write_photos(tmp_path / "photos" / "deep", range(2))
     for name in ("@eaDir/a.png", ".thumbnails/a.png", "._a.png", "b.HEIC", "c.heic", "d.webp", "notes.txt", "../other/e.insp"):
         (tmp_path / "photos" / name).parent.mkdir(exist_ok=True)
@@ -313,12 +305,9 @@ def write_track(path, *segments):
     return str(path)
 
 
-def taken(path, time, gps=()):
-    exif = Image.Exif()
-    exif.get_ifd(0x8769).update({} if time is None else {0x9003: f"2026:05:01 {time[:8]}", 0x9011: time[8:] or "+02:00"})
-    exif.get_ifd(0x8825).update(gps)
-    Image.new("RGB", (616, 112)).save(path, exif=exif)
-    return asked_panorama(path, QueryConfig())
+def taken(path, time, gps=None):
+    exif = {} if time is None else {0x9003: f"2026:05:01 {time[:8]}", 0x9011: time[8:] or "+02:00"}
+    return asked_panorama(photo(path, gps=gps, exif=exif), QueryConfig())
 
 
 def test_a_track_gives_headings_positions_and_order(tmp_path):

@@ -14,7 +14,6 @@ import pytest
 from browser import assert_whole, needs_browser
 from conftest import complains, refuses, rows_of, run, succeeds
 from forked_scripts import die_after_batches
-from PIL import Image
 
 from safa import parts
 from safa.localization import Index
@@ -22,6 +21,7 @@ from safa.localization.tile_map import BEST, MARK, Mark, TileMap
 from safa.report.drawing import bgr_pixels
 from safa.settings import NetworkConfig
 from safa.training.weights import write_keras_weights
+from tests.localization.photo_geometry_test import photo
 from tests.programs import other_parts
 
 NETWORK = {"network_type": "SAFA_2", **conftest.NETWORK}
@@ -151,9 +151,8 @@ def test_answers_are_calibrated_less_sure_ones_are_unknown_and_far_known_locatio
     assert "not calibrated" in succeeds("localize.py", "query", "index", "panoramas.csv", fov=90, cwd=own)
     assert "10 panoramas are too few" in complains("localize.py", "calibrate", "index", "panoramas.csv", cwd=own)
     assert "no known location" in complains("localize.py", "calibrate", "index", *[PANORAMA.format(1)] * 20, cwd=own)
-    exif = Image.Exif()  # a photo's own location is known only on request
-    exif.get_ifd(0x8825).update({1: "S", 2: (35.3, 0.0, 0.0), 3: "W", 4: (149.1, 0.0, 0.0)})
-    Image.open(own / PANORAMA.format(1)).save(own / "photo.jpg", exif=exif)
+    gps = {1: "S", 2: (35.3, 0.0, 0.0), 3: "W", 4: (149.1, 0.0, 0.0)}  # a photo's own location is known only on request
+    photo(own / "photo.jpg", gps=gps, image=cv2.imread(str(own / PANORAMA.format(1))))
     said = succeeds("localize.py", "query", "index", "photo.jpg", cwd=own)
     assert "1 rough places" in said and "1 photos say no heading; north is assumed" in said and "known location" not in said
     said = succeeds("localize.py", "query", "index", "photo.jpg", truth="exif", cwd=own)
@@ -238,25 +237,23 @@ def test_a_damaged_index_is_named_with_its_file(made, tmp_path):
 def test_mistakes_are_one_line_each(own):
     (own / "foreign").mkdir()
     (own / "foreign/full.json").write_text("{}")  # of another program
-    for index, flags, said in (
-        ("index", {}, "holds an index of other tiles"),
-        (".", {}, "not of an index"),
-        ("foreign", {}, "not of an index"),
-        ("new", {"pca": 64}, "--pca 64: not less than"),
-        ("new", {"tile_metres": None}, "--tile_metres: net.weights.h5 does not say"),
-        ("new", {"width": 256}, "cannot be read as weights"),
-        ("new", {"zoom": 3, "spacing": 5}, "--zoom, --spacing: the tiles of tiles.csv take no such flag"),
+    build, asked = BUILD | {"tiles": "tiles.csv"}, "query index panoramas.csv"
+    for words, flags, said in (
+        ("build index", build, "holds an index of other tiles"),
+        ("build .", build, "not of an index"),
+        ("build foreign", build, "not of an index"),
+        ("build new", build | {"pca": 64}, "--pca 64: not less than"),
+        ("build new", build | {"tile_metres": None}, "--tile_metres: net.weights.h5 does not say"),
+        ("build new", build | {"width": 256}, "cannot be read as weights"),
+        ("build new", build | {"zoom": 3, "spacing": 5}, "--zoom, --spacing: the tiles of tiles.csv take no such flag"),
+        (asked, {"checkpoint": "other.weights.h5"}, "other weights than those that index was built with"),
+        (asked, {"approximate": True}, "--approximate: index was built without it"),
+        (asked, {"heading": 3, "unknown_heading": True}, "contradict"),
+        (asked, {"turns": 4}, "--unknown_heading"),
+        (asked, {"mount": 90}, "--gpx"),
+        (asked, {"json": "nowhere/a.json"}, "--json nowhere/a.json"),
+        (f"query index {TILE.format(1)}", {}, "are not a panorama of --fov 360"),
+        ("query index gone.jpg", {}, "no such panorama"),
+        ("query gone panoramas.csv", {}, "no index; build one"),
     ):
-        assert said in complains("localize.py", "build", index, **(BUILD | {"tiles": "tiles.csv"} | flags), cwd=own)
-    for index, asked, flags, said in (
-        ("index", "panoramas.csv", {"checkpoint": "other.weights.h5"}, "other weights than those that index was built with"),
-        ("index", "panoramas.csv", {"approximate": True}, "--approximate: index was built without it"),
-        ("index", "panoramas.csv", {"heading": 3, "unknown_heading": True}, "contradict"),
-        ("index", "panoramas.csv", {"turns": 4}, "--unknown_heading"),
-        ("index", "panoramas.csv", {"mount": 90}, "--gpx"),
-        ("index", "panoramas.csv", {"json": "nowhere/a.json"}, "--json nowhere/a.json"),
-        ("index", TILE.format(1), {}, "are not a panorama of --fov 360"),
-        ("index", "gone.jpg", {}, "no such panorama"),
-        ("gone", "panoramas.csv", {}, "no index; build one"),
-    ):
-        assert said in complains("localize.py", "query", index, asked, **flags, cwd=own)
+        assert said in complains("localize.py", *words.split(), **flags, cwd=own)

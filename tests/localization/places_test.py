@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from conftest import refuses
+from conftest import refuses, unit
 from scipy.spatial import cKDTree
 from scipy.special import expit
 
@@ -22,10 +22,6 @@ from safa.localization.tile_search import ApproximateSearch, as_float32, fit_pro
 from VGG import MEAN_BGR
 
 RNG = np.random.default_rng(0)
-
-
-def unit(rows):
-    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
 
 
 def test_similarities_are_the_best_turns_products_whatever_the_blocks_and_types(monkeypatch):
