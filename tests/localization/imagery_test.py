@@ -239,6 +239,13 @@ def test_a_wrong_list_is_named_with_its_line(tmp_path):
     ):
         (tmp_path / "tiles.csv").write_text(text)
         refuses(said, read_located_files, str(tmp_path / "tiles.csv"), needs_locations=True)
+    # What is skipped already is not proposed.
+    (tmp_path / "map/18/1").mkdir(parents=True)
+    for name in "empty.png", "map/18/1/1.png":
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "tiles.csv").write_text("path,latitude,longitude\nempty.png,1,2\ngone.png,1,2\n")
+    for name, said in ("tiles.csv", "1 of 2 tiles cannot be used"), ("map", "1 of 1 map tiles cannot be used"):
+        refuses(f"{said}.*replace them$", open_tile_source, [str(tmp_path / name)], CUT, skip_missing=True)
 
 
 def test_street_view_s_largest_panorama_may_be_read_and_a_thumbnail_of_another_size_is_not_decoded(tmp_path):
