@@ -184,8 +184,7 @@ def _fill(folder, source, computer, config, tiles, signatures, earlier, kept):
     images = TileImages(source, computer.recipe.network, computer.recipe.stretch, arrays[RECORDS], arrays.get(THUMBNAILS))
     title = os.path.basename(os.path.abspath(folder))
     DescriptorExtractor(computer.network, computer.distribution).fill(rows, "sat", images, computer.batch_size, title)
-    for array in rows.rows, *arrays.values():
-        array.flush()
+    rows.keep()  # also where all were kept
     return rows.rows, arrays[RECORDS]
 
 

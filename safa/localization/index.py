@@ -270,11 +270,7 @@ class Index:
         import tensorflow as tf
 
         ground = loaded.model.grd
-        forward = tf.function(lambda images: ground(images, training=False), reduce_retracing=True, autograph=False)
-
-        def compute(images):
-            return forward(tf.constant(images)).numpy()
-
+        compute = tf.function(lambda images: ground(images, training=False), reduce_retracing=True, autograph=False)
         compute.fill = ground.fill
         return compute
 

@@ -146,7 +146,7 @@ def _usable(folder, files, skip_missing):
         elif np.any(each[1]):
             masks[place] = each[1]
     if wrong and not (skip_missing and masks):
-        remedy = "replace them, or use --skip_missing to leave them out"
+        remedy = "replace them" + ", or use --skip_missing to leave them out" * (not skip_missing)
         raise UserError(f"{folder}: {len(wrong):,} of {len(files):,} map tiles cannot be used: {first_few(wrong)}; {remedy}")
     if not masks:
         raise UserError(f"{folder}: all {len(files):,} map tiles are transparent; name a folder with imagery")

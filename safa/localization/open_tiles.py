@@ -4,8 +4,6 @@ import concurrent.futures
 import dataclasses
 import os
 
-import numpy as np
-
 from safa.datasets.image_files import ImageError, ImageMissing, by_pixels, image_size
 from safa.localization.located_files import read_located_files
 from safa.localization.map_tiles import MapTiles, zooms_in
@@ -70,22 +68,21 @@ class ListedTiles(TileSource):
         listed = read_located_files(path, needs_locations=True)
         with concurrent.futures.ThreadPoolExecutor(4 * available_cores()) as pool:
             problems = list(pool.map(_problem, listed.paths))
-        missing = [isinstance(problem, ImageMissing) for problem in problems]
-        wrong = [each for each, is_missing in zip(problems, missing, strict=True) if each and not (skip_missing and is_missing)]
+        kept = [row for row, problem in enumerate(problems) if problem is None]
+        wrong = [each for each in problems if each and not (skip_missing and isinstance(each, ImageMissing))]
         if wrong:
-            skip = ", or use --skip_missing to leave missing ones out" if any(missing) else ""
+            skip = ", or use --skip_missing to leave missing ones out" if ImageMissing in map(type, wrong) else ""
             raise UserError(
                 f"{path}: {len(wrong):,} of {len(problems):,} tiles cannot be used: {first_few(wrong)}; replace them{skip}"
             )
-        if all(missing):
+        if not kept:
             raise UserError(f"{path}: none of its {len(problems):,} files exists; check the paths, which start in its folder")
-        kept, self.notes = np.flatnonzero(np.invert(missing)), listed.notes
-        self.paths = [listed.paths[row] for row in kept]
-        self.locations = listed.locations[kept]
+        self.paths, self.locations = [listed.paths[row] for row in kept], listed.locations[kept]
+        self.notes = list(listed.notes)
         self.metres = None if listed.metres is None else listed.metres[kept]
         self.names = [os.path.relpath(each, os.path.dirname(path) or ".") for each in self.paths]
-        if any(missing):
-            self.notes = [*self.notes, f"{sum(missing):,} tiles of the list do not exist and are left out"]
+        if left_out := len(problems) - len(kept):
+            self.notes.append(f"{left_out:,} tiles of the list do not exist and are left out")
         self.record = SourceRecord("list")
 
     def tile(self, row):

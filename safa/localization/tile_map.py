@@ -78,7 +78,9 @@ class TileMap:
             place = np.clip(self.pixels(mark.metres)[0], MARK + 2, (width - MARK - 2, height - MARK - 2))
             axes.plot(*place, mark.shape, color=mark.colour, zorder=depth, **circle)
             axes.text(*place, mark.text, color="white", fontsize=6.5, ha="center", va="center_baseline", zorder=depth)
-        metres = _round_length(width / 4 / self._scale)
+        longest = width / 4 / self._scale * (1 + 1e-9)
+        power = 10 ** math.floor(math.log10(longest))
+        metres = max(digit * power for digit in (1, 2, 5) if digit * power <= longest)  # 1, 2, 5, 10, 20, 50, ...
         bar, middle = MARGIN + metres * self._scale, height + LINE / 2
         axes.plot([MARGIN, bar], [middle, middle], color=INK, linewidth=4 * point, solid_capstyle="butt")
         length = f"{metres:g} m" if metres < 1000 else f"{metres / 1000:g} km"
@@ -89,9 +91,3 @@ class TileMap:
 def _points(columns, rows):
     """(columns * rows, 2) middles of a grid's cells, row by row."""
     return np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1).reshape(-1, 2) + 0.5
-
-
-def _round_length(metres):
-    """The longest of 1, 2, 5, 10, 20, 50, ... that is not longer."""
-    power = 10 ** math.floor(math.log10(metres))
-    return max(digit * power for digit in (1, 2, 5) if digit * power <= metres * (1 + 1e-9))
