@@ -149,8 +149,9 @@ def read_array(folder, name, shape, dtypes):
     with _whole(path):
         open(path, "rb", opener=ordinary).close()
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-        if array.shape != shape or array.dtype.name not in dtypes:
-            raise ValueError(f"{array.dtype.name} of shape {array.shape} instead of {' or '.join(dtypes)} of {shape}")
+        if array.shape != shape or array.dtype.name not in dtypes or not array.flags.c_contiguous:
+            order = "" if array.flags.c_contiguous else " by columns"
+            raise ValueError(f"{array.dtype.name} of shape {array.shape}{order} instead of {' or '.join(dtypes)} of {shape}")
         return array
 
 

@@ -40,28 +40,32 @@ class TileMap:
         width, height = size.astype(int)
         grid = self._corner + _points(width // STEP, height // STEP) * (STEP / self._scale) * (1, -1)
         rows = np.unique(index.tree.query(grid)[1])
-        self._dots = self.pixels(index.metres[rows if index.thumbnail(0) is None else []])
-        self._ground = self._drawn_ground(index, rows, width, height)
+        self._ground, without = self._drawn_ground(index, rows, width, height)
+        self._dots = self.pixels(index.metres[without])
 
     def pixels(self, metres):
         """(n, 2) metres east and north -> (n, 2) pixels right and down."""
         return (np.asarray(metres).reshape(-1, 2) - self._corner) * (self._scale, -self._scale)
 
     def _drawn_ground(self, index, rows, width, height):
-        """What the tiles of some rows show: (H, W, 3) uint8, BGR; of overlapping tiles the one whose centre is nearest."""
+        """What the tiles of some rows show, (H, W, 3) uint8, BGR, and the rows of those without a picture.
+
+        Of overlapping tiles the one whose centre is nearest is shown.
+        """
         picture = np.full((height * width, 3), BACKGROUND, np.uint8)
         pixels, centres = _points(width, height), self.pixels(index.metres[rows])
         side = max(STEP, index.manifest.recipe.tile_metres * self._scale)
         nearest = cKDTree(centres).query(pixels, p=np.inf, distance_upper_bound=side / 2)[1]
-        order = np.argsort(nearest)
+        order, without = np.argsort(nearest), []
         for number, chosen in enumerate(np.split(order, np.searchsorted(nearest[order], np.arange(1, len(rows) + 1)))[:-1]):
-            thumbnail = index.thumbnail(rows[number]) if len(chosen) else None
-            if thumbnail is not None:
+            if len(chosen) and (thumbnail := index.thumbnail(rows[number])) is None:
+                without.append(rows[number])
+            elif len(chosen):
                 if side < len(thumbnail):
                     thumbnail = cv2.resize(thumbnail, (math.ceil(side), math.ceil(side)), interpolation=cv2.INTER_AREA)
                 right, down = (((pixels[chosen] - centres[number]) / side + 0.5) * (len(thumbnail) - 1)).round().astype(int).T
                 picture[chosen] = thumbnail[down, right]
-        return picture.reshape(height, width, 3)
+        return picture.reshape(height, width, 3), without
 
     def draw(self, marks: list[Mark], path: np.ndarray | None = None):
         """A Figure of the map with marks, the first on top, those outside at its edge, and a line along (n, 2) metres below."""

@@ -17,7 +17,7 @@ from forked_scripts import die_after_batches
 
 from safa import parts
 from safa.localization import Index
-from safa.localization.tile_map import BEST, MARK, Mark, TileMap
+from safa.localization.tile_map import BACKGROUND, BEST, MARK, Mark, TileMap
 from safa.report.drawing import bgr_pixels
 from safa.settings import NetworkConfig
 from safa.training.weights import write_keras_weights
@@ -184,7 +184,7 @@ def test_a_browser_shows_the_whole_page_without_the_network(page, tmp_path):
     assert_whole(page, tmp_path)
 
 
-def test_a_map_shows_the_tiles_where_they_are_and_marks_on_them(made):
+def test_a_map_shows_the_tiles_where_they_are_and_marks_on_them(made, monkeypatch):
     index = Index(str(made / "index"))
     drawn = TileMap(index)
     ends = index.metres[[0, TILES - 1]]
@@ -195,6 +195,10 @@ def test_a_map_shows_the_tiles_where_they_are_and_marks_on_them(made):
         assert len(own) == pytest.approx(np.pi * (MARK + 2) ** 2, rel=0.3)  # smooth edges
         blue, green, red = marked[int(y), int(x)].tolist()
         assert f"#{red:02x}{green:02x}{blue:02x}" == BEST
+    monkeypatch.setattr(index, "thumbnail", lambda row, own=index.thumbnail: None if row else own(row))
+    partly = TileMap(index)  # as of two indexes of which one keeps no pictures: its tiles are dots
+    x, y = partly.pixels(ends)[1].round().astype(int)
+    assert (bgr_pixels(partly.draw([]))[y, x] != BACKGROUND).any()
 
 
 def test_tiles_that_are_missing_or_of_another_ground_size_are_named(own):
@@ -212,9 +216,11 @@ def test_tiles_that_are_missing_or_of_another_ground_size_are_named(own):
 
 def test_a_damaged_index_is_named_with_its_file(made, tmp_path):
     index = tmp_path / "index"
+    np.save(tmp_path / "columns.npy", np.asfortranarray(np.load(made / "index/descriptors.npy")))
     for name, damage, said in (  # "/2": it is cut off; None: it is not there; else what is put in its place
         ("descriptors.npy", "/2", "descriptors.npy: missing, cut off or damaged"),
         ("descriptors.npy", "index/thumbnails.npy", "descriptors.npy: .*uint8 of shape"),
+        ("descriptors.npy", tmp_path / "columns.npy", "descriptors.npy: .* by columns"),
         ("approximate.faiss", "index/tiles.npy", "approximate.faiss: .*has changed"),
         ("tiles.json", "/2", "tiles.json: missing, cut off or damaged"),
         ("network.weights.h5", "/2", "cannot be read as weights"),
@@ -226,7 +232,7 @@ def test_a_damaged_index_is_named_with_its_file(made, tmp_path):
         content = damage
         if damage == "/2":
             content = (made / "index" / name).read_bytes()[: os.path.getsize(made / "index" / name) // 2]
-        elif isinstance(damage, str):
+        elif isinstance(damage, (str, os.PathLike)):
             content = (made / damage).read_bytes()
         shutil.copytree(made / "index", index)
         (index / name).write_bytes(content) if content is not None else (index / name).unlink()
