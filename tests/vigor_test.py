@@ -131,7 +131,7 @@ def test_what_is_wrong_in_a_list_is_one_line(tmp_path):
     (folder / "same_area_balanced_test.txt").write_text("\n".join([f"{good} {tiles}", *wrong]))
     refuses("Chicago/same_area_balanced_test.txt: 11 of 12 lines are not .*line 2.*again$", VIGOR(tmp_path).pairs, "val")
     for spoilt, text in (
-        (b"", "0 of 0 lines are not"),
+        (b"", "nothing in it"),
         (b"\xff\xfe\0", "not a text file"),
         (b"satellite.png\n", "1 of 1 lines are not tiles' names"),
     ):

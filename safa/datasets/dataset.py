@@ -130,7 +130,8 @@ class Dataset(abc.ABC):
         rows = [parse(line) for _, line in lines]
         wrong = [f"line {number} ({line[:80]!r})" for (number, line), row in zip(lines, rows, strict=True) if row is None]
         if wrong or not rows:
-            raise UserError(f"{path}: {len(wrong):,} of {len(rows):,} lines are not {form}: {first_few(wrong)}; {AGAIN}")
+            what = f"{len(wrong):,} of {len(rows):,} lines are not {form}: {first_few(wrong)}" if rows else "nothing in it"
+            raise UserError(f"{path}: {what}; {AGAIN}")
         return rows
 
     @property
