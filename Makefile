@@ -128,6 +128,7 @@ pictures: demo
 
 test lint: $(VENV)/installed-test
 
+test: export PYTHONDONTWRITEBYTECODE =
 test:
 	$(RUN) -m pytest
 

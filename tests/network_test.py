@@ -174,7 +174,7 @@ def test_learning_rates_are_constant_or_fall_to_0_after_a_warm_up():
 def test_a_loss_that_uses_weights_of_the_network_itself_takes_the_same_step_in_micro_batches():
     after = []
     for micro_batch in None, 2:
-        model, optimizer = build_network(NARROW, 1.0, seed=1), keras.optimizers.SGD(1.0)
+        model, optimizer = one_convolution(), keras.optimizers.SGD(1.0)
         optimizer.build(model.trainable_variables)
         kernel = model.trainable_variables[0]
         step = training_step(
@@ -186,11 +186,19 @@ def test_a_loss_that_uses_weights_of_the_network_itself_takes_the_same_step_in_m
     np.testing.assert_allclose(*after, atol=1e-6)
 
 
+def one_convolution(**options):
+    """A network whose backbones are one convolution each."""
+
+    def convolution(_):
+        return keras.layers.Conv2D(4, 5, 4, kernel_initializer=keras.initializers.HeNormal(1), **options)
+
+    return network((32, 128), (32, 128), convolution, lambda _: keras.layers.GlobalMaxPooling2D())
+
+
 @pytest.mark.parametrize("options", [{}, {"micro_batch": 2}, {"clip_norm": 1.0}], ids=str)
 def test_an_idle_branch_hinders_no_step_and_variables_that_nobody_trains_and_losses_that_nobody_counts_are_refused(options):
     def first_step(loss, **others):
-        convolution, pooling = lambda _: keras.layers.Conv2D(4, 5, 4, **others), lambda _: keras.layers.GlobalMaxPooling2D()
-        model, optimizer = network((32, 128), (32, 128), convolution, pooling), adam(1e-3)
+        model, optimizer = one_convolution(**others), adam(1e-3)
         optimizer.build(model.trainable_variables)
         step = training_step(model, optimizer, loss, **options)
         return step(Batch(*SOME_IMAGES, offset=tf.constant(0, tf.int64)))
