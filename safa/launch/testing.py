@@ -22,7 +22,7 @@ from safa.report.result_lines import result_lines
 from safa.report.rows import collect
 from safa.retrieval.evaluation import WINNERS, evaluate
 from safa.retrieval.resumable_rows import ResumableRows, files_digest
-from safa.retrieval.saved_descriptors import MAT, NPZ, save_mat, save_npz
+from safa.retrieval.saved_descriptors import MAT, NPZ, check_mat, save_mat, save_npz
 from safa.retrieval.search import search
 from safa.retrieval.task import DIRECTIONS, GROUND_TO_AERIAL, task_of
 from safa.runtime.backend import importing_tensorflow
@@ -167,6 +167,8 @@ def launch_testing(description, dataset_classes):
 
         # Images to descriptors.
         extractor = DescriptorExtractor(loaded.model, distribution)
+        if config.save_mat is not None:
+            check_mat(config.save_mat, max(len(pairs), len(pairs.sat_paths)), extractor.dimension)
         identity = {"weights": loaded.digest, "network": known["network"], "computation": graph, "precision": config.precision}
         folder = base + DESCRIPTORS if config.descriptors == "disk" and distribution.is_chief else None
         if folder is not None:

@@ -133,7 +133,7 @@ def build_index(folder: str, source: TileSource, computer: TileComputer, config:
             one_colour=int(np.count_nonzero(records[:, -1])),
             spacing=_spacing(source.locations),
             pca_recall=pca_recall,
-            approximate_recall=_sort(unfinished, full) if config.approximate else None,
+            approximate_recall=_sort(unfinished) if config.approximate else None,
             files=index_files.file_digests(unfinished),
         )
         manifest = dataclasses.replace(manifest, digest=manifest.own_digest)
@@ -194,10 +194,11 @@ def built_lines(folder, manifest):
     yield f"{folder}: {manifest.tiles:,} tiles{between}, descriptors of {manifest.kept_values:,} values"
     if manifest.one_colour:
         yield f"warning: {manifest.one_colour:,} tiles show a single colour (water, snow, or no imagery), and no place"
-    for name, recall in (("--pca", manifest.pca_recall), ("--approximate", manifest.approximate_recall)):
+    recalls = {"--pca: finds a tile's nearest other tile by its full descriptor": manifest.pca_recall}
+    recalls["--approximate: finds a tile's nearest other tile by an exact search"] = manifest.approximate_recall
+    for finds, recall in recalls.items():
         if recall is not None:
-            found = f"first in {100 * recall[0]:.1f} % and among ten in {100 * recall[1]:.1f} %"
-            yield f"{name}: finds a tile's nearest other tile, by the full descriptors, {found}"
+            yield f"{finds} first in {100 * recall[0]:.1f} % and among ten in {100 * recall[1]:.1f} %"
 
 
 def _tiles_digest(identity, source):
@@ -250,18 +251,18 @@ def _project(folder, full, values):
     return _recall(full, kept, functools.partial(similarities, kept))
 
 
-def _sort(folder, full):
-    """Write the file of the approximate search; returns its recall, by (N, D) descriptors as the network computed them."""
+def _sort(folder):
+    """Write the file of the approximate search; returns its recall."""
     kept = np.load(os.path.join(folder, DESCRIPTORS), mmap_mode="r")
     path = os.path.join(folder, index_files.APPROXIMATE)
     write_approximate(path, kept)
-    return _recall(full, kept, ApproximateSearch(path, kept).similarities)
+    return _recall(kept, kept, ApproximateSearch(path, kept).similarities)
 
 
 def _recall(full, kept, search):
-    """How often a search finds a tile's nearest other tile, by the full descriptors, among the 1 and 10 first others.
+    """How often a search finds a tile's nearest other tile among the 1 and 10 first others.
 
-    `full`, `kept`: (N, D) descriptors of the network, and (N, K) as the index keeps them; `search`: of queries of these.
+    `full`: (N, D) descriptors by which it is nearest; `kept`: (N, K) as the index keeps them; `search`: of queries of these.
     """
     sample = np.sort(np.random.default_rng(0).permutation(len(full))[:RECALL_SAMPLE])
     at_once, hits = max(1, RESULT_BYTES // (6 * len(full))), []

@@ -114,8 +114,12 @@ def _build(args):
     source = open_tile_source(args.tiles, cut, *imagery)
     record, grid = source.record, source.record.cut and source.record.cut.grid
     used = {"zoom": record.zoom, "tms": record.tms, "epsg": record.epsg, "tile_pixels": record.cut, "spacing": grid}
-    if needless := [f"--{name}" for name, value in used.items() if value is None and getattr(args, name)]:
+    used["skip_missing"] = None if record.kind == "rasters" else True
+    given = {name for name, value in vars(args).items() if value is not None and value is not False}
+    if needless := [f"--{name}" for name, value in used.items() if value is None and name in given]:
         raise UserError(f"{', '.join(needless)}: the tiles of {shortened(args.tiles[0])} take no such flag; leave it out")
+    if args.no_stretch and not network.polar:
+        raise UserError("--no_stretch: of polar maps, and this network takes aerial tiles; leave it out")
     say(source.extent, *source.notes, _size_warning(source, cut.metres))
     with importing_tensorflow():
         from safa.runtime.backend import explain_tensorflow_errors

@@ -114,13 +114,14 @@ def save_npz(path, pairs, references, queries):
         np.savez(file, ids=np.array(pairs.ids), sat_descriptors=references, grd_descriptors=queries, **truth)
 
 
-def save_mat(path, references, queries):
-    """Write `sat_global_descriptor` and `grd_global_descriptor`, (N, D) and (Q, D) float32, to a MATLAB file of version 5.
-
-    Raises UserError if an array is larger than such a file can hold, OSError if it cannot be written.
-    """
-    if (most := max(references.nbytes, queries.nbytes)) > MAT_BYTES:
+def check_mat(path, count, dimension):
+    """Raise a UserError if (count, dimension) float32 are more than an array of a MATLAB file can hold."""
+    if (most := 4 * count * dimension) > MAT_BYTES:
         what = f"{most / 1e9:.1f} GB of descriptors, and a MATLAB file holds 2.1 GB an array"
         raise UserError(f"--save_mat {path}: {what}; use --save_descriptors FILE.npz")
+
+
+def save_mat(path, references, queries):
+    """Write `sat_global_descriptor` and `grd_global_descriptor`, (N, D) and (Q, D) float32, to a MATLAB file of version 5."""
     with open_whole(path) as file:
         scipy.io.savemat(file, {SAT_NAME: references, GRD_NAME: queries})

@@ -115,7 +115,7 @@ def test_a_killed_build_goes_on_and_ends_in_the_same_bytes_and_a_broken_tile_cos
     assert "holds 12 tiles of a build with other" in complains("localize.py", "build", "killed", **other, cwd=tmp_path)
 
     said = succeeds("localize.py", "build", "killed", **flags, cwd=tmp_path)
-    assert "full descriptors" in said and "finished before" not in said
+    assert "by its full descriptor first in" in said and "finished before" not in said
     assert files_of(tmp_path / "killed") == files_of(tmp_path / "index")
     assert "was finished before" in succeeds("localize.py", "build", "killed", **flags, cwd=tmp_path)
 
@@ -250,8 +250,9 @@ def test_mistakes_are_one_line_each(own):
         ("build foreign", build, "not of an index"),
         ("build new", build | {"pca": 64}, "--pca 64: not less than"),
         ("build new", build | {"tile_metres": None}, "--tile_metres: net.weights.h5 does not say"),
+        ("build new", build | {"polar": 0, "no_stretch": True}, "--no_stretch: of polar maps"),
         ("build new", build | {"width": 256}, "cannot be read as weights"),
-        ("build new", build | {"zoom": 3, "spacing": 5}, "--zoom, --spacing: the tiles of tiles.csv take no such flag"),
+        ("build new", build | {"zoom": 0, "spacing": 5}, "--zoom, --spacing: the tiles of tiles.csv take no such flag"),
         (asked, {"checkpoint": "other.weights.h5"}, "other weights than those that index was built with"),
         (asked, {"approximate": True}, "--approximate: index was built without it"),
         (asked, {"heading": 3, "unknown_heading": True}, "contradict"),
