@@ -26,7 +26,7 @@ from safa.training.weights import load_weights, write_keras_weights
 
 CONFIG = NetworkConfig("SAFA_1", 1, 32, 64, 64, 1 / 64)
 FLAGS = [f"--{name}={value}" for name, value in dataclasses.asdict(CONFIG).items() if name != "polar"]
-HOSTILE = {"a*[1]q?": "ab1qx", "back\\slash": "backslash"}  # names, and what they fit too where they are taken for patterns
+HOSTILE, FITS = "a*[1]q?\\z", "ab1qxz"  # a name, and what it fits too where it is taken for a pattern
 
 
 @pytest.fixture(scope="module")
@@ -57,21 +57,20 @@ def indices(folder):
     return sorted(path.name for path in folder.glob("*.index"))
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_a_folder_whose_name_is_a_pattern_keeps_its_own_checkpoints_and_no_others(name, model, tmp_path):
-    saved_run(tmp_path / HOSTILE[name], model)
-    folder = tmp_path / name
+def test_a_folder_whose_name_is_a_pattern_keeps_its_own_checkpoints_and_no_others(model, tmp_path):
+    saved_run(tmp_path / FITS, model)
+    folder = tmp_path / HOSTILE
     saved_run(folder, model, times=5)
     assert indices(folder) == [f"ckpt-{number}.index" for number in (3, 4, 5)] and indices(folder / "best") == ["ckpt-5.index"]
     assert not [each for each in folder.rglob("*") if "partial" in each.name or "temp" in each.name]
     assert checkpoints(folder, model).restore()[:2] == (Progress(5), str(folder / "ckpt-5"))
-    assert indices(tmp_path / HOSTILE[name]) == ["ckpt-1.index"]
+    assert indices(tmp_path / FITS) == ["ckpt-1.index"]
     # And as a source and a target of other scripts.
     before = model.get_weights()
-    convert_weights.main([str(folder), str(folder / f"{name}.ckpt"), *FLAGS])
-    convert_weights.main([str(folder / f"{name}.ckpt"), str(folder / f"{name}.weights.h5"), *FLAGS])
+    convert_weights.main([str(folder), str(folder / f"{HOSTILE}.ckpt"), *FLAGS])
+    convert_weights.main([str(folder / f"{HOSTILE}.ckpt"), str(folder / f"{HOSTILE}.weights.h5"), *FLAGS])
     other = build_network(CONFIG, seed=2)
-    load_weights(other, *find_checkpoint(str(folder / f"{name}.weights.h5")), CONFIG)
+    load_weights(other, *find_checkpoint(str(folder / f"{HOSTILE}.weights.h5")), CONFIG)
     assert all(map(np.array_equal, other.get_weights(), before))
 
 

@@ -14,7 +14,6 @@ import pytest
 import scipy.io
 import simplejpeg
 from conftest import refuses
-from forked_scripts import read_mat_here
 
 from safa.datasets import cvact
 from safa.datasets.cvact import CVACT
@@ -22,6 +21,7 @@ from safa.datasets.cvusa import CVUSA
 from safa.datasets.file_checks import check_files
 from safa.datasets.image_files import ImageError, image_size, read_image, read_input
 from safa.datasets.preparation import polar_maps_are_stretched
+from safa.runtime import mat_file
 from safa.runtime.errors import UserError
 from toy_town import dataset as toy_world
 
@@ -122,6 +122,11 @@ def test_a_jpeg_whose_oddity_costs_no_pixel_is_read_until_it_is_cut(tmp_path, ca
         refuse(path, "truncated")
 
 
+@pytest.fixture
+def as_users_read_it(monkeypatch):
+    monkeypatch.setattr(cvact, "read_mat", mat_file.read_mat)
+
+
 def pairs_of_damaged(path, dataset, count):
     """The training pairs of a dataset, for each of `count` damaged versions of its list that is not refused."""
     whole = path.read_bytes()
@@ -135,7 +140,7 @@ def pairs_of_damaged(path, dataset, count):
             yield pairs
 
 
-def test_a_damaged_list_is_refused_or_read(own_towns):
+def test_a_damaged_list_is_refused_or_read(own_towns, as_users_read_it):
     data = own_towns / "Data"
     for pairs in pairs_of_damaged(data / "CVUSA/splits/train-19zl.csv", CVUSA(str(data)), 210):
         assert 0 < len(pairs) == len(pairs.sat_paths) == len(pairs.grd_paths) and all(pairs.ids)
@@ -143,7 +148,7 @@ def test_a_damaged_list_is_refused_or_read(own_towns):
         assert len(pairs) == len(pairs.utm) == len(pairs.sat_paths) and np.isfinite(pairs.utm).all()
 
 
-def test_a_mat_file_that_crashes_its_reader_is_refused(tmp_path):
+def test_a_mat_file_that_crashes_its_reader_is_refused(tmp_path, as_users_read_it):
     dataset = cvact_of(tmp_path, np.array(["a", "b", "c"]))
     with open(dataset.mat, "r+b") as file:
         file.seek(184), file.write(b"\0")  # type of the ids
@@ -228,23 +233,18 @@ def cvact_of(folder, ids, utm=None, rows=None):
     return CVACT(str(folder))
 
 
-@pytest.fixture
-def in_this_process(monkeypatch):
-    monkeypatch.setattr(cvact, "read_mat", read_mat_here)
-
-
 def cells(*names):
     return np.array([*names, None], object)[:-1, None]  # not an array of characters
 
 
-def test_ids_of_a_mat_file_are_read_from_a_character_matrix_and_from_cells(tmp_path, in_this_process):
+def test_ids_of_a_mat_file_are_read_from_a_character_matrix_and_from_cells(tmp_path):
     for names in ["abc", "d_e", "f-g"], ["a", "longer", "of three"], ["alone"]:
         for ids in np.array(names), cells(*names), cells(*names).T:
             pairs = cvact_of(tmp_path, ids).pairs("train")
             assert pairs.ids == names and pairs.sat_paths[0].endswith(f"{names[0]}_satView_polish.png")
 
 
-def test_what_a_mat_file_cannot_mean_is_refused(tmp_path, in_this_process):
+def test_what_a_mat_file_cannot_mean_is_refused(tmp_path):
     good = np.array(["a", "b", "c"])
     for content, expected in (
         ([cells(1.0, "b")], "lacks panoIds, utm or trainSet.trainInd, or is damaged"),
