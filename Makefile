@@ -8,14 +8,14 @@ RUN = $(VENV)/bin/python
 SEED ?= 0
 # The demos' network and training: with fewer channels some seeds learn little.
 SMALL = --height 32 --width 176 --aerial_input_size 128 --width_multiplier 0.125
-LEARN = --init random --keep_prob 1 --learning_rate 1e-3 --warmup_epochs 0.5 --batch_size 16 --epochs 9 --ema 0.99 \
-	--rotate_pairs --flip_pairs --cache memory
+LEARN = --init random --keep_prob 1 --learning_rate 1e-3 --warmup_epochs 0.5 --batch_size 16 --epochs 9 --ema 0.99 --cache memory
+TURNED = --rotate_pairs --flip_pairs
 # Those of the miniature table, and of localisation, where larger images find more places.
 NARROW = --height 56 --width 308 --aerial_input_size 128 --width_multiplier 0.0625
 SHORT = --init random --keep_prob 1 --learning_rate 1e-3 --batch_size 8 --ema 0.99
 
 .PHONY: demo demo-cvact localize-demo localize-worth localize-picture miniature-cvusa miniature-cvact tables pictures test lint \
-	clean-demo full-size whole whole-cvact whole-table
+	clean-demo trials full-size whole whole-cvact whole-table
 
 demo: DATASET = cvusa
 demo: PANORAMA = 112x616
@@ -26,11 +26,21 @@ demo demo-cvact: $(INSTALLED)
 	@begin=$$(date +%s) && \
 	$(RUN) -m toy_town --dataset $(DATASET) --train 2000 --test 200 --tile_size 256 --panorama_size $(PANORAMA) --data_dir demo/$(DATASET)/Data && \
 	$(RUN) data_preparation.py --dataset $(DATASET) --data_dir demo/$(DATASET)/Data && \
-	$(RUN) train_$(DATASET).py $(SMALL) $(LEARN) --seed $(SEED) $(FOLDERS) && \
+	$(RUN) train_$(DATASET).py $(SMALL) $(LEARN) $(TURNED) --seed $(SEED) $(FOLDERS) && \
 	$(RUN) test_$(DATASET).py --seed $(SEED) $(FOLDERS) && \
 	echo "" && \
 	echo "This took $$(($$(date +%s) - begin)) s. Images, network and results lie in demo/$(DATASET)." && \
 	echo "For commands of your own: source $(VENV)/bin/activate"
+
+# What bfloat16, averages, and turned and mirrored pairs do to the demo's recall (docs/training.md): ten minutes a SEED.
+TRIAL = $(RUN) train_cvusa.py $(SMALL) $(LEARN) --seed $(SEED) $(FOLDERS) --run $(1) $(2) && \
+	$(RUN) test_cvusa.py --seed $(SEED) $(FOLDERS) --run $(1)
+trials: FOLDERS = --data_dir demo/cvusa/Data --model_dir demo/cvusa/Model --result_dir demo/cvusa/Result
+trials: demo
+	$(call TRIAL,bfloat16,$(TURNED) --precision bfloat16)
+	$(call TRIAL,no_average,$(TURNED) --ema 0)
+	$(call TRIAL,straight)
+	$(RUN) recall_tables.py --result_dir demo/cvusa/Result
 
 # A district of the toy town: panoramas of unknown heading are located on a grid of tiles cut from its orthophoto.
 localize-demo: HERE = demo/localize
