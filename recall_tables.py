@@ -68,18 +68,21 @@ def main():
         return
     if args.authors_curve and args.output is None:
         raise UserError("--authors_curve: it is drawn among the curves of --output; name a folder for them")
-    authors = dict(_authors_curve(text) for text in args.authors_curve)
-    rows, notes = collect(find_results(args.result_dir))
+    authors = dict(curves := [_authors_curve(text) for text in args.authors_curve])
+    if len(authors) < len(curves):
+        raise UserError("--authors_curve: names a dataset twice; leave one of them out")
+    found, notes = collect(find_results(args.result_dir))
     print(*notes, sep="\n", end="\n" if notes else "")
     folders = ", ".join(args.result_dir)
-    if not rows:
+    if not found:
         raise UserError(f"{folders}: no results of tests; run test_cvusa.py or test_cvact.py first")
-    for dataset in authors.keys() - {row.kind.dataset for row in rows if not row.kind.toy_town}:
+    for dataset in authors.keys() - {row.kind.dataset for row in found if not row.kind.toy_town}:
         raise UserError(f"--authors_curve {dataset.lower()}: no results of it in {folders}; leave it out")
     chosen = dict(args.rows or ALL.items())
-    rows = choose(rows, chosen)
+    rows = choose(found, chosen)
     plain = [row for row in rows if row.kind.corruption[1] is None]
-    tables = tables_of(plain, args.others, args.columns and dict(args.columns), chosen, args.against) + corruption_tables(rows)
+    tables = tables_of(plain, args.others, args.columns and dict(args.columns), chosen, args.against)
+    tables += corruption_tables(rows, found)
     if args.against is not None and not any(note.startswith(AGAINST) for table in tables for note in table.notes):
         several = [row.title() for row in plain if len(row.results) > 1]
         what = f"there are {first_few(several)}" if several else "there is none of several seeds"

@@ -12,6 +12,7 @@ from safa.report.epoch_lines import find_runs
 from safa.report.result_file import find_results
 from safa.report.rows import collect
 from safa.report.table_formats import as_markdown, tables_of
+from safa.runtime.errors import reported
 from safa.runtime.files import read_file, read_json, write_whole
 
 # Result files, without their ending, that `make full-size` makes.
@@ -116,4 +117,5 @@ def _digest(path):
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    write_page(sys.argv[1])
+    with reported():
+        write_page(sys.argv[1])

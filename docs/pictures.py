@@ -21,6 +21,7 @@ from safa.localization.tile_map import BEST, Mark, TileMap
 from safa.report.charts import training_curves
 from safa.report.drawing import Shown, bgr_pixels, file_bytes, image_rows
 from safa.report.epoch_lines import read_lines
+from safa.runtime.errors import reported
 from safa.runtime.files import write_whole
 from toy_town.district import DRIVE_METRES
 
@@ -59,7 +60,7 @@ def _write(name, pixels):
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "localisation":
-        localisation(sys.argv[2])
-    else:
-        main(sys.argv[1])
+    if len(sys.argv) not in (2, 3):
+        sys.exit(__doc__)
+    with reported():
+        localisation(sys.argv[2]) if len(sys.argv) == 3 else main(sys.argv[1])

@@ -26,6 +26,8 @@ from safa.training.initial_weights import continue_published, initialise, read_v
 from safa.training.step import adam
 from safa.training.variables import adam_variables, network_weights
 from safa.training.weights import load_weights
+from spatial_net import Branch, Network
+from VGG import VGG16
 
 CONFIG = NetworkConfig("SAFA_2", 1, 32, 128, 64, 0.05)
 
@@ -134,6 +136,11 @@ def test_both_ways_give_the_same_bits_and_the_authors_saver_restores_ours(small,
     assert "train/beta2_power" in restored
     assert all(np.array_equal(value, theirs.get_tensor(name)) for name, value in restored.items())
     assert "--overwrite" in complains("convert_weights.py", prefix, "again.ckpt", *flags, cwd=tmp_path)
+
+
+def test_a_network_with_another_aggregation_is_not_written_as_the_authors_baseline(tmp_path):
+    model = Network(*(Branch(VGG16(0.05), keras.layers.GlobalAveragePooling2D(), (32, 32)) for _ in range(2)))
+    refuses("only VGG16 with SAFA_M or VGG_gp", published_checkpoint.write, str(tmp_path / "model.ckpt"), model)
 
 
 def test_the_authors_training_continues_with_adams_moments_and_step(small, blank, here):

@@ -305,6 +305,8 @@ def test_means_over_severities_are_of_the_same_seeds_and_queries_as_the_clean_re
         (table,) = corruption_tables(collect(find_results([str(tmp_path)]))[0])
         assert [table.lines[0].cells.get(name) for name in ("mean", "of clean")] == [*expected[:count], None, None][:2]
         assert [note[:8] for note in table.notes] == ["no means"] * (count == 0)
+        shown = succeeds("recall_tables.py", "--rows", "*fog*", result_dir=tmp_path, cwd=tmp_path)
+        assert ("of clean" in shown) == (count == 2)
 
 
 def test_the_authors_recalls_are_read_in_their_forms_and_other_files_refused(folder, tmp_path):
@@ -327,8 +329,10 @@ def test_the_authors_recalls_are_read_in_their_forms_and_other_files_refused(fol
     (tmp_path / "broken.mat").write_bytes(b"MATLAB 5.0" * 30)
     for name in ("falls.txt", "text.txt", "broken.mat", "none.npy"):
         refuses(name, read_recalls, str(tmp_path / name))
-    for curve, output in (f"cvact={tmp_path}/a.mat", "out"), (f"cvusa={tmp_path}/a.mat", None), ("a.mat", "out"):
-        assert "--authors_curve" in complains("recall_tables.py", authors_curve=curve, output=output, cwd=folder)
+    cvusa = f"cvusa={tmp_path}/a.mat"
+    for curves, output in ([f"cvact={tmp_path}/a.mat"], "out"), ([cvusa], None), (["a.mat"], "out"), ([cvusa] * 2, "out"):
+        curves = itertools.chain(*(("--authors_curve", curve) for curve in curves))
+        assert "--authors_curve" in complains("recall_tables.py", *curves, output=output, cwd=folder)
 
 
 def test_two_results_on_the_same_queries_are_compared(folder):

@@ -225,7 +225,7 @@ def result_lines(answers):
 def _notes(index, panoramas, config):
     """What the search and the confidence of answers rest on."""
     rough = [each.rough for each in panoramas if each.rough is not None]
-    if rough or config.near is not None or config.gps_sigma is not None:
+    if rough or (config.near, config.gps_sigma, config.gps_from) != (None, None, QueryConfig.gps_from):
         everywhere = len(panoramas) - len(rough)
         yield f"{len(rough):,} panoramas searched around a rough position, {everywhere:,} of unknown position everywhere"
     calibrated = {config.view_name(each): index.calibration(config, each) for each in panoramas if each.problem is None}

@@ -24,13 +24,13 @@ def without_severities(rows):
     return [Row(kind, [result for row in found for result in row.results], found[0].name) for kind, found in kinds.items()]
 
 
-def corruption_tables(rows):
+def corruption_tables(rows, tested=None):
     """A RecallTable for each network of `rows.collect` that was tested on a corruption of some severity.
 
     A line is a corruption: R@1 in each severity, their mean, its share of clean queries' R@1, and the published mean. Means are
-    of the same seeds and queries, as is the clean R@1; else they are left out.
+    of the same seeds and queries, as is the clean R@1, of one of `tested` (default: `rows`); else they are left out.
     """
-    found, cleans = {}, {row.kind: row for row in rows}
+    found, cleans = {}, {row.kind: row for row in tested or rows}
     for row in rows:
         name, severity = row.kind.corruption
         if severity is not None:

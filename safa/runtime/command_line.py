@@ -18,11 +18,22 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
         return super()._get_help_string(action)
 
 
+class _Adding(argparse.Action):
+    """Of a flag that takes several values: given again, it adds to those before."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, values if before is self.default else [*before, *values])
+
+
 class Parser(argparse.ArgumentParser):
     """argparse with defaults in the help, and a mistake reported as one line."""
 
     def __init__(self, description, **others):
         super().__init__(description=description, formatter_class=_Formatter, allow_abbrev=False, **others)
+
+    def add_argument(self, *names, **given):
+        return super().add_argument(*names, **({"action": _Adding} if given.get("nargs") == "+" else {}), **given)
 
     def parse_args(self, args=None, namespace=None):
         for argument in sys.argv[1:] if args is None else args:

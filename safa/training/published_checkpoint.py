@@ -4,10 +4,12 @@ import itertools
 import re
 
 import numpy as np
+from keras.layers import GlobalMaxPooling2D
 
 from safa.runtime.errors import UserError
 from safa.training.tensorflow_files import write_checkpoint
 from safa.training.variables import network_weights
+from spatial_net import SpatialAwareEmbedding
 
 MARK = "VGG_grd/conv1_1/weights"  # a variable that every published checkpoint has
 STEP = "Variable"  # the published code never named its step counter
@@ -100,8 +102,10 @@ def write(prefix, network, step=0, moments=None):
     """
     tensors = {STEP: np.int32(step)}
     tensors |= {scope + name: np.float32(beta ** (step + 1)) for name, beta in BETAS.items() for scope in SCOPES}
-    published = published_names(network)
-    if not published:
+    published, parts = published_names(network), (network.sat.aggregation, network.grd.aggregation)
+    # One without weights may be anybody's, and would be read as VGG_gp.
+    known = all(isinstance(getattr(part, "layers", [part])[-1], (SpatialAwareEmbedding, GlobalMaxPooling2D)) for part in parts)
+    if not (published and known):
         raise UserError(f"{prefix}: the authors' code has only VGG16 with SAFA_M or VGG_gp; write Keras weights instead")
     for ours, variable in network_weights(network).items():
         value = variable.numpy()
