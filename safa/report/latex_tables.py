@@ -10,7 +10,7 @@ NAMED = {"\\": "backslash", "~": "asciitilde", "^": "asciicircum", "|": "bar", "
 LATEX = {each: "\\" + each for each in "&%$#_{}"} | {each: f"{{{each}}}" for each in "[*"} | {"±": r"$\pm$"}
 LATEX = str.maketrans(LATEX | {each: rf"\text{name}{{}}" for each, name in NAMED.items()})
 PREAMBLE = r"""% needs \usepackage{booktabs,siunitx,threeparttable,url}, and \bibliography{tables} for \cite
-% letters beyond Latin need LuaLaTeX or XeLaTeX
+% letters beyond Latin need LuaLaTeX or XeLaTeX; a table that is too wide fewer --columns
 """
 TABLE = r"""
 \begin{table}
@@ -53,7 +53,7 @@ def _latex(table, caption, label):
         text = note.translate(LATEX).replace(source.url.translate(LATEX), rf"\url{{{source.url}}}")
         notes.append(rf"\item[{number}] {text}~\cite{{{source.key}}}")
     notes = "\n".join(
-        [r"\begin{tablenotes}\footnotesize", *notes, *(rf"\item {note.translate(LATEX)}" for note in table.notes)]
+        [r"\begin{tablenotes}\footnotesize\raggedright", *notes, *(rf"\item {note.translate(LATEX)}" for note in table.notes)]
     )
     notes = f"\n{notes}\n\\end{{tablenotes}}" * bool(table.below)
     head = " & ".join(["", *(f"{{{text.translate(LATEX)}}}" for text in table.columns.values())])
