@@ -6,8 +6,6 @@ licences.
 """
 
 from safa.localization.commands import launch_localization
-from safa.runtime.errors import reported
 
 if __name__ == "__main__":
-    with reported():
-        launch_localization(__doc__)
+    launch_localization(__doc__)

@@ -98,7 +98,8 @@ def main():
     for script in f"train_{args.dataset}.py", f"test_{args.dataset}.py":
         if not os.path.exists(os.path.join(ROOT, script)):
             known = script.replace(args.dataset, "cvusa")
-            raise UserError(f"{script}: not found; copy {known} under this name and replace CVUSA in it by {kind.__name__}")
+            remedy = f"copy {known} under this name, with {kind.__name__} of {kind.__module__} instead of CVUSA"
+            raise UserError(f"{script}: not found; {remedy}")
     given = training_parser("", kind).parse_args(passed)
     folders = parsed(Folders, given)
     of_rows = itertools.product(*map(dict.fromkeys, (args.seeds, args.polar, args.rows)))

@@ -5,8 +5,6 @@ Prints a table and writes Result/CVACT/<network_type>_polar_<0|1>.json (Result/C
 
 from safa.datasets.cvact import CVACT, CVACTTest
 from safa.launch.testing import launch_testing
-from safa.runtime.errors import reported
 
 if __name__ == "__main__":
-    with reported():
-        launch_testing(__doc__, {"val": CVACT, "test": CVACTTest})
+    launch_testing(__doc__, {"val": CVACT, "test": CVACTTest})

@@ -5,8 +5,6 @@ Prints a table and writes Result/CVUSA/<network_type>_polar_<0|1>.json.
 
 from safa.datasets.cvusa import CVUSA
 from safa.launch.testing import launch_testing
-from safa.runtime.errors import reported
 
 if __name__ == "__main__":
-    with reported():
-        launch_testing(__doc__, {"val": CVUSA})
+    launch_testing(__doc__, {"val": CVUSA})

@@ -5,8 +5,6 @@ Prints a table and writes Result/VIGOR/<network_type>_polar_<0|1>.json.
 
 from safa.datasets.vigor import VIGOR
 from safa.launch.testing import launch_testing
-from safa.runtime.errors import reported
 
 if __name__ == "__main__":
-    with reported():
-        launch_testing(__doc__, {"val": VIGOR})
+    launch_testing(__doc__, {"val": VIGOR})

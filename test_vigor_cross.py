@@ -2,8 +2,6 @@
 
 from safa.datasets.vigor import VIGORCross
 from safa.launch.testing import launch_testing
-from safa.runtime.errors import reported
 
 if __name__ == "__main__":
-    with reported():
-        launch_testing(__doc__, {"val": VIGORCross})
+    launch_testing(__doc__, {"val": VIGORCross})

@@ -7,8 +7,6 @@ machine are used automatically; for several machines see docs/training.md.
 
 from safa.datasets.cvact import CVACT
 from safa.launch.training import launch_training
-from safa.runtime.errors import reported
 
 if __name__ == "__main__":
-    with reported():
-        launch_training(__doc__, CVACT)
+    launch_training(__doc__, CVACT)

@@ -6,8 +6,6 @@ The four tiles that show a panorama's place are not negatives of it. VIGOR's aut
 
 from safa.datasets.vigor import VIGOR
 from safa.launch.training import launch_training
-from safa.runtime.errors import reported
 
 if __name__ == "__main__":
-    with reported():
-        launch_training(__doc__, VIGOR)
+    launch_training(__doc__, VIGOR)

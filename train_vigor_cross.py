@@ -2,8 +2,6 @@
 
 from safa.datasets.vigor import VIGORCross
 from safa.launch.training import launch_training
-from safa.runtime.errors import reported
 
 if __name__ == "__main__":
-    with reported():
-        launch_training(__doc__, VIGORCross)
+    launch_training(__doc__, VIGORCross)

@@ -27,7 +27,7 @@ from safa.retrieval.search import search
 from safa.retrieval.task import DIRECTIONS, GROUND_TO_AERIAL, task_of
 from safa.runtime.backend import importing_tensorflow
 from safa.runtime.command_line import Checked, Parser, add_settings, at_least, parsed, same_setting, setting
-from safa.runtime.errors import UserError, first_few
+from safa.runtime.errors import UserError, first_few, reported
 from safa.runtime.files import locked
 from safa.runtime.outputs import Output, check_outputs
 from safa.runtime.provenance import session
@@ -104,8 +104,9 @@ def testing_parser(description, dataset_classes):
     return parser
 
 
+@reported()
 def launch_testing(description, dataset_classes):
-    """Parse the flags of a test script, check its data, compute descriptors, search, report.
+    """Parse the flags of a test script, check its data, compute descriptors, search, report; mistakes as `launch_training`.
 
     Args:
         description: the script's, for --help.

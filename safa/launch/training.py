@@ -9,7 +9,7 @@ from safa.datasets.panorama_views import check_turns, kept_columns
 from safa.launch.given_data import Folders, add_run_folders, checked_pairs, findings_of, given_dataset, say
 from safa.runtime.backend import importing_tensorflow
 from safa.runtime.command_line import Parser, add_settings, parsed
-from safa.runtime.errors import UserError
+from safa.runtime.errors import UserError, reported
 from safa.settings import NetworkConfig, RunConfig, Settings, TrainingConfig, add_network
 from safa.training.checkpoint_files import find_checkpoint
 from safa.training.run_folder import agree_with_earlier_run, data_identity, has_checkpoints, run_paths
@@ -30,8 +30,9 @@ def _needless(text):
     raise argparse.ArgumentTypeError("the same command continues from the last saved step; leave it out")
 
 
+@reported()
 def launch_training(description, dataset_class):
-    """Parse the flags of a training script, check its data, train.
+    """Parse the flags of a training script, check its data, train. A mistake ends the script as of `reported`.
 
     `description`: the script's, for --help. `dataset_class`: of datasets.dataset.Dataset.
     """

@@ -15,7 +15,7 @@ from safa.localization.query_command import add_calibrate, add_query, calibrate,
 from safa.localization.tile_source import Cut
 from safa.runtime.backend import importing_tensorflow
 from safa.runtime.command_line import Checked, Parser, add_settings, at_least, parsed, setting
-from safa.runtime.errors import UserError, shortened
+from safa.runtime.errors import UserError, reported, shortened
 from safa.settings import RunConfig, TrainingConfig, add_network
 from safa.training.run_folder import given_settings
 
@@ -63,6 +63,7 @@ class BuildConfig(Checked):
     batch_size: int = setting(32, "tiles computed at a time", at_least(int, 1), metavar="TILES")
 
 
+@reported()
 def launch_localization(description):
     """Parse the flags of localize.py and do what they ask."""
     parser = Parser(description)

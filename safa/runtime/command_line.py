@@ -109,14 +109,8 @@ def add_settings(parser, kind, only=None, unset=None):
         default = field.default
         if unset and field.name in unset:
             default, meaning = None, f"{meaning} (default: {unset[field.name]})"
-        parser.add_argument(
-            f"--{field.name}",
-            type=texts["parse"],
-            choices=texts["choices"],
-            default=default,
-            metavar=texts["metavar"],
-            help=meaning,
-        )
+        others = {name: texts[name] for name in ("choices", "metavar")}
+        parser.add_argument(f"--{field.name}", type=texts["parse"], default=default, help=meaning, **others)
 
 
 def parsed(kind, args):

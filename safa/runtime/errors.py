@@ -37,8 +37,8 @@ class Stopped(BaseException):
 
 @contextlib.contextmanager
 def reported():
-    """Run a script's main function: exit code 2 and a line for a `UserError` or a file that fails, 130 for Ctrl-C
-    (143 for SIGTERM where a script answers that), 141 where nobody reads the output any more (`... | head -1`).
+    """Run a script's main function, as a context or its decorator: exit code 2 and a line for a `UserError` or a file that
+    fails, 130 for Ctrl-C (143 for SIGTERM where a script answers that), 141 where nobody reads the output (`... | head -1`).
 
     Anything else is a bug and keeps its traceback. Warnings of libraries are for programmers (python -W default shows them).
     """

@@ -14,7 +14,6 @@ from safa.datasets.cvusa import CVUSA
 from safa.datasets.registry import DATASETS
 from safa.launch.testing import launch_testing
 from safa.launch.training import launch_training
-from safa.runtime.errors import reported
 
 
 def small(branch, width_multiplier, keep_prob, seed, dtype):
@@ -96,10 +95,9 @@ if __name__ == "__main__":
     parts.SAMPLERS["near_then_alike"], DATASETS["views"] = near_then_alike, Views
     action, _, views = sys.argv.pop(1).partition("_")
     dataset = Views if views else CVUSA
-    with reported():
-        if action == "train":
-            launch_training(__doc__, dataset)
-        elif action == "test":
-            launch_testing(__doc__, {"val": dataset})
-        else:
-            sys.exit(data_preparation.main())
+    if action == "train":
+        launch_training(__doc__, dataset)
+    elif action == "test":
+        launch_testing(__doc__, {"val": dataset})
+    else:
+        sys.exit(data_preparation.main())
