@@ -78,26 +78,18 @@ class VGG16(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)  # subtract the mean in float32
         self.width_multiplier, self.keep_prob, self.seed = width_multiplier, keep_prob, seed
         seeds = itertools.count(1000 * (random.getrandbits(31) if seed is None else seed))
+        same = {"padding": "same", "data_format": "channels_last"}
+        convolution = same | {"kernel_size": 3, "activation": "relu", "dtype": self.dtype_policy}
         self.blocks = []
         for number, block in enumerate(BLOCKS):
             layers = []
             for name, channels in block:
-                layers.append(
-                    keras.layers.Conv2D(
-                        max(1, round(channels * width_multiplier)),
-                        3,
-                        padding="same",
-                        activation="relu",
-                        data_format="channels_last",
-                        name=name,
-                        dtype=self.dtype_policy,
-                        kernel_initializer=keras.initializers.HeNormal(next(seeds)),
-                    )
-                )
+                filters, kernel = max(1, round(channels * width_multiplier)), keras.initializers.HeNormal(next(seeds))
+                layers.append(keras.layers.Conv2D(filters, name=name, kernel_initializer=kernel, **convolution))
                 if number in DROPOUT_BLOCKS and keep_prob < 1:
                     layers.append(Dropout(keep_prob, next(seeds), name=f"dropout{name[4:]}", dtype=self.dtype_policy))
             if number < len(BLOCKS) - 1:
-                layers.append(keras.layers.MaxPooling2D(2, padding="same", data_format="channels_last"))
+                layers.append(keras.layers.MaxPooling2D(2, **same))
             self.blocks.append(layers)
 
     @property

@@ -118,7 +118,7 @@ class Branch(keras.Model):
         self.normalization = L2Normalization(dtype="float32")
         self.image_shape, self.fill = tuple(image_shape), tuple(getattr(backbone, "fill", MEAN_BGR))
         self._takes_cursor = "cursor" in inspect.signature(backbone.call).parameters
-        self.dimension = self(keras.KerasTensor((None, *image_shape, 3))).shape[-1]  # builds all layers
+        _, self.dimension = self(keras.KerasTensor((None, *image_shape, 3))).shape  # (B, D); builds all layers
 
     def call(self, images, cursor=None, training=False):
         if tuple(images.shape)[1:] != (*self.image_shape, 3):  # others may have as many positions, and give wrong descriptors
