@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -72,6 +73,21 @@ def test_a_folder_whose_name_is_a_pattern_keeps_its_own_checkpoints_and_no_other
     other = build_network(CONFIG, seed=2)
     load_weights(other, *find_checkpoint(str(folder / f"{HOSTILE}.weights.h5")), CONFIG)
     assert all(map(np.array_equal, other.get_weights(), before))
+
+
+@pytest.mark.parametrize("kind", ["Adagrad", "Nadam"])
+def test_all_that_another_optimizer_keeps_is_restored(kind, model, tmp_path):
+    optimizer = getattr(keras.optimizers, kind)()
+    optimizer.build(model.trainable_variables)
+    run = RunCheckpoints(str(tmp_path), model, optimizer, Distribution())
+    kept = [variable for variable in optimizer.variables if variable.name != "learning_rate"]
+    for number, variable in enumerate(kept):
+        variable.assign(keras.ops.full_like(variable, number))
+    run.save(Progress(1))
+    for variable in kept:
+        variable.assign(keras.ops.zeros_like(variable))
+    run.restore()
+    assert [keras.ops.max(variable) for variable in kept] == [*range(len(kept))]
 
 
 def test_weights_of_which_a_network_would_leave_some_out_are_refused(model, tmp_path):

@@ -40,13 +40,17 @@ def _by_name(network, kind, prefix=""):
 def adam_variables(network, optimizer):
     """What Adam keeps: {"adam/step": tf.Variable, "adam/sat/backbone/00_kernel/momentum": ..., ".../velocity", ".../average"}.
 
-    `optimizer`: keras.optimizers.Adam, built for the network's trainable variables.
+    `optimizer`: keras.optimizers.Adam, built for the network's trainable variables. What another one keeps besides is
+    "adam/other/002": its third variable.
     """
-    found = {STEP: optimizer.iterations.value}
+    weights, found = network_weights(network), {STEP: optimizer.iterations.value}
     for kind in (*MOMENTS, AVERAGE):
         of_kind = [variable.value for variable in optimizer.variables if variable.name.endswith(f"_{kind}")]
-        found |= {f"{ADAM}{name}/{kind}": each for name, each in zip(network_weights(network), of_kind, strict=bool(of_kind))}
-    return found
+        if len(of_kind) == len(weights):
+            found |= {f"{ADAM}{name}/{kind}": each for name, each in zip(weights, of_kind, strict=True)}
+    known = {id(each) for each in found.values()}
+    others = ((n, each) for n, each in enumerate(optimizer.variables) if each.name != "learning_rate")
+    return found | {f"{ADAM}other/{n:03}": each.value for n, each in others if id(each.value) not in known}
 
 
 def weights_digest(network):
