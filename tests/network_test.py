@@ -98,6 +98,8 @@ def test_the_branches_share_no_weights_whatever_their_layers_are_called_and_thes
     shared = keras.layers.Conv2D(4, 3)
     with pytest.raises(ValueError, match="the same layer"):
         network(*shapes, lambda _: shared, pooling)
+    with pytest.raises(ValueError, match="unpack"):  # features that are maps
+        network(*shapes, lambda _: keras.layers.Conv2D(4, 3), lambda _: keras.layers.GlobalMaxPooling2D(keepdims=True))
 
 
 def test_dropout_works_in_training_only_and_only_in_blocks_4_and_5_and_images_have_the_networks_size():
@@ -188,11 +190,9 @@ def test_a_loss_that_uses_weights_of_the_network_itself_takes_the_same_step_in_m
 
 def one_convolution(**options):
     """A network whose backbones are one convolution each."""
-
-    def convolution(_):
-        return keras.layers.Conv2D(4, 5, 4, kernel_initializer=keras.initializers.HeNormal(1), **options)
-
-    return network((32, 128), (32, 128), convolution, lambda _: keras.layers.GlobalMaxPooling2D())
+    options, shape = {"kernel_initializer": keras.initializers.HeNormal(1)} | options, (32, 128)
+    pooling = keras.layers.GlobalMaxPooling2D
+    return network(shape, shape, lambda _: keras.layers.Conv2D(4, 5, 4, **options), lambda _: pooling())
 
 
 @pytest.mark.parametrize("options", [{}, {"micro_batch": 2}, {"clip_norm": 1.0}], ids=str)

@@ -96,10 +96,8 @@ def test_seeds_are_one_row_in_all_formats_beside_the_curves(folder):
 
 def test_characters_that_latex_or_markdown_would_obey_stay_text():
     published = PUBLISHED["CVUSA", "SAFA_8", 1]
-    title = "[a_b] & 1 % \\input{x} | <i> *y* _z_ $x$ ~^#"
-    table = RecallTable(
-        "CVACT_test", {"R@1": "R@1 #"}, [Line(title, {"R@1": "1.50"}, 0, note=1)], {published.note: published.source}, ["A & B"]
-    )
+    line = Line("[a_b] & 1 % \\input{x} | <i> *y* _z_ $x$ ~^#", {"R@1": "1.50"}, 0, note=1)
+    table = RecallTable("CVACT_test", {"R@1": "R@1 #"}, [line], {published.note: published.source}, ["A & B"])
     latex = as_latex([table])
     escaped = r"{[}a\_b] \& 1 \% \textbackslash{}input\{x\} \textbar{} \textless{}i\textgreater{} {*}y{*}"
     assert rf"{escaped} \_z\_ \$x\$ \textasciitilde{{}}\textasciicircum{{}}\#\tnote{{1}} & 1.50 \\" in latex

@@ -80,9 +80,7 @@ def test_the_test_script_reports_what_the_descriptors_say(trained, tmp_path):
     assert "--network_type SAFA_2" in complains("test_cvusa.py", **flags | {"network_type": "SAFA_8"}, cwd=trained)
 
 
-def test_a_damaged_checkpoint_is_passed_over_a_lost_list_loses_nothing_and_a_loss_that_is_not_finite_stops_the_run(
-    trained, tmp_path
-):
+def test_a_damaged_checkpoint_is_passed_over_a_lost_list_loses_nothing_and_a_loss_not_finite_ends_the_run(trained, tmp_path):
     folder, run_folder = tmp_path, tmp_path / "Model/CVUSA/SAFA_2/polar_1"
     shutil.copytree(trained, folder, symlinks=True, dirs_exist_ok=True)
     newest = run_folder / "ckpt-4.data-00000-of-00001"

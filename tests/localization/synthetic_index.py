@@ -23,9 +23,7 @@ PLACES = 400
 FRAME = LocalFrame(149.1, -35.3)
 RNG = np.random.default_rng(0)
 WAVES, PHASES = RNG.standard_normal((2, VALUES)) / REACH, RNG.uniform(0, 2 * np.pi, VALUES)
-TRUTHS = np.concatenate(
-    [RNG.uniform(20, SIDE - 20, (PLACES, 2)), np.stack([np.arange(30, 170, 5.0), np.full(28, 90.0)], axis=1)]
-)
+TRUTHS = np.concatenate([RNG.uniform(20, SIDE - 20, (PLACES, 2)), np.stack([np.arange(30, 170, 5.0), np.full(28, 90.0)], 1)])
 NOISES = RNG.standard_normal((len(TRUTHS), VALUES))
 
 
