@@ -18,9 +18,7 @@ from safa.runtime.worker_pool import available_cores
 def flags():
     """The script's flags."""
     parser = Parser(__doc__)
-    parser.add_argument(
-        "--dataset", default="all", choices=[*DATASETS, "all"], help="dataset to prepare; all: every one that is there"
-    )
+    parser.add_argument("--dataset", default="all", choices=[*DATASETS, "all"], help="dataset; all: every one that is there")
     add_settings(parser, Folders, ["data_dir", "prepared_dir"])
     parser.add_argument("--workers", type=at_least(int, 1), default=available_cores(), help=WORKERS)
     parser.add_argument("--overwrite", action="store_true", help="prepare finished files again")

@@ -42,8 +42,8 @@ class Loss(typing.Protocol):
     """Makes the loss of a batch: a function of sat and grd, (B, D) float32 descriptors of length 1, and negatives; () float32.
 
     Slot i of both is one place. `negatives`: (B, B) float32, 1 where satellite i is a negative of ground j; None: all but the
-    diagonal. They are given in this order, without names. A Keras layer is a loss too: its weights are trained, and like its
-    other variables, which it may assign, saved and restored.
+    diagonal. Of coordinates it is all that a loss sees (`training.step.negatives_of`). They are given in this order, without
+    names. A Keras layer is a loss too: its weights are trained, and like its other variables, which it may assign, saved.
     """
 
     def __call__(self) -> typing.Callable: ...

@@ -104,9 +104,7 @@ class TrainingConfig(Checked):
     """How a network is trained (paper, section 4). A stopped run continues with the same ones."""
 
     epochs: int = setting(100, "number of passes over the training pairs", at_least(int, 1), paper="100")
-    batch_size: int = setting(
-        32, "pairs per step; each is a negative of the others", at_least(int, 2), metavar="PAIRS", paper="32"
-    )
+    batch_size: int = setting(32, "pairs per step, negatives of each other", at_least(int, 2), metavar="PAIRS", paper="32")
     learning_rate: float = setting(
         1e-5, "learning rate of Adam (betas 0.9 and 0.999, epsilon 1e-8)", at_least(float, 0), metavar="RATE", paper="1e-5"
     )
@@ -174,9 +172,7 @@ class TrainingConfig(Checked):
         False, "turn both images of each training pair by a random angle, a new one every epoch; aerial tiles by quarter turns"
     )
     flip_pairs: bool = setting(False, "mirror both images of half of the training pairs, a new half every epoch")
-    loss: str = setting(
-        "soft_margin_triplet", "loss: function of a batch's descriptors", choices=LOSSES, paper="soft_margin_triplet"
-    )
+    loss: str = setting("soft_margin_triplet", "function of a batch's descriptors", choices=LOSSES, paper="soft_margin_triplet")
     sampler: str = setting("shuffled", "order of an epoch's pairs", choices=SAMPLERS, paper="shuffled")
 
 
@@ -217,9 +213,7 @@ class RunConfig(Checked):
     log_every: int = setting(
         100, "steps between two lines of the log, and between two points in TensorBoard", at_least(int, 1), metavar="STEPS"
     )
-    deterministic: bool = setting(
-        False, "make runs repeatable bit by bit on the same machine, also after a stop; slower on GPUs"
-    )
+    deterministic: bool = setting(False, "make runs repeatable bit by bit on one machine, also after a stop; slower on GPUs")
 
 
 @dataclasses.dataclass(frozen=True)

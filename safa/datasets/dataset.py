@@ -93,7 +93,7 @@ class Dataset(abc.ABC):
     tile_dir: str  # of the aerial tiles; `__init__` sets it
     polar_dir: str | None = None  # of their polar maps; None: the dataset has none, and needs --polar 0
     name: str  # of its result folders: "CVACT_test", for instance
-    splits: tuple[str, ...]
+    splits: tuple[str, ...]  # "train" is trained on, "val" validated on; others are tested on alone
     published_counts: dict[str, int] = {}  # pairs of each split as published
     tile_size: tuple[int, int]  # (height, width) in pixels, as published
     panorama_size: tuple[int, int]
@@ -101,8 +101,8 @@ class Dataset(abc.ABC):
     query_size: tuple[int, int]  # of the panoramas that the network reads, prepared or not
     tile_metres: float | None = None  # ground size of a tile, roughly, for the imagery of others
     vertical_fov: float | None = None  # degrees from top to bottom of the panoramas that the network reads
-    negative_metres: float | None = None  # in training, pairs closer than this are not negatives of each other
-    hit_metres: float | None = None  # in testing, a match this close to the truth counts too
+    negative_metres: float | None = None  # in training, pairs closer than this, by `utm`, are not negatives
+    hit_metres: float | None = None  # in testing, a match this close to the truth, by `utm`, counts too
     has_panoramas = True  # False: its ground views do not show a full circle, and cannot be turned or cut
     is_centred = True  # whether panoramas are taken at the centres of their tiles
     own_flags: tuple[str, ...] = ()  # of `given_data.Folders`, which only this dataset takes, as arguments

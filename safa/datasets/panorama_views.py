@@ -23,9 +23,7 @@ class PanoramaView(Checked):
         metavar="DEGREES",
         paper="360",
     )
-    unknown_heading: bool = setting(
-        False, "turn each query by a random angle, the same as DSM's (CVPR 2020), which later papers test on"
-    )
+    unknown_heading: bool = setting(False, "turn each query by a random angle, DSM's (CVPR 2020), which later papers test on")
     search_heading: int = setting(
         1,
         "number of turns, evenly spread over the circle, at which each query is matched; the best counts. 1: as it is",

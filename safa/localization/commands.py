@@ -50,9 +50,7 @@ class BuildConfig(Checked):
     epsg: int | None = setting(
         None, "number of the reference system of rasters that do not name theirs", at_least(int, 1024, 32767), metavar="CODE"
     )
-    skip_missing: bool = setting(
-        False, "leave out tiles of a list whose files do not exist, and Web Mercator tiles that cannot be read"
-    )
+    skip_missing: bool = setting(False, "leave out listed tiles without a file, and Web Mercator tiles that cannot be read")
     no_stretch: bool = setting(False, "the network was trained on polar maps without the paper's min-max stretch")
     input_vertical_fov: float | None = setting(
         None,
@@ -85,9 +83,7 @@ def _add_build(parser):
         help="a CSV list (path, and latitude, longitude or easting, northing, epsg; tile_metres if known); GeoTIFFs, MBTiles "
         "or whatever GDAL opens; or a folder of these or of Web Mercator tiles (zoom/x/y.png)",
     )
-    parser.add_argument(
-        "--checkpoint", required=True, metavar="PATH", help="weights of the network: ours, the authors' or Keras's"
-    )
+    parser.add_argument("--checkpoint", required=True, metavar="PATH", help="network's weights: ours, the authors' or Keras's")
     tiles = parser.add_argument_group("tiles")
     tiles.add_argument(
         "--region",

@@ -26,9 +26,7 @@ class QueryConfig(Checked):
         at_least(float, -FULL_CIRCLE, FULL_CIRCLE),
         metavar="DEGREES",
     )
-    unknown_heading: bool = setting(
-        False, "search with each panorama at --turns headings; the best place is reported with its own"
-    )
+    unknown_heading: bool = setting(False, "search with each panorama at --turns headings; the best place comes with its own")
     turns: int = setting(TURNS, "headings that are tried with --unknown_heading", at_least(int, 2, 360), metavar="N")
     fov: float | None = setting(
         None,

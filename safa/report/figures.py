@@ -50,9 +50,7 @@ class FigureConfig(Checked):
         "--attention say, else a few), the worst queries, settings and versions",
     )
     only_wrong: bool = setting(False, "draw only queries whose best reference is wrong")
-    queries: str | None = setting(
-        None, "draw these queries (default: drawn at random, the same ones in every test)", metavar="ID,ID"
-    )
+    queries: str | None = setting(None, "draw these queries (default: random ones, the same in every test)", metavar="ID,ID")
 
     def check(self, task, direction, network, view):
         """Refuse what contradicts a test's Task, its direction, NetworkConfig and PanoramaView.

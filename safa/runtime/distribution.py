@@ -134,9 +134,7 @@ class Distribution:
             try:
                 return tf.distribute.MultiWorkerMirroredStrategy(resolver)
             except (tf.errors.OpError, ValueError, RuntimeError) as error:
-                raise UserError(
-                    f"the run's other processes: {first_line(error)}; check that all run at these addresses"
-                ) from None
+                raise UserError(f"the other processes: {first_line(error)}; check that all run at these addresses") from None
             finally:
                 for number, handler in handlers.items():
                     signal.signal(number, handler)
