@@ -41,7 +41,7 @@ class Dropout(keras.layers.Layer):
 
     def call(self, maps, cursor):
         if cursor is None:
-            raise ValueError("dropout needs the cursor in training: (2,) int64, the step and the first image's slot")
+            raise ValueError("dropout needs the cursor in training, (2,) int64: step and first image's slot; or keep_prob 1")
         values = maps.shape[1] * maps.shape[2] * maps.shape[3]
         counts = -(-values // PHILOX_VALUES)  # of an image; an image begins with a count of its own
         noise = tf.raw_ops.StatelessRandomUniformFullIntV2(

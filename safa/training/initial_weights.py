@@ -71,7 +71,7 @@ def initialise(network, init, description, authors_model=None):
         return notes
     for backbone in backbones:
         if not hasattr(backbone, "load_imagenet"):
-            raise UserError(f"--init: {backbone.name} has no method load_imagenet for such weights; use random or a checkpoint")
+            raise UserError("--init: the backbone has no method load_imagenet; use --init random or a checkpoint")
         backbone.load_imagenet()
     return notes
 
