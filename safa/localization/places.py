@@ -95,9 +95,7 @@ class QueryConfig(Checked):
         try:
             return cls(**{name: value.item() if isinstance(value, np.generic) else value for name, value in settings.items()})
         except (TypeError, ValueError) as error:
-            raise UserError(
-                f"settings of a query: {shortened(error)}; `localize.py query --help` says what they may be"
-            ) from None
+            raise UserError(f"settings of a query: {shortened(error)}; see localize.py query --help") from None
 
     def view_name(self, panorama=None):
         """What confidence depends on: one calibration serves queries of one name. `panorama`: None: whole, of unknown place."""

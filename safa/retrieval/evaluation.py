@@ -54,15 +54,13 @@ def evaluate(task, found, degrees_off=None):
         `degrees_off`, "heading_right": share of the queries whose descriptor closest to the truth is off by less than
         HEADING_DEGREES.
     """
-    count = found.references
+    count, queries = found.references, len(found.closer)
     result = recalls(task, found)
     result["recall_curve"] = recall_curve(found.closer, one_percent(count)).tolist()
     ranks = {"exact": found.closer} | ({} if task.near is None else {task.counted: found.near_closer})
     ranks |= {"hit_rate": found.others_closer} if task.has_hit_rate else {}
     counted = ["recall", *(f"recall_{name}" for name in ranks if name != "exact")]
-    result["intervals"] = {
-        name: {k: recall_interval(recall, len(found.closer)) for k, recall in result[name].items()} for name in counted
-    }
+    result["intervals"] = {name: {k: recall_interval(at, queries) for k, at in result[name].items()} for name in counted}
     nine_tenths = np.percentile(found.closer + 1, 90, method="inverted_cdf")
     result["rank"] = {"median": float(np.median(found.closer + 1)), "90%": float(nine_tenths)}
     first = found.winners[:, 0]
