@@ -118,7 +118,10 @@ class Branch(keras.Model):
         self.normalization = L2Normalization(dtype="float32")
         self.image_shape, self.fill = tuple(image_shape), tuple(getattr(backbone, "fill", MEAN_BGR))
         self._takes_cursor = "cursor" in inspect.signature(backbone.call).parameters
-        _, self.dimension = self(keras.KerasTensor((None, *image_shape, 3))).shape  # (B, D); builds all layers
+        shape = self(keras.KerasTensor((None, *image_shape, 3))).shape  # builds all layers
+        if len(shape) != 2:
+            raise ValueError(f"the aggregation makes {shape}, not features (B, D)")
+        self.dimension = shape[1]
 
     def call(self, images, cursor=None, training=False):
         if tuple(images.shape)[1:] != (*self.image_shape, 3):  # others may have as many positions, and give wrong descriptors

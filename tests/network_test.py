@@ -98,7 +98,7 @@ def test_the_branches_share_no_weights_whatever_their_layers_are_called_and_thes
     shared = keras.layers.Conv2D(4, 3)
     with pytest.raises(ValueError, match="the same layer"):
         network(*shapes, lambda _: shared, pooling)
-    with pytest.raises(ValueError, match="unpack"):  # features that are maps
+    with pytest.raises(ValueError, match="not features"):
         network(*shapes, lambda _: keras.layers.Conv2D(4, 3), lambda _: keras.layers.GlobalMaxPooling2D(keepdims=True))
 
 

@@ -143,4 +143,5 @@ class Checked:
             except argparse.ArgumentTypeError as error:
                 raise ValueError(f"{field.name}: {error}") from None
             if not same or choices is not None and value not in choices:
-                raise ValueError(f"{field.name} is {str(value)[:40]!r}")
+                known = f", not one of {', '.join(map(str, choices))}" if choices is not None else ""
+                raise ValueError(f"{field.name} is {str(value)[:40]!r}{known}")
