@@ -215,7 +215,10 @@ def test_weights_that_are_not_a_run_have_results_and_rows_of_their_own(own):
     assert names[:3] == [f"VGG_gp_polar_1{name}" for name in ("", "_named", "_named_aside_ckpt-1")]
     assert (own / RESULT).read_bytes() == before
     assert re.fullmatch(r"VGG_gp_polar_1_net\.weights\.h5_[0-9a-f]{8}", names[3])
-    table = succeeds("recall_tables.py", result_dir="R", cwd=own)
+    change_manifest(shutil.copytree(own / "Model", own / "M") / "CVUSA/VGG_gp/polar_1", sessions=[{"started": "1"}])
+    assert "kept as" not in printed_by_test(own)
+    assert "VGG_gp_polar_1.previous-1.json" in printed_by_test(own, model_dir="M")
+    assert "seed 0; left out" in (table := succeeds("recall_tables.py", result_dir="R", cwd=own))
     assert re.search(r"VGG_gp, polar +1 ", table) and re.search(r"VGG_gp, polar, run named +1 ", table)
     assert re.search(r"VGG_gp, polar, weights net\.weights\.h5_[0-9a-f]{8} +\d+\.", table)  # no number of seeds
     assert "--seed" in complains("test_cvusa.py", **FLAGS, checkpoint="net.weights.h5", seed=1, cwd=own)

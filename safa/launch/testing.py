@@ -209,13 +209,14 @@ def launch_testing(description, dataset_classes):
                 "version": __version__,
                 **known_of[view],
                 "checkpoint": loaded.path,
+                "run_began": next(iter(loaded.manifest.sessions), {}).get("started") if loaded.manifest else None,
                 **evaluate(task, found, degrees_off),
                 "cost": cost | {"milliseconds": milliseconds},
                 "device": str(distribution),
                 "seconds": {"descriptors": round(ready - begin, 3), "ranks": round(time.perf_counter() - ready, 3)},
                 "session": started,
             }
-            write_result(path, result)
+            say(write_result(path, result))
             if view is not views[-1]:
                 print(f"{view.name.replace('_', ' ')}: {recall_line(result['recall'])}", flush=True)
                 continue

@@ -1,6 +1,7 @@
 """The result file of a test: what was tested, recalls with their intervals, and the ranks, for every later statistic."""
 
 import base64
+import contextlib
 import dataclasses
 import pathlib
 import re
@@ -13,7 +14,7 @@ import numpy as np
 from recall import recall_at
 from safa.retrieval.task import DIRECTIONS
 from safa.runtime.errors import UserError, first_line, shortened
-from safa.runtime.files import read_json, write_json
+from safa.runtime.files import put_aside, read_json, write_json
 from safa.settings import NetworkConfig
 
 PACKED = "base64 of zlib of little-endian int32"
@@ -122,11 +123,19 @@ def check_earlier(path, tested, remedy="--result_dir", further=()):
 def write_result(path, result):
     """Write a result: what was tested, and what `retrieval.evaluation.evaluate` returns; the ranks are packed.
 
+    That of another run (of another --model_dir, for instance) is put aside: returns a line that says so, or None.
+
     Raises:
         OSError: the file cannot be written.
     """
+    note, began = None, None
+    with contextlib.suppress(OSError, UserError):  # there is none, or a damaged one
+        began = read_json(path, dict, "").get("run_began")
+    if began not in (None, result.get("run_began")):
+        note = f"{path}: held the result of another run; kept as {put_aside(path)}"
     ranks = {name: pack(rank) for name, rank in result["ranks"].items()} | {"packed": PACKED}
     write_json(path, result | {"ranks": ranks})
+    return note
 
 
 def pack(ranks):
