@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -170,6 +171,9 @@ def test_bfloat16_is_refused_on_a_cpu_that_computes_it_in_software(tmp_path, mon
     for flags in "flags\t\t: avx512f avx512_bf16", "Features\t: fp asimd bf16", "nothing known":
         (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{flags}\n")
         Distribution(precision="bfloat16")
+    keras.config.set_floatx("float16")  # in ~/.keras/keras.json, or by a notebook
+    keras.config.set_dtype_policy("mixed_float16")
     for precision in ("tf32", "float32"):
         Distribution(precision=precision)
+        assert keras.config.floatx() == keras.config.dtype_policy().name == "float32"
         assert tf.config.experimental.tensor_float_32_execution_enabled() == (precision == "tf32")

@@ -79,7 +79,7 @@ def cpu_has_bfloat16():
 
 
 def compute_in(precision):
-    """Set TensorFlow's arithmetic for this process.
+    """Set TensorFlow's and Keras's arithmetic for this process, whatever ~/.keras/keras.json or a notebook says.
 
     Args:
         precision: "float32" keeps NVIDIA GPUs from rounding a convolution's inputs to TensorFloat-32, which they do by
@@ -88,12 +88,15 @@ def compute_in(precision):
     Raises:
         UserError: bfloat16 on a CPU without instructions for it.
     """
+    import keras
     import tensorflow
 
     if precision == "bfloat16" and not tensorflow.config.list_physical_devices("GPU") and not cpu_has_bfloat16():
         raise UserError("--precision bfloat16: this CPU computes it in software, many times slower; use --precision float32")
     tensorflow.get_logger().setLevel("ERROR")  # its warnings are about deprecated parts of its own, and about tracing
     tensorflow.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
+    keras.config.set_floatx("float32")  # of the learning rate
+    keras.config.set_dtype_policy("float32")  # of layers for which no other is named
 
 
 @contextlib.contextmanager
