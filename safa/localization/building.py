@@ -20,7 +20,7 @@ from safa.localization.tile_search import ApproximateSearch, closest, fit_projec
 from safa.localization.tile_source import ChosenTiles, TileSource
 from safa.retrieval.resumable_rows import ResumableRows, new_array_file, read_rows_manifest
 from safa.runtime.command_line import Checked, at_least, setting
-from safa.runtime.errors import UserError, shortened
+from safa.runtime.errors import UserError, first_few, shortened
 from safa.runtime.files import locked, write_json
 from safa.runtime.progress import ProgressBar
 
@@ -107,7 +107,10 @@ def build_index(folder: str, source: TileSource, computer: TileComputer, config:
         kept, pca_recall = (), None
         if earlier is not None:
             if earlier.identity != identity:
-                raise UserError(f"{shortened(folder)}: holds an index of {OTHER}; name another folder, or delete this one")
+                remedy = "name another folder, or delete this one"
+                if (before := earlier.source.paths) != source.record.paths:
+                    remedy += f"; if the tiles only moved, link them to where they were, {first_few(before)}, and name that"
+                raise UserError(f"{shortened(folder)}: holds an index of {OTHER}; {remedy}")
             index_files.check_files(folder, earlier)
             if earlier.content == content:
                 shutil.rmtree(unfinished, ignore_errors=True)

@@ -245,7 +245,7 @@ def test_mistakes_are_one_line_each(own):
     (own / "foreign/full.json").write_text("{}")  # of another program
     build, asked = BUILD | {"tiles": "tiles.csv"}, "query index panoramas.csv"
     for words, flags, said in (
-        ("build index", build, "holds an index of other tiles"),
+        ("build index", build, "if the tiles only moved, link them to where they were, "),
         ("build .", build, "not of an index"),
         ("build foreign", build, "not of an index"),
         ("build new", build | {"pca": 64}, "--pca 64: not less than"),
