@@ -19,14 +19,14 @@ def open_tile_source(paths, cut, zoom=None, tms=False, skip_missing=False, epsg=
     Args:
         paths, zoom, tms, skip_missing, epsg: as of the flags of `localize.py build` (paths: --tiles).
         cut: Cut, for imagery that is not in tiles already.
-        earlier: SourceRecord of an index that may be updated: imagery of the same paths is cut on the same grid; or None.
+        earlier: SourceRecord of an index that may be updated: imagery of its paths, and others, is cut on its grid; or None.
 
     Raises:
         UserError: there is nothing there, or nothing that can be used.
     """
     own = tuple(printable(path if _is_gdals(path) else os.path.abspath(path)) for path in paths)
-    if earlier is not None and earlier.paths == own and earlier.cut is not None:
-        cut = dataclasses.replace(cut, grid=earlier.cut.grid)
+    if earlier is not None and earlier.cut is not None and earlier.paths and set(own).issuperset(earlier.paths):
+        cut, own = dataclasses.replace(cut, grid=earlier.cut.grid), earlier.paths  # --tiles *.tif, and files were added
     source = _source(paths, cut, zoom, tms, skip_missing, epsg)
     if cut.region is not None and (source.record.cut is None or source.record.cut.grid is None):
         raise UserError(f"--region: {shortened(paths[0])} holds tiles that are not cut; leave it out, and name fewer tiles")

@@ -32,8 +32,8 @@ def computer():
 
 
 def built(computer, folder, tiles, earlier=None, **settings):
-    """What a build of a folder of imagery returns, its source, and the rows of the tiles that it reads."""
-    source, read = open_tile_source([str(tiles)], Cut(60, 30, 64), earlier=earlier), []
+    """What a build of imagery returns, its source, and the rows of the tiles that it reads."""
+    source, read = open_tile_source(list(map(str, np.ravel(tiles))), Cut(60, 30, 64), earlier=earlier), []
     tile = source.tile
     source.tile = lambda row: read.append(row) or tile(row)
     manifest, note = build_index(str(folder), source, computer, IndexConfig(**settings))
@@ -110,6 +110,17 @@ def test_new_changed_and_removed_tiles_cost_only_themselves_and_end_as_a_new_bui
     manifest, note, *_ = updated(computer, own)
     assert f"{len(before)} tiles kept, 0 computed, {len(after) - len(before)} removed" in note
     check_files(str(index), manifest)
+
+
+def test_rasters_may_be_added_to_those_that_the_command_named(computer, tmp_path):
+    named, index = [tmp_path / "200.tif", tmp_path / "0.tif"], tmp_path / "index"
+    for path in named:
+        write_raster(path, int(path.stem), 200, 300)
+    first, *_ = built(computer, index, named[:1])
+    manifest, note, *_ = built(computer, index, named[::-1], first.source)
+    assert f" {first.tiles} tiles kept, {manifest.tiles - first.tiles} computed, 0 removed" in note
+    assert "finished before" in built(computer, index, named, manifest.source)[1]
+    refuses("of other tiles", built, computer, index, named[1:], manifest.source)
 
 
 def test_copies_of_a_tile_are_counted_each(computer, tmp_path):
