@@ -8,11 +8,12 @@ import sys
 import warnings
 from unittest import mock
 
+import numpy as np
 import pytest
 from conftest import ROOT, complains, refuses
 from matplotlib.figure import Figure
 
-from safa.report.drawing import file_bytes
+from safa.report.drawing import Shown, file_bytes, image_rows
 from safa.report.result_file import RESULT
 from safa.report.table_files import EARLIER
 from safa.retrieval.saved_descriptors import MAT, NPZ
@@ -94,6 +95,23 @@ def test_streams_that_the_shell_closed_lead_nowhere_and_not_into_the_next_file(t
     code = "import os, sys, safa; file = open(sys.argv[1], 'w'); print(1); os.write(1, b'?'), os.write(2, b'?')"
     words = ["bash", "-c", '"$0" -c "$1" "$2" <&- >&- 2>&-', sys.executable, code, str(tmp_path / "a")]
     assert subprocess.run(words, cwd=ROOT, timeout=60).returncode == 0 and not (tmp_path / "a").read_bytes()
+
+
+DRAWING = """
+import sys
+from safa.runtime.errors import reported
+with reported():
+    import numpy
+    from safa.report.drawing import Shown, file_bytes, image_rows
+    sys.stdout.buffer.write(file_bytes(image_rows([[Shown(numpy.zeros((8, 8, 3), "u1"))]], "100 %")))
+"""
+
+
+def test_a_notebooks_backend_and_a_users_matplotlibrc_change_no_picture(tmp_path):
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nsavefig.dpi: 600\n")
+    environment = os.environ | {"MPLBACKEND": "not installed", "MATPLOTLIBRC": str(tmp_path)}
+    drawn = subprocess.check_output([sys.executable, "-c", DRAWING], cwd=ROOT, env=environment)
+    assert drawn == file_bytes(image_rows([[Shown(np.zeros((8, 8, 3), np.uint8))]], "100 %"))
 
 
 def test_a_script_before_its_requirements_are_installed_ends_in_a_line():

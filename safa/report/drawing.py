@@ -41,8 +41,10 @@ class Shown:
 def new_figure(width, height, dpi=DPI, layout=None):
     """A matplotlib Figure of so many pixels; `layout`: as matplotlib calls it."""
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # of its caches and fonts
+    import matplotlib
     from matplotlib.figure import Figure
 
+    matplotlib.rcdefaults()  # a user's matplotlibrc may ask for LaTeX, other sizes, white lines
     return Figure((width / dpi, height / dpi), dpi, layout=layout)
 
 

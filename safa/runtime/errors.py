@@ -42,6 +42,7 @@ def reported():
 
     Anything else is a bug and keeps its traceback. Warnings of libraries are for programmers (python -W default shows them).
     """
+    os.environ["MPLBACKEND"] = "agg"  # a notebook's (!python ...) may not be installed here, and Keras imports matplotlib
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     try:
