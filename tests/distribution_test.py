@@ -173,7 +173,9 @@ def test_bfloat16_is_refused_on_a_cpu_that_computes_it_in_software(tmp_path, mon
         Distribution(precision="bfloat16")
     keras.config.set_floatx("float16")  # in ~/.keras/keras.json, or by a notebook
     keras.config.set_dtype_policy("mixed_float16")
+    keras.config.set_image_data_format("channels_first")
     for precision in ("tf32", "float32"):
         Distribution(precision=precision)
         assert keras.config.floatx() == keras.config.dtype_policy().name == "float32"
+        assert keras.config.image_data_format() == "channels_last"
         assert tf.config.experimental.tensor_float_32_execution_enabled() == (precision == "tf32")

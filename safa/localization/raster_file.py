@@ -96,7 +96,8 @@ class RasterFile:
         crs = CRS(self._crs.to_wkt())
         if not is_flat(crs):
             name = f"{shortened(crs.name, 60)} ({crs.type_name})"
-            return f"its reference system {name} has no place on a map; assign the real one (gdal_edit -a_srs EPSG:...)"
+            others = ", or unset PROJ_DATA and PROJ_LIB" * (not os.environ.keys().isdisjoint(("PROJ_DATA", "PROJ_LIB")))
+            return f"its reference system {name} has no place on a map; assign the real one (gdal_edit -a_srs EPSG:...){others}"
         return None
 
     def _locate(self):

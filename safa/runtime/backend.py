@@ -97,6 +97,7 @@ def compute_in(precision):
     tensorflow.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
     keras.config.set_floatx("float32")  # of the learning rate
     keras.config.set_dtype_policy("float32")  # of layers for which no other is named
+    keras.config.set_image_data_format("channels_last")
 
 
 @contextlib.contextmanager

@@ -82,11 +82,13 @@ UNUSABLE = (
 )
 
 
-def test_a_raster_that_cannot_be_used_is_a_line_within_a_second(tmp_path):
+def test_a_raster_that_cannot_be_used_is_a_line_within_a_second(tmp_path, monkeypatch):
     for number, (written, said) in enumerate(UNUSABLE):
         path, begin = write_bands(tmp_path / f"{number}.tif", **written), time.monotonic()
         refuses(f"{number}.tif: .*{said}", open_tile_source, [path], CUT)
         assert time.monotonic() - begin < 1
+    monkeypatch.setenv("PROJ_LIB", str(tmp_path))  # as QGIS and conda set it for all programs
+    refuses("or unset PROJ_DATA and PROJ_LIB", open_tile_source, [str(tmp_path / "5.tif")], CUT)
 
 
 def test_a_process_that_has_read_a_raster_ends_without_a_word(tmp_path):
