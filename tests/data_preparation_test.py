@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import functools
 import json
 import os
 import random
@@ -151,7 +152,14 @@ def test_a_run_waits_for_the_one_that_prepares_the_same_folder(tiles, tmp_path, 
     assert process.returncode == 0, complaints
 
 
-def test_half_written_files_go_when_a_lock_shows_that_nobody_writes_them_or_after_a_day(tmp_path):
+def open_as_another_user(opened, path, flags, mode):
+    """`os.open` in a group's folder, whose files only their owner may write."""
+    if flags & os.O_APPEND:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    return opened(path, flags, mode)
+
+
+def test_half_written_files_go_when_a_lock_shows_that_nobody_writes_them_or_after_a_day(tmp_path, monkeypatch):
     paths = [partial_path(str(tmp_path / name)) for name in ("a.png", "b.png", 80 * "字")] + [str(tmp_path / "film.partial")]
     for path in paths:
         open(path, "wb").close()
@@ -162,6 +170,9 @@ def test_half_written_files_go_when_a_lock_shows_that_nobody_writes_them_or_afte
         remove_abandoned(str(tmp_path))
         assert sorted(os.listdir(tmp_path)) == sorted([".lock", fresh, mine])
         refuses("wait for the other", locked(str(tmp_path), "wait for the other").__enter__)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", functools.partial(open_as_another_user, os.open))
+            refuses("wait for the other", locked(str(tmp_path), "wait for the other").__enter__)
         assert fresh in os.listdir(tmp_path)
     with locked(str(tmp_path), "wait", wait=True):
         assert sorted(os.listdir(tmp_path)) == [".lock", mine]

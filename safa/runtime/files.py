@@ -180,13 +180,16 @@ def locked(folder, message, wait=False):
         OSError: the folder cannot be made.
     """
     os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, LOCK)
     try:
-        file = open(os.path.join(folder, LOCK), "ab", opener=ordinary)
+        file = open(path, "ab", opener=ordinary)
     except OSError as error:
         if error.errno not in READ_ONLY:
             raise
-        yield  # who only finds that everything is finished needs no lock
-        return
+        if not os.path.exists(path):
+            yield  # who only finds that everything is finished needs no lock
+            return
+        file = open(path, "rb", opener=ordinary)  # of another user, who may be working there
     with file:
         patience = 0
         try:
