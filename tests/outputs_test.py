@@ -61,6 +61,8 @@ def test_an_output_that_would_lose_something_is_refused_new_files_empty_ones_and
     outputs = [Output("a", "new.json", RESULT), Output("b", "result.json", RESULT), Output("c", None, MAT)]
     outputs += [Output("d", "empty.mat", MAT), Output("e", "drawn.png", PICTURE), Output("f", "drawn.pdf", EARLIER)]
     check_outputs(outputs, inputs=["image.jpg", "missing.jpg"])
+    with mock.patch("os.access", return_value=False):
+        refuses("^a .*new.json: its folder may not be written", check_outputs, outputs)
     # Scripts ask for it.
     assert "another kind" in complains("check_data.py", dataset="cvusa", json="result.json", cwd=here)
     assert "another kind" in complains("training_curves.py", output="other.png", cwd=here)

@@ -146,6 +146,8 @@ class Index:
         """
         config = QueryConfig.of(settings)
         check_count(len(panoramas))
+        if not os.access(self.folder, os.W_OK):
+            raise UserError(f"{self.folder}: may not be written, and keeps the calibration; check the permissions, or copy it")
         panoramas = [asked_panorama(each, config) for each in panoramas]
         for panorama in panoramas:
             if panorama.location is None and panorama.problem is None:

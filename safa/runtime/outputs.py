@@ -52,6 +52,9 @@ def check_outputs(outputs, inputs=()):
             raise UserError(f"{named}: this command reads it; name another file")
         if status.st_size and not output.earlier.match(_ends(output.path)):
             raise UserError(f"{named}: a file of another kind, which would be lost; move it away, or name another one")
+    for place, flag in flags.items():
+        if not os.access(os.path.dirname(place), os.W_OK):
+            raise UserError(f"{flag} {shortened(place)}: its folder may not be written; check the permissions, or name another")
 
 
 def _ends(path):

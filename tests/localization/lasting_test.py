@@ -174,12 +174,14 @@ def test_a_drive_is_as_sure_as_it_is_right_and_goes_on_over_a_damaged_photo(inde
     assert again[0].known is not None and again[0].estimate.radius_68 is not None
 
 
-def test_what_whole_panoramas_taught_says_nothing_of_cropped_ones(index):
+def test_what_whole_panoramas_taught_says_nothing_of_cropped_ones(index, monkeypatch):
     index.calibrate(panoramas(range(40)), 0.3)
     whole, cropped = panoramas([0, 1])
     cropped = dataclasses.replace(cropped, photo=PhotoGeometry(fov=270.3))
     assert index.calibration(QueryConfig(), whole) and index.calibration(QueryConfig(), cropped) is None
     refuses("several views .*fov 270, .*fov 360", index.calibrate, [whole, cropped] * 20)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    refuses(f"{index.folder}: may not be written", index.calibrate, [whole] * 40)  # before a photo is read
 
 
 def test_a_calibration_counts_in_its_own_index_and_updates_of_it_and_in_no_other(index, tmp_path):
