@@ -1,10 +1,12 @@
 """Descriptors on disk: a stopped test goes on, another test computes none again, and nothing else is taken for them."""
 
+import errno
 import json
 import os
 import re
 import shutil
 import time
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -92,6 +94,10 @@ def test_what_is_damaged_is_computed_again_with_a_line_that_says_so(tmp_path, so
 def test_descriptors_that_do_not_fit_on_the_disk_are_one_line_before_they_are_computed(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 100))
     refuses("--descriptors memory", rows_in, tmp_path, [], remedy="use --descriptors memory")
+    monkeypatch.undo()
+    monkeypatch.setattr("mmap.mmap", mock.Mock(side_effect=OSError(errno.ENODEV, "No such device")))  # gcsfuse, for instance
+    with pytest.raises(OSError, match="No such device: .*npy"):
+        rows_in(tmp_path, [])
 
 
 def test_a_second_test_of_the_same_run_at_the_same_time_waits_for_the_first(own):

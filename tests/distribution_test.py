@@ -179,3 +179,5 @@ def test_bfloat16_is_refused_on_a_cpu_that_computes_it_in_software(tmp_path, mon
         assert keras.config.floatx() == keras.config.dtype_policy().name == "float32"
         assert keras.config.image_data_format() == "channels_last"
         assert tf.config.experimental.tensor_float_32_execution_enabled() == (precision == "tf32")
+    monkeypatch.setattr("keras.config.backend", lambda: "torch")
+    refuses("Keras runs on torch .* import safa before Keras", Distribution)

@@ -48,10 +48,11 @@ def new_array_file(path, shape, dtype, what, remedy):
     Raises UserError if the disk has too little space for `what`; `remedy`: what the user can do.
     """
     check_space(os.path.dirname(path), math.prod(shape) * np.dtype(dtype).itemsize, what, remedy)
-    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
-    if hasattr(os, "posix_fallocate"):
-        with naming(path), open(path, "r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
+    with naming(path):  # file systems without mappings do not name it
+        array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+        if hasattr(os, "posix_fallocate"):
+            with open(path, "r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
     return array
 
 

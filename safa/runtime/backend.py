@@ -86,11 +86,13 @@ def compute_in(precision):
             default since Ampere; "tf32" allows it; "bfloat16" is the network's choice (`spatial_net.network`).
 
     Raises:
-        UserError: bfloat16 on a CPU without instructions for it.
+        UserError: bfloat16 on a CPU without instructions for it, or Keras was imported before safa, with another backend.
     """
     import keras
     import tensorflow
 
+    if (other := keras.config.backend()) != "tensorflow":
+        raise UserError(f"Keras runs on {other} in this process; import safa before Keras, or set KERAS_BACKEND=tensorflow")
     if precision == "bfloat16" and not tensorflow.config.list_physical_devices("GPU") and not cpu_has_bfloat16():
         raise UserError("--precision bfloat16: this CPU computes it in software, many times slower; use --precision float32")
     tensorflow.get_logger().setLevel("ERROR")  # its warnings are about deprecated parts of its own, and about tracing
