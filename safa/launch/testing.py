@@ -209,7 +209,7 @@ def launch_testing(description, dataset_classes):
                 "version": __version__,
                 **known_of[view],
                 "checkpoint": loaded.path,
-                "run_began": next(iter(loaded.manifest.sessions), {}).get("started") if loaded.manifest else None,
+                "run_began": loaded.manifest and loaded.manifest.sessions[:1],
                 **evaluate(task, found, degrees_off),
                 "cost": cost | {"milliseconds": milliseconds},
                 "device": str(distribution),
