@@ -119,7 +119,7 @@ def _numbers(path, rows, name, bounds=(-math.inf, math.inf)):
     for line, row in rows.items():
         text = row.get(name, "")
         try:
-            value = float(text) if text or name == "tile_metres" else math.nan
+            value = float(text.replace("_", "-")) if text or name == "tile_metres" else math.nan
         except ValueError:
             value = math.inf
         if math.isinf(value) or (text and math.isnan(value)):
@@ -134,6 +134,10 @@ def _numbers(path, rows, name, bounds=(-math.inf, math.inf)):
 def _locations(path, rows, kind, needs_all):
     """(N, 2) longitude and latitude, NaN where both cells are blank and that is allowed; and notes."""
     first, second = (_numbers(path, rows, name) for name in kind)
+    for (line, row), *place in zip(rows.items(), first.tolist(), second.tolist(), strict=True):
+        for name, value in zip(kind, place, strict=True):
+            if value > 0 and (side := row.get(f"gps{name}ref", ""))[:1].upper() in ("S", "W"):
+                raise UserError(f"{path}, line {line}: {name} {value:g} with gps{name}ref {shortened(side)}; write {-value:g}")
     locations, notes = np.stack([first, second], axis=1), []
     blank = np.isnan(locations).all(axis=1) & (not needs_all)
     if kind is PROJECTED:

@@ -225,6 +225,8 @@ def test_a_wrong_list_is_named_with_its_line(tmp_path):
         ("path,easting,northing,epsg\na.png,1,2,999999\n", "EPSG:999999: no reference system"),
         ("path,latitude,longitude\na.png,149.1,-35.3\n", "line 2 has latitude 149.1, .* may be swapped"),
         ("path,latitude,longitude\na.png,nan,2\n", "line 2: latitude 'nan' is not a number"),
+        ("path,latitude,longitude\na.png,1,14_9\n", "line 2: longitude '14_9' is not a number"),  # as Python takes it
+        ("path,latitude,GPSLatitudeRef,longitude\na.png,35.3,South,149\n", "35.3 with gpslatituderef South; write -35.3"),
         ("path,latitude,longitude\na.png,1\n", "line 2: 2 values under 3 columns"),
         ("path,latitude,longitude\n", "has no rows"),
         ("path,path\na,b\n", "two columns"),
