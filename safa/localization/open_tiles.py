@@ -81,6 +81,11 @@ class ListedTiles(TileSource):
         self.notes = list(listed.notes)
         self.metres = None if listed.metres is None else listed.metres[kept]
         self.names = [os.path.relpath(each, os.path.dirname(path) or ".") for each in self.paths]
+        places = {}
+        for each, place in zip(self.paths, self.locations.tolist(), strict=True):
+            places.setdefault(os.path.normpath(each), set()).add(tuple(place))
+        if several := [each for each, own in places.items() if len(own) > 1]:
+            self.notes.append(f"warning: {len(several):,} files are listed at several places, one is right: {first_few(several)}")
         if left_out := len(problems) - len(kept):
             self.notes.append(f"{left_out:,} tiles of the list do not exist and are left out")
         self.record = SourceRecord("list")
