@@ -84,8 +84,8 @@ class ListedTiles(TileSource):
         places = {}
         for each, place in zip(self.paths, self.locations.tolist(), strict=True):
             places.setdefault(os.path.normpath(each), set()).add(tuple(place))
-        if several := [each for each, own in places.items() if len(own) > 1]:
-            self.notes.append(f"warning: {len(several):,} files are listed at several places, one is right: {first_few(several)}")
+        if twice := [each for each, own in places.items() if len(own) > 1]:
+            self.notes.append(f"warning: {len(twice):,} files are listed at several places, one is right: {first_few(twice)}")
         if left_out := len(problems) - len(kept):
             self.notes.append(f"{left_out:,} tiles of the list do not exist and are left out")
         self.record = SourceRecord("list")

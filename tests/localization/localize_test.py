@@ -202,7 +202,7 @@ def test_a_map_shows_the_tiles_where_they_are_and_marks_on_them(made, monkeypatc
 
 
 def test_tiles_that_are_missing_or_of_another_ground_size_are_named(own):
-    header, *lines = (own / "tiles.csv").read_text().replace("0003.jpg", "gone.jpg").replace("0005.jpg", "0004.jpg").splitlines()
+    header, *lines = (own / "tiles.csv").read_text().replace("03.jpg", "gone.jpg").replace("05.jpg", "04.jpg").splitlines()
     (own / "tiles.csv").write_text("\n".join([f"{header},tile_metres", *(f"{line},90" for line in lines)]))
     flags = BUILD | {"tiles": "tiles.csv"}
     assert "gone.jpg" in complains("localize.py", "build", "new", **flags, cwd=own)
