@@ -13,6 +13,7 @@ import numpy as np
 from safa.localization import index_files
 from safa.localization.index_files import MANIFEST, UNFINISHED
 from safa.localization.tile_images import DIGEST_BYTES, RECORD_BYTES, tile_digest
+from safa.runtime.errors import UserError, shortened
 from safa.runtime.progress import ProgressBar
 from safa.runtime.worker_pool import available_cores
 
@@ -39,7 +40,7 @@ def kept_rows(folder, earlier, source, signatures):
     """The row of an index that shows each tile of a source, (N,) int64; and the number of tiles that no longer are in it.
 
     A tile is the same if its location and files are, or its location and pixels. Only those whose files differ are read. The
-    row is -1 where a tile is new or changed, and the first one of several that show the same.
+    row is -1 where a tile is new or changed, and the first one of several that show the same. UserError if no location is.
     """
     records = index_files.read_array(folder, index_files.RECORDS, (earlier.tiles, RECORD_BYTES), ("uint8",))
     rows, copies = {}, collections.Counter()  # rows by location, and digest of the files or of the pixels
@@ -48,6 +49,9 @@ def kept_rows(folder, earlier, source, signatures):
         row = rows.setdefault((place, content[DIGEST_BYTES:-1]), row)
         rows[place] = rows[place, content[:DIGEST_BYTES]] = row
         copies[row] += 1
+
+    if not any(place.tobytes() in rows for place in source.locations):  # another --region, for instance
+        raise UserError(f"{shortened(folder)}: none of its places is among these; name another folder, or delete this one")
 
     def kept(row):
         place = source.locations[row].tobytes()

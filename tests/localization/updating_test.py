@@ -110,6 +110,10 @@ def test_new_changed_and_removed_tiles_cost_only_themselves_and_end_as_a_new_bui
     manifest, note, *_ = updated(computer, own)
     assert f"{len(before)} tiles kept, 0 computed, {len(after) - len(before)} removed" in note
     check_files(str(index), manifest)
+    for sheet in "0.tif", "200.tif":
+        with rasterio.open(tiles / sheet, "r+") as file:
+            file.transform *= rasterio.Affine.translation(9000, 0)
+    refuses("none of its places is among these", updated, computer, own)
 
 
 def test_rasters_may_be_added_to_those_that_the_command_named(computer, tmp_path):
