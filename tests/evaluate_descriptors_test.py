@@ -18,7 +18,7 @@ SAT = unit(RANDOM.normal(size=(50, 16)))
 GRD = unit(SAT + RANDOM.normal(0, 0.25, SAT.shape))
 R1 = np.mean((GRD @ SAT.T).argmax(axis=1) == np.arange(50))
 FIELD = {"sat_global_descriptor": SAT, "grd_global_descriptor": GRD}
-UNLIKE = {"precision", "device", "seconds", "session", "sat_files", "grd_files", "computation"}
+UNLIKE = {"precision", "device", "seconds", "session", "sat_files", "grd_files", "computation", "run_began"}
 
 
 def save(folder, name="d.npz", **arrays):

@@ -205,11 +205,12 @@ def launch_testing(description, dataset_classes):
             measured = None not in (sat.milliseconds, grd.milliseconds)
             milliseconds = sat.milliseconds + view.search_heading * grd.milliseconds if measured else None
             found = search(references, queries, task.truth, task.near, WINNERS, "GPU:0")
+            began = next(iter(loaded.manifest.sessions), {}) if loaded.manifest else {}
             result = {
                 "version": __version__,
                 **known_of[view],
                 "checkpoint": loaded.path,
-                "run_began": loaded.manifest and loaded.manifest.sessions[:1],
+                "run_began": [began.get("started"), began.get("command")],
                 **evaluate(task, found, degrees_off),
                 "cost": cost | {"milliseconds": milliseconds},
                 "device": str(distribution),
