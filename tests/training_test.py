@@ -260,3 +260,6 @@ def test_a_run_goes_on_with_its_pairs_wherever_they_lie_and_with_no_others(unint
     assert "val_pairs 10, and now 9" in complains(RESUMED, **EXACT, skip_missing=True, cwd=own_towns)
     succeeds("data_preparation.py", dataset="cvact", no_stretch=True, overwrite=True, workers=1, cwd=own_towns)
     assert "stretched_polar_maps True, and now False" in complains(RESUMED, **EXACT, cwd=own_towns)
+    flags = {"tiles": "tiles.csv", "checkpoint": "Model/CVACT/VGG_gp/polar_1", "no_stretch": True}
+    assert "was trained on polar maps with" in complains("localize.py", "build", "index", **flags, cwd=own_towns)
+    assert "polar maps of the other kind" in succeeds("test_cvact.py", network_type="VGG_gp", skip_missing=True, cwd=own_towns)

@@ -10,6 +10,7 @@ from safa import __version__
 from safa.datasets.corruptions import CorruptedPanoramas, QueryView
 from safa.datasets.pair_images import PairImages
 from safa.datasets.panorama_views import check_turns, kept_columns
+from safa.datasets.preparation import polar_maps_are_stretched
 from safa.datasets.registry import dataset_in
 from safa.launch.corruption import grid_section, queries_of, seen_of, unfinished
 from safa.launch.given_data import Folders, add_run_folders, checked_pairs, findings_of, given_dataset, say
@@ -129,6 +130,9 @@ def launch_testing(description, dataset_classes):
     task = task_of(pairs, config.direction, config.radius)
     figures.check(task, config.direction, network, view)
     say(*findings_of({args.split: pairs}))
+    stretched = network.polar and polar_maps_are_stretched(dataset.polar_dir)
+    if network.polar and manifest and manifest.data.get("stretched_polar_maps", stretched) != stretched:
+        say("warning: the network was trained on polar maps of the other kind, with or without the min-max stretch")
     read_of = queries_of(views := view.cells, pairs, network)
 
     # Where the result goes.

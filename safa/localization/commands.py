@@ -103,6 +103,9 @@ def _build(args):
     """Compute descriptors of geo-tagged aerial tiles and keep them in an index. The same command goes on after a stop."""
     earlier = earlier_manifest(args.index)
     network, manifest = found_network(args.checkpoint, given_settings(args))
+    if manifest is not None and manifest.data.get("stretched_polar_maps") is args.no_stretch:
+        made, change = ("with", "leave it out") if args.no_stretch else ("without", "add it")
+        raise UserError(f"--no_stretch: {args.checkpoint} was trained on polar maps {made} the min-max stretch; {change}")
     trained_on = dataset_in(args.checkpoint) if manifest is None else manifest.dataset
     dataset = next((kind for kind in DATASETS.values() if kind.name == trained_on), None)
     config = _as_trained(parsed(BuildConfig, args), dataset, args.checkpoint)
