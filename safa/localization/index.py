@@ -1,5 +1,6 @@
 """An index of tiles, and the answers that it gives."""
 
+import collections
 import concurrent.futures
 import dataclasses
 import functools
@@ -158,6 +159,9 @@ class Index:
         names = {config.view_name(panorama) for panorama in panoramas if panorama.problem is None}
         if len(names) > 1:
             raise UserError(f"panoramas of several views ({'; '.join(sorted(names))}); calibrate each of them by itself")
+        files = collections.Counter(os.path.realpath(panorama.path) for panorama in panoramas if panorama.image is None)
+        if twice := [path for path, count in files.items() if count > 1]:
+            raise UserError(f"{len(twice):,} panoramas are named more than once: {first_few(twice)}; name each once")
         _check_positions(panoramas, config)
         found = list(self.found(panoramas, config, with_evidence=True))
         calibration, answers = fit_answers(self, found, config, wrong_share)

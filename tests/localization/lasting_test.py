@@ -180,6 +180,7 @@ def test_what_whole_panoramas_taught_says_nothing_of_cropped_ones(index, monkeyp
     cropped = dataclasses.replace(cropped, photo=PhotoGeometry(fov=270.3))
     assert index.calibration(QueryConfig(), whole) and index.calibration(QueryConfig(), cropped) is None
     refuses("several views .*fov 270, .*fov 360", index.calibrate, [whole, cropped] * 20)
+    refuses("1 panoramas are named more than once: .*/0;", index.calibrate, [dataclasses.replace(whole, image=None)] * 40)
     monkeypatch.setattr("os.access", lambda *_: False)
     refuses(f"{index.folder}: may not be written", index.calibrate, [whole] * 40)  # before a photo is read
 
