@@ -162,6 +162,11 @@ def test_two_threads_that_load_networks_at_once_leave_standard_error_where_it_wa
     assert os.path.samestat(os.fstat(2), before)
 
 
+@pytest.mark.skipif(not backend.cpu_has_bfloat16(), reason="bfloat16 is refused")
+def test_gradients_in_bfloat16_do_not_depend_on_what_lay_in_memory():
+    succeeds("tests/programs/used_memory.py", cwd=ROOT)
+
+
 def test_bfloat16_is_refused_on_a_cpu_that_computes_it_in_software(tmp_path, monkeypatch):
     monkeypatch.setattr(backend, "CPU_INFORMATION", str(tmp_path / "cpuinfo"))
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)

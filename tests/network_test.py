@@ -205,6 +205,8 @@ def test_an_idle_branch_hinders_no_step_and_variables_that_nobody_trains_and_los
 
     scale = keras.Variable(10.0)
     assert np.isfinite(first_step(lambda sat, grd, negatives: triplet_loss(sat, tf.stop_gradient(grd))))
+    # A gradient of NaN makes weights of NaN, which a ReLU may hide from the loss.
+    assert np.isnan(first_step(lambda sat, grd, negatives: triplet_loss(sat, grd) + tf.sqrt(0 * tf.reduce_sum(sat))))
     with pytest.raises(ValueError, match="make it a Keras layer"):
         first_step(lambda sat, grd, negatives: keras.ops.mean(scale * sat * grd))
     for kind in "kernel_regularizer", "activity_regularizer":

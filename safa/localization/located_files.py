@@ -119,7 +119,7 @@ def _numbers(path, rows, name, bounds=(-math.inf, math.inf)):
     for line, row in rows.items():
         text = row.get(name, "")
         try:
-            value = float(text.replace("_", "-")) if text or name == "tile_metres" else math.nan
+            value = float(text.replace("_", "x")) if text or name == "tile_metres" else math.nan
         except ValueError:
             value = math.inf
         if math.isinf(value) or (text and math.isnan(value)):

@@ -1,6 +1,7 @@
 """What TensorFlow computes on and how precisely; imports it when it is asked."""
 
 import contextlib
+import ctypes
 import glob
 import os
 import platform
@@ -16,6 +17,7 @@ NVIDIA_DRIVER = ("/proc/driver/nvidia/gpus/*", "/dev/nvidia[0-9]*", "/usr/lib/ws
 
 CPU_INFORMATION = "/proc/cpuinfo"
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # of x86, x86 with AMX, and Arm, as Linux names them
+M_PERTURB = -6  # glibc's malloc.h: fill the memory that it gives with the complement of a byte
 _STDERR = threading.RLock()  # two threads that exchange the process's standard error at once would lose it
 
 
@@ -93,8 +95,13 @@ def compute_in(precision):
 
     if (other := keras.config.backend()) != "tensorflow":
         raise UserError(f"Keras runs on {other} in this process; import safa before Keras, or set KERAS_BACKEND=tensorflow")
-    if precision == "bfloat16" and not tensorflow.config.list_physical_devices("GPU") and not cpu_has_bfloat16():
-        raise UserError("--precision bfloat16: this CPU computes it in software, many times slower; use --precision float32")
+    if precision == "bfloat16" and not tensorflow.config.list_physical_devices("GPU"):
+        if not cpu_has_bfloat16():
+            what = "this CPU computes it in software, many times slower"
+            raise UserError(f"--precision bfloat16: {what}; use --precision float32")
+        # oneDNN's gradient of a convolution on AMX multiplies memory that it never wrote by 0: NaN where NaN lay there, in two
+        # of some twenty runs (TensorFlow 2.21; akin to oneDNN's issue 5717). Zeros there cost no time that could be measured.
+        getattr(ctypes.CDLL(None), "mallopt", lambda *_: None)(M_PERTURB, 0xFF)
     tensorflow.get_logger().setLevel("ERROR")  # its warnings are about deprecated parts of its own, and about tracing
     tensorflow.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
     keras.config.set_floatx("float32")  # of the learning rate

@@ -79,7 +79,7 @@ def training_step(network, optimizer, loss, strategy=None, micro_batch=None, cli
     Returns:
         Function of an input_data.Batch, spread by `Distribution.spread`, that updates the weights (and a network's other
         state, for instance the means of a BatchNormalization, averaged over replicas) and returns the loss before the update,
-        () float32.
+        () float32, NaN where the gradient is not finite.
         The first step raises ValueError if a layer has a loss of its own, or a variable is used that is not the network's.
     """
     strategy = strategy or tf.distribute.get_strategy()
@@ -110,6 +110,7 @@ def training_step(network, optimizer, loss, strategy=None, micro_batch=None, cli
                 descriptors, state = compute(batch, state)
                 share = share_of_loss(*descriptors)
             gradients = tape.gradient(share, weights, unconnected_gradients="zero")
+        share += 0 * tf.linalg.global_norm(gradients)  # NaN if one is not finite: a ReLU may hide the weights that it makes
         context = tf.distribute.get_replica_context()
         if clip_norm is not None:  # the norm of the whole batch's gradient
             norm = tf.linalg.global_norm(context.all_reduce(tf.distribute.ReduceOp.SUM, gradients))

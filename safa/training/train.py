@@ -189,7 +189,8 @@ class TrainingRun:
         """Refuse to go on with a loss that is not finite."""
         where = f"epoch {epoch}, step {number} of {self.steps}"
         if not np.isfinite(loss):
-            raise UserError(f"{where}: the loss is {loss}. Use a lower --learning_rate with another --model_dir")
+            remedy = "use a lower --learning_rate with another --model_dir"
+            raise UserError(f"{where}: the loss or its gradient is {loss}; {remedy}")
         if loss == 0:
             say(f"{where}: the loss of this batch is 0; the paper's is where all places are too close to be negatives")
 
