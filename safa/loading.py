@@ -42,7 +42,7 @@ def load_network(
         source: checkpoint, its folder, or a file of Keras weights.
         network: settings.NetworkConfig, or a dict of some of its settings; the others are the checkpoint's, or else the
             paper's.
-        precision: "float32", "tf32" or "bfloat16".
+        precision: "float32", "tf32" or "bfloat16"; TensorFlow's and Keras's own settings change with it (`backend.compute_in`).
         distribution: where it computes (default: TensorFlow's own device).
 
     Raises:
