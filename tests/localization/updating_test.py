@@ -112,7 +112,8 @@ def test_new_changed_and_removed_tiles_cost_only_themselves_and_end_as_a_new_bui
     check_files(str(index), manifest)
     for sheet in "0.tif", "200.tif":
         with rasterio.open(tiles / sheet, "r+") as file:
-            file.transform *= rasterio.Affine.translation(9000, 0)
+            a, b, c, *others = file.transform[:6]
+            file.transform = rasterio.Affine(a, b, c + 9000 * a, *others)
     refuses("none of its places is among these", updated, computer, own)
 
 
