@@ -34,7 +34,8 @@ Made by `make full-size` on {machine}. Its epochs took {hours:.1f} hours so far.
 
 ## Epochs
 
-Loss is the mean over the epoch's steps, hours include the validation. A run with fewer epochs than others goes on later.
+Loss is the mean over the epoch's steps, hours include the validation. The run in float32 is to have two epochs; another run
+with fewer epochs than the others goes on later.
 
 | run | epochs | loss of the first, last | R@1 after each epoch | hours |
 | --- | ---: | --- | --- | ---: |
