@@ -77,11 +77,13 @@ def test_a_folder_whose_name_is_a_pattern_keeps_its_own_checkpoints_and_no_other
 
 
 @pytest.mark.parametrize("kind", ["Adagrad", "Nadam"])
-def test_all_that_another_optimizer_keeps_is_saved(kind, model):
+def test_all_that_another_optimizer_keeps_is_saved_and_the_weights_are_converted(kind, model, tmp_path):
     optimizer = getattr(keras.optimizers, kind)()
     optimizer.build(model.trainable_variables)
     kept = {id(variable) for variable in adam_variables(model, optimizer).values()}
     assert all(id(each.value) in kept for each in optimizer.variables if each.name != "learning_rate")
+    RunCheckpoints(str(tmp_path), model, optimizer, Distribution()).save(Progress(1))
+    convert_weights.main([str(tmp_path), str(tmp_path / "theirs.ckpt"), *FLAGS])
 
 
 def test_weights_of_which_a_network_would_leave_some_out_are_refused(model, tmp_path):
@@ -149,13 +151,12 @@ READERS = {
 
 @pytest.mark.parametrize("name", READERS)
 def test_a_pipe_in_the_place_of_a_file_is_refused(name, model, tmp_path, in_time):
-    folder = tmp_path / "run"
-    saved_run(folder, model)
-    (folder / name).unlink(missing_ok=True)
-    os.mkfifo(folder / name)
-    refuses(f"{name}: .*pipe", READERS[name], str(folder))
+    saved_run(tmp_path, model)
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    refuses(f"{name}: .*pipe", READERS[name], str(tmp_path))
     if name.startswith("ckpt"):
-        refuses("no checkpoint that the run can go on from", checkpoints(folder, model).restore)
+        refuses("no checkpoint that the run can go on from", checkpoints(tmp_path, model).restore)
 
 
 SETTINGS = json.dumps(dataclasses.asdict(RunManifest(CONFIG, TrainingConfig(), {}, [], "CVUSA", "1.0.0")), indent=2)

@@ -132,7 +132,7 @@ def optimizer_state(path, network):
         shapes = reader.get_variable_to_shape_map()
         if published_checkpoint.MARK in shapes:
             return published_checkpoint.optimizer_state(path, reader, network)
-        if STEP not in shapes:
-            return 0, None
         keys = {(name, moment): f"{ADAM}{name}/{moment}" for name in network_weights(network) for moment in MOMENTS}
+        if not {STEP, *keys.values()} <= shapes.keys():  # of a best checkpoint, or of another optimizer
+            return 0, None
         return int(reader.get_tensor(STEP)), {moments: reader.get_tensor(key) for moments, key in keys.items()}
