@@ -205,12 +205,12 @@ def save_as_npz(model, path):
 def test_imagenet_weights_reach_both_branches_in_bgr_order(vgg16, tmp_path):
     (source, pixels, expected), config = vgg16, NetworkConfig("VGG_gp", 1, 32, 32)
     model = build_network(config, keep_prob=1.0)
-    for name in "notop.h5", "vgg16.weights.h5", "vgg16.keras", "vgg16_weights.npz":
-        path = str(tmp_path / name)
-        save = functools.partial(save_as_npz, source) if name.endswith(".npz") else source.save
-        (source.save_weights if ".weights." in name else save)(path)
-        for variable in model.trainable_variables:
-            variable.assign(np.zeros(variable.shape))
+    classifier = keras.Sequential([source, keras.layers.Flatten(), keras.layers.Dense(64)])
+    saves = {"notop.h5": source.save, "vgg16.weights.h5": source.save_weights, "vgg16.keras": source.save}
+    saves |= {"classifier.keras": classifier.save, "vgg16_weights.npz": functools.partial(save_as_npz, source)}
+    for name, save in saves.items():
+        save(path := str(tmp_path / name))
+        model.set_weights([np.zeros(weight.shape) for weight in model.get_weights()])
         initialise(model, path, config)
         for bgr, ours in ((True, pixels[..., ::-1]), (False, pixels)):
             for descriptors in model([np.ascontiguousarray(ours)] * 2):

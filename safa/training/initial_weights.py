@@ -129,21 +129,21 @@ def read_vgg16(path, kind):
 
 
 def _of_keras(path, content):
-    """The 3x3 convolutions of an HDF5 file, in the order of their names, in which numbers count as such."""
-    found = {}
+    """The 3x3 convolutions of an HDF5 file, in the order of their layers' names, in which numbers count as such."""
+    layers = {}
 
     def collect(name, item):
         if isinstance(item, h5py.Dataset) and item.ndim in (1, 4) and "optimizer" not in name:
-            order = (int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name))
-            found[(item.ndim, *order)] = item[()]
+            order = (int(part) if part.isdigit() else part for part in re.split(r"(\d+)", os.path.dirname(name)))
+            layers.setdefault(tuple(order), {})[item.ndim] = item[()]
 
     refuse_foreign_content(path, content)
     with h5py.File(content) as file:
         file.visititems(collect)
-    biases, kernels = ([found[key] for key in sorted(found) if key[0] == ndim] for ndim in (1, 4))
-    if len(kernels) != len(NAMES):
-        raise ValueError(f"{len(kernels)} convolutions instead of {len(NAMES)}")
-    return dict(zip(NAMES, zip(kernels, biases, strict=False), strict=True))
+    convolutions = [layers[order] for order in sorted(layers) if 4 in layers[order]]  # others have biases too
+    if len(convolutions) != len(NAMES):
+        raise ValueError(f"{len(convolutions)} convolutions instead of {len(NAMES)}")
+    return {name: (layer[4], layer[1]) for name, layer in zip(NAMES, convolutions, strict=True)}
 
 
 def _for_bgr(kernel, bias):
