@@ -62,10 +62,11 @@ def reported():
     except KeyboardInterrupt:
         _end("interrupted; what was finished is kept, the same command goes on from there", 130)
     except OSError as error:
-        if error.filename is None and error.errno not in REMEDIES:
+        if error.filename is None and error.errno not in (*REMEDIES, errno.ENOENT):  # `tempfile`'s, where all disks are full
             raise
-        remedy = REMEDIES.get(error.errno, "check this path, or choose another one")
-        _end(f"error: {error.filename or 'a file'}: {os.strerror(error.errno)}; {remedy}", 2)
+        remedy = REMEDIES.get(error.errno, "check this path and the free space there, or choose another one")
+        what = f"{error.filename}: {os.strerror(error.errno)}" if error.filename else error.strerror
+        _end(f"error: {what}; {remedy}", 2)
 
 
 def _end(line, code):
