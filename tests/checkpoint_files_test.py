@@ -93,39 +93,36 @@ def test_weights_of_which_a_network_would_leave_some_out_are_refused(model, tmp_
 
 
 def test_the_newest_checkpoint_is_that_of_the_greatest_number_and_what_killed_runs_left_is_removed(model, tmp_path):
-    folder = tmp_path / "run"
-    saved_run(folder, model, times=3)
-    whole = {path.name for path in folder.iterdir()}
-    for place in folder, folder / "best":
+    saved_run(tmp_path, model, times=3)
+    whole = {path.name for path in tmp_path.iterdir()}
+    for place in tmp_path, tmp_path / "best":
         (partial := pathlib.Path(partial_path(str(place / "ckpt-9")))).mkdir()
         (partial / "weights.data-00000-of-00001").write_bytes(bytes(10))
-    (folder / "ckpt-4.data-00000-of-00001").write_bytes(bytes(10))  # killed before it got its index
-    (folder / "notes.partial").write_text("the user's")
-    for path in folder.rglob("*"):
+    (tmp_path / "ckpt-4.data-00000-of-00001").write_bytes(bytes(10))  # killed before it got its index
+    (tmp_path / "notes.partial").write_text("the user's")
+    for path in tmp_path.rglob("*"):
         os.utime(path, (0, 0))  # whatever the clock says
-    again = checkpoints(folder, model)
-    assert again.restore()[:2] == (Progress(3), str(folder / "ckpt-3"))
-    assert {path.name for path in folder.iterdir()} == whole | {"notes.partial"}
-    assert indices(folder / "best") == ["ckpt-3.index"] and len(list((folder / "best").iterdir())) == 3
+    again = checkpoints(tmp_path, model)
+    assert again.restore()[:2] == (Progress(3), str(tmp_path / "ckpt-3"))
+    assert {path.name for path in tmp_path.iterdir()} == whole | {"notes.partial"}
+    assert indices(tmp_path / "best") == ["ckpt-3.index"] and len(list((tmp_path / "best").iterdir())) == 3
     again.save(Progress(3))
-    assert indices(folder) == ["ckpt-2.index", "ckpt-3.index", "ckpt-4.index"]
-    assert tf.train.latest_checkpoint(str(folder)) == str(folder / "ckpt-4")
+    assert indices(tmp_path) == ["ckpt-2.index", "ckpt-3.index", "ckpt-4.index"]
+    assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / "ckpt-4")
 
 
 @pytest.mark.parametrize("spoilt", ["*.index", "*.data-00000-of-00001", "ckpt-*"])
 def test_a_folder_with_checkpoints_of_which_none_is_restored_never_starts_anew(spoilt, model, tmp_path):
-    folder = tmp_path / "run"
-    saved_run(folder, model, times=2)
-    for path in list(folder.glob(spoilt)):
-        path.rename(folder / f"copy of {path.name}")
-    before = sorted(folder.iterdir())
-    said = refuses("another --model_dir", checkpoints(folder, model).restore)
-    assert "remove" not in said and sorted(folder.iterdir()) == before
+    saved_run(tmp_path, model, times=2)
+    for path in list(tmp_path.glob(spoilt)):
+        path.rename(tmp_path / f"copy of {path.name}")
+    before = sorted(tmp_path.iterdir())
+    said = refuses("another --model_dir", checkpoints(tmp_path, model).restore)
+    assert "remove" not in said and sorted(tmp_path.iterdir()) == before
 
 
 def test_a_checkpoint_that_a_run_replaces_meanwhile_is_looked_for_again(model, tmp_path):
-    best = tmp_path / "run/best"
-    run = saved_run(tmp_path / "run", model)
+    best, run = tmp_path / "run/best", saved_run(tmp_path / "run", model)
     other, tried = build_network(CONFIG, seed=3), []
 
     def load(path, kind):
@@ -178,7 +175,7 @@ def test_settings_that_are_none_are_named(tmp_path):
     refuses("not UTF-8", convert_weights.main, [os.fsdecode(b"mod\xe8le.ckpt"), "ours.weights.h5"])
 
 
-def test_a_full_disk_ends_a_conversion_with_one_line_and_the_target_stays(model, tmp_path):
+def test_a_full_disk_ends_a_conversion_with_a_line_the_target_stays_and_no_read_only_tmp_is_used(model, tmp_path, monkeypatch):
     saved_run(tmp_path / "run", model)
     for target in "a.weights.h5", "b.ckpt":
         convert_weights.main([str(tmp_path / "run"), str(tmp_path / target), *FLAGS])
@@ -187,3 +184,6 @@ def test_a_full_disk_ends_a_conversion_with_one_line_and_the_target_stays(model,
         words = "run/ckpt-1", target, "--overwrite", *FLAGS
         assert f"{target}: " in complains("convert_weights.py", *words, before=full_disk, cwd=tmp_path)  # no crash at its end
     assert contents(tmp_path) == before
+    monkeypatch.setattr("os.access", lambda *_: False)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    refuses("/temporary/", saved_run, tmp_path / "other", model)

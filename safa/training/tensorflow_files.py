@@ -53,7 +53,7 @@ def write_checkpoint(prefix, tensors):
 @contextlib.contextmanager
 def _links(paths):
     """A context with a folder of links {name: path}: TensorFlow would take a * of the real path for a pattern, for instance."""
-    with tempfile.TemporaryDirectory(dir="/tmp" if os.path.isdir("/tmp") else None) as folder:
+    with tempfile.TemporaryDirectory(dir="/tmp" if os.access("/tmp", os.W_OK) else None) as folder:
         for name, path in paths.items():
             os.symlink(path, os.path.join(folder, name))
         yield folder
