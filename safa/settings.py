@@ -201,7 +201,7 @@ class RunConfig(Checked):
     )
     cache: str = setting(
         "none",
-        "where decoded images are kept for later epochs; memory: 14.7 GB for the paper's training pairs",
+        "where decoded images are kept for later epochs; memory: 18.4 GB for the paper's pairs",
         choices=("none", "memory"),
     )
     figures_every: int = setting(
