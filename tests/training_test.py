@@ -234,7 +234,7 @@ def test_a_signal_saves_first_and_the_run_goes_on_with_the_same_bits(uninterrupt
 
 
 def test_other_settings_other_data_and_a_second_run_in_the_folder_are_refused(uninterrupted, here):
-    assert "--clip_norm None, not 2.0" in complains(RESUMED, **EXACT | {"clip_norm": 2}, cwd=uninterrupted)
+    assert "--clip_norm None, not 2.0; use the former" in complains(RESUMED, **EXACT | {"clip_norm": 2}, cwd=uninterrupted)
     shutil.copytree(uninterrupted / "Model", here / "Model")
     settings = here / "Model/CVACT/VGG_gp/polar_1/config.json"
     with locked(str(settings.parent), ""):

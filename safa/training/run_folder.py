@@ -93,7 +93,7 @@ def agree_with_earlier_run(folder, network, training, data=None):
         for name, value in dataclasses.asdict(now).items():
             noted = getattr(before, name)
             if noted != value and (name != "epochs" or training.schedule != "constant"):
-                remedy = f"use --{name} {noted} to continue it, or another --run or --model_dir for a new run"
+                remedy = "use the former to continue it, or another --run or --model_dir for a new run"
                 raise UserError(f"{folder}: holds a run with --{name} {noted}, not {value}; {remedy}")
     for name, value in (data or {}).items():
         if (noted := earlier.data.get(name)) != value:
