@@ -1,6 +1,7 @@
 """The CSV file of a run's epochs: a line each, with loss and recalls."""
 
 import contextlib
+import itertools
 import math
 import pathlib
 
@@ -35,7 +36,8 @@ def _is_epoch(line):
 def find_runs(folders):
     """The epochs of all runs below folders of results: {path without its ending: lines}; other CSV files are left out."""
     runs = {}
-    for path in (path for folder in folders for path in sorted(pathlib.Path(folder).rglob("*.csv"))):
+    found = ({*folder.rglob("*.csv"), *folder.glob("*/**/*.csv")} for folder in map(pathlib.Path, folders))  # as find_results
+    for path in itertools.chain(*map(sorted, found)):
         with contextlib.suppress(UserError, OSError):
             if lines := read_lines(str(path)):
                 runs[str(path.with_suffix(""))] = lines

@@ -178,7 +178,7 @@ def read_result(path, remedy):
 
 
 def find_results(folders):
-    """All files below folders that end in .json, each once, but the manifests of folders of descriptors; sorted paths.
+    """All files below folders (or links in them) that end in .json, each once, but manifests of descriptors; sorted paths.
 
     Raises:
         UserError: a folder does not exist.
@@ -187,8 +187,7 @@ def find_results(folders):
     for folder in map(pathlib.Path, folders):
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; name the folder of the results with --result_dir")
-        files = (path for path in sorted(folder.rglob("[!.]*.json")) if not path.is_dir())
-        for path in files:
-            if path.parent.suffix != ".descriptors":
+        for path in sorted({*folder.rglob("[!.]*.json"), *folder.glob("*/**/[!.]*.json")}):  # which follows links in the folder
+            if not path.is_dir() and path.parent.suffix != ".descriptors":
                 found.setdefault(path.resolve(), str(path))
     return list(found.values())
