@@ -51,8 +51,9 @@ def command(*arguments, **flags):
     return [*map(str, arguments), *itertools.chain(*words)]
 
 
-# Where the tests run in the background, Ctrl-C is ignored, also by what they start. A handler here gives children the default.
-signal.signal(signal.SIGINT, signal.default_int_handler)
+# Where the tests run in the background, signals are ignored, also by what they start. Handlers here give children the default.
+for number in signal.SIGINT, signal.SIGHUP:
+    signal.signal(number, signal.default_int_handler)
 
 
 def start(script, *arguments, cwd, environment=None, before=None, **flags):

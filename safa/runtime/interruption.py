@@ -1,13 +1,19 @@
-"""Signals that ask a run to end (Ctrl-C, SIGTERM of a preempted machine), answered after it has saved."""
+"""Signals that ask a run to end (Ctrl-C, SIGTERM of a preempted machine, a closed terminal), answered after it has saved."""
 
 import contextlib
+import os
 import signal
+import stat
 import sys
 import threading
 
 from safa.runtime.errors import Stopped
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+def answered_signals():
+    """The signals that a run answers; under `nohup`, a closed terminal is none."""
+    hangup = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
+    return [signal.SIGINT, signal.SIGTERM, *hangup]
 
 
 class StopRequest:
@@ -24,7 +30,7 @@ class StopRequest:
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            self._before = {number: signal.signal(number, self._note) for number in answered_signals()}
         return self
 
     def __exit__(self, *_):
@@ -45,10 +51,19 @@ class StopRequest:
     def _note(self, number, _):
         again = self.signal is not None
         self.signal = number
+        if number == signal.SIGHUP:
+            _leave_terminal()
         if again or self._at_once:
             raise Stopped(number)
         name = signal.Signals(number).name
         print(f"\n{name}: saving after this step; a second one ends the run at once", file=sys.stderr, flush=True)
+
+
+def _leave_terminal():
+    """What the process prints goes nowhere instead of to a terminal that is gone, where writing fails."""
+    for stream in 1, 2:
+        if stat.S_ISCHR(os.fstat(stream).st_mode):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
 
 
 class StopVote:
