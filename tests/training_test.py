@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import time
+import types
 
 import cv2
 import h5py
@@ -21,10 +22,11 @@ from forked_scripts import no_file_grows_beyond
 from recall import reported_recalls
 from safa.datasets.cvact import CVACT
 from safa.datasets.cvusa import CVUSA
-from safa.launch.training import training_parser
+from safa.launch.training import checked_cache, training_parser
 from safa.report.drawing import WIDTH
 from safa.retrieval.search import search
 from safa.runtime.files import locked
+from safa.settings import NetworkConfig
 from safa.training.run_folder import data_identity
 
 FLAGS = TINY | {"network_type": "SAFA_2", "epochs": 4}
@@ -220,7 +222,7 @@ def test_a_run_that_is_killed_and_meets_a_full_disk_ends_with_the_same_bits(unin
     assert first["packages"]["tensorflow"] and first["command"][0] == RESUMED and settings["data"]["train_pairs"] == 24
 
 
-@pytest.mark.parametrize("number, code, moment", [(signal.SIGTERM, 143, "step 1"), (signal.SIGINT, 130, "step 3")])
+@pytest.mark.parametrize("number, code, moment", [(signal.SIGHUP, 129, "step 1"), (signal.SIGINT, 130, "step 3")])
 def test_a_signal_saves_first_and_the_run_goes_on_with_the_same_bits(uninterrupted, here, number, code, moment):
     flags = EXACT | {"save_every": "10min", "log_every": 1}  # nothing else saves within an epoch
     process = start(RESUMED, **flags, cwd=here)
@@ -245,6 +247,12 @@ def test_other_settings_other_data_and_a_second_run_in_the_folder_are_refused(un
     settings.write_text(content.replace('"init": "random"', '"init": "gone.h5"'))  # which it began with, and needs no more
     assert "gone.h5: no checkpoint" in complains(RESUMED, **gone, model_dir="New", cwd=here)
     assert "were finished before" in succeeds(RESUMED, **gone, cwd=here)
+
+
+def test_a_cache_that_the_memory_cannot_hold_is_refused(monkeypatch):
+    of_the_paper = types.SimpleNamespace(sat_paths=range(44_416), grd_paths=range(44_416))
+    monkeypatch.setattr("os.sysconf", {"SC_PAGE_SIZE": 2**12, "SC_PHYS_PAGES": 2**22}.get)  # 16 GiB
+    refuses("18.4 GB, and this machine has 17.2", checked_cache, NetworkConfig(), of_the_paper)
 
 
 def test_a_run_goes_on_with_its_pairs_wherever_they_lie_and_with_no_others(uninterrupted, own_towns):
