@@ -16,7 +16,8 @@ import time
 
 import numpy as np
 
-from safa.localization.tile_search import ApproximateSearch, closest, fit_projection, similarities, write_approximate
+from safa.localization.tile_search import ApproximateSearch, fit_projection, similarities, write_approximate
+from safa.retrieval.search import closest
 
 CLUSTER, SPREAD, NOISE = 20, 0.5, 1.0  # tiles that are neighbours, and their and the queries' distance in units of the length
 RANK = 600  # directions in which most of the descriptors lie

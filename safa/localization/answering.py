@@ -9,7 +9,7 @@ from safa.localization.calibration import check_count, fit_calibration, margin_o
 from safa.localization.drive import CANDIDATES, smoothed
 from safa.localization.places import Answer, Evidence, Place, distinct_places, margin_of
 from safa.localization.position_estimate import Posterior, fit_uncertainty, fit_weight
-from safa.localization.tile_search import closest
+from safa.retrieval.search import closest
 
 EVIDENCE = 1000  # tiles that an estimate of the position looks at
 AGREES = 0.01  # posterior probability from which a tile of a drive agrees with a place; less is the smoothing's background

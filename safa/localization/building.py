@@ -16,9 +16,10 @@ from safa.localization import index_files, updating
 from safa.localization.coordinates import LocalFrame
 from safa.localization.index_files import DESCRIPTORS, DTYPES, PROJECTION, RECORDS, THUMBNAILS, DescriptorRecipe, IndexManifest
 from safa.localization.tile_images import DIGEST_BYTES, RECORD_BYTES, THUMBNAIL_BYTES, TileImages
-from safa.localization.tile_search import ApproximateSearch, closest, fit_projection, similarities, write_approximate
+from safa.localization.tile_search import ApproximateSearch, fit_projection, similarities, write_approximate
 from safa.localization.tile_source import ChosenTiles, TileSource
 from safa.retrieval.resumable_rows import ResumableRows, new_array_file, read_rows_manifest
+from safa.retrieval.search import closest
 from safa.runtime.command_line import Checked, at_least, setting
 from safa.runtime.errors import UserError, first_few, shortened
 from safa.runtime.files import locked, write_json

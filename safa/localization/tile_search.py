@@ -84,15 +84,6 @@ def as_float32(block):
     return np.asarray(needed("numkong").astype(block, "float32") if block.dtype == np.float16 else block, np.float32)
 
 
-def closest(found, top_k):
-    """The greatest of each row, in order: (Q, N) -> (Q, K) int64 columns and (Q, K) values."""
-    others = found.shape[1] - top_k
-    chosen = np.sort(np.argpartition(found, others, axis=1)[:, others:], axis=1)
-    values = np.take_along_axis(found, chosen, axis=1)
-    order = np.argsort(-values, axis=1, kind="stable")
-    return np.take_along_axis(chosen, order, axis=1), np.take_along_axis(values, order, axis=1)
-
-
 def fit_projection(descriptors, values):
     """The directions that keep the most of (N, D) descriptors: (D, `values`) float32, orthonormal, the most important first.
 

@@ -118,9 +118,12 @@ def _compare(products, truth, near, top_k):
         best = np.array([similarities.max() for similarities in of_near])
         near_closer = np.count_nonzero(products > (best + ROUNDING)[:, None], axis=1)
         others_closer = closer - [np.count_nonzero(each > bound) for each, bound in zip(of_near, true + ROUNDING, strict=True)]
-    top_k = min(top_k, products.shape[1])
-    winners = np.sort(np.argpartition(products, -top_k, axis=1)[:, products.shape[1] - top_k :], axis=1)
-    similarities = np.take_along_axis(products, winners, axis=1)
-    order = np.argsort(-similarities, axis=1, kind="stable")
-    winners, similarities = (np.take_along_axis(each, order, axis=1) for each in (winners, similarities))
-    return true, turn, closer, tied, near_closer, others_closer, winners, similarities
+    return true, turn, closer, tied, near_closer, others_closer, *closest(products, min(top_k, products.shape[1]))
+
+
+def closest(found, top_k):
+    """The greatest of each row, in order: (Q, N) -> (Q, K) int64 columns and (Q, K) values."""
+    chosen = np.sort(np.argpartition(found, -top_k, axis=1)[:, found.shape[1] - top_k :], axis=1)
+    values = np.take_along_axis(found, chosen, axis=1)
+    order = np.argsort(-values, axis=1, kind="stable")
+    return np.take_along_axis(chosen, order, axis=1), np.take_along_axis(values, order, axis=1)
