@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import scipy.spatial
-from conftest import refuses, unit
+from conftest import ROOT, refuses, succeeds, unit
 from golden import GOLDEN
 
 from recall import one_percent, recall_at, recall_curve, reported_recalls
@@ -201,6 +201,10 @@ def test_one_pass_gives_ranks_hits_and_winners_of_the_closest_of_each_querys_tur
     np.testing.assert_allclose(np.take_along_axis(exact, found.winners, axis=1), found.similarities, atol=1e-12)
     assert all(len(set(row)) == 7 for row in found.winners.tolist())
     assert search(references[:5], queries[:3, 0], [0, 1, 2], top_k=9).winners.shape == (3, 5)
+
+
+def test_the_benchmark_of_ranks_runs():
+    assert "matrix products alone" in succeeds("benchmarks.ranking", pairs=50, dimension=8, near=True, cwd=ROOT)
 
 
 def test_descriptors_that_are_not_finite_and_truths_that_name_no_reference_are_errors():
