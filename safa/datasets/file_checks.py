@@ -7,7 +7,7 @@ import shlex
 
 import numpy as np
 
-from safa.datasets.image_files import ImageError, ImageMissing, by_pixels, image_size, same_ratio
+from safa.datasets.image_files import ImageError, ImageMissing, by_pixels, same_ratio, size_or_error
 from safa.runtime.errors import UserError, first_few, shortened
 from safa.runtime.progress import ProgressBar
 from safa.runtime.worker_pool import available_cores
@@ -43,7 +43,7 @@ def check_files(pairs, shapes, skip_missing=False):
     """
     pairs = dataclasses.replace(pairs, sat_paths=resolve_case(pairs.sat_paths), grd_paths=resolve_case(pairs.grd_paths))
     paths, count = pairs.sat_paths + pairs.grd_paths, len(pairs.sat_paths)
-    found = _sizes(pairs.name, paths)
+    found = sizes_or_errors(pairs.name, paths)
     broken = _unusable(paths[:count], found[:count], shapes[0], pairs.sizes[0])
     broken += _unusable(paths[count:], found[count:], shapes[1], pairs.sizes[1])
     if broken:
@@ -64,15 +64,8 @@ def check_files(pairs, shapes, skip_missing=False):
     raise UserError(f"{counts}: {first_few(names)}; {_remedy(pairs, names)}{alternative}")
 
 
-def _sizes(title, paths):
-    """Each file's (height, width), or the ImageError that says why it has none."""
-
-    def size_or_error(path):
-        try:
-            return image_size(path)
-        except ImageError as error:
-            return error
-
+def sizes_or_errors(title, paths):
+    """Each file's (height, width), or the ImageError that says why it has none; `title`: of what is checked."""
     with concurrent.futures.ThreadPoolExecutor(4 * available_cores()) as threads:
         sizes = threads.map(size_or_error, paths)
         return list(ProgressBar(sizes, f"checking {title}", len(paths), "files"))

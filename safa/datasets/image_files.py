@@ -115,6 +115,14 @@ def image_size(path):
     return read_image(path).shape[:2]
 
 
+def size_or_error(path):
+    """As `image_size`; an ImageError is returned, not raised."""
+    try:
+        return image_size(path)
+    except ImageError as error:
+        return error
+
+
 def by_pixels(size):
     """A (height, width) in a message: "112x616"."""
     return f"{size[0]}x{size[1]}"

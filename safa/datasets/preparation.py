@@ -1,7 +1,6 @@
 """The prepared files: polar maps of aerial tiles and CVACT's street views, made in parallel, whole, and of one kind."""
 
 import collections
-import contextlib
 import dataclasses
 import errno
 import functools
@@ -13,7 +12,7 @@ import cv2
 import numpy as np
 
 from polar_transform import HEIGHT, WIDTH, min_max_stretch, polar_transform, to_uint8
-from safa.datasets.image_files import ImageError, by_pixels, image_size, name_image, read_image, write_image
+from safa.datasets.image_files import ImageError, by_pixels, name_image, read_image, size_or_error, write_image
 from safa.runtime.errors import UserError, shortened
 from safa.runtime.files import locked, read_json, write_json
 from safa.runtime.progress import ProgressBar
@@ -99,10 +98,8 @@ def plan_preparation(job):
     if twice:
         what = f"{len(twice):,} prepared files would have two sources, the first {shortened(twice[0])}"
         raise UserError(f"{source_dir}: {what}; leave one of them there")
-    sizes = collections.Counter()
-    for name in names[:: -(-len(names) // 100)]:
-        with contextlib.suppress(ImageError):
-            sizes[image_size(os.path.join(source_dir, name))] += 1
+    found = [size_or_error(os.path.join(source_dir, name)) for name in names[:: -(-len(names) // 100)]]
+    sizes = collections.Counter(size for size in found if not isinstance(size, ImageError))
     height, width = size = max(sizes, key=lambda size: (sizes[size], size), default=published_size)
     square = published_size[0] == published_size[1]
     if width != (height if square else 2 * height) or height < 4:
@@ -132,7 +129,8 @@ def prepare(plan, stretch, workers, overwrite):
             _keep_manifest(job.target_dir, stretch, overwrite)
             transform = functools.partial(polar_map, stretch=stretch, size=job.size)
         paths = [(os.path.join(job.source_dir, one), os.path.join(job.target_dir, other)) for one, other in plan.files.items()]
-        todo = [each for each in paths if overwrite or not _finished(each[1], job.size)]
+        # After a power cut the file system may have kept a name without its content.
+        todo = [each for each in paths if overwrite or size_or_error(each[1]) != job.size]
         begin, finished = time.perf_counter(), len(paths) - len(todo)
         old = len(older_than_sources(set(paths).difference(todo)))
         with worker_map(min(workers, -(-len(todo) // 16)) or 1, chunksize=4) as parallel_map:  # starting takes time
@@ -169,14 +167,6 @@ def _prepare_file(transform, size, paths):
             raise
         return f"{shortened(target)}: {error.strerror}"
     return None
-
-
-def _finished(path, size):
-    """A prepared file that is whole; after a power cut the file system may have kept a name without its content."""
-    try:
-        return image_size(path) == size
-    except ImageError:
-        return False
 
 
 def _keep_manifest(folder, stretch, overwrite):

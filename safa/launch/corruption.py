@@ -59,5 +59,4 @@ def grid_section(path_of):
     table = corruption_tables(collect(path_of.values())[0])[0]
     print("", as_text([table]), sep="\n", flush=True)
     picture = Picture(heat_map(table), "Heat map of R@1 by corruption and severity", kind="chart")
-    cells = [[line.noted_title, *(line.cells.get(name, "") for name in table.columns)] for line in table.lines]
-    return Section("corruptions", "Corrupted queries", table.title, ["", *table.columns], cells, table.below, [picture])
+    return Section("corruptions", "Corrupted queries", table.title, ["", *table.columns], table.texts, table.below, [picture])

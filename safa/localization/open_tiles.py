@@ -1,16 +1,15 @@
 """Where an index's tiles come from: a list, rasters, or a folder of map tiles."""
 
-import concurrent.futures
 import dataclasses
 import os
 
-from safa.datasets.image_files import ImageError, ImageMissing, by_pixels, image_size
+from safa.datasets.file_checks import sizes_or_errors
+from safa.datasets.image_files import ImageError, ImageMissing, by_pixels
 from safa.localization.located_files import read_located_files
 from safa.localization.map_tiles import MapTiles, zooms_in
 from safa.localization.rasters import ENDINGS, RasterTiles
 from safa.localization.tile_source import SourceRecord, TileSource, read_tile
 from safa.runtime.errors import UserError, first_few, printable, shortened
-from safa.runtime.worker_pool import available_cores
 
 
 def open_tile_source(paths, cut, zoom=None, tms=False, skip_missing=False, epsg=None, earlier=None):
@@ -66,8 +65,7 @@ class ListedTiles(TileSource):
 
     def __init__(self, path, skip_missing):
         listed = read_located_files(path, needs_locations=True)
-        with concurrent.futures.ThreadPoolExecutor(4 * available_cores()) as pool:
-            problems = list(pool.map(_problem, listed.paths))
+        problems = list(map(_problem, listed.paths, sizes_or_errors(shortened(path), listed.paths)))
         kept = [row for row, problem in enumerate(problems) if problem is None]
         wrong = [each for each in problems if each and not (skip_missing and isinstance(each, ImageMissing))]
         if wrong:
@@ -94,10 +92,8 @@ class ListedTiles(TileSource):
         return read_tile(self.paths[row])
 
 
-def _problem(path):
-    """What is wrong with a tile as far as its header tells: an ImageError, or None."""
-    try:
-        size = image_size(path)
-    except ImageError as error:
-        return error
+def _problem(path, size):
+    """What is wrong with a tile of this size, or ImageError: an ImageError, or None."""
+    if isinstance(size, ImageError):
+        return size
     return None if size[0] == size[1] else ImageError(f"{path}: {by_pixels(size)} pixels are not square")

@@ -37,6 +37,11 @@ class Shown:
     caption: str = ""  # its text, of one or several lines; what is wider than the image is left out
     frame: str | None = None  # colour of its frame
 
+    @property
+    def ratio(self):
+        """Width over height."""
+        return self.image.shape[1] / self.image.shape[0]
+
 
 def new_figure(width, height, dpi=DPI, layout=None):
     """A matplotlib Figure of so many pixels; `layout`: as matplotlib calls it."""
@@ -60,11 +65,10 @@ def image_rows(rows, title="", tallest=TALLEST):
     """A matplotlib Figure of rows of Shown; those of a row have one height, at most `tallest` pixels, and fill the width."""
     placed, whole, top = [], 0, GAP + LINE * bool(title)
     for row in rows:
-        ratios = [each.image.shape[1] / each.image.shape[0] for each in row]
-        height = min(tallest, round((WIDTH - GAP * (len(row) + 1)) / sum(ratios)))
+        height = min(tallest, round((WIDTH - GAP * (len(row) + 1)) / sum(each.ratio for each in row)))
         above, left = LINE * max(len(each.caption.splitlines()) for each in row), GAP
-        for each, ratio in zip(row, ratios, strict=True):
-            width = max(1, round(height * ratio))
+        for each in row:
+            width = max(1, round(height * each.ratio))
             placed.append((each, left, top, above, width, height))
             left += width + GAP
         whole, top = max(whole, left), top + above + height + GAP

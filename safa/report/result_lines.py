@@ -25,9 +25,8 @@ def tested_line(row):
 def recall_cells(row, ks=RECALLS):
     """The columns of a test's table, its lines, lists of texts; and what stands below the table, a list of lines."""
     ((result,), (table,)) = row.results, tables_of([row], columns={AT + k: AT + k for k in ks})
-    cells = [[line.noted_title, *(line.cells.get(name, "") for name in table.columns)] for line in table.lines]
+    cells, rank = table.texts, result.rank
     cells[0][0] = "recall"
-    rank = result.rank
     below = [
         *table.below,
         f"R@1% of {result.references} references is recall@1" if "R@1%" not in table.columns and "1%" in ks else "",

@@ -33,9 +33,9 @@ def _caption(rank, similarity, metres):
 def retrieval_panel(title, images):
     """The matplotlib Figure of a query; arguments as `query_images` returns them."""
     query, *best, truth = images
-    if _ratio(truth) <= WIDE:
+    if truth.ratio <= WIDE:
         return image_rows([[query], [*best, truth]], title)
-    if _ratio(query) > WIDE:
+    if query.ratio > WIDE:
         return image_rows([[query], *_by_two([*best, truth])], title)
     return image_rows([[query, truth], best[:1], *_by_two(best[1:])], title)
 
@@ -44,20 +44,16 @@ def _by_two(images):
     return [images[start : start + 2] for start in range(0, len(images), 2)]
 
 
-def _ratio(shown):
-    return shown.image.shape[1] / shown.image.shape[0]
-
-
 def contact_sheet(tested, rows):
     """The matplotlib Figure of queries, a row each: query, best references, truth; of wide ones the best alone."""
     sheet = []
     for row in rows:
         title, (query, *best, truth) = query_images(tested, row)
-        images = [query, *(best[:1] if _ratio(truth) > WIDE else best), truth]
-        widest = max(images, key=_ratio)
+        images = [query, *(best[:1] if truth.ratio > WIDE else best), truth]
+        widest = max(images, key=lambda each: each.ratio)
         sheet.append([])
         for each in images:
-            small = fitted(each.image, max(1, round(SHEET_ROW * _ratio(each))), SHEET_ROW)
+            small = fitted(each.image, max(1, round(SHEET_ROW * each.ratio)), SHEET_ROW)
             mark = each.caption.partition(":")[0]  # "✓ 1" of "✓ 1: 0.812"
             sheet[-1].append(Shown(small, f"{mark} {title}".strip() if each is widest else mark, each.frame))
     return image_rows(sheet)

@@ -55,9 +55,14 @@ class RecallTable:
         """Sources and notes, as lines."""
         return [*(f"[{number}] {source}" for number, source in enumerate(self.sources, 1)), *self.notes]
 
+    @property
+    def texts(self):
+        """The lines, each a list of texts."""
+        return [[line.noted_title, *(line.cells.get(name, "") for name in self.columns)] for line in self.lines]
+
     def formatted(self, kind, lines=None):
         """tabulate's table of that kind; `lines`: lists of texts, as they are if None."""
-        lines = lines or [[line.noted_title, *(line.cells.get(name, "") for name in self.columns)] for line in self.lines]
+        lines = lines or self.texts
         align = ["left", *["right"] * len(self.columns)]
         return tabulate(lines, ["", *self.columns.values()], kind, disable_numparse=True, colalign=align)
 
