@@ -135,7 +135,8 @@ def test_a_tf_config_devices_and_batches_that_cannot_be_are_one_line(here, monke
 def test_ctrl_c_ends_a_process_that_waits_for_the_others(towns, tmp_path):
     waiting, other = start_two("train_cvusa.py", SMALLEST, towns / "Data", tmp_path, {"seed": "wrong"})
     assert other.wait() == 2
-    time.sleep(5)  # it imports TensorFlow, and waits
+    next(line for line in waiting.stdout if "waiting until all 2 processes" in line)
+    time.sleep(0.5)  # TensorFlow waits, not Python
     waiting.send_signal(signal.SIGINT)
     assert waiting.wait(timeout=20) == -signal.SIGINT
 

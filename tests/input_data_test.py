@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import scipy.io
-from conftest import TINY, complains, contents, refuses, run, succeeds
+from conftest import TINY, contents, refuses, run, succeeds
 
 import data_preparation
 from input_data import batches, epoch_order, image_batches
@@ -177,11 +177,6 @@ class File(io.FileIO):
 def fill_the_disk():
     """The project's own files are written to such a disk by this process."""
     files.open = lambda path, mode="r", **options: File(path, mode) if "w" in mode else open(path, mode, **options)
-
-
-def test_an_empty_name_of_a_folder_is_refused(tmp_path):
-    for script, flag in ("train_cvusa.py", "data_dir"), ("data_preparation.py", "prepared_dir"):
-        assert f"--{flag}" in complains(script, dataset="cvusa" if "prep" in script else None, **{flag: ""}, cwd=tmp_path)
 
 
 def test_folders_with_spaces_other_letters_and_links_that_must_not_be_written_to(towns, tmp_path):

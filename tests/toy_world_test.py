@@ -183,6 +183,8 @@ def test_bad_values_and_foreign_folders_are_refused(tmp_path, capsys):
         ("--panorama_size 112", "", "112"),
         ("--dataset cvact --panorama_size 112x616", "", "twice"),
         ("--panorama_size 112x600", "", "5.5 times"),
+        ("--dataset vigor --train 3", "", "four cities"),
+        ("--dataset vigor --offset 4", "", "lie on a grid"),
         ("", "foreign", "--data_dir"),
         ("", "spoilt", toy_world.NOTE),
     ):
