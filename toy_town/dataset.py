@@ -28,7 +28,7 @@ from safa.runtime.files import PARTIAL, read_json, remove_abandoned, write_json,
 from safa.runtime.progress import ProgressBar
 from safa.runtime.worker_pool import available_cores, worker_map
 from toy_town import overlapping
-from toy_town.layout import Town
+from toy_town.layout import Town, new_blocks
 from toy_town.materials import CELL
 from toy_town.scene import RANGE
 from toy_town.views import TILE, panorama_view, random_look, render_aerial, render_panorama
@@ -78,7 +78,7 @@ def place_positions(settings):
         side, found, taken = 0, [], {}
         while len(found) < count:
             side += 1
-            for a, b in _new_blocks(side):
+            for a, b in new_blocks(side):
                 district = quarter, a // DISTRICT, b // DISTRICT
                 for place in town.places(-4 - a if quarter else a, b, settings.dataset == "cvact"):
                     # CVUSA's test places are not neighbours of one another; CVACT's are.
@@ -100,12 +100,6 @@ def _is_apart(place, taken):
             return False
     taken.setdefault((i, j), []).append(place)
     return True
-
-
-def _new_blocks(side):
-    """The blocks by which a square of `side` blocks is larger than the one before."""
-    last = side - 1
-    return [(last, b) for b in range(side)] + [(a, last) for a in range(last)]
 
 
 def image_paths(settings, number):

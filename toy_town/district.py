@@ -12,6 +12,7 @@ import os
 import numpy as np
 
 from safa.datasets.image_files import write_image
+from safa.localization.coordinates import needed
 from safa.runtime.command_line import Parser, at_least
 from safa.runtime.errors import UserError, reported
 from safa.runtime.files import partial_path, write_whole
@@ -86,10 +87,7 @@ def _orthophoto(town, centre, half, rng):
 
 
 def _write_orthophoto(folder, image, corner):
-    try:
-        import rasterio
-    except ImportError:
-        raise UserError("toy_town.district: needs rasterio; pip install -r requirements-localize.txt") from None
+    rasterio = needed("rasterio", "toy_town.district")
     path = os.path.join(folder, "orthophoto.tif")
     transform = rasterio.Affine(TILE / PIXELS, 0, corner[0], 0, -TILE / PIXELS, corner[1])
     profile = {"driver": "GTiff", "count": 3, "dtype": "uint8", "crs": f"EPSG:{EPSG}", "transform": transform}

@@ -188,6 +188,12 @@ class Town:
         return scene
 
 
+def new_blocks(side):
+    """The blocks by which a square of `side` blocks is larger than the one before."""
+    last = side - 1
+    return [(last, b) for b in range(side)] + [(a, last) for a in range(last)]
+
+
 def _draw_roads(scene, roads):
     for road in roads:
         if road.pavement:

@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 
+from toy_town.layout import new_blocks
 from toy_town.materials import CELL
 from toy_town.views import TILE
 
@@ -85,14 +86,14 @@ def _places(town, quarter, count):
     """Camera positions in a quarter of the town, at most MOST of them with the same positive tile: (column, row) cells."""
     found, of_tile, side = [], collections.Counter(), 0
     while len(found) < count:
-        for a, b in ((side, n) if first else (n, side) for first in (True, False) for n in range(side + first)):
+        side += 1
+        for a, b in new_blocks(side):
             block = [-4 - at if other else at for at, other in zip((a, b), quarter, strict=True)]
             for place in town.places(*block, False):
                 positive = _nodes(place)[0]
                 if of_tile[positive] < MOST:
                     of_tile[positive] += 1
                     found.append(place)
-        side += 1
     return found[:count]
 
 

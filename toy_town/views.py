@@ -245,13 +245,9 @@ class PanoramaShape:
         )
         far = np.minimum(ground[self.near_rows :], RANGE)
         self.far_steps = np.clip(np.searchsorted(self.distances, far), 0, steps - 1)
-        self._far = (
-            np.round(far[:, None] * self._south / CELL).astype(np.intp),
-            np.round(far[:, None] * self._east / CELL).astype(np.intp),
-        )
-        self._march = (
-            np.round(self.distances[:, None] * self._south / CELL).astype(np.intp),
-            np.round(self.distances[:, None] * self._east / CELL).astype(np.intp),
+        self._march, self._far = (
+            [np.round(away[:, None] * across / CELL).astype(np.intp) for across in (self._south, self._east)]
+            for away in (self.distances, far)
         )
         self._offsets = None
         self._row_numbers = np.arange(height)[:, None]
@@ -353,11 +349,11 @@ def render_panorama(scene, column, row, view, look):
     flat = out.view(np.uint32).ravel()
     things = solid != NOTHING
     walls = np.flatnonzero(things & (solid <= crown))  # at the same step it is a trunk in its crown
-    steps = solid.ravel()[walls]
-    _paint(flat, walls, *_walls(cells, view, march, walls, steps), steps, view, look)
+    at, z, steps = _met(view, march, solid, walls)
+    _paint(flat, walls, *_walls(cells, view, at, z, steps), steps, view, look)
     leaves = np.flatnonzero(crown < solid)
-    steps = crown.ravel()[leaves]
-    _paint(flat, leaves, *_foliage(cells, view, march, leaves, steps), steps, view, look)
+    at, z, steps = _met(view, march, crown, leaves)
+    _paint(flat, leaves, *_foliage(cells, at, z), steps, view, look)
     rows = slice(view.near_rows, view.horizon)
     distant = np.flatnonzero(~things[rows] & (crown[rows] == NOTHING))
     at = far.ravel()[distant]
@@ -397,11 +393,14 @@ def _first_hits(view, heights, base):
     return np.where(runs >= view.row_ends, runs.astype(np.uint16), NOTHING)
 
 
-def _walls(cells, view, march, pixels, steps):
+def _met(view, march, hits, pixels):
+    """Where the rays of n pixels meet things, by `_first_hits`: cells, decimetres above the road, and steps, (n,) each."""
+    steps, (rows, across) = hits.ravel()[pixels], np.divmod(pixels, view.width)
+    return march.ravel()[steps.astype(np.intp) * view.width + across], view.ray_heights[steps, rows], steps
+
+
+def _walls(cells, view, at, z, steps):
     """Material, facing and texture, each (n,) uint8, of solid things where rays meet them."""
-    rows, across = np.divmod(pixels, view.width)
-    at = march.ravel()[steps.astype(np.intp) * view.width + across]
-    z = view.ray_heights[steps, rows]
     height = cells.height[at]
     wall = z + view.roof_rises[steps] < height
     side = cells.side[at]
@@ -415,11 +414,8 @@ def _walls(cells, view, march, pixels, steps):
     return material, np.where(wall, cells.side_facing[at], cells.facing[at]), _mottled(at, z, GRAIN[material] + 5)
 
 
-def _foliage(cells, view, march, pixels, steps):
+def _foliage(cells, at, z):
     """Material, facing and texture, each (n,) uint8, of crowns where rays meet them."""
-    rows, across = np.divmod(pixels, view.width)
-    at = march.ravel()[steps.astype(np.intp) * view.width + across]
-    z = view.ray_heights[steps, rows]
     kind = cells.crown_kind[at]
     base = CROWN_BASE[kind].astype(np.float32)
     depth = np.clip((z - base) / np.maximum(cells.crown[at] - base, 1), 0, 1)  # crowns are darker below
