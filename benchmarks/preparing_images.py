@@ -48,6 +48,13 @@ def milliseconds(function, repeats):
     return 1000 * min(times)
 
 
+def blurred_noise(random, height, width):
+    """Noise of several wavelengths, (height, width, 3) uint8, which compresses about as natural images do."""
+    coarse = [random.uniform(0, 80, (height // step, width // step, 3)) for step in (2, 10, 50)]
+    image = sum(cv2.resize(each, (width, height), interpolation=cv2.INTER_CUBIC) for each in coarse)
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--repeats", type=int, default=20, help="calls of which the fastest counts")
@@ -59,13 +66,7 @@ def main():
 
 def compare(size, repeats):
     """Print the stages of one tile of `size` x `size` pixels."""
-    # Blurred noise of several wavelengths compresses about as natural images do.
-    random = np.random.default_rng(0)
-    tile = sum(
-        cv2.resize(random.uniform(0, 80, (size // step, size // step, 3)), (size, size), interpolation=cv2.INTER_CUBIC)
-        for step in (2, 10, 50)
-    )
-    tile = np.clip(tile, 0, 255).astype(np.uint8)
+    tile = blurred_noise(np.random.default_rng(0), size, size)
     file = tempfile.NamedTemporaryFile(suffix=".jpg")
     cv2.imwrite(file.name, tile, (cv2.IMWRITE_JPEG_QUALITY, 92))
     polar = polar_transform(tile)

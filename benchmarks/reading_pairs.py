@@ -13,6 +13,7 @@ import time
 import cv2
 import numpy as np
 
+from benchmarks.preparing_images import blurred_noise
 from input_data import batches
 from safa.datasets.cvusa import CVUSA
 from safa.datasets.dataset import POLAR, Pairs
@@ -30,19 +31,10 @@ def made_pairs(folder, count):
     random = np.random.default_rng(0)
     paths = {"sat": [], "grd": []}
     for number in range(count):
-        for view, (height, width), extension in (("sat", SHAPE, "png"), ("grd", (224, 1232), "jpg")):
-            image = sum(
-                cv2.resize(
-                    random.uniform(0, 80, (height // step, width // step, 3)), (width, height), interpolation=cv2.INTER_CUBIC
-                )
-                for step in (2, 10, 50)
-            )
+        for view, size, extension in (("sat", SHAPE, "png"), ("grd", (224, 1232), "jpg")):
             paths[view].append(os.path.join(folder, f"{view}{number}.{extension}"))
-            cv2.imwrite(
-                paths[view][-1],
-                np.clip(image, 0, 255).astype(np.uint8),
-                PNG if extension == "png" else (cv2.IMWRITE_JPEG_QUALITY, 92),
-            )
+            options = PNG if extension == "png" else (cv2.IMWRITE_JPEG_QUALITY, 92)
+            cv2.imwrite(paths[view][-1], blurred_noise(random, *size), options)
     ids = [str(number) for number in range(count)]
     return Pairs(CVUSA(folder), "train", POLAR, ids, paths["sat"], paths["grd"], paths["sat"])
 
