@@ -12,13 +12,12 @@ import time
 
 import numpy as np
 import pytest
-from forked_scripts import ForkedScript, NoPictures, read_mat_here
+from forked_scripts import ForkedScript, NoPictures, begin_tests
 
 # Importing safa sets TensorFlow's environment variables, for the fork server too.
-from safa.datasets import cvact
 from safa.runtime.errors import ROOT, UserError
 
-cvact.read_mat = read_mat_here
+begin_tests()
 
 # A network that trains in seconds; every setting that a run needs to be repeated.
 SMALL = {"height": 32, "width": 128, "aerial_input_size": 64, "width_multiplier": 0.05}

@@ -1,17 +1,18 @@
 """Descriptors on disk: a stopped test goes on, another test computes none again, and nothing else is taken for them."""
 
 import errno
+import functools
 import json
 import os
 import re
 import shutil
-import time
 from unittest import mock
 
 import numpy as np
 import pytest
 import scipy.io
-from conftest import NETWORK, TINY, complains, contents, refuses, start, succeeds
+from conftest import NETWORK, TINY, complains, contents, refuses, run, start, succeeds
+from forked_scripts import die_after_batches
 
 import spatial_net
 from safa.retrieval.resumable_rows import ResumableRows
@@ -163,15 +164,11 @@ def test_the_same_test_again_computes_nothing_and_says_the_same_also_after_a_bit
     assert in_memory == again
 
 
-def test_a_test_killed_at_any_moment_ends_as_one_that_was_not(own):
+def test_a_killed_test_goes_on_and_ends_as_one_that_was_not(own):
     expected = result_of(own)
     shutil.rmtree(own / "R")
-    for seconds in (0.7, 1.2):  # a whole test takes 2
-        process = start("test_cvusa.py", **flags_in(own), cwd=own)
-        time.sleep(seconds)
-        process.kill()
-        process.wait()
-    printed_by_test(own)
+    killed = run("test_cvusa.py", **flags_in(own), before=functools.partial(die_after_batches, 3), cwd=own)
+    assert killed.returncode == -9 and f"6 of 10 satellite {KNOWN}" in printed_by_test(own)
     assert result_of(own) == expected
 
 

@@ -33,7 +33,6 @@ from safa.retrieval.evaluation import margins
 from safa.retrieval.search import search
 from safa.retrieval.task import Task, task_of
 from safa.settings import NetworkConfig
-from tests.programs import other_parts
 from VGG import MEAN_BGR
 
 RGB = {tuple(int(colour[start : start + 2], 16) for start in (1, 3, 5)): colour for colour in (HIT, WRONG, TRUTH)}
@@ -82,8 +81,7 @@ def test_the_warp_back_undoes_the_polar_transform():
 
 
 @pytest.mark.parametrize("network_type, polar", [("SAFA_3", 1), ("SAFA_1", 0), ("VGG_gp", 1)])
-def test_the_parts_of_a_match_add_up_to_its_similarity(network_type, polar, monkeypatch):
-    monkeypatch.setitem(parts.BACKBONES, "tiny", other_parts.small)
+def test_the_parts_of_a_match_add_up_to_its_similarity(network_type, polar):
     config = NetworkConfig(network_type, polar, **NETWORK)
     model = parts.build_network(config, seed=1)
     random = np.random.default_rng(0)

@@ -64,18 +64,23 @@ def become(path, arguments, cwd, environment, before, stdout, stderr):
         end.close()
     sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", buffering=1, closefd=False, errors="backslashreplace")
     sys.argv = [path, *arguments]
-    from safa import parts
-    from safa.datasets import cvact
-    from tests.programs import other_parts
-
-    cvact.read_mat = read_mat_here
-    parts.BACKBONES |= {"tiny": other_parts.small, "few_blocks": other_parts.few_blocks}  # conftest.TINY, conftest.SHALLOW
+    begin_tests()
     if before is not None:
         before()
     if path.endswith(".py"):
         runpy.run_path(path, run_name="__main__")
     else:
         runpy.run_module(path, run_name="__main__", alter_sys=True)
+
+
+def begin_tests():
+    """What differs from a user's process: small backbones (conftest.TINY, conftest.SHALLOW), and how MATLAB files are read."""
+    from safa import parts
+    from safa.datasets import cvact
+    from tests.programs import other_parts
+
+    cvact.read_mat = read_mat_here
+    parts.BACKBONES |= {"tiny": other_parts.small, "few_blocks": other_parts.few_blocks}
 
 
 def read_mat_here(file, names):

@@ -5,15 +5,11 @@ import os
 
 from conftest import NETWORK, ROOT, command, succeeds
 
-from safa import parts
-from tests.programs import other_parts
-
 
 def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
     sizes = {"PLACES": 24, "TEST_PLACES": 10, "EPOCHS": 1, "NETWORK": " ".join(command(**NETWORK)), "FOLDER": tmp_path}
     for name, value in sizes.items():
         monkeypatch.setenv(f"DEMO_{name}", str(value))
-    monkeypatch.setitem(parts.BACKBONES, "tiny", other_parts.small)
     monkeypatch.setenv("MPLBACKEND", "agg")
     monkeypatch.chdir(os.path.join(ROOT, "docs"))
     with open("demo.ipynb", encoding="utf-8") as file:

@@ -22,7 +22,6 @@ from safa.report.drawing import bgr_pixels
 from safa.settings import NetworkConfig
 from safa.training.weights import write_keras_weights
 from tests.localization.photo_geometry_test import photo
-from tests.programs import other_parts
 
 NETWORK = {"network_type": "SAFA_2", **conftest.NETWORK}
 BUILD = {"checkpoint": "net.weights.h5", "tile_metres": 80, "input_vertical_fov": 65.45, "batch_size": 3, **NETWORK}
@@ -40,7 +39,6 @@ def write_list(path, images, step=STEP):
 @pytest.fixture(scope="module")
 def made(towns, tmp_path_factory):
     """A folder with a network, lists of all tiles and of the test places' panoramas, and an index. Not to be changed."""
-    parts.BACKBONES["tiny"] = other_parts.small
     folder = tmp_path_factory.mktemp("localized")
     os.symlink(towns / "Data", folder / "Data")
     for name, seed in (("net", 1), ("other", 2)):

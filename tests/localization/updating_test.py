@@ -19,12 +19,10 @@ from safa.runtime.distribution import Distribution
 from safa.settings import NetworkConfig
 from safa.training.variables import weights_digest
 from tests.localization.tile_sources_test import write_raster
-from tests.programs import other_parts
 
 
 @pytest.fixture(scope="module")
 def computer():
-    parts.BACKBONES["tiny"] = other_parts.small
     config = NetworkConfig(network_type="SAFA_2", **NETWORK)
     network = parts.build_network(config, seed=1)
     recipe = DescriptorRecipe(config, weights_digest(network), "float32", None, True, 60.0, 65.45)
