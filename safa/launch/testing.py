@@ -13,7 +13,7 @@ from safa.datasets.panorama_views import check_turns, kept_columns
 from safa.datasets.preparation import polar_maps_are_stretched
 from safa.datasets.registry import dataset_in
 from safa.launch.corruption import grid_section, queries_of, seen_of, unfinished
-from safa.launch.given_data import Folders, add_run_folders, checked_pairs, findings_of, given_dataset, say
+from safa.launch.given_data import Folders, add_run_folders, checked_pairs, findings_of, given_dataset
 from safa.launch.page import page_output, report_page
 from safa.loading import found_network, load_network
 from safa.report.figures import FigureConfig, FigureSource, draw_figures
@@ -27,6 +27,7 @@ from safa.retrieval.saved_descriptors import MAT, NPZ, check_mat, save_mat, save
 from safa.retrieval.search import search
 from safa.retrieval.task import DIRECTIONS, GROUND_TO_AERIAL, task_of
 from safa.runtime.backend import importing_tensorflow
+from safa.runtime.cluster import say
 from safa.runtime.command_line import Checked, Parser, add_settings, at_least, parsed, same_setting, setting
 from safa.runtime.errors import UserError, first_few, reported
 from safa.runtime.files import locked

@@ -7,8 +7,9 @@ import argparse
 import os
 
 from safa.datasets.panorama_views import check_turns, kept_columns
-from safa.launch.given_data import Folders, add_run_folders, checked_pairs, findings_of, given_dataset, say
+from safa.launch.given_data import Folders, add_run_folders, checked_pairs, findings_of, given_dataset
 from safa.runtime.backend import importing_tensorflow
+from safa.runtime.cluster import say
 from safa.runtime.command_line import Parser, add_settings, parsed
 from safa.runtime.errors import UserError, reported
 from safa.settings import NetworkConfig, RunConfig, Settings, TrainingConfig, add_network

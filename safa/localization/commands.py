@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 
 from safa.datasets.registry import DATASETS, dataset_in
-from safa.launch.given_data import say
 from safa.loading import found_network, load_network
 from safa.localization.building import IndexConfig, TileComputer, build_index, built_lines
 from safa.localization.coordinates import length
@@ -14,6 +13,7 @@ from safa.localization.open_tiles import open_tile_source
 from safa.localization.query_command import add_calibrate, add_query, calibrate, query
 from safa.localization.tile_source import Cut
 from safa.runtime.backend import importing_tensorflow
+from safa.runtime.cluster import say
 from safa.runtime.command_line import Checked, Parser, add_settings, at_least, parsed, setting
 from safa.runtime.errors import UserError, reported, shortened
 from safa.settings import RunConfig, TrainingConfig, add_network

@@ -5,9 +5,9 @@ import datetime
 
 import numpy as np
 
-from safa.launch.given_data import say
 from safa.localization.coordinates import LocalFrame, needed, problem_of
 from safa.localization.rough_position import rough_position
+from safa.runtime.cluster import say
 from safa.runtime.command_line import Checked, at_least, setting
 from safa.runtime.errors import UserError, first_line, shortened
 from safa.runtime.files import read_file

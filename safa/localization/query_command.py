@@ -12,7 +12,6 @@ import sys
 import msgspec
 import numpy as np
 
-from safa.launch.given_data import say
 from safa.localization.answer_page import write_answer_page, write_quality_page
 from safa.localization.answers import COLLECTION, answer_table, as_csv, as_geojson, as_json, as_json_lines
 from safa.localization.gpx_track import TrackConfig, along_track
@@ -24,6 +23,7 @@ from safa.localization.located_files import read_located_files
 from safa.localization.panorama import asked_panorama, photo_notes
 from safa.localization.places import QueryConfig
 from safa.retrieval.evaluation import HEADING_DEGREES
+from safa.runtime.cluster import say
 from safa.runtime.command_line import add_settings, at_least, parsed
 from safa.runtime.errors import UserError, first_few, printable, shortened
 from safa.runtime.files import append, read_file, write_whole

@@ -14,6 +14,7 @@ from safa.localization import index_files
 from safa.localization.index_files import MANIFEST, UNFINISHED
 from safa.localization.tile_images import DIGEST_BYTES, RECORD_BYTES, tile_digest
 from safa.runtime.errors import UserError, shortened
+from safa.runtime.files import file_state
 from safa.runtime.progress import ProgressBar
 from safa.runtime.worker_pool import available_cores
 
@@ -22,16 +23,14 @@ def row_signatures(source):
     """(N, DIGEST_BYTES) uint8 of a TileSource's tiles: digests of the names, sizes and times of each one's files."""
 
     @functools.cache
-    def signature(path):
+    def state(path):
         try:
-            status = os.stat(path)
+            return file_state(path)
         except OSError:  # not local: /vsizip/..., a URL
-            return path
-        return f"{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}"
+            return path.encode(errors="surrogateescape")
 
     def digest(row):
-        text = "\n".join(signature(path) for path in source.files(row))
-        return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=DIGEST_BYTES).digest()
+        return hashlib.blake2b(b"\n".join(map(state, source.files(row))), digest_size=DIGEST_BYTES).digest()
 
     return np.frombuffer(b"".join(map(digest, range(len(source)))), np.uint8).reshape(-1, DIGEST_BYTES)
 

@@ -10,7 +10,7 @@ import time
 import numpy as np
 
 from safa.runtime.errors import UserError, first_line, shortened
-from safa.runtime.files import check_space, naming, ordinary, read_json, write_json
+from safa.runtime.files import check_space, file_state, naming, ordinary, read_json, write_json
 
 AGAIN = "its rows are computed again"
 KEEP_SECONDS = 20.0  # between manifests: the most that a killed command computes again
@@ -34,12 +34,7 @@ def read_rows_manifest(path):
 
 def files_digest(paths):
     """What files are at present, by their paths, sizes and times: 16 hexadecimal digits."""
-    return hashlib.sha256(b"".join(map(_state, paths))).hexdigest()[:16]
-
-
-def _state(path):
-    status = os.stat(path)
-    return f"{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape")
+    return hashlib.sha256(b"".join(file_state(path) + b"\n" for path in paths)).hexdigest()[:16]
 
 
 def new_array_file(path, shape, dtype, what, remedy):
@@ -121,7 +116,7 @@ class ResumableRows:
     def _digests(self, rows, done):
         """Digests of the first rows' sources and bytes; each is read once."""
         for path in self._paths[self._digested : done]:
-            self._sources.update(_state(path))
+            self._sources.update(file_state(path) + b"\n")
         self._content.update(rows[self._digested : done])
         self._digested = done
         return self._sources.hexdigest(), self._content.hexdigest()

@@ -49,6 +49,12 @@ def read_file(path, most=-1):
         return file.read(most)
 
 
+def file_state(path):
+    """What a file is at present, by its path, size and time: bytes. OSError: there is none."""
+    status = os.stat(path)
+    return f"{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}".encode(errors="surrogateescape")
+
+
 def append(path, content):
     """Add bytes to the end of an ordinary file, or of a new one; errors as of `ordinary`."""
     with naming(path), open(path, "ab", opener=ordinary) as file:
