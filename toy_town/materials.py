@@ -103,9 +103,9 @@ CROWN_BASE = np.repeat(np.array([18 + 4 * (species % 4) for species in range(16)
 
 
 @functools.cache
-def seamless_noise(size=1024, seed=7):
-    """Noise of several wavelengths that repeats without a seam, (size, size) float32 of mean 0 and deviation 1."""
-    rng = np.random.default_rng(seed)
+def seamless_noise():
+    """Noise of several wavelengths that repeats without a seam, (1024, 1024) float32 of mean 0 and deviation 1."""
+    size, rng = 1024, np.random.default_rng(7)
     total = np.zeros((size, size), np.float32)
     for step, weight in ((1, 0.55), (4, 0.6), (16, 0.6), (64, 0.7)):
         coarse = rng.standard_normal((size // step, size // step), dtype=np.float32)

@@ -3,9 +3,8 @@
 import cv2
 import numpy as np
 
-from safa.datasets.dataset import PREPARED_SIZE
 from safa.datasets.image_files import ImageError, read_image
-from safa.datasets.preparation import polar_map
+from safa.datasets.preparation import PREPARED_SIZE, polar_map
 from safa.report.drawing import Shown, file_bytes, fitted, image_rows
 from safa.runtime.files import write_whole
 
