@@ -22,7 +22,7 @@ from forked_scripts import no_file_grows_beyond
 from recall import reported_recalls
 from safa.datasets.cvact import CVACT
 from safa.datasets.cvusa import CVUSA
-from safa.launch.training import checked_cache, training_parser
+from safa.launch.training import check_cache, training_parser
 from safa.report.drawing import WIDTH
 from safa.retrieval.search import search
 from safa.runtime.files import locked
@@ -241,7 +241,7 @@ def test_other_settings_other_data_and_a_second_run_in_the_folder_are_refused(un
 def test_a_cache_that_the_memory_cannot_hold_is_refused(monkeypatch):
     of_the_paper = types.SimpleNamespace(sat_paths=range(44_416), grd_paths=range(44_416))
     monkeypatch.setattr("os.sysconf", {"SC_PAGE_SIZE": 2**12, "SC_PHYS_PAGES": 2**22}.get)  # 16 GiB
-    refuses("18.4 GB, and this machine has 17.2", checked_cache, NetworkConfig(), of_the_paper)
+    refuses("18.4 GB, and this machine has 17.2", check_cache, NetworkConfig(), of_the_paper)
 
 
 def test_a_run_goes_on_with_its_pairs_wherever_they_lie_and_with_no_others(uninterrupted, own_towns):

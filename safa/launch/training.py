@@ -53,20 +53,18 @@ def launch_training(description, dataset_class):
     agree_with_earlier_run(paths.folder, network, training, data_identity(train_pairs, val_pairs))
     say(*findings_of({"train": train_pairs, "val": val_pairs}))
     if settings.run.cache == "memory":
-        say(f"--cache memory: {checked_cache(network, train_pairs, val_pairs)}")
+        check_cache(network, train_pairs, val_pairs)
     with importing_tensorflow():
         from safa.training.train import train
     train(settings, train_pairs, val_pairs, paths)
 
 
-def checked_cache(network, *splits):
-    """How much memory the decoded images of Pairs take, of how much, as text. Raises UserError if that is too little."""
-    bytes_of = [3 * height * width for height, width in (network.sat_shape, network.grd_shape)]
-    need = sum(len(pairs.sat_paths) * bytes_of[0] + len(pairs.grd_paths) * bytes_of[1] for pairs in splits)
-    have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if need > have:
+def check_cache(network, *splits):
+    """Refuse to keep the decoded images of Pairs in memory where this machine has less."""
+    sat, grd = (3 * height * width for height, width in (network.sat_shape, network.grd_shape))
+    need = sum(len(pairs.sat_paths) * sat + len(pairs.grd_paths) * grd for pairs in splits)
+    if need > (have := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
         raise UserError(f"--cache memory: images of {need / 1e9:.1f} GB, and this machine has {have / 1e9:.1f}; leave it out")
-    return f"{need / 1e9:.1f} of {have / 1e9:.1f} GB"
 
 
 def check_training(settings, folder, data=None):

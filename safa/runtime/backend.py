@@ -4,8 +4,6 @@ import contextlib
 import ctypes
 import glob
 import os
-import platform
-import subprocess
 import sys
 import tempfile
 import threading
@@ -69,9 +67,6 @@ def cpu_has_bfloat16():
 
     Without them TensorFlow computes bfloat16 in software, 15 times slower than float32 on a CPU with AVX2.
     """
-    if platform.system() == "Darwin":
-        asked = subprocess.run(["sysctl", "-n", "hw.optional.arm.FEAT_BF16"], capture_output=True, text=True)
-        return asked.stdout.strip() == "1"
     try:
         with open(CPU_INFORMATION, encoding="utf-8", errors="replace") as file:
             flags = next((line.split() for line in file if line.lower().startswith(("flags", "features"))), None)

@@ -13,7 +13,7 @@ import tensorflow as tf
 from safa.runtime import backend
 from safa.runtime.cluster import processes, say, uses_slurm
 from safa.runtime.errors import UserError, first_line
-from safa.runtime.interruption import answered_signals
+from safa.runtime.interruption import SIGNALS
 
 
 class Distribution:
@@ -129,7 +129,7 @@ class Distribution:
         if self.has_others:
             resolver = _slurm_resolver(len(self._gpus), self._processes) if uses_slurm() else None
             # TensorFlow runs no handler of Python's while it waits for the others, and leaves one that ignores SIGTERM.
-            handlers = {number: signal.signal(number, signal.SIG_DFL) for number in answered_signals()}
+            handlers = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
             say(f"waiting until all {self._processes} processes of the run have started")
             try:
                 return tf.distribute.MultiWorkerMirroredStrategy(resolver)

@@ -51,9 +51,7 @@ def reported():
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        # What is left to be written, at Python's end too, goes nowhere.
-        for stream in sys.stdout, sys.stderr:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        print_nowhere(1, 2)
         sys.exit(128 + signal.SIGPIPE)
     except UserError as error:
         _end(f"error: {error}", 2)
@@ -67,6 +65,12 @@ def reported():
         remedy = REMEDIES.get(error.errno, "check this path and the free space there, or choose another one")
         what = f"{error.filename}: {os.strerror(error.errno)}" if error.filename else error.strerror
         _end(f"error: {what}; {remedy}", 2)
+
+
+def print_nowhere(*streams):
+    """What is written to these file descriptors from now on, at Python's end too, goes nowhere."""
+    for stream in streams:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
 
 
 def _end(line, code):

@@ -7,13 +7,10 @@ import stat
 import sys
 import threading
 
-from safa.runtime.errors import Stopped
+from safa.runtime.errors import Stopped, print_nowhere
 
-
-def answered_signals():
-    """The signals that a run answers; under `nohup`, a closed terminal is none."""
-    hangup = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
-    return [signal.SIGINT, signal.SIGTERM, *hangup]
+HANGUP = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]  # a closed terminal, but for `nohup`
+SIGNALS = [signal.SIGINT, signal.SIGTERM, *HANGUP]
 
 
 class StopRequest:
@@ -30,7 +27,7 @@ class StopRequest:
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in answered_signals()}
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
         return self
 
     def __exit__(self, *_):
@@ -51,19 +48,12 @@ class StopRequest:
     def _note(self, number, _):
         again = self.signal is not None
         self.signal = number
-        if number == signal.SIGHUP:
-            _leave_terminal()
+        if number == signal.SIGHUP:  # writing to the terminal would fail
+            print_nowhere(*(stream for stream in (1, 2) if stat.S_ISCHR(os.fstat(stream).st_mode)))
         if again or self._at_once:
             raise Stopped(number)
         name = signal.Signals(number).name
         print(f"\n{name}: saving after this step; a second one ends the run at once", file=sys.stderr, flush=True)
-
-
-def _leave_terminal():
-    """What the process prints goes nowhere instead of to a terminal that is gone, where writing fails."""
-    for stream in 1, 2:
-        if stat.S_ISCHR(os.fstat(stream).st_mode):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
 
 
 class StopVote:
