@@ -3,14 +3,17 @@
 import contextlib
 import dataclasses
 import os
+import re
 import typing
 
+from safa.datasets.registry import dataset_in
 from safa.parts import PRECISIONS
+from safa.report.result_file import AUTHORS, LAST
 from safa.runtime.backend import importing_tensorflow
-from safa.runtime.errors import UserError
+from safa.runtime.errors import UserError, first_few
 from safa.settings import NetworkConfig
 from safa.training.checkpoint_files import checkpoint_digest, use_checkpoint
-from safa.training.run_folder import RunManifest, folder_of, read_manifest
+from safa.training.run_folder import BEST, RunManifest, folder_of, read_manifest, run_name, run_paths
 
 if typing.TYPE_CHECKING:
     from safa.runtime.distribution import Distribution
@@ -82,3 +85,52 @@ def found_network(source, network=None):
         if (trained := getattr(manifest.network, name)) != value:
             raise UserError(f"{path}: a checkpoint of {manifest.network}; use --{name} {trained} instead of {value}")
     return manifest.network, manifest
+
+
+def tested_checkpoint(config, folders, dataset_name, given):
+    """Path of the checkpoint to test: the one that is named, the best or last of our training run, or the authors'.
+
+    `dataset_name`: of the dataset that networks are trained on; `given`: the network's settings that flags name.
+    """
+    if config.checkpoint not in (None, BEST, LAST):
+        if config.seed:
+            raise UserError("--seed: weights that --checkpoint names by their path need none; leave it out")
+        return config.checkpoint
+    asked, authors = NetworkConfig(**given), authors_checkpoint(folders, dataset_name)
+    paths = run_paths(folders.model_dir, folders.result_dir, dataset_name, asked, folders.run, config.seed)
+    ours, beside = paths.folder if config.checkpoint == LAST else paths.best, os.path.dirname(paths.folder)
+    if os.path.isdir(ours):
+        return ours
+    if (config.checkpoint, folders.run, config.seed) == (None, None, 0):
+        if os.path.isdir(os.path.dirname(authors)):
+            return authors
+        ours += f", and no {authors} of the authors'"
+    runs = f" (there are {first_few(sorted(os.listdir(beside)))})" if os.path.isdir(beside) else ""
+    raise UserError(
+        f"no training run of {asked} in {ours}{runs}; train it (train_{dataset_name.lower()}.py), or name weights with "
+        f"--checkpoint (./{LAST}: a file of that name)"
+    )
+
+
+def authors_checkpoint(folders, dataset_name):
+    """Where users unpack the authors' weights of a dataset."""
+    return os.path.join(folders.model_dir, dataset_name, "Trained", "model.ckpt")
+
+
+def tested_weights(source, path, manifest, folders):
+    """Whose weights the checkpoint at a path holds, as results say it: {"trained_on", "run", "seed", "weights"}.
+
+    "weights" is None for the best of a run of ours, and LAST where `source` is its folder; others have results of their own, by
+    their file's name in that folder, and its content where no run says more.
+    """
+    folder = folder_of(path) or os.path.dirname(os.path.abspath(path))
+    name = re.sub(r"[^\w.+-]", "_", os.path.relpath(path, folder))[:60]  # as `result_file.Name`
+    if manifest is not None:
+        is_best = os.path.basename(os.path.dirname(os.path.abspath(path))) == BEST
+        weights, run = None if is_best else LAST if os.path.abspath(source) == folder else name, folders.run
+        run = run or run_name(path, manifest)
+        return {"trained_on": manifest.dataset, "run": run, "seed": manifest.training.seed, "weights": weights}
+    trained_on, weights = dataset_in(path), AUTHORS
+    if trained_on is None or os.path.abspath(path) != os.path.abspath(authors_checkpoint(folders, trained_on)):
+        weights = f"{name}_{checkpoint_digest(path)[:8]}"
+    return {"trained_on": trained_on, "run": folders.run, "seed": 0, "weights": weights}

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import os
-import re
 import time
 
 from safa import __version__
@@ -11,14 +10,13 @@ from safa.datasets.corruptions import CorruptedPanoramas, QueryView
 from safa.datasets.pair_images import PairImages
 from safa.datasets.panorama_views import check_turns, kept_columns
 from safa.datasets.preparation import polar_maps_are_stretched
-from safa.datasets.registry import dataset_in
 from safa.launch.corruption import grid_section, queries_of, seen_of, unfinished
 from safa.launch.given_data import Folders, add_run_folders, checked_pairs, findings_of, given_dataset
 from safa.launch.page import page_output, report_page
-from safa.loading import found_network, load_network
+from safa.loading import found_network, load_network, tested_checkpoint, tested_weights
 from safa.report.figures import FigureConfig, FigureSource, draw_figures
 from safa.report.recall_line import recall_line
-from safa.report.result_file import AUTHORS, LAST, RESULT, check_earlier, write_result
+from safa.report.result_file import RESULT, check_earlier, write_result
 from safa.report.result_lines import result_lines
 from safa.report.rows import collect
 from safa.retrieval.evaluation import WINNERS, evaluate
@@ -29,21 +27,20 @@ from safa.retrieval.task import DIRECTIONS, GROUND_TO_AERIAL, task_of
 from safa.runtime.backend import importing_tensorflow
 from safa.runtime.cluster import say
 from safa.runtime.command_line import Checked, Parser, add_settings, at_least, parsed, same_setting, setting
-from safa.runtime.errors import UserError, first_few, reported
+from safa.runtime.errors import UserError, reported
 from safa.runtime.files import locked
 from safa.runtime.outputs import Output, check_outputs
 from safa.runtime.provenance import session
 from safa.runtime.worker_pool import available_cores, worker_map
-from safa.settings import NetworkConfig, RunConfig, TrainingConfig, add_network
-from safa.training.checkpoint_files import DATA, INDEX, checkpoint_digest, use_checkpoint
-from safa.training.run_folder import BEST, folder_of, given_settings, run_name, run_paths
+from safa.settings import RunConfig, TrainingConfig, add_network
+from safa.training.checkpoint_files import DATA, INDEX, use_checkpoint
+from safa.training.run_folder import given_settings, run_paths
 
 DESCRIPTORS = ".descriptors"  # endings of the folders of descriptors and figures beside a result file
 FIGURES = ".figures"
 REMEDY = "free some space, use another --result_dir, or --descriptors memory"  # where descriptors fill the disk
 BUSY = "another test computes these descriptors; waiting for it"
 KILLED = "free some, and go on with the same command"  # where a process that corrupts images lacks memory
-NOT_IN_NAMES = r"[^\w.+-]"  # of files and rows, beside `result_file.Name`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,55 +238,6 @@ def launch_testing(description, dataset_classes):
             if figures.report:
                 print(f"page: {report_page(figures, path, rows[0], shown, loaded.model, grid)}", flush=True)
             draw_figures(figures, path.removesuffix(".json") + FIGURES, shown, loaded.model)
-
-
-def tested_checkpoint(config, folders, dataset_name, given):
-    """Path of the checkpoint to test: the one that is named, the best or last of our training run, or the authors'.
-
-    `dataset_name`: of the dataset that networks are trained on; `given`: the network's settings that flags name.
-    """
-    if config.checkpoint not in (None, BEST, LAST):
-        if config.seed:
-            raise UserError("--seed: weights that --checkpoint names by their path need none; leave it out")
-        return config.checkpoint
-    asked, authors = NetworkConfig(**given), authors_checkpoint(folders, dataset_name)
-    paths = run_paths(folders.model_dir, folders.result_dir, dataset_name, asked, folders.run, config.seed)
-    ours, beside = paths.folder if config.checkpoint == LAST else paths.best, os.path.dirname(paths.folder)
-    if os.path.isdir(ours):
-        return ours
-    if (config.checkpoint, folders.run, config.seed) == (None, None, 0):
-        if os.path.isdir(os.path.dirname(authors)):
-            return authors
-        ours += f", and no {authors} of the authors'"
-    runs = f" (there are {first_few(sorted(os.listdir(beside)))})" if os.path.isdir(beside) else ""
-    raise UserError(
-        f"no training run of {asked} in {ours}{runs}; train it (train_{dataset_name.lower()}.py), or name weights with "
-        f"--checkpoint (./{LAST}: a file of that name)"
-    )
-
-
-def authors_checkpoint(folders, dataset_name):
-    """Where users unpack the authors' weights of a dataset."""
-    return os.path.join(folders.model_dir, dataset_name, "Trained", "model.ckpt")
-
-
-def tested_weights(source, path, manifest, folders):
-    """Whose weights the checkpoint at a path holds, as results say it: {"trained_on", "run", "seed", "weights"}.
-
-    "weights" is None for the best of a run of ours, and LAST where `source` is its folder; others have results of their own, by
-    their file's name in that folder, and its content where no run says more.
-    """
-    folder = folder_of(path) or os.path.dirname(os.path.abspath(path))
-    name = re.sub(NOT_IN_NAMES, "_", os.path.relpath(path, folder))[:60]
-    if manifest is not None:
-        is_best = os.path.basename(os.path.dirname(os.path.abspath(path))) == BEST
-        weights, run = None if is_best else LAST if os.path.abspath(source) == folder else name, folders.run
-        run = run or run_name(path, manifest)
-        return {"trained_on": manifest.dataset, "run": run, "seed": manifest.training.seed, "weights": weights}
-    trained_on, weights = dataset_in(path), AUTHORS
-    if trained_on is None or os.path.abspath(path) != os.path.abspath(authors_checkpoint(folders, trained_on)):
-        weights = f"{name}_{checkpoint_digest(path)[:8]}"
-    return {"trained_on": trained_on, "run": folders.run, "seed": 0, "weights": weights}
 
 
 def check_view(view, config, network):
