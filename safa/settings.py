@@ -200,9 +200,7 @@ class RunConfig(Checked):
         metavar="{Nmin,N}",
     )
     cache: str = setting(
-        "none",
-        "where decoded images are kept for later epochs; memory: 18.4 GB for the paper's pairs",
-        choices=("none", "memory"),
+        "none", "where decoded images stay for later epochs; memory: 18.4 GB for the paper's pairs", choices=("none", "memory")
     )
     figures_every: int = setting(
         0,

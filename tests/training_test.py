@@ -166,8 +166,19 @@ def test_runs_with_names_and_seeds_lie_beside_each_other(trained, here):
     assert sorted(os.listdir(here / "Result/CVUSA")) == names
     message = complains("test_cvusa.py", network_type="SAFA_2", seed=3, run="low", cwd=here)
     assert "polar_1_low_seed_3" in message and "there are polar_1_low_seed_2" in message
-    for flag in "--data_dir=", *(f"--run={name}" for name in ("", "../up", "a/b", "-x", "x" * 61)):
+    for flag in "--data_dir=", "--prepared_dir=", *(f"--run={name}" for name in ("", "../up", "a/b", "-x", "x" * 61)):
         refuses(flag.partition("=")[0], training_parser("", CVUSA).parse_args, [flag])
+
+
+def test_data_that_cannot_be_used_are_found_before_training(own_towns):
+    path = own_towns / "Data/CVUSA/streetview/panos/0000030.jpg"
+    path.write_bytes(path.read_bytes()[:-1000])
+    assert "0000030.jpg" in complains("train_cvusa.py", **TINY, cwd=own_towns)
+    path.unlink()
+    assert "0000030.jpg" in complains("train_cvusa.py", **TINY, cwd=own_towns)
+    split = own_towns / "Data/CVUSA/splits/val-19zl.csv"
+    split.write_text(split.read_text() + "bingmap/19/0000099.jpg\n")
+    assert "line 11" in complains("train_cvusa.py", **TINY, cwd=own_towns)
 
 
 # With dropout and averages, whose masks and values must go on too, and a checkpoint after every step.

@@ -1,12 +1,11 @@
 """The CSV file of a run's epochs: a line each, with loss and recalls."""
 
 import contextlib
-import itertools
 import math
 import pathlib
 
 from safa.runtime.errors import UserError
-from safa.runtime.files import read_file, write_whole
+from safa.runtime.files import files_below, read_file, write_whole
 
 COLUMNS = ["epoch", "loss", "recall@1", "recall@5", "recall@10", "recall@1%", "seconds"]
 
@@ -36,8 +35,7 @@ def _is_epoch(line):
 def find_runs(folders):
     """The epochs of all runs below folders of results: {path without its ending: lines}; other CSV files are left out."""
     runs = {}
-    found = ({*folder.rglob("*.csv"), *folder.glob("*/**/*.csv")} for folder in map(pathlib.Path, folders))  # as find_results
-    for path in itertools.chain(*map(sorted, found)):
+    for path in (path for folder in folders for path in files_below(pathlib.Path(folder), "*.csv")):
         with contextlib.suppress(UserError, OSError):
             if lines := read_lines(str(path)):
                 runs[str(path.with_suffix(""))] = lines

@@ -14,7 +14,7 @@ import numpy as np
 from recall import recall_at
 from safa.retrieval.task import DIRECTIONS
 from safa.runtime.errors import UserError, first_line, shortened
-from safa.runtime.files import put_aside, read_json, write_json
+from safa.runtime.files import files_below, put_aside, read_json, write_json
 from safa.settings import NetworkConfig
 
 PACKED = "base64 of zlib of little-endian int32"
@@ -187,7 +187,7 @@ def find_results(folders):
     for folder in map(pathlib.Path, folders):
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; name the folder of the results with --result_dir")
-        for path in sorted({*folder.rglob("[!.]*.json"), *folder.glob("*/**/[!.]*.json")}):  # which follows links in the folder
+        for path in files_below(folder, "[!.]*.json"):
             if not path.is_dir() and path.parent.suffix != ".descriptors":
                 found.setdefault(path.resolve(), str(path))
     return list(found.values())

@@ -62,9 +62,8 @@ class RecallTable:
 
     def formatted(self, kind, lines=None):
         """tabulate's table of that kind; `lines`: lists of texts, as they are if None."""
-        lines = lines or self.texts
         align = ["left", *["right"] * len(self.columns)]
-        return tabulate(lines, ["", *self.columns.values()], kind, disable_numparse=True, colalign=align)
+        return tabulate(lines or self.texts, ["", *self.columns.values()], kind, disable_numparse=True, colalign=align)
 
 
 def tables_of(rows, with_others=False, columns=None, chosen=ALL, against=None):

@@ -55,6 +55,11 @@ def file_state(path):
     return f"{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}".encode(errors="surrogateescape")
 
 
+def files_below(folder, pattern):
+    """Sorted pathlib paths, at any depth below a pathlib folder and the links in it, whose names match a pattern."""
+    return sorted({*folder.rglob(pattern), *folder.glob(f"*/**/{pattern}")})
+
+
 def append(path, content):
     """Add bytes to the end of an ordinary file, or of a new one; errors as of `ordinary`."""
     with naming(path), open(path, "ab", opener=ordinary) as file:
