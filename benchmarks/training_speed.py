@@ -40,7 +40,7 @@ def our_calls(precision, batch_size, micro_batch):
     import cv2
     import tensorflow as tf
 
-    from benchmarks.plain_networks import images, tensorflow_memory
+    from benchmarks import plain_networks
     from input_data import Batch, batches
     from safa.datasets.cvusa import CVUSA
     from safa.datasets.dataset import POLAR, Pairs
@@ -52,13 +52,13 @@ def our_calls(precision, batch_size, micro_batch):
     from triplet_loss import triplet_loss
 
     backend.compute_in(precision)
-    config = NetworkConfig()
+    config = NetworkConfig(height=plain_networks.SHAPE[0], width=plain_networks.SHAPE[1])
     model = build_network(config, TrainingConfig.keep_prob, 0, precision)
     optimizer = adam(TrainingConfig.learning_rate)
     optimizer.build(model.trainable_variables)
     step = training_step(model, optimizer, triplet_loss, micro_batch=micro_batch)
     forward = tf.function(lambda sat, grd: model((sat, grd), training=False))
-    sat, grd = (tf.constant(each) for each in images(batch_size))
+    sat, grd = (tf.constant(each) for each in plain_networks.images(batch_size))
     zero = tf.constant(0, tf.int64)
 
     def waiting():
@@ -78,14 +78,14 @@ def our_calls(precision, batch_size, micro_batch):
                 asked = time.perf_counter()
                 batch = next(reader)
                 waited += time.perf_counter() - asked
-                step(Batch(tf.constant(batch.sat), tf.constant(batch.grd), None, None, zero)).numpy()
+                step(Batch(tf.constant(batch.sat), tf.constant(batch.grd), offset=zero)).numpy()
         return waited / (time.perf_counter() - begin)
 
     return {
         "forward": lambda: [each.numpy() for each in forward(sat, grd)],
-        "step": lambda: step(Batch(sat, grd, None, None, zero)).numpy(),
+        "step": lambda: step(Batch(sat, grd, offset=zero)).numpy(),
         "waiting": waiting,
-        "memory": tensorflow_memory,
+        "memory": plain_networks.tensorflow_memory,
     }
 
 

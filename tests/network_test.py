@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from golden import GOLDEN, NETWORKS, recipe
 
+from benchmarks import plain_networks, training_speed
 from input_data import Batch
 from safa.datasets.positions import far_apart
 from safa.parts import build_network
@@ -212,3 +213,8 @@ def test_an_idle_branch_hinders_no_step_and_variables_that_nobody_trains_and_los
     for kind in "kernel_regularizer", "activity_regularizer":
         with pytest.raises(ValueError, match="only --loss counts"):
             first_step(triplet_loss, **{kind: "l2"})
+
+
+def test_the_benchmark_of_training_computes(monkeypatch):
+    monkeypatch.setattr(plain_networks, "SHAPE", (32, 64))
+    assert all(np.isfinite(call()).all() for call in training_speed.our_calls("float32", 2, None).values())
