@@ -89,7 +89,7 @@ class VGG16(keras.layers.Layer):
                 if number in DROPOUT_BLOCKS and keep_prob < 1:
                     layers.append(Dropout(keep_prob, next(seeds), name=f"dropout{name[4:]}", dtype=self.dtype_policy))
             if number < len(BLOCKS) - 1:
-                layers.append(keras.layers.MaxPooling2D(2, **same))
+                layers.append(keras.layers.MaxPooling2D(2, dtype=self.dtype_policy, **same))
             self.blocks.append(layers)
 
     @property

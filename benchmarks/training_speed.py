@@ -11,10 +11,13 @@ import argparse
 import importlib.util
 import itertools
 import os
+import pathlib
+import re
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 
 import numpy as np
 
@@ -200,6 +203,29 @@ def compare(precision, args):
         side.end()
 
 
+def print_operations(precision, args):
+    """Print what the kinds of operations take of this code's step: shares of the seconds of all of them, on a CPU."""
+    import tensorflow as tf
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+    step, space, seconds = our_calls(precision, args.batch_size, args.micro_batch)["step"], xplane_pb2.XSpace(), Counter()
+    step()  # tracing
+    with tempfile.TemporaryDirectory() as folder:
+        with tf.profiler.experimental.Profile(folder):
+            for _ in range(args.rounds):
+                step()
+        (path,) = pathlib.Path(folder).rglob("*.xplane.pb")
+        space.ParseFromString(path.read_bytes())
+    for plane in space.planes:
+        for event in (event for line in plane.lines for event in line.events):
+            operation = re.fullmatch(r"[^:]+:(?:_MklNative|_Mkl)?([A-Z]\w+)", plane.event_metadata[event.metadata_id].name)
+            if operation:
+                seconds[operation[1]] += event.duration_ps / 1e12
+    print(f"{precision}, batches of {args.batch_size}, {args.rounds} steps of {sum(seconds.values()) / args.rounds:.2f} s")
+    for kind, spent in seconds.most_common(12):
+        print(f"  {spent / sum(seconds.values()):6.1%} {kind}", flush=True)
+
+
 def main():
     if sys.argv[1:2] == ["--serve"]:
         side, precision, batch_size, micro_batch = sys.argv[2:]
@@ -210,9 +236,10 @@ def main():
     parser.add_argument("--batch_size", type=int, default=8, help="pairs")
     parser.add_argument("--micro_batch", type=int, help="pairs that go through this code's network at a time")
     parser.add_argument("--rounds", type=int, default=5, help="how often each side is measured")
+    parser.add_argument("--operations", action="store_true", help="print instead what each kind takes of this code's step")
     args = parser.parse_args()
     for precision in args.precision:
-        compare(precision, args)
+        (print_operations if args.operations else compare)(precision, args)
 
 
 if __name__ == "__main__":
