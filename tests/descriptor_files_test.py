@@ -220,7 +220,8 @@ def test_weights_that_are_not_a_run_have_results_and_rows_of_their_own(own):
     assert re.fullmatch(r"VGG_gp_polar_1_net\.weights\.h5_[0-9a-f]{8}", names[3])
     change_manifest(shutil.copytree(own / "Model", own / "M") / "CVUSA/VGG_gp/polar_1", sessions=[{"started": "1"}])
     assert "kept as" not in printed_by_test(own)
-    assert "VGG_gp_polar_1.previous-1.json" in printed_by_test(own, model_dir="M")
+    for number, precision in enumerate(("float32", "tf32"), 1):
+        assert f"VGG_gp_polar_1.previous-{number}.json" in printed_by_test(own, model_dir="M", precision=precision)
     assert "seed 0; left out" in (table := succeeds("recall_tables.py", result_dir="R", cwd=own))
     assert re.search(r"VGG_gp, polar +1 ", table) and re.search(r"VGG_gp, polar, run named +1 ", table)
     assert re.search(r"VGG_gp, polar, weights net\.weights\.h5_[0-9a-f]{8} +\d+\.", table)  # no number of seeds

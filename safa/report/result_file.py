@@ -123,16 +123,16 @@ def check_earlier(path, tested, remedy="--result_dir", further=()):
 def write_result(path, result):
     """Write a result: what was tested, and what `retrieval.evaluation.evaluate` returns; the ranks are packed.
 
-    That of another run (of another --model_dir, for instance) is put aside: returns a line that says so, or None.
+    That of another run (of another --model_dir, say) or precision is put aside: returns a line that says so, or None.
 
     Raises:
         OSError: the file cannot be written.
     """
-    note, began = None, None
+    note, earlier = None, {}
     with contextlib.suppress(OSError, UserError):  # there is none, or a damaged one
-        began = read_json(path, dict, "").get("run_began")
-    if began not in (None, result.get("run_began")):
-        note = f"{path}: held the result of another run; kept as {put_aside(path)}"
+        earlier = read_json(path, dict, "")
+    if any(earlier.get(name) not in (None, result.get(name)) for name in ("run_began", "precision")):
+        note = f"{path}: held the result of another run or precision; kept as {put_aside(path)}"
     ranks = {name: pack(rank) for name, rank in result["ranks"].items()} | {"packed": PACKED}
     write_json(path, result | {"ranks": ranks})
     return note
