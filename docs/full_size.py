@@ -24,7 +24,8 @@ Full VGG16 from ImageNet's weights, inputs of 112x616 pixels, dropout that keeps
 triplets: all settings are the paper's but for the epochs and, where a command says so, bfloat16. The images are toy towns in
 the datasets' formats and sizes: {counts}. **These are not recalls on CVUSA or CVACT.**
 
-Made by `make full-size` on {machine}. Its epochs took {hours:.1f} hours so far.
+Made by `make full-size` on {machine}. Its epochs took {hours:.1f} hours so far, beside
+other work, as did a pair's descriptors (ms).
 
 ## Recalls
 
@@ -34,8 +35,8 @@ Made by `make full-size` on {machine}. Its epochs took {hours:.1f} hours so far.
 
 ## Epochs
 
-Loss is the mean over the epoch's steps, hours include the validation. The run in float32 is to have two epochs; another run
-with fewer epochs than the others goes on later.
+Loss is the mean over the epoch's steps, hours include the validation. The run in float32 is to have two epochs; others with
+fewer than eight go on with `make full-size`, whose `EPOCHS=4` ends them there.
 
 | run | epochs | loss of the first, last | R@1 after each epoch | hours |
 | --- | ---: | --- | --- | ---: |

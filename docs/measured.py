@@ -42,7 +42,7 @@ def claims(rows):
             points = [100 * each.difference for each in differences]
             shown = ", ".join(f"{point:+.1f}" for point in points)
             chances = ", ".join(f"{each.p_value:.1g}" if each.p_value else "< 1e-300" for each in differences)
-            same = "yes" if min(points) > 0 or max(points) < 0 else "no"
+            same = "" if len(points) == 1 else "yes" if min(points) > 0 or max(points) < 0 else "no"
             lines.append(f"| {title} | {dataset} | {statistics.fmean(points):+.1f} | {shown} | {chances} | {same} |")
     return "\n".join(lines) if len(lines) > 1 else "No two of these rows have been tested yet."
 

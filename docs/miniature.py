@@ -29,9 +29,6 @@ batches of 8, learning rate 1e-3, moving averages of the weights. All rows have 
 not recalls on CVUSA or CVACT.** They show that the whole pipeline learns, and which of the paper's differences appear at
 this size.
 
-One learning rate serves all rows. Half and twice of it were tried with one seed, two epochs and 3,000 pairs: R@1 of VGG_gp with
-polar maps was 18.0 and 24.0 (21.0 at 1e-3), of SAFA_8 without 12.8 and 10.8 (5.2). Neither is best for both.
-
 Made by `make tables` on {date}: {machine}. Training took {hours:.1f} hours in all.
 
 ## Recalls

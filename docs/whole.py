@@ -28,10 +28,10 @@ Toy towns with as many places as the datasets and, where the commands name no ot
 network. **These are not recalls on CVUSA or CVACT.** They show what the pipeline takes at the datasets' count, and what a
 network that small learns from so many places.
 
-Made by `make whole` and `make whole-cvact` on {date}: {machine}.
+Made by {targets} on {date}: {machine}.
 
-Minutes include what else the machine did. CPU minutes are of all the step's processes, GB is the largest memory of one of
-them. A step that was stopped and continued counts in full.
+Minutes, and ms in the tables, include what else the machine did. CPU minutes are of all the step's processes, GB is the largest
+memory of one of them. A step that was stopped and continued counts in full.
 
 {steps}
 
@@ -39,7 +39,8 @@ them. A step that was stopped and continued counts in full.
 
 ## What appears of the paper's ordering
 
-`make whole-table` trains the other rows of the paper's table. Difference of R@1 in points, and McNemar's exact p.
+`make whole-table` trains the other rows of the paper's table; those that are not above have not been.
+Difference of R@1 in points, and McNemar's exact p.
 
 {claims}
 """
@@ -92,6 +93,7 @@ def write_page(folders):
     rows, notes = collect(find_results([os.path.join(folder, "Result") for folder in folders]))
     print(*notes, sep="\n", end="\n" if notes else "")
     text = TEXT.format(
+        targets=" and ".join(f"`make whole{'-cvact' * ('cvact' in folder)}`" for folder in folders),
         date=f"{datetime.date.today():%-d %B %Y}",
         machine=machine(),
         steps="\n\n".join(_steps_table(folder) for folder in folders),
