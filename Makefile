@@ -135,6 +135,7 @@ pictures: FOLDERS = --data_dir demo/cvusa/Data --model_dir demo/cvusa/Model --re
 pictures: demo
 	$(RUN) test_cvusa.py --seed $(SEED) --figures 3 --attention 1 $(FOLDERS)
 	$(RUN) -m docs.pictures demo/cvusa
+	$(RUN) -m docs.architecture
 
 test lint: $(VENV)/installed-test
 

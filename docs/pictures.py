@@ -1,4 +1,4 @@
-"""Writes the README's pictures from the demos: retrieval.jpg, attention.jpg, training.png, localisation.jpg.
+"""Writes the README's pictures: toy_town.jpg, and from the demos retrieval.jpg, attention.jpg, training.png, localisation.jpg.
 
 Run by `make pictures`, after the demo's test drew figures: python -m docs.pictures FOLDER
 Run by `make localize-picture`, after its demo: python -m docs.pictures localisation FOLDER
@@ -8,10 +8,13 @@ import dataclasses
 import io
 import os
 import sys
+import tempfile
 
 import cv2
+import numpy as np
 from PIL import Image  # matplotlib brings it
 
+from safa.datasets.preparation import polar_map
 from safa.localization import Index
 from safa.localization.answer_page import answer_panel
 from safa.localization.located_files import read_located_files
@@ -23,11 +26,25 @@ from safa.report.drawing import Shown, bgr_pixels, file_bytes, image_rows
 from safa.report.epoch_lines import read_lines
 from safa.runtime.errors import reported
 from safa.runtime.files import write_whole
+from toy_town.dataset import SIZES, Settings, image_paths, render_dataset
 from toy_town.district import DRIVE_METRES
 
 DOCS = os.path.dirname(os.path.abspath(__file__))
 QUALITY, COLOURS = 80, 32
-MAP_HEIGHT = 460  # pixels
+MAP_HEIGHT, GAP = 460, 8  # pixels
+PLACE = 12  # of the toy town, that toy_town.jpg shows
+
+
+def town():
+    """A place at CVUSA's sizes: its tile beside its polar map and its panorama."""
+    settings = Settings("cvusa", PLACE + 4, 1, 0, *SIZES["cvusa"])
+    with tempfile.TemporaryDirectory() as folder:
+        data = render_dataset(settings, folder)
+        tile, panorama = (cv2.imread(os.path.join(data, path)) for path in image_paths(settings, PLACE))
+    polar = polar_map(tile, size=panorama.shape[:2])
+    right = np.vstack([polar, np.full((GAP, polar.shape[1], 3), 255, np.uint8), panorama])
+    left = cv2.resize(tile, (len(right), len(right)), interpolation=cv2.INTER_AREA)
+    _write("toy_town", np.hstack([left, np.full((len(right), GAP, 3), 255, np.uint8), right]))
 
 
 def localisation(folder):
@@ -44,6 +61,7 @@ def localisation(folder):
 
 
 def main(folder):
+    town()
     results = os.path.join(folder, "Result", "CVUSA", "SAFA_8_polar_1")
     names = sorted(os.listdir(f"{results}.figures"))
     for target, prefix in ("retrieval", "001_"), ("attention", "attention_001_"):
