@@ -74,9 +74,10 @@ def _checkpoints(folder):
     from safa.training.checkpoints import RunCheckpoints
     from safa.training.step import adam
 
+    distribution = Distribution(None, "float32")  # before TensorFlow starts a GPU
     model, optimizer = build_network(NetworkConfig(), 0.8, 0, "float32"), adam(1e-5)
     optimizer.build(model.trainable_variables)
-    return RunCheckpoints(folder, model, optimizer, Distribution(None, "float32"))
+    return RunCheckpoints(folder, model, optimizer, distribution)
 
 
 def main():

@@ -109,7 +109,7 @@ def _session(path):
     result = read_json(path, dict, "test again")
     session = result["session"]
     command = shlex.join(os.path.basename(word) if os.path.isabs(word) else word for word in session["command"])
-    return f"- `{command}`: {session['started'][:10]}, commit {session['git_commit'][:12]}, on {result['device']}"
+    return f"- `{command}`: {session['started'][:10]}, commit {str(session['git_commit'])[:12]}, on {result['device']}"
 
 
 def _digest(path):

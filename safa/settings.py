@@ -90,10 +90,10 @@ class NetworkConfig(Checked):
     @property
     def sizes(self):
         """Sizes and backbone as text, "" for the paper's: its weights fit and its recalls compare."""
-        side = self.aerial_input_size
+        side, unused = self.aerial_input_size, {"aerial_input_size": self.aerial_input_size} if self.polar else {}
         parts = [f"{self.height}x{self.width}", f"aerial tiles {side}x{side}", f"width multiplier {self.width_multiplier:g}"]
         parts += [self.backbone] * (self.backbone != "VGG16") + ["one backbone for both"] * self.shared
-        return "" if self == NetworkConfig(self.network_type, self.polar) else ", ".join(parts)
+        return "" if self == NetworkConfig(self.network_type, self.polar, **unused) else ", ".join(parts)
 
     def __str__(self):
         return f"{self.network_type}, polar {self.polar}{self.sizes and ', '}{self.sizes}"

@@ -145,14 +145,14 @@ def test_a_network_with_another_aggregation_is_not_written_as_the_authors_baseli
 
 def test_the_authors_training_continues_with_adams_moments_and_step(small, blank, here):
     (prefix, weights), (model, optimizer) = small, blank
-    assert continue_published(model, optimizer, str(prefix), CONFIG) == 1110
-    assert int(optimizer.iterations.numpy()) == 1110
+    assert continue_published(model, optimizer, str(prefix), CONFIG) == int(optimizer.iterations.numpy()) == 1110
     kept, first = adam_variables(model, optimizer), weights["VGG_sat/conv1_1/weights"]
     np.testing.assert_array_equal(kept["adam/sat/backbone/00_kernel/momentum"], 0.25 * first)
     np.testing.assert_array_equal(kept["adam/sat/backbone/00_kernel/velocity"], first**2)
     np.testing.assert_array_equal(kept["adam/sat/backbone/00_kernel/average"], first)
     flags = SMALL | {"network_type": "SAFA_2", "epochs": 371, "continue_from": prefix}
-    assert "leave --init out" in complains("train_cvusa.py", **flags, cwd=here)
+    for given in {}, {"init": None, "warmup_epochs": 1}:
+        assert "leave --init and --warmup_epochs out" in complains("train_cvusa.py", **flags | given, cwd=here)
     line = complains("train_cvusa.py", **flags | {"init": None, "epochs": 370}, cwd=here)
     output = succeeds("train_cvusa.py", **flags | {"init": None}, cwd=here)
     assert "370 epochs of these pairs; raise --epochs" in line and "370 epochs done" in output and "epoch 371:" in output

@@ -215,6 +215,7 @@ def test_seeds_on_other_pairs_are_left_out_of_a_row(folder):
 def test_a_result_is_never_replaced_by_that_of_another_test(tmp_path):
     path = tmp_path / "SAFA_8_polar_1_fov_90.json"
     network = dataclasses.asdict(NetworkConfig())
+    assert not NetworkConfig(aerial_input_size=320).sizes and NetworkConfig(polar=0, aerial_input_size=320).sizes
     tested = {"dataset": "CVUSA", "network": network, "direction": GROUND_TO_AERIAL}
     tested |= {"seed": 0, "split": "val", "toy_town": False}
     same, other = tested | {"run": "fov_90", "view": ""}, tested | {"view": "fov_90"}

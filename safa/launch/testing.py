@@ -204,8 +204,7 @@ def launch_testing(description, dataset_classes):
             elif (turns := view.search_heading) > 1:  # (T * Q, D) -> (Q, T, D)
                 queries = grd.rows.reshape(turns, len(pairs), -1).swapaxes(0, 1)
                 degrees_off = panoramas.degrees_off(network.width).reshape(turns, len(pairs)).T
-            measured = None not in (sat.milliseconds, grd.milliseconds)
-            milliseconds = sat.milliseconds + view.search_heading * grd.milliseconds if measured else None
+            milliseconds = sat.milliseconds and grd.milliseconds and sat.milliseconds + view.search_heading * grd.milliseconds
             found = search(references, queries, task.truth, task.near, WINNERS, "GPU:0")
             began = next(iter(loaded.manifest.sessions), {}) if loaded.manifest else {}
             result = {

@@ -78,8 +78,8 @@ def check_training(settings, folder, data=None):
         raise UserError(f"--batch_hard_count: only --loss {TrainingConfig.loss} takes it; leave it out")
     if training.warmup_epochs >= training.epochs:
         raise UserError(f"--warmup_epochs {training.warmup_epochs:g}: not less than --epochs {training.epochs}; choose fewer")
-    if training.continue_from is not None and training.init != TrainingConfig.init:
-        raise UserError("--continue_from takes all weights from its checkpoint; leave --init out")
+    if training.continue_from is not None and (training.init != TrainingConfig.init or training.warmup_epochs):
+        raise UserError("--continue_from takes weights and Adam's step from its file; leave --init and --warmup_epochs out")
     agree_with_earlier_run(folder, settings.network, training, data)
     start = training.continue_from or training.init
     if start not in ("default", "imagenet", "random") and not has_checkpoints(folder):  # a run that goes on needs it no more

@@ -102,7 +102,7 @@ def along_track(panoramas, track_config, config):
             location, course = track.at(seconds + track_config.clock)
             gaps += location is None
             if location is not None:
-                changes |= {"track": location, "rough": rough_position(config, location)}
+                changes |= {"track": location, "rough": rough_position(config, location) or panorama.rough}
             if course is not None and panorama.heading_source in ("photo", "assumed"):
                 changes |= {"heading": (course + track_config.mount) % FULL_CIRCLE, "heading_source": "track"}
         found.append((seconds, dataclasses.replace(panorama, **changes)))

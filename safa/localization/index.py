@@ -60,7 +60,7 @@ class Index:
         count, kept = self.manifest.tiles, self.manifest.kept_values
         self._descriptors = read_array(folder, index_files.DESCRIPTORS, (count, kept), index_files.DTYPES)
         if dtype is not None:
-            self._descriptors = as_float32(self._descriptors)
+            self._descriptors = (np.array if self._descriptors.dtype == np.float32 else as_float32)(self._descriptors)
         self.names = index_files.read_names(folder, count)
         locations = index_files.read_locations(folder, count)
         self._thumbnails = self._directions = None

@@ -64,10 +64,11 @@ def asked_panorama(asked, config, heading=None, location=None, accuracy=None):
     else:
         raise UserError(f"{shortened(repr(asked))}: a panorama is a path, the bytes of a file, or an array of pixels")
     rough = rough_position(config, location, accuracy, photo)
-    if rough is not None:
-        location = location if config.gps_from == "photo" else None
-    elif config.truth == "exif":
-        location = location or photo.location
+    tagged = photo.location if config.truth == "exif" else None
+    if rough is None:
+        location = location or tagged
+    elif config.gps_from == "list":
+        location = location and tagged
     true_heading = None
     if config.unknown_heading:
         true_heading = photo.heading if heading is None and config.truth == "exif" else heading
@@ -98,6 +99,8 @@ def photo_notes(panoramas, index, config):
         yield f"{assumed:,} photos say no heading; north is assumed; --unknown_heading tries all"
     if len(headings) == len(photos) > 1 and len({photo.heading for photo in headings}) == 1:
         yield f"warning: all photos say heading {headings[0].heading:g}; if that is a placeholder, use --unknown_heading"
+    if config.truth == "exif" and all(panorama.location is None for panorama in panoramas):
+        yield "warning: --truth exif: no photo says a position that is not searched around; nothing is compared"
     tilted = [photo.tilt for photo in photos if photo.tilt > FEW_DEGREES]
     if tilted and not config.level:
         yield f"warning: {len(tilted):,} photos say that they are tilted, by up to {max(tilted):.1f} degrees; try --level"

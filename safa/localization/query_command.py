@@ -152,10 +152,10 @@ def _asked(args, config):
         index.load_ground(args.checkpoint)
     panoramas = [asked_panorama(path, config, *known) for path, *known in named]
     say(*photo_notes(panoramas, index, config))
+    if track.gpx is None and track != TrackConfig() or track.mount and (config.unknown_heading or config.heading is not None):
+        raise UserError("--mount, --clock: of a drive's track, --gpx, and --mount of its headings alone; leave them out")
     if track.gpx is not None:
         panoramas = along_track(panoramas, track, config)
-    elif track != TrackConfig():
-        raise UserError("--mount, --clock: of a drive's track; name it with --gpx, or leave them out")
     if args.quality is not None and not any(each.location and not each.problem for each in panoramas):
         raise UserError("--quality: no panorama's location is known; list panoramas with their coordinates")
     named = [(path.encode(errors="surrogateescape"), *known) for path, *known in named]

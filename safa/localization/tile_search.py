@@ -45,9 +45,10 @@ def similarities(descriptors, queries):
     def compare(start):
         part = descriptors[start : start + block]
         products = (product(part) if product else rows @ as_float32(part).T).reshape(number, turns, -1)
-        best = products.argmax(axis=1)
-        turn[:, start : start + block] = best
-        found[:, start : start + block] = np.take_along_axis(products, best[:, None], axis=1)[:, 0]
+        if turns > 1:
+            turn[:, start : start + block] = best = products.argmax(axis=1)
+            products = np.take_along_axis(products, best[:, None], axis=1)
+        found[:, start : start + block] = products[:, 0]
 
     # Each core converts and multiplies blocks of its own. BLAS's threads would wait for each other in every block.
     with _SEARCH, _blas().limit(limits=1, user_api="blas"), concurrent.futures.ThreadPoolExecutor(available_cores()) as pool:

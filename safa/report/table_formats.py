@@ -119,7 +119,7 @@ def _lines(row, columns, sources, with_sizes):
 
     for name in row.recalls:
         title = re.sub(r"(\d)m$", r"\1 m", name.removeprefix("recall_").removesuffix("_recall").replace("_", " "))
-        recalls = list(map(_mean, row.percents(name, ks)))
+        recalls = [" ± ".join(f"{value:.2f}" for value in each or () if value is not None) for each in row.percents(name, ks)]
         if name == "recall":
             seeds = str(len(row.results)) if row.kind.weights in (None, LAST) else ""
             add(row.title(with_sizes), recalls, row.task, seeds=seeds, **_cost_cells(row.costs))
@@ -157,10 +157,6 @@ def _marked(lines, columns):
 
 def _percent(value):
     return "" if value is None else f"{value:.2f}"
-
-
-def _mean(mean_and_deviation):
-    return " ± ".join(f"{value:.2f}" for value in mean_and_deviation or () if value is not None)
 
 
 def _cost_cells(costs):

@@ -31,7 +31,7 @@ def write_checkpoint(prefix, tensors):
     partial = partial_path(prefix)
     try:
         os.makedirs(partial, exist_ok=True)
-        with _links({NAME: os.path.abspath(partial)}) as links:
+        with _links({NAME: os.path.abspath(partial)}) as links, tf.device("CPU:0"):
             tf.raw_ops.SaveV2(
                 prefix=os.path.join(links, NAME, NAME),
                 tensor_names=list(tensors),

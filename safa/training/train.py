@@ -209,7 +209,7 @@ class TrainingRun:
             return None
         task, every = task_of(self.val_images.pairs), self.settings.run.figures_every
         shows = bool(every and epoch) and epoch % every == 0
-        found = search(references, queries, task.truth, task.near, WINNERS * shows)
+        found = search(references, queries, task.truth, task.near, WINNERS * shows, "GPU:0")
         if shows:
             from safa.report.figures import validation_sheet
 

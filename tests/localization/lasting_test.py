@@ -150,11 +150,11 @@ def test_rough_positions_come_from_the_list_or_the_photo_and_are_not_taken_for_t
     for settings, source, rough, truth in (
         ({"near": 50.0}, "list", listed, None),
         ({"gps_sigma": 5.0}, "photo", tagged, listed),
+        ({"near": 50.0, "truth": "exif"}, "list", listed, tagged),
         ({}, "list", None, listed),
     ):
         found = asked_panorama(path, QueryConfig(**settings, gps_from=source), 0.0, listed)
-        assert found.location == truth
-        assert (found.rough and (found.rough.longitude, found.rough.latitude)) == rough
+        assert (found.location, found.rough and (found.rough.longitude, found.rough.latitude)) == (truth, rough)
     assert asked_panorama(path, QueryConfig(), 0.0, listed, 4.0).rough.reach(5.0) == 29.0  # a list's accuracy suffices
     assert asked_panorama(path, QueryConfig(near=9.0)).rough.reach(5.0) == 9.0
 
@@ -228,8 +228,10 @@ def test_the_library_takes_paths_bytes_and_arrays_and_refuses_what_no_flag_could
     asked = [path, str(path), path.read_bytes(), made.photo(7)]
     found = index.query(asked, top=np.int64(1), heading=np.float32(0.1))
     assert len({answer.places[0].tile for answer in found}) == 1
-    held = Index(index.folder, dtype="float32").query(asked[:1])
-    assert held[0].places[0].tile == found[0].places[0].tile
+    exact = made.write_index(tmp_path / "exact", dtype=np.float32)
+    held = [Index(folder, dtype="float32") for folder in (index.folder, exact)]
+    np.load(f"{exact}/{index_files.DESCRIPTORS}", mmap_mode="r+")[:] = 0  # neither reads its file any more
+    assert {own.query(asked[:1])[0].places[0].tile for own in held} == {found[0].places[0].tile}
     for settings in ({"top": 0}, {"top": "x"}, {"fov": np.nan}, {"tpo": 3}, {"heading": 3.0, "unknown_heading": True}):
         refuses(".", index.query, [path], **settings)
     for name in ("gps_sigma", "near", "radius", "merge_metres", "sequence", "heading", "fov", "vertical_fov", "horizon"):
@@ -322,6 +324,8 @@ def test_a_track_gives_headings_positions_and_order(tmp_path):
     assert [os.path.basename(each.path)[0] for each in found] == ["1", "2", "0", "3", "4"]
     assert [each.heading for each in found[:3]] == pytest.approx([180, 135, 90], abs=0.1)
     np.testing.assert_allclose(made.FRAME.metres([each.track for each in found[:3]]), [(50, 0), (100, 0), (100, 50)], atol=0.05)
+    listed = dataclasses.replace(asked[2], rough=RoughPosition(149.0, -35.0, 4.0, np.inf, ""))  # by its column accuracy
+    assert along_track([listed], TrackConfig(track), QueryConfig())[0].rough == listed.rough
     assert found[0].rough.near == 20 and "outside the times" in found[3].problem and "no time" in found[4].problem
 
 

@@ -257,6 +257,7 @@ def test_mistakes_are_one_line_each(own):
         (asked, {"heading": 3, "unknown_heading": True}, "contradict"),
         (asked, {"turns": 4}, "--unknown_heading"),
         (asked, {"mount": 90}, "--gpx"),
+        (asked, {"mount": 90, "gpx": "a.gpx", "unknown_heading": True}, "of its headings alone"),
         (asked, {"json": "nowhere/a.json"}, "--json nowhere/a.json"),
         (f"query index {TILE.format(1)}", {}, "are not a panorama of --fov 360"),
         ("query index gone.jpg", {}, "no such panorama"),
