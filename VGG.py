@@ -78,8 +78,8 @@ class VGG16(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)  # subtract the mean in float32
         self.width_multiplier, self.keep_prob, self.seed = width_multiplier, keep_prob, seed
         seeds = itertools.count(1000 * (random.getrandbits(31) if seed is None else seed))
-        same = {"padding": "same", "data_format": "channels_last"}
-        convolution = same | {"kernel_size": 3, "activation": "relu", "dtype": self.dtype_policy}
+        same = {"padding": "same", "data_format": "channels_last", "dtype": self.dtype_policy}
+        convolution = same | {"kernel_size": 3, "activation": "relu"}
         self.blocks = []
         for number, block in enumerate(BLOCKS):
             layers = []
@@ -89,7 +89,7 @@ class VGG16(keras.layers.Layer):
                 if number in DROPOUT_BLOCKS and keep_prob < 1:
                     layers.append(Dropout(keep_prob, next(seeds), name=f"dropout{name[4:]}", dtype=self.dtype_policy))
             if number < len(BLOCKS) - 1:
-                layers.append(keras.layers.MaxPooling2D(2, dtype=self.dtype_policy, **same))
+                layers.append(keras.layers.MaxPooling2D(2, **same))
             self.blocks.append(layers)
 
     @property

@@ -80,24 +80,23 @@ class L2Normalization(keras.layers.Layer):
         return input_shape
 
 
-def spatial_aware(num_embeddings, seed=None, dtype=None):
-    """The paper's aggregation (section 3.2): a 2x2 max-pool, then spatial-aware embeddings.
+def spatial_aware(num_embeddings, seed=None):
+    """The paper's aggregation (section 3.2): a 2x2 max-pool, then spatial-aware embeddings, which compute in float32.
 
     Args:
         num_embeddings: M.
         seed: of the initial weights; None draws one.
-        dtype: Keras's dtype policy of the pool; the embeddings compute in float32.
 
     Returns:
         keras.Sequential: (B, H, W, C) maps -> (B, M*C) features.
     """
-    pool = keras.layers.MaxPooling2D(2, padding="same", data_format="channels_last", dtype=dtype)
+    pool = keras.layers.MaxPooling2D(2, padding="same", data_format="channels_last")
     return keras.Sequential([pool, SpatialAwareEmbedding(num_embeddings, seed, dtype="float32")])
 
 
-def global_max(dtype=None):
+def global_max():
     """The paper's baseline VGG_gp: the maximum of each channel, (B, H, W, C) -> (B, C)."""
-    return keras.layers.GlobalMaxPooling2D(data_format="channels_last", dtype=dtype)
+    return keras.layers.GlobalMaxPooling2D(data_format="channels_last")
 
 
 class Branch(keras.Model):

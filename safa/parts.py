@@ -18,15 +18,13 @@ class Backbone(typing.Protocol):
     """Makes the backbone of branch "sat" or "grd": a Keras layer from (B, H, W, 3) float32 images, BGR, 0..255, to maps.
 
     `width_multiplier` is a factor on its channels, `keep_prob` the share of activations that dropout keeps; `seed` is that of
-    weights and dropout; `dtype` is Keras's dtype policy of the convolutions.
+    weights and dropout. Layers that name no dtype compute in that of --precision.
 
     The layer may have `fill`, (3,) BGR of what an image does not show (default: VGG16's mean), and `load_imagenet()` for --init
     imagenet. Its `call` gets `training`, and `cursor` (of `VGG.Dropout`) if it takes one. Regularizers, `add_loss` are refused.
     """
 
-    def __call__(
-        self, branch: str, width_multiplier: float, keep_prob: float, seed: int, dtype: str
-    ) -> "keras.layers.Layer": ...
+    def __call__(self, branch: str, width_multiplier: float, keep_prob: float, seed: int) -> "keras.layers.Layer": ...
 
 
 class Aggregation(typing.Protocol):
@@ -35,7 +33,7 @@ class Aggregation(typing.Protocol):
     `number` is the one after the underscore of a name that ends in _M, 8 of SAFA_8, else None; the others as of Backbone.
     """
 
-    def __call__(self, branch: str, number: int | None, seed: int, dtype: str) -> "keras.layers.Layer": ...
+    def __call__(self, branch: str, number: int | None, seed: int) -> "keras.layers.Layer": ...
 
 
 class Loss(typing.Protocol):
@@ -55,25 +53,25 @@ class Sampler(typing.Protocol):
     def __call__(self, pairs, epoch: int, seed: int, batch_size: int, sat: typing.Any, grd: typing.Any): ...
 
 
-def vgg16(branch, width_multiplier, keep_prob, seed, dtype):
+def vgg16(branch, width_multiplier, keep_prob, seed):
     """The paper's backbone."""
     from VGG import VGG16
 
-    return VGG16(width_multiplier, keep_prob, seed, name=f"VGG_{branch}", dtype=dtype)
+    return VGG16(width_multiplier, keep_prob, seed, name=f"VGG_{branch}")
 
 
-def safa(branch, number, seed, dtype):
+def safa(branch, number, seed):
     """The paper's aggregation, with `number` spatial-aware embeddings."""
     from spatial_net import spatial_aware
 
-    return spatial_aware(number, seed, dtype)
+    return spatial_aware(number, seed)
 
 
-def vgg_gp(branch, number, seed, dtype):
+def vgg_gp(branch, number, seed):
     """The paper's baseline, global max-pooling."""
     from spatial_net import global_max
 
-    return global_max(dtype)
+    return global_max()
 
 
 def soft_margin_triplet():
@@ -99,15 +97,23 @@ def build_network(config, keep_prob=0.8, seed=0, precision="float32") -> "Networ
         precision: "bfloat16" for the convolutions in bfloat16, else "float32" or "tf32" (which `backend.compute_in` sets);
             weights, sums over positions and descriptors are float32 either way.
     """
+    import keras
+
     from spatial_net import network
 
-    aggregation, number = config.aggregation
-    dtype = PRECISIONS[precision]
-    seeds = {"sat": 2 * seed, "grd": 2 * seed + 1}
+    (aggregation, number), seeds = config.aggregation, {"sat": 2 * seed, "grd": 2 * seed + 1}
+
+    def part(make, *settings):
+        keras.config.set_dtype_policy(PRECISIONS[precision])  # of layers that name none
+        try:
+            return make(*settings)
+        finally:
+            keras.config.set_dtype_policy("float32")  # as `backend.compute_in`
+
     return network(
         config.sat_shape,
         config.grd_shape,
-        lambda branch: BACKBONES[config.backbone](branch, config.width_multiplier, keep_prob, seeds[branch], dtype),
-        lambda branch: AGGREGATIONS[aggregation](branch, number, seeds[branch], dtype),
+        lambda branch: part(BACKBONES[config.backbone], branch, config.width_multiplier, keep_prob, seeds[branch]),
+        lambda branch: part(AGGREGATIONS[aggregation], branch, number, seeds[branch]),
         bool(config.shared),
     )

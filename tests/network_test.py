@@ -9,7 +9,7 @@ from golden import GOLDEN, NETWORKS, recipe
 from benchmarks import plain_networks, training_speed
 from input_data import Batch
 from safa.datasets.positions import far_apart
-from safa.parts import build_network
+from safa.parts import BACKBONES, build_network
 from safa.retrieval.cost import network_cost
 from safa.settings import NetworkConfig
 from safa.training.initial_weights import initialise
@@ -151,7 +151,7 @@ def test_dropout_keeps_its_share_differs_between_steps_rows_and_seeds_and_is_the
         assert np.mean((mask > 0) == (masks[0] > 0)) == pytest.approx(0.68, abs=0.01), number
 
 
-def test_bfloat16_is_near_float32_and_keeps_weights_and_descriptors_in_float32():
+def test_bfloat16_is_near_float32_and_keeps_weights_and_descriptors_in_float32(monkeypatch):
     found = {}
     for precision in ("float32", "bfloat16"):
         model = build_network(NARROW, 1.0, seed=1, precision=precision)
@@ -159,6 +159,9 @@ def test_bfloat16_is_near_float32_and_keeps_weights_and_descriptors_in_float32()
         found[precision] = model(SOME_IMAGES)[0]
         assert found[precision].dtype == tf.float32
         assert {layer.compute_dtype for block in model.sat.backbone.blocks for layer in block} == {precision}
+    monkeypatch.setitem(BACKBONES, "other", lambda *_: keras.layers.Conv2D(4, 5, 4))  # names no dtype
+    other = build_network(NetworkConfig("VGG_gp", backbone="other"), precision="bfloat16").sat
+    assert other.backbone.compute_dtype == "bfloat16" and other.compute_dtype == "float32"
     difference = np.abs(found["float32"] - found["bfloat16"]).max()
     assert 0 < difference < 0.05 and model.sat.aggregation.layers[-1].compute_dtype == "float32"
 

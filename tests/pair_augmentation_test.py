@@ -118,8 +118,7 @@ def test_the_turns_of_a_query_cover_the_circle_and_one_of_them_is_near_its_headi
 
 def test_the_whole_circle_with_known_heading_is_the_papers_path(queries):
     whole = PanoramaView()
-    assert whole.panoramas(10, WIDTH, MEAN_BGR) is whole.panoramas(10, WIDTH, MEAN_BGR, (0, 1)) is None
-    assert whole.name == ""
+    assert whole.panoramas(10, WIDTH, MEAN_BGR) is whole.panoramas(10, WIDTH, MEAN_BGR, (0, 1)) is None and whole.name == ""
     expected = [read_input(path, SHAPES[1]) for path in queries.grd_paths]
     np.testing.assert_array_equal(asked(queries, whole), expected)
     first_turn = asked(queries, PanoramaView(360, False, 2))[: len(queries)]

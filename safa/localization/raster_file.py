@@ -27,14 +27,7 @@ OUTLINE = np.array([*MIDDLES, *(place for end in (0, 1) for step in STEPS for pl
 MARGIN = 1 / 64  # of a box, by which curved sides may leave it between these points
 ERRORS = rasterio.errors.RasterioError, rasterio.errors.CRSError, rasterio._err.CPLE_BaseError, ProjError, UnicodeError
 _SAID = set()  # by GDAL, which repeats itself at each tile, in each thread
-
-
-def _is_new(record):
-    text = record.getMessage()
-    return text not in _SAID and not _SAID.add(text)
-
-
-logging.getLogger("rasterio._env").addFilter(_is_new)
+logging.getLogger("rasterio._env").addFilter(lambda said: (text := said.getMessage()) not in _SAID and not _SAID.add(text))
 
 
 class RasterFile:

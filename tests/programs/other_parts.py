@@ -16,15 +16,15 @@ from safa.launch.testing import launch_testing
 from safa.launch.training import launch_training
 
 
-def small(branch, width_multiplier, keep_prob, seed, dtype):
+def small(branch, width_multiplier, keep_prob, seed):
     """A convolution without a seed, batch normalisation and dropout of Keras, whose states are no weights, as a Keras model."""
     import keras
 
     images = keras.Input((None, None, 3))
     maps = keras.layers.Rescaling(1 / 128, -1)(images)
-    maps = keras.layers.Conv2D(round(160 * width_multiplier), 5, 4, activation="relu", padding="same", dtype=dtype)(maps)
-    maps = keras.layers.BatchNormalization(momentum=0.5, dtype=dtype)(maps)
-    return keras.Model(images, keras.layers.Dropout(0.1, seed=seed, dtype=dtype)(maps), name=f"small_{branch}")
+    maps = keras.layers.Conv2D(round(160 * width_multiplier), 5, 4, activation="relu", padding="same")(maps)
+    maps = keras.layers.BatchNormalization(momentum=0.5)(maps)
+    return keras.Model(images, keras.layers.Dropout(0.1, seed=seed)(maps), name=f"small_{branch}")
 
 
 def augmented(*settings):
@@ -36,18 +36,18 @@ def augmented(*settings):
     return backbone
 
 
-def few_blocks(branch, width_multiplier, keep_prob, seed, dtype):
+def few_blocks(branch, width_multiplier, keep_prob, seed):
     """VGG16 with a convolution in each of its first three blocks, and its dropout in two of them."""
     import VGG
 
     VGG.BLOCKS, VGG.DROPOUT_BLOCKS = tuple(block[:1] for block in VGG.BLOCKS[:3]), (1, 2)
-    return VGG.VGG16(width_multiplier, keep_prob, seed, name=f"VGG_{branch}", dtype=dtype)
+    return VGG.VGG16(width_multiplier, keep_prob, seed, name=f"VGG_{branch}")
 
 
-def mean(branch, number, seed, dtype):
+def mean(branch, number, seed):
     import keras
 
-    return keras.layers.GlobalAveragePooling2D(dtype=dtype)
+    return keras.layers.GlobalAveragePooling2D()
 
 
 def info_nce():
