@@ -85,8 +85,9 @@ class TableRow:
 
     @property
     def steps(self):
-        """Both commands, and whether they are finished."""
-        return (self.train, self.is_trained), (self.test, self.is_tested)
+        """Both commands, and whether they are finished when one comes to them: training may find better weights to test."""
+        yield self.train, self.is_trained
+        yield self.test, self.is_tested
 
 
 def main():

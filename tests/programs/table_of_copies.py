@@ -34,7 +34,7 @@ def step(script, *words):
     target = copied.replace("VGG_gp", row).replace("polar_1", end)
     source, is_training = os.path.join(os.environ["REAL"], copied), script == "train_cvusa.py"
     if is_training:
-        shutil.copytree(source, target)
+        shutil.copytree(source, target, dirs_exist_ok=True)
         source = target = f"{target}/config.json"
     with open(source) as file:
         content = json.load(file)
