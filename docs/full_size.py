@@ -29,6 +29,8 @@ other work, as did a pair's descriptors (ms).
 
 ## Recalls
 
+Only runs of as many epochs compare.
+
 {tables}
 
 ![Loss and recall over the epochs](full_size.png)
@@ -50,6 +52,8 @@ Difference of R@1 in points, seed by seed, and McNemar's exact p on the same que
 
 {claims}
 
+What is missing here has runs of different numbers of epochs, which the R@1 after each epoch above compares.
+
 ## What made them
 
 {sessions}
@@ -64,18 +68,20 @@ def write_page(folder):
     """Write the page of the runs below FOLDER/Result, finished or not; it lists those that have not begun."""
     results = os.path.join(folder, "Result")
     runs = {os.path.relpath(path, results): lines for path, lines in find_runs([results]).items()}
-    rows, notes = collect(find_results([results]))
-    print(*notes, sep="\n", end="\n" if notes else "")
+    after = {}  # {number of epochs: paths of results}
+    for path in find_results([results]):
+        after.setdefault(len(runs.get(os.path.splitext(os.path.relpath(path, results))[0], [])), []).append(path)
+    rows_after = {f"**After {count} epochs.**\n\n": collect(after[count])[0] for count in sorted(after, reverse=True)}
     tested = [each for each in RUNS if os.path.exists(_path(results, each))]
     unfinished = [f"`{each}`" + " (training)" * (each in runs) for each in RUNS if each not in tested]
     text = TEXT.format(
         counts=_counts(folder),
         machine=machine(),
         hours=hours(results),
-        tables=as_markdown(tables_of(rows)).strip() if rows else "No run has been tested yet.",
+        tables="\n\n".join(title + as_markdown(tables_of(rows)).strip() for title, rows in rows_after.items()),
         epochs="\n".join(_epochs(name, lines) for name, lines in runs.items()),
         missing=f"Not run to the end yet: {', '.join(unfinished)}." if unfinished else "All runs are finished.",
-        claims=claims([row for row in rows if row.kind.run is None]),
+        claims="\n\n".join(title + claims(rows) for title, rows in rows_after.items() if len(rows) > 1),
         sessions="\n".join(_session(_path(results, each)) for each in tested),
         digests="\n".join(f"| `{each}.json` | `{_digest(_path(results, each))}` |" for each in tested),
     )

@@ -59,9 +59,11 @@ class StepRun:
 
 
 def run_step(folder, name, words):
-    """Run a step unless the same command was finished before; returns its exit code."""
-    path = os.path.join(folder, STEPS)
-    if any(run.code == 0 and run.command == words for run in step_runs(folder)):
+    """Run a step, unless the same command was finished before and no step before it has run since; returns its exit code."""
+    path, runs = os.path.join(folder, STEPS), step_runs(folder)
+    names = [run.name for run in runs]
+    finished = [number for number, run in enumerate(runs) if run.code == 0 and run.command == words]
+    if finished and set(names[: names.index(name)]).isdisjoint(names[finished[-1] :]):
         print(f"{name}: was finished before")
         return 0
     os.makedirs(folder, exist_ok=True)
@@ -112,8 +114,8 @@ def _steps_table(folder):
         "| --- | --- | ---: | ---: | ---: |",
     ]
     runs = step_runs(folder)
-    for command in dict.fromkeys(tuple(run.command) for run in runs if run.code == 0):
-        of_step = [run for run in runs if tuple(run.command) == command]
+    for command in {run.name: run.command for run in runs if run.code == 0}.values():
+        of_step = [run for run in runs if run.command == command]
         minutes, cpu = (sum(getattr(run, name) for run in of_step) / 60 for name in ("seconds", "cpu_seconds"))
         again = f", in {len(of_step)} runs" if len(of_step) > 1 else ""
         memory = max(run.gigabytes for run in of_step)
