@@ -33,7 +33,7 @@ class FigureConfig(Checked):
 
     figures: int | None = setting(
         None,
-        "draw N queries with best references and the true one, a contact sheet, a histogram; of a grid, clean (default: 0)",
+        "draw N queries with best and true references, a contact sheet, a histogram; of a grid, clean ones (default: none)",
         at_least(int, 1),
         metavar="N",
     )

@@ -123,7 +123,8 @@ def _compare(products, truth, near, top_k):
 
 def closest(found, top_k):
     """The greatest of each row, in order: (Q, N) -> (Q, K) int64 columns and (Q, K) values."""
-    chosen = np.sort(np.argpartition(found, -top_k, axis=1)[:, -top_k:] if top_k else np.empty((len(found), 0), int), axis=1)
+    chosen = np.argpartition(found, -top_k, axis=1)[:, -top_k:] if top_k else np.empty((len(found), 0), int)
+    chosen.sort(axis=1)
     values = np.take_along_axis(found, chosen, axis=1)
     order = np.argsort(-values, axis=1, kind="stable")
     return np.take_along_axis(chosen, order, axis=1), np.take_along_axis(values, order, axis=1)
