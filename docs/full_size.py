@@ -80,7 +80,7 @@ def write_page(folder):
         hours=hours(results),
         tables="\n\n".join(title + as_markdown(tables_of(rows)).strip() for title, rows in rows_after.items()),
         epochs="\n".join(_epochs(name, lines) for name, lines in runs.items()),
-        missing=f"Not run to the end yet: {', '.join(unfinished)}." if unfinished else "All runs are finished.",
+        missing=f"Not run to the end yet: {', '.join(unfinished)}." if unfinished else "All rows have a result.",
         claims="\n\n".join(title + claims(rows) for title, rows in rows_after.items() if len(rows) > 1),
         sessions="\n".join(_session(_path(results, each)) for each in tested),
         digests="\n".join(f"| `{each}.json` | `{_digest(_path(results, each))}` |" for each in tested),
