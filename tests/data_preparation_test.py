@@ -96,7 +96,8 @@ def test_maps_with_and_without_stretch_are_never_mixed(tiles, tmp_path, output):
 
 
 def test_without_a_dataset_all_that_are_there_are_prepared_also_from_tiles_of_another_size(towns, tmp_path, capsys):
-    assert prepare(towns, "--prepared_dir", str(tmp_path)) == 0 and "(the dataset's have 1200x1200)" in capsys.readouterr().out
+    assert prepare(towns, "--prepared_dir", str(tmp_path)) == 0
+    assert "(the dataset's have 1200x1200)" in capsys.readouterr().out
     for folder in ("CVUSA/polarmap/19", "CVACT/polarmap", "CVACT/streetview"):
         assert contents(tmp_path / folder, ".lock") == contents(towns / "Data" / folder, ".lock")
     assert not (tmp_path / "CVACT_test").exists()

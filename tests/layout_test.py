@@ -17,7 +17,7 @@ PLACES = """method safa.runtime safa.parts safa.settings safa.datasets safa.retr
     safa.launch safa.localization toy_town scripts""".split()
 PAGES = [path for folder in (".", "docs", "Data", "Model") for path in (ROOT / folder).glob("*.md")]
 # Without localisation in other people's world, VIGOR, corruptions and descriptors made elsewhere it was 11,400 and 5,600.
-LINES = {"code": 14_270, "tests": 7_150, "README.md": 200}
+LINES = {"code": 14_270, "tests": 7_165, "README.md": 200}
 # What a reader must open, whole files, to follow a flag of training to the gradient, and one of a test to the recall.
 TO_GRADIENT = """train_cvusa.py safa/launch/training.py safa/settings.py safa/parts.py safa/training/train.py
     safa/training/step.py input_data.py safa/datasets/pair_images.py spatial_net.py VGG.py triplet_loss.py
@@ -117,7 +117,8 @@ def lines(paths):
 
 
 def test_there_is_not_more_to_read_than_this():
-    assert len(TO_GRADIENT) <= 12 and lines(TO_GRADIENT) <= 1_600 and len(TO_RECALL) <= 22 and lines(TO_RECALL) <= 2_800
+    assert len(TO_GRADIENT) <= 12 and lines(TO_GRADIENT) <= 1_600
+    assert len(TO_RECALL) <= 22 and lines(TO_RECALL) <= 2_800
     code = [path for module, path in modules().items() if not module.startswith("toy_town")]
     counts = {"code": lines(code), "tests": lines(ROOT.glob("tests/**/*.py")), "README.md": lines(["README.md"])}
     assert all(counts[name] <= most for name, most in LINES.items()), counts

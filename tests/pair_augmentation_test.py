@@ -62,7 +62,8 @@ def test_both_images_of_a_pair_are_changed_alike_and_stay_whole(pairs):
 def test_draws_follow_from_seed_and_epoch(pairs):
     ways = (True, True, 0, 1), (True, True, 0, 2), (True, True, 1, 1), (True, False, 0, 1), (False, True, 0, 1)
     once, again = ([read(pairs, 8, AugmentedPairs.drawn(pairs, *way)).sat.tobytes() for way in ways] for _ in range(2))
-    assert once == again and len(set(once)) == len(ways) and AugmentedPairs.drawn(pairs, False, False, 0, 1) is None
+    assert once == again and len(set(once)) == len(ways)
+    assert AugmentedPairs.drawn(pairs, False, False, 0, 1) is None
     # Queries of one tile share its change.
     augmented = AugmentedPairs(np.array([0.25, 0.5]), np.array([False, False]), True, np.array([1, 0, 1]))
     image = np.arange(4 * 8 * 3, dtype=np.uint8).reshape(4, 8, 3)
@@ -118,7 +119,8 @@ def test_the_turns_of_a_query_cover_the_circle_and_one_of_them_is_near_its_headi
 
 def test_the_whole_circle_with_known_heading_is_the_papers_path(queries):
     whole = PanoramaView()
-    assert whole.panoramas(10, WIDTH, MEAN_BGR) is whole.panoramas(10, WIDTH, MEAN_BGR, (0, 1)) is None and whole.name == ""
+    assert whole.panoramas(10, WIDTH, MEAN_BGR) is whole.panoramas(10, WIDTH, MEAN_BGR, (0, 1)) is None
+    assert whole.name == ""
     expected = [read_input(path, SHAPES[1]) for path in queries.grd_paths]
     np.testing.assert_array_equal(asked(queries, whole), expected)
     first_turn = asked(queries, PanoramaView(360, False, 2))[: len(queries)]

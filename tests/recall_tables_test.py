@@ -239,7 +239,8 @@ def test_published_recalls_stand_beside_the_same_task_only(tmp_path):
     write(tmp_path / "few.json", np.minimum(ranks[:100], 99), run="few")
     write(tmp_path / "toy town of 8884.json", ranks, toy_town=True)
     rows, notes = collect(find_results([str(tmp_path)]))
-    assert not notes and len(rows) == 7 and [row.kind.title() for row in rows if row.published is not None] == ["SAFA_8, polar"]
+    assert not notes and len(rows) == 7
+    assert [row.kind.title() for row in rows if row.published is not None] == ["SAFA_8, polar"]
     row = rows[0]  # the paper's task first
     assert row.published is PUBLISHED["CVUSA", "SAFA_8", 1]
     assert row.differences[0] == pytest.approx(100 * np.mean(ranks == 0) - 89.84)

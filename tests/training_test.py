@@ -97,7 +97,8 @@ def test_a_damaged_checkpoint_is_passed_over_a_lost_list_loses_nothing_and_a_los
     assert re.search("some were replaced.*\n.*\nall 4 epochs were finished", succeeds("train_cvusa.py", **FLAGS, cwd=folder))
     assert "not 5e-06" in complains("train_cvusa.py", **FLAGS | {"learning_rate": 5e-6}, cwd=folder)
     settings.unlink()
-    assert "config.json" in complains("train_cvusa.py", **FLAGS, cwd=folder) and len(list(run_folder.glob("*.index"))) == 3
+    assert "config.json" in complains("train_cvusa.py", **FLAGS, cwd=folder)
+    assert len(list(run_folder.glob("*.index"))) == 3
     # Another run; what this one left is kept.
     before = (folder / "Result/CVUSA/SAFA_2_polar_1.csv").read_text()
     for path in [*run_folder.glob("ckpt-*"), run_folder / "checkpoint"]:
@@ -228,7 +229,8 @@ def test_a_signal_saves_first_and_the_run_goes_on_with_the_same_bits(uninterrupt
     next(line for line in process.stdout if line.startswith(f"epoch 2, {moment}"))  # after the third comes the validation
     process.send_signal(number)
     _, errors = process.communicate()
-    assert process.returncode == code and f"stopped by {number.name}; epoch 2 is saved" in errors and "Traceback" not in errors
+    assert process.returncode == code
+    assert f"stopped by {number.name}; epoch 2 is saved" in errors and "Traceback" not in errors
     assert "going on after epoch" in succeeds(RESUMED, **EXACT, cwd=here)
     assert_same(here, uninterrupted)
 
