@@ -10,10 +10,10 @@ import keras
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
+from docs.measured import DOCS
 from safa.parts import build_network
 from safa.settings import NetworkConfig
 
-FOLDER = os.path.dirname(os.path.abspath(__file__))
 SMALL = 7.5  # points
 BLUE, GREEN, ORANGE, GREY = "#dbe8f6", "#ddf0dd", "#fbe6cf", "#eeeeee"
 # Parts of docs/toy_town.jpg: rows, columns.
@@ -25,7 +25,7 @@ def main():
     pool, embedding = branch.aggregation.layers
     maps = branch.backbone(keras.KerasTensor((None, *branch.image_shape, 3))).shape
     pooled = pool.compute_output_shape(maps)
-    picture = cv2.cvtColor(cv2.imread(os.path.join(FOLDER, "toy_town.jpg")), cv2.COLOR_BGR2RGB)
+    picture = cv2.cvtColor(cv2.imread(os.path.join(DOCS, "toy_town.jpg")), cv2.COLOR_BGR2RGB)
 
     figure = Figure(figsize=(13.2, 5.0), dpi=110)
     axes = figure.subplots()
@@ -77,7 +77,7 @@ def main():
     arrow(118, low, 125, middle - 7.5)
     axes.text(92, middle, "spatial-aware embeddings (section 3.2)", ha="center", va="center", fontsize=SMALL, style="italic")
     axes.text(64.5, middle, "same architecture,\nno shared weights", ha="center", va="center", fontsize=SMALL, style="italic")
-    figure.savefig(os.path.join(FOLDER, "architecture.png"), bbox_inches="tight", pad_inches=0.05)
+    figure.savefig(os.path.join(DOCS, "architecture.png"), bbox_inches="tight", pad_inches=0.05)
 
 
 if __name__ == "__main__":

@@ -5,15 +5,13 @@ import os
 import shlex
 import sys
 
-from docs.measured import DOCS, claims, hours, machine
+from docs.measured import claims, date_and_machine, hours, places, rows_of, tables, write
 from safa.report.charts import training_curves
 from safa.report.drawing import file_bytes
 from safa.report.epoch_lines import find_runs
 from safa.report.result_file import find_results
-from safa.report.rows import collect
-from safa.report.table_formats import as_markdown, tables_of
 from safa.runtime.errors import reported
-from safa.runtime.files import read_file, read_json, write_whole
+from safa.runtime.files import read_file, read_json
 
 # Result files, without their ending, that `make full-size` makes.
 RUNS = [f"CVUSA/{network}_polar_{polar}" for polar in (1, 0) for network in ("SAFA_8", "VGG_gp")]
@@ -22,9 +20,9 @@ TEXT = """# The paper's network and recipe on toy towns
 
 Full VGG16 from ImageNet's weights, inputs of 112x616 pixels, dropout that keeps 0.8, Adam at 1e-5, batches of 32, soft-margin
 triplets: all settings are the paper's but for the epochs and, where a command says so, bfloat16. The images are toy towns in
-the datasets' formats and sizes: {counts}. **These are not recalls on CVUSA or CVACT.**
+the datasets' formats and sizes, {places}. **These are not recalls on CVUSA or CVACT.**
 
-Made by `make full-size` on {machine}. Its epochs took {hours:.1f} hours so far, beside
+Made by `make full-size` on {made}. Its epochs took {hours:.1f} hours so far, beside
 other work, as did a pair's descriptors (ms).
 
 ## Recalls
@@ -71,37 +69,26 @@ def write_page(folder):
     after = {}  # {number of epochs: paths of results}
     for path in find_results([results]):
         after.setdefault(len(runs.get(os.path.splitext(os.path.relpath(path, results))[0], [])), []).append(path)
-    rows_after = {f"**After {count} epochs.**\n\n": collect(after[count])[0] for count in sorted(after, reverse=True)}
+    rows_after = {f"**After {count} epochs.**\n\n": rows_of(after[count]) for count in sorted(after, reverse=True)}
     tested = [each for each in RUNS if os.path.exists(_path(results, each))]
     unfinished = [f"`{each}`" + " (training)" * (each in runs) for each in RUNS if each not in tested]
     text = TEXT.format(
-        counts=_counts(folder),
-        machine=machine(),
+        places=places(folder),
+        made=date_and_machine(),
         hours=hours(results),
-        tables="\n\n".join(title + as_markdown(tables_of(rows)).strip() for title, rows in rows_after.items()),
+        tables="\n\n".join(title + tables(rows) for title, rows in rows_after.items()),
         epochs="\n".join(_epochs(name, lines) for name, lines in runs.items()),
         missing=f"Not run to the end yet: {', '.join(unfinished)}." if unfinished else "All rows have a result.",
         claims="\n\n".join(title + claims(rows) for title, rows in rows_after.items() if len(rows) > 1),
         sessions="\n".join(_session(_path(results, each)) for each in tested),
         digests="\n".join(f"| `{each}.json` | `{_digest(_path(results, each))}` |" for each in tested),
     )
-    write_whole(os.path.join(DOCS, "full_size.png"), file_bytes(training_curves(runs)))
-    write_whole(os.path.join(DOCS, "full_size.md"), text.encode())
+    write("full_size.png", file_bytes(training_curves(runs)))
+    write("full_size.md", text)
 
 
 def _path(results, name):
-    return os.path.join(results, *f"{name}.json".split("/"))
-
-
-def _counts(folder):
-    """How many places the toy towns below a folder have."""
-    counts = []
-    for dataset, name in ("CVUSA", "CVUSA"), ("CVACT", "ANU_data_small"):
-        path = os.path.join(folder, "Data", name, "toy_world.json")
-        if os.path.exists(path):
-            made = read_json(path, dict, "delete the folder")
-            counts.append(f"{made['train']:,} pairs for training and {made['test']:,} for testing in {dataset}'s")
-    return ", ".join(counts)
+    return os.path.join(results, f"{name}.json")
 
 
 def _epochs(name, lines):

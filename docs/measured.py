@@ -1,12 +1,18 @@
-"""What the pages of measurements share: the paper's claims, hours of training, this machine."""
+"""What the pages of measurements share: results and their tables, the paper's claims, places, hours, date and machine."""
 
+import datetime
 import os
 import platform
 import re
 import statistics
 
+from safa.datasets.cvusa import CVUSA
+from safa.datasets.dataset import TOY_NOTE
 from safa.report.epoch_lines import find_runs
+from safa.report.rows import collect
+from safa.report.table_formats import as_markdown, tables_of
 from safa.retrieval.confidence import paired_difference
+from safa.runtime.files import read_json, write_whole
 from safa.runtime.worker_pool import available_cores
 
 DOCS = os.path.dirname(os.path.abspath(__file__))
@@ -22,10 +28,22 @@ CLAIMS = (
 HEADER = "| | dataset | R@1, mean | each seed | McNemar's p, each | all of one sign |\n| --- | --- | --- | --- | --- | --- |"
 
 
+def rows_of(paths):
+    """The rows of result files, as of `report.rows.collect`; prints what it leaves out."""
+    rows, notes = collect(paths)
+    print(*notes, sep="\n", end="\n" if notes else "")
+    return rows
+
+
+def tables(rows):
+    """Markdown tables of such rows."""
+    return as_markdown(tables_of(rows)).strip()
+
+
 def claims(rows):
     """A Markdown table of the differences in R@1 that the paper claims, in points, by the seeds that both rows have.
 
-    `rows`: of `report.rows.collect`. Rows that are missing are left out.
+    Rows that are missing are left out.
     """
     found = {
         (row.kind.dataset, (row.kind.network_type, row.kind.polar)): {result.seed: result for result in row.results}
@@ -52,8 +70,14 @@ def hours(folder):
     return sum(float(line[-1]) for lines in find_runs([folder]).values() for line in lines) / 3600
 
 
-def machine():
-    """Processor and cores of this machine, in words."""
+def places(folder):
+    """How many pairs each toy town below a folder has, in words."""
+    town = read_json(os.path.join(folder, "Data", CVUSA.name, TOY_NOTE), dict, "render it again")
+    return f"{town['train']:,} pairs for training and {town['test']:,} for testing each"
+
+
+def date_and_machine():
+    """Today, processor and cores of this machine, in words."""
     model = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
@@ -63,4 +87,9 @@ def machine():
         model += f" with {extension}" * (extension != "AVX2" or " avx2 " in cpuinfo)
     except (OSError, TypeError):
         pass
-    return f"{available_cores()} cores of {model}, no GPU"
+    return f"{datetime.date.today():%-d %B %Y}: {available_cores()} cores of {model}, no GPU"
+
+
+def write(name, content):
+    """Write a file of docs/: a page or the bytes of a picture."""
+    write_whole(os.path.join(DOCS, name), content.encode() if isinstance(content, str) else content)

@@ -4,32 +4,28 @@ python -m docs.miniature shuffle DATA TARGET: CVUSA's toy town with panoramas th
 python -m docs.miniature page FOLDER: the page and its curves.
 """
 
-import argparse
-import csv
-import datetime
-import glob
 import os
 import random
+import sys
 
-from docs.measured import DOCS, claims, hours, machine
+from docs.measured import claims, date_and_machine, hours, places, rows_of, tables, write
 from safa.datasets.cvusa import CVUSA
 from safa.report.charts import recall_figure
 from safa.report.drawing import file_bytes
 from safa.report.result_file import find_results
-from safa.report.rows import collect
-from safa.report.table_formats import as_markdown, tables_of
-from safa.runtime.files import write_whole
+from safa.runtime.errors import reported
+from safa.runtime.files import read_file, write_whole
 
 CONTROLS = {"shuffled": "trained on panoramas of other places", "untrained": "untrained"}
 TEXT = """# The paper's table in miniature
 
-The paper's ablation on toy towns in both datasets' formats: {train:,} pairs for training and {test:,} for testing each,
+The paper's ablation on toy towns in both datasets' formats: {places},
 images of 56x308 pixels (aerial tiles 128x128), a sixteenth of VGG16's channels, random starting weights, 3 epochs of
 batches of 8, learning rate 1e-3, moving averages of the weights. All rows have the same settings and seeds. **These are
 not recalls on CVUSA or CVACT.** They show that the whole pipeline learns, and which of the paper's differences appear at
 this size.
 
-Made by `make tables` on {date}: {machine}. Training took {hours:.1f} hours in all.
+Made by `make tables` on {made}. Training took {hours:.1f} hours in all.
 
 ## Recalls
 
@@ -37,7 +33,7 @@ Mean and standard deviation over seeds {seeds}; ms: milliseconds a pair of descr
 
 {tables}
 
-![Curves of recall@K]({picture})
+![Curves of recall@K](miniature.png)
 
 ## What appears of the paper's ordering
 
@@ -67,34 +63,29 @@ def shuffle(data_dir, target):
     for name in os.listdir(source):
         if name != "splits" and not os.path.lexists(os.path.join(made, name)):
             os.symlink(os.path.join(source, name), os.path.join(made, name))
-    for path in glob.glob(os.path.join(source, "splits", "*.csv")):
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))
-        if os.path.basename(path).startswith("train"):
-            panoramas = [row[1] for row in rows]
+    for split in CVUSA.splits:
+        name = os.path.join("splits", f"{split}-19zl.csv")
+        rows = [line.split(",") for line in read_file(os.path.join(source, name)).decode().splitlines()]
+        panoramas = [row[1] for row in rows]
+        if split == "train":
             random.Random(0).shuffle(panoramas)
-            rows = [[row[0], panorama, *row[2:]] for row, panorama in zip(rows, panoramas, strict=True)]
-        text = "".join(",".join(row) + "\n" for row in rows)
-        write_whole(os.path.join(made, "splits", os.path.basename(path)), text.encode())
+        lines = [f"{tile},{panorama},{other}\n" for (tile, _, other), panorama in zip(rows, panoramas, strict=True)]
+        write_whole(os.path.join(made, name), "".join(lines).encode())
 
 
 def write_page(folder):
     """Write docs/miniature.md and docs/miniature.png from the results below a folder."""
-    rows, notes = collect(find_results([os.path.join(folder, "Result")]))
-    print(*notes, sep="\n", end="\n" if notes else "")
+    rows = rows_of(find_results([os.path.join(folder, "Result")]))
     table_rows = [row for row in rows if row.kind.run is None]
-    write_whole(os.path.join(DOCS, "miniature.png"), file_bytes(recall_figure(table_rows, {})))
+    write("miniature.png", file_bytes(recall_figure(table_rows, {})))
     controls = {row.kind.run: row for row in rows if row.kind.run in CONTROLS}
     count = table_rows[0].results[0].references
     text = TEXT.format(
-        train=2500,
-        test=table_rows[0].results[0].queries,
-        date=f"{datetime.date.today():%-d %B %Y}",
-        machine=machine(),
+        places=places(folder),
+        made=date_and_machine(),
         hours=hours(os.path.join(folder, "Result")),
         seeds=", ".join(str(result.seed) for result in table_rows[0].results),
-        tables=as_markdown(tables_of(table_rows)).strip(),
-        picture="miniature.png",
+        tables=tables(table_rows),
         claims=claims(table_rows),
         chance=100 / count,
         chance_percent=100 * (count // 100) / count,
@@ -103,18 +94,14 @@ def write_page(folder):
             for name, title in CONTROLS.items()
         ),
     )
-    write_whole(os.path.join(DOCS, "miniature.md"), text.encode())
+    write("miniature.md", text)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    steps = parser.add_subparsers(dest="step", required=True)
-    of_data = steps.add_parser("shuffle")
-    of_data.add_argument("data_dir")
-    of_data.add_argument("target")
-    steps.add_parser("page").add_argument("folder")
-    args = parser.parse_args()
-    if args.step == "shuffle":
-        shuffle(args.data_dir, args.target)
+    if len(sys.argv) == 4 and sys.argv[1] == "shuffle":
+        shuffle(*sys.argv[2:])
+    elif len(sys.argv) == 3 and sys.argv[1] == "page":
+        with reported():
+            write_page(sys.argv[2])
     else:
-        write_page(args.folder)
+        sys.exit(__doc__)

@@ -7,9 +7,9 @@ pixels as a camera would, and asks twice: as if the tag were not there, and with
 are the same for all cases.
 """
 
-import argparse
 import dataclasses
 import os
+import sys
 
 import cv2
 import numpy as np
@@ -17,17 +17,17 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 from tabulate import tabulate
 
+from docs.measured import DOCS, write
 from safa.localization import Index
 from safa.localization.coordinates import LocalFrame, projections
 from safa.localization.located_files import read_located_files
-from safa.localization.places import QueryConfig
-from safa.runtime.files import write_whole
+from safa.runtime.errors import reported
 from toy_town.district import EPSG, ORIGIN, WIDTH, scene_around
 from toy_town.layout import Town
 from toy_town.materials import CELL
 from toy_town.views import PanoramaShape, random_look, render_panorama
 
-PAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "localisation.md")
+PAGE = "localisation.md"
 BEGIN, END = "<!-- by make localize-worth -->\n", "<!-- end -->\n"
 WITHIN = (5, 10, 25)  # metres
 SHOWN_DEGREES = 70.0  # that the toy town's panoramas of CVUSA show from top to bottom, which the network is trained on
@@ -46,7 +46,7 @@ class Case:
         tags: what names of those tags begin with that "without" lacks.
         crop: left, top, right, bottom of what the photo shows of its sphere, 0 to 1.
         tilt: degrees; upside_down: how it is stored; rough: metres, standard deviation of its GPS, east and north.
-        settings: of QueryConfig, in both; added: in "with" alone.
+        settings: of `safa.localization.places.QueryConfig`, in both; added: in "with" alone.
     """
 
     name: str
@@ -113,7 +113,8 @@ def tilted(sphere, pitch, roll):
 def write_photo(path, case, sphere, location, rng, left_out):
     """Write a photo of a sphere by a camera of random heading, direction of tilt and error of GPS, with all tags but some."""
     height, width = sphere.shape[:2]
-    columns, (pitch, roll), metres = rng.integers(width), case.tilt * _unit(rng), (case.rough or 0) * rng.standard_normal(2)
+    columns, direction, metres = rng.integers(width), rng.uniform(0, 2 * np.pi), (case.rough or 0) * rng.standard_normal(2)
+    pitch, roll = case.tilt * np.cos(direction), case.tilt * np.sin(direction)
     image = np.roll(sphere, -columns, axis=1)
     image = tilted(image, pitch, roll) if case.tilt else image
     left, top, right, bottom = (round(edge * side) for edge, side in zip(case.crop, (width, height) * 2, strict=True))
@@ -132,12 +133,6 @@ def write_photo(path, case, sphere, location, rng, left_out):
         exif[GPS] = {1: "S", 2: south, 3: "E", 4: east}
     image = Image.fromarray(np.ascontiguousarray(image[..., ::-1]))
     image.save(path, quality=92, exif=exif, xmp=XMP.format(told).encode())
-
-
-def _unit(rng):
-    """(2,) of length 1 in a random direction."""
-    angle = rng.uniform(0, 2 * np.pi)
-    return np.array([np.cos(angle), np.sin(angle)])
 
 
 def errors(index, folder, case, spheres, left_out, settings):
@@ -159,8 +154,6 @@ def main(folder):
     recipe = dataclasses.replace(index.manifest.recipe, vertical_fov=SHOWN_DEGREES)
     index.manifest = dataclasses.replace(index.manifest, recipe=recipe)
     for case in CASES:
-        if not case.added.keys() <= QueryConfig.__dataclass_fields__.keys():
-            continue
         without = errors(index, os.path.join(folder, "worth"), case, spheres, case.tags, case.settings)
         told = errors(index, os.path.join(folder, "worth"), case, spheres, (), case.settings | case.added)
         shares = [[f"{100 * np.mean(off <= bound):.0f}" for off in (without, told)] for bound in WITHIN]
@@ -169,13 +162,14 @@ def main(folder):
         print(*rows[-1], sep="  ", flush=True)
     table = tabulate(rows, ["what the photo says", *(f"within {bound} m" for bound in WITHIN), "median"], "pipe")
     note = f"{len(spheres)} photos among {len(index):,} tiles; weights {recipe.weights[:8]}."
-    with open(PAGE, encoding="utf-8") as file:
+    with open(os.path.join(DOCS, PAGE), encoding="utf-8") as file:
         text = file.read()
     start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
-    write_whole(PAGE, f"{text[:start]}\n{table}\n\n{note}\n{text[end:]}".encode())
+    write(PAGE, f"{text[:start]}\n{table}\n\n{note}\n{text[end:]}")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder")
-    main(parser.parse_args().folder)
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    with reported():
+        main(sys.argv[1])

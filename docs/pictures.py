@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image  # matplotlib brings it
 
+from docs.measured import write
 from safa.datasets.preparation import polar_map
 from safa.localization import Index
 from safa.localization.answer_page import answer_panel
@@ -25,11 +26,9 @@ from safa.report.charts import training_curves
 from safa.report.drawing import Shown, bgr_pixels, file_bytes, image_rows
 from safa.report.epoch_lines import read_lines
 from safa.runtime.errors import reported
-from safa.runtime.files import write_whole
 from toy_town.dataset import SIZES, Settings, image_paths, render_dataset
 from toy_town.district import DRIVE_METRES
 
-DOCS = os.path.dirname(os.path.abspath(__file__))
 QUALITY, COLOURS = 80, 32
 MAP_HEIGHT, GAP = 460, 8  # pixels
 PLACE = 12  # of the toy town, that toy_town.jpg shows
@@ -44,7 +43,7 @@ def town():
     polar = polar_map(tile, size=panorama.shape[:2])
     right = np.vstack([polar, np.full((GAP, polar.shape[1], 3), 255, np.uint8), panorama])
     left = cv2.resize(tile, (len(right), len(right)), interpolation=cv2.INTER_AREA)
-    _write("toy_town", np.hstack([left, np.full((len(right), GAP, 3), 255, np.uint8), right]))
+    _write_jpeg("toy_town", np.hstack([left, np.full((len(right), GAP, 3), 255, np.uint8), right]))
 
 
 def localisation(folder):
@@ -57,7 +56,7 @@ def localisation(folder):
     places = [tuple(index.metres[answer.places[0].row]) for answer in answers]
     marks = [Mark(place, str(number), BEST) for number, place in enumerate(places, start=1)]
     drawn = answer_panel(answers[len(answers) // 2], index), TileMap(index).draw(marks, places)
-    _write("localisation", bgr_pixels(image_rows([[Shown(bgr_pixels(figure)) for figure in drawn]], tallest=MAP_HEIGHT)))
+    _write_jpeg("localisation", bgr_pixels(image_rows([[Shown(bgr_pixels(figure)) for figure in drawn]], tallest=MAP_HEIGHT)))
 
 
 def main(folder):
@@ -66,15 +65,15 @@ def main(folder):
     names = sorted(os.listdir(f"{results}.figures"))
     for target, prefix in ("retrieval", "001_"), ("attention", "attention_001_"):
         name = next(name for name in names if name.startswith(prefix))
-        _write(target, cv2.imread(os.path.join(f"{results}.figures", name)))
+        _write_jpeg(target, cv2.imread(os.path.join(f"{results}.figures", name)))
     curves, content = training_curves({"SAFA_8, polar": read_lines(f"{results}.csv")}), io.BytesIO()
     Image.open(io.BytesIO(file_bytes(curves))).convert("RGB").quantize(COLOURS).save(content, "PNG", optimize=True)
-    write_whole(os.path.join(DOCS, "training.png"), content.getvalue())
+    write("training.png", content.getvalue())
 
 
-def _write(name, pixels):
+def _write_jpeg(name, pixels):
     _, content = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    write_whole(os.path.join(DOCS, f"{name}.jpg"), content.tobytes())
+    write(f"{name}.jpg", content.tobytes())
 
 
 if __name__ == "__main__":

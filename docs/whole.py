@@ -5,7 +5,6 @@ python -m docs.whole page FOLDER...: the page, of the folders of both datasets.
 """
 
 import dataclasses
-import datetime
 import json
 import os
 import resource
@@ -15,11 +14,8 @@ import subprocess
 import sys
 import time
 
-from docs.measured import DOCS, claims, machine
+from docs.measured import claims, date_and_machine, rows_of, tables, write
 from safa.report.result_file import find_results
-from safa.report.rows import collect
-from safa.report.table_formats import as_markdown, tables_of
-from safa.runtime.files import write_whole
 
 STEPS = "steps.jsonl"  # in a dataset's folder: a line for each time that a step ran
 TEXT = """# The datasets' whole count of places
@@ -28,7 +24,7 @@ Toy towns with as many places as the datasets and, where the commands name no ot
 network. **These are not recalls on CVUSA or CVACT.** They show what the pipeline takes at the datasets' count, and what a
 network that small learns from so many places.
 
-Made by {targets} on {date}: {machine}.
+Made by {targets} on {made}.
 
 Minutes, and ms in the tables, include what else the machine did. CPU minutes are of all the step's processes, GB is the largest
 memory of one of them. A step that was stopped and continued counts in full.
@@ -92,17 +88,15 @@ def step_runs(folder):
 
 def write_page(folders):
     """Write docs/whole.md from the steps and results below some folders."""
-    rows, notes = collect(find_results([os.path.join(folder, "Result") for folder in folders]))
-    print(*notes, sep="\n", end="\n" if notes else "")
+    rows = rows_of(find_results([os.path.join(folder, "Result") for folder in folders]))
     text = TEXT.format(
         targets=" and ".join(f"`make whole{'-cvact' * ('cvact' in folder)}`" for folder in folders),
-        date=f"{datetime.date.today():%-d %B %Y}",
-        machine=machine(),
+        made=date_and_machine(),
         steps="\n\n".join(_steps_table(folder) for folder in folders),
-        tables=as_markdown(tables_of(rows)).strip(),
+        tables=tables(rows),
         claims=claims(rows),
     )
-    write_whole(os.path.join(DOCS, "whole.md"), text.encode())
+    write("whole.md", text)
 
 
 def _steps_table(folder):
