@@ -19,15 +19,16 @@ RUNS += ["CVUSA/SAFA_8_polar_1_seed_1", "CVUSA/VGG_gp_polar_1_seed_1", "CVACT/SA
 TEXT = """# The paper's network and recipe on toy towns
 
 Full VGG16 from ImageNet's weights, inputs of 112x616 pixels, dropout that keeps 0.8, Adam at 1e-5, batches of 32, soft-margin
-triplets: all settings are the paper's but for the epochs and, where a command says so, bfloat16. The images are toy towns in
-the datasets' formats and sizes, {places}. **These are not recalls on CVUSA or CVACT.**
+triplets. Only the epochs differ from the paper's and, where a command says bfloat16, the precision. The images are toy towns
+in the datasets' formats and sizes: {places}.
+**These are not recalls on CVUSA or CVACT.**
 
-Made by `make full-size` on {made}. Its epochs took {hours:.1f} hours so far, beside
-other work, as did a pair's descriptors (ms).
+Made by `make full-size` on {made}.
+Its epochs took {hours:.1f} hours so far. Hours, and ms in the tables, include what else the machine did.
 
 ## Recalls
 
-Only runs of as many epochs compare.
+Only runs of the same number of epochs compare.
 
 {tables}
 
@@ -35,8 +36,8 @@ Only runs of as many epochs compare.
 
 ## Epochs
 
-Loss is the mean over the epoch's steps, hours include the validation. The run in float32 is to have two epochs; others with
-fewer than eight go on with `make full-size`, whose `EPOCHS=4` ends them there.
+Loss is the mean over the epoch's steps; hours include the validation. The run in float32 ends after two epochs. The others
+are continued to eight by `make full-size`, to four by `make full-size EPOCHS=4`.
 
 | run | epochs | loss of the first, last | R@1 after each epoch | hours |
 | --- | ---: | --- | --- | ---: |
@@ -50,7 +51,7 @@ Difference of R@1 in points, seed by seed, and McNemar's exact p on the same que
 
 {claims}
 
-What is missing here has runs of different numbers of epochs, which the R@1 after each epoch above compares.
+Runs of different numbers of epochs are not compared here; the R@1 after each epoch above shows them.
 
 ## What made them
 

@@ -19,11 +19,11 @@ from safa.runtime.files import read_file, write_whole
 CONTROLS = {"shuffled": "trained on panoramas of other places", "untrained": "untrained"}
 TEXT = """# The paper's table in miniature
 
-The paper's ablation on toy towns in both datasets' formats: {places},
-images of 56x308 pixels (aerial tiles 128x128), a sixteenth of VGG16's channels, random starting weights, 3 epochs of
-batches of 8, learning rate 1e-3, moving averages of the weights. All rows have the same settings and seeds. **These are
-not recalls on CVUSA or CVACT.** They show that the whole pipeline learns, and which of the paper's differences appear at
-this size.
+The paper's ablation on toy towns in both datasets' formats: {places}.
+Images have 56x308 pixels (aerial tiles 128x128), networks a sixteenth of VGG16's channels and random starting weights. They
+train for 3 epochs of batches of 8, at a learning rate of 1e-3, with moving averages of the weights. All rows have the same
+settings and seeds. **These are not recalls on CVUSA or CVACT.** They show that the whole pipeline learns, and which of the
+paper's differences appear at this size.
 
 Made by `make tables` on {made}. Training took {hours:.1f} hours in all.
 

@@ -20,14 +20,14 @@ from safa.report.result_file import find_results
 STEPS = "steps.jsonl"  # in a dataset's folder: a line for each time that a step ran
 TEXT = """# The datasets' whole count of places
 
-Toy towns with as many places as the datasets and, where the commands name no others, images of their sizes; the demos'
-network. **These are not recalls on CVUSA or CVACT.** They show what the pipeline takes at the datasets' count, and what a
+Toy towns have as many places as the datasets and images of their sizes, unless a command names others. The network is the
+demos'. **These are not recalls on CVUSA or CVACT.** They show what the pipeline takes at the datasets' count, and what a
 network that small learns from so many places.
 
 Made by {targets} on {made}.
 
-Minutes, and ms in the tables, include what else the machine did. CPU minutes are of all the step's processes, GB is the largest
-memory of one of them. A step that was stopped and continued counts in full.
+Minutes, and ms in the tables, include what else the machine did. CPU minutes are of all the step's processes, GB is the
+largest memory of one of them. A step that was stopped and continued counts in full.
 
 {steps}
 
@@ -35,7 +35,7 @@ memory of one of them. A step that was stopped and continued counts in full.
 
 ## What appears of the paper's ordering
 
-`make whole-table` trains the other rows of the paper's table; those that are not above have not been.
+`make whole-table` trains the other rows of the paper's table; those that are missing above were not trained.
 Difference of R@1 in points, and McNemar's exact p.
 
 {claims}
