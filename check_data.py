@@ -1,10 +1,9 @@
 """Check a dataset before it is trained or tested on: counts, files, prepared files, leaks, pairs that do not match.
 
-Decodes every image, and makes every prepared file again in memory to compare it. What it cannot tell: whether a single
-panorama belongs to its tile (--figures draws some pairs to look at); whether panoramas are turned by 180 degrees where
-streets look alike ahead and behind (it says so); whether an image is a copy of another one that was saved again; whether a
-place's position is right; that a JPEG's bytes were changed where it still decodes to its end (JPEG has no checksums, PNG
-has).
+Decodes every image, and makes every prepared file again in memory to compare it. It cannot tell whether a single panorama
+belongs to its tile (--figures draws some pairs to look at), whether an image is a copy of another one that was saved again, or
+whether a place's position is right. It misses panoramas that are turned by 180 degrees where streets look alike ahead and
+behind (it says so), and changed bytes in a JPEG that still decodes to its end (JPEG has no checksums, PNG has).
 Exit code 0: nothing wrong; 1: problems, which are listed; 2: the dataset cannot be read at all.
 """
 

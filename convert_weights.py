@@ -1,7 +1,7 @@
 """Convert weights between the authors' TensorFlow 1 checkpoints and this project's, both ways.
 
 TARGET FILE.weights.h5 writes Keras weights; any other TARGET writes a checkpoint with the authors' names and shapes
-(TARGET.index, TARGET.data-00000-of-00001), Adam's slots, powers and step counter included, which the authors' code
+(TARGET.index, TARGET.data-00000-of-00001), Adam's moments, powers and step counter included, which the authors' code
 restores.
 SOURCE is either kind, or a checkpoint of a training run, recognised by its content.
 """

@@ -52,7 +52,7 @@ class NetworkConfig(Checked):
         "SAFA_8",
         "aggregation. SAFA_M: M spatial-aware embeddings; VGG_gp: global max-pooling, the paper's baseline",
         network_type_of,
-        metavar=f"{{{','.join(AGGREGATIONS).replace('_M', '_8')}}}",
+        metavar=f"{{{','.join(AGGREGATIONS)}}}",
         paper="SAFA_1, 2, 4, 8 and VGG_gp",
     )
     polar: int = setting(
