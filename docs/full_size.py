@@ -75,7 +75,7 @@ def write_page(folder):
     unfinished = [f"`{each}`" + " (training)" * (each in runs) for each in RUNS if each not in tested]
     text = TEXT.format(
         places=places(folder),
-        made=date_and_machine(),
+        made=date_and_machine(_path(results, each) for each in tested),
         hours=hours(results),
         tables="\n\n".join(title + tables(rows) for title, rows in rows_after.items()),
         epochs="\n".join(_epochs(name, lines) for name, lines in runs.items()),

@@ -2,8 +2,6 @@
 
 import datetime
 import os
-import platform
-import re
 import statistics
 
 from safa.datasets.cvusa import CVUSA
@@ -13,7 +11,6 @@ from safa.report.rows import collect
 from safa.report.table_formats import as_markdown, tables_of
 from safa.retrieval.confidence import paired_difference
 from safa.runtime.files import read_json, write_whole
-from safa.runtime.worker_pool import available_cores
 
 DOCS = os.path.dirname(os.path.abspath(__file__))
 # (what, better row, other row): the paper's claims, as (network type, polar).
@@ -76,18 +73,12 @@ def places(folder):
     return f"{town['train']:,} pairs for training and {town['test']:,} for testing each"
 
 
-def date_and_machine():
-    """Today, processor and cores of this machine, in words."""
-    model = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            cpuinfo = file.read()
-        model = re.search(r"model name\s*: (.*)", cpuinfo)[1]
-        extension = "AVX-512 BF16" if "avx512_bf16" in cpuinfo else "AVX-512" if "avx512f" in cpuinfo else "AVX2"
-        model += f" with {extension}" * (extension != "AVX2" or " avx2 " in cpuinfo)
-    except (OSError, TypeError):
-        pass
-    return f"{datetime.date.today():%-d %B %Y}: {available_cores()} cores of {model}, no GPU"
+def date_and_machine(paths):
+    """When, on what machines and devices some results were made, in words."""
+    results = [read_json(path, dict, "test again") for path in paths]
+    days = sorted({datetime.date.fromisoformat(result["session"]["started"][:10]) for result in results})
+    machines = sorted({f"{result['session']['machine']}, on {result['device']}" for result in results})
+    return f"{' to '.join(f'{day:%-d %B %Y}' for day in days[:: len(days) - 1 or 1])}: {'; '.join(machines)}"
 
 
 def write(name, content):

@@ -75,14 +75,15 @@ def shuffle(data_dir, target):
 
 def write_page(folder):
     """Write docs/miniature.md and docs/miniature.png from the results below a folder."""
-    rows = rows_of(find_results([os.path.join(folder, "Result")]))
+    results = find_results([os.path.join(folder, "Result")])
+    rows = rows_of(results)
     table_rows = [row for row in rows if row.kind.run is None]
     write("miniature.png", file_bytes(recall_figure(table_rows, {})))
     controls = {row.kind.run: row for row in rows if row.kind.run in CONTROLS}
     count = table_rows[0].results[0].references
     text = TEXT.format(
         places=places(folder),
-        made=date_and_machine(),
+        made=date_and_machine(results),
         hours=hours(os.path.join(folder, "Result")),
         seeds=", ".join(str(result.seed) for result in table_rows[0].results),
         tables=tables(table_rows),

@@ -88,10 +88,11 @@ def step_runs(folder):
 
 def write_page(folders):
     """Write docs/whole.md from the steps and results below some folders."""
-    rows = rows_of(find_results([os.path.join(folder, "Result") for folder in folders]))
+    results = find_results([os.path.join(folder, "Result") for folder in folders])
+    rows = rows_of(results)
     text = TEXT.format(
         targets=" and ".join(f"`make whole{'-cvact' * ('cvact' in folder)}`" for folder in folders),
-        made=date_and_machine(),
+        made=date_and_machine(results),
         steps="\n\n".join(_steps_table(folder) for folder in folders),
         tables=tables(rows),
         claims=claims(rows),

@@ -2,6 +2,8 @@
 
 import json
 import os
+import platform
+import re
 import shutil
 import signal
 import socket
@@ -15,7 +17,7 @@ import tensorflow as tf
 from conftest import ROOT, SHALLOW, TINY, complains, events_of, refuses, rows_of, start, succeeds, tensors_of
 
 from safa.datasets.cvact import CVACT
-from safa.runtime import backend
+from safa.runtime import backend, provenance
 from safa.runtime.cluster import processes
 from safa.runtime.distribution import Distribution
 
@@ -166,6 +168,15 @@ def test_two_threads_that_load_networks_at_once_leave_standard_error_where_it_wa
 @pytest.mark.skipif(not backend.cpu_has_bfloat16(), reason="bfloat16 is refused")
 def test_gradients_in_bfloat16_do_not_depend_on_what_lay_in_memory():
     succeeds("tests/programs/used_memory.py", cwd=ROOT)
+
+
+def test_results_name_the_processor_and_what_it_computes_bfloat16_with(tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "CPU_INFORMATION", str(tmp_path / "cpuinfo"))
+    assert re.match(rf"\d+ cores of {platform.processor() or platform.machine()}, ", provenance.session()["machine"])
+    (tmp_path / "cpuinfo").write_text("model name\t: AMD EPYC\nflags\t\t: avx2 avx512f avx512_bf16\n")
+    assert " cores of AMD EPYC with AVX-512 BF16, " in provenance.machine()
+    (tmp_path / "cpuinfo").write_text("model name\t: Old\nflags\t\t: sse2\n")
+    assert " cores of Old, " in provenance.machine()
 
 
 def test_bfloat16_is_refused_on_a_cpu_that_computes_it_in_software(tmp_path, monkeypatch):
