@@ -3,6 +3,8 @@ limited field of view are DSM's, and the paper's path is left as it is.
 """
 
 import itertools
+from types import SimpleNamespace
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -11,11 +13,15 @@ from conftest import TINY, complains, succeeds
 
 from input_data import batches, image_batches
 from polar_transform import polar_transform
+from safa.datasets import pair_images
 from safa.datasets.cvusa import CVUSA
 from safa.datasets.image_files import read_input
 from safa.datasets.pair_augmentation import AugmentedPairs
 from safa.datasets.pair_images import PairImages
 from safa.datasets.panorama_views import PanoramaView, kept_columns
+from safa.retrieval.descriptors import DescriptorExtractor
+from safa.retrieval.resumable_rows import ResumableRows
+from safa.runtime.distribution import Distribution
 from VGG import MEAN_BGR
 
 WIDTH = 128
@@ -105,16 +111,20 @@ def test_a_limited_query_keeps_its_first_columns_and_the_others_are_zero_in_the_
             np.testing.assert_array_equal(both[row][:, :kept], np.roll(whole[row], shift, axis=1)[:, :kept])
 
 
-def test_the_turns_of_a_query_cover_the_circle_and_one_of_them_is_near_its_heading(queries):
-    view = PanoramaView(90, True, 8)
-    turned, single = asked(queries, view), asked(queries, PanoramaView(90, True))
-    assert len(turned) == 8 * len(queries)
-    for turn in range(8):
-        rows = turned[turn * len(queries) : (turn + 1) * len(queries)]
-        np.testing.assert_array_equal(rows, np.roll(single, -turn * WIDTH // 8, axis=2))
-    off = view.panoramas(len(queries), WIDTH, MEAN_BGR).degrees_off(WIDTH).reshape(8, -1)
-    assert np.allclose(off[0], [-360 / WIDTH * shift for shift in dsm_shifts(queries)])
-    assert (np.abs((off + 180) % 360 - 180).min(axis=0) <= 22.5).all()
+def test_a_query_is_read_once_for_turns_that_cover_the_circle_and_one_of_them_is_near_its_heading(queries, monkeypatch):
+    view, single = PanoramaView(90, True, 8), asked(queries, PanoramaView(90, True))
+    panoramas, rows = view.panoramas(len(queries), WIDTH, MEAN_BGR), ResumableRows((10, 8 * single[0].size))
+    pixels = SimpleNamespace(dimension=single[0].size)  # a branch whose descriptors are the pixels
+    extractor = DescriptorExtractor(SimpleNamespace(sat=pixels, grd=pixels), Distribution(None, "float32"))
+    extractor.batch = lambda branch, images: images.reshape(len(images), -1)
+    monkeypatch.setattr(pair_images, "read_input", once := mock.Mock(wraps=read_input))
+    extractor.fill(rows, "grd", PairImages.of(queries, SHAPES, panoramas).grd, 4, "", view.turns(WIDTH))
+    assert once.call_count == len(queries)
+    for turn, turned in enumerate(np.moveaxis(rows.rows.reshape(10, 8, *single.shape[1:]), 1, 0)):
+        np.testing.assert_array_equal(turned, np.roll(single, -turn * WIDTH // 8, axis=2))
+    off = panoramas.degrees_off(view.turns(WIDTH), WIDTH)
+    assert np.allclose(off[:, 0], [-360 / WIDTH * shift for shift in dsm_shifts(queries)])
+    assert (np.abs((off + 180) % 360 - 180).min(axis=1) <= 22.5).all()
 
 
 def test_the_whole_circle_with_known_heading_is_the_papers_path(queries):
@@ -123,8 +133,7 @@ def test_the_whole_circle_with_known_heading_is_the_papers_path(queries):
     assert whole.name == ""
     expected = [read_input(path, SHAPES[1]) for path in queries.grd_paths]
     np.testing.assert_array_equal(asked(queries, whole), expected)
-    first_turn = asked(queries, PanoramaView(360, False, 2))[: len(queries)]
-    np.testing.assert_array_equal(first_turn, expected)
+    np.testing.assert_array_equal(asked(queries, PanoramaView(360, False, 2)), expected)
 
 
 def test_training_turns_each_panorama_by_another_angle_in_every_epoch(queries):

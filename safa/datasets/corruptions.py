@@ -119,8 +119,8 @@ class CorruptedPanoramas:
         return cls([None] * len(pairs) if view.queries_dir else draws, prepare, parallel_map)
 
     def read(self, row, path, shape):
-        """The input of a row, (*shape, 3) uint8, BGR, from its file; rows of further turns begin again. Raises UserError."""
-        change = functools.partial(_changed, self.draws[row % len(self.draws)], self.prepare)
+        """The input of a row, (*shape, 3) uint8, BGR, from its file. Raises UserError."""
+        change = functools.partial(_changed, self.draws[row], self.prepare)
         (image,) = self.map(functools.partial(read_input, shape=shape, change=change), [path])
         return image
 

@@ -45,7 +45,7 @@ class BranchImages:
 class PairImages:
     """The images of a split's pairs: `input_data.Pairs`.
 
-    `sat` has the references, `grd` the queries, T times each where they are tried at T turns.
+    `sat` has the references, `grd` the queries.
     """
 
     pairs: Pairs
@@ -57,14 +57,13 @@ class PairImages:
         """The images of Pairs, as inputs of these (height, width), satellite and ground.
 
         Args:
-            panoramas: TurnedPanoramas of the queries, T times each; None: as they are.
+            panoramas: TurnedPanoramas of the queries; None: as they are.
             cached: keep decoded images in memory.
             corrupted: CorruptedPanoramas of the queries, or None.
         """
-        turns = 1 if panoramas is None else len(panoramas) // len(pairs)
         sat, grd = (
             BranchImages(paths, shape, [None] * len(paths) if cached else None)
-            for paths, shape in zip((pairs.sat_paths, pairs.grd_paths * turns), shapes, strict=True)
+            for paths, shape in zip((pairs.sat_paths, pairs.grd_paths), shapes, strict=True)
         )
         return cls(pairs, sat, dataclasses.replace(grd, turned=panoramas, corrupted=corrupted))
 

@@ -39,8 +39,12 @@ class PanoramaView(Checked):
         parts += ["unknown_heading"] * self.unknown_heading + [f"search_{self.search_heading}"] * (self.search_heading > 1)
         return "_".join(parts)
 
+    def turns(self, width):
+        """(T,) int64 columns by which each query, as it is read, is turned back to be matched; the first is 0."""
+        return np.round(np.arange(self.search_heading) * width / self.search_heading).astype(np.int64)
+
     def panoramas(self, count, width, fill, seed=TEST_SEED):
-        """The TurnedPanoramas of some queries, the rows of each turn after those of the turn before; None: as they are.
+        """The TurnedPanoramas of some queries; None: as they are.
 
         Args:
             count: Q, number of queries.
@@ -53,8 +57,7 @@ class PanoramaView(Checked):
         shifts = np.zeros(count, np.int64)
         if self.unknown_heading:  # DSM: int(u * width * 360 / 360), u uniform in [0, 1), one draw each
             shifts = (np.random.RandomState(seed).rand(count) * width).astype(np.int64)
-        turns = np.round(np.arange(self.search_heading) * width / self.search_heading).astype(np.int64)
-        return TurnedPanoramas(np.tile(shifts, len(turns)), self.fov, fill, np.repeat(turns, count))
+        return TurnedPanoramas(shifts, self.fov, fill)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,37 +65,32 @@ class TurnedPanoramas:
     """Turns and cuts the panoramas of rows.
 
     Column j of a query is column (j - shift) mod W of the panorama. Its first fov/360 W columns are kept; the others have the
-    mean colour, which is 0 in the network. Then the query is turned back by an assumed shift.
+    mean colour, which is 0 in the network.
     """
 
     shifts: np.ndarray  # (N,) int64 columns
     fov: int  # degrees that are kept
     fill: typing.Sequence[float]  # (3,) the mean colour, BGR
-    assumed: np.ndarray  # (N,) int64 columns that a query is turned back by
 
     @property
     def dtype(self):
         """Of the queries: float32 where columns are filled, as the mean colour has fractions."""
         return np.uint8 if self.fov == FULL_CIRCLE else np.float32
 
-    def __len__(self):
-        return len(self.shifts)
-
     def __call__(self, row, image):
         """The query of a row from its panorama, (H, W, 3) uint8: the same shape, `dtype`."""
         query = np.roll(image, self.shifts[row], axis=1).astype(self.dtype, copy=False)
         if self.fov < FULL_CIRCLE:
             query[:, kept_columns(self.fov, image.shape[1]) :] = self.fill
-        return np.roll(query, -self.assumed[row], axis=1)
+        return query
 
     def scaled(self, factor):
         """The same of panoramas that are `factor` times as wide."""
-        shifts, assumed = (np.rint(factor * columns).astype(np.int64) for columns in (self.shifts, self.assumed))
-        return dataclasses.replace(self, shifts=shifts, assumed=assumed)
+        return dataclasses.replace(self, shifts=np.rint(factor * self.shifts).astype(np.int64))
 
-    def degrees_off(self, width):
-        """(N,) float64: by how many degrees the assumed shift of each row differs from its true one."""
-        return (self.assumed - self.shifts) * (FULL_CIRCLE / width)
+    def degrees_off(self, turns, width):
+        """(N, T) float64: by how many degrees turning each query back by each of T numbers of columns misses its shift."""
+        return (turns - self.shifts[:, None]) * (FULL_CIRCLE / width)
 
 
 def check_turns(dataset_class, settings, names):

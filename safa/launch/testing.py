@@ -182,15 +182,16 @@ def launch_testing(description, dataset_classes):
             begin, path = time.perf_counter(), path_of[view]
             panoramas = view.panoramas(len(pairs), network.width, loaded.model.grd.fill)
             corrupted = CorruptedPanoramas.of(view, read_of[view][0], parallel_map) if view.is_corrupted else None
+            turns = view.turns(network.width)
             images = PairImages.of(read_of[view][0], (network.sat_shape, network.grd_shape), panoramas, corrupted=corrupted)
             grd = "grd_corrupted" if view.is_corrupted else "_".join(filter(None, ("grd", view.name)))
             computed = computed[:1]  # the references', once
-            branches = ("sat", images.sat, "sat", {"view": ""}), ("grd", images.grd, grd, seen_of(view))
-            for branch, of_branch, name, seen in branches[len(computed) :]:
+            branches = ("sat", images.sat, (0,), "sat", {"view": ""}), ("grd", images.grd, turns, grd, seen_of(view))
+            for branch, of_branch, turned, name, seen in branches[len(computed) :]:
                 rows_path = None if folder is None else os.path.join(folder, name)
-                shape, of_view = (len(of_branch.paths), extractor.dimension), identity | seen
+                shape, of_view = (len(of_branch.paths), len(turned) * extractor.dimension), identity | seen
                 rows = ResumableRows(shape, path=rows_path, identity=of_view, sources=of_branch.paths, remedy=REMEDY)
-                extractor.fill(rows, branch, of_branch, config.batch_size, pairs.name)
+                extractor.fill(rows, branch, of_branch, config.batch_size, pairs.name, turned)
                 computed.append(rows)
             sat, grd = computed
             if not distribution.is_chief:
@@ -201,10 +202,10 @@ def launch_testing(description, dataset_classes):
             references, queries, degrees_off = sat.rows, grd.rows, None
             if config.direction != GROUND_TO_AERIAL:
                 references, queries = grd.rows, sat.rows[task.queries]
-            elif (turns := view.search_heading) > 1:  # (T * Q, D) -> (Q, T, D)
-                queries = grd.rows.reshape(turns, len(pairs), -1).swapaxes(0, 1)
-                degrees_off = panoramas.degrees_off(network.width).reshape(turns, len(pairs)).T
-            milliseconds = sat.milliseconds and grd.milliseconds and sat.milliseconds + view.search_heading * grd.milliseconds
+            elif len(turns) > 1:
+                queries = grd.rows.reshape(len(pairs), len(turns), -1)
+                degrees_off = panoramas.degrees_off(turns, network.width)
+            milliseconds = sat.milliseconds and grd.milliseconds and sat.milliseconds + grd.milliseconds
             found = search(references, queries, task.truth, task.near, WINNERS, "GPU:0")
             began = next(iter(loaded.manifest.sessions), {}) if loaded.manifest else {}
             result = {

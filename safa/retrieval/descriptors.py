@@ -48,15 +48,16 @@ class DescriptorExtractor:
             found.append(rows.rows)
         return found
 
-    def fill(self, rows, branch, images, batch_size, title):
+    def fill(self, rows, branch, images, batch_size, title, turns=(0,)):
         """Compute the descriptors that `rows` lacks; to be called by all processes of a run.
 
         Args:
-            rows: ResumableRows, (N, D); other processes than the chief's leave theirs as they are.
+            rows: ResumableRows, (N, T * D); other processes than the chief's leave theirs as they are.
             branch: "sat" or "grd".
             images: datasets.pair_images.BranchImages, N, or others with `paths`.
             batch_size: images at a time, of all devices together; rounded up to a multiple of their number.
             title: of the progress bar.
+            turns: T numbers of columns by which each image, read once, is turned to the left; it has a descriptor of each.
 
         Raises:
             UserError: an image cannot be read, or a descriptor is not finite.
@@ -67,7 +68,7 @@ class DescriptorExtractor:
         done = int(known.numpy())
         say(rows.note)
         if done:
-            what = f"{done:,} of {count:,} {BRANCHES[branch]} descriptors"
+            what = f"{done * len(turns):,} of {count * len(turns):,} {BRANCHES[branch]} descriptors"
             say(f"{title}: {what} were computed before, from the same weights and images")
         if done == count:
             return
@@ -80,7 +81,8 @@ class DescriptorExtractor:
         with rows, bar as progress:
             for start, batch in zip(range(first, count, batch_size), batches, strict=True):
                 begin = time.perf_counter()
-                found = self.batch(branch, batch)[: count - start]
+                turned = (np.roll(batch, -columns, axis=2) if columns else batch for columns in turns)
+                found = np.concatenate([self.batch(branch, each) for each in turned], axis=1)[: count - start]
                 if len(batch) == size:  # one of another size is traced
                     seconds, timed = seconds + time.perf_counter() - begin, timed + len(batch)
                 size = len(batch)
