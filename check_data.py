@@ -11,8 +11,8 @@ import os
 import re
 import sys
 
-from safa.datasets.checked_pair import check_pairs
-from safa.datasets.checks import check_existence, check_images, check_lists, copies, files_of, lone_files, outdated
+from safa.datasets.checked_files import checked_files
+from safa.datasets.checks import check_existence, check_images, check_lists, copies, files_of, outdated
 from safa.datasets.dataset import AERIAL, POLAR
 from safa.datasets.orientation import orientation
 from safa.datasets.registry import DATASETS
@@ -49,15 +49,17 @@ def main(argv=None):
     if args.figures is not None:
         os.makedirs(args.figures, exist_ok=True)
     splits = {split: dataset.pairs(split, AERIAL if dataset.polar_dir is None else POLAR) for split in dataset.splits}
-    findings, results = check_lists(splits), {}
+    files = {split: files_of(pairs) for split, pairs in splits.items()}
+    checked = None if args.quick else checked_files(dataset, files.values(), args.workers)
+    findings = check_lists(splits)
     for split, pairs in splits.items():
-        for files in filter(None, (files_of(pairs), lone_files(pairs))):
-            findings += check_existence(split, files)
-            results[split] = results.get(split, []) + ([] if args.quick else check_pairs(pairs, files, args.workers))
-        findings += outdated(pairs) if args.quick else check_images(pairs, results[split])
-        if not args.quick and dataset.is_centred and dataset.has_panoramas:
-            findings += orientation(split, [result.colours for result in results[split]])
-    findings += copies({split: [result.files for result in of_split] for split, of_split in results.items()})
+        findings += check_existence(split, files[split])
+        findings += outdated(pairs) if checked is None else check_images(pairs, files[split], checked)
+        if checked and dataset.is_centred and dataset.has_panoramas:
+            tiles = [files[split]["tile"][row] for row in pairs.truth]
+            of_pairs = zip(tiles, files[split]["panorama"], strict=True)
+            findings += orientation(split, [[checked[path].colours for path in paths] for paths in of_pairs])
+    findings += copies(files, checked) if checked else []
     problems = sum(finding.problem for finding in findings)
     counts = {split: len(pairs) for split, pairs in splits.items()}
     _report(f"{dataset.name} in {dataset.data_dir}", counts, findings, problems)

@@ -64,7 +64,7 @@ def test_long_work_prints_lines_where_there_is_no_terminal_and_short_work_none(t
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
     check_data.main(words)
-    assert "checking CVUSA train: 24 of 24 pairs, " in capsys.readouterr().err
+    assert "checking CVUSA: 68 of 68 images, " in capsys.readouterr().err
     with progress.ProgressBar(None, "epoch 2", 2_000, "pairs", initial=1_000) as bar:
         bar.start_t -= 1_800  # half an hour ago
         bar.set_postfix(loss="0.5", refresh=False)

@@ -3,11 +3,14 @@
 import json
 import os
 import shutil
+from unittest import mock
 
 import numpy as np
 import pytest
 from conftest import TINY, complains, refuses, rows_of, run, succeeds, tensors_of
 
+import check_data
+from safa.datasets import checked_files
 from safa.datasets.file_checks import check_files
 from safa.datasets.vigor import CITIES, VIGOR, VIGORCross
 from safa.retrieval.evaluation import evaluate
@@ -86,8 +89,17 @@ def test_the_hit_rate_is_vigors_and_not_the_recall_of_acceptable_tiles(vigor):
     assert all(true in rows for true, rows in zip(near.truth, near.near, strict=True)) and near.counted == "within_1m"
 
 
+def test_a_check_reads_each_file_once_also_of_tiles_that_panoramas_and_splits_share(vigor, monkeypatch, capsys):
+    monkeypatch.setattr(checked_files, "read_image", read := mock.Mock(wraps=checked_files.read_image))
+    assert check_data.main(["--dataset", "vigor", "--data_dir", str(vigor / "Data"), "--workers", "1"]) == 0
+    assert "no problems found" in capsys.readouterr().out
+    pairs = VIGOR(vigor / "Data").pairs("train")
+    assert sorted(call.args[0] for call in read.call_args_list) == sorted(
+        pairs.tile_paths + pairs.sat_paths + pairs.grd_paths + VIGOR(vigor / "Data").pairs("val").grd_paths
+    )
+
+
 def test_a_town_goes_through_every_script(own):
-    assert "no problems found" in succeeds("check_data.py", dataset="vigor", workers=1, cwd=own)
     output = succeeds("train_vigor.py", **TRAINING, cwd=own)
     assert "going on after epoch 1 of 2" in output and "32 pairs for training, 12 for validation" in output
     succeeds("train_vigor.py", **TRAINING, model_dir="at_once", cwd=own)

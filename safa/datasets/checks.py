@@ -13,7 +13,7 @@ from safa.datasets.positions import HIT_METRES, distances_to_nearest
 from safa.datasets.preparation import OUTDATED, older_than_sources
 
 TITLES = {"tile": "aerial tiles", "panorama": "panoramas", "polar_map": "polar maps", "prepared_panorama": "prepared panoramas"}
-COMPARED = "tile", "panorama"  # kinds of files that are searched for copies
+PREPARED = {"tile": "polar_map", "panorama": "prepared_panorama"}  # kinds of sources, and of what is made of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,20 +34,13 @@ def found(check, split, examples, text, problem=True):
 
 
 def files_of(pairs):
-    """The files of a split's Q pairs, by kind: {"tile", "panorama", or another of TITLES: Q paths}, as they are on disk."""
-    files = {"tile": [pairs.tile_paths[row] for row in pairs.truth], "panorama": pairs.panorama_paths or pairs.grd_paths}
+    """A split's files as they are on disk, {"tile", "panorama", or another of TITLES: paths}: N of references, Q of queries."""
+    files = {"tile": pairs.tile_paths, "panorama": pairs.panorama_paths or pairs.grd_paths}
     if pairs.reference == POLAR:
-        files["polar_map"] = [pairs.sat_paths[row] for row in pairs.truth]
+        files["polar_map"] = pairs.sat_paths
     if pairs.panorama_paths:
         files["prepared_panorama"] = pairs.grd_paths
     return {kind: resolve_case(paths) for kind, paths in files.items()}
-
-
-def lone_files(pairs):
-    """The same of the tiles that no panorama belongs to; no kinds where there are none."""
-    alone = np.setdiff1d(np.arange(len(pairs.sat_paths)), pairs.truth)
-    kinds = {"tile": pairs.tile_paths} | ({"polar_map": pairs.sat_paths} if pairs.reference == POLAR else {})
-    return {kind: resolve_case([paths[row] for row in alone]) for kind, paths in kinds.items()} if len(alone) else {}
 
 
 def check_lists(splits):
@@ -126,18 +119,18 @@ def check_existence(split, files):
     return findings
 
 
-def copies(results):
+def copies(splits, checked):
     """Aerial tiles and panoramas whose bytes are those of another file, within a split and across both.
 
-    `results`: {name of the split: files of its CheckedPairs}.
+    `splits`: {name of the split: files as of `files_of`}; `checked`: {path: CheckedFile}.
     """
     findings = []
-    for kind in COMPARED:
+    for kind in PREPARED:
         title, of_split = TITLES[kind], {}
-        for split, pairs in results.items():
+        for split, files in splits.items():
             same_bytes = of_split[split] = collections.defaultdict(set)
-            for pair in (pair for pair in pairs if kind in pair):
-                same_bytes[pair[kind].digest].add(pair[kind].path)
+            for path in files[kind]:
+                same_bytes[checked[path].digest].add(path)
             same_bytes.pop(None, None)  # of files that cannot be read
             groups = [" = ".join(sorted(same)) for same in same_bytes.values() if len(same) > 1]
             text = f"{title} lie there more than once, under several names: at most one of these pairs can be right"
@@ -150,17 +143,17 @@ def copies(results):
     return findings
 
 
-def check_images(pairs, results):
-    """What the CheckedPairs of a split's Pairs say of its files."""
+def check_images(pairs, files, checked):
+    """What the CheckedFiles of a split, by their paths, say of its images: list of Finding; `files`: as of `files_of`."""
     findings, split, dataset = [], pairs.split, pairs.dataset
+    of_kind = {kind: [checked[path] for path in dict.fromkeys(files.get(kind, ()))] for kind in TITLES}
     sizes = dataset.tile_size, dataset.panorama_size, dataset.polar_size, dataset.query_size
     for (kind, title), published in zip(TITLES.items(), sizes, strict=True):
-        files = {file.path: file for file in (each.files[kind] for each in results if kind in each.files)}.values()
-        sized = [file for file in files if file.size is not None]
+        sized = [file for file in of_kind[kind] if file.size is not None]
         usual = max(counts, key=counts.get) if (counts := collections.Counter(file.size for file in sized)) else None
         odd = [f"{file.path} ({by_pixels(file.size)})" for file in sized if file.size != usual]
         distorted = [file.path for file in sized if not same_ratio(file.size, published)]
-        broken = [file.error for file in files if file.error is not None]
+        broken = [file.error for file in of_kind[kind] if file.error is not None]
         findings += found("unreadable", split, broken, f"{title} cannot be decoded, or in part only")
         ratio = f"{title} have another aspect ratio than the dataset's {by_pixels(published)}"
         findings += found("ratio", split, distorted, ratio)
@@ -171,5 +164,5 @@ def check_images(pairs, results):
         ("polar_map", "content", "polar maps are not what data_preparation.py makes of their tiles"),
         ("prepared_panorama", "content", "prepared panoramas are not what data_preparation.py makes of their panoramas"),
     ):
-        findings += found(check, split, [each.files[kind].path for each in results if each.wrong.get(kind) == check], text)
+        findings += found(check, split, [file.path for file in of_kind[kind] if file.wrong == check], text)
     return findings

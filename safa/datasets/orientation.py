@@ -38,12 +38,12 @@ def orientation(split, colours):
 
     Args:
         split: its name.
-        colours: of `CheckedPair`, a list with an entry (or None) for each pair.
+        colours: of the `CheckedFile`s of each pair's tile and panorama; pairs of which one is None are left out.
 
     Returns:
         A list of a Finding, or of none.
     """
-    colours = [each for each in colours if each is not None]
+    colours = [each for each in colours if all(image is not None for image in each)]
     count = len(colours)
     if count < LEAST_PAIRS:
         text = f"pairs are too few to tell whether they are mirrored, turned or mixed up, which takes {LEAST_PAIRS}"
