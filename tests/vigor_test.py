@@ -1,5 +1,6 @@
 """VIGOR: a small town of its form goes through every script, and the hit rate is that of VIGOR's formula."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -85,6 +86,10 @@ def test_the_hit_rate_is_vigors_and_not_the_recall_of_acceptable_tiles(vigor):
     metres = np.hypot(*(pairs.query_utm - pairs.utm[(grd @ sat.T).argmax(axis=1)]).T)  # from panoramas, not from their tiles
     assert result["metres"]["median"] == pytest.approx(np.median(metres)) and "hit_rate" in result["ranks"]
     assert not task_of(pairs, AERIAL_TO_GROUND).has_hit_rate
+    # Results by other lists of the same panoramas are not paired, and of a grid not taken for its own.
+    other = dataclasses.replace(pairs, acceptable=[rows[1:] for rows in pairs.acceptable])
+    assert len({each.digest for each in (task, task_of(pairs), task_of(other), task_of(other, radius=1.0))}) == 3
+    assert task_of(other, radius=1.0).digest == task_of(pairs, radius=1.0).digest
     near = task_of(pairs, radius=1.0)  # holds the truth, which is further away
     assert all(true in rows for true, rows in zip(near.truth, near.near, strict=True)) and near.counted == "within_1m"
 

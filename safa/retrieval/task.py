@@ -10,6 +10,7 @@ from safa.runtime.errors import UserError
 
 GROUND_TO_AERIAL, AERIAL_TO_GROUND = "ground_to_aerial", "aerial_to_ground"
 DIRECTIONS = (GROUND_TO_AERIAL, AERIAL_TO_GROUND)  # the paper's first
+ACCEPTABLE = "acceptable"  # name of the recall that counts the dataset's further hits
 MOST_NEAR = 2**24  # hits besides the truth, of all queries: they take 0.6 GB while they are searched for
 
 
@@ -28,8 +29,15 @@ class Task:
 
     @property
     def digest(self):
-        """The queries' ids in their order, as 16 hexadecimal digits: results of the same queries can be compared."""
-        return hashlib.sha256("\n".join(self.ids).encode(errors="surrogateescape")).hexdigest()[:16]
+        """The queries' ids in their order, and what is right for them where the ids do not say it, as 16 hexadecimal digits:
+        results of the same queries can be compared.
+        """
+        content = hashlib.sha256("\n".join(self.ids).encode(errors="surrogateescape"))
+        if not np.array_equal(self.truth, np.arange(len(self.ids))):
+            content.update(self.truth)
+        if self.counted == ACCEPTABLE:
+            content.update(repr([rows.tolist() for rows in self.near]).encode())
+        return content.hexdigest()[:16]
 
 
 def task_of(pairs, direction=GROUND_TO_AERIAL, radius=None):
@@ -58,7 +66,7 @@ def task_of(pairs, direction=GROUND_TO_AERIAL, radius=None):
     radius = pairs.dataset.hit_metres if radius is None else radius
     if radius is None:
         has_hit_rate = acceptable is not None and direction == GROUND_TO_AERIAL
-        return Task(ids, queries, truth, acceptable, acceptable and "acceptable", *place, has_hit_rate)
+        return Task(ids, queries, truth, acceptable, acceptable and ACCEPTABLE, *place, has_hit_rate)
     if pairs.utm is None:
         raise UserError(f"--radius {radius:g}: {pairs.dataset.name} has no coordinates in metres; leave it out")
     if (found := count_within(place[1], radius, place[0])) > MOST_NEAR:
