@@ -18,7 +18,7 @@ from safa import __version__
 from safa.datasets.dataset import AERIAL, Pairs
 from safa.datasets.pair_images import PairImages
 from safa.datasets.registry import DATASETS
-from safa.launch.given_data import Folders, given_dataset
+from safa.launch.given_data import OWN_FLAGS, Folders, given_dataset
 from safa.launch.page import page_output, report_page
 from safa.launch.testing import TestConfig
 from safa.report.figures import FigureConfig, FigureSource
@@ -66,13 +66,14 @@ def flags():
     add_settings(parser, EvaluationConfig)
     at = "K of the printed recalls (default: 1 5 10 1%%)"
     parser.add_argument("--recall_at", nargs="+", type=K, default=RECALLS, metavar="K", help=at)
-    add_settings(parser, Folders, ["data_dir", "act_data", "result_dir"])
+    add_settings(parser, Folders, ["data_dir", "result_dir", *OWN_FLAGS])
     return parser
 
 
 def main():
     args = flags().parse_args()
-    config, folders = parsed(EvaluationConfig, args), Folders(args.data_dir, result_dir=args.result_dir, act_data=args.act_data)
+    config, lists = parsed(EvaluationConfig, args), {"act_data": args.act_data, "labels": args.labels}
+    folders = Folders(args.data_dir, result_dir=args.result_dir, **lists)
     if len(args.files) > 2 or len({*args.files}) == 1 and args.files[-1].endswith(".npy"):
         raise UserError(f"{first_few(args.files)}: name one .npz or .mat file, or two .npy files")
     sat, grd, ids, truth = read_descriptors(args.files)
@@ -128,7 +129,8 @@ def pairs_of(files, counts, ids, truth, name, config, folders):
     known, acceptable = DATASETS.get(name.lower()), None
     if known is None:
         if folders != Folders(result_dir=folders.result_dir):
-            raise UserError(f"--data_dir, --act_data: hold lists of {', '.join(DATASETS)}, not of {name}; leave them out")
+            flags = "--data_dir, --act_data, --labels"
+            raise UserError(f"{flags}: hold lists of {', '.join(DATASETS)}, not of {name}; leave them out")
         if config.truth is not None:
             truth, acceptable = read_truth(config.truth, *counts)
         elif truth is None and counts[0] != counts[1]:

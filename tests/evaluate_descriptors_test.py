@@ -59,6 +59,8 @@ def test_the_files_of_a_test_give_the_very_result_of_the_test(with_network):
     for ids, message in (["a", "b", "c"], "3 ids are not of CVACT val"), ([first], "1 ids"), ([first, first, second], "twice"):
         np.savez(with_network / "few.npz", **few | {"ids": np.array(ids)})
         assert message in complains("evaluate_descriptors.py", "few.npz", dataset="cvact", cwd=with_network)
+    of_vigor = complains("evaluate_descriptors.py", "few.npz", dataset="cvact", labels="splits", cwd=with_network)
+    assert "--labels: CVACT has none" in of_vigor
     scipy.io.savemat(with_network / "few.mat", {name: array[:3] for name, array in FIELD.items()})
     assert "3 queries; CVACT val has 10" in complains("evaluate_descriptors.py", "few.mat", dataset="cvact", cwd=with_network)
 
