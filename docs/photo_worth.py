@@ -22,7 +22,7 @@ from safa.localization import Index
 from safa.localization.coordinates import LocalFrame, projections
 from safa.localization.located_files import read_located_files
 from safa.runtime.errors import reported
-from toy_town.district import EPSG, ORIGIN, WIDTH, scene_around
+from toy_town.district import EPSG, ORIGIN, REACH, WIDTH
 from toy_town.layout import Town
 from toy_town.materials import CELL
 from toy_town.views import PanoramaShape, random_look, render_panorama
@@ -94,7 +94,7 @@ def render_spheres(folder):
     for name in ("panoramas", "calibration"):
         listed = read_located_files(os.path.join(folder, "district", f"{name}.csv"), needs_locations=True)
         cells = np.round((projections(EPSG)[0](listed.locations) - ORIGIN) * (1, -1) / CELL).astype(int)
-        scene, rng = scene_around(town, cells), np.random.default_rng((1, len(name)))
+        scene, rng = town.scene_around(cells, REACH), np.random.default_rng((1, len(name)))
         for (column, line), location in zip(cells.tolist(), listed.locations.tolist(), strict=True):
             yield render_panorama(scene, column, line, view, random_look(rng)), tuple(location)
 

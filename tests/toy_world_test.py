@@ -101,7 +101,7 @@ def test_a_district_s_panoramas_lie_where_its_lists_say(tmp_path):
         x, y = utm[0] - bounds.left, bounds.top - utm[1]
         assert TILE / 2 <= x <= bounds.right - bounds.left - TILE / 2 and TILE / 2 <= y <= bounds.top - bounds.bottom - TILE / 2
         place = np.rint((utm - district.ORIGIN) * (1, -1) / CELL).astype(int).tolist()
-        scene = district.scene_around(town, np.array([place]))
+        scene = town.scene_around(np.array([place]), district.REACH)
         left, top = (round(metres / TILE * size) - size // 2 for metres in (x, y))
         seen = image[top : top + size, left : left + size]
         tile = render_aerial(scene, *place, size, random_look(np.random.default_rng((1, 20))))

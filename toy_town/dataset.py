@@ -34,6 +34,7 @@ from toy_town.scene import RANGE
 from toy_town.views import TILE, panorama_view, random_look, render_aerial, render_panorama
 
 DISTRICT = 6  # blocks along one side of what is drawn at once: more memory, but fewer margins drawn twice
+REACH = math.ceil(RANGE / CELL) + 2  # cells around places, which hold what is seen from them
 SPREAD = 30.0  # metres between the test places of the toy CVUSA
 JPEG = (cv2.IMWRITE_JPEG_QUALITY, 92)
 CANBERRA = (693000.0, 6090000.0)  # metres, UTM easting and northing of the town's origin
@@ -195,7 +196,7 @@ def _render(job):
     for path, is_panorama, place, number in files:
         if os.path.exists(path):
             continue
-        scene = scene or _district_scene(settings.seed, np.array([place for _, _, place, _ in files]))
+        scene = scene or _town(settings.seed).scene_around(np.array([place for _, _, place, _ in files]), REACH)
         # A panorama's look is drawn after its tile's, but in VIGOR's form, where files have numbers of their own.
         stream, before = (13, 0) if settings.dataset == "vigor" else (10, int(is_panorama))
         rng = np.random.default_rng((settings.seed, stream, number))
@@ -249,16 +250,7 @@ def _offset(settings, number):
     return round(distance * math.sin(angle)), round(distance * math.cos(angle))
 
 
-_view = functools.cache(panorama_view)  # kept between districts, as towns are
-_towns = {}
-
-
-def _district_scene(seed, cells):
-    reach = math.ceil(RANGE / CELL) + 2
-    low, high = cells.min(axis=0) - reach, cells.max(axis=0) + reach + 1
-    if seed not in _towns or _towns[seed].size > 2000:  # neighbouring districts share blocks
-        _towns[seed] = Town(seed)
-    return _towns[seed].scene(*low.tolist(), *(high - low).tolist())
+_view, _town = functools.cache(panorama_view), functools.cache(Town)  # kept between districts
 
 
 def _write_splits(folder, settings):

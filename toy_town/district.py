@@ -29,6 +29,7 @@ PIXELS = 256  # of TILE metres of the orthophoto
 HEIGHT, WIDTH = 112, 616  # of a panorama, as in the demo on CVUSA
 DRIVE_METRES = 10.0
 APART = 9.0  # metres between places on a road
+REACH = math.ceil((RANGE + TILE) / CELL)  # cells around places, with what is seen from them
 LISTS = ("panoramas", "calibration", "drive", "elsewhere")
 
 
@@ -57,7 +58,7 @@ def render_district(folder, metres, count, seed):
     groups = places[:count], places[count : 2 * count], _drive(town, CENTRE, metres / 2), others
     for number, (name, group) in enumerate(zip(LISTS, groups, strict=True)):
         rng = np.random.default_rng((seed, 22, number))
-        scene = scene_around(town, np.array(group))
+        scene = town.scene_around(np.array(group), REACH)
         view = panorama_view("cvusa", HEIGHT, WIDTH)
         lines = ["path,easting,northing,epsg,heading"]
         for row, (column, line) in enumerate(group):
@@ -77,7 +78,7 @@ def _orthophoto(town, centre, half, rng):
     step = TILE / CELL
     first = centre - round(half / CELL)
     corners = [np.round(first + step * (number + 0.5)).astype(int) for number in range(pieces)]
-    scene = scene_around(town, np.array([corners[0], corners[-1]]))
+    scene = town.scene_around(np.array([corners[0], corners[-1]]), REACH)
     rows = [
         np.concatenate([render_aerial(scene, corners[x][0], corners[y][1], PIXELS, look) for x in range(pieces)], axis=1)
         for y in range(pieces)
@@ -124,13 +125,6 @@ def _drive(town, crossroads, half):
             if west <= point[0] <= west + 2 * half:
                 places.append(tuple(np.round(point / CELL).astype(int).tolist()))
     return places
-
-
-def scene_around(town, cells):
-    """The piece of the town around lattice cells, with what is seen from them."""
-    reach = math.ceil((RANGE + TILE) / CELL)
-    low, high = cells.min(axis=0) - reach, cells.max(axis=0) + reach + 1
-    return town.scene(*low.tolist(), *(high - low).tolist())
 
 
 def parser():

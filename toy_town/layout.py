@@ -3,6 +3,7 @@ drawn on its own."""
 
 import bisect
 import dataclasses
+import functools
 import math
 
 import cv2
@@ -11,6 +12,7 @@ import numpy as np
 from toy_town.materials import CAR, CARS, CELL, CROWN_BASE, MATERIAL, STYLES, TREES
 from toy_town.scene import Scene
 
+MOST_KEPT = 2000  # blocks, roads and crossroads that stay in memory, as neighbouring districts share some
 BLOCK = 84.0  # metres between crossroads, before they are shifted
 
 
@@ -78,52 +80,38 @@ class Town:
     def __init__(self, seed):
         self.seed = seed
         self._phases = np.random.default_rng((seed, 1)).uniform(0, 2 * math.pi, 4)
-        self._nodes, self._roads, self._outlines, self._blocks = {}, {}, {}, {}
+        kept = functools.lru_cache(MOST_KEPT)  # of this town; cached methods would keep every town
+        self.node, self.road, self.outline, self.block = map(kept, (self.node, self.road, self.outline, self.block))
 
     def _rng(self, kind, a, b):
         return np.random.default_rng((self.seed, kind, a + (1 << 20), b + (1 << 20)))
 
     def node(self, a, b):
         """Crossroads (a, b): metres east and south."""
-        if (a, b) not in self._nodes:
-            x, y, p = BLOCK * a, BLOCK * b, self._phases
-            east = x + 30 * math.sin(y / 95 + p[0]) + 14 * math.sin(x / 120 + p[1])  # a slow bend: not all streets run so
-            south = y + 30 * math.sin(x / 95 + p[2]) + 14 * math.sin(y / 120 + p[3])
-            self._nodes[a, b] = np.array([east, south]) + self._rng(2, a, b).uniform(-0.19, 0.19, 2) * BLOCK
-        return self._nodes[a, b]
+        x, y, p = BLOCK * a, BLOCK * b, self._phases
+        east = x + 30 * math.sin(y / 95 + p[0]) + 14 * math.sin(x / 120 + p[1])  # a slow bend: not all streets run so
+        south = y + 30 * math.sin(x / 95 + p[2]) + 14 * math.sin(y / 120 + p[3])
+        return np.array([east, south]) + self._rng(2, a, b).uniform(-0.19, 0.19, 2) * BLOCK
 
     def road(self, a, b, south):
         """The way from crossroads (a, b) to the next one to the east, or to the south."""
-        if (a, b, south) not in self._roads:
-            rng = self._rng(4 if south else 3, a, b)
-            start, end = self.node(a, b), self.node(*((a, b + 1) if south else (a + 1, b)))
-            across = np.array([start[1] - end[1], end[0] - start[0]]) / np.hypot(*(end - start))
-            middle = (start + end) / 2 + across * rng.uniform(-9, 9)
-            t = np.linspace(0, 1, 13)[:, None]
-            line = (1 - t) ** 2 * start + 2 * t * (1 - t) * middle + t**2 * end
-            if (b if not south else a) % 4 == 0:  # thoroughfares
-                kind = "main"
-            else:
-                kind = rng.choice(["street", "lane", "path"], p=[0.6, 0.24, 0.16])
-            self._roads[a, b, south] = Road(str(kind), line, *ROADS[str(kind)])
-        return self._roads[a, b, south]
+        rng = self._rng(4 if south else 3, a, b)
+        start, end = self.node(a, b), self.node(*((a, b + 1) if south else (a + 1, b)))
+        across = np.array([start[1] - end[1], end[0] - start[0]]) / np.hypot(*(end - start))
+        middle = (start + end) / 2 + across * rng.uniform(-9, 9)
+        t = np.linspace(0, 1, 13)[:, None]
+        line = (1 - t) ** 2 * start + 2 * t * (1 - t) * middle + t**2 * end
+        is_main = (a if south else b) % 4 == 0  # a thoroughfare
+        kind = "main" if is_main else str(rng.choice(["street", "lane", "path"], p=[0.6, 0.24, 0.16]))
+        return Road(kind, line, *ROADS[kind])
 
     def outline(self, a, b):
         """The polygon of block (a, b), clockwise: (n, 2) metres east and south."""
-        if (a, b) not in self._outlines:
-            self._outlines[a, b] = np.concatenate([side.line[:-1] for side in _sides(self, a, b)])
-        return self._outlines[a, b]
+        return np.concatenate([side.line[:-1] for side in _sides(self, a, b)])
 
     def block(self, a, b):
         """The block whose north-western crossroads is (a, b)."""
-        if (a, b) not in self._blocks:
-            self._blocks[a, b] = _laid_out(self, a, b)
-        return self._blocks[a, b]
-
-    @property
-    def size(self):
-        """How many blocks are held in memory."""
-        return len(self._blocks)
+        return _laid_out(self, a, b)
 
     def places(self, a, b, close):
         """Camera positions on the two roads that belong to block (a, b).
@@ -150,6 +138,11 @@ class Town:
                 else:
                     distance += rng.uniform(22, 34)
         return places
+
+    def scene_around(self, cells, reach):
+        """The `scene` that reaches `reach` cells beyond (n, 2) lattice cells."""
+        low, high = cells.min(axis=0) - reach, cells.max(axis=0) + reach + 1
+        return self.scene(*low.tolist(), *(high - low).tolist())
 
     def scene(self, column, row, columns, rows):
         """Draw the rectangle of the town that begins at the lattice's cell (column, row).
