@@ -38,7 +38,7 @@ def apart(one, other):
 
 def scene_with_tower(azimuth, distance=25.0):
     """A meadow around cell (0, 0) with a thin red tower at an azimuth in degrees and a distance in metres."""
-    scene, angle, red = Scene.around(0, 0, "meadow"), np.radians(azimuth), MATERIAL["red"]
+    scene, angle, red = Scene(-502, -502, 1005, 1005), np.radians(azimuth), MATERIAL["red"]
     scene.box(distance * np.sin(angle), -distance * np.cos(angle), 1.6, 1.6, (0.0, -1.0), 9.0, red, red)
     scene.finish()
     return scene

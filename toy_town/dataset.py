@@ -139,10 +139,11 @@ def render_dataset(settings, data_dir, workers=1, progress=None):
     _claim(folder, settings)
     if settings.dataset == "vigor":
         cities = _cities(settings)
-        files = _files_of_cities(folder, cities)
+        files, lists = _files_of_cities(folder, cities), _labels(cities)
     else:
         positions, districts = place_positions(settings)
         files = _files_of_places(settings, folder, positions, districts)
+        lists = _splits(settings) if settings.dataset == "cvusa" else _mat(settings, positions)
     jobs = [(settings, of_district) for of_district in sorted(files.values(), key=len, reverse=True)]  # a large one is not last
     with worker_map(min(workers, len(jobs))) as parallel_map:
         for count in parallel_map(_render, jobs):
@@ -151,12 +152,9 @@ def render_dataset(settings, data_dir, workers=1, progress=None):
     for name in (".", "splits", *IMAGE_FOLDERS[settings.dataset]):
         if os.path.isdir(os.path.join(folder, name)):
             remove_abandoned(os.path.join(folder, name))
-    if settings.dataset == "cvusa":
-        _write_splits(folder, settings)
-    elif settings.dataset == "vigor":
-        _write_labels(folder, cities)
-    else:
-        _write_mat(folder, settings, positions)
+    for path, content in lists.items():
+        os.makedirs(os.path.dirname(os.path.join(folder, path)), exist_ok=True)
+        write_whole(os.path.join(folder, path), content)
     return folder
 
 
@@ -253,24 +251,23 @@ def _offset(settings, number):
 _view, _town = functools.cache(panorama_view), functools.cache(Town)  # kept between districts
 
 
-def _write_splits(folder, settings):
-    os.makedirs(os.path.join(folder, "splits"), exist_ok=True)
-    for name, first, count in (("train", 0, settings.train), ("val", settings.train, settings.test)):
-        rows = [
-            ",".join((*image_paths(settings, number), f"streetview/annotations/{number + 1:07d}.png")) + "\n"
-            for number in range(first, first + count)
-        ]
-        write_whole(os.path.join(folder, "splits", f"{name}-19zl.csv"), "".join(rows).encode())
+def _splits(settings):
+    """CVUSA's lists: {path: bytes}."""
+    numbers = range(settings.train + settings.test)
+    names = [(*image_paths(settings, number), f"streetview/annotations/{number + 1:07d}.png") for number in numbers]
+    lines = [",".join(of_place) + "\n" for of_place in names]
+    lists = {"train": lines[: settings.train], "val": lines[settings.train :]}
+    return {f"splits/{name}-19zl.csv": "".join(of_split).encode() for name, of_split in lists.items()}
 
 
-def _write_labels(folder, cities):
-    for city in cities:
-        os.makedirs(os.path.join(folder, "splits", city.name), exist_ok=True)
-        for name, lines in city.lists.items():
-            write_whole(os.path.join(folder, "splits", city.name, name), "".join(f"{line}\n" for line in lines).encode())
+def _labels(cities):
+    """VIGOR's lists: {path: bytes}."""
+    lists = {f"splits/{city.name}/{name}": lines for city in cities for name, lines in city.lists.items()}
+    return {path: "".join(f"{line}\n" for line in lines).encode() for path, lines in lists.items()}
 
 
-def _write_mat(folder, settings, positions):
+def _mat(settings, positions):
+    """CVACT's list: {path: bytes}."""
     utm = np.array(CANBERRA) + positions * (CELL, -CELL)  # rows grow to the south, northings to the north
     rows = np.arange(1, len(positions) + 1, dtype=np.int32)[:, None]  # MATLAB counts from 1
     train, test = rows[: settings.train], rows[settings.train :]
@@ -280,7 +277,7 @@ def _write_mat(folder, settings, positions):
     scipy.io.savemat(file, content)
     content = bytearray(file.getvalue())
     content[:116] = b"MATLAB 5.0 MAT-file, written by toy_town".ljust(116)  # else it names the hour
-    write_whole(os.path.join(folder, "ACT_data.mat"), bytes(content))
+    return {"ACT_data.mat": bytes(content)}
 
 
 def _height_by_width(text):

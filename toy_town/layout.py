@@ -150,7 +150,7 @@ class Town:
         Returns:
             A finished `Scene`, `rows` by `columns` cells.
         """
-        scene = Scene(column, row, columns, rows, "meadow")
+        scene = Scene(column, row, columns, rows)
         low, high = np.array([column, row]) * CELL, np.array([column + columns, row + rows]) * CELL
         first, last = np.floor((low - 70) / BLOCK).astype(int) - 1, np.ceil((high + 70) / BLOCK).astype(int) + 1
         blocks, roads = [], []
@@ -287,7 +287,7 @@ class _Site:
         self.block.houses.append(House(*place, eaves, roof, style, float(bay), float(door), shop, bool(chimney)))
         return True
 
-    def plant(self, point, low=1.6, high=3.6, species=None):
+    def plant(self, point, low, high, species=None):
         """Plant a tree unless a wall is in the way."""
         rng = self.rng
         radius = float(rng.uniform(low, high))
@@ -297,7 +297,14 @@ class _Site:
         height = min(CROWN_BASE[16 * species] / 10 + radius * rng.uniform(1.3, 2.3), 14.0)
         self.block.trees.append((float(point[0]), float(point[1]), radius, float(height), species, float(rng.uniform(0, 6.28))))
 
-    def hedge(self, start, end, height=1.1):
+    def scatter(self, counts, clearance, low, high, species=None):
+        """Plant some trees, between two numbers of them, `clearance` metres from the pavement, of any species or of these."""
+        for _ in range(int(self.rng.integers(*counts))):
+            point = self.anywhere(clearance)
+            if point is not None:
+                self.plant(point, low, high, None if species is None else int(self.rng.choice(species)))
+
+    def hedge(self, start, end, height):
         """Plant a hedge between two points."""
         length = float(np.hypot(*(end - start)))
         if length < 1.5:
@@ -343,10 +350,7 @@ def _homes(site):
             ):
                 _garden(site, side, distance, lot, depth + width / 2)
             distance += lot * rng.uniform(0.9, 1.25)
-    for _ in range(int(rng.integers(6, 16))):
-        point = site.anywhere(3.0)
-        if point is not None:
-            site.plant(point, 1.3, 3.2)
+    site.scatter((6, 16), 3.0, 1.3, 3.2)
 
 
 def _garden(site, side, distance, lot, depth):
@@ -387,10 +391,7 @@ def _centre(site):
             style, shop = int(rng.integers(len(STYLES))), bool(rng.random() < 0.5)
             site.build(point, length, width, tangent, eaves, roof, style, shop)
             distance += length + rng.uniform(1, 9)
-    for _ in range(int(rng.integers(3, 9))):
-        point = site.anywhere(4.0)
-        if point is not None:
-            site.plant(point, 1.5, 2.6)
+    site.scatter((3, 9), 4.0, 1.5, 2.6)
 
 
 def _park(site):
@@ -420,10 +421,7 @@ def _park(site):
         block.paint.append((site.middle + np.array([across * 7, -across * 7]), 0.3, "marking"))
         site.taken.append((float(site.middle[0]), float(site.middle[1]), 13.0))
     grove = rng.integers(len(TREES), size=3)
-    for _ in range(int(rng.integers(14, 34))):
-        point = site.anywhere(1.5)
-        if point is not None:
-            site.plant(point, 1.8, 4.2, int(rng.choice(grove)))
+    site.scatter((14, 34), 1.5, 1.8, 4.2, grove)
 
 
 def _field(site):

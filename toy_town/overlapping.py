@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 
+from safa.datasets.vigor import EARTH_METRES
 from toy_town.layout import new_blocks
 from toy_town.materials import CELL
 from toy_town.views import TILE
@@ -15,7 +16,6 @@ from toy_town.views import TILE
 STEP = round(TILE / 2 / CELL)  # cells between neighbouring tiles
 MOST = 2  # panoramas in the central quarter of one tile, as in VIGOR's balanced lists
 PUBLISHED_PIXEL = TILE / 640  # metres; VIGOR's offsets count pixels of tiles of 640
-EARTH = 6_371_004.0  # metres, the radius in VIGOR's distances
 CENTRES = {  # latitude and longitude of the corner where a city begins, and the quarter of the town that it takes
     "Chicago": (41.88, -87.63, (0, 0)),
     "NewYork": (40.73, -73.99, (1, 0)),
@@ -53,7 +53,7 @@ def plan_city(town, name, train, test):
     rng = np.random.default_rng((town.seed, 12, *quarter))
     cells = _places(town, quarter, train + test)
     cells = [cells[row] for row in rng.permutation(len(cells))]
-    degrees = math.degrees(CELL / EARTH)  # of a cell
+    degrees = math.degrees(CELL / EARTH_METRES)  # of a cell
 
     def position(column, row):
         return latitude - degrees * row, longitude + degrees * column / math.cos(math.radians(latitude))

@@ -38,20 +38,14 @@ class Scene:
         texture: brightness of the top, 128 being plain; made by `finish`.
     """
 
-    def __init__(self, column, row, columns, rows, ground="lawn"):
-        """Flat ground whose first cell is the lattice's (column, row)."""
+    def __init__(self, column, row, columns, rows):
+        """A flat meadow whose first cell is the lattice's (column, row)."""
         self.column, self.row = column, row
-        self.top = np.full((rows, columns), MATERIAL[ground], np.uint8)
+        self.top = np.full((rows, columns), MATERIAL["meadow"], np.uint8)
         self.height, self.facing, self.side, self.side_facing, self.crown, self.crown_kind = np.zeros(
             (6, rows, columns), np.uint8
         )
         self.texture = np.full((rows, columns), 128, np.uint8)
-
-    @classmethod
-    def around(cls, column, row, ground="lawn"):
-        """Flat ground, large enough for both views from the lattice's cell (column, row)."""
-        reach = math.ceil(RANGE / CELL) + 2
-        return cls(column - reach, row - reach, 2 * reach + 1, 2 * reach + 1, ground)
 
     def fill(self, outline, material):
         """Cover a polygon, (n, 2) metres east and south, with a ground material."""
@@ -90,7 +84,8 @@ class Scene:
         )
         if found is None:
             return
-        patch, u, v = found[0], *turned_to(found[1], found[2], house.along)
+        (patch, east, south), (along, across) = found, house.along
+        u, v = east * along + south * across, south * along - east * across
         inside = np.flatnonzero((np.abs(u) <= half_length) & (np.abs(v) <= half_width))
         u, v = u.ravel()[inside], v.ravel()[inside]
         run_u, run_v = half_length - np.abs(u), half_width - np.abs(v)  # how far it is to the walls
@@ -113,7 +108,7 @@ class Scene:
         )
         if not house.shop:  # the door is in the long wall on the road's side
             pattern[(np.abs(u - house.door) < 0.6) & ~on_end & (v < 0)] = DOOR
-        inside = (inside // found[1].size + patch[0].start) * self.top.shape[1] + inside % found[1].size + patch[1].start
+        inside = (inside // east.size + patch[0].start) * self.top.shape[1] + inside % east.size + patch[1].start
         self.height.ravel()[inside] = np.minimum(np.round(10 * height), 255)
         self.top.ravel()[inside] = ROOF + house.style
         self.facing.ravel()[inside] = facing
@@ -193,10 +188,6 @@ def _tree_stamp(radius, turn):
         np.where(ratio < 0.45, 0, eighth).astype(np.uint8),
         np.hypot(east, south) < max(1.3, 0.07 * radius),
     )
-
-
-def turned_to(east, south, along):
-    return east * along[0] + south * along[1], south * along[0] - east * along[1]
 
 
 def azimuth_of(east, south):
