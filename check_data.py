@@ -14,6 +14,7 @@ import sys
 from safa.datasets.checked_files import checked_files
 from safa.datasets.checks import check_existence, check_images, check_lists, copies, files_of, outdated
 from safa.datasets.dataset import AERIAL, POLAR
+from safa.datasets.file_checks import on_disk
 from safa.datasets.orientation import orientation
 from safa.datasets.registry import DATASETS
 from safa.launch.given_data import OWN_FLAGS, Folders, given_dataset
@@ -48,7 +49,7 @@ def main(argv=None):
     check_outputs([Output("--json", args.json, FINDINGS)])
     if args.figures is not None:
         os.makedirs(args.figures, exist_ok=True)
-    splits = {split: dataset.pairs(split, AERIAL if dataset.polar_dir is None else POLAR) for split in dataset.splits}
+    splits = {split: on_disk(dataset.pairs(split, AERIAL if dataset.polar_dir is None else POLAR)) for split in dataset.splits}
     files = {split: files_of(pairs) for split, pairs in splits.items()}
     checked = None if args.quick else checked_files(dataset, files.values(), args.workers)
     findings = check_lists(splits)

@@ -17,6 +17,7 @@ from conftest import TINY, contents, refuses, run, succeeds
 import data_preparation
 from input_data import batches, epoch_order, image_batches
 from safa.datasets import pair_images
+from safa.datasets.corruptions import published_panoramas
 from safa.datasets.cvact import CVACT
 from safa.datasets.cvusa import CVUSA
 from safa.datasets.dataset import AERIAL, POLAR
@@ -195,7 +196,7 @@ def test_folders_with_spaces_other_letters_and_links_that_must_not_be_written_to
 
 
 def test_upper_case_extensions_are_found(own_towns):
-    for folder in ("CVUSA/bingmap/19", "CVUSA/streetview/panos", "ANU_data_small/satview_polish"):
+    for folder in ("CVUSA/bingmap/19", "CVUSA/streetview/panos", "ANU_data_small/satview_polish", "ANU_data_small/streetview"):
         for path in (own_towns / "Data" / folder).iterdir():
             path.rename(path.with_suffix(".JPG"))
             assert not path.exists()  # a file system that ignores the case would show nothing
@@ -208,6 +209,10 @@ def test_upper_case_extensions_are_found(own_towns):
         pairs, _ = check_files(kind(str(own_towns / "Data")).pairs("train", reference), SMALLER)
         images = PairImages.of(pairs, SMALLER)
         assert len(pairs) == 24 and images.sat.read(0).any() and images.grd.read(0).any()
+        assert all(map(os.path.exists, pairs.tile_paths))  # which figures show
+        assert check_files(published_panoramas(pairs), SMALLER)[0].ids == pairs.ids
+    os.unlink(pairs.panorama_paths[0])
+    refuses("1 files are missing", check_files, published_panoramas(pairs), SMALLER)
 
 
 def test_a_disk_that_fills_up_leaves_whole_files_and_one_line(own_towns):

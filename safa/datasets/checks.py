@@ -2,12 +2,12 @@
 
 import collections
 import dataclasses
+import itertools
 import os
 
 import numpy as np
 
 from safa.datasets.dataset import POLAR
-from safa.datasets.file_checks import resolve_case
 from safa.datasets.image_files import by_pixels, same_ratio
 from safa.datasets.positions import HIT_METRES, distances_to_nearest
 from safa.datasets.preparation import OUTDATED, older_than_sources
@@ -34,13 +34,13 @@ def found(check, split, examples, text, problem=True):
 
 
 def files_of(pairs):
-    """A split's files as they are on disk, {"tile", "panorama", or another of TITLES: paths}: N of references, Q of queries."""
+    """A split's files, {"tile", "panorama", or another of TITLES: paths}: N of references, Q of queries."""
     files = {"tile": pairs.tile_paths, "panorama": pairs.panorama_paths or pairs.grd_paths}
     if pairs.reference == POLAR:
         files["polar_map"] = pairs.sat_paths
     if pairs.panorama_paths:
         files["prepared_panorama"] = pairs.grd_paths
-    return {kind: resolve_case(paths) for kind, paths in files.items()}
+    return files
 
 
 def check_lists(splits):
@@ -102,10 +102,9 @@ def leakage(splits):
 
 def outdated(pairs):
     """Prepared files of Pairs that are older than what they are made from."""
-    polar, panoramas = pairs.reference == POLAR, pairs.panorama_paths or []
-    sources, prepared = pairs.tile_paths * polar + panoramas, pairs.sat_paths * polar + pairs.grd_paths * bool(panoramas)
-    made = zip(resolve_case(sources), resolve_case(prepared), strict=True)
-    return found("outdated", pairs.split, older_than_sources(made), OUTDATED)
+    files = files_of(pairs)
+    made = [zip(files[source], files[prepared], strict=True) for source, prepared in PREPARED.items() if prepared in files]
+    return found("outdated", pairs.split, older_than_sources(itertools.chain(*made)), OUTDATED)
 
 
 def check_existence(split, files):

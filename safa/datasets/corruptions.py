@@ -1,6 +1,5 @@
 """Corrupted panoramas (Zhang & Zhu, ECCV 2024): ImageNet-C's corruptions, in severities from 1 to 5."""
 
-import contextlib
 import copy
 import dataclasses
 import functools
@@ -11,7 +10,8 @@ import zlib
 
 import numpy as np
 
-from safa.datasets.image_files import ImageError, image_size, read_input, same_ratio
+from safa.datasets.file_checks import on_disk
+from safa.datasets.image_files import ImageError, read_input, same_ratio, size_or_error
 from safa.datasets.panorama_views import PanoramaView
 from safa.runtime.command_line import at_least, setting
 from safa.runtime.errors import UserError, first_few
@@ -136,7 +136,9 @@ def published_panoramas(pairs, folder=None):
     if folder is not None:
         paths = [os.path.join(folder, os.path.basename(path)) for path in paths]
     dataset = copy.copy(pairs.dataset)
-    with contextlib.suppress(ImageError):  # `check_files` says more
-        if same_ratio(image_size(paths[0]), dataset.panorama_size):
-            dataset.query_size = dataset.panorama_size
-    return dataclasses.replace(pairs, dataset=dataset, grd_paths=paths, panorama_paths=None)
+    pairs = on_disk(dataclasses.replace(pairs, dataset=dataset, grd_paths=paths, panorama_paths=None))
+    sizes = map(size_or_error, pairs.grd_paths)  # `check_files` says more of errors
+    first = next((size for size in sizes if not isinstance(size, ImageError)), dataset.query_size)
+    if same_ratio(first, dataset.panorama_size):
+        dataset.query_size = dataset.panorama_size
+    return pairs

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import functools
 import os
 import shlex
 
@@ -13,17 +14,19 @@ from safa.runtime.progress import ProgressBar
 from safa.runtime.worker_pool import available_cores
 
 
-def resolve_case(paths):
-    """List of paths, where one that does not exist is replaced by one that differs in upper and lower case only, if any."""
-    folders, found = {}, []
-    for path in paths:
-        if not os.path.exists(path):
-            folder, name = os.path.split(path)
-            if folder not in folders:
-                folders[folder] = {each.lower(): each for each in os.listdir(folder)} if os.path.isdir(folder) else {}
-            path = os.path.join(folder, folders[folder].get(name.lower(), name))
-        found.append(path)
-    return found
+def on_disk(pairs):
+    """Pairs where a file that does not exist is replaced by one that differs in upper and lower case only, if there is one."""
+
+    @functools.cache
+    def names(folder):
+        return {name.lower(): name for name in os.listdir(folder)} if os.path.isdir(folder) else {}
+
+    def found(path):
+        folder, name = os.path.split(path)
+        return path if os.path.exists(path) else os.path.join(folder, names(folder).get(name.lower(), name))
+
+    lists = {name: getattr(pairs, name) for name in ("sat_paths", "grd_paths", "tile_paths", "panorama_paths")}
+    return dataclasses.replace(pairs, **{name: paths and list(map(found, paths)) for name, paths in lists.items()})
 
 
 def check_files(pairs, shapes, skip_missing=False):
@@ -41,7 +44,7 @@ def check_files(pairs, shapes, skip_missing=False):
     Raises:
         UserError: how many files are missing, broken, or of another aspect ratio, the first few names, and what to do.
     """
-    pairs = dataclasses.replace(pairs, sat_paths=resolve_case(pairs.sat_paths), grd_paths=resolve_case(pairs.grd_paths))
+    pairs = on_disk(pairs)
     paths, count = pairs.sat_paths + pairs.grd_paths, len(pairs.sat_paths)
     found = sizes_or_errors(pairs.name, paths)
     broken = _unusable(paths[:count], found[:count], shapes[0], pairs.sizes[0])
@@ -90,7 +93,7 @@ def _remedy(pairs, missing):
     """What a user does about missing files; a prepared one can be made only if its source is there."""
     dataset, sources = pairs.dataset, dict(zip(pairs.sat_paths, pairs.tile_paths, strict=True))
     sources |= dict(zip(pairs.grd_paths, pairs.panorama_paths or pairs.grd_paths, strict=True))
-    absent = [path for path in resolve_case(sources.get(path, path) for path in missing) if not os.path.exists(path)]
+    absent = [sources[path] for path in missing if not os.path.exists(sources[path])]
     remedies = [f"get {len(absent):,} images from the dataset, the first is {shortened(absent[0])}"] if absent else []
     if len(absent) < len(missing):
         words = ["data_preparation.py", "--dataset", dataset.name.lower(), "--data_dir", str(dataset.data_dir)]
