@@ -31,13 +31,12 @@ def flags():
 def main(argv=None):
     args = flags().parse_args(argv)
     kinds = DATASETS.values() if args.dataset == "all" else [DATASETS[args.dataset]]
-    datasets = [kind(args.data_dir, args.prepared_dir) for kind in kinds]
+    known = datasets = [kind(args.data_dir, args.prepared_dir) for kind in kinds]
     if args.dataset == "all":
-        datasets = [dataset for dataset in datasets if os.path.isdir(dataset.tile_dir)]
+        datasets = [dataset for dataset in known if os.path.isdir(dataset.tile_dir)]
     if not datasets:
-        absent = [kind(args.data_dir) for kind in kinds]
-        folders = ", ".join(dataset.tile_dir for dataset in absent)
-        raise UserError(f"{args.data_dir}: no dataset in it (looked for {folders}); {absent[0].remedy()}")
+        folders = ", ".join(dataset.tile_dir for dataset in known)
+        raise UserError(f"{args.data_dir}: no dataset in it (looked for {folders}); {known[0].remedy()}")
     plans = []
     jobs = dict.fromkeys(job for dataset in datasets for job in dataset.preparations())  # datasets may share some
     for job in jobs:  # all mistakes before the first file

@@ -34,8 +34,7 @@ def checked_files(dataset, splits, workers):
     for files, kinds in itertools.product(splits, PREPARED.items()):
         for paths in zip(*(files[kind] for kind in kinds if kind in files), strict=True):
             jobs[paths] = kinds[0]
-    prepare_panorama = next((job.transform for job in dataset.preparations() if job.transform), None)
-    check = functools.partial(check_source, prepare_panorama, dataset.polar_size)
+    check = functools.partial(check_source, dataset.prepare_panorama, dataset.polar_size)
     with worker_map(min(workers, -(-len(jobs) // 16)), chunksize=4) as parallel_map:
         found = ProgressBar(parallel_map(check, jobs.items()), f"checking {dataset.name}", len(jobs), "images")
         return {file.path: file for of_source in found for file in of_source}
@@ -45,8 +44,7 @@ def check_source(prepare_panorama, polar_size, job):
     """The CheckedFiles of a source, and of the file that was prepared from it if there is one; called in a worker process.
 
     Args:
-        prepare_panorama: how a panorama is prepared (`preparation.street_view`); None: it is not.
-        polar_size: of polar maps.
+        prepare_panorama, polar_size: of the dataset.
         job: paths of the source and, if there is one, the prepared file; and the source's kind.
     """
     paths, kind = job

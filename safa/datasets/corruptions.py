@@ -10,6 +10,7 @@ import zlib
 
 import numpy as np
 
+from safa.datasets.dataset import Pairs
 from safa.datasets.file_checks import on_disk
 from safa.datasets.image_files import ImageError, read_input, same_ratio, size_or_error
 from safa.datasets.panorama_views import PanoramaView
@@ -103,26 +104,24 @@ class QueryView(PanoramaView):
 class CorruptedPanoramas:
     """Reads panoramas, corrupts them, and makes the network's input of them."""
 
-    draws: list  # for each of Q queries the arguments of `corrupt` after the image; None each: their files are corrupted
-    prepare: typing.Callable | None  # of a whole panorama, (H, 2H, 3) uint8, that the network does not read as it is
+    view: QueryView
+    pairs: Pairs  # as of `published_panoramas`
     map: typing.Callable  # of `runtime.worker_pool.worker_map`: each process has a random state of its own
-
-    @classmethod
-    def of(cls, view, pairs, parallel_map):
-        """Those of a QueryView and `published_panoramas`; a query's id says what it draws, in every test the same."""
-        prepare = next((job.transform for job in pairs.dataset.preparations() if job.transform is not None), None)
-        seeds = [zlib.crc32(each.encode(errors="surrogateescape")) for each in pairs.ids]
-        draws = [(view.corruption, view.severity, seed) for seed in seeds]
-        if view.corruption == DRAWN:
-            numbers = [np.random.default_rng(seed).integers((len(CORRUPTIONS), len(SEVERITIES))) for seed in seeds]
-            draws = [(CORRUPTIONS[one], SEVERITIES[other], seed) for (one, other), seed in zip(numbers, seeds, strict=True)]
-        return cls([None] * len(pairs) if view.queries_dir else draws, prepare, parallel_map)
 
     def read(self, row, path, shape):
         """The input of a row, (*shape, 3) uint8, BGR, from its file. Raises UserError."""
-        change = functools.partial(_changed, self.draws[row], self.prepare)
+        draw = None if self.view.queries_dir else self._draw(self.pairs.ids[row])
+        change = functools.partial(_changed, draw, self.pairs.dataset.prepare_panorama)
         (image,) = self.map(functools.partial(read_input, shape=shape, change=change), [path])
         return image
+
+    def _draw(self, name):
+        """The arguments of `corrupt` after the image, which a query's id says, in every test the same."""
+        seed, corruption, severity = zlib.crc32(name.encode(errors="surrogateescape")), self.view.corruption, self.view.severity
+        if corruption == DRAWN:
+            one, other = np.random.default_rng(seed).integers((len(CORRUPTIONS), len(SEVERITIES)))
+            corruption, severity = CORRUPTIONS[one], SEVERITIES[other]
+        return corruption, severity, seed
 
 
 def _changed(draw, prepare, image):

@@ -11,7 +11,6 @@ from safa.runtime.errors import UserError, first_few, first_line, shortened
 from safa.runtime.files import ordinary
 from safa.runtime.mat_file import read_mat
 
-NEGATIVE_METRES = 25.0  # the authors' code: pairs closer than this are not negatives of each other
 MAT = "ACT_data.mat"
 # It comes with code and not with the images: where the authors' repository has it, beside or below the data.
 AUTHORS_FOLDERS = [os.path.join(above, "OriNet_CVACT", "CVACT_orientations") for above in ("", "..", "../script")]
@@ -29,7 +28,8 @@ class CVACT(Dataset):
     query_size = PREPARED_SIZE
     tile_metres = 146.0  # 1200 pixels at zoom 20 in Canberra
     vertical_fov = 90.0  # the middle half of a sphere
-    negative_metres = NEGATIVE_METRES
+    negative_metres = 25.0  # the authors' code: pairs closer than this are not negatives of each other
+    prepare_panorama = staticmethod(street_view)
     own_flags = ("act_data",)
     toy_town = "cvact"
     released = "ANU_data_small"
@@ -58,7 +58,7 @@ class CVACT(Dataset):
 
     def preparations(self):
         folders = self.panorama_dir, self.prepared_panorama_dir, self.panorama_size, self.remedy()
-        return [*super().preparations(), Preparation(f"{self.name} street views", *folders, street_view)]
+        return [*super().preparations(), Preparation(f"{self.name} street views", *folders, self.prepare_panorama)]
 
     def _places(self):
         """For the message that ACT_data.mat is missing: where else it was looked for, and what to do."""

@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 import pathlib
+import typing
 
 import numpy as np
 
@@ -103,6 +104,8 @@ class Dataset(abc.ABC):
     vertical_fov: float | None = None  # degrees from top to bottom of the panoramas that the network reads
     negative_metres: float | None = None  # in training, pairs closer than this, by `utm`, are not negatives
     hit_metres: float | None = None  # in testing, a match this close to the truth, by `utm`, counts too
+    # How its panoramas are prepared, (H, 2H, 3) uint8 -> (*query_size, 3) uint8; None: the network reads them as they are.
+    prepare_panorama: typing.Callable[[np.ndarray], np.ndarray] | None = None
     has_panoramas = True  # False: its ground views do not show a full circle, and cannot be turned or cut
     is_centred = True  # whether panoramas are taken at the centres of their tiles
     own_flags: tuple[str, ...] = ()  # of `given_data.Folders`, which only this dataset takes, as arguments

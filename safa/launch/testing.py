@@ -181,7 +181,7 @@ def launch_testing(description, dataset_classes):
         for view in unfinished(known_of, path_of, distribution):
             begin, path = time.perf_counter(), path_of[view]
             panoramas = view.panoramas(len(pairs), network.width, loaded.model.grd.fill)
-            corrupted = CorruptedPanoramas.of(view, read_of[view][0], parallel_map) if view.is_corrupted else None
+            corrupted = CorruptedPanoramas(view, read_of[view][0], parallel_map) if view.is_corrupted else None
             turns = view.turns(network.width)
             images = PairImages.of(read_of[view][0], (network.sat_shape, network.grd_shape), panoramas, corrupted=corrupted)
             grd = "grd_corrupted" if view.is_corrupted else "_".join(filter(None, ("grd", view.name)))
