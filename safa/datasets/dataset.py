@@ -67,10 +67,7 @@ class Pairs:
             references = self.truth[queries] if self.one_to_one else np.unique(self.truth[queries])
         row_of = np.full(len(self.sat_paths), -1)
         row_of[references] = np.arange(len(references))
-        acceptable = self.acceptable
-        if acceptable is not None:
-            kept = [row_of[acceptable[row]] for row in queries]
-            acceptable = [rows[rows >= 0] for rows in kept]
+        acceptable = self.acceptable and [row_of[self.acceptable[row]] for row in queries]
         return dataclasses.replace(
             self,
             **{name: [getattr(self, name)[row] for row in queries] for name in ("ids", "grd_paths")},
@@ -78,7 +75,7 @@ class Pairs:
             utm=None if self.utm is None else self.utm[references],
             query_utm=None if self.query_utm is None else self.query_utm[queries],
             truth=row_of[self.truth[queries]],
-            acceptable=acceptable,
+            acceptable=acceptable and [rows[rows >= 0] for rows in acceptable],
             panorama_paths=self.panorama_paths and [self.panorama_paths[row] for row in queries],
         )
 

@@ -138,11 +138,9 @@ class ResumableRows:
                 return None
             if content != manifest.content:
                 raise ValueError("its content has changed")
-        except UserError as error:
-            self.note = str(error)
-            return None
         except Exception as error:  # whatever broken bytes lead the readers to
-            self.note = f"{shortened(array)}: damaged since it was written ({first_line(error)}); {AGAIN}"
+            damaged = f"{shortened(array)}: damaged since it was written ({first_line(error)}); {AGAIN}"
+            self.note = str(error) if isinstance(error, UserError) else damaged
             return None
         self.done, self.milliseconds = manifest.done, manifest.milliseconds
         return rows
