@@ -6,13 +6,13 @@ Run from the repository's root: python -m benchmarks.dataset_size
 
 import argparse
 import os
-import resource
 import tempfile
 import time
 
 import numpy as np
 import scipy.io
 
+from benchmarks.plain_networks import process_memory
 from safa.datasets.checks import check_lists
 from safa.datasets.cvact import CVACTTest
 from safa.datasets.image_files import write_image
@@ -28,11 +28,8 @@ def measured(title, function, *arguments):
     """Call a function and print what it took; returns its result."""
     begin, cpu = time.perf_counter(), time.process_time()
     result = function(*arguments)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(
-        f"{title:44} {time.perf_counter() - begin:7.2f} s, {time.process_time() - cpu:7.2f} s of CPU; {memory:.1f} GB",
-        flush=True,
-    )
+    seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
+    print(f"{title:44} {seconds:7.2f} s, {cpu:7.2f} s of CPU; {process_memory():.1f} GB", flush=True)
     return result
 
 

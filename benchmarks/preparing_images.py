@@ -7,7 +7,7 @@ Run from the repository's root: python -m benchmarks.preparing_images
 import argparse
 import io
 import tempfile
-import time
+import timeit
 
 import cv2
 import numpy as np
@@ -40,12 +40,7 @@ def plain_polar_transform(tile):
 
 def milliseconds(function, repeats):
     """Best time of a call."""
-    times = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - begin)
-    return 1000 * min(times)
+    return 1000 * min(timeit.repeat(function, number=1, repeat=repeats))
 
 
 def blurred_noise(random, height, width):

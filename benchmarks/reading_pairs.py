@@ -6,13 +6,13 @@ Run from the repository's root: python -m benchmarks.reading_pairs
 
 import argparse
 import os
-import resource
 import tempfile
 import time
 
 import cv2
 import numpy as np
 
+from benchmarks.plain_networks import process_memory
 from benchmarks.preparing_images import blurred_noise
 from input_data import batches
 from safa.datasets.cvusa import CVUSA
@@ -83,8 +83,7 @@ def main():
         begin = time.perf_counter()
         CVUSA(folder).pairs("train")
         print(
-            f"a list of {args.rows:,} rows: {time.perf_counter() - begin:.1f} s, the process then has "
-            f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB"
+            f"a list of {args.rows:,} rows: {time.perf_counter() - begin:.1f} s, the process then has {process_memory():.2f} GB"
         )
 
 
