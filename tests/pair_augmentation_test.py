@@ -133,7 +133,6 @@ def test_the_whole_circle_with_known_heading_is_the_papers_path(queries):
     assert whole.name == ""
     expected = [read_input(path, SHAPES[1]) for path in queries.grd_paths]
     np.testing.assert_array_equal(asked(queries, whole), expected)
-    np.testing.assert_array_equal(asked(queries, PanoramaView(360, False, 2)), expected)
 
 
 def test_training_turns_each_panorama_by_another_angle_in_every_epoch(queries):

@@ -64,11 +64,7 @@ def search(references, queries, truth, near=None, top_k=0, device=None):
     multiply = device and _products_on(device, references) or functools.partial(products_with, references)
     _, turns, dimension = queries.shape
     block, chunk = max(1, BLOCK_BYTES // (len(references) * turns * 8)), max(1, CHUNK // turns)
-
-    def compare(products, rows):
-        return _compare(products, truth[rows], near and [near[row] for row in rows], top_k)
-
-    parts = []
+    compare, parts = functools.partial(_compare, truth, near, top_k), []
     bar = ProgressBar(None, "search", len(queries), "queries")
     with bar, concurrent.futures.ThreadPoolExecutor(available_cores()) as pool:
         for start in range(0, len(queries), block):
@@ -105,16 +101,16 @@ def _products_on(device, references):
     return multiply
 
 
-def _compare(products, truth, near, top_k):
-    """The columns of a SearchResult, in their order, of n queries by their (n, T, N) similarities with all references."""
-    queries = np.arange(len(products))
+def _compare(truth, near, top_k, products, rows):
+    """The columns of a SearchResult, in their order, of n rows of queries by (n, T, N) similarities with all references."""
+    queries, truth = np.arange(len(rows)), truth[rows]
     turn = products[queries, :, truth].argmax(axis=1)
     products = products.max(axis=1) if products.shape[1] > 1 else products[:, 0]
     true, near_closer, others_closer = products[queries, truth], None, None
     closer = np.count_nonzero(products > (true + ROUNDING)[:, None], axis=1)  # distances are 2 - 2s: closer is more similar
     tied = np.count_nonzero(products >= (true - TIE * np.abs(true))[:, None], axis=1) - 1 - closer
     if near is not None:
-        of_near = [similarities[rows] for similarities, rows in zip(products, near, strict=True)]
+        of_near = [similarities[near[row]] for similarities, row in zip(products, rows, strict=True)]
         best = np.array([similarities.max() for similarities in of_near])
         near_closer = np.count_nonzero(products > (best + ROUNDING)[:, None], axis=1)
         others_closer = closer - [np.count_nonzero(each > bound) for each, bound in zip(of_near, true + ROUNDING, strict=True)]
