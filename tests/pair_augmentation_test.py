@@ -122,7 +122,7 @@ def test_a_query_is_read_once_for_turns_that_cover_the_circle_and_one_of_them_is
     assert once.call_count == len(queries)
     for turn, turned in enumerate(np.moveaxis(rows.rows.reshape(10, 8, *single.shape[1:]), 1, 0)):
         np.testing.assert_array_equal(turned, np.roll(single, -turn * WIDTH // 8, axis=2))
-    off = panoramas.degrees_off(view.turns(WIDTH), WIDTH)
+    off = panoramas.degrees_off(view.turns(WIDTH))
     assert np.allclose(off[:, 0], [-360 / WIDTH * shift for shift in dsm_shifts(queries)])
     assert (np.abs((off + 180) % 360 - 180).min(axis=1) <= 22.5).all()
 

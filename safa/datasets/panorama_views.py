@@ -57,7 +57,7 @@ class PanoramaView(Checked):
         shifts = np.zeros(count, np.int64)
         if self.unknown_heading:  # DSM: int(u * width * 360 / 360), u uniform in [0, 1), one draw each
             shifts = (np.random.RandomState(seed).rand(count) * width).astype(np.int64)
-        return TurnedPanoramas(shifts, self.fov, fill)
+        return TurnedPanoramas(shifts, width, self.fov, fill)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +69,7 @@ class TurnedPanoramas:
     """
 
     shifts: np.ndarray  # (N,) int64 columns
+    width: int  # W that they are columns of; panoramas of another width are turned by as many degrees
     fov: int  # degrees that are kept
     fill: typing.Sequence[float]  # (3,) the mean colour, BGR
 
@@ -79,18 +80,15 @@ class TurnedPanoramas:
 
     def __call__(self, row, image):
         """The query of a row from its panorama, (H, W, 3) uint8: the same shape, `dtype`."""
-        query = np.roll(image, self.shifts[row], axis=1).astype(self.dtype, copy=False)
+        shift = round(self.shifts[row] * image.shape[1] / self.width)
+        query = np.roll(image, shift, axis=1).astype(self.dtype, copy=False)
         if self.fov < FULL_CIRCLE:
             query[:, kept_columns(self.fov, image.shape[1]) :] = self.fill
         return query
 
-    def scaled(self, factor):
-        """The same of panoramas that are `factor` times as wide."""
-        return dataclasses.replace(self, shifts=np.rint(factor * self.shifts).astype(np.int64))
-
-    def degrees_off(self, turns, width):
+    def degrees_off(self, turns):
         """(N, T) float64: by how many degrees turning each query back by each of T numbers of columns misses its shift."""
-        return (turns - self.shifts[:, None]) * (FULL_CIRCLE / width)
+        return (turns - self.shifts[:, None]) * (FULL_CIRCLE / self.width)
 
 
 def check_turns(dataset_class, settings, names):

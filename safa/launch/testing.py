@@ -204,7 +204,7 @@ def launch_testing(description, dataset_classes):
                 references, queries = grd.rows, sat.rows[task.queries]
             elif len(turns) > 1:
                 queries = grd.rows.reshape(len(pairs), len(turns), -1)
-                degrees_off = panoramas.degrees_off(turns, network.width)
+                degrees_off = panoramas.degrees_off(turns)
             milliseconds = sat.milliseconds and grd.milliseconds and sat.milliseconds + grd.milliseconds
             found = search(references, queries, task.truth, task.near, WINNERS, "GPU:0")
             began = next(iter(loaded.manifest.sessions), {}) if loaded.manifest else {}

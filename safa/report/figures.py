@@ -121,9 +121,7 @@ class FigureSource:
         if self.images.grd.corrupted is not None:
             return np.rint(self.images.grd.read(row)).astype(np.uint8)
         panorama, turned = _picture(self.pairs.grd_paths[row]), self.images.grd.turned
-        if turned is None:
-            return panorama
-        return np.rint(turned.scaled(panorama.shape[1] / self.images.grd.shape[1])(row, panorama)).astype(np.uint8)
+        return panorama if turned is None else np.rint(turned(row, panorama)).astype(np.uint8)
 
     def reference(self, row):
         """The picture of a reference."""
