@@ -249,7 +249,7 @@ class PanoramaShape:
             [np.round(away[:, None] * across / CELL).astype(np.intp) for across in (self._south, self._east)]
             for away in (self.distances, far)
         )
-        self._offsets = None
+        self.offsets = functools.lru_cache(1)(self.offsets)  # the scenes of a run are often as wide
         self._row_numbers = np.arange(height)[:, None]
         self.row_ends = (np.arange(1, height + 1, dtype=np.int32) << 16)[:, None]
         self._skies = [self._sky(number) for number in range(SKIES)]
@@ -259,11 +259,9 @@ class PanoramaShape:
         """Flat indices in a scene that wide: of the rays' cells, of the far ground's, and of the place, all relative
         to the first cell that a ray can reach.
         """
-        if self._offsets is None or self._offsets[0] != columns:
-            march, far = (rows * columns + across for rows, across in (self._march, self._far))
-            first = min(march.min(), far.min()) if far.size else march.min()
-            self._offsets = columns, march - first, far - first, -first
-        return self._offsets[1:]
+        march, far = (rows * columns + across for rows, across in (self._march, self._far))
+        first = min(march.min(), far.min()) if far.size else march.min()
+        return march - first, far - first, -first
 
     def _sky(self, number):
         """A sky with clouds, (rows above the horizon, from the horizon upwards, width, 4) uint8."""
