@@ -6,7 +6,6 @@ Result/<DATASET>/descriptors/<NAME>.json, a result as those of the test scripts:
 """
 
 import collections
-import dataclasses
 import hashlib
 import os
 import re
@@ -29,7 +28,7 @@ from safa.retrieval.evaluation import WINNERS, evaluate
 from safa.retrieval.saved_descriptors import read_descriptors, read_truth, row_lengths
 from safa.retrieval.search import search
 from safa.retrieval.task import GROUND_TO_AERIAL, task_of
-from safa.runtime.command_line import Checked, Parser, add_settings, matching, parsed, same_setting, setting
+from safa.runtime.command_line import Parser, add_settings, matching
 from safa.runtime.errors import UserError, first_few, reported
 from safa.runtime.outputs import Output, check_outputs
 from safa.runtime.provenance import session
@@ -42,28 +41,19 @@ K = matching("1%|[1-9][0-9]{0,6}", "1% or a whole number")
 ROWS = "lines with the row of each query's reference, from 0, and of other hits (default: row i of both is one place)"
 
 
-@dataclasses.dataclass(frozen=True)
-class EvaluationConfig(Checked):
-    """What the descriptors are of, and how they are searched."""
-
-    split: str | None = setting(None, "split of the dataset (default: its last, val or test)", SPLIT)
-    name: str | None = setting(None, "name of the network, for tables (default: the file's)", NAME)
-    trained_on: str | None = setting(None, "dataset of the training (default: the same)", NAME, metavar="DATASET")
-    truth: str | None = setting(None, ROWS, metavar="FILE.txt")
-    normalise: bool = setting(False, "divide each descriptor by its length")
-    report: bool = setting(False, "also write one page that shows the result")
-    seed: int = same_setting(TestConfig, "seed")
-    direction: str = same_setting(TestConfig, "direction")
-    radius: float | None = same_setting(TestConfig, "radius")
-
-
 def flags():
     """The script's flags."""
     parser = Parser(__doc__)
     parser.add_argument("files", nargs="+", metavar="FILE", help="FILE.npz, FILE.mat, or SAT.npy GRD.npy")
     lists = f"dataset; the list of {', '.join(DATASETS)} in --data_dir has the queries' ids and coordinates"
     parser.add_argument("--dataset", type=NAME, required=True, help=lists)
-    add_settings(parser, EvaluationConfig)
+    parser.add_argument("--split", type=SPLIT, help="split of the dataset (default: its last, val or test)")
+    parser.add_argument("--name", type=NAME, help="name of the network, for tables (default: the file's)")
+    parser.add_argument("--trained_on", type=NAME, metavar="DATASET", help="dataset of the training (default: the same)")
+    parser.add_argument("--truth", metavar="FILE.txt", help=ROWS)
+    parser.add_argument("--normalise", action="store_true", help="divide each descriptor by its length")
+    parser.add_argument("--report", action="store_true", help="also write one page that shows the result")
+    add_settings(parser, TestConfig, ["seed", "direction", "radius"])
     at = "K of the printed recalls (default: 1 5 10 1%%)"
     parser.add_argument("--recall_at", nargs="+", type=K, default=RECALLS, metavar="K", help=at)
     add_settings(parser, Folders, ["data_dir", "result_dir", *OWN_FLAGS])
@@ -72,78 +62,78 @@ def flags():
 
 def main():
     args = flags().parse_args()
-    config, lists = parsed(EvaluationConfig, args), {"act_data": args.act_data, "labels": args.labels}
-    folders = Folders(args.data_dir, result_dir=args.result_dir, **lists)
+    folders = Folders(args.data_dir, result_dir=args.result_dir, act_data=args.act_data, labels=args.labels)
     if len(args.files) > 2 or len({*args.files}) == 1 and args.files[-1].endswith(".npy"):
         raise UserError(f"{first_few(args.files)}: name one .npz or .mat file, or two .npy files")
     sat, grd, ids, truth = read_descriptors(args.files)
-    pairs = pairs_of(first_few(args.files), (len(sat), len(grd)), ids, truth, args.dataset, config, folders)
-    task = task_of(pairs, config.direction, config.radius)
+    counts = len(sat), len(grd)
+    pairs = pairs_of(args.dataset, args.split, folders, first_few(args.files), counts, ids, truth, args.truth)
+    task = task_of(pairs, args.direction, args.radius)
     stem = os.path.splitext(os.path.basename(args.files[0]))[0]
-    dataset, name = pairs.dataset, config.name or re.sub(r"^\W|[^\w.+-]", "_", stem)[:60]
-    trained_on = config.trained_on and getattr(DATASETS.get(config.trained_on.lower()), "name", config.trained_on)
+    dataset, name = pairs.dataset, args.name or re.sub(r"^\W|[^\w.+-]", "_", stem)[:60]
+    trained_on = args.trained_on and getattr(DATASETS.get(args.trained_on.lower()), "name", args.trained_on)
     trained_on = None if trained_on in (dataset.name, dataset.name.removesuffix("_test")) else trained_on  # the default
-    special = {"seed_": config.seed, "trained_on_": trained_on, "": config.direction.replace(GROUND_TO_AERIAL, "")}
+    special = {"seed_": args.seed, "trained_on_": trained_on, "": args.direction.replace(GROUND_TO_AERIAL, "")}
     path = "_".join([name, *(f"{kind}{value}" for kind, value in special.items() if value)])
     path = os.path.join(folders.result_dir, dataset.name, "descriptors", f"{path}.json")
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    check_outputs([Output("the result", path, RESULT), page_output(path, config)], args.files)
+    check_outputs([Output("the result", path, RESULT), page_output(path, args)], args.files)
     tested = {"version": __version__, "dataset": dataset.name, "split": pairs.split, "toy_town": dataset.is_toy_town}
-    tested |= {"name": name, "network": None, "cost": None, "run": None, "seed": config.seed, "trained_on": trained_on}
-    tested |= {"direction": config.direction, "view": "", "normalised": config.normalise, "session": session()}
+    tested |= {"name": name, "network": None, "cost": None, "run": None, "seed": args.seed, "trained_on": trained_on}
+    tested |= {"direction": args.direction, "view": "", "normalised": args.normalise, "session": session()}
     tested["checkpoint"] = ", ".join(args.files)
-    check_earlier(path, tested, "--name", [] if config.name else ["checkpoint"])
+    check_earlier(path, tested, "--name", [] if args.name else ["checkpoint"])
 
     digest = hashlib.sha256(sat)
     digest.update(grd)
     used = []
     for rows, what in (sat, "references"), (grd, "queries"):
         lengths = row_lengths(rows)
-        if config.normalise and not lengths.all():
+        if args.normalise and not lengths.all():
             raise UserError(f"--normalise: {np.count_nonzero(lengths == 0):,} {what} are 0 and have no direction; leave it out")
-        if not config.normalise and (wrong := np.count_nonzero(abs(lengths - 1) > LENGTH_ERROR)):
+        if not args.normalise and (wrong := np.count_nonzero(abs(lengths - 1) > LENGTH_ERROR)):
             print(f"warning: {wrong:,} of {len(rows):,} {what} are not of length 1, as cosines need; --normalise divides by it")
         # A power of two changes no order, and brings lengths to where `search` tells differences from rounding.
         power = round(np.log2(lengths.max() or 1))
-        used.append((rows / lengths).astype(np.float32) if config.normalise else np.ldexp(rows, -power) if power else rows)
-    references, queries = used if config.direction == GROUND_TO_AERIAL else (used[1], used[0][task.queries])
+        used.append((rows / lengths).astype(np.float32) if args.normalise else np.ldexp(rows, -power) if power else rows)
+    references, queries = used if args.direction == GROUND_TO_AERIAL else (used[1], used[0][task.queries])
     found = search(references, queries, task.truth, task.near, WINNERS)
     write_result(path, tested | {"checkpoint_digest": digest.hexdigest()} | evaluate(task, found))
     (row,), _ = collect([path])
     print(*result_lines(row, args.recall_at), f"written to {path}", sep="\n", flush=True)
-    if config.report:
-        shown = FigureSource(PairImages.of(pairs, (None, None)), task, config.direction, found, references, queries)
+    if args.report:
+        shown = FigureSource(PairImages.of(pairs, (None, None)), task, args.direction, found, references, queries)
         print(f"page: {report_page(FigureConfig(report=True), path, row, shown, None)}")
 
 
-def pairs_of(files, counts, ids, truth, name, config, folders):
+def pairs_of(name, split, folders, files, counts, ids, truth, truth_file):
     """The datasets.dataset.Pairs that descriptors are of.
 
     Args:
-        files: their names, for messages.
+        name, split: of the dataset; None: its last split.
+        folders: Folders.
+        files: names of the descriptors' files, for messages.
         counts: N references and Q queries.
         ids, truth: of `read_descriptors`.
-        name: of the dataset.
-        config, folders: EvaluationConfig and Folders.
+        truth_file: of `read_truth`, or None.
     """
     known, acceptable = DATASETS.get(name.lower()), None
     if known is None:
         if folders != Folders(result_dir=folders.result_dir):
-            flags = "--data_dir, --act_data, --labels"
-            raise UserError(f"{flags}: hold lists of {', '.join(DATASETS)}, not of {name}; leave them out")
-        if config.truth is not None:
-            truth, acceptable = read_truth(config.truth, *counts)
+            raise UserError(f"--data_dir, --act_data, --labels: lists of {', '.join(DATASETS)}, not of {name}; leave them out")
+        if truth_file is not None:
+            truth, acceptable = read_truth(truth_file, *counts)
         elif truth is None and counts[0] != counts[1]:
             raise UserError(f"{files}: {counts[0]:,} references and {counts[1]:,} queries; name those that match with --truth")
         dataset = types.SimpleNamespace(name=name, hit_metres=None, is_toy_town=False)  # all that is known of it
         nowhere = [[""] * count for count in (*counts, counts[0])]
         ids = ids or [str(row) for row in range(counts[1])]
-        return Pairs(dataset, config.split or "test", AERIAL, ids, *nowhere, truth=truth, acceptable=acceptable)
-    split = config.split or known.splits[-1]
+        return Pairs(dataset, split or "test", AERIAL, ids, *nowhere, truth=truth, acceptable=acceptable)
+    split = split or known.splits[-1]
     if split not in known.splits:
         raise UserError(f"--split {split}: {known.name} has {', '.join(known.splits)}")
-    if config.truth is not None:
-        raise UserError(f"--truth {config.truth}: the list of {known.name} says which reference is a query's; leave it out")
+    if truth_file is not None:
+        raise UserError(f"--truth {truth_file}: the list of {known.name} says which reference is a query's; leave it out")
     pairs = given_dataset(known, folders).pairs(split, AERIAL)
     if ids not in (None, pairs.ids):
         row_of = {each: row for row, each in enumerate(pairs.ids)}
