@@ -31,9 +31,8 @@ def flags():
 def main(argv=None):
     args = flags().parse_args(argv)
     kinds = DATASETS.values() if args.dataset == "all" else [DATASETS[args.dataset]]
-    known = datasets = [kind(args.data_dir, args.prepared_dir) for kind in kinds]
-    if args.dataset == "all":
-        datasets = [dataset for dataset in known if os.path.isdir(dataset.tile_dir)]
+    known = [kind(args.data_dir, args.prepared_dir) for kind in kinds]
+    datasets = [dataset for dataset in known if args.dataset != "all" or os.path.isdir(dataset.tile_dir)]
     if not datasets:
         folders = ", ".join(dataset.tile_dir for dataset in known)
         raise UserError(f"{args.data_dir}: no dataset in it (looked for {folders}); {known[0].remedy()}")
@@ -52,8 +51,7 @@ def main(argv=None):
     if failures:
         print(f"{len(failures):,} images could not be prepared:", *failures, sep="\n  ", file=sys.stderr)
         print("replace them and run the same command again", file=sys.stderr)
-        return 1
-    return 0
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":
