@@ -21,7 +21,7 @@ from safa.launch.given_data import OWN_FLAGS, Folders, given_dataset
 from safa.runtime.command_line import WORKERS, Parser, add_settings, at_least
 from safa.runtime.errors import NAMED, reported, shortened
 from safa.runtime.files import write_json
-from safa.runtime.outputs import Output, check_outputs
+from safa.runtime.outputs import PICTURE, Output, check_outputs
 from safa.runtime.worker_pool import available_cores
 
 FINDINGS = re.compile(rb'\{\s*"dataset": "[^"]*",\s*"pairs": ')  # how the file of --json begins
@@ -46,9 +46,12 @@ def main(argv=None):
     args = flags().parse_args(argv)
     kind = DATASETS[args.dataset]
     dataset = given_dataset(kind, Folders(args.data_dir, args.prepared_dir, act_data=args.act_data, labels=args.labels))
-    check_outputs([Output("--json", args.json, FINDINGS)])
+    drawn = {}
     if args.figures is not None:
         os.makedirs(args.figures, exist_ok=True)
+        drawn = {split: os.path.join(args.figures, f"pairs_{split}.png") for split in dataset.splits}
+    pictures = [Output("--figures", path, PICTURE) for path in drawn.values()]
+    check_outputs([Output("--json", args.json, FINDINGS), *pictures])
     splits = {split: on_disk(dataset.pairs(split, AERIAL if dataset.polar_dir is None else POLAR)) for split in dataset.splits}
     files = {split: files_of(pairs) for split, pairs in splits.items()}
     checked = None if args.quick else checked_files(dataset, files.values(), args.workers)
@@ -66,13 +69,11 @@ def main(argv=None):
     _report(f"{dataset.name} in {dataset.data_dir}", counts, findings, problems)
     if args.json is not None:
         write_json(args.json, {"dataset": dataset.name, "pairs": counts, "problems": problems, "findings": findings})
-    if args.figures is not None:
+    for split, path in drawn.items():
         from safa.report.pair_sheet import draw_pairs
 
-        for split, pairs in splits.items():
-            path = os.path.join(args.figures, f"pairs_{split}.png")
-            draw_pairs(pairs, range(min(DRAWN, len(pairs))), path)
-            print(f"the first pairs of {split}: {path}", flush=True)
+        draw_pairs(splits[split], range(min(DRAWN, len(splits[split]))), path)
+        print(f"the first pairs of {split}: {path}", flush=True)
     return 1 if problems else 0
 
 

@@ -66,6 +66,8 @@ def test_an_output_that_would_lose_something_is_refused_new_files_empty_ones_and
     # Scripts ask for it.
     assert "another kind" in complains("check_data.py", dataset="cvusa", json="result.json", cwd=here)
     assert "another kind" in complains("training_curves.py", output="other.png", cwd=here)
+    (here / "other.png").rename(here / "pairs_val.png")
+    assert "pairs_val.png: a file of another kind" in complains("check_data.py", dataset="cvusa", figures=".", cwd=here)
     assert (here / "result.json").stat().st_size == 23
 
 
