@@ -31,7 +31,7 @@ from safa.report.retrieval_panels import BEST, contact_sheet, query_images, retr
 from safa.retrieval.attention import branch_maps
 from safa.retrieval.evaluation import margins
 from safa.retrieval.search import search
-from safa.retrieval.task import Task, task_of
+from safa.retrieval.task import AERIAL_TO_GROUND, Task, task_of
 from safa.settings import NetworkConfig
 from VGG import MEAN_BGR
 
@@ -194,6 +194,8 @@ def test_a_turned_query_is_shown_as_the_network_sees_it(source):
     np.testing.assert_array_equal(picture[:, :half], np.roll(whole, shift, axis=1)[:, :half])
     np.testing.assert_array_equal(picture[:, half:], np.broadcast_to(np.rint(MEAN_BGR), picture[:, half:].shape))
     np.testing.assert_array_equal(source.query(3), whole)
+    of_tile = FigureSource(images, task_of(pairs, AERIAL_TO_GROUND), AERIAL_TO_GROUND, None)
+    np.testing.assert_array_equal(of_tile.reference(3), picture)
 
 
 def test_a_polar_map_is_drawn_where_its_tile_is_missing_or_broken(source):

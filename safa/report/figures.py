@@ -115,17 +115,19 @@ class FigureSource:
         return {int(self.task.truth[row]), *([] if self.task.near is None else self.task.near[row].tolist())}
 
     def query(self, row):
-        """The picture of a query, turned and cut as the network sees it."""
-        if self.direction != GROUND_TO_AERIAL:
-            return self._aerial(self.task.queries[row])
+        """The picture of a query."""
+        return self._panorama(row) if self.direction == GROUND_TO_AERIAL else self._aerial(self.task.queries[row])
+
+    def reference(self, row):
+        """The picture of a reference."""
+        return self._aerial(row) if self.direction == GROUND_TO_AERIAL else self._panorama(row)
+
+    def _panorama(self, row):
+        """A panorama, turned, cut and corrupted as the network sees it."""
         if self.images.grd.corrupted is not None:
             return np.rint(self.images.grd.read(row)).astype(np.uint8)
         panorama, turned = _picture(self.pairs.grd_paths[row]), self.images.grd.turned
         return panorama if turned is None else np.rint(turned(row, panorama)).astype(np.uint8)
-
-    def reference(self, row):
-        """The picture of a reference."""
-        return self._aerial(row) if self.direction == GROUND_TO_AERIAL else _picture(self.pairs.grd_paths[row])
 
     def tile(self, row):
         """The north-up tile of a reference, which networks of polar maps need not have: None without a square image."""
