@@ -19,7 +19,7 @@ from safa.launch.corruption import grid_section
 from safa.report.authors_recalls import read_recalls
 from safa.report.charts import recall_figure
 from safa.report.comparison import compare
-from safa.report.corruption_tables import corruption_tables
+from safa.report.corruption_tables import corruption_tables, without_severities
 from safa.report.epoch_lines import find_runs
 from safa.report.latex_tables import as_latex
 from safa.report.published import OTHERS, PUBLISHED
@@ -293,6 +293,15 @@ def test_a_grids_page_marks_its_published_lines_and_the_legend_of_its_curves_sta
     (axes,) = figure.axes
     legend = axes.get_legend().get_window_extent()
     assert axes.bbox.x1 <= legend.x0 and legend.x1 <= figure.bbox.x1 and legend.y0 >= 0 and axes.bbox.width > 400
+
+
+def test_curves_of_a_corruption_are_of_all_its_severities_or_say_which(tmp_path):
+    for severity in range(1, 6):
+        write(path := str(tmp_path / f"{severity}.json"), drawn(severity, count=8884), view=f"fog_{severity}")
+        labels = recall_figure(without_severities(collect([path])[0]), {}).axes[0].get_legend_handles_labels()[1]
+        assert labels == [f"SAFA_8, polar, fog {severity}"]  # the published recall is the mean over the severities
+    rows = without_severities(collect(find_results([str(tmp_path)]))[0])
+    assert recall_figure(rows, {}).axes[0].get_legend_handles_labels()[1] == ["SAFA_8, polar, fog", "published"]
 
 
 def test_means_over_severities_are_of_the_same_seeds_and_queries_as_the_clean_recall(tmp_path):

@@ -16,12 +16,14 @@ SIZE = 720, 600  # pixels
 
 
 def without_severities(rows):
-    """The rows, where those of one network and corruption are one Row, whose mean is over its severities."""
-    kinds = {}
+    """The rows, where those of one network and corruption in all severities are one Row, whose mean is over these."""
+    kinds, merged = {}, []
     for row in rows:
-        view = row.kind.view.removesuffix(f"_{row.kind.corruption[1]}")
-        kinds.setdefault(dataclasses.replace(row.kind, view=view), []).append(row)
-    return [Row(kind, [result for row in found for result in row.results], found[0].name) for kind, found in kinds.items()]
+        kinds.setdefault(row.kind.of_all_severities, []).append(row)
+    for kind, found in kinds.items():
+        is_whole = len(found) == len(SEVERITIES)
+        merged += [Row(kind, [each for row in found for each in row.results], found[0].name)] if is_whole else found
+    return merged
 
 
 def corruption_tables(rows, tested=None):
@@ -45,12 +47,12 @@ def _table(kind, by_name, cleans):
     result, samples, clean = rows[0].results[0], set(map(_sample, rows)), cleans.get(rows[0].kind.clean)
     clean = _first(clean) if clean and {_sample(clean)} == samples else None
     for name in filter(by_name.__contains__, CORRUPTIONS):
-        (merged,) = without_severities(by_name[name])
         cells = {row.kind.corruption[1]: f"{_first(row):.2f}" for row in by_name[name]}
         if len(cells) == len(SEVERITIES) and len(samples) == 1:
             means.append(statistics.fmean(map(_first, by_name[name])))
             cells |= _mean_cells(means[-1], clean)
-        if (published := merged.published) is not None:
+        mean_row = dataclasses.replace(by_name[name][0], kind=by_name[name][0].kind.of_all_severities)
+        if (published := mean_row.published) is not None:
             sources[published.note] = published.source
             cells[PUBLISHED] = f"{published.recalls[0]:.2f}"
         lines.append(Line(name.replace("_", " "), cells, None, note=1 if published else None))

@@ -63,6 +63,11 @@ class Kind:
         return dataclasses.replace(self, view=CORRUPTED_VIEW.sub(r"\1", self.view))
 
     @property
+    def of_all_severities(self):
+        """The Kind of the tests on the same corruption in whatever severity."""
+        return dataclasses.replace(self, view=self.view.removesuffix(f"_{self.corruption[1]}"))
+
+    @property
     def is_home(self):
         """Whether the network was trained on the same dataset."""
         return self.trained_on in (None, self.dataset, self.dataset.removesuffix("_test"))  # of CVACT_test: CVACT
