@@ -255,6 +255,9 @@ def test_published_recalls_stand_beside_the_same_task_only(tmp_path):
             line = re.search(pattern, text)
             assert bool(line) == ((dataset, trained_on) in (("CVUSA", None), ("CVACT", "CVUSA"))), (dataset, system)
             assert not line or f"\n{line[1]} {published.note}" in text
+    for column, parts in ("R@20", ["- 95 % interval"]), ("seeds", []):  # of which nothing was published
+        (table,) = tables_of([row], True, {column: column})
+        assert [line.title for line in table.lines] == ["SAFA_8, polar", *parts] and not table.sources
     write(tmp_path / "toy" / "small.json", drawn(0), network=small)
     write(tmp_path / "toy" / "small and foreign.json", drawn(0), network=small, trained_on="CVACT")
     write(tmp_path / "toy" / "of 500.json", drawn(0))

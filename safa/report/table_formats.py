@@ -88,7 +88,7 @@ def tables_of(rows, with_others=False, columns=None, chosen=ALL, against=None):
             away, pattern = f", trained on {key[1]}" * bool(key[1]), pattern_of(chosen, PUBLISHED_TITLE.format(system))
             if pattern is not None:
                 name = chosen[pattern] or PUBLISHED_TITLE.format(system + away)
-                lines.append(_published(name, OTHERS[key][system], sources, PUBLISHED_TITLE, tasks[key]))
+                lines += _published(name, OTHERS[key][system], columns, sources, PUBLISHED_TITLE, tasks[key])
         counts = sorted({(row.results[0].queries, row.results[0].references) for row in group})
         sizes = [f"{queries:,} queries among {references:,} references" for queries, references in counts]
         sizes += all_sizes if len(all_sizes) == 1 and all_sizes != {""} else []
@@ -115,7 +115,9 @@ def _lines(row, columns, sources, with_sizes):
     group = row.kind.is_papers_task, row.kind.polar
 
     def add(title, texts, task=None, **cells):
-        lines.append(Line(title, cells | {AT + k: text for k, text in zip(ks, texts, strict=False)}, group, task))
+        cells |= {AT + k: text for k, text in zip(ks, texts, strict=False) if text}
+        if cells:
+            lines.append(Line(title, cells, group, task))
 
     for name in row.recalls:
         title = re.sub(r"(\d)m$", r"\1 m", name.removeprefix("recall_").removesuffix("_recall").replace("_", " "))
@@ -130,17 +132,20 @@ def _lines(row, columns, sources, with_sizes):
     for title, percent in row.shares.items():
         add(PART + title, [f"{percent:.2f}"])
     if row.published is not None:
-        lines.append(_published(f"{PART}published", row.published, sources, group))
+        lines += _published(f"{PART}published", row.published, columns, sources, group)
         differences = dict(zip(RECALLS, row.differences, strict=True))
         add(f"{PART}difference", [f"{differences[k]:+.2f}" if k in differences else "" for k in ks])
     return lines
 
 
-def _published(title, published, sources, group, task=None):
-    """The line of a Published; its source is added to `sources`."""
+def _published(title, published, columns, sources, group, task=None):
+    """The line of a Published, whose source is added to `sources`; none where no column has one of its recalls."""
+    shown = {AT + k: _percent(recall) for k, recall in zip(RECALLS, published.recalls, strict=True)}
+    cells = {name: text for name, text in shown.items() if text and name in columns}
+    if not cells:
+        return []
     sources.setdefault(published.note, published.source)
-    cells = {AT + k: _percent(recall) for k, recall in zip(RECALLS, published.recalls, strict=True)}
-    return Line(title, cells, group, task, list(sources).index(published.note) + 1)
+    return [Line(title, cells, group, task, list(sources).index(published.note) + 1)]
 
 
 def _marked(lines, columns):
