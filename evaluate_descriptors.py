@@ -28,6 +28,7 @@ from safa.retrieval.evaluation import WINNERS, evaluate
 from safa.retrieval.saved_descriptors import read_descriptors, read_truth, row_lengths
 from safa.retrieval.search import search
 from safa.retrieval.task import GROUND_TO_AERIAL, task_of
+from safa.runtime.cluster import say
 from safa.runtime.command_line import Parser, add_settings, matching
 from safa.runtime.errors import UserError, first_few, reported
 from safa.runtime.outputs import Output, check_outputs
@@ -98,7 +99,7 @@ def main():
         used.append((rows / lengths).astype(np.float32) if args.normalise else np.ldexp(rows, -power) if power else rows)
     references, queries = used if args.direction == GROUND_TO_AERIAL else (used[1], used[0][task.queries])
     found = search(references, queries, task.truth, task.near, WINNERS)
-    write_result(path, tested | {"checkpoint_digest": digest.hexdigest()} | evaluate(task, found))
+    say(write_result(path, tested | {"checkpoint_digest": digest.hexdigest()} | evaluate(task, found)))
     (row,), _ = collect([path])
     print(*result_lines(row, args.recall_at), f"written to {path}", sep="\n", flush=True)
     if args.report:

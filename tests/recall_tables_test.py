@@ -23,7 +23,7 @@ from safa.report.corruption_tables import corruption_tables, without_severities
 from safa.report.epoch_lines import find_runs
 from safa.report.latex_tables import as_latex
 from safa.report.published import OTHERS, PUBLISHED
-from safa.report.result_file import check_earlier, find_results, pack, write_result
+from safa.report.result_file import check_earlier, find_results, pack, read_result, write_result
 from safa.report.result_lines import recall_cells, result_lines
 from safa.report.rows import choose, collect
 from safa.report.table_formats import Line, RecallTable, as_markdown, as_text, tables_of
@@ -222,6 +222,8 @@ def test_a_result_is_never_replaced_by_that_of_another_test(tmp_path):
     check_earlier(str(path), other)
     write(path, drawn(0), run="fov_90")
     check_earlier(str(path), same)
+    write(path, drawn(0, count=400), run="fov_90", query_ids="f" * 16)  # with --skip_missing
+    assert read_result(str(tmp_path / "SAFA_8_polar_1_fov_90.previous-1.json"), "").queries == 500
     refuses(r"\(toy_town False\)", check_earlier, str(path), same | {"toy_town": True})
     refuses(r"\(dataset 'CVUSA'\)", check_earlier, str(path), same | {"dataset": "cvusa"})  # of one name on some file systems
     refuses(r"test \(height 112\); move it away", check_earlier, str(path), same | {"network": network | {"height": 56}})

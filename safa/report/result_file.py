@@ -123,7 +123,8 @@ def check_earlier(path, tested, remedy="--result_dir", further=()):
 def write_result(path, result):
     """Write a result: what was tested, and what `retrieval.evaluation.evaluate` returns; the ranks are packed.
 
-    That of another run (of another --model_dir, say) or precision is put aside: returns a line that says so, or None.
+    That of another run (of another --model_dir, say), in another precision, or of other images (with --skip_missing) is put
+    aside: returns a line that says so, or None.
 
     Raises:
         OSError: the file cannot be written.
@@ -131,8 +132,9 @@ def write_result(path, result):
     note, earlier = None, {}
     with contextlib.suppress(OSError, UserError):  # there is none, or a damaged one
         earlier = read_json(path, dict, "")
-    if any(earlier.get(name) not in (None, result.get(name)) for name in ("run_began", "precision")):
-        note = f"{path}: held the result of another run or precision; kept as {put_aside(path)}"
+    kept = "run_began", "precision", "query_ids", "references"
+    if any(earlier.get(name) not in (None, result.get(name)) for name in kept):
+        note = f"{path}: held the result of another run or precision, or of other images; kept as {put_aside(path)}"
     ranks = {name: pack(rank) for name, rank in result["ranks"].items()} | {"packed": PACKED}
     write_json(path, result | {"ranks": ranks})
     return note
