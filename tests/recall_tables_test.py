@@ -24,7 +24,7 @@ from safa.report.epoch_lines import find_runs
 from safa.report.latex_tables import as_latex
 from safa.report.published import OTHERS, PUBLISHED
 from safa.report.result_file import check_earlier, find_results, pack, read_result, write_result
-from safa.report.result_lines import recall_cells, result_lines
+from safa.report.result_lines import result_lines, result_table
 from safa.report.rows import choose, collect
 from safa.report.table_formats import Line, RecallTable, as_markdown, as_text, tables_of
 from safa.retrieval.confidence import recall_interval
@@ -246,8 +246,9 @@ def test_published_recalls_stand_beside_the_same_task_only(tmp_path):
     row = rows[0]  # the paper's task first
     assert row.published is PUBLISHED["CVUSA", "SAFA_8", 1]
     assert row.differences[0] == pytest.approx(100 * np.mean(ranks == 0) - 89.84)
-    _, cells, below = recall_cells(row)
-    assert ["- published [1]", "89.84", "96.93", "98.14", "99.64"] in cells and below[0].startswith("[1] Shi, Liu, Yu, Li: ")
+    table = result_table(row)
+    assert ["- published [1]", "89.84", "96.93", "98.14", "99.64"] in table.texts
+    assert table.below[0].startswith("[1] Shi, Liu, Yu, Li: ")
     write(tmp_path / "transfer.json", ranks, dataset="CVACT")
     text = as_text(tables_of(collect(find_results([str(tmp_path)]))[0], with_others=True))
     for (dataset, trained_on), systems in OTHERS.items():
@@ -383,11 +384,11 @@ def test_a_result_from_before_version_1_is_read_and_shown_and_that_of_a_collapse
         "descriptors of 52 values",
     ):
         assert expected in lines
-    assert recall_cells(rows[0], ["1%"])[1][0] == ["recall", "16.67"]
-    titles = [title for title, *_ in recall_cells(rows[0])[1]]
+    assert result_table(rows[0], ["1%"]).texts[0] == ["recall", "16.67"]
+    titles = [title for title, *_ in result_table(rows[0]).texts]
     assert titles == ["recall", "- 95 % interval", "- within 200 m", "- 95 % interval", "- heading within 11.25°"]
     none = dict.fromkeys(("1", "5", "10", "1%"), 0.0)
     write(tmp_path / "a.json", np.zeros(500, int), tied_queries=500, pessimistic_recall=none)
-    _, cells, below = recall_cells(collect([str(tmp_path / "a.json")])[0][0])
-    assert ["- pessimistic", "0.00"] in [line[:2] for line in cells]
-    assert any(line.startswith("ties: 500 of 500 queries") and "collapsed" in line for line in below)
+    table = result_table(collect([str(tmp_path / "a.json")])[0][0])
+    assert ["- pessimistic", "0.00"] in [line[:2] for line in table.texts]
+    assert any(line.startswith("ties: 500 of 500 queries") and "collapsed" in line for line in table.notes)

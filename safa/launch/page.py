@@ -11,7 +11,7 @@ from safa.report.charts import SIZE, place_map, recall_figure, similarity_histog
 from safa.report.epoch_lines import read_lines
 from safa.report.figures import WITH_ATTENTION
 from safa.report.page import Picture, Section, write_page
-from safa.report.result_lines import recall_cells, tested_line
+from safa.report.result_lines import result_table
 from safa.report.retrieval_panels import query_images, retrieval_panel
 from safa.retrieval.evaluation import margins
 from safa.retrieval.task import GROUND_TO_AERIAL
@@ -49,11 +49,11 @@ def report_page(config, json_path, row, tested, model, more=()):
     """
     (result,), network, task = row.results, row.results[0].network, tested.task
     folder = None if model is None else folder_of(result.checkpoint)
-    columns, cells, below = recall_cells(row)
+    table = result_table(row)
     rows, note = shown_queries(config, tested, config.figures or PANELS, MOST_PANELS)
     pictures = _panels(tested, rows)
     sections = [
-        Section("recall", "Recall", "", columns, cells, below),
+        Section("recall", "Recall", "", [table.corner, *table.columns], table.texts, table.below),
         Section("curves", "Curves", pictures=list(_curves(row, folder, tested))),
         *more,
         *([Section("queries", "Queries", f"{note} {FRAMES * bool(rows)}", pictures=pictures)] if pictures or not rows else []),
@@ -75,7 +75,7 @@ def report_page(config, json_path, row, tested, model, more=()):
     sections.append(Section("settings", "Settings and versions", texts=texts))
     title = f"{tested.pairs.name}: {row.kind.title(False)}"
     path = page_output(json_path, config).path
-    write_page(path, title, tested_line(row), sections)
+    write_page(path, title, table.title, sections)
     return path
 
 

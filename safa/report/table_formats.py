@@ -49,6 +49,7 @@ class RecallTable:
     sources: dict  # {line that says where recalls were printed: published.Source}, by the numbers of the lines' notes
     notes: list  # further lines below it
     about: str = "Recalls in percent"  # what the numbers are
+    corner: str = ""  # above the titles
 
     @property
     def below(self):
@@ -63,7 +64,7 @@ class RecallTable:
     def formatted(self, kind, lines=None):
         """tabulate's table of that kind; `lines`: lists of texts, as they are if None."""
         align = ["left", *["right"] * len(self.columns)]
-        return tabulate(lines or self.texts, ["", *self.columns.values()], kind, disable_numparse=True, colalign=align)
+        return tabulate(lines or self.texts, [self.corner, *self.columns.values()], kind, disable_numparse=True, colalign=align)
 
 
 def tables_of(rows, with_others=False, columns=None, chosen=ALL, against=None):
