@@ -1,14 +1,12 @@
 """The authors' own recalls, in the files that their page links."""
 
-import io
-
 import numpy as np
 
 from safa.runtime.errors import UserError, first_line
 from safa.runtime.files import ordinary
 from safa.runtime.mat_file import read_mat
 
-MOST_BYTES = 2**26  # of a file
+MOST_BYTES = 2**26  # of a text file
 
 
 def read_recalls(path):
@@ -23,14 +21,13 @@ def read_recalls(path):
     """
     try:
         with open(path, "rb", opener=ordinary) as file:
-            content = read_mat(file) if path.endswith(".mat") else file.read(MOST_BYTES)
-        if path.endswith(".mat"):
-            arrays = (value for name, value in content.items() if not name.startswith("_"))
-            (numbers,) = (array for array in arrays if array.dtype.kind in "fiu" and array.size > 1)
-        elif path.endswith(".npy"):
-            numbers = np.load(io.BytesIO(content), allow_pickle=False)
-        else:
-            numbers = content.decode("utf-8-sig").replace(",", " ").split()
+            if path.endswith(".mat"):
+                arrays = (value for name, value in read_mat(file).items() if not name.startswith("_"))
+                (numbers,) = (array for array in arrays if array.dtype.kind in "fiu" and array.size > 1)
+            elif path.endswith(".npy"):
+                numbers = np.lib.format.open_memmap(path, mode="r")  # refuses a header that promises too much
+            else:
+                numbers = file.read(MOST_BYTES).decode("utf-8-sig").replace(",", " ").split()
         recalls = np.ravel(np.asarray(numbers, np.float64))
         if not (recalls.size and (np.diff(recalls, prepend=0, append=100) >= 0).all()):  # NaN is not
             raise ValueError("numbers between 0 and 100, or fractions, that never fall are expected")
