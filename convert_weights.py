@@ -12,9 +12,8 @@ from safa import load_network
 from safa.runtime.command_line import Parser
 from safa.runtime.errors import UserError, first_few, reported, shortened
 from safa.runtime.outputs import ANYTHING, Output, check_outputs
-from safa.settings import add_network
+from safa.settings import add_network, given_settings
 from safa.training.checkpoint_files import DATA, INDEX, KERAS, find_checkpoint
-from safa.training.run_folder import given_settings
 
 KERAS_ENDING = ".weights.h5"
 
@@ -25,7 +24,7 @@ def flags():
     parser.add_argument("source", metavar="SOURCE", help="checkpoint or weights file to read")
     parser.add_argument("target", metavar="TARGET", help="file or checkpoint to write")
     parser.add_argument("--overwrite", action="store_true", help="replace TARGET if it exists")
-    add_network(parser, from_checkpoint=True)
+    add_network(parser)
     return parser
 
 

@@ -11,7 +11,6 @@ OUTPUT_STRIDE = 32  # input pixels behind one position of the last map: five 2x2
 LARGEST_SIDE = 2**14  # of an image, far beyond what any device can train with
 MOST_DEVICES = 64  # more than any machine has; TensorFlow would start thousands of threads for more
 FULL_CIRCLE = 360  # degrees
-FROM_CHECKPOINT = "the checkpoint's, or else the paper's"
 
 _side = at_least(int, OUTPUT_STRIDE, LARGEST_SIDE)
 
@@ -223,8 +222,12 @@ class Settings:
     run: RunConfig = RunConfig()
 
 
-def add_network(parser, from_checkpoint=False):
-    """Add the flags of `NetworkConfig`; `from_checkpoint` leaves them to the checkpoint's settings."""
-    names = [field.name for field in dataclasses.fields(NetworkConfig)]
-    unset = dict.fromkeys(names, FROM_CHECKPOINT) if from_checkpoint else None
-    add_settings(parser.add_argument_group("network"), NetworkConfig, unset=unset)
+def add_network(parser):
+    """Add the flags of `NetworkConfig`, which leave what is not given to the checkpoint's settings."""
+    add_settings(parser.add_argument_group("network"), NetworkConfig, unset="the checkpoint's, or else the paper's")
+
+
+def given_settings(args):
+    """The network's settings that flags of `add_network` name; those left to the checkpoint are missing: dict."""
+    given = {field.name: getattr(args, field.name) for field in dataclasses.fields(NetworkConfig)}
+    return {name: value for name, value in given.items() if value is not None}

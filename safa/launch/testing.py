@@ -32,9 +32,9 @@ from safa.runtime.files import locked
 from safa.runtime.outputs import Output, check_outputs
 from safa.runtime.provenance import session
 from safa.runtime.worker_pool import available_cores, worker_map
-from safa.settings import RunConfig, TrainingConfig, add_network
+from safa.settings import RunConfig, TrainingConfig, add_network, given_settings
 from safa.training.checkpoint_files import DATA, INDEX, use_checkpoint
-from safa.training.run_folder import given_settings, run_paths
+from safa.training.run_folder import run_paths
 
 DESCRIPTORS = ".descriptors"  # endings of the folders of descriptors and figures beside a result file
 FIGURES = ".figures"
@@ -95,7 +95,7 @@ def testing_parser(description, dataset_classes):
         parser.add_argument("--split", choices=list(dataset_classes), help="which pairs to test on")
     parser.set_defaults(split=default_split)
     add_settings(parser.add_argument_group("test"), TestConfig)
-    add_network(parser, from_checkpoint=True)
+    add_network(parser)
     views = parser.add_argument_group("queries", "the paper's by default; others have result files of their own")
     add_settings(views, QueryView)
     figures = parser.add_argument_group("figures", "written to a folder beside the result file, after the numbers")

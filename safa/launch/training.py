@@ -12,7 +12,7 @@ from safa.runtime.backend import importing_tensorflow
 from safa.runtime.cluster import say
 from safa.runtime.command_line import Parser, add_settings, parsed
 from safa.runtime.errors import UserError, reported
-from safa.settings import NetworkConfig, RunConfig, Settings, TrainingConfig, add_network
+from safa.settings import NetworkConfig, RunConfig, Settings, TrainingConfig
 from safa.training.checkpoint_files import find_checkpoint
 from safa.training.run_folder import agree_with_earlier_run, data_identity, has_checkpoints, run_paths
 
@@ -21,7 +21,7 @@ def training_parser(description, dataset_class):
     """The flags of a training script; arguments as of `launch_training`."""
     parser = Parser(description)
     add_run_folders(parser, dataset_class)
-    add_network(parser)
+    add_settings(parser.add_argument_group("network"), NetworkConfig)
     add_settings(parser.add_argument_group("training"), TrainingConfig)
     add_settings(parser.add_argument_group("run", "may change when a stopped run continues"), RunConfig)
     parser.add_argument("--start_epoch", type=_needless, help=argparse.SUPPRESS)  # of the authors' scripts

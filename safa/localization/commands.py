@@ -16,8 +16,7 @@ from safa.runtime.backend import importing_tensorflow
 from safa.runtime.cluster import say
 from safa.runtime.command_line import Checked, Parser, add_settings, at_least, parsed, setting
 from safa.runtime.errors import UserError, reported, shortened
-from safa.settings import RunConfig, TrainingConfig, add_network
-from safa.training.run_folder import given_settings
+from safa.settings import RunConfig, TrainingConfig, add_network, given_settings
 
 SPACING = 16  # tiles are cut this many times as dense as they are large: networks tolerate few metres (docs/localisation.md)
 TILE_PIXELS = 750
@@ -96,7 +95,7 @@ def _add_build(parser):
     add_settings(parser.add_argument_group("descriptors"), IndexConfig)
     add_settings(parser, RunConfig, only=["devices"])
     add_settings(parser, TrainingConfig, only=["precision"])
-    add_network(parser, from_checkpoint=True)
+    add_network(parser)
 
 
 def _build(args):

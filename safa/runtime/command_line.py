@@ -96,7 +96,7 @@ def add_settings(parser, kind, only=None, unset=None):
         parser: argparse parser or group.
         kind: dataclass whose fields are made by `setting`.
         only: names of the settings to add (default: all).
-        unset: {name: text for the help} of flags whose default is None here: what decides instead.
+        unset: for the help of flags that are None where they are not given: what decides then.
     """
     for field in dataclasses.fields(kind):
         if only is not None and field.name not in only:
@@ -107,8 +107,8 @@ def add_settings(parser, kind, only=None, unset=None):
             parser.add_argument(f"--{field.name}", action="store_true", help=meaning)
             continue
         default = field.default
-        if unset and field.name in unset:
-            default, meaning = None, f"{meaning} (default: {unset[field.name]})"
+        if unset is not None:
+            default, meaning = None, f"{meaning} (default: {unset})"
         others = {name: texts[name] for name in ("choices", "metavar")}
         parser.add_argument(f"--{field.name}", type=texts["parse"], default=default, help=meaning, **others)
 

@@ -121,12 +121,6 @@ def data_identity(train_pairs, val_pairs):
     return identity
 
 
-def given_settings(args):
-    """The network's settings that flags of `settings.add_network` name; those left to the checkpoint are missing: dict."""
-    given = {field.name: getattr(args, field.name) for field in dataclasses.fields(NetworkConfig)}
-    return {name: value for name, value in given.items() if value is not None}
-
-
 def folder_of(checkpoint):
     """The folder of the run that a checkpoint, by its path, is of: with a manifest, beside its files or above; or None."""
     own = os.path.dirname(os.path.abspath(checkpoint))
