@@ -310,6 +310,13 @@ def test_curves_of_a_corruption_are_of_all_its_severities_or_say_which(tmp_path)
     assert recall_figure(rows, {}).axes[0].get_legend_handles_labels()[1] == ["SAFA_8, polar, fog", "published"]
 
 
+def test_curves_of_descriptors_that_are_named_like_a_network_have_another_colour(tmp_path):
+    write(tmp_path / "ours.json", drawn(1))
+    write(tmp_path / "theirs.json", drawn(2), network=None, cost=None, name="SAFA_8")
+    ours, theirs = recall_figure(collect(find_results([str(tmp_path)]))[0], {}).axes[0].lines
+    assert ours.get_color() != theirs.get_color()
+
+
 def test_means_over_severities_are_of_the_same_seeds_and_queries_as_the_clean_recall(tmp_path):
     for severity in range(1, 6):
         write(tmp_path / f"fog_{severity}.json", drawn(severity), view=f"fog_{severity}")

@@ -62,7 +62,8 @@ def recall_figure(rows, authors, size=(960, 720)):
     most = 6 + max(len(group) for _, group in groups)  # with the authors', the published ones, title and axis
     figure = _figure(size[0] * len(groups), max(size[1], NAME_HEIGHT * most))
     for axes, (title, group) in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups, strict=True):
-        likes = [dataclasses.replace(row.kind, polar=0) for row in group]  # both kinds of references have one colour
+        # Both kinds of references have one colour; descriptors that were computed elsewhere may have a network's name.
+        likes = [row.kind if row.kind.polar is None else dataclasses.replace(row.kind, polar=0) for row in group]
         unlike = list(dict.fromkeys(likes))
         colours = matplotlib.colormaps["tab20" if len(unlike) > FEW_COLOURS else "tab10"].colors
         with_sizes = len({row.kind.sizes for row in group}) > 1
