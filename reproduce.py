@@ -59,6 +59,7 @@ class TableRow:
     paths: RunPaths
     epochs: int
     queries: int | None
+    precision: str
     train: list[str]
     test: list[str]
 
@@ -75,11 +76,12 @@ class TableRow:
 
     @property
     def is_tested(self):
-        """Whether there is a result of this run's best checkpoint on all queries."""
+        """Whether there is a result of this run's best checkpoint on all queries, in its precision."""
         try:
             best, _ = find_checkpoint(self.paths.best)
             result = read_result(self.paths.json, "")
-            return result.checkpoint_digest == checkpoint_digest(best) and self.queries in (None, result.queries)
+            is_whole = self.queries in (None, result.queries) and result.precision in (None, self.precision)
+            return is_whole and result.checkpoint_digest == checkpoint_digest(best)
         except UserError:  # one of them is not there, or damaged
             return False
 
@@ -157,6 +159,7 @@ def table_row(dataset, kind, given, passed, data, seed, polar, network_type):
         paths,
         training.epochs,
         data and data["val_pairs"],
+        training.precision,
         [f"train_{dataset}.py", *which, *passed],
         [f"test_{dataset}.py", *which, *as_flags(test), *as_flags(folders)],
     )

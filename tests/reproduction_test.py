@@ -68,9 +68,10 @@ def test_the_table_has_a_row_for_each_network_and_what_is_finished_is_not_starte
     again = succeeds(COPIES, copies, **flags, cwd=tmp_path)
     assert not calls(tmp_path) and "2 of 2 rows were finished before" in again
     assert again.partition("CVUSA val")[2] == first.partition("CVUSA val")[2]
-    result.write_text(re.sub('"checkpoint_digest": "[^"]*"', '"checkpoint_digest": "of others"', result.read_text()))
-    succeeds(COPIES, copies, **flags, cwd=tmp_path)
-    assert [line.split()[0] for line in calls(tmp_path)] == ["data_preparation", "check_data", "test_cvusa"]
+    for name, other in ("checkpoint_digest", "of others"), ("precision", "tf32"):  # which the user tested since
+        result.write_text(re.sub(f'"{name}": "[^"]*"', f'"{name}": "{other}"', result.read_text()))
+        succeeds(COPIES, copies, **flags, cwd=tmp_path)
+        assert [line.split()[0] for line in calls(tmp_path)] == ["data_preparation", "check_data", "test_cvusa"]
     run_folder = tmp_path / "Model/CVUSA/VGG_gp/polar_1_seed_1"  # as if of fewer epochs, whose best were these weights
     (index := run_folder / "best/ckpt-1.index").write_bytes(index.read_bytes().replace(b"kernel", b"KERNEL"))
     result.write_text(json.dumps(json.loads(result.read_text()) | {"checkpoint_digest": checkpoint_digest(str(index)[:-6])}))

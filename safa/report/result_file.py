@@ -77,6 +77,7 @@ class StoredResult:
     toy_town: bool = False  # the places were rendered
     weights: Name | None = None  # AUTHORS, LAST or the file's name where they are not the best of a run of ours
     checkpoint_digest: str | None = None  # of `checkpoint_files.checkpoint_digest`
+    precision: str | None = None  # that it was tested in
     metres: Metres | None = None
     heading_right: Share | None = None
 
