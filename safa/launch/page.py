@@ -37,14 +37,12 @@ def page_output(json_path, config):
 
 
 def report_page(config, json_path, row, tested, model, more=()):
-    """Write the page of a test beside its result file; returns its path.
+    """Write the page of a test, as a FigureConfig says, beside its result file; returns its path.
 
     Args:
-        config: report.figures.FigureConfig.
-        json_path: of the result file.
-        row: report.rows.Row of it alone.
+        row: report.rows.Row of this result alone.
         tested: report.figures.FigureSource; its images need not exist if the descriptors were computed elsewhere.
-        model: keras.Model with the tested weights; None of such descriptors.
+        model: spatial_net.Network with the tested weights; None of such descriptors.
         more: further Sections, after the curves.
     """
     (result,), network, task = row.results, row.results[0].network, tested.task

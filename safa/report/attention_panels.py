@@ -16,12 +16,9 @@ LIMIT = 99.0  # percentile of the absolute values that has the full colour
 
 
 def attention_panel(tested, row, network):
-    """What the descriptors of a query and of its best match rest on, as a matplotlib Figure.
+    """What the descriptors of the query of a row and of its best match rest on, as a matplotlib Figure.
 
-    Args:
-        tested: figures.FigureSource, of panoramas among aerial images.
-        row: the query's.
-        network: keras.Model of `spatial_net.network`, with its weights.
+    `tested`: figures.FigureSource, of panoramas among aerial images. `network`: spatial_net.Network with its weights.
     """
     from safa.retrieval.attention import branch_maps
 
@@ -62,12 +59,7 @@ def spread_over(values, shape):
 
 
 def coloured(image, values):
-    """An image under its values: warm colours are positive, cold ones negative, nothing at 0.
-
-    Args:
-        image: (H, W, 3) uint8, BGR.
-        values: (H, W) float32. The LIMIT-th percentile of their absolute values has the full colour.
-    """
+    """An image, (H, W, 3) uint8, BGR, under its (H, W) values: warm colours are positive, cold ones negative, nothing at 0."""
     import matplotlib
 
     limit = np.percentile(np.abs(values), LIMIT)

@@ -24,11 +24,9 @@ _figure = functools.partial(new_figure, dpi=150, layout="constrained")
 
 
 def training_curves(runs, columns=2):
-    """Loss and recall over the epochs of runs, as a matplotlib Figure.
+    """Loss and recall over the epochs of runs, beside one another or in 1 of `columns`, as a matplotlib Figure.
 
-    Args:
-        runs: {name: lines of `epoch_lines.read_lines`}.
-        columns: 2, beside one another; 1, above one another.
+    `runs`: {name: lines of `epoch_lines.read_lines`}.
     """
     figure = _figure(columns * SIZE[0], SIZE[1] * 2 // columns)
     loss, recall = figure.subplots(2 // columns, columns)

@@ -16,11 +16,7 @@ AGAINST = "R@1 less that of"  # begins what `welch_note` says
 
 
 def compare(first_path, second_path):
-    """A table of both recalls, their difference and its interval, as text.
-
-    Raises:
-        UserError: a file is not a result, or the two are of other queries.
-    """
+    """A table of both recalls, their difference and its interval, as text. Raises UserError for results of other queries."""
     first, second = (read_result(path, "name the result file of a test") for path in (first_path, second_path))
     for name, text in SAME.items():
         if (one := getattr(first, name)) != (two := getattr(second, name)):

@@ -11,11 +11,7 @@ COLUMNS = ["epoch", "loss", "recall@1", "recall@5", "recall@10", "recall@1%", "s
 
 
 def read_lines(path):
-    """The lines of such a CSV file without its header, lists of texts; none where there is no file.
-
-    Raises:
-        UserError: it is another file.
-    """
+    """The lines of such a CSV file without its header, lists of texts; none without a file, UserError for another one."""
     try:
         lines = [line.split(",") for line in read_file(path).decode().splitlines() if line]
         if lines[:1] != [COLUMNS] or not all(map(_is_epoch, lines[1:])):

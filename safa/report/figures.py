@@ -53,11 +53,7 @@ class FigureConfig(Checked):
     queries: str | None = setting(None, "draw these queries (default: random ones, the same in every test)", metavar="ID,ID")
 
     def check(self, task, direction, network, view):
-        """Refuse what contradicts a test's Task, its direction, NetworkConfig and PanoramaView.
-
-        Raises:
-            UserError: with the flag.
-        """
+        """Refuse, by the flag, what contradicts a test's Task, its direction, NetworkConfig and PanoramaView."""
         for flag in "only_wrong", "queries":
             if getattr(self, flag) and not (self.figures or self.attention or self.report):
                 raise UserError(f"--{flag}: chooses queries to draw; use --figures, --attention or --report with it")
@@ -72,15 +68,9 @@ class FigureConfig(Checked):
                 raise UserError(f"--attention: {network.network_type} has no position weights and no maximum; leave it out")
 
     def chosen(self, task, ranks, count):
-        """Rows of the queries to draw: those of `queries` in their order, else drawn at random, always the same, and sorted.
+        """Rows of the queries of a Task to draw: `queries` in their order, else `count` at random, always the same, sorted.
 
-        Args:
-            task: retrieval.task.Task.
-            ranks: (Q,) ranks from 0 of the best hit; None where all queries may be drawn.
-            count: how many are drawn at random.
-
-        Raises:
-            UserError: a name does not belong to any query.
+        `ranks`: (Q,) from 0, of the best hit; None where all may be drawn. Raises UserError if a name is no query's.
         """
         if self.queries:
             names = [name.strip() for name in self.queries.split(",")]
@@ -156,13 +146,9 @@ def _picture(path):
 
 
 def draw_figures(config, folder, tested, network):
-    """Write the figures that a FigureConfig asks for, and say where; those of an earlier test go.
+    """Write the figures of a FigureSource that a FigureConfig asks for to a folder, and say where; those of an earlier test go.
 
-    Args:
-        config: FigureConfig.
-        folder: for the files.
-        tested: FigureSource.
-        network: keras.Model of `spatial_net.network` with the tested weights.
+    `network`: spatial_net.Network with the tested weights.
     """
     kinds = (
         ("", config.figures, lambda row: retrieval_panel(*query_images(tested, row))),
@@ -192,12 +178,9 @@ def draw_figures(config, folder, tested, network):
 
 
 def validation_sheet(images, task, found):
-    """A contact sheet of SHOWN_QUERIES queries, the same ones each time: (H, W, 3) uint8, BGR.
+    """A contact sheet of SHOWN_QUERIES panoramas, the same ones each time, by the SearchResult of a Task: (H, W, 3) uint8, BGR.
 
-    Args:
-        images: datasets.pair_images.PairImages.
-        task: retrieval.task.Task, of panoramas among aerial images.
-        found: retrieval.search.SearchResult with at least `retrieval_panels.BEST` winners a query.
+    `images`: PairImages. `found` has at least `retrieval_panels.BEST` winners a query.
     """
     tested = FigureSource(images, task, GROUND_TO_AERIAL, found)
     return bgr_pixels(contact_sheet(tested, FigureConfig().chosen(task, None, SHOWN_QUERIES)))

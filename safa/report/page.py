@@ -54,12 +54,7 @@ class Section:
 
 
 def write_page(path, title, subtitle, sections):
-    """Write a page of Sections. Text is escaped, whatever files and ids are called.
-
-    Raises:
-        UserError: the page is too large.
-        OSError: it cannot be written.
-    """
+    """Write a page of Sections. Text is escaped, whatever files and ids are called. Raises UserError if it is too large."""
     import jinja2
 
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, undefined=jinja2.StrictUndefined)

@@ -16,15 +16,8 @@ NOTHING = 225  # grey in the place of an image that cannot be read
 def draw_pairs(pairs, rows, path):
     """Write a PNG file of pairs: the tile with its centre marked, its polar map, and below this the panorama.
 
-    Polar map and panorama both look north in their middle: what stands in one column lies in one direction.
-
-    Args:
-        pairs: datasets.dataset.Pairs.
-        rows: of the pairs' panoramas. What cannot be read is grey, and its caption says so.
-        path: of the file.
-
-    Raises:
-        OSError: the file cannot be written.
+    Polar map and panorama both look north in their middle: what stands in one column lies in one direction. `rows`: of the
+    pairs' panoramas. What cannot be read is grey, and its caption says so.
     """
     shown = [_shown(pairs.ids[row], pairs.tile_paths[pairs.truth[row]], pairs.grd_paths[row]) for row in rows]
     sheet = [sum(shown[start : start + PAIRS_A_ROW], []) for start in range(0, len(shown), PAIRS_A_ROW)]

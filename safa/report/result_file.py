@@ -126,9 +126,6 @@ def write_result(path, result):
 
     That of another run (of another --model_dir, say), in another precision, or of other images (with --skip_missing) is put
     aside: returns a line that says so, or None.
-
-    Raises:
-        OSError: the file cannot be written.
     """
     note, earlier = None, {}
     with contextlib.suppress(OSError, UserError):  # there is none, or a damaged one
@@ -147,11 +144,7 @@ def pack(ranks):
 
 
 def unpack(text, count):
-    """The (count,) int64 of a packed text.
-
-    Raises:
-        ValueError: it is not one of so many numbers.
-    """
+    """The (count,) int64 of a packed text; ValueError if it is not one of so many numbers."""
     decompressor = zlib.decompressobj()
     try:
         content = decompressor.decompress(base64.b64decode(text, validate=True), 4 * count + 1)
@@ -163,11 +156,7 @@ def unpack(text, count):
 
 
 def read_result(path, remedy):
-    """The StoredResult of a file; `remedy`: what the user can do, or what is done, for the message.
-
-    Raises:
-        UserError: it cannot be read, or is not a result of a test.
-    """
+    """The StoredResult of a file; UserError if it holds none, with a `remedy`: what the user can do, or what is done."""
     try:
         content = read_json(path, dict, remedy)
         content["recalls"] = {name: recall for name, recall in content.items() if RECALL.fullmatch(name)}
@@ -183,8 +172,7 @@ def read_result(path, remedy):
 def find_results(folders):
     """All files below folders (or links in them) that end in .json, each once, but manifests of descriptors; sorted paths.
 
-    Raises:
-        UserError: a folder does not exist.
+    Raises UserError if a folder does not exist.
     """
     found = {}
     for folder in map(pathlib.Path, folders):

@@ -182,11 +182,7 @@ class Row:
 
 
 def collect(paths):
-    """Rows of all result files, in the order of the paper's tables, and lines "PATH: why; left out".
-
-    Args:
-        paths: of `result_file.find_results`.
-    """
+    """Rows of the result files of these paths, in the order of the paper's tables, and lines "PATH: why; left out"."""
     kinds, notes = {}, []
     for path in paths:
         try:
@@ -220,11 +216,7 @@ def pattern_of(chosen, *titles):
 def choose(rows, chosen):
     """The rows that are chosen, each table's in that order and by their new names.
 
-    Args:
-        chosen: {pattern of titles, as a shell's: new name, or ""}.
-
-    Raises:
-        UserError: no row, and no published one, has such a title.
+    `chosen`: {pattern of titles, as a shell's: new name, or ""}; UserError if no row, and no published one, has such a title.
     """
     titles = [(row.kind.title(), row.kind.title(False)) for row in rows]
     published = [PUBLISHED_TITLE.format(system) for systems in OTHERS.values() for system in systems]

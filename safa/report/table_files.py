@@ -20,17 +20,14 @@ EARLIER = re.compile(
 def write_tables(folder, tables, rows, authors=None, runs=None, caption=None, label=None):
     """Write tables.md, .tex, .bib (of the published rows) and .csv, curves.png, .pdf and training.png; returns their names.
 
+    A folder that does not exist is made. Raises UserError if a file of another kind has one of these names.
+
     Args:
-        folder: it is made if it does not exist.
         tables: of `table_formats.tables_of`.
         rows: of `rows.collect`, which the tables are of.
         authors: {dataset: recalls} of `charts.recall_figure`.
         runs: {name: lines} of `epoch_lines.find_runs`, for training.png (default: it is not written).
         caption, label: of the table in LaTeX and Markdown.
-
-    Raises:
-        UserError: a file of another kind has one of these names.
-        OSError: a file cannot be written.
     """
     os.makedirs(folder, exist_ok=True)
     curves = recall_figure(without_severities(rows), authors or {})
