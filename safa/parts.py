@@ -88,12 +88,10 @@ SAMPLERS: dict[str, Sampler | None] = {"shuffled": None}  # None: `input_data.ep
 
 
 def build_network(config, keep_prob=0.8, seed=0, precision="float32") -> "Network":
-    """The network that settings name.
+    """The network that a settings.NetworkConfig names.
 
     Args:
-        config: settings.NetworkConfig.
-        keep_prob: share of activations that dropout keeps.
-        seed: of the random weights and of dropout.
+        keep_prob, seed: share of activations that dropout keeps; of the random weights and of dropout.
         precision: "bfloat16" for the convolutions in bfloat16, else "float32" or "tf32" (which `backend.compute_in` sets);
             weights, sums over positions and descriptors are float32 either way.
     """

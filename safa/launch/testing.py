@@ -107,10 +107,8 @@ def testing_parser(description, dataset_classes):
 def launch_testing(description, dataset_classes):
     """Parse the flags of a test script, check its data, compute descriptors, search, report; mistakes as `launch_training`.
 
-    Args:
-        description: the script's, for --help.
-        dataset_classes: {split: class of datasets.dataset.Dataset}; the first is the default. Networks are trained on the
-            first.
+    `description`: the script's, for --help. `dataset_classes`: {split: class of datasets.dataset.Dataset}; the first is the
+    default, and what networks are trained on.
     """
     args = testing_parser(description, dataset_classes).parse_args()
     config, folders, view, figures = (parsed(kind, args) for kind in (TestConfig, Folders, QueryView, FigureConfig))
