@@ -57,9 +57,8 @@ class TableRow:
 
     name: str
     paths: RunPaths
-    epochs: int
+    training: TrainingConfig
     queries: int | None
-    precision: str
     train: list[str]
     test: list[str]
 
@@ -72,7 +71,7 @@ class TableRow:
     @property
     def is_trained(self):
         """Whether the weights after the last epoch are there."""
-        return os.path.exists(self.paths.final) and len(read_lines(self.paths.own_csv)) >= self.epochs
+        return os.path.exists(self.paths.final) and len(read_lines(self.paths.own_csv)) >= self.training.epochs
 
     @property
     def is_tested(self):
@@ -80,7 +79,7 @@ class TableRow:
         try:
             best, _ = find_checkpoint(self.paths.best)
             result = read_result(self.paths.json, "")
-            is_whole = self.queries in (None, result.queries) and result.precision in (None, self.precision)
+            is_whole = self.queries in (None, result.queries) and result.precision in (None, self.training.precision)
             return is_whole and result.checkpoint_digest == checkpoint_digest(best)
         except UserError:  # one of them is not there, or damaged
             return False
@@ -157,9 +156,8 @@ def table_row(dataset, kind, given, passed, data, seed, polar, network_type):
     return TableRow(
         f"{network_type} polar {polar} seed {seed}",
         paths,
-        training.epochs,
+        training,
         data and data["val_pairs"],
-        training.precision,
         [f"train_{dataset}.py", *which, *passed],
         [f"test_{dataset}.py", *which, *as_flags(test), *as_flags(folders)],
     )
@@ -169,9 +167,10 @@ def provide_data(prepare, check, ignore_problems):
     """Prepare what is missing and check the data; both scripts show their own progress. Raises UserError if one fails."""
     for command in prepare, check:
         print(shown(command), flush=True)
-        code, is_about_data = finish(command), command is check
-        if code and not (code == 1 and is_about_data and ignore_problems):
-            remedy = "; --ignore_problems goes on nevertheless" if code == 1 and is_about_data else ""
+        code = finish(command)
+        is_about_data = code == 1 and command is check
+        if code and not (is_about_data and ignore_problems):
+            remedy = "; --ignore_problems goes on nevertheless" * is_about_data
             raise UserError(f"{command[0]} ended with exit code {code}, see above{remedy}")
 
 
