@@ -220,10 +220,12 @@ def test_a_result_is_never_replaced_by_that_of_another_test(tmp_path):
     tested |= {"seed": 0, "split": "val", "toy_town": False}
     same, other = tested | {"run": "fov_90", "view": ""}, tested | {"view": "fov_90"}
     check_earlier(str(path), other)
-    write(path, drawn(0), run="fov_90")
+    write(path, drawn(0), **(given := {"run": "fov_90", "corrupted_with": "a"}))
     check_earlier(str(path), same)
-    write(path, drawn(0, count=400), run="fov_90", query_ids="f" * 16)  # with --skip_missing
-    assert read_result(str(tmp_path / "SAFA_8_polar_1_fov_90.previous-1.json"), "").queries == 500
+    for number, changes in enumerate(({"query_ids": "f" * 16}, {"corrupted_with": "b"}), 1):  # --skip_missing, --queries_dir
+        write(path, drawn(number), **(given := given | changes))
+        kept = read_result(str(tmp_path / f"SAFA_8_polar_1_fov_90.previous-{number}.json"), "")
+        assert (kept.ranks["exact"] == drawn(number - 1)).all()
     refuses(r"\(toy_town False\)", check_earlier, str(path), same | {"toy_town": True})
     refuses(r"\(dataset 'CVUSA'\)", check_earlier, str(path), same | {"dataset": "cvusa"})  # of one name on some file systems
     refuses(r"test \(height 112\); move it away", check_earlier, str(path), same | {"network": network | {"height": 56}})

@@ -130,7 +130,7 @@ def write_result(path, result):
     note, earlier = None, {}
     with contextlib.suppress(OSError, UserError):  # there is none, or a damaged one
         earlier = read_json(path, dict, "")
-    kept = "run_began", "precision", "query_ids", "references"
+    kept = "run_began", "precision", "query_ids", "references", "corrupted_with"
     if any(earlier.get(name) not in (None, result.get(name)) for name in kept):
         note = f"{path}: held the result of another run or precision, or of other images; kept as {put_aside(path)}"
     ranks = {name: pack(rank) for name, rank in result["ranks"].items()} | {"packed": PACKED}
