@@ -77,9 +77,9 @@ class Track:
         travelled = np.interp(seconds, self.seconds[own], self._travelled[own])
         steps = travelled - COURSE_METRES, travelled, travelled + COURSE_METRES
         places = np.stack([np.interp(steps, self._travelled[own], axis) for axis in self._metres[own].T], axis=1)
-        east, north = places[2] - places[0]
-        course = float(np.degrees(np.arctan2(east, north))) % FULL_CIRCLE if np.hypot(east, north) >= MOVED_METRES else None
-        return tuple(self._frame.locations(places[1])[0].tolist()), course
+        before, here, after = map(tuple, self._frame.locations(places).tolist())
+        course, _, moved = needed("pyproj").Geod(ellps="WGS84").inv(*before, *after)  # true north, not the frame's
+        return here, course % FULL_CIRCLE if moved >= MOVED_METRES else None
 
 
 def along_track(panoramas, track_config, config):

@@ -327,6 +327,9 @@ def test_a_track_gives_headings_positions_and_order(tmp_path):
     listed = dataclasses.replace(asked[2], rough=RoughPosition(149.0, -35.0, 4.0, np.inf, ""))  # by its column accuracy
     assert along_track([listed], TrackConfig(track), QueryConfig())[0].rough == listed.rough
     assert found[0].rough.near == 20 and "outside the times" in found[3].problem and "no time" in found[4].problem
+    far = made.FRAME.metres([(149.1, -35.3), (159.1, -35.3), (159.1, -35.299)])  # 900 km to the east, then north
+    long = write_track(tmp_path / "far.gpx", dict(zip((0, 190, 200), map(tuple, far.tolist()), strict=True)))
+    assert along_track([asked[0]], TrackConfig(long), QueryConfig())[0].heading == pytest.approx(0, abs=0.01)
 
 
 def test_a_track_tells_no_place_in_its_gaps_and_no_course_where_it_stands(tmp_path, index, capsys):
