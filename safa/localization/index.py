@@ -197,21 +197,19 @@ class Index:
             (place,) = self.frame.metres([(rough.longitude, rough.latitude)])
             reach, where = rough.reach(self.spacing), f"{rough.latitude:.6f}, {rough.longitude:.6f}"
             compared[number] = f"{panorama.path}: no tile within {reach:g} m of its rough position {where}"
-            if rows := sorted(self.tree.query_ball_point(place, reach)):
-                found, turn = similarities(self._descriptors_of(rows), own[None])
-                compared[number] = np.array(rows, np.int64), found[0], headings[number][turn[0]]
+            if rows := self.tree.query_ball_point(place, reach, return_sorted=True):
+                rows = np.array(rows)
+                found, turn = self._search(own[None], False, rows)
+                compared[number] = rows, found[0], headings[number][turn[0]]
         for numbers in together.values():
             queries = np.stack([compared[number] for number in numbers])
             for number, found, turn in zip(numbers, *self._search(queries, config.approximate), strict=True):
                 compared[number] = None, found, headings[number][turn]
         return compared
 
-    def _search(self, queries, approximate):
-        """As tile_search.similarities, with all tiles of the index."""
-        return self._approximate.similarities(queries) if approximate else similarities(self._descriptors, queries)
-
-    def _descriptors_of(self, rows):
-        return self._descriptors[rows]
+    def _search(self, queries, approximate, rows=None):
+        """As tile_search.similarities, with the tiles of some rows, or of all."""
+        return self._approximate.similarities(queries) if approximate else similarities(self._descriptors, queries, rows)
 
     def _compute_descriptors(self, panoramas, headings, config):
         """(T, K) float32 descriptors of each panorama at its T headings, or what is wrong with it."""

@@ -33,24 +33,19 @@ class JoinedIndex(Index):
         self.folder, self._directions, self.calibrations = first.folder, None, {}
         self.manifest = dataclasses.replace(first.manifest, tiles=tiles, digest=digest, spacing=spacing)
         self.names = [name for part in self._parts for name in part.names]
-        self._starts = np.cumsum([0] + [each.tiles for each in manifests])
+        self._starts = np.cumsum([0] + [each.tiles for each in manifests[:-1]])  # each part's first row
         self._place_tiles(np.concatenate([part.locations for part in self._parts]))
 
     def thumbnail(self, row):
-        part, own = self._part_of(row)
-        return part.thumbnail(own)
+        part = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return self._parts[part].thumbnail(row - self._starts[part])
 
     def calibrate(self, panoramas, wrong_share=0.05, **settings):
         raise UserError("several indexes cannot be calibrated together; calibrate one")
 
-    def _search(self, queries, approximate):
-        found = [part._search(queries, approximate) for part in self._parts]
+    def _search(self, queries, approximate, rows=None):
+        found = []
+        for part, start in zip(self._parts, self._starts, strict=True):
+            own = None if rows is None else rows[(rows >= start) & (rows < start + len(part))] - start
+            found.append(part._search(queries, approximate, own))
         return tuple(np.concatenate(own, axis=1) for own in zip(*found, strict=True))
-
-    def _descriptors_of(self, rows):
-        return np.concatenate([part._descriptors_of([own]) for part, own in map(self._part_of, rows)], dtype=np.float32)
-
-    def _part_of(self, row):
-        """The index that a row is of, and its row there."""
-        number = int(np.searchsorted(self._starts, row, side="right")) - 1
-        return self._parts[number], row - self._starts[number]

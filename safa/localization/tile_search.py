@@ -26,29 +26,31 @@ SEED = 0
 FAISS = ("faiss", "--approximate", "pip install faiss-cpu")
 
 
-def similarities(descriptors, queries):
+def similarities(descriptors, queries, rows=None):
     """The similarity of each query's best turn with every descriptor, in one pass over them.
 
     Args:
-        descriptors: (N, D) float16 or float32, may be mapped into memory.
+        descriptors: (M, D) float16 or float32, may be mapped into memory.
         queries: (Q, T, D) float32, T turns of each query.
+        rows: (N,) of the descriptors that are compared, or None: all.
 
     Returns:
         (Q, N) float32 similarities, and (Q, N) int16, the turn that each belongs to.
     """
-    count, (number, turns, dimension) = len(descriptors), queries.shape
-    rows = queries.reshape(-1, dimension)
+    count, (number, turns, dimension) = len(descriptors if rows is None else rows), queries.shape
+    asked = queries.reshape(-1, dimension)
     found, turn = np.empty((number, count), np.float32), np.zeros((number, count), np.int16)
     block = max(1, BLOCK_BYTES // (4 * dimension))
-    product = _product_of_halves(rows) if descriptors.dtype == np.float16 and len(rows) <= FEW_ROWS else None
+    product = _product_of_halves(asked) if descriptors.dtype == np.float16 and len(asked) <= FEW_ROWS else None
 
     def compare(start):
-        part = descriptors[start : start + block]
-        products = (product(part) if product else rows @ as_float32(part).T).reshape(number, turns, -1)
+        own = slice(start, start + block)
+        part = descriptors[own if rows is None else rows[own]]
+        products = (product(part) if product else asked @ as_float32(part).T).reshape(number, turns, -1)
         if turns > 1:
-            turn[:, start : start + block] = best = products.argmax(axis=1)
+            turn[:, own] = best = products.argmax(axis=1)
             products = np.take_along_axis(products, best[:, None], axis=1)
-        found[:, start : start + block] = products[:, 0]
+        found[:, own] = products[:, 0]
 
     # Each core converts and multiplies blocks of its own. BLAS's threads would wait for each other in every block.
     with _SEARCH, _blas().limit(limits=1, user_api="blas"), concurrent.futures.ThreadPoolExecutor(available_cores()) as pool:

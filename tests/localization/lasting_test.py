@@ -128,8 +128,12 @@ def test_an_estimate_lies_between_tiles_and_its_radii_hold_as_many_truths_as_the
 
 def test_a_rough_position_decides_between_alike_places_and_only_tiles_within_reach_are_compared(index, monkeypatch):
     rng, compared, names = np.random.default_rng(1), [], index.found.__globals__
-    search = names["similarities"]
-    monkeypatch.setitem(names, "similarities", lambda rows, own: compared.append(len(rows)) or search(rows, own))
+
+    def search(descriptors, queries, rows, own=names["similarities"]):
+        compared.append(len(descriptors if rows is None else rows))
+        return own(descriptors, queries, rows)
+
+    monkeypatch.setitem(names, "similarities", search)
 
     def gps(number):
         return RoughPosition(*made.FRAME.locations(made.TRUTHS[number] + rng.normal(0, 5, 2))[0].tolist(), 5.0, np.inf, ", GPS")
@@ -142,6 +146,20 @@ def test_a_rough_position_decides_between_alike_places_and_only_tiles_within_rea
     refuses("no photo's tags say its position", index.calibrate, panoramas(range(20)), near=50.0)
     (answer,) = index.found(panoramas([0], lambda number: far), QueryConfig())
     assert "no tile within 30 m of its rough position 50.000000, 10.000000" in answer.problem and not answer.places
+
+
+def test_a_rough_position_of_far_reach_reads_its_tiles_block_by_block(index, monkeypatch):
+    read = []
+
+    class Watched(np.ndarray):
+        def __getitem__(self, rows):
+            read.append(len(own := np.asarray(self)[rows]))
+            return own
+
+    index._descriptors = index._descriptors.view(Watched)
+    monkeypatch.setattr("safa.localization.tile_search.BLOCK_BYTES", 4 * made.VALUES * 100)
+    list(index.found(panoramas([7], lambda number: RoughPosition(149.1, -35.3, None, 1e5, "")), QueryConfig()))
+    assert max(read) == 100 and sum(read) == len(index)
 
 
 def test_rough_positions_come_from_the_list_or_the_photo_and_are_not_taken_for_the_truth(tmp_path):
