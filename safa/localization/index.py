@@ -27,7 +27,7 @@ from safa.runtime.progress import ProgressBar
 from safa.runtime.worker_pool import available_cores
 from safa.settings import FULL_CIRCLE
 
-AT_ONCE = 16  # panoramas that are read at a time, all their turns in memory
+AT_ONCE = 16  # panoramas that are read at a time
 BATCH = 32  # images that go through the network at a time
 OVERLAP = 0.25  # tiles' size, up to which neighbours show so much of the same ground that a place between them looks like both
 SIMILARITY_BYTES = 2**28  # of the similarities of panoramas with all tiles that are held at a time
@@ -217,27 +217,28 @@ class Index:
         # Before the threads, which need its mean colour.
         ground = self._ground if any(panorama.problem is None for panorama in panoramas) else None
 
-        def read(panorama, own):
+        def read(panorama):
             if panorama.problem is not None:
                 return panorama.problem
             try:
-                canvas = read_canvas(panorama, config, recipe.vertical_fov, ground.fill)
-                return turned(canvas, own, recipe.network.grd_shape)
+                return read_canvas(panorama, config, recipe.vertical_fov, ground.fill)
             except UserError as error:
                 return str(error)
 
         with concurrent.futures.ThreadPoolExecutor(available_cores()) as pool:
-            found = list(pool.map(read, panoramas, headings))
-        usable = [number for number, images in enumerate(found) if not isinstance(images, str)]
-        if not usable:
-            return found
-        images = np.concatenate([found[number] for number in usable])
-        rows = np.concatenate([ground(images[start : start + BATCH]) for start in range(0, len(images), BATCH)])
-        rows = rows if self._directions is None else rows @ self._directions
-        ends = np.cumsum([len(headings[number]) for number in usable])
-        for number, own in zip(usable, np.split(rows, ends[:-1]), strict=True):
-            found[number] = own
-            if not np.isfinite(own).all():
+            canvases = list(pool.map(read, panoramas))
+        found = [canvas if isinstance(canvas, str) else [] for canvas in canvases]
+        turns = [(number, turn) for number, own in enumerate(headings) if not isinstance(found[number], str) for turn in own]
+        for start in range(0, len(turns), BATCH):
+            part = turns[start : start + BATCH]
+            images = np.stack([turned(canvases[number], turn, recipe.network.grd_shape) for number, turn in part])
+            for (number, _), row in zip(part, np.asarray(ground(images)), strict=True):
+                found[number].append(row)
+        for number, own in enumerate(found):
+            if isinstance(own, str):
+                continue
+            found[number] = np.stack(own) if self._directions is None else np.stack(own) @ self._directions
+            if not np.isfinite(found[number]).all():
                 path = panoramas[number].path
                 found[number] = f"{path}: its descriptor is not finite; the network has diverged: use another index"
         return found

@@ -210,18 +210,7 @@ def _levelled(image, fov, vertical_fov, horizon, photo, input_vertical_fov, fill
     return cv2.resize(canvas, PREPARED_SIZE[::-1], interpolation=cv2.INTER_AREA)
 
 
-def turned(canvas, headings, shape):
-    """A canvas turned so that north is in the middle, for each assumed heading of its own centre column.
-
-    Args:
-        canvas: (H, W, 3) of `read_canvas`.
-        headings: T degrees.
-        shape: (height, width) of the network's input.
-
-    Returns:
-        (T, *shape, 3) of the same type.
-    """
-    turns = [np.roll(canvas, round(heading / FULL_CIRCLE * canvas.shape[1]), axis=1) for heading in headings]
-    if canvas.shape[:2] != tuple(shape):
-        turns = [cv2.resize(turn, shape[::-1], interpolation=cv2.INTER_AREA) for turn in turns]
-    return np.stack(turns)
+def turned(canvas, heading, shape):
+    """A canvas of `read_canvas`, whose own centre column has this heading, with north in the middle: (*shape, 3)."""
+    turn = np.roll(canvas, round(heading / FULL_CIRCLE * canvas.shape[1]), axis=1)
+    return turn if turn.shape[:2] == shape else cv2.resize(turn, shape[::-1], interpolation=cv2.INTER_AREA)

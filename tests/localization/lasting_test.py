@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import tracemalloc
 
 import cv2
 import numpy as np
@@ -235,6 +236,14 @@ def test_the_network_is_loaded_before_threads_need_its_mean_colour(index, monkey
     monkeypatch.setattr("safa.localization.index.read_canvas", lambda *given: order.append(given[-1]) or read(*given))
     list(index.found(panoramas([0, 1]), QueryConfig()))
     assert order == ["network", *2 * [made.ground.fill]]
+
+
+def test_a_panorama_s_turns_are_in_memory_a_batch_at_a_time(index):
+    tracemalloc.start()
+    index.query([made.photo(7)], unknown_heading=True, turns=360)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 180 * made.photo(7).nbytes
 
 
 def test_the_library_takes_paths_bytes_and_arrays_and_refuses_what_no_flag_could_say(index, tmp_path, monkeypatch, capsys):

@@ -132,7 +132,7 @@ def test_a_known_heading_turns_north_into_the_middle(tmp_path):
     for heading, (height, width) in itertools.product((0, 45, 300), ((112, 616), (500, 1000))):
         image, north = np.zeros((height, width, 3), np.uint8), round(width / 2 - heading / 360 * width) % width
         image[:, [north - 1, north, (north + 1) % width]] = 250
-        (image,) = turned(canvas_of(tmp_path, image, 65.45), [heading], (112, 616))
+        image = turned(canvas_of(tmp_path, image, 65.45), heading, (112, 616))
         assert abs(int(image.sum(axis=(0, 2)).argmax()) - 308) <= 3
 
 
@@ -146,7 +146,7 @@ def test_a_sphere_is_cut_around_the_horizon_and_a_part_of_the_circle_lies_in_the
     assert abs(canvas[56].mean() - 90) < 2
     canvas = canvas_of(tmp_path, np.full((112, 154, 3), 200, np.uint8), 65.45, fov=90.0)
     assert (canvas[56, 231:385] == 200).all() and (canvas[56, :230] == np.float32(MEAN_BGR)).all()
-    (image,) = turned(canvas, [90], (112, 616))  # its centre looks east: a quarter of the circle to the right
+    image = turned(canvas, 90, (112, 616))  # its centre looks east: a quarter of the circle to the right
     assert (image[56, 385:539] == 200).all()
 
 
