@@ -65,10 +65,9 @@ def drive_answers(index, answers, config):
     usable = [answer for answer in answers if answer.problem is None]
     if not usable:
         return answers
-    calibration = index.calibration(config, usable[0].panorama)
     given, weight = list(answers), index.weight(config, usable[0].panorama)
     for number, answer, posterior in smoothed_answers(index, answers, config, weight):
-        confidence = answer.confidence
+        calibration, confidence = index.calibration(config, answer.panorama), answer.confidence
         if calibration is not None:
             confidence = calibration.confidence(margin_of_probability(confidence), answer.places[0].similarity)
         given[number] = _sure(index, dataclasses.replace(answer, evidence=None), posterior, calibration, confidence)

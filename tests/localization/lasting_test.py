@@ -191,6 +191,9 @@ def test_a_drive_is_as_sure_as_it_is_right_and_goes_on_over_a_damaged_photo(inde
     again = index.finished(list(index.found(asked, config)), config)
     assert abs(np.mean([each.confidence for each in again if each.places]) - calibration.right / 27) < 0.05
     assert again[0].known is not None and again[0].estimate.radius_68 is not None
+    asked[6] = dataclasses.replace(asked[6], photo=PhotoGeometry(fov=359.4))  # of another view than what was calibrated
+    known = [each.known for each in index.finished(list(index.found(asked, config)), config)]
+    assert known[6] is None and None not in known[:5] + known[7:]
 
 
 def test_what_whole_panoramas_taught_says_nothing_of_cropped_ones(index, monkeypatch):
