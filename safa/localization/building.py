@@ -13,10 +13,10 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from safa.localization import index_files, updating
-from safa.localization.coordinates import LocalFrame
+from safa.localization.coordinates import LocalFrame, needed
 from safa.localization.index_files import DESCRIPTORS, DTYPES, PROJECTION, RECORDS, THUMBNAILS, DescriptorRecipe, IndexManifest
 from safa.localization.tile_images import DIGEST_BYTES, RECORD_BYTES, THUMBNAIL_BYTES, TileImages
-from safa.localization.tile_search import ApproximateSearch, fit_projection, similarities, write_approximate
+from safa.localization.tile_search import FAISS, ApproximateSearch, fit_projection, similarities, write_approximate
 from safa.localization.tile_source import ChosenTiles, TileSource
 from safa.retrieval.resumable_rows import ResumableRows, new_array_file, read_rows_manifest
 from safa.retrieval.search import closest
@@ -98,6 +98,8 @@ def build_index(folder: str, source: TileSource, computer: TileComputer, config:
         raise UserError(f"--pca {config.pca}: not less than {most}; use fewer values, or leave it out")
     if config.approximate and len(source) < LEAST_TILES:
         raise UserError(f"--approximate: {len(source):,} tiles are compared exactly in a millisecond; leave it out")
+    if config.approximate:
+        needed(*FAISS)  # which sorts them after hours
     busy = f"{shortened(folder)}: another build is writing there; wait for it, or name another folder"
     with locked(folder, busy):
         updating.move_in(folder)

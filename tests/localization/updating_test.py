@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -144,6 +145,13 @@ def test_thumbnails_and_digests_are_on_disk_before_their_rows_are_finished(compu
     monkeypatch.setattr("safa.retrieval.resumable_rows.write_json", lambda *_: order.append("finished"))
     built(computer, tmp_path / "index", sheets / "sheets", dtype="float32")
     assert {"descriptors.npy", "thumbnails.npy", "tiles.npy"} <= set(order[: order.index("finished")])
+
+
+def test_a_missing_faiss_is_named_before_descriptors_are_computed(computer, sheets, tmp_path, monkeypatch):
+    monkeypatch.setattr("safa.localization.building.LEAST_TILES", 1)
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    refuses("pip install faiss-cpu", built, computer, tmp_path / "index", sheets / "sheets", approximate=True)
+    assert not (tmp_path / "index").exists()
 
 
 def test_a_shortened_index_is_updated_in_its_own_directions(computer, own):
