@@ -5,11 +5,12 @@ import dataclasses
 import numpy as np
 from scipy.spatial import cKDTree
 
-from safa.localization.calibration import check_count, fit_calibration, margin_of_probability
+from safa.localization.calibration import LEAST_ANSWERS, fit_calibration, margin_of_probability
 from safa.localization.drive import CANDIDATES, smoothed
 from safa.localization.places import Answer, Evidence, Place, distinct_places, margin_of
 from safa.localization.position_estimate import Posterior, fit_uncertainty, fit_weight
 from safa.retrieval.search import closest
+from safa.runtime.errors import UserError
 
 EVIDENCE = 1000  # tiles that an estimate of the position looks at
 AGREES = 0.01  # posterior probability from which a tile of a drive agrees with a place; less is the smoothing's background
@@ -110,7 +111,8 @@ def fit_answers(index, found, config, wrong_share):
         UserError: there are too few without a problem.
     """
     usable = [answer for answer in found if answer.problem is None]
-    check_count(len(usable))
+    if len(usable) < LEAST_ANSWERS:
+        raise UserError(f"{len(usable)} panoramas are too few to calibrate on; use at least {LEAST_ANSWERS}, better hundreds")
     truths = index.frame.metres([answer.panorama.location for answer in usable])
     metres = [index.metres[answer.evidence.rows] for answer in usable]
     priors = [_log_prior(index, answer.panorama, own) for answer, own in zip(usable, metres, strict=True)]

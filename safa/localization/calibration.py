@@ -80,12 +80,6 @@ def fit_calibration(margins, similarities, right, wrong_share):
     )
 
 
-def check_count(count):
-    """Refuse to calibrate on too few panoramas."""
-    if count < LEAST_ANSWERS:
-        raise UserError(f"{count} panoramas are too few to calibrate on; use at least {LEAST_ANSWERS}, better hundreds")
-
-
 def _features(margins, similarities):
     """(n, 3) float64."""
     margins = np.minimum(np.asarray(margins, np.float64), MOST_MARGIN)

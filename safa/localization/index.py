@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 from safa.loading import load_network
 from safa.localization import index_files
 from safa.localization.answering import answer_alone, drive_answers, fit_answers
-from safa.localization.calibration import check_count, read_calibrations, write_calibrations
+from safa.localization.calibration import read_calibrations, write_calibrations
 from safa.localization.coordinates import LocalFrame
 from safa.localization.index_files import read_array, read_index_manifest
 from safa.localization.panorama import Panorama, asked_panorama, far_outside, read_canvas, turned
@@ -146,7 +146,6 @@ class Index:
             UserError: as of `query`; a location is missing, or there are too few panoramas.
         """
         config = QueryConfig.of(settings)
-        check_count(len(panoramas))
         if not os.access(self.folder, os.W_OK):
             raise UserError(f"{self.folder}: may not be written, and keeps the calibration; check the permissions, or copy it")
         panoramas = [asked_panorama(each, config) for each in panoramas]
