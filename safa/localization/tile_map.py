@@ -5,7 +5,7 @@ import math
 
 import cv2
 import numpy as np
-from scipy.spatial import cKDTree
+from PIL import Image
 
 from safa.localization.index import Index
 from safa.report.drawing import HIT, INK, LINE, SOFT, WRONG, new_figure, pixel_axes, put_image, write_line
@@ -38,34 +38,20 @@ class TileMap:
         size = np.ceil(np.maximum(high - low, extent / 3) * self._scale) + 2 * MARGIN
         self._corner = (low + high) / 2 + size / 2 / self._scale * (-1, 1)  # north-west
         width, height = size.astype(int)
-        grid = self._corner + _points(width // STEP, height // STEP) * (STEP / self._scale) * (1, -1)
-        rows = np.unique(index.tree.query(grid)[1])
-        self._ground, without = self._drawn_ground(index, rows, width, height)
-        self._dots = self.pixels(index.metres[without])
+        grid = np.stack(np.meshgrid(np.arange(STEP / 2, width, STEP), np.arange(STEP / 2, height, STEP)), axis=-1)
+        rows = np.unique(index.tree.query(self._corner + grid.reshape(-1, 2) / self._scale * (1, -1))[1])
+        side, without = max(STEP, math.ceil(index.manifest.recipe.tile_metres * self._scale)), []
+        ground = Image.new("RGB", (width, height), 3 * (BACKGROUND,))  # BGR, in fact
+        for row, corner in zip(rows, np.round(self.pixels(index.metres[rows]) - side / 2).astype(int).tolist(), strict=True):
+            if (thumbnail := index.thumbnail(row)) is None:
+                without.append(row)
+            else:
+                ground.paste(Image.fromarray(cv2.resize(thumbnail, (side, side), interpolation=cv2.INTER_AREA)), corner)
+        self._ground, self._dots = np.asarray(ground), self.pixels(index.metres[without])
 
     def pixels(self, metres):
         """(n, 2) metres east and north -> (n, 2) pixels right and down."""
         return (np.asarray(metres).reshape(-1, 2) - self._corner) * (self._scale, -self._scale)
-
-    def _drawn_ground(self, index, rows, width, height):
-        """What the tiles of some rows show, (H, W, 3) uint8, BGR, and the rows of those without a picture.
-
-        Of overlapping tiles the one whose centre is nearest is shown.
-        """
-        picture = np.full((height * width, 3), BACKGROUND, np.uint8)
-        pixels, centres = _points(width, height), self.pixels(index.metres[rows])
-        side = max(STEP, index.manifest.recipe.tile_metres * self._scale)
-        nearest = cKDTree(centres).query(pixels, p=np.inf, distance_upper_bound=side / 2)[1]
-        order, without = np.argsort(nearest), []
-        for number, chosen in enumerate(np.split(order, np.searchsorted(nearest[order], np.arange(1, len(rows) + 1)))[:-1]):
-            if len(chosen) and (thumbnail := index.thumbnail(rows[number])) is None:
-                without.append(rows[number])
-            elif len(chosen):
-                if side < len(thumbnail):
-                    thumbnail = cv2.resize(thumbnail, (math.ceil(side), math.ceil(side)), interpolation=cv2.INTER_AREA)
-                right, down = (((pixels[chosen] - centres[number]) / side + 0.5) * (len(thumbnail) - 1)).round().astype(int).T
-                picture[chosen] = thumbnail[down, right]
-        return picture.reshape(height, width, 3), without
 
     def draw(self, marks: list[Mark], path: np.ndarray | None = None):
         """A Figure of the map with marks, the first on top, those outside at its edge, and a line along (n, 2) metres below."""
@@ -90,8 +76,3 @@ class TileMap:
         length = f"{metres:g} m" if metres < 1000 else f"{metres / 1000:g} km"
         write_line(axes, f"{length}, north is up", bar + 8, height, width - bar, SOFT)
         return figure
-
-
-def _points(columns, rows):
-    """(columns * rows, 2) middles of a grid's cells, row by row."""
-    return np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1).reshape(-1, 2) + 0.5
