@@ -23,7 +23,7 @@ def answer_alone(index, panorama, rows, found, headings, config, with_evidence=F
         index: index.Index.
         rows: (C,) of the tiles that it is compared with, None for all of them.
         found, headings: (C,) similarities, and its heading in degrees at each of these tiles.
-        with_evidence: keep it in the answer.
+        with_evidence: keep it in the answer, for `fit_answers`, which says how sure that is.
         weight: per similarity (default: as calibrated).
     """
     weight = weight or index.weight(config, panorama)
@@ -49,10 +49,11 @@ def answer_alone(index, panorama, rows, found, headings, config, with_evidence=F
         for (row, near), rival in zip(merged, rivals, strict=True)
     ][: config.top]
     answer = Answer(panorama, places, margin, evidence=evidence)
+    if with_evidence:
+        return answer
     calibration = index.calibration(config, panorama)
     confidence = None if calibration is None else calibration.confidence(margin, places[0].similarity)
-    answer = _sure(index, answer, posterior_alone(index, answer, weight), calibration, confidence)
-    return answer if with_evidence else dataclasses.replace(answer, evidence=None)
+    return _sure(index, answer, posterior_alone(index, answer, weight), calibration, confidence)
 
 
 def posterior_alone(index, answer, weight):
@@ -71,7 +72,7 @@ def drive_answers(index, answers, config):
         calibration, confidence = index.calibration(config, answer.panorama), answer.confidence
         if calibration is not None:
             confidence = calibration.confidence(margin_of_probability(confidence), answer.places[0].similarity)
-        given[number] = _sure(index, dataclasses.replace(answer, evidence=None), posterior, calibration, confidence)
+        given[number] = _sure(index, answer, posterior, calibration, confidence)
     return given
 
 
@@ -130,19 +131,13 @@ def fit_answers(index, found, config, wrong_share):
     else:
         _, answers, posteriors = zip(*smoothed_answers(index, found, config, weight), strict=True)
         margins = [margin_of_probability(answer.confidence) for answer in answers]
-    uncertainty = fit_uncertainty(weight, posteriors, truths)
-    answers = [
-        dataclasses.replace(answer, evidence=None, estimate=posterior.estimate(index.frame, uncertainty))
-        for answer, posterior in zip(answers, posteriors, strict=True)
-    ]
     similar = [answer.places[0].similarity for answer in answers]
-    right = [answer.metres_off <= config.radius for answer in answers]
+    right = np.linalg.norm([posterior.centre for posterior in posteriors] - truths, axis=1) <= config.radius
+    uncertainty = fit_uncertainty(weight, posteriors, truths)
     calibration = dataclasses.replace(fit_calibration(margins, similar, right, wrong_share), uncertainty=uncertainty)
     sure = [calibration.confidence(*each) for each in zip(margins, similar, strict=True)]
-    return calibration, [
-        dataclasses.replace(answer, confidence=own, known=own >= calibration.threshold)
-        for answer, own in zip(answers, sure, strict=True)
-    ]
+    judged = zip(answers, posteriors, sure, strict=True)
+    return calibration, [_sure(index, answer, posterior, calibration, own) for answer, posterior, own in judged]
 
 
 def _place(index, row, similarity, heading, tiles):
@@ -165,7 +160,7 @@ def _log_prior(index, panorama, metres):
 
 
 def _sure(index, answer, posterior, calibration, confidence):
-    """An answer with what a calibration, or None, says of it."""
+    """An answer with what a calibration, or None, says of it, and without the evidence that this rests on."""
     estimate = posterior.estimate(index.frame, calibration and calibration.uncertainty)
     known = calibration and confidence >= calibration.threshold
-    return dataclasses.replace(answer, estimate=estimate, confidence=confidence, known=known)
+    return dataclasses.replace(answer, estimate=estimate, confidence=confidence, known=known, evidence=None)
