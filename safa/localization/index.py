@@ -225,21 +225,18 @@ class Index:
                 return str(error)
 
         with concurrent.futures.ThreadPoolExecutor(available_cores()) as pool:
-            canvases = list(pool.map(read, panoramas))
-        found = [canvas if isinstance(canvas, str) else [] for canvas in canvases]
-        turns = [(number, turn) for number, own in enumerate(headings) if not isinstance(found[number], str) for turn in own]
-        for start in range(0, len(turns), BATCH):
-            part = turns[start : start + BATCH]
-            images = np.stack([turned(canvases[number], turn, recipe.network.grd_shape) for number, turn in part])
-            for (number, _), row in zip(part, np.asarray(ground(images)), strict=True):
-                found[number].append(row)
-        for number, own in enumerate(found):
-            if isinstance(own, str):
-                continue
-            found[number] = np.stack(own) if self._directions is None else np.stack(own) @ self._directions
-            if not np.isfinite(found[number]).all():
-                path = panoramas[number].path
-                found[number] = f"{path}: its descriptor is not finite; the network has diverged: use another index"
+            found = list(pool.map(read, panoramas))
+        usable = [number for number, canvas in enumerate(found) if not isinstance(canvas, str)]
+        if not usable:
+            return found
+        turns = [(found[number], heading, recipe.network.grd_shape) for number in usable for heading in headings[number]]
+        parts = (turns[start : start + BATCH] for start in range(0, len(turns), BATCH))
+        rows = np.concatenate([ground(np.stack([turned(*turn) for turn in part])) for part in parts])
+        rows = rows if self._directions is None else rows @ self._directions
+        ends = np.cumsum([len(headings[number]) for number in usable])
+        for number, own in zip(usable, np.split(rows, ends[:-1]), strict=True):
+            diverged = f"{panoramas[number].path}: its descriptor is not finite; the network has diverged: use another index"
+            found[number] = own if np.isfinite(own).all() else diverged
         return found
 
     def thumbnail(self, row):
