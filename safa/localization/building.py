@@ -164,7 +164,8 @@ def _fill(folder, source, computer, config, tiles, signatures, earlier, kept):
 
     unfinished = os.path.join(folder, index_files.UNFINISHED)
     os.makedirs(unfinished, exist_ok=True)
-    _check_stopped(folder, unfinished, tiles, signatures, earlier is not None)
+    widths = {RECORDS: RECORD_BYTES} | ({} if config.no_thumbnails else {THUMBNAILS: THUMBNAIL_BYTES})
+    _check_stopped(folder, unfinished, tiles, signatures, earlier is not None, widths)
     write_keras_weights(os.path.join(unfinished, index_files.WEIGHTS), computer.network)
     names = [name.encode(errors="replace").decode() for name in source.names]
     write_json(os.path.join(unfinished, index_files.NAMES), names)
@@ -176,9 +177,11 @@ def _fill(folder, source, computer, config, tiles, signatures, earlier, kept):
     path = os.path.join(unfinished, FULL if config.pca is not None and directions is None else ROWS)
     shape = len(source), values if directions is None else config.pca
     rows = ProjectedRows(shape, config.dtype, path, {"index": tiles}, remedy=index_files.SPACE)
-    arrays = {RECORDS: _mapped(unfinished, RECORDS, RECORD_BYTES, rows)}
-    if not config.no_thumbnails:
-        arrays[THUMBNAILS] = _mapped(unfinished, THUMBNAILS, THUMBNAIL_BYTES, rows)
+    arrays = {}
+    for name, width in widths.items():
+        path = os.path.join(unfinished, name)
+        new = None if rows.done else new_array_file(path, (len(source), width), np.uint8, name, index_files.SPACE)
+        arrays[name] = np.load(path, mmap_mode="r+") if new is None else new
     rows.beside = arrays.values()
     for start in range(rows.done, len(kept), ROWS_AT_A_TIME):
         own = kept[start : start + ROWS_AT_A_TIME]
@@ -215,8 +218,11 @@ def _tiles_digest(identity, source):
     return digest.hexdigest()
 
 
-def _check_stopped(folder, unfinished, tiles, signatures, is_update):
-    """Refuse to go on with a stopped build of other tiles, and forget the rows of one if files of its tiles changed since."""
+def _check_stopped(folder, unfinished, tiles, signatures, is_update, widths):
+    """Refuse to go on with a stopped build of other tiles, and forget the rows of one if files of its tiles changed since.
+
+    `widths`: bytes of a row of each array beside the descriptors, which are forgotten too if one of these is damaged.
+    """
     for name in ROWS, FULL:
         path, manifest = os.path.join(unfinished, name), None
         with contextlib.suppress(UserError):  # damaged: all rows are computed again
@@ -228,20 +234,12 @@ def _check_stopped(folder, unfinished, tiles, signatures, is_update):
                 f"{shortened(folder)}: holds {manifest.done:,} tiles of a build with {OTHER}; run that command again to go on "
                 "with it, name another folder, or delete this one"
             )
-        records = np.zeros_like(signatures)
-        with contextlib.suppress(UserError):  # damaged: all rows are computed again
-            records = index_files.read_array(unfinished, RECORDS, (len(signatures), RECORD_BYTES), ("uint8",))[:, :DIGEST_BYTES]
-        if (records[: manifest.done] != signatures[: manifest.done]).any():
-            os.unlink(f"{path}.json")
-
-
-def _mapped(folder, name, width, rows):
-    """(N, width) uint8, mapped into memory, beside the rows that a stopped build left."""
-    shape = len(rows.rows), width
-    if not rows.done:
-        return new_array_file(os.path.join(folder, name), shape, np.uint8, name, index_files.SPACE)
-    index_files.read_array(folder, name, shape, ("uint8",))
-    return np.load(os.path.join(folder, name), mmap_mode="r+")
+        with contextlib.suppress(UserError):
+            shapes = [(array, (len(signatures), width)) for array, width in widths.items()]
+            records, *_ = [index_files.read_array(unfinished, *each, ("uint8",)) for each in shapes]
+            if (records[: manifest.done, :DIGEST_BYTES] == signatures[: manifest.done]).all():
+                continue
+        os.unlink(f"{path}.json")
 
 
 def _project(folder, full, values):

@@ -167,12 +167,13 @@ def test_a_shortened_index_is_updated_in_its_own_directions(computer, own):
     np.testing.assert_array_equal(after["descriptors"][same], before["descriptors"][same])
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\3\4"])  # of a file that a power cut left
-def test_a_stopped_build_with_a_damaged_file_begins_again(computer, sheets, tmp_path, monkeypatch, content):
+# Content of a file that a power cut left.
+@pytest.mark.parametrize(("name", "content"), [("tiles", b""), ("tiles", b"PK\3\4"), ("thumbnails", b"")])
+def test_a_stopped_build_with_a_damaged_file_begins_again(computer, sheets, tmp_path, monkeypatch, name, content):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("safa.localization.building.IndexManifest", lambda *_, **__: os.kill(os.getpid(), signal.SIGINT))
         built(computer, tmp_path / "index", sheets / "sheets", dtype="float32")
-    (tmp_path / "index/index.unfinished/tiles.npy").write_bytes(content)
+    (tmp_path / f"index/index.unfinished/{name}.npy").write_bytes(content)
     _, _, source, read = built(computer, tmp_path / "index", sheets / "sheets", dtype="float32")
     assert len(read) >= len(source)
     for name, array in arrays(tmp_path / "index").items():
