@@ -77,9 +77,9 @@ def reaches(epsg, locations):
     return is_inside & (latitudes >= area.south - 1) & (latitudes <= area.north + 1)
 
 
-def unwrapped(longitudes, middle):
-    """Longitudes within 180 degrees of a middle one, also beyond -180 and 180: a region across that meridian is one piece."""
-    return longitudes + 360 * np.round((middle - longitudes) / 360)
+def unwrapped(locations, middle):
+    """(n, 2) longitudes, also beyond -180 and 180 degrees so that a region across that meridian is one piece, and latitudes."""
+    return locations + (360, 0) * np.round((middle - locations[:, :1]) / 360)
 
 
 def problem_of(longitude, latitude):

@@ -48,7 +48,7 @@ class MapTiles(TileSource):
         files = _files(os.path.join(folder, str(zoom)), zoom, tms or has_resource)
         self._side, self._files, self._masks, left_out = _usable(folder, files, skip_missing)
         corners = mercator_locations([(x + far, y + far) for x, y in self._files for far in (0, 1)], zoom, 1)
-        west = unwrapped(corners[::2, 0], LocalFrame.around(corners[::2]).centre[0])
+        west = unwrapped(corners[::2], LocalFrame.around(corners[::2]).centre[0])[:, 0]
         south, north = np.percentile(corners[:, 1], (0, 100)).tolist()
         box = float(west.min()), south, float(west.max()) + 360 / 2**zoom, north
         centres, made = grid_locations(box, cut, self._covered, folder)

@@ -108,7 +108,7 @@ class RasterFile:
             raise UserError(f"{shortened(self.path)}: reaches beyond {edge}; cut it there (gdalwarp -te), into two rasters")
         if self.covers(np.array([(self.centre[0], -90.0), (self.centre[0], 90.0)])).any():
             raise UserError(f"{shortened(self.path)}: covers a pole, where no tile has a north; cut it off (gdalwarp -te)")
-        found[:, 0] = unwrapped(found[:, 0], self.centre[0])
+        found = unwrapped(found, self.centre[0])
         low, high = found.min(axis=0), found.max(axis=0)
         self.box = np.concatenate([low - MARGIN * (high - low), high + MARGIN * (high - low)])
         west, east, north, south = LocalFrame(*self.centre).metres(found[1:5])

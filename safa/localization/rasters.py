@@ -29,7 +29,7 @@ class RasterTiles(TileSource):
         self._rasters = [RasterFile(path, epsg) for path in paths]
         self._middle = self._rasters[0].centre[0]  # boxes lie around this meridian
         self._boxes = np.array([raster.box for raster in self._rasters])
-        self._boxes[:, [0, 2]] += (unwrapped(self._boxes[:, 0], self._middle) - self._boxes[:, 0])[:, None]
+        self._boxes += np.tile(unwrapped(self._boxes[:, :2], self._middle) - self._boxes[:, :2], 2)
         if all(max(raster.metres) <= TILE_RATIO * cut.metres for raster in self._rasters):
             self.locations = np.array([raster.centre for raster in self._rasters])
             self.metres = np.array([min(raster.metres) for raster in self._rasters])
@@ -48,7 +48,7 @@ class RasterTiles(TileSource):
         self._pixels = cut.pixels
 
     def _covered(self, locations):
-        points, covered = self._around(locations), np.zeros(len(locations), bool)
+        points, covered = unwrapped(locations, self._middle), np.zeros(len(locations), bool)
         low, high = points.min(axis=0, initial=np.inf), points.max(axis=0, initial=-np.inf)
         for number in np.flatnonzero(((self._boxes[:, 2:] >= low) & (self._boxes[:, :2] <= high)).all(axis=1)):
             box = self._boxes[number]
@@ -56,12 +56,9 @@ class RasterTiles(TileSource):
             covered[rows] = self._rasters[number].covers(locations[rows])
         return covered
 
-    def _around(self, locations):
-        return np.stack([unwrapped(locations[:, 0], self._middle), locations[:, 1]], axis=1)
-
     def _rasters_of_rows(self, metres):
         """For each tile the rasters whose boxes it touches, the one with its centre first."""
-        points, chosen = self._around(self.locations), [[] for _ in self.locations]
+        points, chosen = unwrapped(self.locations, self._middle), [[] for _ in self.locations]
         high = np.full(len(points), metres / 2 / DEGREE_METRES)
         margins = np.stack([high / np.maximum(np.cos(np.radians(points[:, 1])), 1e-3), high], axis=1)
         low, top = points - margins, points + margins

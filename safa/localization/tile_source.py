@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import itertools
 from typing import Literal
 
 import numpy as np
@@ -78,8 +79,8 @@ class TileSource(abc.ABC):
         """Number and extent of the tiles' centres, as a line."""
         frame = LocalFrame.around(self.locations)
         wide, high = np.ptp(frame.metres(self.locations), axis=0) / 1000
-        places = np.stack([unwrapped(self.locations[:, 0], frame.centre[0]), self.locations[:, 1]])
-        (west, south), (east, north) = places.min(axis=1), places.max(axis=1)
+        places = unwrapped(self.locations, frame.centre[0])
+        (west, south), (east, north) = places.min(axis=0), places.max(axis=0)
         edges = f"west {west:.5f}, south {south:.5f}, east {east:.5f}, north {north:.5f}"
         return f"{len(self):,} tiles: {edges}, a box of {wide * high:,.2f} km²"
 
@@ -128,8 +129,7 @@ def grid_locations(bounds, cut, covered, where):
         )
     middle, spacing = (west + east) / 2, cut.spacing
     # The box is bent in metres: the grid covers the corners and the middles of its sides.
-    longitudes, latitudes = np.meshgrid([west, middle, east], [south, (south + north) / 2, north])
-    corners, grid = np.stack([longitudes.ravel(), latitudes.ravel()], axis=1), cut.grid
+    corners, grid = list(itertools.product([west, middle, east], [south, (south + north) / 2, north])), cut.grid
     if grid is None:  # in the middle of the box, so that both edges are treated alike
         frame = LocalFrame(middle, (south + north) / 2)
         low, high = np.percentile(frame.metres(corners), (0, 100), axis=0)
@@ -147,8 +147,8 @@ def grid_locations(bounds, cut, covered, where):
     for north_of_centre in down:
         centres = np.stack([across, np.full(columns, north_of_centre)], axis=1)
         locations = frame.locations(centres)
-        longitudes, latitudes = unwrapped(locations[:, 0], middle), locations[:, 1]
-        inside = (longitudes >= west) & (longitudes <= east) & (latitudes >= south) & (latitudes <= north)
+        points = unwrapped(locations, middle)
+        inside = ((points >= (west, south)) & (points <= (east, north))).all(axis=1)
         inside[inside] = covered(locations[inside])
         samples = frame.locations((centres[inside, None] + offsets).reshape(-1, 2))
         found.append(locations[inside][covered(samples).reshape(-1, len(offsets)).all(axis=1)])
