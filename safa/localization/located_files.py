@@ -35,7 +35,7 @@ class LocatedFiles:
     """Image files of a list, N rows; numbers are float64, NaN where they are not known."""
 
     paths: list[str]  # those that the list names relative to its own folder are complete here
-    locations: np.ndarray | None  # (N, 2) longitude and latitude (WGS 84); None if the list lacks them
+    locations: np.ndarray  # (N, 2) longitude and latitude (WGS 84)
     headings: np.ndarray  # (N,) degrees clockwise from north, 0 to 360
     metres: np.ndarray | None  # (N,) ground size of each tile; None if the list lacks it
     accuracies: np.ndarray  # (N,) metres, standard deviation of each location
@@ -69,7 +69,8 @@ def read_located_files(path: str, needs_locations: bool) -> LocatedFiles:
     if kind is DEGREES and not names >= set(PROJECTED) and codes - {"", str(WGS84)}:
         remedy = "name longitude easting and latitude northing, or remove the column epsg"
         raise UserError(f"{path}: latitude and longitude are taken as EPSG:{WGS84}, and epsg says another one; {remedy}")
-    locations, notes = (None, ()) if kind is None else _locations(path, rows, kind, needs_locations)
+    nowhere = np.full((len(rows), 2), np.nan), ()
+    locations, notes = nowhere if kind is None else _locations(path, rows, kind, needs_locations)
     paths = (os.path.join(os.path.dirname(path), row["path"]) for row in rows.values())
     return LocatedFiles(
         # Paths of Windows where this system has none of their name.

@@ -187,13 +187,9 @@ def _listed(path):
     listed = read_located_files(path, needs_locations=False)
     if not any(map(os.path.isfile, listed.paths)):
         raise UserError(f"{path}: none of its {len(listed.paths):,} images exists; paths are relative to the list's folder")
-    headings, accuracies = (
-        [None if np.isnan(value) else value for value in values.tolist()] for values in (listed.headings, listed.accuracies)
-    )
-    places = [(np.nan, np.nan)] * len(headings) if listed.locations is None else listed.locations.tolist()
-    locations = [None if np.isnan(place).any() else tuple(place) for place in places]
     say(*listed.notes)
-    return zip(listed.paths, headings, locations, accuracies, strict=True)
+    columns = listed.headings.tolist(), map(tuple, listed.locations.tolist()), listed.accuracies.tolist()
+    return zip(listed.paths, *([None if np.isnan(each).any() else each for each in column] for column in columns), strict=True)
 
 
 def _end(failed, count):
