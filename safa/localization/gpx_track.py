@@ -61,8 +61,8 @@ class Track:
                 raise UserError(f"{shortened(path)}: its point of {point.time.isoformat()} {problem}; correct or remove it")
         locations = [(point.longitude, point.latitude) for point in points]
         self._frame = LocalFrame.around(locations)
-        self._metres = self._frame.metres(locations)
-        steps = np.linalg.norm(np.diff(self._metres, axis=0), axis=1)
+        self._metres = np.ascontiguousarray(self._frame.metres(locations).T)
+        steps = np.hypot(*np.diff(self._metres))
         self._travelled = np.concatenate([[0], np.cumsum(steps)])
         of_segment = np.repeat(range(len(segments)), list(map(len, segments)))
         is_gap = (np.diff(self.seconds) > GAP_SECONDS) & (steps > COURSE_METRES)  # some loggers write nothing while they stand
@@ -73,10 +73,10 @@ class Track:
         before, after = np.searchsorted(self.seconds, seconds, "right") - 1, np.searchsorted(self.seconds, seconds)
         if self._piece[before] < self._piece[after]:
             return None, None
-        own = self._piece == self._piece[before]
+        own = slice(*np.searchsorted(self._piece, self._piece[before] + (0, 1)))
         travelled = np.interp(seconds, self.seconds[own], self._travelled[own])
         steps = travelled - COURSE_METRES, travelled, travelled + COURSE_METRES
-        places = np.stack([np.interp(steps, self._travelled[own], axis) for axis in self._metres[own].T], axis=1)
+        places = np.stack([np.interp(steps, self._travelled[own], axis[own]) for axis in self._metres], axis=1)
         before, here, after = map(tuple, self._frame.locations(places).tolist())
         course, _, moved = needed("pyproj").Geod(ellps="WGS84").inv(*before, *after)  # true north, not the frame's
         return here, course % FULL_CIRCLE if moved >= MOVED_METRES else None
