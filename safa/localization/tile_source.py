@@ -120,6 +120,8 @@ def grid_locations(bounds, cut, covered, where):
     """
     region = np.array(cut.region or bounds)
     region[[0, 2]] += 360 * round((bounds[0] + bounds[2] - region[0] - region[2]) / 720)
+    if region[2] - region[0] == 360:  # all longitudes, also those of imagery on both sides of where it ends
+        region[[0, 2]] = bounds[::2]
     west, south = np.maximum(bounds[:2], region[:2]).tolist()
     east, north = np.minimum(bounds[2:], region[2:]).tolist()
     if west >= east or south >= north:

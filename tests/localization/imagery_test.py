@@ -140,6 +140,7 @@ def test_imagery_on_both_sides_of_the_180th_meridian_is_one_mosaic(tmp_path):
     for paths in sheets, [across]:
         source = open_tile_source(paths, Cut(60, 30, 32))
         assert 80 < len(source) < 400 and is_one_across_the_180th_meridian(source, step=7)
+        assert len(open_tile_source(paths, Cut(60, 30, 32, (-180.0, -20.0, 180.0, 0.0)))) == len(source)
         assert "west 179.99" in source.extent and "east 180.00" in source.extent
     for column, row in itertools.product((0, 1, 2**15 - 2, 2**15 - 1), (17950, 17951)):
         (tmp_path / f"map/15/{column}").mkdir(parents=True, exist_ok=True)
