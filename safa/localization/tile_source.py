@@ -95,9 +95,6 @@ class ChosenTiles(TileSource):
     def tile(self, row):
         return self._source.tile(self._rows[row])
 
-    def files(self, row):
-        return self._source.files(self._rows[row])
-
 
 def read_tile(path, size=None, read=read_image):
     """What `read_image`, or a function like it, reads; its error says how to go on."""
