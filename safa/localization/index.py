@@ -61,8 +61,8 @@ class Index:
         self._descriptors = read_array(folder, index_files.DESCRIPTORS, (count, kept), index_files.DTYPES)
         if dtype is not None:
             self._descriptors = (np.array if self._descriptors.dtype == np.float32 else as_float32)(self._descriptors)
-        self.names = index_files.read_names(folder, count)
-        locations = index_files.read_locations(folder, count)
+        self.names = index_files.read_names(folder)
+        locations = np.array(read_array(folder, index_files.LOCATIONS, (count, 2), ("float64",)))
         self._thumbnails = self._directions = None
         if os.path.lexists(os.path.join(folder, index_files.THUMBNAILS)):
             self._thumbnails = read_array(folder, index_files.THUMBNAILS, (count, THUMBNAIL_BYTES), ("uint8",))

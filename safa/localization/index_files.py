@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 import msgspec
 import numpy as np
 
-from safa.localization.coordinates import problem_of
 from safa.localization.tile_source import SourceRecord
 from safa.runtime.errors import UserError, first_line, shortened
 from safa.runtime.files import open_whole, ordinary, read_file, read_json
@@ -155,22 +154,11 @@ def read_array(folder, name, shape, dtypes):
         return array
 
 
-def read_locations(folder, count):
-    """(N, 2) float64 longitude and latitude of the tiles."""
-    locations = np.array(read_array(folder, LOCATIONS, (count, 2), ("float64",)))
-    if problem_of(*locations.min(axis=0).tolist()) or problem_of(*locations.max(axis=0).tolist()):
-        raise UserError(f"{os.path.join(folder, LOCATIONS)}: holds locations that are not on Earth; it is damaged: {REMEDY}")
-    return locations
-
-
-def read_names(folder, count):
+def read_names(folder):
     """The names of the tiles, N strings."""
     path = os.path.join(folder, NAMES)
     with _whole(path):
-        names = msgspec.json.decode(read_file(path), type=list[str])
-        if len(names) != count:
-            raise ValueError(f"{len(names):,} names instead of {count:,}")
-        return names
+        return msgspec.json.decode(read_file(path), type=list[str])
 
 
 def save_array(path, array):

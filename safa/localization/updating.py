@@ -42,8 +42,9 @@ def kept_rows(folder, earlier, source, signatures):
     row is -1 where a tile is new or changed, and the first one of several that show the same. UserError if no location is.
     """
     records = index_files.read_array(folder, index_files.RECORDS, (earlier.tiles, RECORD_BYTES), ("uint8",))
+    places = np.array(index_files.read_array(folder, index_files.LOCATIONS, (earlier.tiles, 2), ("float64",)))
     rows, copies = {}, collections.Counter()  # rows by location, and digest of the files or of the pixels
-    for row, (place, record) in enumerate(zip(index_files.read_locations(folder, earlier.tiles), records, strict=True)):
+    for row, (place, record) in enumerate(zip(places, records, strict=True)):
         place, content = place.tobytes(), record.tobytes()
         row = rows.setdefault((place, content[DIGEST_BYTES:-1]), row)
         rows[place] = rows[place, content[:DIGEST_BYTES]] = row
