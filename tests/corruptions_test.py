@@ -63,6 +63,10 @@ def test_a_grid_tests_again_what_images_were_replaced_of(with_network):
         assert re.findall("files (.*) (.): R@1", output) == [tuple(each.split("/")) for each in changed]
         for path in (with_network / "queries/fog/2").iterdir():
             os.utime(path, (1, 1))
+    next((with_network / "queries/fog/1").iterdir()).unlink()
+    assert "use --skip_missing" in complains("test_cvact.py", **given, before=two_corruptions)
+    assert "9 pairs remain" in succeeds("test_cvact.py", **given, skip_missing=True, before=two_corruptions)
+    assert {json.loads(path.read_text())["queries"] for path in (with_network / "Result/CVACT").glob("*_[12].json")} == {9}
 
 
 def test_mistakes_are_one_line(with_network, monkeypatch):

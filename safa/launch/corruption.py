@@ -1,7 +1,8 @@
 """Tests on corrupted queries: their images, which tests of a grid are finished, and what a grid ends with."""
 
-import functools
 import os
+
+import numpy as np
 
 from safa.datasets.corruptions import library, published_panoramas
 from safa.datasets.file_checks import check_files
@@ -10,20 +11,26 @@ from safa.report.page import Picture, Section
 from safa.report.rows import collect
 from safa.report.table_formats import as_text
 from safa.retrieval.resumable_rows import files_digest
+from safa.runtime.cluster import say
 from safa.runtime.errors import UserError
 from safa.runtime.files import read_json
 
 
-def queries_of(views, pairs, network):
-    """{QueryView: (Pairs that its queries are read from, their files_digest)}; corrupted ones are checked as `pairs` were."""
-    shapes = network.sat_shape, network.grd_shape
+def queries_of(views, pairs, network, skip_missing):
+    """The Pairs of a test, and {QueryView: (Pairs that its queries are read from, their files_digest)}.
 
-    @functools.cache
-    def found(is_corrupted, folder):
-        of_view = check_files(published_panoramas(pairs, folder), shapes)[0] if is_corrupted else pairs
-        return of_view, files_digest(of_view.grd_paths)
-
-    return {view: found(view.is_corrupted, view.queries_dir) for view in views}
+    Files of corrupted queries are checked as those of `pairs` were. Where one is missing, its pair is left out of all views.
+    """
+    found, shapes = {(False, None): pairs}, (network.sat_shape, network.grd_shape)
+    for folder in dict.fromkeys(view.queries_dir for view in views if view.is_corrupted):
+        found[True, folder], note = check_files(published_panoramas(pairs, folder), shapes, skip_missing)
+        say(note)
+    ids, read_of = set.intersection(*(set(each.ids) for each in found.values())), {}
+    for kind, each in found.items():
+        rows = [row for row, own in enumerate(each.ids) if own in ids]
+        of_view = each.take(rows, None if each.one_to_one else np.arange(len(each.sat_paths)))
+        read_of[kind] = of_view, files_digest(of_view.grd_paths)
+    return read_of[False, None][0], {view: read_of[view.is_corrupted, view.queries_dir] for view in views}
 
 
 def seen_of(view):

@@ -123,13 +123,13 @@ def launch_testing(description, dataset_classes):
     check_turns(dataset_classes[args.split], view, ("fov", "unknown_heading", "search_heading"))
     dataset = given_dataset(dataset_classes[args.split], folders)
     pairs = checked_pairs(dataset, args.split, network, folders)
+    pairs, read_of = queries_of(views := view.cells, pairs, network, folders.skip_missing)
     task = task_of(pairs, config.direction, config.radius)
     figures.check(task, config.direction, network, view)
     say(*findings_of({args.split: pairs}))
     stretched = network.polar and polar_maps_are_stretched(dataset.polar_dir)
     if network.polar and manifest and manifest.data.get("stretched_polar_maps", stretched) != stretched:
         say("warning: the network was trained on polar maps of the other kind, with or without the min-max stretch")
-    read_of = queries_of(views := view.cells, pairs, network)
 
     # Where the result goes.
     checkpoint = use_checkpoint(source, lambda path, _: path)
