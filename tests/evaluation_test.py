@@ -1,10 +1,12 @@
 """Searches give the published code's ranks and recalls; and what is reported of them: turns, intervals, metres, directions."""
 
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import scipy.spatial
+import tensorflow as tf
 from conftest import ROOT, refuses, succeeds, unit
 from golden import GOLDEN
 
@@ -137,6 +139,15 @@ def test_ranks_and_recalls_equal_the_golden_ones_whatever_the_block_also_with_pr
         assert options or not tied.any()
     np.testing.assert_array_equal(recall_curve(closer, 100), NUMBERS["recall_at"][1:])
     np.testing.assert_array_equal([recall_at(closer, k) for k in range(101)], NUMBERS["recall_at"])
+
+
+@pytest.mark.parametrize("function", ["cast", "matmul"])  # of the references' copy, and of the products
+def test_numpy_searches_where_a_device_s_memory_does_not_suffice(function, monkeypatch):
+    sat, grd = NUMBERS["sat_descriptors"], NUMBERS["grd_descriptors"]
+    too_large = Mock(side_effect=tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor"))
+    monkeypatch.setattr(tf, function, too_large)
+    np.testing.assert_array_equal(ranks(sat, grd, device="CPU:0")[0], NUMBERS["rank_of_truth"])
+    assert too_large.called
 
 
 @pytest.mark.parametrize("spread", [1e-8, 1e-6, 1e-4])

@@ -86,17 +86,27 @@ def products_with(references, rows):
 
 
 def _products_on(device, references):
-    """As `products_with`, on a device in whose memory the references stay as float64; None if TensorFlow lacks such devices."""
+    """As `products_with`, on a device in whose memory the references stay as float64.
+
+    None if TensorFlow lacks such devices or they do not fit; products that do not are NumPy's.
+    """
     import tensorflow as tf
 
+    too_large = tf.errors.ResourceExhaustedError, tf.errors.InternalError  # the second of what is copied there
     if not tf.config.list_logical_devices(device.partition(":")[0]):
         return None
-    with tf.device(device):
-        there = tf.cast(tf.constant(references), tf.float64)
+    try:
+        with tf.device(device):
+            there = tf.cast(tf.constant(references), tf.float64)
+    except too_large:
+        return None
 
     def multiply(rows):
-        with tf.device(device):
-            return tf.matmul(tf.cast(tf.constant(rows), tf.float64), there, transpose_b=True).numpy()
+        try:
+            with tf.device(device):
+                return tf.matmul(tf.cast(tf.constant(rows), tf.float64), there, transpose_b=True).numpy()
+        except too_large:
+            return products_with(references, rows)
 
     return multiply
 
