@@ -110,8 +110,9 @@ def training_step(network, optimizer, loss, strategy=None, micro_batch=None, cli
                 descriptors, state = compute(batch, state)
                 share = share_of_loss(*descriptors)
             gradients = tape.gradient(share, weights, unconnected_gradients="zero")
-        share += 0 * tf.linalg.global_norm(gradients)  # NaN if one is not finite: a ReLU may hide the weights that it makes
         context = tf.distribute.get_replica_context()
+        # NaN if a device's gradient is not finite: a ReLU may hide the weights that it makes.
+        share += context.all_reduce(tf.distribute.ReduceOp.SUM, 0 * tf.linalg.global_norm(gradients))
         if clip_norm is not None:  # the norm of the whole batch's gradient
             norm = tf.linalg.global_norm(context.all_reduce(tf.distribute.ReduceOp.SUM, gradients))
             gradients = [gradient * tf.minimum(1.0, clip_norm / norm) for gradient in gradients]

@@ -26,12 +26,12 @@ class OneDevice:
         return tf.constant(0, tf.int64), *(None if array is None else tf.constant(array) for array in arrays)
 
 
-def gradients(distribution, micro_batch, negatives, clip_norm=None):
+def gradients(distribution, micro_batch, negatives, clip_norm=None, loss_of=triplet_loss):
     with distribution.strategy.scope():
         model = build_network(NetworkConfig("SAFA_2", 1, 32, 128, 64, 1 / 16, "few_blocks"), 0.8, seed=1)
         optimizer = keras.optimizers.SGD(1.0)
         optimizer.build(model.trainable_variables)
-    step = training_step(model, optimizer, triplet_loss, distribution.strategy, micro_batch, clip_norm)
+    step = training_step(model, optimizer, loss_of, distribution.strategy, micro_batch, clip_norm)
     before = [variable.numpy() for variable in model.trainable_variables]
     offset, *shares = distribution.spread(sat, grd, negatives)
     loss = step(Batch(*shares, offset=offset))
@@ -51,3 +51,11 @@ for negatives, distribution, clipped_to in ((None, OneDevice(), None), (far, two
     for one, two in zip(expected, found, strict=True):
         assert np.abs(one).max() > 0
         np.testing.assert_allclose(one, two / (clipped_to or 1), rtol=0, atol=1e-4 * np.abs(one).max() + 1e-7)
+
+
+def infinite_for_the_second_device(sat, grd, _):
+    return triplet_loss(sat, grd) + tf.reduce_sum(tf.sqrt(0 * sat[4:]))
+
+
+loss, _ = gradients(two_devices, None, None, loss_of=infinite_for_the_second_device)
+assert np.isnan(loss), loss
