@@ -8,6 +8,7 @@ import random
 import re
 import shutil
 import signal
+import threading
 import time
 import types
 
@@ -26,6 +27,7 @@ from safa.launch.training import check_cache, training_parser
 from safa.report.drawing import WIDTH
 from safa.retrieval.search import search
 from safa.runtime.files import locked
+from safa.runtime.interruption import StopRequest
 from safa.settings import NetworkConfig
 from safa.training.run_folder import data_identity
 
@@ -233,6 +235,26 @@ def test_a_signal_saves_first_and_the_run_goes_on_with_the_same_bits(uninterrupt
     assert f"stopped by {number.name}; epoch 2 is saved" in errors and "Traceback" not in errors
     assert "going on after epoch" in succeeds(RESUMED, **EXACT, cwd=here)
     assert_same(here, uninterrupted)
+
+
+def test_a_signal_that_ends_who_reads_the_lines_too_is_noted_all_the_same():
+    before, (read, write) = [os.dup(stream) for stream in (1, 2)], os.pipe()
+    for stream in (1, 2):
+        os.dup2(write, stream)
+    os.close(write)
+    try:
+        with StopRequest() as stop:
+            reader = threading.Timer(0.02, os.close, [read])  # python train_cvusa.py 2>&1 | tee, and Ctrl-C
+            reader.start()
+            signal.raise_signal(signal.SIGINT)
+            reader.join()
+            for stream in (1, 2):
+                os.write(stream, b"epoch 1, step 100 of 1110\n")
+    finally:
+        for stream, earlier in zip((1, 2), before, strict=True):
+            os.dup2(earlier, stream)
+            os.close(earlier)
+    assert stop.signal == signal.SIGINT
 
 
 def test_other_settings_other_data_and_a_second_run_in_the_folder_are_refused(uninterrupted, here):

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import signal
 import stat
 import sys
@@ -11,6 +12,7 @@ from safa.runtime.errors import Stopped, print_nowhere
 
 HANGUP = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]  # a closed terminal, but for `nohup`
 SIGNALS = [signal.SIGINT, signal.SIGTERM, *HANGUP]
+READER_MILLISECONDS = 100  # for which a signal waits to see whether who reads our lines ends too
 
 
 class StopRequest:
@@ -48,8 +50,13 @@ class StopRequest:
     def _note(self, number, _):
         again = self.signal is not None
         self.signal = number
-        if number == signal.SIGHUP:  # writing to the terminal would fail
-            print_nowhere(*(stream for stream in (1, 2) if stat.S_ISCHR(os.fstat(stream).st_mode)))
+        # Writing would fail where nobody reads: on a closed terminal, or into a `tee` that the same Ctrl-C ends at this moment.
+        poll = select.poll()
+        for stream in (1, 2):
+            poll.register(stream, 0)
+            if number == signal.SIGHUP and stat.S_ISCHR(os.fstat(stream).st_mode):
+                print_nowhere(stream)
+        print_nowhere(*(stream for stream, _ in poll.poll(READER_MILLISECONDS)))
         if again or self._at_once:
             raise Stopped(number)
         name = signal.Signals(number).name
