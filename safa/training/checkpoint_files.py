@@ -118,14 +118,16 @@ def remove_leftovers(folder):
         remove_checkpoint(prefixes[-1])
 
 
-def refuse_foreign_content(path, content=None):
-    """Refuse an HDF5 file whose datasets or links lead to other files (CVE-2026-1669, for instance).
+def array_names(path, content=None):
+    """Names of all arrays in an HDF5 file; refuses one that leads to other files (CVE-2026-1669, for instance).
 
     `content`: of the file, where it is read from memory. Raises UserError with the first's name; OSError if it is not HDF5.
     """
     import h5py
 
-    def walk(group, seen):
+    found = {}  # by their addresses: names may stand for the same thing
+
+    def walk(group):
         for name in group:
             link = group.get(name, getlink=True)
             if isinstance(link, h5py.SoftLink):
@@ -134,11 +136,14 @@ def refuse_foreign_content(path, content=None):
             if item is None or isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
                 raise UserError(f"{path}: {shortened(name)} lies in another file; use a file that holds its own content")
             address = h5py.h5o.get_info(item.id).addr
-            if isinstance(item, h5py.Group) and address not in seen:
-                walk(item, seen | {address})
+            if address not in found:
+                found[address] = item.name.removeprefix("/") if isinstance(item, h5py.Dataset) else None
+                if isinstance(item, h5py.Group):
+                    walk(item)
 
     with h5py.File(content or path) as file:
-        walk(file, set())
+        walk(file)
+    return [name for name in found.values() if name is not None]
 
 
 def _indices(path):

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from safa.runtime.errors import UserError, first_line
-from safa.training.checkpoint_files import KERAS, KERAS_MODEL, NUMPY, TENSORFLOW, refuse_foreign_content, use_checkpoint
+from safa.training.checkpoint_files import KERAS, KERAS_MODEL, NUMPY, TENSORFLOW, array_names, use_checkpoint
 from safa.training.variables import ADAM, STEP, Averages, adam_variables
 from safa.training.weights import load_weights, optimizer_state
 from VGG import BLOCKS, VGG16
@@ -130,16 +130,12 @@ def read_vgg16(path, kind):
 
 def _of_keras(path, content):
     """The 3x3 convolutions of an HDF5 file, in the order of their layers' names, in which numbers count as such."""
-    layers = {}
-
-    def collect(name, item):
-        if isinstance(item, h5py.Dataset) and item.ndim in (1, 4) and "optimizer" not in name:
-            order = (int(part) if part.isdigit() else part for part in re.split(r"(\d+)", os.path.dirname(name)))
-            layers.setdefault(tuple(order), {})[item.ndim] = item[()]
-
-    refuse_foreign_content(path, content)
+    layers, names = {}, array_names(path, content)
     with h5py.File(content) as file:
-        file.visititems(collect)
+        for name in names:
+            if file[name].ndim in (1, 4) and "optimizer" not in name:
+                order = (int(part) if part.isdigit() else part for part in re.split(r"(\d+)", os.path.dirname(name)))
+                layers.setdefault(tuple(order), {})[file[name].ndim] = file[name][()]
     convolutions = [layers[order] for order in sorted(layers) if 4 in layers[order]]  # others have biases too
     if len(convolutions) != len(NAMES):
         raise ValueError(f"{len(convolutions)} convolutions instead of {len(NAMES)}")

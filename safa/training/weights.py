@@ -3,14 +3,13 @@
 import io
 import warnings
 
-import h5py
 import keras
 import numpy as np
 
 from safa.runtime.errors import UserError, first_few, first_line
 from safa.runtime.files import write_whole
 from safa.training import published_checkpoint
-from safa.training.checkpoint_files import KERAS, TENSORFLOW, refuse_foreign_content
+from safa.training.checkpoint_files import KERAS, TENSORFLOW, array_names
 from safa.training.tensorflow_files import open_checkpoint
 from safa.training.variables import ADAM, AVERAGE, LOSS, MOMENTS, NETWORK, SEED, STEP, network_variables, network_weights
 
@@ -57,14 +56,14 @@ def load_weights(network, path, kind, description):
     variables, note = network_variables(network), None
     try:
         if kind == KERAS:
-            refuse_foreign_content(path)
+            held = [name for name in array_names(path) if name.startswith(("sat/", "grd/", "layers/"))]  # in the branches
             before = network.get_weights()
             with warnings.catch_warnings():  # what does not fit is an error below
                 warnings.simplefilter("ignore")
                 network.load_weights(path)
             tensors = {name: variable.numpy() for name, variable in variables.items()}
             network.set_weights(before)
-            kept, own = (sum(SEED not in name for name in names) for names in (_arrays(path), variables))
+            kept, own = (sum(SEED not in name for name in names) for names in (held, variables))
             if kept > own:  # Keras leaves the others out without a word
                 raise UserError(f"{path}: holds {kept} arrays, and {description} has {own}; {OTHER}")
         else:
@@ -87,14 +86,6 @@ def load_weights(network, path, kind, description):
     for name, tensor in tensors.items():
         variables[name].assign(tensor)
     return note
-
-
-def _arrays(path):
-    """Names of the arrays of a network's branches in a file of Keras weights."""
-    names = []
-    with h5py.File(path) as file:
-        file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-    return [name for name in names if name.startswith(("sat/", "grd/", "layers/"))]
 
 
 def _keys(shapes, network, path, description):
