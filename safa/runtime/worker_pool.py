@@ -8,7 +8,6 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
-import sys
 import threading
 import warnings
 
@@ -69,10 +68,10 @@ def _begin_worker():
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)  # the processes use every core already
-    if mallopt := sys.platform == "linux" and getattr(ctypes.CDLL(None), "mallopt", None):
-        # glibc would give each image's memory back and ask for it again: a sixth of the time of a check.
-        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
-        mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: None)
+    # glibc would give each image's memory back and ask for it again: a sixth of the time of a check.
+    mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+    mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
 
 
 def _end_with_parent():

@@ -6,7 +6,7 @@ import re
 import zipfile
 
 from safa.runtime.errors import UserError, shortened
-from safa.runtime.files import ordinary, read_file
+from safa.runtime.files import read_file
 
 KERAS, TENSORFLOW = "Keras weights", "TensorFlow checkpoint"
 KERAS_MODEL, NUMPY = "Keras model", "NumPy arrays"  # zip archives, which VGG16's weights come in
@@ -176,8 +176,7 @@ def _check_tensorflow_files(prefix):
 
 def _first_bytes(path, of_numbers=False):
     """First bytes of a file; raises if the file cannot hold weights. Numbers may begin like a one-byte mark."""
-    with open(path, "rb", opener=ordinary) as file:
-        start = file.read(64)
+    start = read_file(path, 64)
     if not start:
         raise UserError(f"{path}: empty; copy or download the file again")
     if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml") if of_numbers else b"<"):
