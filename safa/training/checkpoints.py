@@ -2,14 +2,12 @@
 
 import dataclasses
 import os
-import time
 
 import numpy as np
 import tensorflow as tf
 
 from safa.runtime.errors import UserError, first_line
 from safa.runtime.files import check_space, put_aside, remove_abandoned, write_whole
-from safa.settings import save_interval
 from safa.training.checkpoint_files import INDEX, find_checkpoint, remove_checkpoint, remove_leftovers, run_checkpoints
 from safa.training.run_folder import BEST
 from safa.training.tensorflow_files import open_checkpoint, write_checkpoint
@@ -130,21 +128,3 @@ class RunCheckpoints:
             remove_checkpoint(each)
         # For tf.train.latest_checkpoint and the like; this project reads the folder itself.
         write_whole(os.path.join(folder, "checkpoint"), f'model_checkpoint_path: "{name}"\n'.encode())
-
-
-class SaveClock:
-    """When to save within an epoch; `every` as of --save_every."""
-
-    def __init__(self, every):
-        self._unit, self._every = save_interval(every)
-        self.saved()
-
-    def is_due(self, number):
-        """Whether to save after the epoch's step `number`."""
-        if self._unit == "minutes":
-            return time.monotonic() - self._since >= 60 * self._every
-        return number % self._every == 0
-
-    def saved(self):
-        """Count from now on."""
-        self._since = time.monotonic()

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import signal
+import time
 
 import keras
 import numpy as np
@@ -23,8 +24,9 @@ from safa.runtime.errors import Stopped, UserError
 from safa.runtime.interruption import StopVote
 from safa.runtime.progress import ProgressBar
 from safa.runtime.worker_pool import available_cores
+from safa.settings import save_interval
 from safa.training.beginning import finish, restore_or_begin, training_session
-from safa.training.checkpoints import Progress, RunCheckpoints, SaveClock
+from safa.training.checkpoints import Progress, RunCheckpoints
 from safa.training.log import Meter, TrainingLog
 from safa.training.step import adam, learning_rate_schedule, negatives_of, training_step
 from safa.training.variables import Averages
@@ -47,19 +49,21 @@ def train(settings, train_pairs, val_pairs, paths):
         Stopped: by a signal, after saving.
     """
     config, options = settings.training, settings.run
+    unit, save_every = save_interval(options.save_every)
     with training_session(settings, train_pairs, val_pairs, paths) as (distribution, stop):
         run = TrainingRun(settings, train_pairs, val_pairs, paths, distribution)
         progress = restore_or_begin(run, stop)
         step = training_step(run.network, run.optimizer, run.loss, distribution.strategy, options.micro_batch, config.clip_norm)
         for epoch in range(progress.epochs + 1, config.epochs + 1):
-            clock, vote = SaveClock(options.save_every), StopVote(stop, distribution.sum_over_processes)
+            saved_at, vote = time.monotonic(), StopVote(stop, distribution.sum_over_processes)
             meter = Meter(config.batch_size, progress, run.progress_bar(epoch, progress.steps))
             for number, batch in enumerate(meter.timed(run.batches(epoch, progress.steps)), progress.steps + 1):
                 loss = step(batch)
                 vote.cast()
                 is_last = number == run.steps
                 stops, logs = vote.passed(is_last), number % options.log_every == 0
-                saves = not is_last and clock.is_due(number)
+                is_due = number % save_every == 0 if unit == "steps" else time.monotonic() - saved_at >= 60 * save_every
+                saves = is_due and not is_last
                 # The loss before is read while the device computes; this one too where something needs the state after it.
                 for finished, value in meter.read(number, loss, wait=is_last or stops or logs or saves):
                     run.check_loss(epoch, finished, value)
@@ -67,7 +71,7 @@ def train(settings, train_pairs, val_pairs, paths):
                     raise run.saved_and_stopped(progress, stop.signal or signal.SIGTERM, epoch)
                 if saves:
                     run.checkpoints.save(progress)
-                    clock.saved()
+                    saved_at = time.monotonic()
                 if logs and run.log is not None:
                     run.log.steps(epoch, number, run.steps, meter.rates(), run.learning_rate, run.adam_steps)
             try:
