@@ -35,14 +35,9 @@ def uses_slurm():
     return CLUSTER not in os.environ and int(os.environ.get(SLURM_TASKS, 1)) > 1
 
 
-def is_chief():
-    """Whether this process is the run's only one or its first, the one that reports and writes."""
-    return processes()[1] == 0
-
-
 def say(*lines):
     """Print those lines that are not None, in the chief's process."""
-    if is_chief():
+    if processes()[1] == 0:
         for line in lines:
             if line is not None:
                 print(line, flush=True)

@@ -47,10 +47,9 @@ class Distribution:
         self.notes = [] if warning is None else [warning]
         self.strategy = self._strategy()
         self.replicas = self.strategy.num_replicas_in_sync
-        numbers = []
-        self._from_function(lambda context: numbers.append(context.replica_id_in_sync_group) or tf.constant(0))
-        self._own = numbers
-        self.is_chief = numbers[0] == 0
+        self._own = []  # numbers of this process's replicas
+        self._from_function(lambda context: self._own.append(context.replica_id_in_sync_group) or tf.constant(0))
+        self.is_chief = self._own[0] == 0
         self._sum = self.traced(_sum_over_replicas)
 
     def __str__(self):
