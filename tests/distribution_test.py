@@ -121,13 +121,17 @@ def test_parts_and_devices_give_the_gradients_of_the_whole_batch():
 
 
 WORKER = '{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": %s}}'
+CHIEF = '{"cluster": {"chief": ["a:1"], "worker": ["b:2"]}, "task": {"type": "%s", "index": %s}}'
 OF_PARAMETERS = '{"cluster": {"ps": ["a:1"]}, "task": {"type": "ps", "index": 0}}'
 
 
 def test_a_tf_config_devices_and_batches_that_cannot_be_are_one_line(here, monkeypatch):
-    for config in "{", "[]", OF_PARAMETERS, WORKER % 2, WORKER % "1e400", WORKER % '"x"', "[" * 100_000:
+    wrong = WORKER % 2, WORKER % "1e400", WORKER % '"x"', CHIEF % ("worker", -1), CHIEF % ("evaluator", 0)
+    for config in "{", "[]", OF_PARAMETERS, *wrong, "[" * 100_000:
         monkeypatch.setenv("TF_CONFIG", config)
         assert len(refuses("TF_CONFIG", processes)) < 500
+    monkeypatch.setenv("TF_CONFIG", CHIEF % ("worker", 0))
+    assert processes() == (2, 1)
     monkeypatch.undo()
     mistakes = ("devices", 3, "--batch_size 8"), ("micro_batch", 3, "--micro_batch 3"), ("devices", 10**30, "--devices")
     for flag, value, expected in mistakes:

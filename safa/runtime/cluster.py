@@ -18,11 +18,10 @@ def processes():
         return (int(os.environ[SLURM_TASKS]), int(os.environ[SLURM_TASK])) if uses_slurm() else (1, 0)
     try:
         config = json.loads(os.environ[CLUSTER])
-        chiefs, workers = (len(config["cluster"].get(kind, [])) for kind in ("chief", "worker"))
-        number = config["task"]["index"] + (chiefs if config["task"]["type"] == "worker" else 0)
-        if set(config["cluster"]) - {"chief", "worker"} or number not in range(chiefs + workers):
+        if set(config["cluster"]) - {"chief", "worker"}:
             raise ValueError
-        return chiefs + workers, number
+        tasks = [(kind, index) for kind in ("chief", "worker") for index in range(len(config["cluster"].get(kind, [])))]
+        return len(tasks), tasks.index((config["task"]["type"], config["task"]["index"]))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(
             f'{CLUSTER}: not like {{"cluster": {{"worker": ["host1:12345", "host2:12345"]}}, "task": '
