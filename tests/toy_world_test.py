@@ -21,8 +21,6 @@ from toy_town.materials import CELL, MATERIAL
 from toy_town.scene import Scene
 from toy_town.views import TILE, panorama_view, plain_look, random_look, render_aerial, render_panorama
 
-SMALL = {"aerial_size": 128, "panorama_size": "56x308"}
-
 
 def azimuth_of_red(image):
     """Mean azimuth in degrees of the red pixels of a panorama or a polar map."""
@@ -87,6 +85,8 @@ def test_cameras_stand_on_roads_in_the_open_and_training_places_far_from_test_pl
         positions, districts = toy_world.place_positions(settings(dataset, 400, 150))
         assert len(positions) == len(districts) == len(np.unique(positions, axis=0)) == 550
         assert scipy.spatial.distance.cdist(positions[:400], positions[400:]).min() * CELL > 30
+    for distances in map(scipy.spatial.distance.pdist, (positions[:400] * CELL, positions[400:] * CELL)):  # CVACT's
+        assert (distances < 5).sum() >= 2 and (distances < 25).sum() >= 20 and distances.min() > 1
 
 
 def test_a_district_s_panoramas_lie_where_its_lists_say(tmp_path):
@@ -116,43 +116,42 @@ def correlation(one, other):
     return np.corrcoef(one.astype(float).ravel(), other.astype(float).ravel())[0, 1]
 
 
-def test_cvact_opens_as_the_real_one_does(tmp_path):
-    toy_world.render_dataset(settings("cvact", 60, 30), str(tmp_path))
-    root = tmp_path / "ANU_data_small"
+def test_cvact_opens_as_the_real_one_does(towns):
+    root = towns / "Data/ANU_data_small"
     mat = scipy.io.loadmat(root / "ACT_data.mat")
     names, utm = mat["panoIds"], mat["utm"]
-    assert names.shape == (90,) and all(len(name) == 22 for name in names) and len(set(names)) == 90
-    assert utm.shape == (90, 2) and utm.dtype == np.float64 and (np.abs(utm - (693000, 6090000)) < 5000).all()
-    for split, rows in ("train", range(1, 61)), ("val", range(61, 91)):
+    assert names.shape == (34,) and all(len(name) == 22 for name in names) and len(set(names)) == 34
+    assert utm.shape == (34, 2) and utm.dtype == np.float64 and (np.abs(utm - (693000, 6090000)) < 5000).all()
+    positions, _ = toy_world.place_positions(settings("cvact", 24, 10))
+    np.testing.assert_allclose(utm - utm[0], (positions - positions[0]) * (CELL, -CELL), atol=1e-6)
+    for split, rows in ("train", range(1, 25)), ("val", range(25, 35)):
         assert mat[f"{split}Set"][f"{split}Ind"][0][0].tolist() == [[row] for row in rows]
     np.testing.assert_array_equal(mat["valSetAll"]["valInd"][0][0], mat["valSet"]["valInd"][0][0])
-    for distances in map(scipy.spatial.distance.pdist, (utm[:60], utm[60:])):
-        assert (distances < 5).sum() >= 2 and (distances < 25).sum() >= 20 and distances.min() > 1
     for name in names:
         assert cv2.imread(str(root / "satview_polish" / f"{name}_satView_polish.jpg")).shape == (128, 128, 3)
-        assert cv2.imread(str(root / "streetview" / f"{name}_grdView.jpg")).shape == (112, 224, 3)
+        assert cv2.imread(str(root / "streetview" / f"{name}_grdView.jpg")).shape == (224, 448, 3)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """What one uninterrupted process writes for `WHOLE`."""
     folder = tmp_path_factory.mktemp("whole")
-    toy_world.render_dataset(settings(train=90, test=8), str(folder))
+    toy_world.render_dataset(settings(train=50, test=6), str(folder))
     return files_under(folder)
 
 
-WHOLE = SMALL | {"train": 90, "test": 8}
+WHOLE = {"aerial_size": 128, "panorama_size": "56x308", "train": 50, "test": 6}
 
 
 def test_cvusa_has_its_lists_and_sizes(whole):
-    names = (f"{number:07d}" for number in range(1, 99))
+    names = (f"{number:07d}" for number in range(1, 57))
     rows = [f"bingmap/19/{name}.jpg,streetview/panos/{name}.jpg,streetview/annotations/{name}.png" for name in names]
-    for split, expected in (("train", rows[:90]), ("val", rows[90:])):
+    for split, expected in (("train", rows[:50]), ("val", rows[50:])):
         assert whole[f"CVUSA/splits/{split}-19zl.csv"].decode().splitlines() == expected
     for row in rows:
         shapes = [cv2.imdecode(np.frombuffer(whole[f"CVUSA/{path}"], np.uint8), 1).shape for path in row.split(",")[:2]]
         assert shapes == [(128, 128, 3), (56, 308, 3)]
-    assert len(whole) == 2 * 98 + 3
+    assert len(whole) == 2 * 56 + 3
 
 
 def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(tmp_path, whole):
