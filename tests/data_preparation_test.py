@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import struct
 import time
@@ -36,13 +37,19 @@ def folder(tmp_path):
     return folder
 
 
-@pytest.fixture
-def tiles(folder):
-    """CVUSA's folder with lossless tiles of the dataset's size."""
-    image = recipe.aerial_image(750)
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """A folder with lossless tiles of the dataset's size. Not to be changed."""
+    folder, image = tmp_path_factory.mktemp("drawn"), recipe.aerial_image(750)
     for number in range(20):
         cv2.imwrite(str(folder / f"{number:07}.png"), np.roll(image, number, axis=0))
     return folder
+
+
+@pytest.fixture
+def tiles(drawn, folder):
+    """CVUSA's folder with links to them."""
+    return shutil.copytree(drawn, folder, copy_function=os.link, dirs_exist_ok=True)
 
 
 @pytest.fixture
@@ -65,8 +72,8 @@ def test_a_run_that_is_killed_leaves_whole_files_and_goes_on(tiles, tmp_path, ou
     for number in range(20):
         os.link(tiles / "0000000.png", tiles / f"more{number}.png")
     moments = random.Random(0)
-    for finished in (1, 20):
-        process = start("data_preparation.py", dataset="cvusa", cwd=tmp_path)
+    for finished, workers in (1, 2), (20, 1):
+        process = start("data_preparation.py", dataset="cvusa", workers=workers, cwd=tmp_path)
         wait_until(lambda enough=finished: len(list(output.glob("*.png"))) >= enough, process)
         time.sleep(moments.random() / 50)
         process.kill()
@@ -74,7 +81,7 @@ def test_a_run_that_is_killed_leaves_whole_files_and_goes_on(tiles, tmp_path, ou
         assert process.returncode == -signal.SIGKILL and finished <= len(list(output.glob("*.png"))) < 40
         assert all(cv2.imread(str(path)) is not None for path in output.glob("*.png"))
     (output / "0000003.png").write_bytes(b"")  # a machine without power may leave a name without content
-    succeeds("data_preparation.py", dataset="cvusa", cwd=tmp_path)
+    assert prepare(tmp_path) == 0
     files = contents(output, ".lock")
     assert len(files) == 41 and not any(name.endswith(".partial") for name in files)
     assert prepare(tmp_path, "--overwrite") == 0 and contents(output, ".lock") == files
