@@ -111,17 +111,13 @@ def test_a_damaged_checkpoint_is_passed_over_a_lost_list_loses_nothing_and_a_los
     assert (folder / "Result/CVUSA/SAFA_2_polar_1.previous-1.csv").read_text() == before
 
 
-def test_aerial_tiles_without_polar_transform_train_and_test(towns, here):
-    small = TINY | {"network_type": "VGG_gp", "polar": 0, "epochs": 1}
-    succeeds("train_cvact.py", **small, rotate_pairs=True, flip_pairs=True, cwd=here)
-    flags = {"network_type": "VGG_gp", "polar": 0}
-    succeeds("test_cvact.py", **flags, cwd=here)
-    # CVACT_test is laid out like CVACT; there, matches within 5 m count too.
-    (here / "Other").mkdir()
-    os.symlink(towns / "Data/ANU_data_small", here / "Other/ANU_data_test")
-    succeeds("data_preparation.py", dataset="cvact_test", data_dir="Other", workers=1, cwd=here)
-    assert "within 5 m" in succeeds("test_cvact.py", **flags, split="test", data_dir="Other", cwd=here)
-    result = json.loads((here / "Result/CVACT_test/VGG_gp_polar_0.json").read_text())
+def test_cvact_test_is_laid_out_like_cvact_and_counts_matches_within_5_m_too(towns, with_network):
+    (with_network / "Other").mkdir()
+    os.symlink(towns / "Data/ANU_data_small", with_network / "Other/ANU_data_test")
+    given = {"data_dir": "Other", "cwd": with_network}
+    succeeds("data_preparation.py", dataset="cvact_test", workers=1, **given)
+    assert "within 5 m" in succeeds("test_cvact.py", network_type="SAFA_2", split="test", **given)
+    result = json.loads((with_network / "Result/CVACT_test/SAFA_2_polar_1.json").read_text())
     assert result["dataset"] == "CVACT_test" and result["queries"] == 10
     assert all(result["recall_within_5m"][k] >= value for k, value in result["recall"].items())
 

@@ -8,7 +8,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from conftest import TINY, complains, refuses, rows_of, run, succeeds, tensors_of
+from conftest import TINY, complains, refuses, rows_of, run, succeeds, unit
 
 import check_data
 from safa.datasets import checked_files
@@ -78,7 +78,7 @@ def test_the_hit_rate_is_vigors_and_not_the_recall_of_acceptable_tiles(vigor):
     sat = random.standard_normal((len(pairs.sat_paths), 16)).astype(np.float32)
     grd = sat[pairs.truth] + np.stack([sat[rows[:2]].sum(axis=0) for rows in pairs.acceptable])
     grd[::2] += 2 * random.standard_normal((len(grd[::2]), 16)).astype(np.float32)
-    sat, grd = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (sat, grd))
+    sat, grd = unit(sat), unit(grd)
     task = task_of(pairs)
     result = evaluate(task, search(sat, grd, task.truth, task.near, 1))
     found = [result[name]["1"] for name in ("recall", "recall_hit_rate", "recall_acceptable")]
@@ -105,9 +105,6 @@ def test_a_check_reads_each_file_once_also_of_tiles_that_panoramas_and_splits_sh
 def test_a_town_goes_through_every_script(own):
     output = succeeds("train_vigor.py", **TRAINING, cwd=own)
     assert "going on after epoch 1 of 2" in output and "32 pairs for training, 12 for validation" in output
-    succeeds("train_vigor.py", **TRAINING, model_dir="at_once", cwd=own)
-    expected, found = (tensors_of(own / folder / "VIGOR/VGG_gp/polar_1") for folder in ("at_once", "Model"))
-    assert all(np.array_equal(expected[key], found[key]) for key in expected)
     output = succeeds("test_vigor.py", network_type="VGG_gp", checkpoint="last", report=True, cwd=own)
     assert f"12 panoramas among {len(VIGOR(own / 'Data').pairs('val').sat_paths)} aerial images" in output
     tested = own / "Result/VIGOR/VGG_gp_polar_1_last.json"
@@ -124,7 +121,7 @@ def test_slicematchs_lists_and_both_cross_area_scripts_are_found(own):
     os.rename(own / "Data/VIGOR/splits", own / "Data/VIGOR/splits__corrected")
     for corrected in (own / "Data/VIGOR/splits__corrected").glob("*/*_balanced*.txt"):
         corrected.rename(corrected.with_name(f"{corrected.stem}__corrected.txt"))  # as SliceMatch names them
-    flags = TRAINING | {"polar": 0, "epochs": 1, "labels": "splits__corrected"}
+    flags = TRAINING | {"polar": 0, "epochs": 1, "labels": "splits__corrected", "rotate_pairs": True, "flip_pairs": True}
     assert "22 pairs for training, 22 for validation" in succeeds("train_vigor_cross.py", **flags, cwd=own)
     assert "22 panoramas" in succeeds("test_vigor_cross.py", network_type="VGG_gp", polar=0, checkpoint="last", cwd=own)
     assert len(VIGOR(own / "Data").pairs("val")) == 12
