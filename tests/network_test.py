@@ -1,5 +1,7 @@
 """Networks, losses, gradients and Adam steps give the numbers of the published code; and the parts of a training step."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -67,6 +69,20 @@ def test_descriptors_losses_gradients_and_adam_steps_are_the_published_codes(gol
     np.testing.assert_allclose([*trace, float(triplet_loss(sat, grd))], numbers["adam_loss_trace"], rtol=0, atol=5e-4)
     for branch, found in (("sat", sat), ("grd", grd)):
         np.testing.assert_allclose(found, numbers[f"{branch}_descriptors_after_4_steps"], rtol=0, atol=3e-3)
+
+
+def test_adam_is_tensorflow_1s_in_every_step():
+    """With its defaults, beta 0.9 and 0.999 and epsilon 1e-8, on gradients from far below epsilon to far above."""
+    optimizer, variable, momentum, velocity = adam(1e-5), keras.Variable(np.zeros(5)), 0.0, 0.0
+    optimizer.build([variable])
+    expected, random = np.zeros(5), np.random.default_rng(0)
+    for step in range(1, 9):
+        gradient = random.standard_normal(5) * (1e-10, 1e-8, 1e-6, 1e-3, 10)
+        optimizer.apply([tf.constant(gradient, tf.float32)])
+        momentum = 0.9 * momentum + 0.1 * gradient
+        velocity = 0.999 * velocity + 0.001 * gradient**2
+        expected -= 1e-5 * np.sqrt(1 - 0.999**step) / (1 - 0.9**step) * momentum / (np.sqrt(velocity) + 1e-8)
+    np.testing.assert_allclose(variable, expected, rtol=1e-4)
 
 
 def test_a_networks_cost_is_that_of_vgg16_on_its_images(golden):
@@ -220,4 +236,5 @@ def test_an_idle_branch_hinders_no_step_and_variables_that_nobody_trains_and_los
 
 def test_the_benchmark_of_training_computes(monkeypatch):
     monkeypatch.setattr(plain_networks, "SHAPE", (32, 64))
+    monkeypatch.setattr("safa.settings.NetworkConfig", functools.partial(NetworkConfig, width_multiplier=0.05, backbone="tiny"))
     assert all(np.isfinite(call()).all() for call in training_speed.our_calls("float32", 2, None).values())
