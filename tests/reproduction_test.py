@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -102,9 +101,9 @@ def test_a_signal_ends_the_step_that_runs_then_the_table_which_goes_on_from_ther
     monkeypatch.setenv("WAITS", "SAFA_1")
     flags = FLAGS | {"rows": "VGG_gp,SAFA_1,SAFA_2"}
     process = start(COPIES, copies, **flags, cwd=tmp_path)
-    wait_until((tmp_path / "pid").exists, process)
-    time.sleep(0.05)  # the number is written after the file is made
-    training = int((tmp_path / "pid").read_text())
+    pid = tmp_path / "pid"
+    wait_until(lambda: pid.exists() and pid.read_text(), process)
+    training = int(pid.read_text())
     process.send_signal(number)
     if number == signal.SIGKILL:
         os.kill(training, number)
