@@ -1,7 +1,6 @@
 """Pairs and batches hold what the files hold, or nothing, wherever and however users keep the files."""
 
-import errno
-import io
+import functools
 import os
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import scipy.io
 from conftest import TINY, contents, refuses, run, succeeds
+from forked_scripts import no_file_grows_beyond
 
 import data_preparation
 from input_data import batches, epoch_order, image_batches
@@ -25,7 +25,6 @@ from safa.datasets.file_checks import check_files
 from safa.datasets.image_files import read_image
 from safa.datasets.pair_images import PairImages
 from safa.datasets.preparation import polar_map
-from safa.runtime import files
 
 SHAPE = 112, 616
 SMALLER = (32, 128), (32, 128)
@@ -163,23 +162,6 @@ def test_images_of_another_aspect_ratio_and_smaller_ones_are_counted_and_refused
         refuses(expected, check_files, split, (shape, (32, 128)))
 
 
-class File(io.FileIO):
-    """A file on a disk that has room for some bytes more."""
-
-    room = 200_000
-
-    def write(self, content):
-        super().write(bytes(content)[: max(0, File.room)])
-        File.room -= len(content)
-        if File.room < 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def fill_the_disk():
-    """The project's own files are written to such a disk by this process."""
-    files.open = lambda path, mode="r", **options: File(path, mode) if "w" in mode else open(path, mode, **options)
-
-
 def test_folders_with_spaces_other_letters_and_links_that_must_not_be_written_to(towns, tmp_path):
     data = tmp_path / "Daten für Zürich 東京"
     shutil.copytree(towns / "Data", data, ignore=shutil.ignore_patterns("polarmap", "CVACT"))
@@ -219,10 +201,11 @@ def test_a_disk_that_fills_up_leaves_whole_files_and_one_line(own_towns):
     polar = own_towns / "Data/CVUSA/polarmap"
     expected = contents(polar)
     shutil.rmtree(polar)
-    process = run("data_preparation.py", dataset="cvusa", workers=1, before=fill_the_disk, cwd=own_towns)
+    full_disk = functools.partial(no_file_grows_beyond, max(map(len, expected.values())) - 1)
+    process = run("data_preparation.py", dataset="cvusa", workers=1, before=full_disk, cwd=own_towns)
     assert process.returncode == 2, process.stderr
     line = process.stderr.strip().splitlines()[-1]
-    assert "No space left on device" in line and ".png" in line and "free some space" in line
+    assert ".png: File too large" in line and "free space" in line
     finished = contents(polar)
     assert 0 < len(finished) < len(expected) and all(expected[path] == content for path, content in finished.items())
     succeeds("data_preparation.py", dataset="cvusa", workers=1, cwd=own_towns)

@@ -141,6 +141,7 @@ def test_a_mistake_is_one_line_that_moves_no_cursor(monkeypatch, capsys):
     for fails, text, expected in (
         (read_from_a_broken_disk, "Data/\x1b[2Ja.json", r"Data/\x1b[2Ja.json: Input/output error; the disk"),
         (mock.Mock(side_effect=FileNotFoundError(errno.ENOENT, "No usable folder")), "", "No usable folder; check"),
+        (mock.Mock(side_effect=OSError(errno.ENOSPC, "", "a.png")), "", "a.png: No space left on device; free some space"),
         (warn_and_fail, "named \x1b[2J\n", r"named \x1b[2J\n"),
     ):
         with warnings.catch_warnings(), pytest.raises(SystemExit) as end, reported():
