@@ -12,7 +12,7 @@ import numpy as np
 import pyproj
 import pytest
 from browser import assert_whole, needs_browser
-from conftest import complains, refuses, rows_of, run, succeeds
+from conftest import complains, contents, refuses, rows_of, run, succeeds
 from forked_scripts import die_after_batches
 
 from safa import parts
@@ -57,7 +57,7 @@ def own(made, tmp_path):
 
 def files_of(folder):
     """The bytes of an index but its network's, whose dropout draws another seed in every process."""
-    return {name: (folder / name).read_bytes() for name in os.listdir(folder) if name != "network.weights.h5"}
+    return contents(folder, "network.weights.h5")
 
 
 def test_the_true_place_is_found_as_often_as_the_test_script_reports(made, tmp_path):
