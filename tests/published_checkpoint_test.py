@@ -17,6 +17,7 @@ import tensorflow as tf
 from conftest import ROOT, SMALL, command, complains, refuses, succeeds
 from golden import GOLDEN, recipe
 
+import convert_weights
 from safa.loading import load_network
 from safa.parts import build_network
 from safa.runtime.errors import UserError
@@ -38,12 +39,12 @@ def save(prefix, tensors):
     tf.raw_ops.SaveV2(prefix=str(prefix), tensor_names=names, shape_and_slices=[""] * len(names), tensors=values)
 
 
-def save_with_adam(prefix, weights, step=1110, scope="train"):
-    """Write weights as the authors' training scripts do, with Adam's state, made in a name scope; "" for none."""
+def save_with_adam(prefix, weights, step=1110):
+    """Write weights as the authors' training scripts do, with Adam's state."""
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         variables = [tf.compat.v1.Variable(value, name=name, use_resource=False) for name, value in weights.items()]
         counter = tf.compat.v1.Variable(np.int32(step), trainable=False, use_resource=False)  # "Variable"
-        with tf.compat.v1.name_scope(scope):
+        with tf.compat.v1.name_scope("train"):
             adam = tf.compat.v1.train.AdamOptimizer(1e-5)
             adam.minimize(tf.add_n([tf.reduce_sum(variable) for variable in variables]), global_step=counter)
         session.run(tf.compat.v1.global_variables_initializer())
@@ -111,11 +112,12 @@ def test_the_authors_checkpoint_gives_their_descriptors_through_the_test_script(
         np.testing.assert_allclose(found[name], golden[name], rtol=0, atol=2e-5)
 
 
-def test_both_ways_give_the_same_bits_and_the_authors_saver_restores_ours(small, tmp_path):
+def test_both_ways_give_the_same_bits_and_the_authors_saver_restores_ours(small, tmp_path, monkeypatch):
     prefix, weights = small
     flags = command(network_type="SAFA_2", height=32, width=128, aerial_input_size=64, width_multiplier=0.05)
-    succeeds("convert_weights.py", prefix, "ours.weights.h5", *flags, cwd=tmp_path)
-    succeeds("convert_weights.py", "ours.weights.h5", "back.ckpt", *flags, cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    convert_weights.main([str(prefix), "ours.weights.h5", *flags])
+    convert_weights.main(["ours.weights.h5", "back.ckpt", *flags])
     assert "1110" in succeeds("convert_weights.py", prefix, "again.ckpt", *flags, cwd=tmp_path)
     theirs = tf.train.load_checkpoint(str(prefix))
     for name in ("back.ckpt", "again.ckpt"):
@@ -158,12 +160,17 @@ def test_the_authors_training_continues_with_adams_moments_and_step(small, blank
     assert "370 epochs of these pairs; raise --epochs" in line and "370 epochs done" in output and "epoch 371:" in output
 
 
-@pytest.mark.parametrize("scope", ["", "tower_0/train", None])
+def tensors_in(prefix):
+    """{name: array} of a TensorFlow checkpoint."""
+    reader = tf.train.load_checkpoint(str(prefix))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+@pytest.mark.parametrize("scope", ["", "tower_0/train/", None])
 def test_adams_variables_may_stand_in_any_scope_or_be_missing(scope, small, blank, tmp_path):
-    weights, (model, optimizer), prefix = small[1], blank, str(tmp_path / "model.ckpt")
-    save(prefix, weights) if scope is None else save_with_adam(prefix, weights, scope=scope)
-    names = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
-    assert (scope is not None) == (f"{scope}/beta1_power".removeprefix("/") in names)
+    (theirs, weights), (model, optimizer), prefix = small, blank, str(tmp_path / "model.ckpt")
+    tensors = weights if scope is None else {name.replace("train/", scope): each for name, each in tensors_in(theirs).items()}
+    save(prefix, tensors)
     notes = initialise(model, prefix, CONFIG)
     published = published_checkpoint.published_names(model)
     for name, variable in network_weights(model).items():  # all of them: the published training starts so
@@ -173,12 +180,6 @@ def test_adams_variables_may_stand_in_any_scope_or_be_missing(scope, small, blan
         refuses("no training state", continue_published, model, optimizer, prefix, CONFIG)
     else:
         assert continue_published(model, optimizer, prefix, CONFIG) == 1110
-
-
-def rewrite(prefix, changes):
-    """Change or add tensors of a TensorFlow checkpoint."""
-    reader = tf.train.load_checkpoint(str(prefix))
-    save(prefix, {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()} | changes)
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +246,7 @@ DAMAGES = {
     "damaged": damaged(DATA, lambda content: content[:5000]),
     "cut off": damaged("index", lambda content: content[:-20]),
     "HTML": damaged(DATA, lambda content: b"<!DOCTYPE html><title>Sign in</title>"),
-    "sat/backbone/08_kernel": lambda prefix: rewrite(prefix, {"VGG_sat/conv3_1/weights": NAN}),
+    "sat/backbone/08_kernel": lambda prefix: save(prefix, tensors_in(prefix) | {"VGG_sat/conv3_1/weights": NAN}),
     "needs both files": lambda prefix: prefix.with_name(f"model.ckpt.{DATA}").unlink(),
 }
 
