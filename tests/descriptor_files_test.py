@@ -251,6 +251,6 @@ def test_a_network_of_one_dataset_is_tested_on_the_other(own):
     change_manifest(own / "other", dataset="CVACT", training=of_seed)
     assert "trained on CVACT" in succeeds("test_cvusa.py", checkpoint="other/best", result_dir="R", cwd=own)
     result = json.loads((own / "R/CVUSA/VGG_gp_polar_1_seed_3_trained_on_CVACT.json").read_text())  # seeds do not overwrite
-    assert (result["trained_on"], result["seed"], result["recall"]) == ("CVACT", 3, result["recall"])
+    assert (result["trained_on"], result["seed"]) == ("CVACT", 3)
     table = succeeds("recall_tables.py", result_dir="R", cwd=own)
     assert "VGG_gp, polar, trained on CVUSA" in table and "VGG_gp, polar, trained on CVACT" in table
