@@ -17,7 +17,7 @@ PLACES = """method safa.runtime safa.parts safa.settings safa.datasets safa.retr
     safa.launch safa.localization toy_town scripts""".split()
 PAGES = [path for folder in (".", "docs", "Data", "Model") for path in (ROOT / folder).glob("*.md")]
 # Without localisation in other people's world, VIGOR, corruptions and descriptors made elsewhere it was 11,400 and 5,600.
-LINES = {"code": 14_270, "tests": 7_165, "README.md": 200}
+LINES = {"code": 14_140, "tests": 7_310, "README.md": 200}
 # What a reader must open, whole files, to follow a flag of training to the gradient, and one of a test to the recall.
 TO_GRADIENT = """train_cvusa.py safa/launch/training.py safa/settings.py safa/parts.py safa/training/train.py
     safa/training/step.py input_data.py safa/datasets/pair_images.py spatial_net.py VGG.py triplet_loss.py
