@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 
-from docs.measured import claims, date_and_machine, hours, places, rows_of, tables, write
+from docs.measured import claims, date_and_machine, hours, keep, places, rows_of, tables, write
 from safa.report.charts import training_curves
 from safa.report.drawing import file_bytes
 from safa.report.epoch_lines import find_runs
@@ -86,6 +86,7 @@ def write_page(folder):
     )
     write("full_size.png", file_bytes(training_curves(runs)))
     write("full_size.md", text)
+    keep(folder, "full-size")
 
 
 def _path(results, name):

@@ -1,12 +1,16 @@
 """What the pages of measurements share: results and their tables, the paper's claims, places, hours, date and machine."""
 
+import contextlib
 import datetime
 import os
+import pathlib
+import shutil
 import statistics
 
 from safa.datasets.cvusa import CVUSA
 from safa.datasets.dataset import TOY_NOTE
 from safa.report.epoch_lines import find_runs
+from safa.report.result_file import find_results
 from safa.report.rows import collect
 from safa.report.table_formats import as_markdown, tables_of
 from safa.retrieval.confidence import paired_difference
@@ -79,6 +83,18 @@ def date_and_machine(paths):
     days = sorted({datetime.date.fromisoformat(result["session"]["started"][:10]) for result in results})
     machines = sorted({f"{result['session']['machine']}, on {result['device']}" for result in results})
     return f"{' to '.join(f'{day:%-d %B %Y}' for day in days[:: len(days) - 1 or 1])}: {'; '.join(machines)}"
+
+
+def keep(folder, name):
+    """Copy what a page is written from to docs/runs/NAME, for other machines: results, epochs, towns and steps of a folder."""
+    source, kept = pathlib.Path(folder), pathlib.Path(DOCS, "runs", name)
+    results = [str(source / "Result")]
+    paths = [*find_results(results), *(f"{run}.csv" for run in find_runs(results))]
+    for path in [*map(pathlib.Path, paths), *source.glob(f"Data/*/{TOY_NOTE}"), *source.glob("*.jsonl")]:
+        target = kept / path.relative_to(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(shutil.SameFileError):
+            shutil.copyfile(path, target)
 
 
 def write(name, content):

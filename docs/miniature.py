@@ -8,7 +8,7 @@ import os
 import random
 import sys
 
-from docs.measured import claims, date_and_machine, hours, places, rows_of, tables, write
+from docs.measured import claims, date_and_machine, hours, keep, places, rows_of, tables, write
 from safa.datasets.cvusa import CVUSA
 from safa.report.charts import recall_figure
 from safa.report.drawing import file_bytes
@@ -96,6 +96,7 @@ def write_page(folder):
         ),
     )
     write("miniature.md", text)
+    keep(folder, "miniature")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 
-from docs.measured import claims, date_and_machine, rows_of, tables, write
+from docs.measured import claims, date_and_machine, keep, rows_of, tables, write
 from safa.report.result_file import find_results
 
 STEPS = "steps.jsonl"  # in a dataset's folder: a line for each time that a step ran
@@ -26,8 +26,8 @@ network that small learns from so many places.
 
 Made by {targets} on {made}.
 
-Minutes, and ms in the tables, include what else the machine did. CPU minutes are of all the step's processes, GB is the
-largest memory of one of them. A step that was stopped and continued counts in full.
+[`docs/runs/`](runs) keeps the result files. Minutes, and ms in the tables, include what else the machine did. CPU minutes are
+of all the step's processes, GB is the largest memory of one of them. A step that was stopped and continued counts in full.
 
 {steps}
 
@@ -98,6 +98,8 @@ def write_page(folders):
         claims=claims(rows),
     )
     write("whole.md", text)
+    for folder in folders:
+        keep(folder, os.path.join("whole", os.path.basename(os.path.normpath(folder))))
 
 
 def _steps_table(folder):
