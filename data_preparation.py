@@ -34,7 +34,7 @@ def main(argv=None):
     known = [kind(args.data_dir, args.prepared_dir) for kind in kinds]
     datasets = [dataset for dataset in known if args.dataset != "all" or os.path.isdir(dataset.tile_dir)]
     if not datasets:
-        folders = ", ".join(dataset.tile_dir for dataset in known)
+        folders = ", ".join(dict.fromkeys(dataset.tile_dir for dataset in known))
         raise UserError(f"{args.data_dir}: no dataset in it (looked for {folders}); {known[0].remedy()}")
     plans = []
     jobs = dict.fromkeys(job for dataset in datasets for job in dataset.preparations())  # datasets may share some
